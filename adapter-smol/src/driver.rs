@@ -1,0 +1,256 @@
+//! The one task that owns the [`Formation`]: it feeds it what happens and does what it wants, and waits for no socket.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use async_broadcast as broadcast;
+use bytes::Bytes;
+use formation_core::{Command, ConnId, DialId, Event, Formation, Input, Misuse, Origin, Output, Timestamp};
+use smol::{
+    Task, Timer,
+    channel::{self, Receiver, Sender},
+    future,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    clock,
+    cluster::Shared,
+    connection::{Connection, accept, dial},
+};
+
+/// Chunks, flushes and dials on their way to the driver; who is faster has to wait, and so has its peer.
+const SIGNALS: usize = 256;
+/// Closed connections that still deliver what was sent last; beyond it the oldest is cut.
+const CLOSING: usize = 256;
+
+/// What the other tasks tell the driver.
+pub(crate) enum Signal {
+    Accepted(TcpStream, SocketAddr),
+    Dialed(DialId, io::Result<TcpStream>),
+    Received(ConnId, Bytes),
+    Flushed(ConnId),
+    Closed(ConnId),
+}
+
+/// What the host wants, and where it waits for the answer.
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) reply: Sender<Result<(), Misuse>>,
+}
+
+enum Next {
+    Due,
+    Request(Request),
+    Signal(Signal),
+}
+
+pub(crate) struct Driver {
+    formation: Formation,
+    node: Arc<str>,
+    requests: Receiver<Request>,
+    signals: Receiver<Signal>,
+    to_self: Sender<Signal>,
+    opened: u64,
+    conns: HashMap<ConnId, Connection>,
+    dials: HashMap<DialId, Task<()>>,
+    closing: VecDeque<Task<()>>,
+    shared: Arc<Shared>,
+    events: broadcast::Sender<Event>,
+    stopped: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        formation: Formation,
+        requests: Receiver<Request>,
+        shared: Arc<Shared>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        let (to_self, signals) = channel::bounded(SIGNALS);
+        Self {
+            node: formation.node().to_string().into(),
+            formation,
+            requests,
+            signals,
+            to_self,
+            opened: 0,
+            conns: HashMap::new(),
+            dials: HashMap::new(),
+            closing: VecDeque::new(),
+            shared,
+            events,
+            stopped: false,
+        }
+    }
+
+    /// Runs until the node has stopped, or the task is cancelled; with it end all the tasks that it has spawned.
+    pub(crate) async fn run(mut self, listener: TcpListener) {
+        let accepting = smol::spawn(accept(listener, self.to_self.clone(), self.node.clone()));
+        self.settle();
+        while !self.stopped {
+            match self.next().await {
+                Next::Due => self.tell(Input::Tick),
+                Next::Request(Request { command, reply }) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.try_send(self.feed(Input::Command(command)));
+                }
+                Next::Signal(signal) => self.signal(signal),
+            }
+        }
+        accepting.cancel().await;
+        self.dials.clear();
+        for closing in self.closing.drain(..) {
+            closing.await;
+        }
+    }
+
+    async fn next(&self) -> Next {
+        let now = clock::now();
+        let deadline = self.formation.next_deadline();
+        // Judged first, so that a stream of signals never starves the timers.
+        if deadline.is_some_and(|due| due <= now) {
+            return Next::Due;
+        }
+        let request = async {
+            match self.requests.recv().await {
+                Ok(request) => Next::Request(request),
+                Err(_) => future::pending().await,
+            }
+        };
+        let signal = async {
+            match self.signals.recv().await {
+                Ok(signal) => Next::Signal(signal),
+                Err(_) => future::pending().await,
+            }
+        };
+        future::or(future::or(request, signal), due(deadline, now)).await
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Accepted(stream, from) => {
+                let conn = self.open(stream, Origin::Accepted);
+                tracing::debug!(node = %self.node, conn, %from, "accepted");
+            }
+            Signal::Dialed(dial, result) => {
+                self.dials.remove(&dial);
+                match result {
+                    Ok(stream) => {
+                        let conn = self.open(stream, Origin::Dialed(dial));
+                        tracing::debug!(node = %self.node, conn, dial = dial.0, "connected");
+                    }
+                    Err(error) => {
+                        tracing::debug!(node = %self.node, dial = dial.0, %error, "the dial failed");
+                        self.tell(Input::DialFailed { dial });
+                    }
+                }
+            }
+            // What was still on its way when the connection ended is of no use to anybody.
+            Signal::Received(conn, chunk) if self.conns.contains_key(&conn) => {
+                self.tell(Input::Received { conn, chunk });
+            }
+            Signal::Flushed(conn) if self.conns.contains_key(&conn) => self.tell(Input::Flushed { conn }),
+            Signal::Closed(conn) if self.conns.remove(&conn).is_some() => self.tell(Input::Closed { conn }),
+            Signal::Received(..) | Signal::Flushed(_) | Signal::Closed(_) => {}
+        }
+    }
+
+    fn open(&mut self, stream: TcpStream, origin: Origin) -> u64 {
+        self.opened += 1;
+        let conn = ConnId(self.opened);
+        self.conns.insert(conn, Connection::open(conn, stream, &self.to_self));
+        self.tell(Input::Opened { conn, origin });
+        conn.0
+    }
+
+    fn tell(&mut self, input: Input) {
+        if let Err(misuse) = self.feed(input) {
+            tracing::error!(node = %self.node, %misuse, "a fault of this adapter");
+        }
+    }
+
+    fn feed(&mut self, input: Input) -> Result<(), Misuse> {
+        let fed = self.formation.handle_input(clock::now(), input);
+        self.settle();
+        fed
+    }
+
+    /// Publishes first: a master that ends its mastership ends it for its own host before it tells another node.
+    fn settle(&mut self) {
+        self.publish();
+        while let Some(output) = self.formation.poll_output() {
+            self.perform(output);
+        }
+    }
+
+    fn publish(&self) {
+        self.shared.publish(&self.formation, clock::now());
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Dial { dial: id, addr, timeout } => {
+                let signals = self.to_self.clone();
+                let task = smol::spawn(async move {
+                    let result = dial(addr, timeout).await;
+                    let _ = signals.send(Signal::Dialed(id, result)).await;
+                });
+                self.dials.insert(id, task);
+            }
+            Output::Send { conn, bytes } => {
+                if let Some(conn) = self.conns.get(&conn) {
+                    conn.send(bytes);
+                }
+            }
+            Output::Close { conn, reason } => {
+                tracing::debug!(node = %self.node, conn = conn.0, %reason, "closed");
+                if let Some(conn) = self.conns.remove(&conn) {
+                    self.closing.retain(|task| !task.is_finished());
+                    self.closing.truncate(CLOSING - 1);
+                    self.closing.push_front(conn.close());
+                }
+            }
+            // Kept in memory, which is as durable as this adapter gets.
+            Output::Persist { seq, .. } => {
+                if let Err(misuse) = self.formation.handle_input(clock::now(), Input::Persisted { seq }) {
+                    tracing::error!(node = %self.node, %misuse, "a fault of this adapter");
+                }
+                self.publish();
+            }
+            Output::Event(event) => {
+                self.stopped |= matches!(event, Event::Stopped { .. });
+                self.log(&event);
+                // Fails only when nobody listens: a full buffer drops its oldest, and its readers learn how many.
+                let _ = self.events.try_broadcast(event);
+            }
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        let conn = match event {
+            Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => Some(conn.0),
+            _ => None,
+        };
+        tracing::info!(node = %self.node, conn, term = self.formation.status().term.0, ?event);
+    }
+}
+
+impl Drop for Driver {
+    /// However the driver ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+async fn due(deadline: Option<Timestamp>, now: Timestamp) -> Next {
+    match deadline {
+        Some(deadline) => Timer::after(deadline.since(now)).await,
+        None => future::pending().await,
+    };
+    Next::Due
+}

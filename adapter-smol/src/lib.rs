@@ -1,0 +1,46 @@
+//! Formation on smol: the nodes of a service find each other over TCP, elect exactly one master and share one
+//! member list.
+//!
+//! This crate knows sockets, tasks and timers, and nothing of the protocol: that is
+//! [`formation_core`], whose [`Config`] says who the node is and whom to look for.
+//!
+//! ```
+//! use formation_smol::{Cluster, Config};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! smol::block_on(async {
+//!     let listener = smol::net::TcpListener::bind("127.0.0.1:0").await?;
+//!     let address = listener.local_addr()?.to_string();
+//!     // With others: `Config::builder(cluster, id, address).seeds(["10.0.0.1:7000", ...])`, the same seeds on each.
+//!     let config = Config::single("greeters", "node-1", address).build()?;
+//!     let cluster = Cluster::start(config, listener)?;
+//!
+//!     let master = cluster.wait_for_master().await?;
+//!     assert_eq!(&master.node, cluster.node());
+//!     if let Some(leadership) = cluster.leadership() {
+//!         println!("this node may act as the master of term {}", leadership.term);
+//!     }
+//!     cluster.leave().await?;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! - `cluster`: the handle that a service holds.
+//! - `driver`: the one task that owns the state machine.
+//! - `connection`: accepting, dialing, and the reader and the writer of each connection.
+//! - `clock`: a monotonic clock that goes on through suspend.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod cluster;
+mod connection;
+mod driver;
+
+pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+#[doc(no_inline)]
+pub use formation_core::{
+    Address, Bootstrap, Change, CloseReason, ClusterName, Config, ConfigBuilder, ConfigError, Epoch, Event, IdError,
+    Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node, NodeId, Phase,
+    RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+};

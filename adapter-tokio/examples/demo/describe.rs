@@ -1,0 +1,31 @@
+//! Events as a person reads them.
+
+use formation_tokio::{Change, Event, MemberState, Node};
+
+/// One line for an event that `own` told of, or nothing for what is only interesting in a log.
+pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
+    let line = match event {
+        Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
+        Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
+        Event::MasterLost { term, master, reason } => format!("lost master {} of term {term}: {reason:?}", master.id),
+        Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
+        Event::ViewChanged { epoch, changes } => {
+            let changes: Vec<_> = changes.iter().map(describe_change).collect();
+            format!("view {epoch}: {}", changes.join(", "))
+        }
+        Event::Rejected { address, reason } => format!("was refused by {address}: {reason}"),
+        Event::Refused { node, address, reason } => format!("refused {} at {address}: {reason}", node.id),
+        Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
+        Event::Stopped { reason } => format!("stopped: {reason:?}"),
+        _ => return None,
+    };
+    Some(line)
+}
+
+fn describe_change(change: &Change) -> String {
+    match change {
+        Change::Upsert(member) if member.state == MemberState::Suspect => format!("{} suspect", member.node.id),
+        Change::Upsert(member) => format!("+{}", member.node.id),
+        Change::Remove { id, reason } => format!("-{id} ({reason:?})"),
+    }
+}

@@ -1,0 +1,107 @@
+//! What happened when, at which node; and whether anything happened that never should.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use formation_tokio::{Event, Events, Node, NodeId, Term};
+use tokio::sync::Notify;
+
+use crate::describe::describe;
+
+/// Prints one line per happening, and wakes whoever waits for the next one.
+pub(crate) struct Timeline {
+    start: Instant,
+    happened: Notify,
+    elected: Mutex<Elected>,
+}
+
+#[derive(Default)]
+struct Elected {
+    masters: BTreeMap<Term, Node>,
+    broken: Option<String>,
+}
+
+impl Timeline {
+    pub(crate) fn start() -> Self {
+        println!("{:>7}  {:<8} what happened", "ms", "node");
+        Self { start: Instant::now(), happened: Notify::new(), elected: Mutex::default() }
+    }
+
+    /// Goes on with another cluster, whose terms are its own.
+    pub(crate) fn of_another_cluster(&self) -> Self {
+        Self { start: self.start, happened: Notify::new(), elected: Mutex::default() }
+    }
+
+    /// Prints a title.
+    pub(crate) fn chapter(&self, title: &str) {
+        println!("\n--- {title} ---");
+    }
+
+    pub(crate) fn say(&self, who: &NodeId, what: &str) {
+        println!("{:>7.1}  {:<8} {what}", self.start.elapsed().as_secs_f64() * 1e3, who.as_str());
+    }
+
+    /// Prints the events of one node until it has stopped.
+    pub(crate) async fn follow(&self, own: Node, mut events: Events) {
+        while let Some(next) = events.next().await {
+            match next {
+                Ok(event) => {
+                    self.check(&event);
+                    if let Some(line) = describe(&own, &event) {
+                        self.say(&own.id, &line);
+                    }
+                }
+                Err(skipped) => self.say(&own.id, &skipped.to_string()),
+            }
+            self.happened.notify_waiters();
+        }
+    }
+
+    /// Waits until `holds`, which can change with each event of any followed node. Fails when a term has two masters.
+    pub(crate) async fn until<T>(&self, mut holds: impl FnMut() -> Option<T>) -> Result<T, String> {
+        loop {
+            let happened = self.happened.notified();
+            if let Some(broken) = &self.elected().broken {
+                return Err(broken.clone());
+            }
+            if let Some(it) = holds() {
+                return Ok(it);
+            }
+            happened.await;
+        }
+    }
+
+    fn check(&self, event: &Event) {
+        let Event::MasterElected { term, master, .. } = event else { return };
+        let mut elected = self.elected();
+        let first = elected.masters.entry(*term).or_insert_with(|| master.clone()).clone();
+        if first != *master {
+            elected.broken = Some(format!("term {term} has two masters, {first} and {master}"));
+        }
+    }
+
+    fn elected(&self) -> MutexGuard<'_, Elected> {
+        self.elected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long each part took.
+#[derive(Default)]
+pub(crate) struct Summary(Vec<(String, Duration)>);
+
+impl Summary {
+    pub(crate) fn add(&mut self, what: impl Into<String>, took: Duration) {
+        self.0.push((what.into(), took));
+    }
+
+    pub(crate) fn print(&self) {
+        let width = self.0.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+        println!("\n{:<width$}  {:>10}", "what", "took");
+        for (what, took) in &self.0 {
+            println!("{what:<width$}  {:>7.1} ms", took.as_secs_f64() * 1e3);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The one task that owns the state machine. It never waits for a single socket.
+
+use std::{collections::HashMap, io, net::SocketAddr, time::Duration};
+
+use formation_core::{
+    Command, ConnId, Event, Formation, Input, Leadership, MembersView, Misuse, Origin, Output, Phase, Status, Timestamp,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    clock::Clock,
+    connection::{Connection, Report, dial},
+};
+
+/// Reports that wait for the driver; whoever has another one waits for room, in turn.
+const REPORTS: usize = 256;
+/// How long nothing is accepted after a fault of the listener, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A wish of the host, and where to say how it went.
+pub(crate) type Request = (Command, oneshot::Sender<Result<(), Misuse>>);
+
+/// What changes with nearly every input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) status: Status,
+    pub(crate) leadership: Option<Leadership>,
+}
+
+impl State {
+    pub(crate) fn of(formation: &Formation, now: Timestamp) -> Self {
+        Self { status: formation.status(), leadership: formation.leadership(now) }
+    }
+}
+
+/// Where the driver says how things stand.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) view: watch::Sender<MembersView>,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    formation: Formation,
+    clock: Clock,
+    publisher: Publisher,
+    connections: HashMap<ConnId, Connection>,
+    newest_conn: ConnId,
+    reports: mpsc::Sender<Report>,
+    /// Readers and writers; dials apart, as only these may finish when the node stops.
+    links: JoinSet<()>,
+    dials: JoinSet<()>,
+    /// What has happened, told after the state that it led to is published.
+    events: Vec<Event>,
+}
+
+impl Driver {
+    /// Drives the node until it stops. Dropping the future ends every task that it has started.
+    pub(crate) async fn run(
+        formation: Formation,
+        clock: Clock,
+        publisher: Publisher,
+        listener: TcpListener,
+        mut requests: mpsc::Receiver<Request>,
+    ) {
+        let (reports, mut inbox) = mpsc::channel(REPORTS);
+        let mut driver = Self {
+            formation,
+            clock,
+            publisher,
+            connections: HashMap::new(),
+            newest_conn: ConnId(0),
+            reports,
+            links: JoinSet::new(),
+            dials: JoinSet::new(),
+            events: Vec::new(),
+        };
+        driver.drive(Input::Tick);
+        let mut accept_from = None;
+        while driver.formation.status().phase != Phase::Stopped {
+            tokio::select! {
+                accepted = accept(&listener, accept_from) => {
+                    accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);
+                    match accepted {
+                        Ok((stream, _)) => driver.open(stream, Origin::Accepted),
+                        Err(error) => tracing::warn!(%error, "cannot accept; trying again soon"),
+                    }
+                }
+                Some(report) = inbox.recv() => driver.report(report),
+                Some((command, reply)) = requests.recv() => {
+                    let result = driver.handle(Input::Command(command));
+                    driver.publish();
+                    // The host may not care.
+                    let _ = reply.send(result);
+                }
+                () = wait(driver.formation.next_deadline(), clock) => driver.drive(Input::Tick),
+                // Only to forget tasks that have ended.
+                Some(_) = driver.links.join_next() => {}
+                Some(_) = driver.dials.join_next() => {}
+            }
+        }
+        // Readers must not wait for room in an inbox that nobody empties.
+        drop((listener, inbox, requests));
+        driver.connections.clear();
+        driver.dials.shutdown().await;
+        while driver.links.join_next().await.is_some() {}
+    }
+
+    fn report(&mut self, report: Report) {
+        let input = match report {
+            Report::Dialed { dial, result: Ok(stream) } => return self.open(stream, Origin::Dialed(dial)),
+            Report::Dialed { dial, result: Err(error) } => {
+                tracing::debug!(dial = dial.0, %error, "dial failed");
+                Input::DialFailed { dial }
+            }
+            Report::Received { conn, chunk } if self.connections.contains_key(&conn) => Input::Received { conn, chunk },
+            Report::Flushed { conn } if self.connections.contains_key(&conn) => Input::Flushed { conn },
+            Report::Closed { conn, error } if self.connections.remove(&conn).is_some() => {
+                tracing::debug!(%conn, error = error.map(tracing::field::display), "connection ended");
+                Input::Closed { conn }
+            }
+            // Still on its way when the connection was closed.
+            Report::Received { .. } | Report::Flushed { .. } | Report::Closed { .. } => return,
+        };
+        self.drive(input);
+    }
+
+    fn open(&mut self, stream: TcpStream, origin: Origin) {
+        self.newest_conn.0 += 1;
+        let conn = self.newest_conn;
+        self.connections.insert(conn, Connection::open(conn, stream, &self.reports, &mut self.links));
+        self.drive(Input::Opened { conn, origin });
+    }
+
+    /// Handles an input of the driver's own making.
+    fn drive(&mut self, input: Input) {
+        // A fault of this crate, for a host's wishes go through `handle` alone.
+        if let Err(misuse) = self.handle(input) {
+            tracing::error!(node = %self.formation.node(), %misuse, "input refused; please report this bug");
+        }
+        self.publish();
+    }
+
+    /// Hands one input over and does everything that follows from it.
+    fn handle(&mut self, input: Input) -> Result<(), Misuse> {
+        let now = self.clock.now();
+        let result = self.formation.handle_input(now, input);
+        while let Some(seq) = self.perform_outputs() {
+            // The votes of this node live as long as it does: there is nothing to wait for.
+            self.formation.handle_input(now, Input::Persisted { seq })?;
+        }
+        result
+    }
+
+    /// Does what the core asks for. Returns the number of a `Persist` among it.
+    fn perform_outputs(&mut self) -> Option<u64> {
+        let mut persist = None;
+        while let Some(output) = self.formation.poll_output() {
+            match output {
+                Output::Dial { dial: id, addr, timeout } => {
+                    self.dials.spawn(dial(id, addr, timeout, self.reports.clone()));
+                }
+                Output::Send { conn, bytes } => match self.connections.get(&conn).map(|link| link.send(bytes)) {
+                    Some(Ok(()) | Err(mpsc::error::TrySendError::Closed(_))) => {}
+                    Some(Err(mpsc::error::TrySendError::Full(_))) => tracing::error!(%conn, "two Sends in flight"),
+                    None => tracing::error!(%conn, "a Send for a connection that is not open"),
+                },
+                Output::Close { conn, reason } => {
+                    tracing::debug!(%conn, %reason, "closing connection");
+                    self.connections.remove(&conn);
+                }
+                Output::Persist { seq, .. } => persist = Some(seq),
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+        persist
+    }
+
+    /// Says how things stand: the state first, so that whoever hears of an event finds what it led to.
+    fn publish(&mut self) {
+        let state = State::of(&self.formation, self.clock.now());
+        let term = state.status.term;
+        self.publisher.state.send_replace(state);
+        let view = self.formation.view();
+        self.publisher.view.send_if_modified(|published| {
+            let changed = published != view;
+            if changed {
+                published.clone_from(view);
+            }
+            changed
+        });
+        for event in self.events.drain(..) {
+            log(&event, term);
+            // Nobody may be listening.
+            let _ = self.publisher.events.send(event);
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, from: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+    if let Some(from) = from {
+        sleep_until(from).await;
+    }
+    listener.accept().await
+}
+
+async fn wait(deadline: Option<Timestamp>, clock: Clock) {
+    match deadline {
+        Some(deadline) => sleep(deadline.since(clock.now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn log(event: &Event, term: formation_core::Term) {
+    match event {
+        Event::MasterElected { term, master, address } => tracing::info!(%term, %master, %address, "master elected"),
+        Event::MasterLost { term, master, reason } => tracing::warn!(%term, %master, ?reason, "master lost"),
+        Event::ViewChanged { epoch, changes } => tracing::info!(%term, %epoch, changes = changes.len(), "view changed"),
+        Event::Linked { node: peer, address, conn } => tracing::debug!(%term, %conn, %peer, %address, "linked"),
+        Event::Stopped { reason } => tracing::info!(%term, ?reason, "stopped"),
+        Event::ConnClosed { conn, reason } => tracing::warn!(%term, %conn, %reason, "connection closed for its fault"),
+        Event::Unlinked { node: peer, reason } => {
+            tracing::debug!(%term, %peer, reason = reason.map(tracing::field::display), "unlinked");
+        }
+        other => tracing::warn!(%term, event = ?other, "not as it should be"),
+    }
+}

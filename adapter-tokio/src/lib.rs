@@ -1,0 +1,43 @@
+//! Cluster formation on tokio: the nodes of a service find each other, elect one master and agree on who is a member.
+//!
+//! Everything that is a rule lives in [`formation_core`]; this crate gives it sockets and a clock.
+//!
+//! ```no_run
+//! use formation_tokio::{Cluster, Config};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! // The same seed list on every node; each names itself by its id and by the address that others dial.
+//! let config = Config::builder("orders", "node-a", "10.0.0.1:7000")
+//!     .seeds(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
+//!     .build()?;
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:7000").await?;
+//! let cluster = Cluster::start(config, listener)?;
+//!
+//! let master = cluster.wait_for_master().await?;
+//! println!("{} is the master of term {}", master.node, master.term);
+//! if let Some(leadership) = cluster.leadership() {
+//!     println!("it is this node, until {:?} at least", leadership.valid_until);
+//! }
+//! cluster.leave().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - `cluster`: the handle that a service holds.
+//! - `driver`: the one task that owns the state machine.
+//! - `connection`: dialing, and the reader and the writer of each connection.
+//! - `clock`: a monotonic clock that goes on through suspend.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod cluster;
+mod connection;
+mod driver;
+
+pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+#[doc(no_inline)]
+pub use formation_core::{
+    Address, Bootstrap, Change, CloseReason, ClusterName, Config, ConfigBuilder, ConfigError, Epoch, Event, IdError,
+    Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node, NodeId, Phase,
+    RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+};

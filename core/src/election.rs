@@ -1,0 +1,788 @@
+//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E7). No links, no bytes.
+//!
+//! The node's own view of who is master lives here too, for voters and all others: having none is what lets a voter stand.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use crate::{
+    config::{Bootstrap, Config, Timing},
+    id::{Address, Node, NodeId, Term},
+    interface::{HardState, Leadership, LossReason, Start},
+    message::{Heartbeat, HeartbeatAck, Release, Role, Status, Vote, VoteRequest},
+    rng::Rng,
+    time::Timestamp,
+};
+
+/// What has to be done about it, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Effect {
+    Persist {
+        seq: u64,
+        state: HardState,
+    },
+    /// Ask this linked voter for its vote.
+    Ask(Address),
+    Answer {
+        to: Node,
+        vote: Vote,
+    },
+    Release {
+        to: Address,
+        release: Release,
+    },
+    /// There is a master: another, or this node.
+    Found {
+        term: Term,
+        master: Node,
+        address: Address,
+    },
+    /// There is none any more: another, or this node.
+    Lost {
+        term: Term,
+        master: Node,
+        reason: LossReason,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Election {
+    me: Node,
+    address: Address,
+    timing: Timing,
+    quorum: usize,
+    is_voter: bool,
+    bootstrap: Bootstrap,
+    started: Timestamp,
+    now: Timestamp,
+    rng: Rng,
+    hard: HardState,
+    persistence: Persistence,
+    part: Part,
+    following: Option<Following>,
+    promise: Option<Promise>,
+    /// Every seed but this node's own.
+    others: BTreeMap<Address, Voter>,
+    /// Requests that are judged again when something changes, the newest of each candidate.
+    kept: BTreeMap<NodeId, (Node, VoteRequest)>,
+    /// A vote that waits for its `Persisted`.
+    owed_vote: Option<(Node, Vote)>,
+    /// Since when this voter could stand, but for its turn.
+    free_since: Option<Timestamp>,
+    /// The random wait after a failed candidacy.
+    not_before: Timestamp,
+    failures: u32,
+    /// The term of the last candidacy that was given up, and until when its votes may bind someone.
+    given_up: Option<(Term, Timestamp)>,
+    /// The end of the last lease of its own: until then nobody else gets its vote (E6).
+    lease_end: Timestamp,
+    /// The last number given to a request or a heartbeat.
+    number: u64,
+    candidacies: u64,
+    effects: VecDeque<Effect>,
+}
+
+/// One `Persist` in flight at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Persistence {
+    durable: HardState,
+    in_flight: Option<HardState>,
+    seq: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    /// Neither of the others.
+    Idle,
+    Candidate(Candidacy),
+    Master(Mastership),
+    Leaving,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Candidacy {
+    number: u64,
+    /// When the requests went out: once the own vote was durable (E4).
+    asked: Option<Timestamp>,
+    deadline: Timestamp,
+    granted: BTreeSet<Address>,
+    refused: BTreeSet<Address>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Mastership {
+    /// The newest sending time that each other voter has confirmed.
+    confirmed: BTreeMap<Address, Timestamp>,
+    /// The numbers of the heartbeats that a confirmation may still name, with their sending times.
+    sent: VecDeque<(u64, Timestamp)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Following {
+    master: Node,
+    address: Address,
+    term: Term,
+    /// When it counts as lost, unless it is heard.
+    deadline: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Promise {
+    to: Node,
+    term: Term,
+    until: Timestamp,
+    /// The end of a promise to the same node from an earlier term, which a `Release` of this term leaves in force.
+    floor: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Voter {
+    linked: Option<Node>,
+    /// The newest status since this node's start. It outlives the link (E1).
+    heard: Option<Heard>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Heard {
+    node: Node,
+    stance: Stance,
+    held: bool,
+    promise: Option<Node>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stance {
+    Seeking,
+    Standing,
+    Following,
+    Master,
+    Leaving,
+}
+
+enum Verdict {
+    Grant,
+    Keep,
+    Refuse,
+}
+
+impl Election {
+    pub(crate) fn new(config: &Config, start: &Start, rng: Rng, now: Timestamp) -> Self {
+        let me = Node { id: config.id().clone(), incarnation: start.incarnation };
+        let others = config.seeds().iter().filter(|seed| *seed != config.address());
+        let mut election = Self {
+            me,
+            address: config.address().clone(),
+            timing: config.timing().clone(),
+            quorum: config.quorum(),
+            is_voter: config.is_voter(),
+            bootstrap: config.bootstrap(),
+            started: now,
+            now,
+            rng,
+            hard: start.hard_state.clone(),
+            persistence: Persistence { durable: start.hard_state.clone(), ..Persistence::default() },
+            part: Part::Idle,
+            following: None,
+            promise: None,
+            others: others.map(|seed| (seed.clone(), Voter::default())).collect(),
+            kept: BTreeMap::new(),
+            owed_vote: None,
+            free_since: None,
+            not_before: now,
+            failures: 0,
+            given_up: None,
+            lease_end: Timestamp::ZERO,
+            number: 0,
+            candidacies: 0,
+            effects: VecDeque::new(),
+        };
+        election.settle();
+        election
+    }
+
+    pub(crate) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.hard.term
+    }
+
+    pub(crate) fn candidacies(&self) -> u64 {
+        self.candidacies
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        matches!(self.part, Part::Master(_))
+    }
+
+    /// The master that is followed, or this node when it is master.
+    pub(crate) fn master(&self) -> Option<(&Node, &Address)> {
+        match (&self.part, &self.following) {
+            (Part::Master(_), _) => Some((&self.me, &self.address)),
+            (_, Some(following)) => Some((&following.master, &following.address)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        match (&self.part, &self.following) {
+            (Part::Leaving, _) => Role::Leaving,
+            (Part::Master(_), _) => Role::Master,
+            (Part::Candidate(_), _) => Role::Standing,
+            (Part::Idle, Some(f)) => Role::Following { master: f.master.clone(), address: f.address.clone() },
+            (Part::Idle, None) => Role::Seeking,
+        }
+    }
+
+    /// To whom a promise that is still alive binds this voter.
+    pub(crate) fn promised_to(&self) -> Option<&Node> {
+        self.live_promise().map(|promise| &promise.to)
+    }
+
+    /// Not to be counted on by any candidate: held by E1 whoever it is, or not allowed to form.
+    pub(crate) fn is_held(&self) -> bool {
+        let doubtful = |voter: &Voter| voter.heard.as_ref().is_none_or(|heard| heard.stance == Stance::Master);
+        !self.may_form() || (!self.bootstrap_over() && self.others.values().any(doubtful))
+    }
+
+    /// The request that a linked voter is to be sent, while this node stands and has not its answer.
+    pub(crate) fn request_for(&self, voter: &Address) -> Option<VoteRequest> {
+        let Part::Candidate(candidacy) = &self.part else { return None };
+        candidacy.asked?;
+        let open = !candidacy.granted.contains(voter) && !candidacy.refused.contains(voter);
+        open.then_some(VoteRequest { term: self.hard.term, number: candidacy.number, lease: self.timing.lease })
+    }
+
+    /// The mastership and the end of its lease, if that is still to come (E6).
+    pub(crate) fn leadership(&self, now: Timestamp) -> Option<Leadership> {
+        let Part::Master(mastership) = &self.part else { return None };
+        let valid_until = self.lease_until(mastership, now);
+        (now < valid_until).then_some(Leadership { term: self.hard.term, valid_until })
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        let mut at = Vec::new();
+        match &self.part {
+            Part::Master(mastership) if self.quorum > 1 => at.push(self.lease_until(mastership, self.now)),
+            Part::Candidate(candidacy) => at.push(candidacy.deadline),
+            _ => {}
+        }
+        at.extend(self.following.as_ref().map(|following| following.deadline));
+        if self.is_voter {
+            at.push(self.started + self.timing.bootstrap_wait);
+            at.extend(self.promise.as_ref().map(|promise| promise.until));
+            if let Some(since) = self.free_since {
+                at.push((since + self.wait_of(&self.me.id)).max(self.not_before));
+                at.extend(self.kept.values().map(|(candidate, _)| since + self.wait_of(&candidate.id)));
+            }
+        }
+        at.into_iter().filter(|at| *at > self.now).min()
+    }
+
+    /// Time has come to `now`: judges a lapse before anything else is handled (E6).
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        self.now = now;
+        if let Part::Master(mastership) = &self.part
+            && self.lease_until(mastership, now) <= now
+        {
+            self.end_mastership(LossReason::LeaseLapsed);
+        }
+        self.settle();
+    }
+
+    pub(crate) fn link_up(&mut self, voter: &Address, node: &Node) {
+        if self.following.as_ref().is_some_and(|f| f.master.id == node.id && f.master != *node) {
+            self.lose_master(LossReason::Ended);
+        }
+        self.kept.retain(|id, (candidate, _)| *id != node.id || candidate == node);
+        if let Some(known) = self.others.get_mut(voter) {
+            if known.heard.as_ref().is_some_and(|heard| heard.node != *node) {
+                known.heard = None;
+            }
+            known.linked = Some(node.clone());
+            self.relinked(voter);
+        }
+        self.settle();
+    }
+
+    /// What hung on another connection to this voter may be lost with it: ask and release again.
+    pub(crate) fn relinked(&mut self, voter: &Address) {
+        if self.request_for(voter).is_some() {
+            self.effects.push_back(Effect::Ask(voter.clone()));
+        }
+        if let Some((term, _)) = self.given_up.filter(|(_, until)| *until > self.now) {
+            self.effects.push_back(Effect::Release { to: voter.clone(), release: Release { term } });
+        }
+    }
+
+    pub(crate) fn link_down(&mut self, voter: &Address) {
+        if let Some(node) = self.others.get_mut(voter).and_then(|known| known.linked.take()) {
+            self.kept.remove(&node.id);
+        }
+        self.settle();
+    }
+
+    pub(crate) fn heard_status(&mut self, from: &Node, address: &Address, status: &Status) {
+        let stance = match &status.role {
+            Role::Seeking => Stance::Seeking,
+            Role::Standing => Stance::Standing,
+            Role::Following { .. } => Stance::Following,
+            Role::Master => Stance::Master,
+            Role::Leaving => Stance::Leaving,
+        };
+        let is_voter = self.others.contains_key(address);
+        if let Some(voter) = self.others.get_mut(address) {
+            voter.heard =
+                Some(Heard { node: from.clone(), stance, held: status.held, promise: status.promise.clone() });
+        }
+        let was_master = self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= status.term);
+        match stance {
+            Stance::Master if is_voter => {
+                self.accept_master(from, address, status.term);
+            }
+            // A candidate's new term is judged with its request (E3); a status alone must not unseat a master.
+            Stance::Standing if was_master => self.lose_master(LossReason::Ended),
+            Stance::Standing | Stance::Master => {}
+            Stance::Leaving if was_master => self.lose_master(LossReason::Resigned),
+            Stance::Seeking | Stance::Following if was_master => {
+                self.lose_master(LossReason::Ended);
+                self.learn(status.term);
+            }
+            _ => self.learn(status.term),
+        }
+        self.settle();
+    }
+
+    pub(crate) fn vote_request(&mut self, from: &Node, request: VoteRequest) {
+        self.kept.insert(from.id.clone(), (from.clone(), request));
+        self.settle();
+    }
+
+    pub(crate) fn vote(&mut self, voter: &Address, vote: Vote) {
+        if let Part::Candidate(candidacy) = &mut self.part
+            && candidacy.number == vote.number
+        {
+            if vote.granted && vote.term == self.hard.term {
+                candidacy.granted.insert(voter.clone());
+            } else if !vote.granted {
+                candidacy.refused.insert(voter.clone());
+            }
+        }
+        self.learn(vote.term);
+        self.settle();
+    }
+
+    /// E2, E5: the candidate gave up its term.
+    pub(crate) fn release(&mut self, from: &Node, release: Release) {
+        self.kept.retain(|_, (candidate, request)| candidate != from || request.term > release.term);
+        if self.owed_vote.as_ref().is_some_and(|(to, vote)| to == from && vote.term == release.term) {
+            self.owed_vote = None;
+        }
+        if let Some(promise) = &mut self.promise
+            && promise.to == *from
+            && promise.term == release.term
+        {
+            promise.until = promise.floor;
+        }
+        self.settle();
+    }
+
+    /// E5: the master ended its term by its own wish.
+    pub(crate) fn resigned(&mut self, from: &Node, address: &Address, term: Term) {
+        if let Some(heard) = self.others.get_mut(address).and_then(|voter| voter.heard.as_mut()) {
+            heard.stance = Stance::Leaving;
+            heard.promise = None;
+        }
+        if self.promise.as_ref().is_some_and(|promise| promise.to == *from && promise.term <= term) {
+            self.promise = None;
+        }
+        if self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= term) {
+            self.lose_master(LossReason::Resigned);
+        }
+        self.learn(term);
+        self.settle();
+    }
+
+    /// Whether the sender is this node's master; and if so whether it was given a promise (E5).
+    pub(crate) fn heartbeat(&mut self, from: &Node, address: &Address, heartbeat: Heartbeat) -> (bool, bool) {
+        let accepted = self.accept_master(from, address, heartbeat.term);
+        let confirms = accepted && self.is_voter && heartbeat.lease <= self.timing.bootstrap_wait;
+        if confirms {
+            let until = self.now + heartbeat.lease;
+            match &mut self.promise {
+                Some(promise) if promise.to == *from => {
+                    promise.until = promise.until.max(until);
+                    promise.term = heartbeat.term;
+                }
+                other => {
+                    *other = Some(Promise { to: from.clone(), term: heartbeat.term, until, floor: Timestamp::ZERO })
+                }
+            }
+        }
+        self.settle();
+        (accepted, confirms)
+    }
+
+    pub(crate) fn heartbeat_ack(&mut self, voter: &Address, ack: &HeartbeatAck) {
+        if let Part::Master(mastership) = &mut self.part
+            && ack.confirms
+            && let Some((_, sent)) = mastership.sent.iter().find(|(number, _)| *number == ack.number)
+            && let Some(newest) = self.others.contains_key(voter).then(|| mastership.confirmed.entry(voter.clone()))
+        {
+            let newest = newest.or_insert(*sent);
+            *newest = (*newest).max(*sent);
+        }
+        self.learn(ack.term);
+        self.settle();
+    }
+
+    /// The next heartbeat, sent now.
+    pub(crate) fn next_heartbeat(&mut self) -> Option<Heartbeat> {
+        let Part::Master(mastership) = &mut self.part else { return None };
+        self.number += 1;
+        let outlived = |sent: Timestamp| sent + self.timing.lease <= self.now;
+        while mastership.sent.front().is_some_and(|(_, sent)| outlived(*sent)) {
+            mastership.sent.pop_front();
+        }
+        mastership.sent.push_back((self.number, self.now));
+        Some(Heartbeat { term: self.hard.term, number: self.number, lease: self.timing.lease })
+    }
+
+    /// Accepts a master by its word: a status, a join response or a heartbeat.
+    pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
+        if term < self.hard.term || matches!(self.part, Part::Leaving) {
+            return false;
+        }
+        if self.following.as_ref().is_some_and(|f| f.term == term && f.master != *master) {
+            // Two masters in a term: votes were lost with the memory of a restarted voter (G1). The first one stays.
+            return false;
+        }
+        match self.part {
+            // Both step down and a new term decides.
+            Part::Master(_) if term == self.hard.term => {
+                self.learn(term.next());
+                return false;
+            }
+            Part::Master(_) => self.end_mastership(LossReason::NewerTerm),
+            Part::Candidate(_) => self.give_up(),
+            _ => {}
+        }
+        if term > self.hard.term {
+            self.hard.voted_for = None;
+        }
+        self.hard.term = term;
+        // Accepting a master spends the vote of its term (E3).
+        self.hard.voted_for.get_or_insert_with(|| master.clone());
+        self.hard.joined = true;
+        self.persist();
+        let deadline = self.now + self.timing.lease;
+        self.failures = 0;
+        match &mut self.following {
+            Some(known) if known.master == *master && known.term == term => known.deadline = deadline,
+            other => {
+                let (master, address) = (master.clone(), address.clone());
+                *other = Some(Following { master: master.clone(), address: address.clone(), term, deadline });
+                self.effects.push_back(Effect::Found { term, master, address });
+            }
+        }
+        true
+    }
+
+    /// The number of the `Persist` in flight.
+    pub(crate) fn persisting(&self) -> Option<u64> {
+        self.persistence.in_flight.as_ref().map(|_| self.persistence.seq)
+    }
+
+    /// The `Persist` in flight is durable.
+    pub(crate) fn persisted(&mut self) {
+        if let Some(durable) = self.persistence.in_flight.take() {
+            self.persistence.durable = durable;
+        }
+        self.persist();
+        self.settle();
+    }
+
+    /// Ends every part in elections. The term to resign from, if this node was master.
+    pub(crate) fn leave(&mut self) -> Option<Term> {
+        let resigned = self.is_master().then_some(self.hard.term);
+        match self.part {
+            Part::Master(_) => self.end_mastership(LossReason::Resigned),
+            Part::Candidate(_) => self.give_up(),
+            _ => {}
+        }
+        self.part = Part::Leaving;
+        self.free_since = None;
+        resigned
+    }
+
+    /// E7: takes over a newer term. A master stands at once in the next.
+    pub(crate) fn learn(&mut self, term: Term) {
+        if term <= self.hard.term {
+            return;
+        }
+        let was_master = self.is_master();
+        match self.part {
+            Part::Master(_) => self.end_mastership(LossReason::NewerTerm),
+            Part::Candidate(_) => self.give_up(),
+            _ => {}
+        }
+        self.hard.term = term;
+        self.hard.voted_for = None;
+        self.persist();
+        if was_master {
+            self.stand();
+        }
+    }
+
+    fn lose_master(&mut self, reason: LossReason) {
+        if let Some(lost) = self.following.take() {
+            self.effects.push_back(Effect::Lost { term: lost.term, master: lost.master, reason });
+        }
+    }
+
+    fn end_mastership(&mut self, reason: LossReason) {
+        if let Part::Master(mastership) = &self.part {
+            self.lease_end = self.lease_until(mastership, self.now);
+            self.bind_to_self();
+            self.part = Part::Idle;
+            self.effects.push_back(Effect::Lost { term: self.hard.term, master: self.me.clone(), reason });
+        }
+    }
+
+    /// E6: what was once reported as valid stays true.
+    fn bind_to_self(&mut self) {
+        let (to, term, until) = (self.me.clone(), self.hard.term, self.lease_end);
+        self.promise = (until > self.now).then_some(Promise { to, term, until, floor: until });
+    }
+
+    fn may_form(&self) -> bool {
+        self.is_voter && (self.bootstrap == Bootstrap::Form || self.hard.joined)
+    }
+
+    fn bootstrap_over(&self) -> bool {
+        self.now >= self.started + self.timing.bootstrap_wait
+    }
+
+    fn live_promise(&self) -> Option<&Promise> {
+        self.promise.as_ref().filter(|promise| promise.until > self.now)
+    }
+
+    /// E1: whether a promise that this voter has forgotten might exclude the candidate.
+    fn held_towards(&self, candidate: &Node) -> bool {
+        !self.bootstrap_over()
+            && self.others.values().any(|voter| match &voter.heard {
+                None => true,
+                Some(heard) => {
+                    heard.stance == Stance::Master
+                        || (heard.stance == Stance::Standing && heard.node != *candidate)
+                        || heard.promise.as_ref().is_some_and(|to| to != candidate)
+                }
+            })
+    }
+
+    /// E2: how long after it is free a voter of this id has to wait; for ever (nearly) while only rank 0 may stand.
+    fn wait_of(&self, candidate: &NodeId) -> Duration {
+        let lower = |voter: &&Voter| match (&voter.linked, &voter.heard) {
+            (Some(node), heard) => {
+                node.id < *candidate && heard.as_ref().is_none_or(|heard| heard.stance != Stance::Leaving)
+            }
+            (None, _) => false,
+        };
+        let rank = self.others.values().filter(lower).count() + usize::from(self.me.id < *candidate);
+        self.timing.stagger.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
+    }
+
+    /// E2, E3: whether the turn of a candidate has come, by this voter's own links and clock.
+    fn turn_has_come(&self, candidate: &NodeId) -> bool {
+        let wait = self.wait_of(candidate);
+        wait.is_zero() || (self.bootstrap_over() && self.free_since.is_some_and(|since| since + wait <= self.now))
+    }
+
+    /// E2: enough voters that could grant are linked, or all are there.
+    fn enough_are_masterless(&self) -> bool {
+        let masterless = |voter: &&Voter| {
+            voter.linked.is_some()
+                && voter.heard.as_ref().is_some_and(|h| matches!(h.stance, Stance::Seeking | Stance::Standing))
+        };
+        let all = self.others.values().filter(masterless).count();
+        let ready = self.others.values().filter(masterless).filter(|v| v.heard.as_ref().is_some_and(|h| !h.held));
+        all == self.others.len() || ready.count() + 1 >= self.quorum
+    }
+
+    /// The end of the lease: it runs from the newest sending time that a quorum, this node included, has confirmed (E6).
+    fn lease_until(&self, mastership: &Mastership, now: Timestamp) -> Timestamp {
+        let mut confirmed: Vec<Timestamp> = mastership.confirmed.values().copied().collect();
+        confirmed.sort_unstable_by(|a, b| b.cmp(a));
+        let start = match self.quorum.checked_sub(2) {
+            None => now,
+            Some(needed) => confirmed.get(needed).copied().unwrap_or(Timestamp::ZERO),
+        };
+        start + self.timing.safe_lease()
+    }
+
+    /// Draws every conclusion from what is known now.
+    fn settle(&mut self) {
+        if self.following.as_ref().is_some_and(|following| following.deadline <= self.now) {
+            self.lose_master(LossReason::Silent);
+        }
+        if self.promise.as_ref().is_some_and(|promise| promise.until <= self.now) {
+            self.promise = None;
+        }
+        self.say_what_is_durable();
+        if let Part::Candidate(candidacy) = &self.part {
+            let reachable = 1 + self.others.len() - candidacy.refused.len();
+            if candidacy.asked.is_some() && candidacy.granted.len() + 1 >= self.quorum {
+                self.win();
+            } else if candidacy.deadline <= self.now || reachable < self.quorum {
+                self.give_up();
+            }
+        }
+        let bound_to_another = self.live_promise().is_some_and(|promise| promise.to != self.me);
+        let free = self.may_form()
+            && self.part == Part::Idle
+            && self.following.is_none()
+            && !bound_to_another
+            && !self.held_towards(&self.me);
+        self.free_since = free.then(|| self.free_since.unwrap_or(self.now));
+        if free && self.not_before <= self.now && self.turn_has_come(&self.me.id) && self.enough_are_masterless() {
+            self.stand();
+        }
+        let candidates: Vec<NodeId> = self.kept.keys().cloned().collect();
+        for candidate in candidates {
+            self.judge(&candidate);
+        }
+    }
+
+    /// E4: what depends on a `Persist` leaves the node after its `Persisted`.
+    fn say_what_is_durable(&mut self) {
+        let durable =
+            |node: &Node, term: Term, state: &HardState| state.term == term && state.voted_for.as_ref() == Some(node);
+        if let Some((to, vote)) = &self.owed_vote {
+            if vote.term < self.hard.term {
+                self.owed_vote = None;
+            } else if durable(to, vote.term, &self.persistence.durable) {
+                self.effects.extend(self.owed_vote.take().map(|(to, vote)| Effect::Answer { to, vote }));
+            }
+        }
+        if let Part::Candidate(candidacy) = &mut self.part
+            && candidacy.asked.is_none()
+            && durable(&self.me, self.hard.term, &self.persistence.durable)
+        {
+            candidacy.asked = Some(self.now);
+            let linked = self.others.iter().filter(|(_, voter)| voter.linked.is_some());
+            self.effects.extend(linked.map(|(address, _)| Effect::Ask(address.clone())));
+        }
+    }
+
+    /// E2.
+    fn stand(&mut self) {
+        self.hard.term = self.hard.term.next();
+        self.hard.voted_for = Some(self.me.clone());
+        let until = (self.now + self.timing.lease).max(self.lease_end);
+        self.promise = Some(Promise { to: self.me.clone(), term: self.hard.term, until, floor: self.lease_end });
+        self.free_since = None;
+        self.number += 1;
+        self.candidacies += 1;
+        self.part = Part::Candidate(Candidacy {
+            number: self.number,
+            asked: None,
+            deadline: self.now + self.timing.election_timeout,
+            granted: BTreeSet::new(),
+            refused: BTreeSet::new(),
+        });
+        self.persist();
+    }
+
+    /// E2: frees the voters, and waits a random time before the next try.
+    fn give_up(&mut self) {
+        self.part = Part::Idle;
+        let term = self.hard.term;
+        self.given_up = Some((term, self.now + self.timing.lease));
+        let linked = self.others.iter().filter(|(_, voter)| voter.linked.is_some());
+        let release = |(to, _): (&Address, _)| Effect::Release { to: to.clone(), release: Release { term } };
+        self.effects.extend(linked.map(release));
+        self.bind_to_self();
+        self.failures = self.failures.saturating_add(1);
+        let longest = self.timing.lease.saturating_mul(2);
+        let span = self.timing.stagger.saturating_mul(1 << self.failures.min(16)).min(longest);
+        let wait = self.rng.up_to(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
+        self.not_before = self.now + Duration::from_micros(wait);
+    }
+
+    fn win(&mut self) {
+        let Part::Candidate(candidacy) = core::mem::replace(&mut self.part, Part::Idle) else { return };
+        let asked = candidacy.asked.unwrap_or(self.now);
+        let confirmed = candidacy.granted.into_iter().map(|voter| (voter, asked)).collect();
+        let mastership = Mastership { confirmed, sent: VecDeque::new() };
+        if self.lease_until(&mastership, self.now) <= self.now {
+            // The votes came too late to be worth anything.
+            return self.give_up();
+        }
+        self.part = Part::Master(mastership);
+        self.failures = 0;
+        self.hard.joined = true;
+        self.persist();
+        let (master, address) = (self.me.clone(), self.address.clone());
+        self.effects.push_back(Effect::Found { term: self.hard.term, master, address });
+    }
+
+    /// E3, on a request that is kept.
+    fn judge(&mut self, candidate: &NodeId) {
+        let Some((node, request)) = self.kept.get(candidate).cloned() else { return };
+        let verdict = self.verdict(&node, &request);
+        if matches!(verdict, Verdict::Keep) {
+            return;
+        }
+        self.kept.remove(candidate);
+        if matches!(verdict, Verdict::Refuse) {
+            let vote = Vote { term: self.hard.term, number: request.number, granted: false };
+            return self.effects.push_back(Effect::Answer { to: node, vote });
+        }
+        self.hard.term = request.term;
+        self.hard.voted_for = Some(node.clone());
+        let floor = self.live_promise().filter(|p| p.to == node && p.term < request.term).map(|p| p.until);
+        let floor = floor.or(self.promise.as_ref().filter(|p| p.to == node).map(|p| p.floor));
+        let until = (self.now + request.lease).max(floor.unwrap_or_default());
+        self.promise = Some(Promise { to: node.clone(), term: request.term, until, floor: floor.unwrap_or_default() });
+        self.free_since = None;
+        self.owed_vote = Some((node, Vote { term: request.term, number: request.number, granted: true }));
+        self.persist();
+        self.say_what_is_durable();
+    }
+
+    fn verdict(&self, candidate: &Node, request: &VoteRequest) -> Verdict {
+        let spent = request.term == self.hard.term
+            && self.hard.voted_for.as_ref().is_some_and(|voted_for| voted_for != candidate);
+        // Lapses are judged before any input, so a master here has a live lease.
+        let never = request.term < self.hard.term
+            || spent
+            || !self.may_form()
+            || matches!(self.part, Part::Master(_) | Part::Leaving)
+            || request.lease > self.timing.bootstrap_wait;
+        if never {
+            return Verdict::Refuse;
+        }
+        if self.held_towards(candidate) {
+            return Verdict::Keep;
+        }
+        match self.live_promise() {
+            Some(promise) if promise.to == *candidate => Verdict::Grant,
+            Some(promise) if promise.until.since(self.now) <= self.timing.stagger => Verdict::Keep,
+            Some(_) => Verdict::Refuse,
+            None if self.turn_has_come(&candidate.id) => Verdict::Grant,
+            None => Verdict::Keep,
+        }
+    }
+
+    fn persist(&mut self) {
+        if self.persistence.in_flight.is_none() && self.persistence.durable != self.hard {
+            self.persistence.seq += 1;
+            self.persistence.in_flight = Some(self.hard.clone());
+            self.effects.push_back(Effect::Persist { seq: self.persistence.seq, state: self.hard.clone() });
+        }
+    }
+}

@@ -1,0 +1,557 @@
+//! The state machine: its inputs, its clock, and the order in which conclusions are drawn.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    config::Config,
+    election::Election,
+    error::{CloseReason, Misuse},
+    id::{Address, ConnId, DialId, Incarnation, Node, NodeId, Term},
+    interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
+    link::{End, Link, Peer, Phase as LinkPhase},
+    membership::Membership,
+    message::{self, Role},
+    rng::Rng,
+    seeking::Seeking,
+    time::Timestamp,
+    timer::{Timer, Timers},
+    view::MembersView,
+};
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Without a master.
+    Seeking,
+    /// A candidate.
+    Standing,
+    /// Following a master.
+    Following,
+    /// The master.
+    Master,
+    /// On its way out.
+    Leaving,
+    /// Done.
+    Stopped,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Bytes handed out to be sent.
+    pub bytes_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Candidacies begun.
+    pub candidacies: u64,
+}
+
+/// A look inside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Status {
+    /// What the node is doing.
+    pub phase: Phase,
+    /// Its term.
+    pub term: Term,
+    /// The master that it follows or is, and that master's address.
+    pub master: Option<(Node, Address)>,
+    /// How many established connections it has.
+    pub links: usize,
+    /// What has been counted.
+    pub counters: Counters,
+}
+
+/// One node: bytes and ticks in, bytes and effects out.
+///
+/// It does nothing of its own accord. The host says what happens with [`handle_input`](Self::handle_input), then does what
+/// [`poll_output`](Self::poll_output) asks until that is `None`, then waits until [`next_deadline`](Self::next_deadline) or the next input.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Formation {
+    pub(crate) config: Arc<Config>,
+    pub(crate) me: Node,
+    pub(crate) now: Timestamp,
+    pub(crate) rng: Rng,
+    pub(crate) election: Election,
+    pub(crate) membership: Membership,
+    pub(crate) seeking: Seeking,
+    pub(crate) links: BTreeMap<ConnId, Link>,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) peer_at: BTreeMap<Address, NodeId>,
+    /// Accepted and not yet established.
+    pub(crate) pending: BTreeSet<ConnId>,
+    newest_conn: Option<ConnId>,
+    partial_bytes: usize,
+    pub(crate) timers: Timers,
+    pub(crate) outputs: VecDeque<Output>,
+    /// Links that may have something to send.
+    pub(crate) awake: BTreeSet<ConnId>,
+    /// What this node says of itself, and the same as a frame.
+    pub(crate) status: message::Status,
+    pub(crate) status_frame: Bytes,
+    pub(crate) metadata: Bytes,
+    /// The newest heartbeat of a master, encoded once for all links.
+    pub(crate) heartbeat: Option<(u64, Bytes)>,
+    /// Something that decides who is dialed has changed.
+    pub(crate) redial: bool,
+    /// The master that was reported as out of reach.
+    pub(crate) unreachable: Option<Node>,
+    /// The last master that resigned: its successor's first view does not carry it over.
+    pub(crate) resigned: Option<NodeId>,
+    /// A seeker was turned away since the cluster was full.
+    pub(crate) turned_away: bool,
+    pub(crate) leaving: bool,
+    stopped: bool,
+    pub(crate) scratch: BytesMut,
+    pub(crate) counters: Counters,
+}
+
+impl Formation {
+    /// A node that has just started. It has outputs at once: the first dials.
+    pub fn new(config: Config, start: Start, now: Timestamp) -> Self {
+        let Incarnation(incarnation) = start.incarnation;
+        let mut rng = Rng::new(start.rng_seed ^ incarnation.rotate_left(32));
+        let me = Node { id: config.id().clone(), incarnation: start.incarnation };
+        let election = Election::new(&config, &start, Rng::new(rng.next_u64()), now);
+        let seeking = Seeking::new(&config, Rng::new(rng.next_u64()), now);
+        let membership = Membership::new(config.limits().members);
+        let metadata = config.metadata().clone();
+        let mut formation = Self {
+            config: Arc::new(config),
+            me,
+            now,
+            rng,
+            election,
+            membership,
+            seeking,
+            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            peer_at: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            newest_conn: None,
+            partial_bytes: 0,
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            awake: BTreeSet::new(),
+            status: message::Status {
+                number: 0,
+                term: Term::default(),
+                role: Role::Seeking,
+                held: false,
+                promise: None,
+                epoch: crate::id::Epoch::default(),
+                metadata: metadata.clone(),
+            },
+            status_frame: Bytes::new(),
+            metadata,
+            heartbeat: None,
+            redial: true,
+            unreachable: None,
+            resigned: None,
+            turned_away: false,
+            leaving: false,
+            stopped: false,
+            scratch: BytesMut::new(),
+            counters: Counters::default(),
+        };
+        formation.settle();
+        formation
+    }
+
+    /// Says what has happened. A `now` before the last one counts as the last one.
+    ///
+    /// # Errors
+    /// [`Misuse`] names a fault of the host; nothing has changed then. A fault of a peer is never an error: it closes that
+    /// peer's connection and is reported as an event. Inputs still on their way for a connection that was closed are ignored.
+    pub fn handle_input(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
+        self.check(&input)?;
+        if self.stopped {
+            if let Input::Opened { conn, .. } = input {
+                self.newest_conn = Some(conn);
+                self.outputs.push_back(Output::Close { conn, reason: CloseReason::Left });
+            }
+            return Ok(());
+        }
+        self.pass_time(now);
+        match input {
+            Input::Tick => {}
+            Input::Opened { conn, origin } => self.opened(conn, origin),
+            Input::DialFailed { dial } => self.dial_failed(dial),
+            Input::Received { conn, chunk } => self.received(conn, chunk),
+            Input::Flushed { conn } => self.flushed(conn),
+            Input::Closed { conn } => self.end(conn, End::ByHost),
+            Input::Persisted { .. } => self.election.persisted(),
+            Input::Command(Command::Leave) => self.leave(),
+            Input::Command(Command::SetMetadata(metadata)) => self.metadata = metadata,
+            Input::Command(Command::AddContacts(contacts)) => {
+                for contact in contacts.iter().filter(|contact| *contact != self.config.address()) {
+                    self.seeking.add(contact, false, self.now);
+                }
+                self.redial = true;
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// What the host has to do next; `None` until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to say [`Input::Tick`], unless another input comes first. `None` only once the node has stopped.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.stopped {
+            return None;
+        }
+        [self.timers.next_deadline(), self.election.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The last members that this node knew. It changes only with an [`Event::ViewChanged`], and stays when the master is lost.
+    pub fn view(&self) -> &MembersView {
+        &self.membership.view
+    }
+
+    /// This node's mastership: only while it is master and its lease is alive at `now`. Another node cannot have one
+    /// before `valid_until` (G2), as long as clocks run within `max_clock_drift` and the lease is not ended by leaving.
+    pub fn leadership(&self, now: Timestamp) -> Option<Leadership> {
+        self.election.leadership(now.max(self.now))
+    }
+
+    /// Who this node is.
+    pub fn node(&self) -> &Node {
+        &self.me
+    }
+
+    /// A look inside, for people and for metrics.
+    pub fn status(&self) -> Status {
+        let phase = match self.election.role() {
+            _ if self.stopped => Phase::Stopped,
+            Role::Seeking => Phase::Seeking,
+            Role::Standing => Phase::Standing,
+            Role::Following { .. } => Phase::Following,
+            Role::Master => Phase::Master,
+            Role::Leaving => Phase::Leaving,
+        };
+        Status {
+            phase,
+            term: self.election.term(),
+            master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
+            links: self.peers.values().map(|peer| peer.links.len()).sum(),
+            counters: Counters { candidacies: self.election.candidacies(), ..self.counters },
+        }
+    }
+
+    /// Whether the host may say this now.
+    fn check(&self, input: &Input) -> Result<(), Misuse> {
+        let limits = self.config.limits();
+        match input {
+            Input::Opened { conn, origin } => {
+                if let Some(newest) = self.newest_conn.filter(|newest| conn <= newest) {
+                    return Err(Misuse::ReusedConn { conn: *conn, newest });
+                }
+                match origin {
+                    Origin::Dialed(dial) => self.check_dial(*dial),
+                    Origin::Accepted => Ok(()),
+                }
+            }
+            Input::DialFailed { dial } => self.check_dial(*dial),
+            Input::Received { conn, .. } | Input::Closed { conn } => self.check_conn(*conn),
+            Input::Flushed { conn } => {
+                self.check_conn(*conn)?;
+                match self.links.get(conn) {
+                    Some(link) if !link.in_flight => Err(Misuse::NotInFlight(*conn)),
+                    _ => Ok(()),
+                }
+            }
+            Input::Persisted { seq } => match self.election.persisting() {
+                Some(in_flight) if in_flight == *seq => Ok(()),
+                in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
+            },
+            Input::Command(Command::SetMetadata(metadata)) if metadata.len() > limits.metadata => {
+                Err(Misuse::MetadataTooLong { len: metadata.len(), limit: limits.metadata })
+            }
+            Input::Command(Command::AddContacts(contacts)) => {
+                let count = self.seeking.contacts_with(contacts.iter());
+                match count > limits.contacts {
+                    true => Err(Misuse::TooManyContacts { count, limit: limits.contacts }),
+                    false => Ok(()),
+                }
+            }
+            Input::Tick | Input::Command(_) => Ok(()),
+        }
+    }
+
+    fn check_conn(&self, conn: ConnId) -> Result<(), Misuse> {
+        if self.newest_conn.is_some_and(|newest| conn <= newest) { Ok(()) } else { Err(Misuse::UnknownConn(conn)) }
+    }
+
+    fn check_dial(&self, dial: DialId) -> Result<(), Misuse> {
+        if self.seeking.knows(dial) { Ok(()) } else { Err(Misuse::UnknownDial(dial)) }
+    }
+
+    /// What time alone brings comes before the input: a lapse (E6), and timers, so that cutting an input in two at
+    /// one moment changes nothing (G4).
+    fn pass_time(&mut self, now: Timestamp) {
+        let now = now.max(self.now);
+        let timing = self.config.timing();
+        if now.since(self.now) > timing.suspect_after {
+            // This node paused: what it did not hear in the meantime says nothing of the others.
+            let silent_at = now + timing.down_after;
+            for link in self.links.values_mut() {
+                link.silent_at = silent_at;
+            }
+            if let Some(roster) = &mut self.membership.roster {
+                roster.allow_anew(now);
+            }
+        }
+        self.now = now;
+        self.election.advance(now);
+        self.settle();
+        while let Some(timer) = self.timers.pop_due(now) {
+            self.fire(timer);
+            self.settle();
+        }
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        let timing = self.config.timing();
+        let (heartbeat_interval, now) = (timing.heartbeat_interval, self.now);
+        match timer {
+            Timer::Heartbeat => self.beat(),
+            Timer::Redial => self.redial = true,
+            Timer::Leave => self.stop(StopReason::Left),
+            Timer::Dial(dial) => self.dial_failed(dial),
+            Timer::Member(id) => self.judge_member(id),
+            Timer::Handshake(conn) => match self.links.get(&conn).map(|link| &link.phase) {
+                Some(LinkPhase::Refusing { reason, .. }) => {
+                    let reason = CloseReason::Refused(*reason);
+                    self.end(conn, End::Ours(reason));
+                }
+                _ => self.end(conn, End::Ours(CloseReason::HandshakeTimeout)),
+            },
+            Timer::Silence(conn) => match self.links.get(&conn).map(|link| link.silent_at) {
+                Some(at) if at > now => self.timers.set(Timer::Silence(conn), at),
+                _ => self.end(conn, End::Ours(CloseReason::Silent)),
+            },
+            Timer::Ping(conn) => {
+                let Some(link) = self.links.get_mut(&conn) else { return };
+                if link.ping_at <= now {
+                    link.ping_owed = true;
+                    link.ping_at = now + heartbeat_interval;
+                    self.awake.insert(conn);
+                }
+                let at = link.ping_at;
+                self.timers.set(Timer::Ping(conn), at);
+            }
+        }
+    }
+
+    fn opened(&mut self, conn: ConnId, origin: Origin) {
+        self.newest_conn = Some(conn);
+        let close = |reason| Output::Close { conn, reason };
+        let dialed = match origin {
+            Origin::Accepted => None,
+            Origin::Dialed(dial) => {
+                self.timers.clear(&Timer::Dial(dial));
+                match self.seeking.opened(dial, conn) {
+                    Some(address) => Some(address),
+                    None => return self.outputs.push_back(close(CloseReason::DialGivenUp)),
+                }
+            }
+        };
+        if self.links.len() >= self.config.limits().links {
+            if let Some(address) = &dialed {
+                self.seeking.closed(address, conn, self.now);
+            }
+            self.redial = true;
+            return self.outputs.push_back(close(CloseReason::TooManyLinks));
+        }
+        if origin == Origin::Accepted {
+            self.pending.insert(conn);
+            if self.pending.len() > self.config.limits().pending_links
+                && let Some(oldest) = self.pending.first().copied()
+            {
+                self.end(oldest, End::Ours(CloseReason::TooManyPending));
+            }
+        }
+        self.links.insert(conn, Link::new(origin, dialed, self.now));
+        self.timers.set(Timer::Handshake(conn), self.now + self.config.timing().handshake_timeout);
+        self.awake.insert(conn);
+    }
+
+    fn dial_failed(&mut self, dial: DialId) {
+        self.timers.clear(&Timer::Dial(dial));
+        let Some(address) = self.seeking.failed(dial, self.now) else { return };
+        self.redial = true;
+        self.report_unreachable(&address);
+    }
+
+    fn received(&mut self, conn: ConnId, mut chunk: Bytes) {
+        self.counters.bytes_received += chunk.len() as u64;
+        let timing = self.config.timing();
+        let (silent_at, limits) = (self.now + timing.down_after, self.config.limits());
+        let (early, late, partial_limit) = (limits.frame_before_handshake, limits.max_frame, limits.partial_bytes);
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.silent_at = silent_at;
+        let held_before = link.decoder.buffered();
+        // One frame at a time, each with all that follows from it: how frames share a chunk cannot matter (G4).
+        while let Some(link) = self.links.get_mut(&conn) {
+            let limit = if link.is_established() { late } else { early };
+            match link.decoder.next(&mut chunk, limit) {
+                Ok(Some(body)) => {
+                    self.counters.frames_received += 1;
+                    self.frame(conn, &body);
+                    self.settle();
+                }
+                Ok(None) => break,
+                Err(reason) => self.end(conn, End::Ours(reason)),
+            }
+        }
+        // A link that ended has given its bytes back already.
+        if let Some(link) = self.links.get(&conn) {
+            self.partial_bytes = self.partial_bytes - held_before + link.decoder.buffered();
+            if self.partial_bytes > partial_limit {
+                self.end(conn, End::Ours(CloseReason::TooManyPartialBytes));
+            }
+        }
+    }
+
+    fn flushed(&mut self, conn: ConnId) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.in_flight = false;
+        match link.phase {
+            LinkPhase::Refusing { reason, said: true } => self.end(conn, End::Ours(CloseReason::Refused(reason))),
+            _ => self.wake(conn),
+        }
+    }
+
+    /// Draws the conclusions of what has changed, then sends what they owe.
+    pub(crate) fn settle(&mut self) {
+        while let Some(effect) = self.election.next_effect() {
+            self.effect(effect);
+        }
+        self.refresh_status();
+        if core::mem::take(&mut self.redial) {
+            self.prune_links();
+            self.dial();
+        }
+        while let Some(conn) = self.awake.pop_first() {
+            self.send(conn);
+        }
+        self.finish_leaving();
+    }
+
+    fn dial(&mut self) {
+        let Self { seeking, peers, peer_at, election, config, now, leaving, stopped, .. } = self;
+        let master = election.master().map(|(_, address)| address);
+        let wanted = |address: &Address, is_seed: bool, found: Option<&NodeId>| {
+            let linked = peer_at.contains_key(address) || found.is_some_and(|id| peers.contains_key(id));
+            let useful = (config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
+            !linked && useful && !*leaving && !*stopped
+        };
+        let timeout = config.timing().handshake_timeout;
+        for (dial, addr) in seeking.dial_due(*now, wanted) {
+            self.timers.set(Timer::Dial(dial), *now + timeout);
+            self.outputs.push_back(Output::Dial { dial, addr, timeout });
+        }
+        match seeking.next_retry(*now, wanted) {
+            Some(at) => self.timers.set(Timer::Redial, at),
+            None => self.timers.clear(&Timer::Redial),
+        }
+    }
+
+    /// Closes what this node dialed and neither end needs: voters keep links to each other, and all to their master.
+    fn prune_links(&mut self) {
+        if self.election.is_master() || self.leaving {
+            return;
+        }
+        let Some((master, _)) = self.election.master() else { return };
+        let needless = |(_, link): &(&ConnId, &Link)| {
+            link.dialed.is_some()
+                && link
+                    .peer()
+                    .and_then(|id| self.peers.get(id))
+                    .is_some_and(|peer| peer.node != *master && !(self.config.is_voter() && peer.is_voter))
+        };
+        let needless: Vec<ConnId> = self.links.iter().filter(needless).map(|(conn, _)| *conn).collect();
+        for conn in needless {
+            self.end(conn, End::Ours(CloseReason::NotNeeded));
+        }
+    }
+
+    /// A connection is over: only what hung on it ends with it.
+    pub(crate) fn end(&mut self, conn: ConnId, end: End) {
+        let Some(link) = self.links.remove(&conn) else { return };
+        self.partial_bytes = self.partial_bytes.saturating_sub(link.decoder.buffered());
+        self.pending.remove(&conn);
+        self.awake.remove(&conn);
+        for timer in [Timer::Handshake(conn), Timer::Ping(conn), Timer::Silence(conn)] {
+            self.timers.clear(&timer);
+        }
+        let reason = match end {
+            End::ByHost => None,
+            End::Ours(reason) => Some(reason),
+        };
+        if let Some(reason) = reason {
+            let reported = match reason {
+                CloseReason::RefusedByPeer(_) => None,
+                reason => Some(reason),
+            };
+            self.outputs.push_back(Output::Close { conn, reason });
+            if let Some(reason) = reported.filter(|_| !link.is_established()) {
+                self.event(Event::ConnClosed { conn, reason });
+            }
+        }
+        if let Some(address) = &link.dialed {
+            self.seeking.closed(address, conn, self.now);
+            self.redial = true;
+            if !link.is_established() {
+                self.report_unreachable(address);
+            }
+        }
+        if let Some(id) = link.peer() {
+            self.peer_lost_link(id, conn, reason);
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Closes everything; no input does anything any more.
+    pub(crate) fn stop(&mut self, reason: StopReason) {
+        let close = match reason {
+            StopReason::Left => CloseReason::Left,
+            StopReason::Superseded => CloseReason::Superseded,
+        };
+        if !self.leaving {
+            self.leaving = true;
+            self.election.leave();
+            while let Some(effect) = self.election.next_effect() {
+                self.effect(effect);
+            }
+        }
+        let all: Vec<ConnId> = self.links.keys().copied().collect();
+        for conn in all {
+            self.end(conn, End::Ours(close));
+        }
+        self.timers.clear_all();
+        self.stopped = true;
+        self.event(Event::Stopped { reason });
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+}

@@ -1,0 +1,168 @@
+//! From an open connection to an established link: who is it, and may it be here (PROTOCOL.md, "The handshake").
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::{
+    error::{CloseReason, RejectReason},
+    formation::Formation,
+    id::{ConnId, Node},
+    interface::{Event, Origin, StopReason},
+    link::{End, Owed, Peer, Phase},
+    message::{Hello, MAGIC, PROTOCOL},
+    timer::Timer,
+};
+
+enum Refusal {
+    Close(CloseReason),
+    Reject(RejectReason),
+    /// This node is the older incarnation.
+    Superseded,
+}
+
+impl Formation {
+    pub(crate) fn own_hello(&mut self) -> Hello {
+        Hello {
+            magic: MAGIC,
+            protocol: PROTOCOL,
+            cluster: self.config.cluster().clone(),
+            electorate: self.config.electorate(),
+            id: self.me.id.clone(),
+            incarnation: self.me.incarnation,
+            address: self.config.address().clone(),
+            nonce: self.rng.bytes(),
+            extensions: Bytes::new(),
+        }
+    }
+
+    pub(crate) fn greeted(&mut self, conn: ConnId, hello: Hello) {
+        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        match self.judge_hello(conn, &hello, &node) {
+            Ok(()) => self.establish(conn, hello, node),
+            Err(Refusal::Close(reason)) => {
+                let dialed = self.links.get(&conn).and_then(|link| link.dialed.clone());
+                if let Some(address) = dialed.filter(|_| reason == CloseReason::SelfDial)
+                    && self.seeking.is_self(&address)
+                {
+                    self.event(Event::SelfDial { address, own: self.config.address().clone() });
+                }
+                self.end(conn, End::Ours(reason));
+            }
+            Err(Refusal::Reject(reason)) => {
+                self.event(Event::Refused { node, address: hello.address, reason });
+                self.refuse(conn, reason);
+            }
+            Err(Refusal::Superseded) => self.stop(StopReason::Superseded),
+        }
+    }
+
+    /// Says why, then closes.
+    pub(crate) fn refuse(&mut self, conn: ConnId, reason: RejectReason) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.phase = Phase::Refusing { reason, said: false };
+        if let Some(address) = link.dialed.clone() {
+            self.seeking.refused(&address, reason);
+        }
+        self.wake(conn);
+    }
+
+    fn judge_hello(&self, conn: ConnId, hello: &Hello, node: &Node) -> Result<(), Refusal> {
+        let reject = |reason| Err(Refusal::Reject(reason));
+        if hello.magic != MAGIC {
+            return Err(Refusal::Close(CloseReason::WrongMagic));
+        }
+        if hello.protocol.common(PROTOCOL).is_none() {
+            return reject(RejectReason::NoCommonProtocol);
+        }
+        if hello.cluster != *self.config.cluster() {
+            return reject(RejectReason::WrongCluster);
+        }
+        if hello.electorate != self.config.electorate() {
+            return reject(RejectReason::ElectorateMismatch);
+        }
+        let same_address = hello.address == *self.config.address();
+        if hello.id == self.me.id {
+            if *node == self.me && same_address {
+                return Err(Refusal::Close(CloseReason::SelfDial));
+            }
+            return match same_address {
+                true if *node > self.me => Err(Refusal::Superseded),
+                true => reject(RejectReason::Superseded),
+                false => reject(RejectReason::IdInUse),
+            };
+        }
+        if same_address {
+            return reject(RejectReason::AddressInUse);
+        }
+        if self.membership.view.get(&hello.id).is_some_and(|known| known.node > *node) {
+            return reject(RejectReason::Superseded);
+        }
+        if let Some(known) = self.peers.get(&hello.id) {
+            if known.node > *node {
+                return reject(RejectReason::Superseded);
+            }
+            // A restart keeps its address; another address while the link lives is another node of the same name.
+            if known.address != hello.address {
+                return reject(RejectReason::IdInUse);
+            }
+        }
+        let holder = self.peer_at.get(&hello.address).filter(|holder| **holder != hello.id);
+        if let Some(holder) = holder.and_then(|holder| self.peers.get(holder)) {
+            let ours =
+                |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
+            if !ours(&conn) || holder.links.iter().any(ours) {
+                return reject(RejectReason::AddressInUse);
+            }
+        }
+        Ok(())
+    }
+
+    fn establish(&mut self, conn: ConnId, hello: Hello, node: Node) {
+        // What our own dial reached at an address wins over who only claims it.
+        if let Some(holder) = self.peer_at.get(&hello.address).filter(|holder| **holder != node.id).cloned() {
+            self.drop_peer(&holder, CloseReason::Refused(RejectReason::AddressInUse));
+        }
+        if self.peers.get(&node.id).is_some_and(|known| known.node != node) {
+            self.drop_peer(&node.id, CloseReason::Superseded);
+        }
+        let is_voter = self.config.seeds().contains(&hello.address);
+        let peer = self.peers.entry(node.id.clone()).or_insert_with(|| Peer {
+            node: node.clone(),
+            address: hello.address.clone(),
+            is_voter,
+            links: Vec::new(),
+            status: None,
+            owed: Owed::default(),
+        });
+        peer.links.push(conn);
+        let is_first = peer.links.len() == 1;
+        self.peer_at.insert(hello.address.clone(), node.id.clone());
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let hello_owed = link.origin == Origin::Accepted;
+        link.phase = Phase::Established { peer: node.id.clone(), hello_owed, status_said: 0, heard: false };
+        if let Some(dialed) = link.dialed.clone() {
+            self.seeking.established(&dialed, &node.id);
+        }
+        self.pending.remove(&conn);
+        self.timers.clear(&Timer::Handshake(conn));
+        self.watch_link(conn);
+        if is_first {
+            self.event(Event::Linked { node: node.clone(), address: hello.address.clone(), conn });
+            self.election.link_up(&hello.address, &node);
+        } else {
+            self.peer_relinked(&node.id);
+        }
+        self.redial = true;
+        self.resolve_duplicates(&node.id);
+        self.wake(conn);
+    }
+
+    /// Closes every connection to a peer.
+    pub(crate) fn drop_peer(&mut self, id: &crate::id::NodeId, reason: CloseReason) {
+        let links = self.peers.get(id).map(|peer| peer.links.clone()).unwrap_or_default();
+        for conn in links {
+            self.end(conn, End::Ours(reason));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One connection, and what a peer is still owed (PROTOCOL.md, "Two connections", "One send in flight").
+
+use alloc::vec::Vec;
+
+use crate::{
+    decoder::Decoder,
+    error::{CloseReason, RejectReason},
+    id::{Address, ConnId, Node, NodeId},
+    interface::Origin,
+    message::{HeartbeatAck, JoinResponse, Release, Resign, Status, Vote},
+    time::Timestamp,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Link {
+    pub(crate) origin: Origin,
+    /// The address that was dialed.
+    pub(crate) dialed: Option<Address>,
+    pub(crate) decoder: Decoder,
+    pub(crate) phase: Phase,
+    /// A `Send` is not flushed yet.
+    pub(crate) in_flight: bool,
+    pub(crate) silent_at: Timestamp,
+    pub(crate) ping_at: Timestamp,
+    pub(crate) ping_owed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// The peer's `Hello` has not come.
+    Opening { hello_owed: bool },
+    Established {
+        peer: NodeId,
+        /// Only an acceptor answers with its own `Hello` after it is established.
+        hello_owed: bool,
+        /// The number of the last status said on it; 0 before the first.
+        status_said: u64,
+        /// Something has come behind the handshake, so the peer has established it too.
+        heard: bool,
+    },
+    /// Refused; it closes once that is written.
+    Refusing { reason: RejectReason, said: bool },
+}
+
+impl Link {
+    pub(crate) fn new(origin: Origin, dialed: Option<Address>, now: Timestamp) -> Self {
+        Self {
+            origin,
+            dialed,
+            decoder: Decoder::new(),
+            phase: Phase::Opening { hello_owed: matches!(origin, Origin::Dialed(_)) },
+            in_flight: false,
+            silent_at: now,
+            ping_at: now,
+            ping_owed: false,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Option<&NodeId> {
+        match &self.phase {
+            Phase::Established { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_established(&self) -> bool {
+        self.peer().is_some()
+    }
+}
+
+/// Another node, as long as it has an established link. What is known of it is kept here, not by connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    pub(crate) node: Node,
+    pub(crate) address: Address,
+    /// Its address is a seed.
+    pub(crate) is_voter: bool,
+    /// Its established connections, in the order in which they were established.
+    pub(crate) links: Vec<ConnId>,
+    pub(crate) status: Option<Status>,
+    pub(crate) owed: Owed,
+}
+
+/// What the next `Send` to a peer carries: the newest of each kind replaces the older, so nothing queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Owed {
+    pub(crate) request: bool,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) release: Option<Release>,
+    pub(crate) resign: Option<Resign>,
+    pub(crate) leave: bool,
+    pub(crate) join: Option<JoinResponse>,
+    pub(crate) ack: Option<HeartbeatAck>,
+    pub(crate) heartbeat: bool,
+}
+
+/// What ends with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The host says so.
+    ByHost,
+    /// The core closes it.
+    Ours(CloseReason),
+}

@@ -1,0 +1,383 @@
+//! What a master keeps of its view: how it became what it is, who hears it, and what each member still lacks
+//! (PROTOCOL.md, "Members and views").
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    config::Config,
+    id::{Epoch, Node, NodeId, Term},
+    message::{MembersUpdate, Message},
+    time::Timestamp,
+    view::{Change, Member, MemberState, MembersView, RemovalReason},
+};
+
+/// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
+const HEAD_ROOM: usize = 256;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Roster {
+    suspect_after: Duration,
+    down_after: Duration,
+    page_limit: usize,
+    log_limit: usize,
+    pin_limit: usize,
+    tracked: BTreeMap<NodeId, Tracked>,
+    /// Oldest first, each entry's base the epoch of the one before.
+    log: VecDeque<Step>,
+    pinned: BTreeMap<Epoch, Pinned>,
+    /// Encoded deltas to the present epoch, by their base: most links lack the same.
+    deltas: BTreeMap<Epoch, (Epoch, Bytes)>,
+}
+
+/// A member but for the master itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Tracked {
+    suspect_at: Timestamp,
+    down_at: Timestamp,
+    linked: bool,
+    /// The view that it has once it has read all that was sent; `None`: a snapshot is needed.
+    holds: Option<Epoch>,
+    /// The next page of the series that it is being sent.
+    series: Option<(Epoch, usize)>,
+    /// The first heartbeat sent after the last update, and what its acknowledgement should say.
+    check: Option<(u64, Epoch)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Step {
+    base: Epoch,
+    epoch: Epoch,
+    changes: Vec<Change>,
+}
+
+/// A snapshot, encoded once for all who read it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pinned {
+    pages: Vec<Bytes>,
+    readers: usize,
+}
+
+/// What an acknowledgement shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    /// The member was silent, or suspect: it is active again.
+    Revived,
+    /// Nothing new.
+    Expected,
+    /// The member holds a newer view than the master: an earlier master wrote it in the same term (G1 was lost).
+    Newer,
+}
+
+impl Roster {
+    pub(crate) fn new(config: &Config) -> Self {
+        let (timing, limits) = (config.timing(), config.limits());
+        Self {
+            suspect_after: timing.suspect_after,
+            down_after: timing.down_after,
+            page_limit: limits.send.saturating_sub(HEAD_ROOM),
+            log_limit: limits.change_log,
+            pin_limit: limits.pinned_epochs,
+            tracked: BTreeMap::new(),
+            log: VecDeque::new(),
+            pinned: BTreeMap::new(),
+            deltas: BTreeMap::new(),
+        }
+    }
+
+    /// Writes the first view of a term: the members that were known, as far as they are linked active, the others suspect.
+    pub(crate) fn begin(
+        &mut self,
+        view: &mut MembersView,
+        term: Term,
+        me: Member,
+        gone: Option<&NodeId>,
+        linked: impl Fn(&Node) -> bool,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for member in view.iter().filter(|member| member.node.id != me.node.id) {
+            if gone == Some(&member.node.id) {
+                changes.push(Change::Remove { id: member.node.id.clone(), reason: RemovalReason::Left });
+                continue;
+            }
+            let is_linked = linked(&member.node);
+            let mut tracked = self.fresh(now);
+            tracked.linked = is_linked;
+            tracked.holds = Some(view.epoch());
+            self.tracked.insert(member.node.id.clone(), tracked);
+            let state = if is_linked { MemberState::Active } else { MemberState::Suspect };
+            if member.state != state {
+                changes.push(Change::Upsert(Member { state, ..member.clone() }));
+            }
+        }
+        changes.push(Change::Upsert(me));
+        changes.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        self.step(view, Epoch { term, version: 1 }, changes)
+    }
+
+    pub(crate) fn tracks(&self, id: &NodeId) -> bool {
+        self.tracked.contains_key(id)
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = &NodeId> {
+        self.tracked.keys()
+    }
+
+    /// Makes a linked node a member, or an active one again. It is sent a snapshot.
+    pub(crate) fn admit(&mut self, view: &mut MembersView, member: Member, now: Timestamp) -> Vec<Change> {
+        let mut tracked = self.fresh(now);
+        let known = view.get(&member.node.id).is_some_and(|known| known.node == member.node);
+        if let Some(before) = self.tracked.remove(&member.node.id) {
+            if known && before.linked {
+                (tracked.holds, tracked.series, tracked.check) = (before.holds, before.series, before.check);
+            } else {
+                self.unpin(before.series);
+            }
+        }
+        self.tracked.insert(member.node.id.clone(), tracked);
+        if view.get(&member.node.id) == Some(&member) {
+            return Vec::new();
+        }
+        self.write(view, member)
+    }
+
+    /// Writes a member as it is now.
+    pub(crate) fn write(&mut self, view: &mut MembersView, member: Member) -> Vec<Change> {
+        self.change(view, Change::Upsert(member))
+    }
+
+    pub(crate) fn remove(&mut self, view: &mut MembersView, id: &NodeId, reason: RemovalReason) -> Vec<Change> {
+        match self.tracked.remove(id) {
+            None => Vec::new(),
+            Some(tracked) => {
+                self.unpin(tracked.series);
+                self.change(view, Change::Remove { id: id.clone(), reason })
+            }
+        }
+    }
+
+    /// The member has no link any more: it is suspect at once, and what was on its way is taken to be lost.
+    pub(crate) fn link_down(&mut self, view: &mut MembersView, id: &NodeId) -> Vec<Change> {
+        let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
+        tracked.linked = false;
+        tracked.holds = None;
+        tracked.check = None;
+        let series = tracked.series.take();
+        self.unpin(series);
+        self.set_state(view, id, MemberState::Suspect)
+    }
+
+    /// One of several links to the member has ended: the heartbeat after next finds what was lost with it.
+    pub(crate) fn relinked(&mut self, id: &NodeId) {
+        if let Some(tracked) = self.tracked.get_mut(id) {
+            tracked.check = None;
+            if let Some((epoch, _)) = tracked.series {
+                tracked.series = Some((epoch, 0));
+            }
+        }
+    }
+
+    pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, epoch: Epoch, now: Timestamp) -> Ack {
+        let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
+        tracked.suspect_at = now + self.suspect_after;
+        tracked.down_at = now + self.down_after;
+        if epoch > view.epoch() {
+            return Ack::Newer;
+        }
+        if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
+            && expected != epoch
+            && tracked.series.is_none()
+        {
+            tracked.holds = Some(epoch);
+        }
+        match view.get(id) {
+            Some(member) if member.state == MemberState::Suspect => Ack::Revived,
+            _ => Ack::Expected,
+        }
+    }
+
+    /// A heartbeat of this number goes to the member.
+    pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
+        if let Some(tracked) = self.tracked.get_mut(id)
+            && tracked.check.is_none()
+            && let Some(holds) = tracked.holds
+        {
+            tracked.check = Some((number, holds));
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, view: &mut MembersView, id: &NodeId, state: MemberState) -> Vec<Change> {
+        match view.get(id) {
+            Some(member) if member.state != state => {
+                let member = Member { state, ..member.clone() };
+                self.write(view, member)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// When the member is to be judged next: first as suspect, then as down.
+    pub(crate) fn deadline(&self, view: &MembersView, id: &NodeId) -> Option<Timestamp> {
+        let tracked = self.tracked.get(id)?;
+        let suspect = view.get(id).is_some_and(|member| member.state == MemberState::Suspect);
+        Some(if suspect { tracked.down_at } else { tracked.suspect_at })
+    }
+
+    pub(crate) fn is_down(&self, id: &NodeId, now: Timestamp) -> bool {
+        self.tracked.get(id).is_some_and(|tracked| tracked.down_at <= now)
+    }
+
+    /// After a pause of this node's own, every member gets a full new allowance.
+    pub(crate) fn allow_anew(&mut self, now: Timestamp) {
+        for tracked in self.tracked.values_mut() {
+            tracked.suspect_at = now + self.suspect_after;
+            tracked.down_at = now + self.down_after;
+        }
+    }
+
+    /// The next frame that the member lacks, if it fits in `room` bytes.
+    pub(crate) fn next_update(&mut self, view: &MembersView, id: &NodeId, room: usize) -> Option<Bytes> {
+        let tracked = self.tracked.get(id)?;
+        if tracked.series.is_none() {
+            if tracked.holds == Some(view.epoch()) {
+                return None;
+            }
+            let holds = tracked.holds;
+            if let Some((epoch, frame)) = holds.and_then(|base| self.delta(view, base)) {
+                if frame.len() > room {
+                    return None;
+                }
+                let tracked = self.tracked.get_mut(id)?;
+                tracked.holds = Some(epoch);
+                tracked.check = None;
+                return Some(frame);
+            }
+            let epoch = self.pin(view, holds)?;
+            self.tracked.get_mut(id)?.series = Some((epoch, 0));
+        }
+        let tracked = self.tracked.get_mut(id)?;
+        let (epoch, page) = tracked.series?;
+        let pages = &self.pinned.get(&epoch)?.pages;
+        let frame = pages.get(page).filter(|frame| frame.len() <= room)?.clone();
+        if page + 1 < pages.len() {
+            tracked.series = Some((epoch, page + 1));
+        } else {
+            tracked.series = None;
+            tracked.holds = Some(epoch);
+            tracked.check = None;
+            self.unpin(Some((epoch, page)));
+        }
+        Some(frame)
+    }
+
+    fn fresh(&self, now: Timestamp) -> Tracked {
+        let (suspect_at, down_at) = (now + self.suspect_after, now + self.down_after);
+        Tracked { suspect_at, down_at, linked: true, holds: None, series: None, check: None }
+    }
+
+    fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {
+        let epoch = view.epoch();
+        self.step(view, Epoch { version: epoch.version + 1, ..epoch }, Vec::from([change]))
+    }
+
+    fn step(&mut self, view: &mut MembersView, epoch: Epoch, changes: Vec<Change>) -> Vec<Change> {
+        let base = view.epoch();
+        view.apply(epoch, &changes);
+        self.log.push_back(Step { base, epoch, changes: changes.clone() });
+        while self.log.len() > self.log_limit {
+            self.log.pop_front();
+        }
+        self.deltas.clear();
+        self.pinned.retain(|_, pinned| pinned.readers > 0);
+        changes
+    }
+
+    /// A delta from `base` towards the present: `None` when the log does not reach back, or a snapshot is shorter.
+    fn delta(&mut self, view: &MembersView, base: Epoch) -> Option<(Epoch, Bytes)> {
+        if let Some(known) = self.deltas.get(&base) {
+            return Some(known.clone());
+        }
+        let from = self.log.partition_point(|step| step.base < base);
+        if self.log.get(from)?.base != base {
+            return None;
+        }
+        let mut merged: BTreeMap<&NodeId, &Change> = BTreeMap::new();
+        let (mut size, mut epoch) = (0, base);
+        for step in self.log.range(from..) {
+            let more: usize = step.changes.iter().map(Change::wire_size).sum();
+            if size + more + HEAD_ROOM > self.page_limit {
+                break;
+            }
+            size += more;
+            epoch = step.epoch;
+            merged.extend(step.changes.iter().map(|change| (change.id(), change)));
+        }
+        // Snapshots are cheaper by the head of each change; counting entries is close enough and needs no encoding.
+        if epoch == base || (epoch == view.epoch() && merged.len() > view.len()) {
+            return None;
+        }
+        let changes = merged.into_values().cloned().collect();
+        let frame = Message::MembersUpdate(MembersUpdate::Delta { base, epoch, changes }).to_frame();
+        if self.deltas.len() >= self.pin_limit {
+            self.deltas.clear();
+        }
+        self.deltas.insert(base, (epoch, frame.clone()));
+        Some((epoch, frame))
+    }
+
+    /// Pins a snapshot for one more reader: the present one, or, while as many as allowed are being read, the newest of
+    /// those, which deltas then follow.
+    fn pin(&mut self, view: &MembersView, holds: Option<Epoch>) -> Option<Epoch> {
+        if !self.pinned.contains_key(&view.epoch()) && self.pinned.len() < self.pin_limit {
+            let pages = pages(view, self.page_limit);
+            self.pinned.insert(view.epoch(), Pinned { pages, readers: 0 });
+        }
+        let (epoch, pinned) = self.pinned.iter_mut().next_back()?;
+        if holds.is_some_and(|holds| holds >= *epoch) {
+            return None;
+        }
+        pinned.readers += 1;
+        Some(*epoch)
+    }
+
+    fn unpin(&mut self, series: Option<(Epoch, usize)>) {
+        let Some((epoch, _)) = series else { return };
+        if let Some(pinned) = self.pinned.get_mut(&epoch) {
+            pinned.readers -= 1;
+            // The present one stays for the next joiner; the next change drops it.
+            if pinned.readers == 0 && self.log.back().is_some_and(|step| step.epoch != epoch) {
+                self.pinned.remove(&epoch);
+            }
+        }
+    }
+}
+
+fn pages(view: &MembersView, limit: usize) -> Vec<Bytes> {
+    let mut pages: Vec<Vec<Member>> = Vec::from([Vec::new()]);
+    let mut size = 0;
+    for member in view.iter() {
+        let more = member.wire_size();
+        if size + more + HEAD_ROOM > limit {
+            pages.push(Vec::new());
+            size = 0;
+        }
+        size += more;
+        if let Some(page) = pages.last_mut() {
+            page.push(member.clone());
+        }
+    }
+    let last = pages.len() - 1;
+    let page = |(index, members): (usize, _)| MembersUpdate::Page {
+        epoch: view.epoch(),
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        last: index == last,
+        members,
+    };
+    pages.into_iter().enumerate().map(page).map(|page| Message::MembersUpdate(page).to_frame()).collect()
+}

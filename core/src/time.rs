@@ -1,0 +1,53 @@
+//! The time that the host tells the core.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment on the host's monotonic clock, in microseconds since an arbitrary start.
+///
+/// The clock has to go on while the machine is suspended (`CLOCK_BOOTTIME` on Linux), or a lease could outlive its end.
+/// Differences saturate: there is no arithmetic on it that panics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The start of the clock.
+    pub const ZERO: Self = Self(0);
+
+    /// A timestamp from microseconds.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the clock's start.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`; zero when `earlier` is the later one.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl core::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_instead_of_panicking() {
+        let late = Timestamp::from_micros(u64::MAX);
+        assert_eq!(late + Duration::MAX, late);
+        assert_eq!(Timestamp::ZERO.since(late), Duration::ZERO);
+        assert_eq!((Timestamp::ZERO + Duration::from_millis(3)).as_micros(), 3_000);
+    }
+}

@@ -1,0 +1,88 @@
+//! One deadline for each concern, in one table.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    id::{ConnId, DialId, NodeId},
+    time::Timestamp,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Timer {
+    /// The next heartbeat of a master.
+    Heartbeat,
+    /// An address may be dialed again.
+    Redial,
+    /// A leaving node waits no longer.
+    Leave,
+    /// A dial is not answered.
+    Dial(DialId),
+    /// A connection is not established.
+    Handshake(ConnId),
+    /// A link has carried nothing of ours.
+    Ping(ConnId),
+    /// A link has carried nothing of the peer's.
+    Silence(ConnId),
+    /// A member may have become suspect, or be down.
+    Member(NodeId),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Timers {
+    at: BTreeMap<Timer, Timestamp>,
+    order: BTreeSet<(Timestamp, Timer)>,
+}
+
+impl Timers {
+    /// Sets the timer, in place of what it was set to.
+    pub(crate) fn set(&mut self, timer: Timer, at: Timestamp) {
+        self.clear(&timer);
+        self.order.insert((at, timer.clone()));
+        self.at.insert(timer, at);
+    }
+
+    pub(crate) fn clear(&mut self, timer: &Timer) {
+        if let Some((timer, at)) = self.at.remove_entry(timer) {
+            self.order.remove(&(at, timer));
+        }
+    }
+
+    pub(crate) fn clear_all(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one timer that is due.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        let (_, timer) = self.order.pop_first()?;
+        self.at.remove(&timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_fire_in_order_and_once_and_the_last_setting_counts() {
+        let at = Timestamp::from_micros;
+        let mut timers = Timers::default();
+        timers.set(Timer::Redial, at(5));
+        timers.set(Timer::Heartbeat, at(9));
+        timers.set(Timer::Redial, at(7));
+        timers.set(Timer::Leave, at(1));
+        timers.clear(&Timer::Leave);
+        assert_eq!(timers.next_deadline(), Some(at(7)));
+        assert_eq!(timers.pop_due(at(6)), None);
+        assert_eq!(timers.pop_due(at(9)), Some(Timer::Redial));
+        assert_eq!(timers.pop_due(at(9)), Some(Timer::Heartbeat));
+        assert_eq!(timers, Timers::default());
+    }
+}

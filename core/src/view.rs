@@ -1,0 +1,142 @@
+//! The member list, as everybody sees it.
+
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Address, Epoch, Node, NodeId};
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Who it is.
+    pub node: Node,
+    /// Where it can be dialed.
+    pub address: Address,
+    /// Whether the master hears it.
+    pub state: MemberState,
+    /// What it says of itself; opaque to Formation.
+    pub metadata: Bytes,
+}
+
+impl Member {
+    /// An upper bound of its size on the wire, in bytes.
+    pub(crate) fn wire_size(&self) -> usize {
+        self.node.id.as_str().len() + self.address.as_str().len() + self.metadata.len() + 20
+    }
+}
+
+/// What the master knows of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MemberState {
+    /// It answers.
+    Active,
+    /// It has been silent for `suspect_after`, or its link is closed.
+    Suspect,
+}
+
+/// One member's part of a delta.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Change {
+    /// The member is new, or not what it was.
+    Upsert(Member),
+    /// The member is gone.
+    Remove {
+        /// Who.
+        id: NodeId,
+        /// Why.
+        reason: RemovalReason,
+    },
+}
+
+impl Change {
+    /// Whom it concerns.
+    pub fn id(&self) -> &NodeId {
+        match self {
+            Self::Upsert(member) => &member.node.id,
+            Self::Remove { id, .. } => id,
+        }
+    }
+
+    /// An upper bound of its size on the wire, in bytes.
+    pub(crate) fn wire_size(&self) -> usize {
+        match self {
+            Self::Upsert(member) => 1 + member.wire_size(),
+            Self::Remove { id, .. } => 4 + id.as_str().len(),
+        }
+    }
+}
+
+/// Why a member is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RemovalReason {
+    /// It said so.
+    Left,
+    /// It was not heard for `down_after`.
+    Down,
+}
+
+/// The member list of one epoch. Cloning it is cheap; it never changes under its holder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MembersView {
+    epoch: Epoch,
+    members: Arc<BTreeMap<NodeId, Arc<Member>>>,
+}
+
+impl MembersView {
+    /// Which view this is. `Epoch::default()` until the node has been a member.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no member, as before the first view.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The member of that id.
+    pub fn get(&self, id: &NodeId) -> Option<&Member> {
+        self.members.get(id).map(Arc::as_ref)
+    }
+
+    /// The members in the order of their ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.values().map(Arc::as_ref)
+    }
+
+    pub(crate) fn new(epoch: Epoch, members: impl IntoIterator<Item = Member>) -> Self {
+        let members = members.into_iter().map(|m| (m.node.id.clone(), Arc::new(m))).collect();
+        Self { epoch, members: Arc::new(members) }
+    }
+
+    /// Makes the view of `epoch` out of this one.
+    pub(crate) fn apply(&mut self, epoch: Epoch, changes: &[Change]) {
+        let members = Arc::make_mut(&mut self.members);
+        for change in changes {
+            match change {
+                Change::Upsert(member) => {
+                    members.insert(member.node.id.clone(), Arc::new(member.clone()));
+                }
+                Change::Remove { id, .. } => {
+                    members.remove(id);
+                }
+            }
+        }
+        self.epoch = epoch;
+    }
+
+    /// What turns `self` into `next`, as far as two views can tell: whoever is missing is taken to be down.
+    pub(crate) fn changes_to(&self, next: &Self) -> Vec<Change> {
+        let gone = self.members.keys().filter(|id| !next.members.contains_key(*id));
+        let gone = gone.map(|id| Change::Remove { id: id.clone(), reason: RemovalReason::Down });
+        let new = next.members.values().filter(|m| self.members.get(&m.node.id) != Some(m));
+        gone.chain(new.map(|m| Change::Upsert((**m).clone()))).collect()
+    }
+}

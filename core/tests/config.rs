@@ -1,0 +1,326 @@
+//! Each rule of the configuration: the value just beyond it is refused by a message with both names and both values, and
+//! the value just within it is taken.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use formation_core::{Address, Bootstrap, Config, ConfigBuilder, ConfigError, Limits, Timing};
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+const US: fn(u64) -> Duration = Duration::from_micros;
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn builder() -> ConfigBuilder {
+    Config::builder("prod", "a", "a:1").seeds(["a:1", "b:1", "c:1"])
+}
+
+fn numbered(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|n| format!("host-{n}:1"))
+}
+
+#[track_caller]
+fn refused(builder: ConfigBuilder, said: &str) {
+    let message = builder.build().expect_err(said).to_string();
+    assert!(message.starts_with(said), "expected: {said}\nbut said: {message}");
+}
+
+#[test]
+fn presets_keep_every_rule() {
+    assert_eq!(Timing::default(), Timing::lan());
+    for (built, timing) in
+        [(builder().lan(), Timing::lan()), (builder().local(), Timing::local()), (builder().wan(), Timing::wan())]
+    {
+        assert_eq!(built.build().unwrap().timing(), &timing);
+    }
+}
+
+#[test]
+fn getters_return_what_was_given() {
+    let config = builder()
+        .contacts(["d:1", " D:1 "])
+        .bootstrap(Bootstrap::JoinOnly)
+        .metadata(Bytes::from_static(b"rack 7"))
+        .build()
+        .unwrap();
+    assert_eq!((config.cluster().as_str(), config.id().as_str(), config.address().as_str()), ("prod", "a", "a:1"));
+    assert_eq!(config.seeds().iter().map(Address::as_str).collect::<Vec<_>>(), ["a:1", "b:1", "c:1"]);
+    assert_eq!(config.contacts().iter().map(Address::as_str).collect::<Vec<_>>(), ["d:1"]);
+    assert_eq!((config.bootstrap(), &config.metadata()[..]), (Bootstrap::JoinOnly, &b"rack 7"[..]));
+    assert_eq!(config.limits(), &Limits::default());
+}
+
+#[test]
+fn seeds_are_a_set_and_decide_voters_quorum_and_digest() {
+    let config = builder().build().unwrap();
+    let again = Config::builder("prod", "d", "d:1").seeds(["C:1 ", "b:1", "a:1", "b:1"]).build().unwrap();
+    assert_eq!(config.seeds(), again.seeds());
+    assert_eq!(config.electorate(), again.electorate());
+    assert!(config.is_voter() && !again.is_voter());
+    for (seeds, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 4)] {
+        let config = Config::builder("prod", "a", "a:1").seeds(numbered(seeds)).build().unwrap();
+        assert_eq!(config.quorum(), quorum, "of {seeds}");
+    }
+    assert_ne!(config.electorate(), builder().seeds(["d:1"]).build().unwrap().electorate());
+}
+
+#[test]
+fn a_node_alone_is_its_own_only_seed() {
+    let config = Config::single("prod", "a", "A:1").build().unwrap();
+    assert_eq!(config.seeds().iter().map(Address::as_str).collect::<Vec<_>>(), ["a:1"]);
+    assert!(config.is_voter());
+    assert_eq!(config.quorum(), 1);
+}
+
+#[test]
+fn a_forgotten_seed_list_is_an_error_that_names_both_ways_out() {
+    let error = Config::builder("prod", "a", "a:1").build().unwrap_err();
+    assert_eq!(error, ConfigError::NoSeeds);
+    assert!(error.to_string().contains("seeds()") && error.to_string().contains("Config::single()"));
+}
+
+#[test]
+fn bad_names_are_refused_with_their_field_and_text() {
+    refused(Config::single("", "a", "a:1"), "cluster: a cluster name has 1 to 64 bytes, but \"\" has 0");
+    refused(Config::single("prod", "", "a:1"), "id: a node id has 1 to 64 bytes, but \"\" has 0");
+    refused(Config::single("prod", "a", "a"), "address: \"a\" is not an address: it has no port");
+    refused(builder().seeds(["b"]), "seeds: \"b\" is not an address: it has no port");
+    refused(builder().contacts(["c:0"]), "contacts: \"c:0\" is not an address: its port");
+}
+
+#[test]
+fn every_time_has_a_least_and_a_most() {
+    type Field = fn(&mut Timing) -> &mut Duration;
+    let fields: [(&str, Duration, Field); 10] = [
+        ("heartbeat_interval", MS(1), |t| &mut t.heartbeat_interval),
+        ("lease", US(1), |t| &mut t.lease),
+        ("suspect_after", US(1), |t| &mut t.suspect_after),
+        ("down_after", US(1), |t| &mut t.down_after),
+        ("bootstrap_wait", US(1), |t| &mut t.bootstrap_wait),
+        ("stagger", US(1), |t| &mut t.stagger),
+        ("election_timeout", US(1), |t| &mut t.election_timeout),
+        ("handshake_timeout", US(1), |t| &mut t.handshake_timeout),
+        ("dial_backoff_min", US(1), |t| &mut t.dial_backoff_min),
+        ("dial_backoff_max", US(1), |t| &mut t.dial_backoff_max),
+    ];
+    for (name, least, field) in fields {
+        for value in [least - Duration::from_nanos(1), HOUR + US(1)] {
+            let mut timing = Timing::lan();
+            *field(&mut timing) = value;
+            let said = format!("{name} is {value:?}, but has to be from {least:?} to 3600s; choose a value between");
+            refused(builder().timing(timing), &said);
+        }
+    }
+    let shortest = Timing {
+        heartbeat_interval: MS(1),
+        stagger: US(1),
+        handshake_timeout: US(1),
+        dial_backoff_min: US(1),
+        dial_backoff_max: US(1),
+        ..Timing::local()
+    };
+    let longest = Timing {
+        lease: HOUR,
+        down_after: HOUR,
+        bootstrap_wait: HOUR,
+        handshake_timeout: HOUR,
+        dial_backoff_min: HOUR,
+        dial_backoff_max: HOUR,
+        ..Timing::wan()
+    };
+    for timing in [shortest, longest] {
+        builder().timing(timing).build().unwrap();
+    }
+}
+
+#[test]
+fn times_have_to_fit_together() {
+    let lan = Timing::lan;
+    let rules: [(Timing, Timing, &str); 8] = [
+        (
+            Timing { lease: US(599_999), ..lan() },
+            Timing { lease: MS(600), ..lan() },
+            "lease is 599.999ms, but has to be at least 3 times heartbeat_interval, which is 200ms; raise lease or lower heartbeat_interval",
+        ),
+        (
+            Timing { suspect_after: US(399_999), ..lan() },
+            Timing { suspect_after: MS(400), ..lan() },
+            "suspect_after is 399.999ms, but has to be at least 2 times heartbeat_interval, which is 200ms; raise suspect_after",
+        ),
+        (
+            Timing { suspect_after: MS(3000), ..lan() },
+            Timing { suspect_after: US(2_999_999), ..lan() },
+            "down_after is 3s, but has to be more than suspect_after, which is 3s; raise down_after or lower suspect_after",
+        ),
+        (
+            Timing { lease: MS(3000), down_after: US(2_999_999), ..lan() },
+            Timing { lease: MS(3000), down_after: MS(3000), ..lan() },
+            "down_after is 2.999999s, but has to be at least lease, which is 3s; raise down_after or lower lease",
+        ),
+        (
+            Timing { bootstrap_wait: US(999_999), ..lan() },
+            Timing { bootstrap_wait: MS(1000), ..lan() },
+            "bootstrap_wait is 999.999ms, but has to be at least lease, which is 1s; raise bootstrap_wait or lower lease",
+        ),
+        (
+            Timing { election_timeout: MS(990), ..lan() },
+            Timing { election_timeout: US(989_999), ..lan() },
+            "lease x (1 - max_clock_drift_percent) is 990ms, but has to be more than election_timeout, which is 990ms; raise",
+        ),
+        (
+            Timing { stagger: MS(500), ..lan() },
+            Timing { stagger: US(499_999), ..lan() },
+            "election_timeout is 500ms, but has to be more than stagger, which is 500ms; raise election_timeout or lower stagger",
+        ),
+        (
+            Timing { dial_backoff_min: US(1_000_001), ..lan() },
+            Timing { dial_backoff_min: MS(1000), ..lan() },
+            "dial_backoff_max is 1s, but has to be at least dial_backoff_min, which is 1.000001s; raise dial_backoff_max",
+        ),
+    ];
+    for (broken, kept, said) in rules {
+        refused(builder().timing(broken), said);
+        builder().timing(kept).build().expect(said);
+    }
+}
+
+#[test]
+fn clocks_may_not_drift_by_half() {
+    let drifting = |max_clock_drift_percent| builder().timing(Timing { max_clock_drift_percent, ..Timing::lan() });
+    refused(drifting(50), "max_clock_drift_percent is 50, but has to be from 0 to 49; choose");
+    drifting(49).build().unwrap();
+    drifting(0).build().unwrap();
+}
+
+#[test]
+fn a_safe_lease_is_what_the_fastest_clock_leaves_rounded_down() {
+    let safe = |lease, max_clock_drift_percent| Timing { lease, max_clock_drift_percent, ..Timing::lan() }.safe_lease();
+    assert_eq!(safe(MS(1000), 1), MS(990));
+    assert_eq!(safe(MS(1000), 0), MS(1000));
+    assert_eq!(safe(US(199), 1), US(197));
+    assert_eq!(safe(Duration::MAX, 200), Duration::ZERO);
+    assert_eq!(safe(Duration::MAX, 0), US(u64::MAX));
+}
+
+#[test]
+fn every_limit_has_a_least_and_a_frame_also_a_most() {
+    type Field = fn(&mut Limits) -> &mut usize;
+    let fields: [(&str, usize, Field); 8] = [
+        ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
+        ("max_frame", 640, |l| &mut l.max_frame),
+        ("send", 4096, |l| &mut l.send),
+        ("pending_links", 1, |l| &mut l.pending_links),
+        ("links", 1, |l| &mut l.links),
+        ("members", 1, |l| &mut l.members),
+        ("change_log", 1, |l| &mut l.change_log),
+        ("pinned_epochs", 1, |l| &mut l.pinned_epochs),
+    ];
+    for (name, least, field) in fields {
+        let mut limits = Limits::default();
+        *field(&mut limits) = least - 1;
+        refused(builder().limits(limits), &format!("{name} is {}, but has to be from {least} to ", least - 1));
+    }
+    let smallest = Limits {
+        frame_before_handshake: 640,
+        max_frame: 4096,
+        send: 4096,
+        pending_links: 1,
+        links: 4,
+        partial_bytes: 4096,
+        members: 1,
+        metadata: 0,
+        change_log: 1,
+        contacts: 0,
+        pinned_epochs: 1,
+    };
+    builder().limits(smallest).build().unwrap();
+    let frame = |max_frame| builder().limits(Limits { max_frame, partial_bytes: 2 << 30, ..Limits::default() });
+    refused(frame((1 << 30) + 1), "max_frame is 1073741825, but has to be from 640 to 1073741824; choose");
+    frame(1 << 30).build().unwrap();
+}
+
+#[test]
+fn limits_have_to_fit_together() {
+    let base = Limits::default;
+    let rules: [(Limits, Limits, &str); 5] = [
+        (
+            Limits { frame_before_handshake: 131_073, ..base() },
+            Limits { frame_before_handshake: 131_072, ..base() },
+            "max_frame is 131072, but has to be at least frame_before_handshake, which is 131073; raise max_frame or lower",
+        ),
+        (
+            Limits { send: 131_073, ..base() },
+            Limits { send: 131_072, ..base() },
+            "max_frame is 131072, but has to be at least send, which is 131073; raise max_frame or lower send",
+        ),
+        (
+            Limits { partial_bytes: 131_071, ..base() },
+            Limits { partial_bytes: 131_072, ..base() },
+            "partial_bytes is 131071, but has to be at least max_frame, which is 131072; raise partial_bytes or lower max_frame",
+        ),
+        (
+            Limits { metadata: 64_513, ..base() },
+            Limits { metadata: 64_512, ..base() },
+            "send is 65536, but has to be at least 1024 more than metadata, which is 64513; raise send or lower metadata",
+        ),
+        (
+            Limits { links: 3, ..base() },
+            Limits { links: 4, ..base() },
+            "links is 3, but has to be more than the number of seeds, which is 3; raise links or lower the number of seeds",
+        ),
+    ];
+    for (broken, kept, said) in rules {
+        refused(builder().limits(broken), said);
+        builder().limits(kept).build().expect(said);
+    }
+}
+
+#[test]
+fn what_is_given_has_to_keep_the_limits() {
+    let seeds = |count| Config::builder("prod", "a", "a:1").seeds(numbered(count));
+    refused(seeds(65), "the number of seeds is 65, but has to be from 1 to 64; choose");
+    seeds(64).build().unwrap();
+
+    let contacts = |count| builder().limits(Limits { contacts: 2, ..Limits::default() }).contacts(numbered(count));
+    refused(contacts(3), "contacts is 2, but has to be at least the number of contacts, which is 3; raise contacts");
+    contacts(2).build().unwrap();
+
+    let metadata = |len| builder().metadata(vec![7; len].into());
+    refused(metadata(513), "metadata is 512, but has to be at least the length of the metadata, which is 513; raise");
+    metadata(512).build().unwrap();
+}
+
+#[test]
+fn a_configuration_survives_serialization() {
+    let config = builder().wan().contacts(["d:1"]).metadata(Bytes::from_static(&[0, 255])).build().unwrap();
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    let bytes = postcard::to_allocvec(&config).unwrap();
+    assert_eq!(postcard::from_bytes::<Config>(&bytes).unwrap(), config);
+}
+
+#[test]
+fn a_configuration_file_says_only_what_differs() {
+    let json = r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1","b:1","c:1"],"timing":{"stagger":{"secs":0,"nanos":5000000}}}"#;
+    let written = builder().timing(Timing { stagger: MS(5), ..Timing::lan() }).build().unwrap();
+    assert_eq!(serde_json::from_str::<Config>(json).unwrap(), written);
+}
+
+#[test]
+fn a_deserialized_configuration_keeps_every_rule_too() {
+    let refused = |json: &str, why: &str| {
+        let said = serde_json::from_str::<Config>(json).expect_err(why).to_string();
+        assert!(said.contains(why), "{said}");
+    };
+    refused(r#"{"cluster":"prod","id":"a","address":"a:1"}"#, "there are no seeds");
+    refused(r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a"]}"#, "it has no port");
+    refused(r#"{"cluster":"prod","id":"a","address":"a:1","seed":["a:1"]}"#, "unknown field `seed`");
+    refused(
+        r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1"],"timing":{"lease":{"secs":0,"nanos":1000}}}"#,
+        "lease is 1µs, but has to be at least 3 times heartbeat_interval",
+    );
+
+    // The builder serializes unchecked, so its bytes can hold what a `Config` may not.
+    let bytes = postcard::to_allocvec(&Config::builder("prod", "a", "a:1")).unwrap();
+    assert!(postcard::from_bytes::<ConfigBuilder>(&bytes).is_ok());
+    assert!(postcard::from_bytes::<Config>(&bytes).is_err());
+}

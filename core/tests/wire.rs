@@ -1,0 +1,346 @@
+//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each
+//! other. New variants get new fixtures; those that stand here stay.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use formation_core::{
+    Address, Change, CloseReason, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
+    RejectReason, RemovalReason, Term,
+    message::{
+        Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, ProtocolRange, Rejected, Release,
+        Resign, Role, Status, Vote, VoteRequest,
+    },
+};
+
+/// Bytes from hex digits; blanks part the fields for the reader.
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    assert_eq!(digits.len() % 2, 0, "{text}");
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn id(text: &str) -> NodeId {
+    NodeId::new(text).expect("a test's id is valid")
+}
+
+fn cluster(text: &str) -> ClusterName {
+    ClusterName::new(text).expect("a test's cluster name is valid")
+}
+
+fn node(name: &str, incarnation: u64) -> Node {
+    Node { id: id(name), incarnation: Incarnation(incarnation) }
+}
+
+fn address(text: &str) -> Address {
+    Address::new(text).expect("a test's address is valid")
+}
+
+fn epoch(term: u64, version: u64) -> Epoch {
+    Epoch { term: Term(term), version }
+}
+
+fn member(id: &str, incarnation: u64, at: &str, state: MemberState, metadata: &'static [u8]) -> Member {
+    Member { node: node(id, incarnation), address: address(at), state, metadata: Bytes::from_static(metadata) }
+}
+
+fn hello() -> Hello {
+    Hello {
+        magic: MAGIC,
+        protocol: ProtocolRange { min: 1, max: 300 },
+        cluster: cluster("prod"),
+        electorate: ElectorateDigest(std::array::from_fn(|n| n as u8)),
+        id: id("node-a"),
+        incarnation: Incarnation(300),
+        address: address("a.example:7000"),
+        nonce: std::array::from_fn(|n| 0xf0 + n as u8),
+        extensions: Bytes::from_static(&[0xbe, 0xef]),
+    }
+}
+
+fn status(number: u64, term: u64, role: Role) -> Status {
+    Status {
+        number,
+        term: Term(term),
+        role,
+        held: false,
+        promise: None,
+        epoch: Epoch::default(),
+        metadata: Bytes::new(),
+    }
+}
+
+/// Every variant, with its body on the wire.
+fn fixtures() -> Vec<(Message, &'static str)> {
+    let lan = Duration::from_millis(200);
+    let mut all = vec![
+        (
+            Message::Hello(hello()),
+            "00 46524d4e 01 ac02 04 70726f64 000102030405060708090a0b0c0d0e0f 06 6e6f64652d61 ac02
+             0e 612e6578616d706c653a37303030 f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 02 beef",
+        ),
+        (Message::Status(Status { held: true, ..status(1, 0, Role::Seeking) }), "02 01 00 00 01 00 0000 00"),
+        (
+            Message::Status(Status {
+                promise: Some(node("a", 1)),
+                epoch: epoch(4, 7),
+                metadata: Bytes::from_static(b"md"),
+                ..status(128, 5, Role::Standing)
+            }),
+            "02 8001 05 01 00 01 01 61 01 0407 02 6d64",
+        ),
+        (
+            Message::Status(Status {
+                promise: Some(node("b", 9)),
+                epoch: epoch(5, 3),
+                ..status(2, 5, Role::Following { master: node("b", 9), address: address("h:1") })
+            }),
+            "02 02 05 02 01 62 09 03 683a31 00 01 01 62 09 0503 00",
+        ),
+        (Message::Status(status(3, u64::MAX, Role::Master)), "02 03 ffffffffffffffffff01 03 00 00 0000 00"),
+        (Message::Status(status(4, 6, Role::Leaving)), "02 04 06 04 00 00 0000 00"),
+        (Message::JoinResponse(JoinResponse::Accepted { term: Term(5) }), "03 00 05"),
+        (
+            Message::JoinResponse(JoinResponse::Rejected { term: Term(5), reason: RejectReason::ClusterFull }),
+            "03 01 05 06",
+        ),
+        (
+            Message::MembersUpdate(MembersUpdate::Page {
+                epoch: epoch(5, 2),
+                index: 0,
+                last: false,
+                members: vec![
+                    member("a", 1, "h:1", MemberState::Active, b""),
+                    member("b", 300, "[::1]:80", MemberState::Suspect, b"md"),
+                ],
+            }),
+            "04 00 0502 00 00 02 01 61 01 03 683a31 00 00 01 62 ac02 08 5b3a3a315d3a3830 01 02 6d64",
+        ),
+        (
+            Message::MembersUpdate(MembersUpdate::Page { epoch: epoch(5, 2), index: 200, last: true, members: vec![] }),
+            "04 00 0502 c801 01 00",
+        ),
+        (
+            Message::MembersUpdate(MembersUpdate::Delta {
+                base: epoch(5, 2),
+                epoch: epoch(5, 5),
+                changes: vec![
+                    Change::Upsert(member("a", 1, "h:1", MemberState::Active, b"")),
+                    Change::Remove { id: id("b"), reason: RemovalReason::Left },
+                    Change::Remove { id: id("c"), reason: RemovalReason::Down },
+                ],
+            }),
+            "04 01 0502 0505 03 00 01 61 01 03 683a31 00 00 01 01 62 00 01 01 63 01",
+        ),
+        (
+            Message::VoteRequest(VoteRequest { term: Term(5), number: 7, lease: Duration::from_secs(1) }),
+            "05 05 07 01 00",
+        ),
+        (Message::Vote(Vote { term: Term(5), number: 7, granted: true }), "06 05 07 01"),
+        (Message::Vote(Vote { term: Term(6), number: 7, granted: false }), "06 06 07 00"),
+        (Message::Release(Release { term: Term(5) }), "07 05"),
+        (Message::Heartbeat(Heartbeat { term: Term(5), number: 300, lease: lan }), "08 05 ac02 00 8084af5f"),
+        (
+            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 300, epoch: epoch(5, 2), confirms: true }),
+            "09 05 ac02 0502 01",
+        ),
+        (
+            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 1, epoch: epoch(4, 9), confirms: false }),
+            "09 05 01 0409 00",
+        ),
+        (Message::Ping, "0a"),
+        (Message::Leave, "0b"),
+        (Message::Resign(Resign { term: Term(5) }), "0c 05"),
+    ];
+    let reasons = [
+        (RejectReason::WrongCluster, "01 00"),
+        (RejectReason::NoCommonProtocol, "01 01"),
+        (RejectReason::ElectorateMismatch, "01 02"),
+        (RejectReason::Superseded, "01 03"),
+        (RejectReason::IdInUse, "01 04"),
+        (RejectReason::AddressInUse, "01 05"),
+        (RejectReason::ClusterFull, "01 06"),
+        (RejectReason::MetadataTooLong, "01 07"),
+    ];
+    all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason }), body)));
+    all
+}
+
+/// The place of each variant, without a wildcard: a new one does not compile before it has a fixture.
+fn variant(message: &Message) -> usize {
+    match message {
+        Message::Hello(_) => 0,
+        Message::Rejected(_) => 1,
+        Message::Status(_) => 2,
+        Message::JoinResponse(_) => 3,
+        Message::MembersUpdate(_) => 4,
+        Message::VoteRequest(_) => 5,
+        Message::Vote(_) => 6,
+        Message::Release(_) => 7,
+        Message::Heartbeat(_) => 8,
+        Message::HeartbeatAck(_) => 9,
+        Message::Ping => 10,
+        Message::Leave => 11,
+        Message::Resign(_) => 12,
+    }
+}
+
+#[test]
+fn every_message_encodes_to_its_fixture() {
+    let mut together = BytesMut::new();
+    let mut expected = Vec::new();
+    for (message, body) in fixtures() {
+        let body = hex(body);
+        assert_eq!(usize::from(body[0]), variant(&message), "{message:?}");
+        let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+        frame.extend(body);
+        assert_eq!(message.to_frame(), frame, "{message:?}");
+        message.encode(&mut together);
+        expected.extend(frame);
+    }
+    assert_eq!(together, expected, "frames are appended one behind the other");
+}
+
+#[test]
+fn every_fixture_decodes_to_its_message() {
+    let mut seen = [false; 13];
+    for (message, body) in fixtures() {
+        seen[variant(&message)] = true;
+        assert_eq!(Message::decode(&hex(body)), Ok(message), "{body}");
+    }
+    assert_eq!(seen, [true; 13], "each variant has a fixture");
+}
+
+#[test]
+fn a_message_cut_short_anywhere_or_with_a_byte_behind_it_is_malformed() {
+    for (message, body) in fixtures() {
+        let body = hex(body);
+        for end in 0..body.len() {
+            assert_eq!(Message::decode(&body[..end]), Err(CloseReason::Malformed), "{message:?} cut at {end}");
+        }
+        for behind in [0x00, 0x0a, 0xff] {
+            let longer = [&body[..], &[behind]].concat();
+            assert_eq!(Message::decode(&longer), Err(CloseReason::Malformed), "{message:?} and {behind:02x}");
+        }
+    }
+}
+
+#[track_caller]
+fn malformed(bodies: &[&str]) {
+    for body in bodies {
+        assert_eq!(Message::decode(&hex(body)), Err(CloseReason::Malformed), "{body}");
+    }
+}
+
+#[test]
+fn an_unknown_variant_is_malformed() {
+    malformed(&[
+        "0d",                                           // message
+        "ff",                                           // the start of a message's number
+        "ffffffff0f",                                   // the largest message's number
+        "01 08",                                        // reject reason
+        "02 01 00 05 01 00 0000 00",                    // role
+        "03 02 05",                                     // join response
+        "03 01 05 08",                                  // reject reason in a join response
+        "04 02 0502 00 01 00",                          // members update
+        "04 00 0502 00 01 01 01 61 01 03 683a31 02 00", // member state
+        "04 01 0502 0503 01 02 01 62 00",               // change
+        "04 01 0502 0503 01 01 01 62 02",               // removal reason
+    ]);
+}
+
+#[test]
+fn a_field_out_of_range_is_malformed() {
+    malformed(&[
+        "06 05 07 02",                                 // a bool that is neither
+        "02 01 00 00 01 02 0000 00",                   // an option that is neither
+        "07 ffffffffffffffffff02",                     // a term over 64 bits
+        "07 ffffffffffffffffffff01",                   // a term of eleven bytes
+        "08 05 01 ffffffffffffffffff01 8094ebdc03",    // a duration that overflows by its nanoseconds
+        "04 00 0502 00 01 ffffffffffffffffff01",       // more members than bytes
+        "02 01 00 00 01 00 0000 ffffffffffffffffff01", // metadata longer than the frame
+        "04 01 0502 0503 01 01 01 ff 00",              // an id that is not UTF-8
+        "04 01 0502 0503 01 01 00 00",                 // an empty id
+    ]);
+    let mut long = hex("04 01 0502 0503 01 01 41");
+    long.extend([b'x'; 65]);
+    long.push(0);
+    assert_eq!(Message::decode(&long), Err(CloseReason::Malformed), "an id of 65 bytes");
+
+    let (before, after) = ("00 46524d4e 01 ac02", "000102030405060708090a0b0c0d0e0f 06 6e6f64652d61 ac02");
+    let end = "0e 612e6578616d706c653a37303030 f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 02 beef";
+    assert!(Message::decode(&hex(&format!("{before} 04 70726f64 {after} {end}"))).is_ok());
+    malformed(&[&format!("{before} 00 {after} {end}")]); // an empty cluster
+}
+
+#[test]
+fn an_address_that_is_not_in_its_normal_form_is_malformed() {
+    let following = |address: &str| format!("02 02 05 02 01 62 09 {address} 00 00 0503 00");
+    let listed = |address: &str| format!("04 00 0502 00 01 01 01 61 01 {address} 00 00");
+    for place in [following, listed] {
+        assert!(Message::decode(&hex(&place("03 683a31"))).is_ok(), "h:1");
+        malformed(&[
+            &place("03 483a31"),   // H:1
+            &place("04 683a3120"), // h:1 and a blank
+            &place("04 20683a31"), // a blank and h:1
+            &place("01 68"),       // h
+            &place("03 683a30"),   // h:0
+            &place("00"),          // nothing
+        ]);
+    }
+}
+
+fn longest_name() -> String {
+    "n".repeat(64)
+}
+
+fn longest_address() -> Address {
+    address(&format!("{}:65535", "h".repeat(253)))
+}
+
+fn longest_node() -> Node {
+    node(&longest_name(), u64::MAX)
+}
+
+#[test]
+fn the_largest_hello_fits_the_first_frame() {
+    let largest = |extensions: usize| {
+        let hello = Hello {
+            protocol: ProtocolRange { min: u16::MAX, max: u16::MAX },
+            cluster: cluster(&longest_name()),
+            id: longest_node().id,
+            incarnation: longest_node().incarnation,
+            address: longest_address(),
+            extensions: vec![0; extensions].into(),
+            ..hello()
+        };
+        Message::Hello(hello).to_frame().len() - 4
+    };
+    // The least `frame_before_handshake` that a configuration may have, and its default.
+    assert_eq!((largest(0), largest(194), largest(578)), (445, 640, 1024));
+}
+
+#[test]
+fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata() {
+    let metadata = Bytes::from(vec![7; 64_512]);
+    let status = Status {
+        promise: Some(longest_node()),
+        epoch: epoch(u64::MAX, u64::MAX),
+        metadata: metadata.clone(),
+        ..status(u64::MAX, u64::MAX, Role::Following { master: longest_node(), address: longest_address() })
+    };
+    assert!(Message::Status(status).to_frame().len() <= metadata.len() + 1024);
+    let member = Member {
+        node: longest_node(),
+        address: longest_address(),
+        state: MemberState::Suspect,
+        metadata: metadata.clone(),
+    };
+    let far = epoch(u64::MAX, u64::MAX);
+    for update in [
+        MembersUpdate::Page { epoch: far, index: u32::MAX, last: true, members: vec![member.clone()] },
+        MembersUpdate::Delta { base: far, epoch: far, changes: vec![Change::Upsert(member)] },
+    ] {
+        assert!(Message::MembersUpdate(update).to_frame().len() <= metadata.len() + 1024);
+    }
+}

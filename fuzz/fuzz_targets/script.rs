@@ -1,0 +1,10 @@
+//! Any inputs in any order, by peers and by a host of any quality.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formation_fuzz::script(&formation_fuzz::steps(data)));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    eprintln!("run it with: cargo +nightly fuzz run script");
+}

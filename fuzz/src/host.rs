@@ -1,0 +1,202 @@
+//! A host in virtual time that checks what the core tells it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use formation_core::{
+    Config, ConnId, DialId, Epoch, Event, Formation, Incarnation, Input, Misuse, Origin, Output, Start, Term, Timestamp,
+};
+
+/// How long the core is watched after a script, in virtual time: more than every default timeout.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+pub(crate) struct Host {
+    node: Formation,
+    now: Timestamp,
+    /// The open connections, and whether a `Send` is in flight on them.
+    conns: BTreeMap<ConnId, bool>,
+    dials: Vec<DialId>,
+    persist: Option<u64>,
+    newest: u64,
+    stopped: bool,
+    epoch: Epoch,
+    led: Term,
+}
+
+/// The node under test is `b`, one of three voters, so that it can win and lose elections.
+pub(crate) fn config() -> Config {
+    let config = Config::builder("fuzz", "b", "b:1").seeds(["a:1", "b:1", "c:1"]);
+    config.build().expect("a valid configuration")
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let now = Timestamp::from_micros(1_000_000);
+        let node = Formation::new(config(), Start::new(Incarnation(5), 1), now);
+        let mut host = Self {
+            node,
+            now,
+            conns: BTreeMap::new(),
+            dials: Vec::new(),
+            persist: None,
+            newest: 0,
+            stopped: false,
+            epoch: Epoch::default(),
+            led: Term::default(),
+        };
+        host.must(Input::Tick);
+        host
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub(crate) fn sleep(&mut self, by: Duration) {
+        self.now = self.now + by;
+    }
+
+    pub(crate) fn back(&mut self, by: Duration) {
+        self.now = Timestamp::from_micros(self.now.as_micros().saturating_sub(by.as_micros() as u64));
+    }
+
+    /// The `which`th open connection, if there is any.
+    pub(crate) fn conn(&self, which: u8) -> Option<ConnId> {
+        let which = usize::from(which).checked_rem(self.conns.len())?;
+        self.conns.keys().nth(which).copied()
+    }
+
+    /// The `which`th dial that waits for its answer, which the caller has to give.
+    pub(crate) fn take_dial(&mut self, which: u8) -> Option<DialId> {
+        let which = usize::from(which).checked_rem(self.dials.len())?;
+        Some(self.dials.swap_remove(which))
+    }
+
+    /// A name that a connection has had.
+    pub(crate) fn used_conn(&mut self) -> ConnId {
+        if self.newest == 0 {
+            self.open(Origin::Accepted);
+        }
+        ConnId(self.newest)
+    }
+
+    /// A name that no connection has had.
+    pub(crate) fn unused_conn(&self) -> ConnId {
+        ConnId(self.newest + 1)
+    }
+
+    pub(crate) fn open(&mut self, origin: Origin) -> ConnId {
+        self.newest += 1;
+        let conn = ConnId(self.newest);
+        self.conns.insert(conn, false);
+        self.must(Input::Opened { conn, origin });
+        conn
+    }
+
+    pub(crate) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
+        self.must(Input::Received { conn, chunk });
+    }
+
+    pub(crate) fn flush(&mut self, conn: ConnId) {
+        if let Some(in_flight @ true) = self.conns.get_mut(&conn) {
+            *in_flight = false;
+            self.must(Input::Flushed { conn });
+        }
+    }
+
+    pub(crate) fn close(&mut self, conn: ConnId) {
+        self.must(Input::Closed { conn });
+        // Not before: time passes with each input, and may bring a word about a connection that is just ending.
+        self.conns.remove(&conn);
+    }
+
+    pub(crate) fn persisted(&mut self) {
+        if let Some(seq) = self.persist.take() {
+            self.must(Input::Persisted { seq });
+        }
+    }
+
+    /// Everything that is under way succeeds, except for the dials.
+    pub(crate) fn settle(&mut self) {
+        while let Some(conn) = self.conns.iter().find_map(|(conn, in_flight)| in_flight.then_some(*conn)) {
+            self.flush(conn);
+        }
+        self.persisted();
+        while let Some(dial) = self.dials.pop() {
+            self.must(Input::DialFailed { dial });
+        }
+    }
+
+    /// Goes from deadline to deadline: the core neither spins nor grows when it is left alone.
+    pub(crate) fn run(&mut self) {
+        let end = self.now + AFTERMATH;
+        for _ in 0..20_000 {
+            self.settle();
+            match self.node.next_deadline() {
+                Some(deadline) if deadline <= end => self.now = self.now.max(deadline),
+                _ => return,
+            }
+            self.must(Input::Tick);
+        }
+        panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
+    }
+
+    /// An input that no host may be blamed for.
+    pub(crate) fn must(&mut self, input: Input) {
+        let said = self.node.handle_input(self.now, input);
+        assert_eq!(said, Ok(()));
+        self.drain();
+    }
+
+    /// An input that may be a fault of the host; then the state is unchanged.
+    pub(crate) fn may(&mut self, input: Input) -> Result<(), Misuse> {
+        let before = self.node.clone();
+        let said = self.node.handle_input(self.now, input);
+        if said.is_err() {
+            assert!(self.node == before, "a misuse has changed the state");
+        }
+        self.drain();
+        said
+    }
+
+    fn drain(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.node.poll_output() {
+            outputs += 1;
+            assert!(outputs < 10_000, "the outputs of one input do not end");
+            match output {
+                Output::Dial { dial, timeout, .. } => {
+                    assert!(!timeout.is_zero(), "a dial with no time to succeed");
+                    self.dials.push(dial);
+                }
+                Output::Send { conn, bytes } => {
+                    assert!(!bytes.is_empty(), "nothing to write on {conn}");
+                    let before = self.conns.insert(conn, true);
+                    assert_eq!(before, Some(false), "a Send on {conn}, which is closed or has one in flight");
+                }
+                Output::Close { conn, .. } => {
+                    assert!(self.conns.remove(&conn).is_some(), "{conn} was closed before");
+                }
+                Output::Persist { seq, .. } => {
+                    let before = self.persist.replace(seq);
+                    assert_eq!(before, None, "two Persists in flight");
+                }
+                Output::Event(Event::Stopped { .. }) => {
+                    assert!(!self.stopped, "stopped twice");
+                    assert!(self.conns.is_empty(), "stopped with open connections");
+                    self.stopped = true;
+                }
+                Output::Event(_) => {}
+            }
+        }
+        // G3
+        let epoch = self.node.view().epoch();
+        assert!(epoch >= self.epoch, "the view went back from {} to {epoch}", self.epoch);
+        self.epoch = epoch;
+        if let Some(leadership) = self.node.leadership(self.now) {
+            assert!(leadership.term >= self.led, "a term is a fencing token");
+            assert!(leadership.valid_until > self.now, "a lease that is over is not reported");
+            self.led = leadership.term;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A list of inputs in any order.
+
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::Bytes;
+use formation_core::{Command, ConnId, DialId, Input, Origin};
+
+use crate::{host::Host, say::Say};
+
+/// One thing that happens. Connections and dials are chosen among those there are.
+#[derive(Arbitrary, Clone, Debug)]
+pub enum Step {
+    /// Time passes, in milliseconds.
+    Sleep(u16),
+    /// Time runs backwards.
+    Back(u16),
+    /// Time has passed.
+    Tick,
+    /// A peer connects.
+    Accept,
+    /// A dial succeeds.
+    Dialed(u8),
+    /// A dial fails.
+    DialFailed(u8),
+    /// A peer says something, in chunks of so many bytes; 0 is one chunk.
+    Receive(u8, Say, u8),
+    /// A peer says several things in one chunk.
+    Burst(u8, Vec<Say>),
+    /// A write is done.
+    Flush(u8),
+    /// A connection ends.
+    Close(u8),
+    /// A vote is durable.
+    Persisted,
+    /// All that is under way is done.
+    Settle,
+    /// The host wants to leave.
+    Leave,
+    /// The host says something else of itself.
+    Metadata(Vec<u8>),
+    /// An input that may be the host's fault.
+    Misuse(Fault, u8),
+}
+
+/// What a careless host says of something that there may not be.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Fault {
+    /// A connection under a used name.
+    Opened,
+    /// A dial that was never asked for.
+    Dialed,
+    /// Its failure.
+    DialFailed,
+    /// Bytes on a connection.
+    Received,
+    /// A flush of a connection.
+    Flushed,
+    /// A write that was never asked for.
+    Persisted,
+}
+
+/// As many steps as the bytes yield: unlike a `Vec`'s, its length needs no luck.
+pub fn steps(data: &[u8]) -> Vec<Step> {
+    let mut source = Unstructured::new(data);
+    let next = || if source.is_empty() { None } else { Step::arbitrary(&mut source).ok() };
+    std::iter::from_fn(next).collect()
+}
+
+/// Runs it, and checks all the while what must hold whatever comes: no panic, no lost or doubled answer, no view that goes
+/// back (G3, G8), no state that a misuse has changed.
+pub fn script(steps: &[Step]) {
+    let mut host = Host::new();
+    for step in steps {
+        run(&mut host, step);
+    }
+    host.run();
+}
+
+fn run(host: &mut Host, step: &Step) {
+    match *step {
+        Step::Sleep(millis) => host.sleep(Duration::from_millis(u64::from(millis))),
+        Step::Back(millis) => host.back(Duration::from_millis(u64::from(millis))),
+        Step::Tick => host.must(Input::Tick),
+        Step::Accept => {
+            host.open(Origin::Accepted);
+        }
+        Step::Dialed(which) => {
+            if let Some(dial) = host.take_dial(which) {
+                host.open(Origin::Dialed(dial));
+            }
+        }
+        Step::DialFailed(which) => {
+            if let Some(dial) = host.take_dial(which) {
+                host.must(Input::DialFailed { dial });
+            }
+        }
+        Step::Receive(which, ref say, cut) => {
+            let bytes = say.bytes();
+            let cut = if cut == 0 { bytes.len().max(1) } else { usize::from(cut) };
+            if let Some(conn) = host.conn(which) {
+                for chunk in bytes.chunks(cut) {
+                    host.receive(conn, bytes.slice_ref(chunk));
+                }
+            }
+        }
+        Step::Burst(which, ref says) => {
+            let bytes: Vec<u8> = says.iter().flat_map(Say::bytes).collect();
+            if let Some(conn) = host.conn(which) {
+                host.receive(conn, bytes.into());
+            }
+        }
+        Step::Flush(which) => {
+            if let Some(conn) = host.conn(which) {
+                host.flush(conn);
+            }
+        }
+        Step::Close(which) => {
+            if let Some(conn) = host.conn(which) {
+                host.close(conn);
+            }
+        }
+        Step::Persisted => host.persisted(),
+        Step::Settle => host.settle(),
+        Step::Leave => host.must(Input::Command(Command::Leave)),
+        Step::Metadata(ref bytes) => {
+            // A fuzzer can exceed the limit, which is a misuse like any other.
+            let _ = host.may(Input::Command(Command::SetMetadata(Bytes::copy_from_slice(bytes))));
+        }
+        Step::Misuse(fault, number) => {
+            let number = u64::from(number);
+            // Of names that were never given, or of things that are not under way: always refused.
+            let unknown = ConnId(u64::MAX - number);
+            let input = match fault {
+                Fault::Opened => Input::Opened { conn: host.used_conn(), origin: Origin::Accepted },
+                Fault::Dialed => {
+                    let origin = Origin::Dialed(DialId(u64::MAX - number));
+                    Input::Opened { conn: host.unused_conn(), origin }
+                }
+                Fault::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
+                Fault::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
+                Fault::Flushed => Input::Flushed { conn: unknown },
+                Fault::Persisted => Input::Persisted { seq: u64::MAX - number },
+            };
+            let said = host.may(input);
+            assert!(said.is_err() || host.is_stopped(), "{fault:?} was taken for good");
+        }
+    }
+}

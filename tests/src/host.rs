@@ -1,0 +1,102 @@
+//! What surrounds one node: its connections, its disk, its clock, and what it has said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Timestamp};
+
+use crate::{checks::Mirror, clock::Clock, replay::Run, wire::WireId};
+
+/// A node's place in the network.
+pub type NodeIx = usize;
+
+/// One run of a node, from a start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunId {
+    pub(crate) host: NodeIx,
+    pub(crate) generation: u32,
+}
+
+/// How a node dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The process: its peers see their connections end, and dials are refused.
+    Process,
+    /// The machine: nobody sees anything, and dials hang.
+    Machine,
+}
+
+/// What surrounds one node.
+pub struct Host {
+    /// What the node is started with.
+    pub config: Config,
+    /// The node, while it runs.
+    pub formation: Option<Formation>,
+    /// All its events, and when, over all its runs.
+    pub events: Vec<(u64, Event)>,
+    /// All that its core has closed, in this run.
+    pub closes: Vec<(ConnId, CloseReason)>,
+    /// What its disk holds.
+    pub disk: HardState,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its runs that have ended, and the one that goes on, when recording.
+    pub runs: Vec<Run>,
+    /// Bytes that it has handed out, over all its runs.
+    pub bytes_sent: u64,
+    pub(crate) generation: u32,
+    pub(crate) gone: bool,
+    pub(crate) conns: BTreeMap<ConnId, (WireId, usize)>,
+    pub(crate) next_conn: u64,
+    pub(crate) in_flight: BTreeSet<ConnId>,
+    pub(crate) dials: BTreeMap<DialId, WireId>,
+    pub(crate) persisting: Option<(u64, HardState)>,
+    pub(crate) armed: Option<Timestamp>,
+    pub(crate) idle_ticks: u32,
+    pub(crate) paused_until: u64,
+    /// Its sends are not flushed, as if its peer read nothing, on these connections.
+    pub(crate) stalled: BTreeSet<WireId>,
+    pub(crate) mirror: Mirror,
+}
+
+impl Host {
+    pub(crate) fn new(config: Config, clock: Clock) -> Self {
+        Self {
+            config,
+            formation: None,
+            events: Vec::new(),
+            closes: Vec::new(),
+            disk: HardState::default(),
+            clock,
+            runs: Vec::new(),
+            bytes_sent: 0,
+            generation: 0,
+            gone: false,
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            in_flight: BTreeSet::new(),
+            dials: BTreeMap::new(),
+            persisting: None,
+            armed: None,
+            idle_ticks: 0,
+            paused_until: 0,
+            stalled: BTreeSet::new(),
+            mirror: Mirror::default(),
+        }
+    }
+
+    /// Forgets all that hangs on the run that has ended.
+    pub(crate) fn reset(&mut self) {
+        self.generation += 1;
+        self.formation = None;
+        self.closes.clear();
+        self.conns.clear();
+        self.in_flight.clear();
+        self.dials.clear();
+        self.persisting = None;
+        self.armed = None;
+        self.paused_until = 0;
+        self.stalled.clear();
+        self.mirror = Mirror::default();
+        self.idle_ticks = 0;
+    }
+}

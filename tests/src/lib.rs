@@ -1,0 +1,32 @@
+//! A network in memory and in virtual time for the real [`Formation`](formation_core::Formation), and what tests need
+//! around it.
+//!
+//! A simulated run depends on its seed alone. A failing check prints the seed, the command that replays it, and the last
+//! things that happened. `FORMATION_SIM_SEEDS=n` sets how many seeds the default run explores (1,000 at first; each test
+//! takes its share), `FORMATION_SIM_SEED=n` runs that one only.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod checks;
+mod clock;
+mod host;
+mod net;
+mod peer;
+mod replay;
+mod rng;
+mod seeds;
+mod settings;
+mod trace;
+mod wire;
+
+pub use bench::Bench;
+pub use clock::Clock;
+pub use host::{Crash, Host, NodeIx};
+pub use net::{Cut, Net, Target};
+pub use peer::{Peer, messages};
+pub use replay::{Recut, Run, replay};
+pub use rng::Rng;
+pub use seeds::{for_each_seed, seeds};
+pub use settings::Settings;
+pub use wire::WireId;

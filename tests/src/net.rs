@@ -1,0 +1,397 @@
+//! The network: nodes, connections and time. What it can be told is here; how it moves is in `net::flow`, what can be
+//! seen of it in `net::look`.
+
+mod flow;
+mod look;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use formation_core::{Address, Command, Config, DialId, Formation, Incarnation, Input, Start, Timestamp};
+
+use crate::{
+    checks::Checks,
+    clock::Clock,
+    host::{Crash, Host, NodeIx, RunId},
+    replay::Run,
+    rng::Rng,
+    settings::Settings,
+    trace::Trace,
+    wire::{End, Owner, Phase, Piece, Wire, WireId},
+};
+
+/// What an address leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A node; refused while it does not run.
+    Node(NodeIx),
+    /// Somebody accepts, and the test plays it. Left alone, it never says a word.
+    Test,
+    /// Dials hang.
+    Nowhere,
+}
+
+/// How two nodes are cut from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// What is sent arrives after the healing, as TCP's repetitions do.
+    Hold,
+    /// What is sent is lost, and the connections of today never carry anything again, though no end hears of it.
+    Lose,
+}
+
+pub(crate) enum Happening {
+    Start(NodeIx),
+    Tick(RunId, Timestamp),
+    Knocks(WireId, Target),
+    Opens(WireId, usize),
+    DialFails(RunId, DialId),
+    Arrives(WireId, usize),
+    Flushes(WireId, usize),
+    Persists(RunId, u64),
+}
+
+/// A network of real nodes in virtual time, in microseconds from zero.
+pub struct Net {
+    /// How it behaves. May be changed at any time.
+    pub settings: Settings,
+    /// For the test's own choices, so that they hang on the same seed.
+    pub rng: Rng,
+    seed: u64,
+    now: u64,
+    sequence: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    hosts: Vec<Host>,
+    wires: Vec<Wire>,
+    names: BTreeMap<Address, Target>,
+    cuts: BTreeMap<(NodeIx, NodeIx), Cut>,
+    /// Dials that wait for a cut to heal.
+    held: Vec<(WireId, Target)>,
+    accepted: Vec<WireId>,
+    checks: Checks,
+    trace: Trace,
+    /// Grows whenever a node says something to its host.
+    news: u64,
+}
+
+impl Net {
+    /// An empty network.
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        Self {
+            settings,
+            rng: Rng::new(seed),
+            seed,
+            now: 0,
+            sequence: 0,
+            queue: BTreeMap::new(),
+            hosts: Vec::new(),
+            wires: Vec::new(),
+            names: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            held: Vec::new(),
+            accepted: Vec::new(),
+            checks: Checks::default(),
+            trace: Trace::default(),
+            news: 0,
+        }
+    }
+
+    /// A network of `n` voters, `n0` at `h0:1` and so on, none of them started.
+    pub fn of_voters(seed: u64, n: usize, settings: Settings) -> Self {
+        let mut net = Self::new(seed, settings);
+        for ix in 0..n {
+            net.add(Self::config(ix, n));
+        }
+        net
+    }
+
+    /// The configuration of node `ix` in a cluster of `n` voters; those from `n` on are no voters.
+    ///
+    /// # Panics
+    /// Never: these configurations are valid.
+    pub fn config(ix: usize, n: usize) -> Config {
+        Self::builder(ix, n).build().expect("a valid configuration")
+    }
+
+    /// The same, to be changed further.
+    pub fn builder(ix: usize, n: usize) -> formation_core::ConfigBuilder {
+        Config::builder("test", format!("n{ix}"), Self::address(ix)).seeds((0..n).map(Self::address))
+    }
+
+    /// The address of node `ix`.
+    pub fn address(ix: usize) -> String {
+        format!("h{ix}:1")
+    }
+
+    /// Adds a node, reachable at its address once it runs.
+    pub fn add(&mut self, config: Config) -> NodeIx {
+        let ix = self.hosts.len();
+        self.names.insert(config.address().clone(), Target::Node(ix));
+        let drift = self.settings.drift_ppm as usize;
+        let ppm = self.rng.below(2 * drift + 1) as i32 - drift as i32;
+        let offset = self.rng.draw() % 1_000_000_000;
+        self.hosts.push(Host::new(config, Clock { offset, ppm }));
+        ix
+    }
+
+    /// Lets an address lead somewhere.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn name(&mut self, address: &str, target: Target) {
+        self.names.insert(Address::new(address).expect("a valid address"), target);
+    }
+
+    /// Starts a node now, as a new incarnation, with what its disk holds.
+    pub fn start(&mut self, ix: NodeIx) {
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs already");
+        let host = &mut self.hosts[ix];
+        host.reset();
+        host.gone = false;
+        let incarnation = Incarnation(self.now + 1 + u64::from(host.generation));
+        let start = Start { incarnation, rng_seed: self.rng.draw(), hard_state: host.disk.clone() };
+        let at = host.clock.local(self.now);
+        self.trace.note(self.now, ix, format!("starts as incarnation {}", incarnation.0));
+        if self.settings.record {
+            let (config, start) = (host.config.clone(), start.clone());
+            host.runs.push(Run { config, start, at, inputs: Vec::new(), outputs: Vec::new() });
+        }
+        host.formation = Some(Formation::new(host.config.clone(), start, at));
+        self.drain(ix);
+    }
+
+    /// Starts a node after `delay`.
+    pub fn start_in(&mut self, ix: NodeIx, delay: Duration) {
+        self.plan(delay, Happening::Start(ix));
+    }
+
+    /// Starts all nodes that do not run.
+    pub fn start_all(&mut self) {
+        for ix in 0..self.hosts.len() {
+            if self.hosts[ix].formation.is_none() {
+                self.start(ix);
+            }
+        }
+    }
+
+    /// A node dies.
+    pub fn crash(&mut self, ix: NodeIx, how: Crash) {
+        self.trace.note(self.now, ix, format!("dies: {how:?}"));
+        let ends: Vec<_> = self.hosts[ix].conns.values().copied().collect();
+        for (wire, side) in ends {
+            self.wires[wire.0].ends[side].phase = Phase::Closed;
+            match how {
+                Crash::Process => self.transmit(wire, side, Piece::End),
+                Crash::Machine => self.wires[wire.0].dead = true,
+            }
+        }
+        for wire in self.hosts[ix].dials.values() {
+            self.wires[wire.0].dead = true;
+        }
+        self.hosts[ix].reset();
+        self.hosts[ix].gone = how == Crash::Machine;
+    }
+
+    /// A node forgets what it had made durable; it does not run.
+    pub fn forget(&mut self, ix: NodeIx) {
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
+        self.hosts[ix].disk = formation_core::HardState::default();
+    }
+
+    /// A node stands still, as a suspended or swapped process does; what comes for it waits.
+    pub fn pause(&mut self, ix: NodeIx, time: Duration) {
+        self.trace.note(self.now, ix, format!("pauses for {time:?}"));
+        self.hosts[ix].paused_until = self.now + time.as_micros() as u64;
+    }
+
+    /// Cuts two nodes from each other.
+    pub fn cut(&mut self, a: NodeIx, b: NodeIx, how: Cut) {
+        self.trace.note(self.now, a, format!("is cut from node {b}: {how:?}"));
+        let pair = (a.min(b), a.max(b));
+        self.cuts.insert(pair, how);
+        if how == Cut::Lose {
+            self.kill_silently(a, b);
+        }
+    }
+
+    /// The connections of today between two nodes never carry anything again, and no end hears of it.
+    pub fn kill_silently(&mut self, a: NodeIx, b: NodeIx) {
+        let pair = (a.min(b), a.max(b));
+        for wire in self.wires.iter_mut().filter(|wire| wire.pair() == Some(pair)) {
+            wire.dead = true;
+        }
+    }
+
+    /// Cuts a node from all others.
+    pub fn isolate(&mut self, ix: NodeIx, how: Cut) {
+        for other in (0..self.hosts.len()).filter(|other| *other != ix) {
+            self.cut(ix, other, how);
+        }
+    }
+
+    /// Ends a cut.
+    pub fn heal(&mut self, a: NodeIx, b: NodeIx) {
+        let pair = (a.min(b), a.max(b));
+        if self.cuts.remove(&pair).is_none() {
+            return;
+        }
+        self.trace.note(self.now, a, format!("is not cut from node {b} any more"));
+        let healed: BTreeSet<_> = (0..self.wires.len()).filter(|at| self.wires[*at].pair() == Some(pair)).collect();
+        for at in &healed {
+            for side in 0..2 {
+                self.plan(Duration::ZERO, Happening::Arrives(WireId(*at), side));
+            }
+        }
+        for (wire, target) in std::mem::take(&mut self.held) {
+            if healed.contains(&wire.0) {
+                self.plan(Duration::ZERO, Happening::Knocks(wire, target));
+            } else {
+                self.held.push((wire, target));
+            }
+        }
+    }
+
+    /// Ends all cuts.
+    pub fn heal_all(&mut self) {
+        for (a, b) in self.cuts.keys().copied().collect::<Vec<_>>() {
+            self.heal(a, b);
+        }
+    }
+
+    /// The host of a node wants something.
+    pub fn command(&mut self, ix: NodeIx, command: Command) {
+        let leaves = command == Command::Leave;
+        self.give(ix, Input::Command(command));
+        let host = &self.hosts[ix];
+        if leaves && host.formation.as_ref().is_some_and(|f| f.leadership(host.clock.local(self.now)).is_none()) {
+            self.checks.ended(self.run_id(ix));
+        }
+    }
+
+    /// A node's peers on this connection read no more: what it sends there is never flushed, until
+    /// [`unstall`](Self::unstall).
+    pub fn stall(&mut self, ix: NodeIx, wire: WireId) {
+        self.hosts[ix].stalled.insert(wire);
+    }
+
+    /// Ends a [`stall`](Self::stall).
+    pub fn unstall(&mut self, ix: NodeIx, wire: WireId) {
+        self.hosts[ix].stalled.remove(&wire);
+        if let Some(side) = self.side_of(wire, ix) {
+            self.plan(Duration::ZERO, Happening::Flushes(wire, side));
+        }
+    }
+
+    /// The test connects to a node.
+    pub fn dial(&mut self, ix: NodeIx) -> WireId {
+        let wire = self.wire(Owner::Test, None);
+        self.wires[wire.0].ends[0].phase = Phase::Open;
+        self.plan(Duration::ZERO, Happening::Knocks(wire, Target::Node(ix)));
+        wire
+    }
+
+    /// The connections that the test has accepted at its own addresses since the last call.
+    pub fn accepted(&mut self) -> Vec<WireId> {
+        std::mem::take(&mut self.accepted)
+    }
+
+    /// The test sends bytes on its connection.
+    ///
+    /// # Panics
+    /// When it has none of its ends.
+    pub fn send(&mut self, wire: WireId, bytes: impl Into<Bytes>) {
+        let side = self.test_side(wire);
+        self.transmit(wire, side, Piece::Bytes(bytes.into()));
+    }
+
+    /// The test closes its connection.
+    ///
+    /// # Panics
+    /// When it has none of its ends.
+    pub fn close(&mut self, wire: WireId) {
+        let side = self.test_side(wire);
+        self.wires[wire.0].ends[side].phase = Phase::Closed;
+        self.transmit(wire, side, Piece::End);
+    }
+
+    fn test_side(&self, wire: WireId) -> usize {
+        let side = self.wires[wire.0].ends.iter().position(|end| end.owner == Owner::Test);
+        side.expect("the test holds an end of this connection")
+    }
+
+    fn side_of(&self, wire: WireId, ix: NodeIx) -> Option<usize> {
+        let run = self.run_id(ix);
+        self.wires[wire.0].ends.iter().position(|end| end.owner == Owner::Node(run))
+    }
+
+    fn run_id(&self, ix: NodeIx) -> RunId {
+        RunId { host: ix, generation: self.hosts[ix].generation }
+    }
+
+    fn wire(&mut self, from: Owner, dial: Option<DialId>) -> WireId {
+        let latency = self.rng.within(self.settings.latency).as_micros() as u64;
+        // Who accepts is known once it has knocked.
+        self.wires.push(Wire { ends: [End::new(from), End::new(Owner::Test)], dial, latency, dead: false });
+        WireId(self.wires.len() - 1)
+    }
+
+    /// Runs until `done`, or for `time`; whether it is done.
+    pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.now + time.as_micros() as u64;
+        let (mut news, mut looked) = (u64::MAX, self.now);
+        loop {
+            // Between two words of the nodes, conditions change only as time passes.
+            if news != self.news || self.now > looked + 10_000 {
+                (news, looked) = (self.news, self.now);
+                if done(self) {
+                    return true;
+                }
+            }
+            if !self.step(until) {
+                self.now = until;
+                return done(self);
+            }
+        }
+    }
+
+    /// Runs for `time`.
+    pub fn run_for(&mut self, time: Duration) {
+        let until = self.now + time.as_micros() as u64;
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// The time since the beginning.
+    pub fn now(&self) -> Duration {
+        Duration::from_micros(self.now)
+    }
+
+    /// Ends the test, with all that helps to understand why.
+    pub fn fail(&self, why: &str) -> ! {
+        panic!("at {:?}: {why}", self.now());
+    }
+
+    /// [`fail`](Self::fail)s unless the condition holds.
+    pub fn expect(&self, holds: bool, what: &str) {
+        if !holds {
+            self.fail(what);
+        }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or_default();
+            eprintln!("--- seed {}; the last that happened:\n{}--- the nodes:", self.seed, self.trace.text());
+            for ix in (0..self.hosts.len()).take(12) {
+                eprintln!("{}", self.describe(ix));
+            }
+            eprintln!("--- again: FORMATION_SIM_SEED={} cargo test -p formation-tests -- --exact {test}", self.seed);
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! How the network moves: one happening after the other, and what each does to the node that it hits.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use formation_core::{Event, Input, Origin, Output};
+
+use super::{Cut, Happening, Net, Target};
+use crate::{
+    host::{NodeIx, RunId},
+    wire::{Owner, Phase, Piece, WireId},
+};
+
+impl Net {
+    pub(super) fn plan(&mut self, delay: Duration, what: Happening) {
+        self.plan_at(self.now + delay.as_micros() as u64, what);
+    }
+
+    fn plan_at(&mut self, at: u64, what: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), what);
+    }
+
+    /// Lets the next thing happen, unless that would be after `until`.
+    pub(super) fn step(&mut self, until: u64) -> bool {
+        let Some(((at, _), _)) = self.queue.first_key_value() else { return false };
+        if *at > until {
+            return false;
+        }
+        let ((at, _), what) = self.queue.pop_first().expect("the queue is not empty");
+        self.now = at;
+        let hit = match &what {
+            Happening::Start(_) | Happening::Knocks(..) => None,
+            Happening::Tick(run, _) | Happening::DialFails(run, _) | Happening::Persists(run, _) => Some(*run),
+            Happening::Opens(wire, side) | Happening::Arrives(wire, side) | Happening::Flushes(wire, side) => {
+                match self.wires[wire.0].ends[*side].owner {
+                    Owner::Node(run) => Some(run),
+                    Owner::Test => None,
+                }
+            }
+        };
+        if let Some(run) = hit {
+            if !self.runs(run) {
+                return true;
+            }
+            let paused = self.hosts[run.host].paused_until;
+            if paused > self.now {
+                self.plan_at(paused, what);
+                return true;
+            }
+        }
+        self.happen(what);
+        true
+    }
+
+    fn runs(&self, run: RunId) -> bool {
+        let host = &self.hosts[run.host];
+        host.generation == run.generation && host.formation.is_some()
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Start(ix) => self.start(ix),
+            Happening::Tick(run, due) => {
+                let host = &mut self.hosts[run.host];
+                if host.armed == Some(due) {
+                    host.armed = None;
+                    self.give(run.host, Input::Tick);
+                    self.rearm(run.host);
+                }
+            }
+            Happening::Knocks(wire, target) => self.knocks(wire, target),
+            Happening::Opens(wire, side) => self.opens(wire, side),
+            Happening::DialFails(run, dial) => {
+                if let Some(wire) = self.hosts[run.host].dials.remove(&dial) {
+                    self.wires[wire.0].ends[0].phase = Phase::Closed;
+                    self.transmit(wire, 0, Piece::End);
+                    self.give(run.host, Input::DialFailed { dial });
+                }
+            }
+            Happening::Arrives(wire, side) => self.arrives(wire, side),
+            Happening::Flushes(wire, side) => self.flushes(wire, side),
+            Happening::Persists(run, seq) => {
+                let host = &mut self.hosts[run.host];
+                let (wanted, state) = host.persisting.take().expect("one persist is in flight");
+                assert_eq!(wanted, seq);
+                host.disk = state;
+                self.give(run.host, Input::Persisted { seq });
+            }
+        }
+    }
+
+    /// A dial reaches what its address leads to.
+    fn knocks(&mut self, wire: WireId, target: Target) {
+        let latency = Duration::from_micros(self.wires[wire.0].latency);
+        if self.wires[wire.0].ends[0].phase == Phase::Closed || self.wires[wire.0].dead {
+            return;
+        }
+        match target {
+            Target::Nowhere => {}
+            Target::Test => {
+                self.wires[wire.0].ends[1].phase = Phase::Open;
+                self.accepted.push(wire);
+                self.plan(latency, Happening::Opens(wire, 0));
+            }
+            Target::Node(ix) => {
+                self.wires[wire.0].ends[1].owner = Owner::Node(self.run_id(ix));
+                let cut = self.wires[wire.0].pair().is_some_and(|pair| self.cuts.contains_key(&pair));
+                if cut {
+                    self.held.push((wire, target));
+                } else if self.hosts[ix].formation.is_some() {
+                    // A backlog accepts later than the dialer knows, or sooner.
+                    let accept = self.rng.within(self.settings.jitter);
+                    self.plan(accept, Happening::Opens(wire, 1));
+                    if self.wires[wire.0].ends[0].phase == Phase::Opening {
+                        self.plan(latency, Happening::Opens(wire, 0));
+                    }
+                } else if !self.hosts[ix].gone {
+                    self.refuse(wire, latency);
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, wire: WireId, after: Duration) {
+        let end = &mut self.wires[wire.0].ends[0];
+        end.ended = true;
+        if let (Owner::Node(run), Some(dial)) = (end.owner, self.wires[wire.0].dial) {
+            self.plan(after, Happening::DialFails(run, dial));
+        }
+    }
+
+    fn opens(&mut self, wire: WireId, side: usize) {
+        let Owner::Node(run) = self.wires[wire.0].ends[side].owner else {
+            self.wires[wire.0].ends[side].phase = Phase::Open;
+            return;
+        };
+        if self.wires[wire.0].ends[side].phase != Phase::Opening {
+            return;
+        }
+        let origin = if side == 0 {
+            let dial = self.wires[wire.0].dial.expect("a node's own connection has a dial");
+            if self.hosts[run.host].dials.remove(&dial).is_none() {
+                return;
+            }
+            Origin::Dialed(dial)
+        } else {
+            Origin::Accepted
+        };
+        let host = &mut self.hosts[run.host];
+        let conn = formation_core::ConnId(host.next_conn);
+        host.next_conn += 1;
+        host.conns.insert(conn, (wire, side));
+        let end = &mut self.wires[wire.0].ends[side];
+        end.phase = Phase::Open;
+        end.conn = Some(conn);
+        if !end.arriving.is_empty() {
+            self.plan(Duration::ZERO, Happening::Arrives(wire, side));
+        }
+        self.give(run.host, Input::Opened { conn, origin });
+    }
+
+    /// Puts something on its way to the other end.
+    pub(super) fn transmit(&mut self, wire: WireId, from: usize, piece: Piece) {
+        let to = 1 - from;
+        let pieces = match piece {
+            Piece::Bytes(bytes) if self.settings.segment => {
+                self.segments(bytes).into_iter().map(Piece::Bytes).collect()
+            }
+            whole => vec![whole],
+        };
+        for piece in pieces {
+            let jitter = self.rng.within(self.settings.jitter).as_micros() as u64;
+            let end = &self.wires[wire.0].ends[to];
+            let at = (self.now + self.wires[wire.0].latency + jitter).max(end.not_before);
+            let end = &mut self.wires[wire.0].ends[to];
+            end.not_before = at;
+            end.arriving.push_back((at, piece));
+            self.plan_at(at, Happening::Arrives(wire, to));
+        }
+    }
+
+    fn segments(&mut self, mut bytes: Bytes) -> Vec<Bytes> {
+        let longest = match self.rng.below(4) {
+            0 => 3 + bytes.len() / 20,
+            1 => 40 + bytes.len() / 20,
+            _ => usize::MAX,
+        };
+        let mut out = Vec::new();
+        while !bytes.is_empty() {
+            let len = if longest == usize::MAX { bytes.len() } else { 1 + self.rng.below(longest) };
+            out.push(bytes.split_to(len.min(bytes.len())));
+        }
+        out
+    }
+
+    fn arrives(&mut self, wire: WireId, side: usize) {
+        let cut = self.wires[wire.0].pair().is_some_and(|pair| self.cuts.get(&pair) == Some(&Cut::Hold));
+        let dead = self.wires[wire.0].dead;
+        let end = &mut self.wires[wire.0].ends[side];
+        if dead {
+            end.arriving.clear();
+            return;
+        }
+        if cut || end.phase == Phase::Opening {
+            return;
+        }
+        let join = !self.rng.one_in(3);
+        let mut bytes = BytesMut::new();
+        let mut ended = false;
+        while end.arriving.front().is_some_and(|(at, _)| *at <= self.now) {
+            match end.arriving.pop_front() {
+                Some((_, Piece::Bytes(piece))) => bytes.extend_from_slice(&piece),
+                Some((_, Piece::End)) => ended = true,
+                None => break,
+            }
+            if !join {
+                break;
+            }
+        }
+        if end.arriving.front().is_some_and(|(at, _)| *at <= self.now) {
+            self.plan(Duration::ZERO, Happening::Arrives(wire, side));
+        }
+        let end = &mut self.wires[wire.0].ends[side];
+        end.ended |= ended;
+        let Owner::Node(run) = end.owner else {
+            end.inbox.extend_from_slice(&bytes);
+            return;
+        };
+        let Some(conn) = end.conn else { return };
+        // After a close, what was read before is sometimes still on its way through the host.
+        let late = end.phase == Phase::Closed;
+        if !bytes.is_empty() && (!late || self.rng.one_in(2)) {
+            self.give(run.host, Input::Received { conn, chunk: bytes.freeze() });
+        }
+        if ended && (!late || self.rng.one_in(2)) {
+            self.wires[wire.0].ends[side].phase = Phase::Closed;
+            self.hosts[run.host].conns.remove(&conn);
+            self.hosts[run.host].in_flight.remove(&conn);
+            self.give(run.host, Input::Closed { conn });
+        }
+    }
+
+    fn flushes(&mut self, wire: WireId, side: usize) {
+        let end = &self.wires[wire.0].ends[side];
+        let (Owner::Node(run), Some(conn)) = (end.owner, end.conn) else { return };
+        let host = &mut self.hosts[run.host];
+        if !host.stalled.contains(&wire) && host.in_flight.remove(&conn) {
+            self.give(run.host, Input::Flushed { conn });
+        }
+    }
+
+    /// Gives a node one input.
+    pub(super) fn give(&mut self, ix: NodeIx, input: Input) {
+        let host = &mut self.hosts[ix];
+        let Some(formation) = &mut host.formation else { return };
+        let local = host.clock.local(self.now);
+        self.trace.input(self.now, ix, &input);
+        if let Some(run) = host.runs.last_mut().filter(|_| self.settings.record) {
+            run.inputs.push((local, input.clone()));
+        }
+        if let Err(misuse) = formation.handle_input(local, input) {
+            self.fail(&format!("node {ix}: {misuse}"));
+        }
+        self.drain(ix);
+    }
+
+    /// Does all that a node wants, and checks what it claims.
+    pub(super) fn drain(&mut self, ix: NodeIx) {
+        let mut changed = false;
+        while let Some(output) = self.hosts[ix].formation.as_mut().and_then(|f| f.poll_output()) {
+            self.trace.output(self.now, ix, &output);
+            let host = &mut self.hosts[ix];
+            if let Some(run) = host.runs.last_mut().filter(|_| self.settings.record) {
+                run.outputs.push(output.clone());
+            }
+            match output {
+                Output::Dial { dial, addr, timeout } => self.dials(ix, dial, &addr, timeout),
+                Output::Send { conn, bytes } => {
+                    host.bytes_sent += bytes.len() as u64;
+                    let fits = bytes.len() <= host.config.limits().send && !bytes.is_empty();
+                    let Some((wire, side)) = host.conns.get(&conn).copied() else {
+                        self.fail(&format!("node {ix} sends on {conn}, which is not open"));
+                    };
+                    if !host.in_flight.insert(conn) {
+                        self.fail(&format!("node {ix} has two sends in flight on {conn}"));
+                    }
+                    self.expect(fits, "G7: a Send of more than Limits::send, or of nothing");
+                    self.transmit(wire, side, Piece::Bytes(bytes));
+                    let flush = self.rng.within(self.settings.flush);
+                    self.plan(flush, Happening::Flushes(wire, side));
+                }
+                Output::Close { conn, reason } => {
+                    let Some((wire, side)) = host.conns.remove(&conn) else {
+                        self.fail(&format!("node {ix} closes {conn}, which is not open"));
+                    };
+                    host.closes.push((conn, reason));
+                    let end = &mut self.wires[wire.0].ends[side];
+                    end.reason = Some(reason);
+                    end.phase = Phase::Closed;
+                    self.news += 1;
+                    self.transmit(wire, side, Piece::End);
+                }
+                Output::Persist { seq, state } => {
+                    if host.persisting.replace((seq, state)).is_some() {
+                        self.fail(&format!("E4: node {ix} has two persists in flight"));
+                    }
+                    let delay = self.rng.within(self.settings.persist);
+                    let run = self.run_id(ix);
+                    self.plan(delay, Happening::Persists(run, seq));
+                }
+                Output::Event(event) => {
+                    self.news += 1;
+                    if let Event::ViewChanged { epoch, changes } = &event {
+                        changed = true;
+                        let formation = host.formation.as_ref().expect("it runs");
+                        let compare = self.settings.compare_views;
+                        if let Err(why) = host.mirror.changed(formation.node(), (*epoch, changes), compare) {
+                            self.fail(&why);
+                        }
+                    }
+                    self.hosts[ix].events.push((self.now, event));
+                }
+            }
+        }
+        self.check(ix, changed);
+        self.rearm(ix);
+    }
+
+    fn check(&mut self, ix: NodeIx, changed: bool) {
+        let run = self.run_id(ix);
+        let host = &self.hosts[ix];
+        let Some(formation) = &host.formation else { return };
+        let compare = self.settings.compare_views;
+        let mut found = Ok(());
+        if let Some(leadership) = formation.leadership(host.clock.local(self.now)) {
+            let who = (run, formation.node(), host.clock);
+            found = self.checks.leads(self.now, who, leadership, self.settings.votes_last);
+        }
+        if changed {
+            let (node, view) = (formation.node(), formation.view());
+            found = found.and_then(|()| host.mirror.agrees(node, view, compare));
+            if compare && self.settings.votes_last {
+                found = found.and_then(|()| self.checks.holds(node, view));
+            }
+        }
+        if let Err(why) = found {
+            self.fail(&why);
+        }
+    }
+
+    fn dials(&mut self, ix: NodeIx, dial: formation_core::DialId, addr: &formation_core::Address, timeout: Duration) {
+        let run = self.run_id(ix);
+        let target = self.names.get(addr).copied();
+        let wire = self.wire(Owner::Node(run), Some(dial));
+        if self.hosts[ix].dials.insert(dial, wire).is_some() {
+            self.fail(&format!("node {ix} uses {dial:?} twice"));
+        }
+        // The time limit is on the node's own clock.
+        let clock = self.hosts[ix].clock;
+        self.plan_at(clock.reaches(clock.local(self.now) + timeout), Happening::DialFails(run, dial));
+        let latency = Duration::from_micros(self.wires[wire.0].latency);
+        match target {
+            Some(target) => self.plan(latency, Happening::Knocks(wire, target)),
+            None => self.refuse(wire, 2 * latency),
+        }
+    }
+
+    /// Sets the node's timer to its next deadline.
+    fn rearm(&mut self, ix: NodeIx) {
+        let run = self.run_id(ix);
+        let host = &mut self.hosts[ix];
+        let Some(due) = host.formation.as_ref().and_then(|f| f.next_deadline()) else { return };
+        if host.armed == Some(due) {
+            return;
+        }
+        host.armed = Some(due);
+        let local = host.clock.local(self.now);
+        if due > local {
+            host.idle_ticks = 0;
+        } else {
+            host.idle_ticks += 1;
+            if host.idle_ticks > 10_000 {
+                self.fail(&format!("node {ix}: its deadline {due:?} stays due"));
+            }
+        }
+        let late = self.rng.within(self.settings.tick_late).as_micros() as u64;
+        let at = self.hosts[ix].clock.reaches(due) + late;
+        self.plan_at(at, Happening::Tick(run, due));
+    }
+}

@@ -1,0 +1,157 @@
+//! What can be seen of a network.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use formation_core::{CloseReason, Event, MemberState, Node, Phase as NodePhase, Status, Term, message::Message};
+
+use super::Net;
+use crate::{
+    host::{Host, NodeIx},
+    peer::messages,
+    wire::{Owner, Phase, WireId},
+};
+
+impl Net {
+    /// A node and what surrounds it.
+    pub fn host(&self, ix: NodeIx) -> &Host {
+        &self.hosts[ix]
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// What a running node says of itself.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn status(&self, ix: NodeIx) -> Status {
+        self.hosts[ix].formation.as_ref().expect("the node runs").status()
+    }
+
+    /// Who a running node is.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn node(&self, ix: NodeIx) -> Node {
+        self.hosts[ix].formation.as_ref().expect("the node runs").node().clone()
+    }
+
+    /// The nodes that run and are not done.
+    pub fn living(&self) -> Vec<NodeIx> {
+        let runs = |host: &Host| host.formation.as_ref().is_some_and(|f| f.status().phase != NodePhase::Stopped);
+        (0..self.hosts.len()).filter(|ix| runs(&self.hosts[*ix])).collect()
+    }
+
+    /// The nodes that have a live lease now, and its term.
+    pub fn masters(&self) -> Vec<(NodeIx, Term)> {
+        let lease = |host: &Host| host.formation.as_ref()?.leadership(host.clock.local(self.now));
+        (0..self.hosts.len()).filter_map(|ix| lease(&self.hosts[ix]).map(|l| (ix, l.term))).collect()
+    }
+
+    /// The one that has a live lease now.
+    pub fn master(&self) -> Option<NodeIx> {
+        match self.masters()[..] {
+            [(ix, _)] => Some(ix),
+            _ => None,
+        }
+    }
+
+    /// Whether these nodes have one master among them, follow it, and hold one view of exactly themselves, all active.
+    pub fn agree(&self, nodes: &[NodeIx]) -> bool {
+        let Some(master) = self.master().filter(|m| nodes.contains(m)) else { return false };
+        let first = self.hosts[master].formation.as_ref().map(|f| f.view());
+        let all: BTreeSet<_> = nodes.iter().map(|ix| self.node(*ix)).collect();
+        let complete = first.is_some_and(|view| {
+            view.len() == all.len() && view.iter().all(|m| m.state == MemberState::Active && all.contains(&m.node))
+        });
+        let leader = self.node(master);
+        complete
+            && nodes.iter().all(|ix| {
+                let formation = self.hosts[*ix].formation.as_ref();
+                formation.map(|f| f.view().epoch()) == first.map(|view| view.epoch())
+                    && formation.is_some_and(|f| f.status().master.is_some_and(|(node, _)| node == leader))
+            })
+            && (!self.settings.compare_views
+                || nodes.iter().all(|ix| self.hosts[*ix].formation.as_ref().map(|f| f.view()) == first))
+    }
+
+    /// [`agree`](Self::agree) of all that live.
+    pub fn converged(&self) -> bool {
+        self.agree(&self.living())
+    }
+
+    /// Runs until all that live agree.
+    ///
+    /// # Panics
+    /// When they do not within `time`.
+    pub fn converge(&mut self, time: Duration) {
+        if !self.run_until(time, |net| net.converged()) {
+            self.fail(&format!("no agreement of all that live within {time:?}"));
+        }
+    }
+
+    /// Whether a node has ever reported such an event.
+    pub fn saw(&self, ix: NodeIx, wanted: impl Fn(&Event) -> bool) -> bool {
+        self.hosts[ix].events.iter().any(|(_, event)| wanted(event))
+    }
+
+    /// How often a node has reported such an event since a time.
+    pub fn count(&self, ix: NodeIx, since: Duration, wanted: impl Fn(&Event) -> bool) -> usize {
+        let since = since.as_micros() as u64;
+        self.hosts[ix].events.iter().filter(|(at, event)| *at >= since && wanted(event)).count()
+    }
+
+    /// All bytes that nodes have sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.hosts.iter().map(|host| host.bytes_sent).sum()
+    }
+
+    /// The connections of two nodes that are open at both ends.
+    pub fn between(&self, a: NodeIx, b: NodeIx) -> Vec<WireId> {
+        let pair = (a.min(b), a.max(b));
+        let open = |at: &usize| self.wires[*at].pair() == Some(pair) && self.wires[*at].whole();
+        (0..self.wires.len()).filter(open).map(WireId).collect()
+    }
+
+    /// Why the node at the other end closed a connection of the test.
+    pub fn closed(&self, wire: WireId) -> Option<CloseReason> {
+        self.wires[wire.0].ends.iter().find_map(|end| end.reason)
+    }
+
+    /// Whether the test knows that the other end has closed its connection.
+    pub fn ended(&self, wire: WireId) -> bool {
+        self.wires[wire.0].ends.iter().any(|end| end.owner == Owner::Test && end.ended)
+    }
+
+    /// Whether a node holds its end of a connection open.
+    pub fn open_at(&self, wire: WireId, ix: NodeIx) -> bool {
+        self.side_of(wire, ix).is_some_and(|side| self.wires[wire.0].ends[side].phase == Phase::Open)
+    }
+
+    /// The whole messages that the test has received on its connection since the last call.
+    pub fn messages(&mut self, wire: WireId) -> Vec<Message> {
+        let side = self.test_side(wire);
+        messages(&mut self.wires[wire.0].ends[side].inbox)
+    }
+
+    pub(super) fn describe(&self, ix: NodeIx) -> String {
+        let host = &self.hosts[ix];
+        let Some(formation) = &host.formation else { return format!("node {ix}: does not run") };
+        let Status { phase, term, master, links, counters, .. } = formation.status();
+        let members: Vec<_> = formation.view().iter().take(12).map(|m| format!("{}:{:?}", m.node, m.state)).collect();
+        format!(
+            "node {ix} = {}: {phase:?} term {term} master {master:?} links {links} {counters:?}\n    view {} of {} {}",
+            formation.node(),
+            formation.view().epoch(),
+            formation.view().len(),
+            members.join(" "),
+        )
+    }
+}

@@ -1,0 +1,96 @@
+//! A recorded run, and how to run it again with its bytes cut otherwise (G4).
+
+use bytes::{Bytes, BytesMut};
+use formation_core::{Config, Formation, Input, Output, Start, Timestamp};
+
+use crate::rng::Rng;
+
+/// Everything that one run of a node was given, and everything it said.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its configuration.
+    pub config: Config,
+    /// What it started with.
+    pub start: Start,
+    /// When, on its clock.
+    pub at: Timestamp,
+    /// Its inputs, on its clock.
+    pub inputs: Vec<(Timestamp, Input)>,
+    /// Its outputs, in their order.
+    pub outputs: Vec<Output>,
+}
+
+/// Feeds inputs to a new node of the run's configuration and start; its outputs and its last state.
+pub fn replay(run: &Run, inputs: &[(Timestamp, Input)]) -> (Vec<Output>, Formation) {
+    let mut formation = Formation::new(run.config.clone(), run.start.clone(), run.at);
+    let mut outputs = Vec::new();
+    outputs.extend(std::iter::from_fn(|| formation.poll_output()));
+    for (at, input) in inputs {
+        if let Err(misuse) = formation.handle_input(*at, input.clone()) {
+            panic!("{misuse} at {at:?} by {input:?}");
+        }
+        outputs.extend(std::iter::from_fn(|| formation.poll_output()));
+    }
+    (outputs, formation)
+}
+
+/// How the streams of a run are cut anew.
+#[derive(Clone, Debug)]
+pub enum Recut {
+    /// One byte at a time.
+    Bytes,
+    /// Neighbours on the same connection at the same moment become one.
+    Join,
+    /// Joined, then cut at random places.
+    Random(u64),
+}
+
+impl Recut {
+    /// The same inputs with their bytes cut otherwise.
+    pub fn apply(&self, inputs: &[(Timestamp, Input)]) -> Vec<(Timestamp, Input)> {
+        match self {
+            Self::Bytes => cut(inputs, |_| 1),
+            Self::Join => join(inputs),
+            Self::Random(seed) => {
+                let mut rng = Rng::new(*seed);
+                let longest = [2, 7, 40, 500][rng.below(4)];
+                cut(&join(inputs), |left| (1 + rng.below(longest)).min(left))
+            }
+        }
+    }
+}
+
+fn cut(inputs: &[(Timestamp, Input)], mut size: impl FnMut(usize) -> usize) -> Vec<(Timestamp, Input)> {
+    let mut out = Vec::new();
+    for (at, input) in inputs {
+        if let Input::Received { conn, chunk } = input {
+            let mut rest = chunk.clone();
+            while !rest.is_empty() {
+                let piece = rest.split_to(size(rest.len()));
+                // A copy, as a socket would make: pieces do not share one allocation.
+                out.push((*at, Input::Received { conn: *conn, chunk: Bytes::copy_from_slice(&piece) }));
+            }
+        } else {
+            out.push((*at, input.clone()));
+        }
+    }
+    out
+}
+
+fn join(inputs: &[(Timestamp, Input)]) -> Vec<(Timestamp, Input)> {
+    let mut out: Vec<(Timestamp, Input)> = Vec::new();
+    for (at, input) in inputs {
+        if let (Some((before, Input::Received { conn, chunk })), Input::Received { conn: next, chunk: more }) =
+            (out.last_mut(), input)
+            && conn == next
+            && before == at
+        {
+            let mut both = BytesMut::from(&chunk[..]);
+            both.extend_from_slice(more);
+            *chunk = both.freeze();
+        } else {
+            out.push((*at, input.clone()));
+        }
+    }
+    out
+}

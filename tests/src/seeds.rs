@@ -1,0 +1,23 @@
+//! Which seeds a test runs.
+
+use std::env;
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// The seeds of a test that takes `per_thousand` of each thousand of `FORMATION_SIM_SEEDS`, or the one that
+/// `FORMATION_SIM_SEED` names.
+pub fn seeds(per_thousand: u64) -> std::ops::Range<u64> {
+    match number("FORMATION_SIM_SEED") {
+        Some(seed) => seed..seed.saturating_add(1),
+        None => 0..(number("FORMATION_SIM_SEEDS").unwrap_or(1_000) * per_thousand).div_ceil(1_000).max(1),
+    }
+}
+
+/// Runs a test's body for each of its [`seeds`].
+pub fn for_each_seed(per_thousand: u64, mut body: impl FnMut(u64)) {
+    for seed in seeds(per_thousand) {
+        body(seed);
+    }
+}

@@ -1,0 +1,152 @@
+//! How a cluster forms (G6, E1, E2): whoever starts when, and with dead or silent seeds.
+
+use std::time::Duration;
+
+use formation_core::Event;
+use formation_tests::{Net, Settings, Target, for_each_seed};
+
+const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
+
+/// E1: `bootstrap_wait`, and the second that issue and users grant on top.
+fn in_time(net: &Net) -> Duration {
+    net.host(0).config.timing().bootstrap_wait + Duration::from_secs(1)
+}
+
+fn elected(event: &Event) -> bool {
+    matches!(event, Event::MasterElected { .. })
+}
+
+/// G6. 1,000 orders of start in all, over the sizes.
+#[test]
+fn lowest_id_wins_whatever_the_order_of_starts() {
+    for_each_seed(1_000, |seed| {
+        let voters = SIZES[seed as usize % SIZES.len()];
+        let mut net = Net::new(seed, Settings::default());
+        // The order of the ids is not that of the addresses.
+        let mut ids: Vec<_> = (0..voters).collect();
+        net.rng.shuffle(&mut ids);
+        for (at, id) in ids.iter().enumerate() {
+            let seeds = (0..voters).map(Net::address);
+            let config = formation_core::Config::builder("test", format!("n{id}"), Net::address(at)).seeds(seeds);
+            net.add(config.build().unwrap());
+        }
+        let wait = net.host(0).config.timing().bootstrap_wait;
+        // Some runs start all at once, some spread over the whole wait.
+        let spread = [Duration::ZERO, Duration::from_millis(20), wait / 4, wait - Duration::from_millis(150)];
+        let spread = spread[net.rng.below(spread.len())];
+        for ix in 0..voters {
+            let delay = net.rng.within((Duration::ZERO, spread));
+            net.start_in(ix, delay);
+        }
+        net.run_for(spread);
+        net.converge(Duration::from_secs(1));
+        let lowest = ids.iter().position(|id| *id == 0).unwrap();
+        net.expect(net.master() == Some(lowest), "G6: another than the lowest id is the master");
+        for ix in 0..voters {
+            net.expect(net.count(ix, Duration::ZERO, elected) == 1, "G6: more than one election was needed");
+        }
+    });
+}
+
+/// E1: with all voters present, being held costs no time.
+#[test]
+fn a_formation_takes_a_few_round_trips_when_all_start_together() {
+    for voters in SIZES {
+        let mut net = Net::of_voters(0, voters, Settings::calm());
+        net.start_all();
+        net.converge(Duration::from_millis(50));
+        // Connect, hello, vote, view: 3.5 round trips of 1 ms, and what a node is dialed again when it starts.
+        println!("{voters} voters: {:?}", net.now());
+        net.expect(net.now() <= Duration::from_millis(10), "DESIGN §7: 3.5 round trips");
+    }
+}
+
+/// E1, E2: two of three are a quorum.
+#[test]
+fn two_of_three_voters_elect_one_master_within_bootstrap_wait() {
+    for_each_seed(50, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        let down = net.rng.below(3);
+        for ix in (0..3).filter(|ix| *ix != down) {
+            let delay = net.rng.within((Duration::ZERO, Duration::from_millis(500)));
+            net.start_in(ix, delay);
+        }
+        let time = in_time(&net) + Duration::from_millis(500);
+        let up: Vec<_> = (0..3).filter(|ix| *ix != down).collect();
+        let done = net.run_until(time, |net| net.living() == up && net.converged());
+        net.expect(done, "the two that are up have no master");
+        net.run_for(Duration::from_secs(5));
+        net.expect(net.converged(), "what was agreed did not last");
+        net.expect(up.iter().all(|ix| net.count(*ix, Duration::ZERO, elected) == 1), "one election is enough");
+    });
+}
+
+/// One voter of three is no quorum: it never makes itself a master (§6, who may form).
+#[test]
+fn one_of_three_voters_never_forms_alone() {
+    let mut net = Net::of_voters(0, 3, Settings::default());
+    net.start(1);
+    net.run_for(Duration::from_secs(60));
+    net.expect(!net.saw(1, elected), "an island");
+}
+
+fn forms_without_one(voters: usize, target: Option<Target>) {
+    for_each_seed(40, |seed| {
+        let mut net = Net::of_voters(seed, voters, Settings::default());
+        let dead = net.rng.below(voters);
+        if let Some(target) = target {
+            net.name(&Net::address(dead), target);
+        }
+        let up: Vec<_> = (0..voters).filter(|ix| *ix != dead).collect();
+        for ix in &up {
+            net.start(*ix);
+        }
+        net.converge(in_time(&net));
+        net.run_for(Duration::from_secs(3));
+        net.expect(net.agree(&up), "what was agreed did not last");
+        net.expect(up.iter().all(|ix| net.count(*ix, Duration::ZERO, elected) == 1), "one election is enough");
+    });
+}
+
+/// A known implementation of this job ends here with every node its own master, or with none at all.
+#[test]
+fn a_seed_that_is_not_listening_delays_nobody_beyond_bootstrap_wait() {
+    forms_without_one(3, None);
+    forms_without_one(5, None);
+}
+
+#[test]
+fn a_seed_that_accepts_and_never_answers_delays_nobody_beyond_bootstrap_wait() {
+    forms_without_one(3, Some(Target::Test));
+    forms_without_one(5, Some(Target::Test));
+}
+
+#[test]
+fn a_seed_whose_dials_hang_delays_nobody_beyond_bootstrap_wait() {
+    forms_without_one(3, Some(Target::Nowhere));
+    forms_without_one(5, Some(Target::Nowhere));
+}
+
+/// The whole cluster dies and comes again, with and without what was durable.
+#[test]
+fn a_cluster_that_was_down_forms_again_in_a_higher_term_if_its_votes_were_kept() {
+    for_each_seed(30, |seed| {
+        let forget = seed % 2 == 1;
+        let settings = Settings { votes_last: !forget, ..Settings::default() };
+        let mut net = Net::of_voters(seed, 3, settings);
+        net.start_all();
+        net.converge(Duration::from_secs(1));
+        let before = net.masters()[0].1;
+        for ix in 0..3 {
+            net.crash(ix, formation_tests::Crash::Process);
+            if forget {
+                net.forget(ix);
+            }
+        }
+        net.run_for(Duration::from_secs(2));
+        net.start_all();
+        net.converge(Duration::from_secs(2));
+        net.expect(net.master() == Some(0), "the lowest id again");
+        net.expect(forget || net.masters()[0].1 > before, "G1: a term has one master");
+    });
+}

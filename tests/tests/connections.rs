@@ -1,0 +1,234 @@
+//! Two nodes, their connections, and everything that can happen to them (DESIGN §6).
+
+use std::time::Duration;
+
+use formation_core::{CloseReason, Config, Epoch, Event, Phase, message::Message, message::Role};
+use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings, WireId, for_each_seed};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Whether each pair of the living voters has exactly one connection.
+fn paired(net: &Net, n: usize) -> bool {
+    (0..n).all(|a| (a + 1..n).all(|b| net.between(a, b).len() == 1))
+}
+
+/// Every order of events at the two ends: many latencies and jitters, from nearly none to whole handshakes late.
+#[test]
+fn two_nodes_that_dial_each_other_at_once_end_with_exactly_one_connection() {
+    for_each_seed(400, |seed| {
+        let latest = ms([0, 1, 10, 100][seed as usize % 4]);
+        let settings =
+            Settings { latency: (Duration::ZERO, latest), jitter: (Duration::ZERO, latest), ..Settings::default() };
+        let mut net = Net::of_voters(seed, 2, settings);
+        net.start_all();
+        let done = net.run_until(5 * SECOND, |net| net.converged() && paired(net, 2));
+        net.expect(done, "no master, or not exactly one connection");
+        let kept = net.between(0, 1);
+        net.run_for(2 * SECOND);
+        net.expect(net.between(0, 1) == kept, "the connection was replaced later");
+        net.expect(net.converged(), "what was agreed did not last");
+        for ix in 0..2 {
+            net.expect(net.status(ix).links == 1, "Status::links is the connections that are established");
+            let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
+            net.expect(!net.saw(ix, lost), "closing the duplicate cost the master");
+        }
+    });
+}
+
+/// The same, systematically: each of the first connections' eight arrivals is delayed or not.
+#[test]
+fn two_nodes_end_with_one_connection_in_every_order_of_two_starts() {
+    for delay in 0..60 {
+        let mut net = Net::of_voters(delay, 2, Settings { latency: (ms(3), ms(3)), ..Settings::calm() });
+        net.start(0);
+        net.start_in(1, Duration::from_micros(250 * delay));
+        let done = net.run_until(5 * SECOND, |net| net.living().len() == 2 && net.converged() && paired(net, 2));
+        net.expect(done, "no master, or not exactly one connection");
+        net.run_for(SECOND);
+        net.expect(net.converged() && paired(&net, 2), "what was agreed did not last");
+    }
+}
+
+#[test]
+fn all_voters_end_with_one_connection_to_each_other() {
+    for_each_seed(30, |seed| {
+        let mut net = Net::of_voters(seed, 5, Settings::default());
+        net.start_all();
+        let done = net.run_until(5 * SECOND, |net| net.converged() && paired(net, 5));
+        net.expect(done, "no master, or not exactly one connection");
+    });
+}
+
+/// A known failure: the close of a connection that was replaced is taken for the peer's end.
+#[test]
+fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
+    let config = Net::config(0, 2);
+    let mut peer = Peer::of(&config, "n1", "h1:1");
+    let mut bench = Bench::new(config);
+    let old = bench.answer("h1:1");
+    let hello = peer.hello();
+    let seeking = peer.seeking();
+    bench.receive(old, [hello, seeking].concat());
+    let new = bench.accept();
+    let hello = peer.hello();
+    let seeking = peer.seeking();
+    bench.receive(new, [hello, seeking].concat());
+    let before = bench.formation.clone();
+    bench.give(formation_core::Input::Closed { conn: old });
+    let unlinked = bench.events().filter(|event| matches!(event, Event::Unlinked { .. })).count();
+    assert_eq!(unlinked, 0, "the peer is still linked by the new connection");
+    assert_eq!(bench.formation.status().links, 1);
+    assert_eq!(bench.formation.status().phase, before.status().phase);
+    bench.messages(new);
+    bench.advance(ms(500));
+    assert!(!bench.messages(new).is_empty(), "the new link is in use");
+    assert_eq!(bench.closed(new), None);
+}
+
+/// The same in a whole cluster: old connections die late, at any time, and nobody loses its master by it.
+#[test]
+fn a_connection_that_dies_after_its_replacement_costs_no_master() {
+    for_each_seed(40, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.start_all();
+        net.converge(SECOND);
+        let master = net.master().unwrap();
+        let other = (master + 1) % 3;
+        // The links die without a word, are replaced after `down_after`, and the old ones' ends come in whenever.
+        net.kill_silently(master, other);
+        net.run_for(4 * SECOND);
+        net.converge(10 * SECOND);
+        let (since, masters) = (net.now(), net.masters());
+        net.run_for(10 * SECOND);
+        net.expect(net.masters() == masters && net.converged(), "what was agreed did not last");
+        let lost = |event: &Event| matches!(event, Event::MasterLost { .. } | Event::Unlinked { .. });
+        net.expect((0..3).all(|ix| net.count(ix, since, lost) == 0), "a link was lost later");
+    });
+}
+
+/// No half-open link lives longer than `down_after`.
+#[test]
+fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
+    for_each_seed(40, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.start_all();
+        net.converge(SECOND);
+        net.run_for(SECOND);
+        let master = net.master().unwrap();
+        // Between two followers, or between the master and one.
+        let (a, b) = if seed % 2 == 0 { ((master + 1) % 3, (master + 2) % 3) } else { (master, (master + 1) % 3) };
+        let before: Vec<WireId> = net.between(a, b);
+        net.kill_silently(a, b);
+        let replaced = |net: &mut Net| {
+            let links = net.between(a, b);
+            links.len() == 1 && !before.contains(&links[0]) && net.converged()
+        };
+        let done = net.run_until(8 * SECOND, replaced);
+        net.expect(done, "the half-open link was not replaced");
+        let silent =
+            [a, b].iter().any(|ix| net.host(*ix).closes.iter().any(|(_, reason)| *reason == CloseReason::Silent));
+        net.expect(silent, "the reason is CloseReason::Silent");
+    });
+}
+
+/// A known failure: whatever the peer says first is taken for the answer that is waited for.
+#[test]
+fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() {
+    let config = Net::config(1, 3);
+    let mut master = Peer::of(&config, "n0", "h0:1");
+    let page = Peer::page(Epoch { term: formation_core::Term(1), version: 1 }, vec![master.member()]);
+    let claims = [master.master(7), Peer::accepted(7), page, Peer::vote_request(7, SECOND), Message::Ping.to_frame()];
+    for claim in claims {
+        for dialed in [true, false] {
+            let mut bench = Bench::new(config.clone());
+            let conn = if dialed { bench.answer("h0:1") } else { bench.accept() };
+            let before = bench.formation.status();
+            bench.receive(conn, claim.clone());
+            assert_eq!(bench.closed(conn), Some(CloseReason::UnexpectedMessage), "{claim:?}");
+            let after = bench.formation.status();
+            assert_eq!((after.phase, after.term, after.master), (Phase::Seeking, before.term, None));
+            assert!(bench.formation.view().is_empty());
+            assert!(!bench.events().any(|event| matches!(event, Event::MasterElected { .. } | Event::Linked { .. })));
+        }
+    }
+}
+
+/// A newer incarnation replaces the older, however its links end (DESIGN §6).
+#[test]
+fn a_restarted_node_is_another_and_takes_the_place_of_the_old() {
+    for_each_seed(30, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.start_all();
+        net.converge(SECOND);
+        let back = net.rng.below(3);
+        let old = net.node(back);
+        net.crash(back, if seed % 2 == 0 { Crash::Machine } else { Crash::Process });
+        net.start(back);
+        net.run_until(10 * SECOND, |net| net.converged());
+        net.expect(net.converged(), "the restarted node is not a member");
+        net.expect(net.node(back) != old, "another incarnation");
+    });
+}
+
+/// The older of two that live at once stops with `superseded`, and the newer takes its place.
+#[test]
+fn the_older_of_two_incarnations_stops() {
+    let mut net = Net::of_voters(3, 3, Settings::default());
+    net.start_all();
+    net.converge(SECOND);
+    let twin = net.add(Net::config(2, 3));
+    net.start(twin);
+    net.run_for(5 * SECOND);
+    let stopped = |event: &Event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Superseded });
+    net.expect(net.saw(2, stopped), "the older goes on");
+    net.expect(net.agree(&[0, 1, twin]), "the newer is a member");
+}
+
+/// Dials and handshakes have their own limits: a peer that says nothing costs one connection for `handshake_timeout`.
+#[test]
+fn a_connection_without_a_hello_is_closed_after_handshake_timeout() {
+    let config = Net::config(0, 3);
+    let wait = config.timing().handshake_timeout;
+    let mut bench = Bench::new(config);
+    let conn = bench.accept();
+    bench.advance(wait - ms(1));
+    assert_eq!(bench.closed(conn), None);
+    bench.advance(ms(1));
+    assert_eq!(bench.closed(conn), Some(CloseReason::HandshakeTimeout));
+}
+
+/// Held bytes that come in a flood after the healing are as harmless as any.
+#[test]
+fn a_cut_that_heals_brings_all_back_together() {
+    for_each_seed(40, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.start_all();
+        net.converge(SECOND);
+        let (a, b) = [(0, 1), (0, 2), (1, 2)][net.rng.below(3)];
+        let how = if seed % 2 == 0 { Cut::Hold } else { Cut::Lose };
+        net.cut(a, b, how);
+        let time = net.rng.within((ms(50), 6 * SECOND));
+        net.run_for(time);
+        net.heal(a, b);
+        net.converge(10 * SECOND);
+    });
+}
+
+/// A node that follows nobody says what it is, in one message (DESIGN §5): the status comes right behind the hello.
+#[test]
+fn a_status_travels_right_behind_the_hello_that_answers() {
+    let config: Config = Net::config(1, 3);
+    let mut bench = Bench::new(config.clone());
+    let conn = bench.accept();
+    assert!(bench.messages(conn).is_empty(), "who accepts speaks second");
+    let hello = Peer::of(&config, "n9", "h9:1").hello();
+    bench.receive(conn, hello);
+    match &bench.messages(conn)[..] {
+        [Message::Hello(_), Message::Status(status), ..] => assert_eq!(status.role, Role::Seeking),
+        other => panic!("{other:?}"),
+    }
+}

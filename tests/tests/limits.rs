@@ -1,0 +1,286 @@
+//! G7: each limit of DESIGN §10 is reached, and answered with a reason that names it.
+//!
+//! That no `Send` is longer than allowed, and at most one in flight on a connection, is checked in every simulated run.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use formation_core::{
+    Address, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Event, Input, Limits, Misuse, RejectReason,
+    message::{JoinResponse, MembersUpdate, Message},
+};
+use formation_tests::{Bench, Net, Peer, Settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn with(limits: Limits) -> ConfigBuilder {
+    Config::single("test", "m", "m:1").limits(limits)
+}
+
+/// A node alone, so that it is a master at once.
+fn master(limits: Limits) -> Bench {
+    let mut bench = Bench::new(with(limits).build().unwrap());
+    bench.advance(Duration::from_millis(1));
+    assert!(bench.formation.leadership(bench.now).is_some(), "single() is a master at once");
+    bench
+}
+
+fn greet(bench: &mut Bench, config: &Config, name: &str) -> (ConnId, Peer) {
+    let mut peer = Peer::of(config, name, &format!("{name}:1"));
+    let conn = bench.accept();
+    let hello = peer.hello();
+    bench.receive(conn, hello);
+    (conn, peer)
+}
+
+fn join(bench: &mut Bench, name: &str) -> (ConnId, Peer) {
+    let config = with(Limits::default()).build().unwrap();
+    let (conn, mut peer) = greet(bench, &config, name);
+    let seeking = peer.seeking();
+    bench.receive(conn, seeking);
+    (conn, peer)
+}
+
+fn announced(len: usize) -> Bytes {
+    Bytes::copy_from_slice(&(len as u32).to_be_bytes())
+}
+
+#[test]
+fn a_frame_before_the_handshake_has_its_own_limit() {
+    let limits = Limits { frame_before_handshake: 700, ..Limits::default() };
+    let mut bench = master(limits);
+    let (long, fits) = (bench.accept(), bench.accept());
+    bench.receive(long, announced(701));
+    bench.receive(fits, announced(700));
+    assert_eq!(bench.closed(long), Some(CloseReason::FrameTooLong));
+    assert_eq!(bench.closed(fits), None);
+}
+
+#[test]
+fn a_frame_on_a_link_has_a_limit() {
+    let limits = Limits { max_frame: 70_000, ..Limits::default() };
+    let mut bench = master(limits);
+    let (long, _) = join(&mut bench, "a");
+    let (fits, _) = join(&mut bench, "b");
+    bench.receive(long, announced(70_001));
+    bench.receive(fits, announced(70_000));
+    assert_eq!(bench.closed(long), Some(CloseReason::FrameTooLong));
+    assert_eq!(bench.closed(fits), None);
+}
+
+#[test]
+fn a_view_larger_than_a_send_comes_in_pages() {
+    let limits = Limits { send: 4_096, ..Limits::default() };
+    let mut net = Net::new(0, Settings::default());
+    for ix in 0..40 {
+        let builder = Net::builder(ix, 3).limits(limits.clone()).metadata(Bytes::from(vec![7; 500]));
+        net.add(builder.build().unwrap());
+    }
+    net.start_all();
+    net.converge(5 * SECOND);
+    let mut peer = Peer::of(&net.host(0).config, "z", "z:1");
+    let wire = net.dial(net.master().unwrap());
+    let first = [peer.hello(), peer.seeking()].concat();
+    net.send(wire, first);
+    net.run_for(Duration::from_millis(100));
+    let pages = net.messages(wire).into_iter().filter(|message| match message {
+        Message::MembersUpdate(MembersUpdate::Page { index, .. }) => *index > 0,
+        _ => false,
+    });
+    net.expect(pages.count() >= 4, "500 bytes for each of 40 members are at least five Sends of 4 KiB");
+}
+
+#[test]
+fn an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
+    let mut bench = master(Limits { pending_links: 2, ..Limits::default() });
+    let conns: Vec<_> = (0..5).map(|_| bench.accept()).collect();
+    let closed: Vec<_> = conns.iter().map(|conn| bench.closed(*conn)).collect();
+    let evicted = Some(CloseReason::TooManyPending);
+    assert_eq!(closed, [evicted, evicted, evicted, None, None]);
+    // Who has greeted waits no more.
+    let mut peer = Peer::of(&with(Limits::default()).build().unwrap(), "a", "a:1");
+    let hello = peer.hello();
+    bench.receive(conns[3], hello);
+    bench.accept();
+    bench.accept();
+    assert_eq!(bench.closed(conns[3]), None);
+    assert_eq!(bench.closed(conns[4]), evicted);
+}
+
+#[test]
+fn a_connection_over_the_limit_of_links_is_closed() {
+    let mut bench = master(Limits { links: 3, ..Limits::default() });
+    let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut bench, name).0).into();
+    let more = bench.accept();
+    assert_eq!(bench.closed(more), Some(CloseReason::TooManyLinks));
+    assert!(joined.iter().all(|conn| bench.closed(*conn).is_none()), "the links of today live on");
+    bench.give(Input::Closed { conn: joined[0] });
+    let next = bench.accept();
+    assert_eq!(bench.closed(next), None, "there is room again");
+}
+
+#[test]
+fn bytes_of_unfinished_frames_have_a_limit_over_all_links() {
+    let limits =
+        Limits { send: 4_096, max_frame: 8_000, partial_bytes: 8_000, frame_before_handshake: 640, ..Limits::default() };
+    let mut bench = master(limits);
+    let (a, _) = join(&mut bench, "a");
+    let (b, mut peer) = join(&mut bench, "b");
+    let mut most = BytesMut::from(&announced(7_000)[..]);
+    most.put_bytes(1, 5_000);
+    bench.receive(a, most.clone());
+    assert_eq!((bench.closed(a), bench.closed(b)), (None, None));
+    bench.receive(b, most.freeze());
+    assert_eq!((bench.closed(a), bench.closed(b)), (None, Some(CloseReason::TooManyPartialBytes)));
+    // What the closed one held is free again.
+    let (c, _) = join(&mut bench, "c");
+    let hello = peer.hello();
+    bench.receive(c, hello.slice(..hello.len() - 1));
+    assert_eq!(bench.closed(c), None);
+}
+
+#[test]
+fn a_member_too_many_is_told_that_the_cluster_is_full_and_joins_when_there_is_room() {
+    let limits = Limits { members: 3, ..Limits::default() };
+    let mut net = Net::new(0, Settings::default());
+    for ix in 0..4 {
+        net.add(Net::builder(ix, 1).limits(limits.clone()).build().unwrap());
+    }
+    for ix in 0..3 {
+        net.start(ix);
+    }
+    net.converge(SECOND);
+    net.start(3);
+    net.run_for(3 * SECOND);
+    let full = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::ClusterFull, .. });
+    net.expect(net.count(3, Duration::ZERO, full) == 1, "the reason is named, once");
+    net.expect(net.agree(&[0, 1, 2]), "the cluster goes on");
+    net.command(2, Command::Leave);
+    let done = net.run_until(4 * SECOND, |net| net.agree(&[0, 1, 3]));
+    net.expect(done, "ClusterFull is retried");
+}
+
+#[test]
+fn metadata_over_the_masters_limit_is_refused() {
+    let mut bench = master(Limits { metadata: 10, ..Limits::default() });
+    let config = with(Limits::default()).build().unwrap();
+    let (conn, _) = greet(&mut bench, &config, "a");
+    let status = formation_core::message::Status {
+        number: 1,
+        term: formation_core::Term(0),
+        role: formation_core::message::Role::Seeking,
+        held: false,
+        promise: None,
+        epoch: formation_core::Epoch::default(),
+        metadata: Bytes::from(vec![0; 11]),
+    };
+    bench.receive(conn, Message::Status(status).to_frame());
+    let said = bench.messages(conn);
+    let told = said.iter().any(|message| match message {
+        Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => *reason == RejectReason::MetadataTooLong,
+        Message::Rejected(rejected) => rejected.reason == RejectReason::MetadataTooLong,
+        _ => false,
+    });
+    assert!(told, "{said:?}");
+    assert_eq!(bench.formation.view().len(), 1);
+}
+
+/// A fault of the host: the state is unchanged.
+#[test]
+fn metadata_over_the_own_limit_is_misuse() {
+    let mut bench = master(Limits { metadata: 10, ..Limits::default() });
+    let before = bench.formation.clone();
+    let long = Input::Command(Command::SetMetadata(Bytes::from(vec![0; 11])));
+    let said = bench.formation.handle_input(bench.now, long);
+    assert_eq!(said, Err(Misuse::MetadataTooLong { len: 11, limit: 10 }));
+    assert_eq!(bench.formation, before);
+    let fits = Input::Command(Command::SetMetadata(Bytes::from(vec![0; 10])));
+    assert_eq!(bench.formation.handle_input(bench.now, fits), Ok(()));
+    let config = with(Limits { metadata: 10, ..Limits::default() }).metadata(Bytes::from(vec![0; 11])).build();
+    assert!(matches!(config, Err(ConfigError::Sizes { field: "metadata", .. })), "{config:?}");
+}
+
+#[test]
+fn contacts_over_the_limit_are_misuse() {
+    let limits = Limits { contacts: 2, ..Limits::default() };
+    let config = Net::builder(0, 3).limits(limits.clone()).contacts(["a:1"]).build().unwrap();
+    let mut bench = Bench::new(config);
+    let contacts = |names: &[&str]| {
+        let addresses = names.iter().map(|name| Address::new(name).unwrap()).collect();
+        Input::Command(Command::AddContacts(addresses))
+    };
+    let before = bench.formation.clone();
+    let said = bench.formation.handle_input(bench.now, contacts(&["b:1", "c:1"]));
+    assert_eq!(said, Err(Misuse::TooManyContacts { count: 3, limit: 2 }));
+    assert_eq!(bench.formation, before);
+    // What is known, or a seed, is not one more.
+    bench.give(contacts(&["a:1", "b:1", "h1:1"]));
+    assert!(bench.dialing().iter().any(|address| address.as_str() == "b:1"), "a new contact is dialed at once");
+    let config = Net::builder(0, 3).limits(limits).contacts(["a:1", "b:1", "c:1"]).build();
+    assert!(matches!(config, Err(ConfigError::Sizes { field: "contacts", .. })), "{config:?}");
+}
+
+/// Joins three members behind the back of one whose link is not flushed; what that one gets then.
+fn missed(limits: Limits) -> Vec<Message> {
+    let mut bench = master(limits);
+    let (slow, _) = join(&mut bench, "a");
+    bench.messages(slow);
+    bench.hold_flushes();
+    let others: Vec<_> = ["b", "c", "d", "e"].map(|name| join(&mut bench, name).0).into();
+    for conn in others {
+        while bench.flush(conn) {}
+    }
+    while bench.flush(slow) {}
+    assert_eq!(bench.formation.view().len(), 6);
+    bench.messages(slow)
+}
+
+#[test]
+fn a_change_log_too_short_for_a_delta_is_answered_with_a_snapshot() {
+    let pages = |said: &[Message]| {
+        let page = |message: &&Message| matches!(message, Message::MembersUpdate(MembersUpdate::Page { .. }));
+        said.iter().filter(page).count()
+    };
+    let long = missed(Limits::default());
+    assert_eq!(pages(&long), 0, "the log reaches back: {long:?}");
+    let short = missed(Limits { change_log: 1, ..Limits::default() });
+    assert_eq!(pages(&short), 1, "the log does not reach back: {short:?}");
+}
+
+/// Joins three slow readers, each after a change, to a view of several pages: the epochs of the pages that they get.
+fn pinned(limit: usize) -> usize {
+    let mut bench = master(Limits { pinned_epochs: limit, send: 4_096, ..Limits::default() });
+    for at in 0..300 {
+        join(&mut bench, &format!("member-with-a-long-name-{at}"));
+    }
+    bench.hold_flushes();
+    let slow: Vec<_> = ["x", "y", "z"].map(|name| join(&mut bench, name).0).into();
+    let mut epochs = std::collections::BTreeSet::new();
+    for conn in slow {
+        while bench.flush(conn) {}
+        let said = bench.messages(conn);
+        let mut last = None;
+        for message in &said {
+            match message {
+                Message::MembersUpdate(MembersUpdate::Page { epoch, last: end, .. }) => {
+                    epochs.insert(*epoch);
+                    last = end.then_some(*epoch);
+                }
+                Message::MembersUpdate(MembersUpdate::Delta { base, epoch, .. }) => {
+                    assert_eq!(Some(*base), last, "a delta follows what was read before it");
+                    last = Some(*epoch);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(last, Some(bench.formation.view().epoch()), "{conn} is complete in the end");
+    }
+    epochs.len()
+}
+
+#[test]
+fn slow_readers_share_the_pinned_epochs_and_are_complete_all_the_same() {
+    assert_eq!(pinned(4), 3);
+    assert_eq!(pinned(2), 2);
+    assert_eq!(pinned(1), 1);
+}

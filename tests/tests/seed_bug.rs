@@ -1,0 +1,97 @@
+//! The bug that shaped the design (DESIGN §1): `JoinResponse` and `MembersUpdate` in one chunk.
+
+use bytes::Bytes;
+use formation_core::{Address, ConnId, Epoch, Term};
+use formation_tests::{Bench, Net, Peer};
+
+const EPOCH: Epoch = Epoch { term: Term(1), version: 2 };
+
+/// A seeking node that has dialed the master; what the master says first, and the two frames that it pipelines.
+fn joining() -> (Bench, ConnId, Bytes, Bytes) {
+    let config = Net::config(1, 3);
+    let mut master = Peer::of(&config, "n0", "h0:1");
+    let mut bench = Bench::new(config);
+    let conn = bench.answer("h0:1");
+    bench.messages(conn);
+    let first: Bytes = [master.hello(), master.master(1)].concat().into();
+    let mut joiner = master.member();
+    joiner.node = bench.formation.node().clone();
+    joiner.address = Address::new("h1:1").unwrap();
+    let admission: Bytes = [Peer::accepted(1), Peer::page(EPOCH, vec![master.member(), joiner])].concat().into();
+    (bench, conn, first, admission)
+}
+
+fn feed(mut bench: Bench, conn: ConnId, pieces: &[&[u8]]) -> Bench {
+    for piece in pieces {
+        bench.receive(conn, Bytes::copy_from_slice(piece));
+    }
+    bench
+}
+
+fn assert_joined(bench: &Bench) {
+    let view = bench.formation.view();
+    assert_eq!(view.epoch(), EPOCH);
+    let ids: Vec<_> = view.iter().map(|m| m.node.id.to_string()).collect();
+    assert_eq!(ids, ["n0", "n1"]);
+    assert_eq!(bench.formation.status().master.unwrap().0.id.as_str(), "n0");
+}
+
+fn assert_same(cut: &Bench, whole: &Bench, how: &str) {
+    assert_eq!(cut.outputs, whole.outputs, "{how}");
+    assert_eq!(cut.formation, whole.formation, "{how}");
+}
+
+/// G4, and the regression of the seed bug.
+#[test]
+fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
+    let (mut bench, conn, first, admission) = joining();
+    bench.receive(conn, first);
+    let whole = feed(bench.clone(), conn, &[&admission]);
+    assert_joined(&whole);
+    for one in 0..=admission.len() {
+        let (head, tail) = admission.split_at(one);
+        let cut = feed(bench.clone(), conn, &[head, tail].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>());
+        assert_same(&cut, &whole, &format!("cut at {one}"));
+        for two in one + 1..admission.len() {
+            let (middle, end) = tail.split_at(two - one);
+            if !head.is_empty() {
+                let cut = feed(bench.clone(), conn, &[head, middle, end]);
+                assert_same(&cut, &whole, &format!("cut at {one} and {two}"));
+            }
+        }
+    }
+    let bytes: Vec<&[u8]> = admission.chunks(1).collect();
+    assert_same(&feed(bench, conn, &bytes), &whole, "byte by byte");
+}
+
+/// G4: not even the handshake is a border.
+#[test]
+fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
+    let (bench, conn, first, admission) = joining();
+    let all = [first, admission].concat();
+    let whole = feed(bench.clone(), conn, &[&all]);
+    assert_joined(&whole);
+    for at in 1..all.len() {
+        let cut = feed(bench.clone(), conn, &[&all[..at], &all[at..]]);
+        assert_same(&cut, &whole, &format!("cut at {at}"));
+    }
+    let bytes: Vec<&[u8]> = all.chunks(1).collect();
+    assert_same(&feed(bench, conn, &bytes), &whole, "byte by byte");
+}
+
+/// The decoder's state is compared too: an unfinished frame behind the view changes nothing but itself.
+#[test]
+fn joiner_is_complete_with_the_start_of_the_next_frame_in_the_same_chunk() {
+    let (mut bench, conn, first, admission) = joining();
+    bench.receive(conn, first);
+    let next = formation_core::message::Message::Ping.to_frame();
+    for part in 0..=next.len() {
+        let joined = feed(bench.clone(), conn, &[&[&admission[..], &next[..part]].concat()]);
+        assert_joined(&joined);
+        let mut apart = feed(bench.clone(), conn, &[&admission]);
+        if part > 0 {
+            apart = feed(apart, conn, &[&next[..part]]);
+        }
+        assert_same(&joined, &apart, &format!("{part} bytes of the next frame"));
+    }
+}

@@ -1,0 +1,185 @@
+//! How a node finds its cluster (DESIGN §6): redirects, refusals, its own address.
+
+use std::time::Duration;
+
+use formation_core::{Bootstrap, Config, Event, RejectReason};
+use formation_tests::{Crash, Cut, Net, NodeIx, Settings, Target, for_each_seed};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn elected(event: &Event) -> bool {
+    matches!(event, Event::MasterElected { .. })
+}
+
+/// Three voters with a master.
+fn formed(seed: u64) -> Net {
+    let mut net = Net::of_voters(seed, 3, Settings::default());
+    net.start_all();
+    net.converge(SECOND);
+    net
+}
+
+/// Not a voter: it knows only `contact`, none of its seeds can be reached by it.
+fn newcomer(net: &mut Net, id: &str, contact: &str) -> NodeIx {
+    let config = Config::builder("test", id, "new:1").seeds((0..3).map(Net::address)).contacts([contact]);
+    net.add(config.build().unwrap())
+}
+
+/// Known failure of other implementations: refused, it waits, and then elects itself.
+#[test]
+fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
+    for_each_seed(20, |seed| {
+        let mut net = formed(seed);
+        // It claims a voter's address, so that nothing but the refusal keeps it from standing.
+        net.crash(0, Crash::Process);
+        let config = Config::builder("other", "n0", "h0:1").seeds((0..3).map(Net::address)).build().unwrap();
+        let other = net.add(config);
+        net.start(other);
+        net.run_for(30 * SECOND);
+        net.expect(!net.saw(other, elected), "a refused node is a master");
+        net.expect(net.agree(&[1, 2]), "the cluster noticed");
+        let told = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::WrongCluster, .. });
+        let times = net.count(other, Duration::ZERO, told);
+        net.expect((1..=2).contains(&times), "a refusal is said once for each address and reason");
+    });
+}
+
+/// DESIGN §6: permanent refusals are not retried faster than the longest backoff.
+#[test]
+fn a_node_refused_for_good_is_not_knocking_all_the_time() {
+    let mut net = formed(0);
+    let config = Config::builder("other", "x", "hx:1").seeds((0..3).map(Net::address)).build().unwrap();
+    let other = net.add(config);
+    net.start(other);
+    net.run_for(20 * SECOND);
+    let refusals: usize =
+        (0..3).map(|ix| net.count(ix, Duration::ZERO, |event| matches!(event, Event::Refused { .. }))).sum();
+    // Three seeds, at most one dial in half of the longest backoff (±50 %), and the first.
+    net.expect(refusals > 20 && refusals <= 3 * 42, &format!("{refusals} refusals in 20 s"));
+}
+
+/// A known failure: a newcomer that is lower than the master takes over, or one that knows only a follower stays outside.
+#[test]
+fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id() {
+    for_each_seed(30, |seed| {
+        for id in ["a", "n0x", "z"] {
+            let mut net = formed(seed);
+            let new = newcomer(&mut net, id, "h2:1");
+            net.cut(new, 0, Cut::Lose);
+            net.cut(new, 1, Cut::Lose);
+            let before = net.masters();
+            net.start(new);
+            net.run_for(4 * SECOND);
+            let unreachable = |event: &Event| match event {
+                Event::MasterUnreachable { master, address } => {
+                    master.id.as_str() == "n0" && address.as_str() == "h0:1"
+                }
+                _ => false,
+            };
+            net.expect(net.saw(new, unreachable), "it does not say that it cannot reach the master");
+            net.expect(!net.saw(new, elected), "it found a master that it cannot reach");
+            net.heal(new, 0);
+            net.converge(4 * SECOND);
+            net.expect(net.masters() == before, "the master has changed");
+        }
+    });
+}
+
+/// The same with a voter that was away: the lowest id does not depose a living master.
+#[test]
+fn a_voter_with_the_lowest_id_that_comes_late_joins_the_living_master() {
+    for_each_seed(30, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.start(1);
+        net.start(2);
+        net.converge(5 * SECOND);
+        let before = net.masters();
+        net.start(0);
+        net.converge(2 * SECOND);
+        net.expect(net.masters() == before, "the master has changed");
+    });
+}
+
+/// The master's address is told, and dialed though it is no seed of the newcomer's reach.
+#[test]
+fn a_redirect_leads_to_the_master_at_once() {
+    let mut net = formed(0);
+    let new = newcomer(&mut net, "z", "h1:1");
+    // Its seeds lead nowhere at first; the follower's status and the master's own name still do.
+    net.name("h2:1", Target::Nowhere);
+    net.start(new);
+    net.converge(SECOND);
+}
+
+#[test]
+fn a_seed_list_that_spells_a_node_twice_is_said_with_both_names() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::new(seed, Settings::default());
+        let names = ["h0:1", "alias:1", "h1:1", "h2:1"];
+        for ix in 0..3 {
+            let config = Config::builder("test", format!("n{ix}"), Net::address(ix)).seeds(names).build().unwrap();
+            net.add(config);
+        }
+        net.name("alias:1", Target::Node(0));
+        net.start_all();
+        net.run_for(10 * SECOND);
+        let said = |event: &Event| match event {
+            Event::SelfDial { address, own } => address.as_str() == "alias:1" && own.as_str() == "h0:1",
+            _ => false,
+        };
+        net.expect(net.count(0, Duration::ZERO, said) == 1, "SelfDial is said once");
+        // Three of four voters are a quorum all the same.
+        net.expect(net.converged(), "no agreement");
+    });
+}
+
+#[test]
+fn a_contact_that_leads_to_the_node_itself_is_dialed_once() {
+    let mut net = Net::new(0, Settings::default());
+    let config = Net::builder(0, 3).contacts(["alias:1"]).build().unwrap();
+    net.add(config);
+    net.name("alias:1", Target::Node(0));
+    net.start(0);
+    net.run_for(20 * SECOND);
+    let own = |reason| reason == formation_core::CloseReason::SelfDial;
+    let closes = net.host(0).closes.iter().filter(|(_, reason)| own(*reason)).count();
+    net.expect((1..=2).contains(&closes), &format!("{closes} connections to itself were closed"));
+}
+
+/// Bootstrap::JoinOnly: no timeout makes it form a cluster.
+#[test]
+fn voters_that_may_only_join_never_form() {
+    let mut net = Net::new(0, Settings::default());
+    for ix in 0..3 {
+        net.add(Net::builder(ix, 3).bootstrap(Bootstrap::JoinOnly).build().unwrap());
+    }
+    net.start_all();
+    net.run_for(60 * SECOND);
+    net.expect((0..3).all(|ix| !net.saw(ix, elected)), "they formed");
+}
+
+/// ... but once it has been a member, its vote counts: in this life, and by what was durable.
+#[test]
+fn a_voter_that_may_only_join_votes_once_it_has_joined() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::new(seed, Settings::default());
+        for ix in 0..3 {
+            let bootstrap = if ix == 2 { Bootstrap::JoinOnly } else { Bootstrap::Form };
+            net.add(Net::builder(ix, 3).bootstrap(bootstrap).build().unwrap());
+        }
+        net.start_all();
+        net.converge(5 * SECOND);
+        net.expect(net.master() != Some(2), "it may not have formed");
+        net.crash(0, Crash::Process);
+        net.run_until(10 * SECOND, |net| net.agree(&[1, 2]));
+        net.expect(net.agree(&[1, 2]), "its vote was needed, and it had joined");
+        if seed % 2 == 0 {
+            net.crash(1, Crash::Process);
+            net.crash(2, Crash::Process);
+            net.start(1);
+            net.start(2);
+            net.run_until(10 * SECOND, |net| net.agree(&[1, 2]));
+            net.expect(net.agree(&[1, 2]), "its disk says that it had joined");
+        }
+    });
+}
