@@ -93,6 +93,18 @@ fn leaving_is_seen_by_the_others_and_ends_every_handle() -> Fallible {
 }
 
 #[test]
+fn leaving_frees_the_port_before_it_returns() -> Fallible {
+    run(async {
+        let (cluster, address) = single().await?;
+        cluster.wait_for_master().await?;
+        cluster.leave().await?;
+        TcpListener::bind(address).await?;
+        assert!(cluster.leadership().is_none());
+        Ok(())
+    })
+}
+
+#[test]
 fn dropping_the_cluster_closes_its_sockets_and_frees_its_port() -> Fallible {
     run(async {
         let (cluster, address) = single().await?;

@@ -231,7 +231,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     for (node, status, view) in &formed {
         let members: Vec<_> = view.iter().map(|member| &member.node).collect();
-        println!("{node}: the master is {:?}; view {} has {members:?}", status.master, view.epoch());
+        let master = status.master.as_ref().map(|(master, _)| master);
+        println!("{node}: term {}, master {master:?}, view {} has {members:?}", status.term, view.epoch());
     }
     for node in &nodes {
         node.send(Signal::Input(Input::Command(Command::Leave)))?;

@@ -602,6 +602,15 @@ impl Election {
         wait.is_zero() || (self.bootstrap_over() && self.free_since.is_some_and(|since| since + wait <= self.now))
     }
 
+    /// E2: a linked voter of a lower id stands already; standing against it would only split the votes.
+    fn yields(&self) -> bool {
+        let ahead = |voter: &Voter| match (&voter.linked, &voter.heard) {
+            (Some(node), Some(heard)) => heard.stance == Stance::Standing && node.id < self.me.id,
+            _ => false,
+        };
+        self.others.values().any(ahead)
+    }
+
     /// E2: enough voters that could grant are linked, or all are there.
     fn enough_are_masterless(&self) -> bool {
         let masterless = |voter: &&Voter| {
@@ -648,7 +657,12 @@ impl Election {
             && !bound_to_another
             && !self.held_towards(&self.me);
         self.free_since = free.then(|| self.free_since.unwrap_or(self.now));
-        if free && self.not_before <= self.now && self.turn_has_come(&self.me.id) && self.enough_are_masterless() {
+        if free
+            && self.not_before <= self.now
+            && self.turn_has_come(&self.me.id)
+            && self.enough_are_masterless()
+            && !self.yields()
+        {
             self.stand();
         }
         let candidates: Vec<NodeId> = self.kept.keys().cloned().collect();

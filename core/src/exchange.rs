@@ -50,6 +50,9 @@ impl Formation {
             self.event(Event::Rejected { address, reason });
         }
         self.end(conn, End::Ours(CloseReason::RefusedByPeer(reason)));
+        if reason == RejectReason::Superseded {
+            self.stop(StopReason::Superseded);
+        }
     }
 
     fn heard(&mut self, conn: ConnId, id: &NodeId, message: Message) {
@@ -65,6 +68,7 @@ impl Formation {
                 | Message::Resign(_)
                 | Message::JoinResponse(_)
                 | Message::MembersUpdate(_)
+                | Message::Status(message::Status { role: Role::Standing | Role::Master, .. })
         );
         if electoral && !peer.is_voter {
             return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
@@ -296,13 +300,17 @@ impl Formation {
     pub(crate) fn judge_member(&mut self, id: NodeId) {
         let Some(roster) = &self.membership.roster else { return };
         let due = roster.deadline(&self.membership.view, &id).is_some_and(|at| at <= self.now);
-        if due && self.election.leadership(self.now).is_some() {
+        if due && self.election.leadership(self.now).is_none() {
+            let again = self.now + self.config.timing().heartbeat_interval;
+            self.timers.set(Timer::Member(id), again);
+        } else if due {
             if roster.is_down(&id, self.now) {
                 return self.remove_member(&id, RemovalReason::Down, CloseReason::Silent);
             }
-            return self.set_member_state(&id, MemberState::Suspect);
+            self.set_member_state(&id, MemberState::Suspect);
+        } else {
+            self.watch_member(&id);
         }
-        self.watch_member(&id);
     }
 
     fn set_member_state(&mut self, id: &NodeId, state: MemberState) {
@@ -315,8 +323,6 @@ impl Formation {
     fn watch_member(&mut self, id: &NodeId) {
         let Some(roster) = &self.membership.roster else { return };
         if let Some(at) = roster.deadline(&self.membership.view, id) {
-            // One that is overdue while this master is not sound is judged again soon.
-            let at = if at > self.now { at } else { self.now + self.config.timing().heartbeat_interval };
             self.timers.set(Timer::Member(id.clone()), at);
         }
     }

@@ -385,7 +385,8 @@ impl Formation {
                 self.end(oldest, End::Ours(CloseReason::TooManyPending));
             }
         }
-        self.links.insert(conn, Link::new(origin, dialed, self.now));
+        let nonce = self.rng.bytes();
+        self.links.insert(conn, Link::new(origin, dialed, nonce, self.now));
         self.timers.set(Timer::Handshake(conn), self.now + self.config.timing().handshake_timeout);
         self.awake.insert(conn);
     }
@@ -404,7 +405,7 @@ impl Formation {
         let (early, late, partial_limit) = (limits.frame_before_handshake, limits.max_frame, limits.partial_bytes);
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.silent_at = silent_at;
-        let held_before = link.decoder.buffered();
+        self.partial_bytes -= core::mem::take(&mut link.held_bytes);
         // One frame at a time, each with all that follows from it: how frames share a chunk cannot matter (G4).
         while let Some(link) = self.links.get_mut(&conn) {
             let limit = if link.is_established() { late } else { early };
@@ -418,9 +419,9 @@ impl Formation {
                 Err(reason) => self.end(conn, End::Ours(reason)),
             }
         }
-        // A link that ended has given its bytes back already.
-        if let Some(link) = self.links.get(&conn) {
-            self.partial_bytes = self.partial_bytes - held_before + link.decoder.buffered();
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.held_bytes = link.decoder.buffered();
+            self.partial_bytes += link.held_bytes;
             if self.partial_bytes > partial_limit {
                 self.end(conn, End::Ours(CloseReason::TooManyPartialBytes));
             }
@@ -493,7 +494,7 @@ impl Formation {
     /// A connection is over: only what hung on it ends with it.
     pub(crate) fn end(&mut self, conn: ConnId, end: End) {
         let Some(link) = self.links.remove(&conn) else { return };
-        self.partial_bytes = self.partial_bytes.saturating_sub(link.decoder.buffered());
+        self.partial_bytes -= link.held_bytes;
         self.pending.remove(&conn);
         self.awake.remove(&conn);
         for timer in [Timer::Handshake(conn), Timer::Ping(conn), Timer::Silence(conn)] {

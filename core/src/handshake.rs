@@ -9,7 +9,7 @@ use crate::{
     formation::Formation,
     id::{ConnId, Node},
     interface::{Event, Origin, StopReason},
-    link::{End, Owed, Peer, Phase},
+    link::{End, Link, Owed, Peer, Phase},
     message::{Hello, MAGIC, PROTOCOL},
     timer::Timer,
 };
@@ -17,12 +17,14 @@ use crate::{
 enum Refusal {
     Close(CloseReason),
     Reject(RejectReason),
+    /// The other end is this node as well.
+    SelfDial,
     /// This node is the older incarnation.
     Superseded,
 }
 
 impl Formation {
-    pub(crate) fn own_hello(&mut self) -> Hello {
+    pub(crate) fn own_hello(&self, nonce: [u8; 16]) -> Hello {
         Hello {
             magic: MAGIC,
             protocol: PROTOCOL,
@@ -31,7 +33,7 @@ impl Formation {
             id: self.me.id.clone(),
             incarnation: self.me.incarnation,
             address: self.config.address().clone(),
-            nonce: self.rng.bytes(),
+            nonce,
             extensions: Bytes::new(),
         }
     }
@@ -40,21 +42,27 @@ impl Formation {
         let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
         match self.judge_hello(conn, &hello, &node) {
             Ok(()) => self.establish(conn, hello, node),
-            Err(Refusal::Close(reason)) => {
-                let dialed = self.links.get(&conn).and_then(|link| link.dialed.clone());
-                if let Some(address) = dialed.filter(|_| reason == CloseReason::SelfDial)
-                    && self.seeking.is_self(&address)
-                {
-                    self.event(Event::SelfDial { address, own: self.config.address().clone() });
-                }
-                self.end(conn, End::Ours(reason));
-            }
+            Err(Refusal::Close(reason)) => self.end(conn, End::Ours(reason)),
+            Err(Refusal::SelfDial) => self.met_itself(conn, hello.nonce),
             Err(Refusal::Reject(reason)) => {
                 self.event(Event::Refused { node, address: hello.address, reason });
                 self.refuse(conn, reason);
             }
             Err(Refusal::Superseded) => self.stop(StopReason::Superseded),
         }
+    }
+
+    /// This end is the accepted one: the nonce finds the other, and with it the address that leads back.
+    fn met_itself(&mut self, conn: ConnId, seen: [u8; 16]) {
+        let is_other = |link: &Link| matches!(link.phase, Phase::Opening { nonce, .. } if nonce == seen);
+        let dialed = self.links.iter().find(|(_, link)| link.dialed.is_some() && is_other(link));
+        if let Some((other, address)) = dialed.and_then(|(other, link)| Some((*other, link.dialed.clone()?))) {
+            if self.seeking.is_self(&address) {
+                self.event(Event::SelfDial { address, own: self.config.address().clone() });
+            }
+            self.end(other, End::Ours(CloseReason::SelfDial));
+        }
+        self.end(conn, End::Ours(CloseReason::SelfDial));
     }
 
     /// Says why, then closes.
@@ -84,7 +92,7 @@ impl Formation {
         let same_address = hello.address == *self.config.address();
         if hello.id == self.me.id {
             if *node == self.me && same_address {
-                return Err(Refusal::Close(CloseReason::SelfDial));
+                return Err(Refusal::SelfDial);
             }
             return match same_address {
                 true if *node > self.me => Err(Refusal::Superseded),
@@ -139,7 +147,10 @@ impl Formation {
         let is_first = peer.links.len() == 1;
         self.peer_at.insert(hello.address.clone(), node.id.clone());
         let Some(link) = self.links.get_mut(&conn) else { return };
-        let hello_owed = link.origin == Origin::Accepted;
+        let hello_owed = match link.phase {
+            Phase::Opening { nonce, .. } if link.origin == Origin::Accepted => Some(nonce),
+            _ => None,
+        };
         link.phase = Phase::Established { peer: node.id.clone(), hello_owed, status_said: 0, heard: false };
         if let Some(dialed) = link.dialed.clone() {
             self.seeking.established(&dialed, &node.id);

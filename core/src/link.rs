@@ -17,6 +17,8 @@ pub(crate) struct Link {
     /// The address that was dialed.
     pub(crate) dialed: Option<Address>,
     pub(crate) decoder: Decoder,
+    /// What the decoder held after the last chunk, as counted against the limit over all links.
+    pub(crate) held_bytes: usize,
     pub(crate) phase: Phase,
     /// A `Send` is not flushed yet.
     pub(crate) in_flight: bool,
@@ -28,11 +30,15 @@ pub(crate) struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// The peer's `Hello` has not come.
-    Opening { hello_owed: bool },
+    Opening {
+        hello_owed: bool,
+        /// That of our own `Hello`, by which a node that dialed itself knows it again.
+        nonce: [u8; 16],
+    },
     Established {
         peer: NodeId,
-        /// Only an acceptor answers with its own `Hello` after it is established.
-        hello_owed: bool,
+        /// An acceptor is established before it has answered with its own `Hello`.
+        hello_owed: Option<[u8; 16]>,
         /// The number of the last status said on it; 0 before the first.
         status_said: u64,
         /// Something has come behind the handshake, so the peer has established it too.
@@ -43,12 +49,13 @@ pub(crate) enum Phase {
 }
 
 impl Link {
-    pub(crate) fn new(origin: Origin, dialed: Option<Address>, now: Timestamp) -> Self {
+    pub(crate) fn new(origin: Origin, dialed: Option<Address>, nonce: [u8; 16], now: Timestamp) -> Self {
         Self {
             origin,
             dialed,
             decoder: Decoder::new(),
-            phase: Phase::Opening { hello_owed: matches!(origin, Origin::Dialed(_)) },
+            held_bytes: 0,
+            phase: Phase::Opening { hello_owed: matches!(origin, Origin::Dialed(_)), nonce },
             in_flight: false,
             silent_at: now,
             ping_at: now,

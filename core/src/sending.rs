@@ -65,9 +65,10 @@ impl Formation {
     fn compose_handshake(&mut self, conn: ConnId) -> Bytes {
         let Some(link) = self.links.get_mut(&conn) else { return Bytes::new() };
         let message = match &mut link.phase {
-            Phase::Opening { hello_owed: hello_owed @ true } => {
+            Phase::Opening { hello_owed: hello_owed @ true, nonce } => {
                 *hello_owed = false;
-                Message::Hello(self.own_hello())
+                let nonce = *nonce;
+                Message::Hello(self.own_hello(nonce))
             }
             Phase::Refusing { reason, said: said @ false } => {
                 *said = true;
@@ -84,14 +85,14 @@ impl Formation {
         let Some(link) = self.links.get_mut(&conn) else { return Bytes::new() };
         let Phase::Established { hello_owed, status_said, .. } = &mut link.phase else { return Bytes::new() };
         let ping = link.ping_owed;
-        let say_hello = core::mem::take(hello_owed);
+        let say_hello = hello_owed.take();
         // Each link gets one status when it is established; the later ones go where the peer is spoken to.
         let say_status = *status_said == 0 || (speaks_here && *status_said != self.status.number);
         if say_status {
             *status_said = self.status.number;
         }
-        if say_hello {
-            Message::Hello(self.own_hello()).encode(&mut out);
+        if let Some(nonce) = say_hello {
+            Message::Hello(self.own_hello(nonce)).encode(&mut out);
         }
         if say_status {
             out.extend_from_slice(&self.status_frame);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use formation_core::{Command, Input};
+use formation_core::{Command, Formation, Input};
 use formation_tests::{Crash, Net, Recut, Run, Settings, replay, seeds};
 use quickcheck::{QuickCheck, TestResult};
 
@@ -36,7 +36,16 @@ fn assert_same(run: &Run, recut: &Recut) {
         assert_eq!(theirs, ours, "output {at} of {id}, started with {start:?}, cut by {recut:?}");
     }
     assert_eq!(others.len(), outputs.len(), "{id}, started with {start:?}, cut by {recut:?}");
-    assert_eq!(other, state, "{id}, started with {start:?}, cut by {recut:?}");
+    if other != state {
+        panic!("{id}, started with {start:?}, cut by {recut:?}: the states differ\n{}", difference(&other, &state));
+    }
+}
+
+/// The lines in which two states differ.
+fn difference(left: &Formation, right: &Formation) -> String {
+    let (left, right) = (format!("{left:#?}"), format!("{right:#?}"));
+    let pairs = left.lines().zip(right.lines()).filter(|(left, right)| left != right).take(12);
+    pairs.map(|(left, right)| format!("{left}   instead of {right}\n")).collect()
 }
 
 fn explore(voters: usize) {

@@ -13,6 +13,8 @@ fn joining() -> (Bench, ConnId, Bytes, Bytes) {
     let mut bench = Bench::new(config);
     let conn = bench.answer("h0:1");
     bench.messages(conn);
+    // What is flushed when is an input too: here, always after the last piece.
+    bench.hold_flushes();
     let first: Bytes = [master.hello(), master.master(1)].concat().into();
     let mut joiner = master.member();
     joiner.node = bench.formation.node().clone();
@@ -25,6 +27,7 @@ fn feed(mut bench: Bench, conn: ConnId, pieces: &[&[u8]]) -> Bench {
     for piece in pieces {
         bench.receive(conn, Bytes::copy_from_slice(piece));
     }
+    while bench.flush(conn) {}
     bench
 }
 
@@ -46,6 +49,7 @@ fn assert_same(cut: &Bench, whole: &Bench, how: &str) {
 fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
     let (mut bench, conn, first, admission) = joining();
     bench.receive(conn, first);
+    bench.flush(conn);
     let whole = feed(bench.clone(), conn, &[&admission]);
     assert_joined(&whole);
     for one in 0..=admission.len() {
@@ -84,14 +88,13 @@ fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
 fn joiner_is_complete_with_the_start_of_the_next_frame_in_the_same_chunk() {
     let (mut bench, conn, first, admission) = joining();
     bench.receive(conn, first);
+    bench.flush(conn);
     let next = formation_core::message::Message::Ping.to_frame();
     for part in 0..=next.len() {
         let joined = feed(bench.clone(), conn, &[&[&admission[..], &next[..part]].concat()]);
         assert_joined(&joined);
-        let mut apart = feed(bench.clone(), conn, &[&admission]);
-        if part > 0 {
-            apart = feed(apart, conn, &[&next[..part]]);
-        }
+        let pieces: Vec<&[u8]> = [&admission[..], &next[..part]].into_iter().filter(|p| !p.is_empty()).collect();
+        let apart = feed(bench.clone(), conn, &pieces);
         assert_same(&joined, &apart, &format!("{part} bytes of the next frame"));
     }
 }

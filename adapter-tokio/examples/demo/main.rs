@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 use tokio::{runtime, time};
 
 use crate::{
-    nodes::{Nodes, bind},
+    nodes::{Nodes, bind, name},
     timeline::{Summary, Timeline},
 };
 
@@ -111,7 +111,7 @@ async fn story(count: usize) -> Result<Summary, String> {
     summary.add("killed node started again: in every view", began.elapsed());
     nodes.expect_same(&second, &third)?;
 
-    timeline.chapter(&format!("node-{} comes, which is not a seed", count + 1));
+    timeline.chapter(&format!("{} comes, which is not a seed", name(count)));
     let listener = bind("127.0.0.1:0").await?;
     let began = Instant::now();
     let newcomer = nodes.add(&listener)?;

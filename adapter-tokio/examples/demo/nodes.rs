@@ -100,6 +100,8 @@ impl Nodes {
         first.len() == self.running.len()
             && members.eq(self.running.values().map(Cluster::node))
             && views.all(|view| view == first)
+            // The timeline shows it before the story goes on.
+            && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.epoch()))
     }
 
     /// G6: with all voters there in time, the lowest id is elected.
@@ -142,7 +144,7 @@ fn address_of(listener: &TcpListener) -> Result<Address, String> {
 }
 
 /// Two digits, so that the bytewise order is that of the numbers.
-fn name(index: usize) -> String {
+pub(crate) fn name(index: usize) -> String {
     format!("node-{:02}", index + 1)
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use formation_tokio::{Event, Events, Node, NodeId, Term};
+use formation_tokio::{Epoch, Event, Events, Node, NodeId, Term};
 use tokio::sync::Notify;
 
 use crate::describe::describe;
@@ -15,11 +15,13 @@ use crate::describe::describe;
 pub(crate) struct Timeline {
     start: Instant,
     happened: Notify,
-    elected: Mutex<Elected>,
+    told: Mutex<Told>,
 }
 
+/// What the printed events said.
 #[derive(Default)]
-struct Elected {
+struct Told {
+    views: BTreeMap<Node, Epoch>,
     masters: BTreeMap<Term, Node>,
     broken: Option<String>,
 }
@@ -27,12 +29,12 @@ struct Elected {
 impl Timeline {
     pub(crate) fn start() -> Self {
         println!("{:>7}  {:<8} what happened", "ms", "node");
-        Self { start: Instant::now(), happened: Notify::new(), elected: Mutex::default() }
+        Self { start: Instant::now(), happened: Notify::new(), told: Mutex::default() }
     }
 
     /// Goes on with another cluster, whose terms are its own.
     pub(crate) fn of_another_cluster(&self) -> Self {
-        Self { start: self.start, happened: Notify::new(), elected: Mutex::default() }
+        Self { start: self.start, happened: Notify::new(), told: Mutex::default() }
     }
 
     /// Prints a title.
@@ -49,10 +51,10 @@ impl Timeline {
         while let Some(next) = events.next().await {
             match next {
                 Ok(event) => {
-                    self.check(&event);
                     if let Some(line) = describe(&own, &event) {
                         self.say(&own.id, &line);
                     }
+                    self.note(&own, &event);
                 }
                 Err(skipped) => self.say(&own.id, &skipped.to_string()),
             }
@@ -64,7 +66,7 @@ impl Timeline {
     pub(crate) async fn until<T>(&self, mut holds: impl FnMut() -> Option<T>) -> Result<T, String> {
         loop {
             let happened = self.happened.notified();
-            if let Some(broken) = &self.elected().broken {
+            if let Some(broken) = &self.told().broken {
                 return Err(broken.clone());
             }
             if let Some(it) = holds() {
@@ -74,17 +76,29 @@ impl Timeline {
         }
     }
 
-    fn check(&self, event: &Event) {
-        let Event::MasterElected { term, master, .. } = event else { return };
-        let mut elected = self.elected();
-        let first = elected.masters.entry(*term).or_insert_with(|| master.clone()).clone();
-        if first != *master {
-            elected.broken = Some(format!("term {term} has two masters, {first} and {master}"));
+    /// Whether the printed events of a node have reached a view.
+    pub(crate) fn has_told(&self, own: &Node, view: Epoch) -> bool {
+        self.told().views.get(own).is_some_and(|told| *told >= view)
+    }
+
+    fn note(&self, own: &Node, event: &Event) {
+        let mut told = self.told();
+        match event {
+            Event::ViewChanged { epoch, .. } => {
+                told.views.insert(own.clone(), *epoch);
+            }
+            Event::MasterElected { term, master, .. } => {
+                let first = told.masters.entry(*term).or_insert_with(|| master.clone()).clone();
+                if first != *master {
+                    told.broken = Some(format!("term {term} has two masters, {first} and {master}"));
+                }
+            }
+            _ => {}
         }
     }
 
-    fn elected(&self) -> MutexGuard<'_, Elected> {
-        self.elected.lock().unwrap_or_else(PoisonError::into_inner)
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -235,9 +235,10 @@ impl Net {
         }
         if ended && (!late || self.rng.one_in(2)) {
             self.wires[wire.0].ends[side].phase = Phase::Closed;
+            // What is due by now comes before the input, so the node may still speak on it: nobody hears that.
+            self.give(run.host, Input::Closed { conn });
             self.hosts[run.host].conns.remove(&conn);
             self.hosts[run.host].in_flight.remove(&conn);
-            self.give(run.host, Input::Closed { conn });
         }
     }
 
