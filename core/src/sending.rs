@@ -24,17 +24,6 @@ impl Formation {
         }
     }
 
-    /// The higher id speaks on the link that it keeps, the lower id on the newest established.
-    pub(crate) fn sending_link(&self, id: &NodeId) -> Option<ConnId> {
-        let peer = self.peers.get(id)?;
-        match peer.links.as_slice() {
-            [] => None,
-            [only] => Some(*only),
-            many if self.me.id < *id => many.last().copied(),
-            many => self.kept_link(many),
-        }
-    }
-
     /// Starts the idle clocks of an established link.
     pub(crate) fn watch_link(&mut self, conn: ConnId) {
         let timing = self.config.timing();
@@ -97,11 +86,9 @@ impl Formation {
         if say_status {
             out.extend_from_slice(&self.status_frame);
         }
-        if speaks_here {
-            if let Some(bytes) = self.compose_owed(id, &mut out) {
-                self.scratch = out;
-                return bytes;
-            }
+        if speaks_here && let Some(bytes) = self.compose_owed(id, &mut out) {
+            self.scratch = out;
+            return bytes;
         }
         if out.is_empty() && ping {
             Message::Ping.encode(&mut out);

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Config, ConnId, DialId, Epoch, Event, Formation, Incarnation, Input, Misuse, Origin, Output, Start, Term, Timestamp,
+    Config, ConnId, DialId, Epoch, Event, Formation, Incarnation, Input, Limits, Misuse, Origin, Output, Start, Term,
+    Timestamp,
 };
 
 /// How long the core is watched after a script, in virtual time: more than every default timeout.
@@ -23,9 +24,23 @@ pub(crate) struct Host {
     led: Term,
 }
 
-/// The node under test is `b`, one of three voters, so that it can win and lose elections.
+/// The node under test is `b`, one of three voters, so that it can win and lose elections. Its limits are within a fuzzer's
+/// reach.
 pub(crate) fn config() -> Config {
-    let config = Config::builder("fuzz", "b", "b:1").seeds(["a:1", "b:1", "c:1"]);
+    let limits = Limits {
+        frame_before_handshake: 1024,
+        max_frame: 8192,
+        send: 4096,
+        pending_links: 8,
+        links: 10,
+        partial_bytes: 8192,
+        members: 3,
+        metadata: 16,
+        change_log: 4,
+        contacts: 4,
+        pinned_epochs: 1,
+    };
+    let config = Config::builder("fuzz", "b", "b:1").seeds(["a:1", "b:1", "c:1"]).limits(limits);
     config.build().expect("a valid configuration")
 }
 
@@ -127,8 +142,32 @@ impl Host {
         }
     }
 
+    /// What has to be true after anything that may have happened.
+    pub(crate) fn aftermath(&mut self) {
+        self.run();
+        if !self.stopped {
+            assert!(self.conns.is_empty(), "silent connections live on: {:?}", self.conns);
+            self.has_room_as_ever();
+        }
+    }
+
+    /// Nobody who has gone still counts: there is room for as many connections and unfinished bytes as at the start (G7).
+    fn has_room_as_ever(&mut self) {
+        let limits = config().limits().clone();
+        let each = limits.partial_bytes / limits.pending_links;
+        let mut start = BytesMut::with_capacity(each);
+        start.put_u32(limits.frame_before_handshake as u32);
+        start.put_bytes(0, each - start.len());
+        let start = start.freeze();
+        let opened: Vec<_> = (0..limits.pending_links).map(|_| self.open(Origin::Accepted)).collect();
+        for conn in opened {
+            self.receive(conn, start.clone());
+            assert!(self.conns.contains_key(&conn), "{conn} was closed before a limit was reached");
+        }
+    }
+
     /// Goes from deadline to deadline: the core neither spins nor grows when it is left alone.
-    pub(crate) fn run(&mut self) {
+    fn run(&mut self) {
         let end = self.now + AFTERMATH;
         for _ in 0..20_000 {
             self.settle();

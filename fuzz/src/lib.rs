@@ -34,7 +34,7 @@ pub fn formation(data: &[u8]) {
         host.receive(conn, stream.slice_ref(chunk));
         host.settle();
     }
-    host.run();
+    host.aftermath();
 }
 
 /// Bodies with the right length in front, since a fuzzer rarely guesses four bytes: each begins with its own length.
@@ -81,6 +81,14 @@ mod tests {
             assert!(steps.len() > 100, "too short to show anything: {} steps", steps.len());
             script(&steps);
         }
+    }
+
+    /// The connection ends while the frame that it was waiting for is being read: whose bytes are those now?
+    #[test]
+    fn a_fault_in_two_chunks_gives_back_its_bytes() {
+        formation(&[4, 3, 2, 0xff, 0xff]);
+        formation(&[0, 3, 0, 0, 0, 2, 0xff, 0xff]);
+        formation(&[0, 3, 0xff, 0xff, 0xff, 0xff]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn script(steps: &[Step]) {
     for step in steps {
         run(&mut host, step);
     }
-    host.run();
+    host.aftermath();
 }
 
 fn run(host: &mut Host, step: &Step) {

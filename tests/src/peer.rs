@@ -28,7 +28,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer that fits to the nodes of `config`'s cluster.
+    /// A peer that fits to the nodes of `config`'s cluster, and is newer than any of them.
     ///
     /// # Panics
     /// When the id or the address is none.
@@ -36,7 +36,7 @@ impl Peer {
         Self {
             cluster: config.cluster().clone(),
             electorate: config.electorate(),
-            node: Node { id: NodeId::new(id).expect("a valid id"), incarnation: Incarnation(1) },
+            node: Node { id: NodeId::new(id).expect("a valid id"), incarnation: Incarnation(1 << 40) },
             address: Address::new(address).expect("a valid address"),
             protocol: PROTOCOL,
             magic: MAGIC,

@@ -37,6 +37,7 @@ struct Target {
     net: Net,
     masters: Vec<(NodeIx, Term)>,
     since: Duration,
+    peers: usize,
 }
 
 impl Target {
@@ -44,8 +45,9 @@ impl Target {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
         net.converge(SECOND);
+        net.run_for(SECOND);
         let (masters, since) = (net.masters(), net.now());
-        Self { net, masters, since }
+        Self { net, masters, since, peers: 0 }
     }
 
     fn config(&self) -> Config {
@@ -54,12 +56,14 @@ impl Target {
 
     /// A connection of the test at that moment, and who it plays. Who is dialed is a node that still seeks.
     fn reach(&mut self, ix: NodeIx, moment: Moment) -> (WireId, Peer) {
-        let mut peer = Peer::of(&self.config(), "bad", "bad:1");
+        self.peers += 1;
+        let address = format!("bad{}:1", self.peers);
+        let mut peer = Peer::of(&self.config(), &format!("bad{}", self.peers), &address);
         let ix = if moment == Moment::Member { self.masters[0].0 } else { ix };
         if moment == Moment::Dialed {
-            self.net.name("bad:1", formation_tests::Target::Test);
+            self.net.name(&address, formation_tests::Target::Test);
             let config = Config::builder("test", format!("seeker{}", self.net.len()), format!("s{}:1", self.net.len()));
-            let new = self.net.add(config.seeds((0..3).map(Net::address)).contacts(["bad:1"]).build().unwrap());
+            let new = self.net.add(config.seeds((0..3).map(Net::address)).contacts([address.as_str()]).build().unwrap());
             self.net.start(new);
             self.net.run_for(ms(20));
             let wire = self.net.accepted().pop().expect("the contact is dialed");
@@ -217,7 +221,11 @@ fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
             reason: refused(ElectorateMismatch),
             spoil: |peer| peer.electorate = Net::config(0, 5).electorate(),
         },
-        Wrong { what: "the node's own id", reason: refused(IdInUse), spoil: |peer| peer.node.id = "n1".parse().unwrap() },
+        Wrong {
+            what: "the node's own id",
+            reason: refused(IdInUse),
+            spoil: |peer| peer.node.id = "n1".parse().unwrap(),
+        },
         Wrong { what: "another's id", reason: refused(IdInUse), spoil: |peer| peer.node.id = "n2".parse().unwrap() },
         Wrong {
             what: "the node's own address",

@@ -7,14 +7,14 @@ mod describe;
 mod nodes;
 mod timeline;
 
-use std::{
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use tokio::{runtime, time};
+use formation_tokio::Timing;
+use tokio::{
+    runtime,
+    time::{self, Instant},
+};
 
 use crate::{
     nodes::{Nodes, bind, name},
@@ -23,14 +23,16 @@ use crate::{
 
 /// Each step has this long, and all of them together twice that: far more than they need.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
-/// Between the starts of two nodes.
+/// Between the starts of two nodes, unless there are so many that the last would come too late (G6).
 const STAGGER: Duration = Duration::from_millis(150);
+/// All have started after this long, well before the first has waited `bootstrap_wait`.
+const ALL_STARTED: Duration = Duration::from_millis(1_500);
 
 /// Forms a cluster on loopback, kills its master, and shows what happens.
 #[derive(Parser)]
 struct Flags {
     /// How many seed nodes there are; a quorum has to survive the loss of one
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=50))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=25))]
     nodes: u8,
     /// Which of tokio's runtimes carries all of them
     #[arg(long, value_enum, default_value_t = Runtime::MultiThread)]
@@ -75,22 +77,27 @@ async fn story(count: usize) -> Result<Summary, String> {
     let mut summary = Summary::default();
     let timeline = Arc::new(Timeline::start());
 
-    timeline.chapter(&format!("{count} nodes start, {} ms apart", STAGGER.as_millis()));
+    let stagger = STAGGER.min(ALL_STARTED / u32::try_from(count).unwrap_or(u32::MAX));
+    timeline.chapter(&format!("{count} nodes start, {} ms apart", stagger.as_millis()));
     let (mut nodes, listeners) = Nodes::bind("demo", count, &timeline).await?;
     let began = Instant::now();
     let mut last_start = began;
     for (index, listener) in listeners.into_iter().enumerate() {
         if index > 0 {
-            time::sleep(STAGGER).await;
+            time::sleep(stagger).await;
         }
         last_start = Instant::now();
         nodes.start(index, listener)?;
     }
     let first = within("the first formation", &nodes, nodes.agreed()).await?;
-    let waited = STAGGER.as_millis() * (count as u128 - 1);
+    let waited = (last_start - began).as_millis();
     summary.add(format!("{count} nodes formed, started over {waited} ms"), began.elapsed());
     summary.add("  after the last of them had started", last_start.elapsed());
     nodes.expect_lowest(&first)?;
+
+    let held = Timing::default().bootstrap_wait;
+    timeline.chapter(&format!("all of them have been up for {} s, and are held back no more (E1)", held.as_secs()));
+    time::sleep_until(last_start + held).await;
 
     timeline.chapter(&format!("{} is killed without a word", first.node.id));
     let (killed, address) = nodes.kill(&first.node.id)?;
