@@ -141,6 +141,8 @@ struct Voter {
     linked: Option<Node>,
     /// The newest status since this node's start. It outlives the link (E1).
     heard: Option<Heard>,
+    /// E1: it has been seen, since this node's start, not to rest on a vote that this node may have forgotten.
+    cleared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -237,7 +239,8 @@ impl Election {
 
     /// Not to be counted on by any candidate: held by E1 whoever it is, or not allowed to form.
     pub(crate) fn is_held(&self) -> bool {
-        let doubtful = |voter: &Voter| voter.heard.as_ref().is_none_or(|heard| heard.stance == Stance::Master);
+        let doubtful =
+            |voter: &Voter| !voter.cleared && voter.heard.as_ref().is_none_or(|heard| heard.stance == Stance::Master);
         !self.may_form() || (!self.bootstrap_over() && self.others.values().any(doubtful))
     }
 
@@ -327,6 +330,7 @@ impl Election {
         };
         let is_voter = self.others.contains_key(address);
         if let Some(voter) = self.others.get_mut(address) {
+            voter.cleared |= !matches!(stance, Stance::Master | Stance::Standing) && status.promise.is_none();
             voter.heard =
                 Some(Heard { node: from.clone(), stance, held: status.held, promise: status.promise.clone() });
         }
@@ -403,6 +407,7 @@ impl Election {
         let accepted = self.accept_master(from, address, heartbeat.term);
         let confirms = accepted && self.is_voter && heartbeat.lease <= self.timing.bootstrap_wait;
         if confirms {
+            self.clear(from);
             let until = self.now + heartbeat.lease;
             match &mut self.promise {
                 Some(promise) if promise.to == *from => {
@@ -470,6 +475,9 @@ impl Election {
         self.hard.voted_for.get_or_insert_with(|| master.clone());
         self.hard.joined = true;
         self.persist();
+        if self.following.as_ref().is_some_and(|f| f.master != *master) {
+            self.lose_master(LossReason::Ended);
+        }
         let deadline = self.now + self.timing.lease;
         self.failures = 0;
         match &mut self.following {

@@ -1,5 +1,7 @@
 //! What a message means once the link is established, and what the election's conclusions mean for the links.
 
+use alloc::vec::Vec;
+
 use crate::{
     election::Effect,
     error::{CloseReason, RejectReason},
@@ -102,7 +104,7 @@ impl Formation {
             Message::MembersUpdate(update) => {
                 let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
                 if from_master && let Some(changes) = self.membership.update(update) {
-                    self.view_changed(changes);
+                    self.announce_view(changes);
                 }
             }
             Message::Leave => {
@@ -172,10 +174,14 @@ impl Formation {
         }
     }
 
-    pub(crate) fn view_changed(&mut self, changes: alloc::vec::Vec<Change>) {
-        if changes.is_empty() {
-            return;
+    pub(crate) fn view_changed(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.announce_view(changes);
         }
+    }
+
+    /// A view of a new epoch, even if it lists the same as the last.
+    pub(crate) fn announce_view(&mut self, changes: Vec<Change>) {
         self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
         if let Some(roster) = &self.membership.roster {
             let linked = roster.members().filter_map(|id| self.peers.get(id));

@@ -28,7 +28,7 @@ impl Formation {
         let changes = roster.begin(view, term, me, gone.as_ref(), linked, self.now);
         let tracked: Vec<NodeId> = roster.members().cloned().collect();
         self.membership.roster = Some(roster);
-        self.view_changed(changes);
+        self.announce_view(changes);
         for id in &tracked {
             self.watch_member(id);
         }

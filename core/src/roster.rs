@@ -43,6 +43,8 @@ struct Tracked {
     linked: bool,
     /// The view that it has once it has read all that was sent; `None`: a snapshot is needed.
     holds: Option<Epoch>,
+    /// The view that it last said it holds.
+    acked: Option<Epoch>,
     /// The next page of the series that it is being sent.
     series: Option<(Epoch, usize)>,
     /// The first heartbeat sent after the last update, and what its acknowledgement should say.
@@ -116,7 +118,9 @@ impl Roster {
                 changes.push(Change::Upsert(Member { state, ..member.clone() }));
             }
         }
-        changes.push(Change::Upsert(me));
+        if view.get(&me.node.id) != Some(&me) {
+            changes.push(Change::Upsert(me));
+        }
         changes.sort_unstable_by(|a, b| a.id().cmp(b.id()));
         self.step(view, Epoch { term, version: 1 }, changes)
     }
@@ -135,7 +139,7 @@ impl Roster {
         let known = view.get(&member.node.id).is_some_and(|known| known.node == member.node);
         if let Some(before) = self.tracked.remove(&member.node.id) {
             if known && before.linked {
-                (tracked.holds, tracked.series, tracked.check) = (before.holds, before.series, before.check);
+                tracked = Tracked { suspect_at: tracked.suspect_at, down_at: tracked.down_at, ..before };
             } else {
                 self.unpin(before.series);
             }
@@ -167,16 +171,18 @@ impl Roster {
         let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
         tracked.linked = false;
         tracked.holds = None;
+        tracked.acked = None;
         tracked.check = None;
         let series = tracked.series.take();
         self.unpin(series);
         self.set_state(view, id, MemberState::Suspect)
     }
 
-    /// One of several links to the member has ended: the heartbeat after next finds what was lost with it.
+    /// One of several links to the member has ended: what it has not acknowledged may be lost, and is sent again.
     pub(crate) fn relinked(&mut self, id: &NodeId) {
         if let Some(tracked) = self.tracked.get_mut(id) {
             tracked.check = None;
+            tracked.holds = tracked.acked;
             if let Some((epoch, _)) = tracked.series {
                 tracked.series = Some((epoch, 0));
             }
@@ -190,6 +196,7 @@ impl Roster {
         if epoch > view.epoch() {
             return Ack::Newer;
         }
+        tracked.acked = Some(epoch);
         if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
             && expected != epoch
             && tracked.series.is_none()
@@ -278,7 +285,7 @@ impl Roster {
 
     fn fresh(&self, now: Timestamp) -> Tracked {
         let (suspect_at, down_at) = (now + self.suspect_after, now + self.down_after);
-        Tracked { suspect_at, down_at, linked: true, holds: None, series: None, check: None }
+        Tracked { suspect_at, down_at, linked: true, holds: None, acked: None, series: None, check: None }
     }
 
     fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {

@@ -14,6 +14,8 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 pub(crate) struct Host {
     node: Formation,
     now: Timestamp,
+    /// The latest moment that there was, before time may have run backwards.
+    latest: Timestamp,
     /// The open connections, and whether a `Send` is in flight on them.
     conns: BTreeMap<ConnId, bool>,
     dials: Vec<DialId>,
@@ -51,6 +53,7 @@ impl Host {
         let mut host = Self {
             node,
             now,
+            latest: now,
             conns: BTreeMap::new(),
             dials: Vec::new(),
             persist: None,
@@ -69,6 +72,7 @@ impl Host {
 
     pub(crate) fn sleep(&mut self, by: Duration) {
         self.now = self.now + by;
+        self.latest = self.latest.max(self.now);
     }
 
     pub(crate) fn back(&mut self, by: Duration) {
@@ -168,6 +172,7 @@ impl Host {
 
     /// Goes from deadline to deadline: the core neither spins nor grows when it is left alone.
     fn run(&mut self) {
+        self.now = self.latest;
         let end = self.now + AFTERMATH;
         for _ in 0..20_000 {
             self.settle();

@@ -13,7 +13,7 @@ use formation_core::{
 
 use crate::peer::messages;
 
-/// Drives one [`Formation`] by hand. `Persist` is answered at once, `Send` too unless [`hold_flushes`](Self::hold_flushes).
+/// Drives one [`Formation`] by hand. `Send` and `Persist` are answered at once unless [`hold_answers`](Self::hold_answers).
 #[derive(Clone, Debug)]
 pub struct Bench {
     /// The node.
@@ -28,7 +28,7 @@ pub struct Bench {
     dials: Vec<(DialId, Address)>,
     sent: BTreeMap<ConnId, BytesMut>,
     in_flight: BTreeSet<ConnId>,
-    hold_flushes: bool,
+    hold_answers: bool,
 }
 
 impl Bench {
@@ -44,15 +44,15 @@ impl Bench {
             dials: Vec::new(),
             sent: BTreeMap::new(),
             in_flight: BTreeSet::new(),
-            hold_flushes: false,
+            hold_answers: false,
         };
         bench.drain();
         bench
     }
 
-    /// From now on, a `Send` stays in flight until [`flush`](Self::flush).
-    pub fn hold_flushes(&mut self) {
-        self.hold_flushes = true;
+    /// From now on, a `Send` stays in flight until [`flush`](Self::flush), and a `Persist` for good.
+    pub fn hold_answers(&mut self) {
+        self.hold_answers = true;
     }
 
     /// What was in flight on the connection is written; whether anything was.
@@ -84,13 +84,13 @@ impl Bench {
                 Output::Send { conn, bytes } => {
                     self.sent.entry(*conn).or_default().extend_from_slice(bytes);
                     assert!(self.in_flight.insert(*conn), "two sends in flight on {conn}");
-                    if !self.hold_flushes {
+                    if !self.hold_answers {
                         self.in_flight.remove(conn);
                         answers.push(Input::Flushed { conn: *conn });
                     }
                 }
-                Output::Persist { seq, .. } => answers.push(Input::Persisted { seq: *seq }),
-                Output::Close { .. } | Output::Event(_) => {}
+                Output::Persist { seq, .. } if !self.hold_answers => answers.push(Input::Persisted { seq: *seq }),
+                Output::Persist { .. } | Output::Close { .. } | Output::Event(_) => {}
             }
             self.outputs.push(output);
         }

@@ -148,6 +148,10 @@ impl Net {
     /// Starts a node now, as a new incarnation, with what its disk holds.
     pub fn start(&mut self, ix: NodeIx) {
         assert!(self.hosts[ix].formation.is_none(), "node {ix} runs already");
+        // Nobody acts on a lease of a run that is over; that nobody else has one before it ends is E1's only while the
+        // voter stays away.
+        let last = self.last_run(ix);
+        self.checks.ended(last);
         let host = &mut self.hosts[ix];
         host.reset();
         host.gone = false;
@@ -193,6 +197,13 @@ impl Net {
         }
         self.hosts[ix].reset();
         self.hosts[ix].gone = how == Crash::Machine;
+    }
+
+    /// [`crash`](Self::crash) of a running node that is like this.
+    pub fn crash_if(&mut self, ix: NodeIx, like: impl FnOnce(&Self, NodeIx) -> bool, how: Crash) {
+        if self.hosts[ix].formation.is_some() && like(self, ix) {
+            self.crash(ix, how);
+        }
     }
 
     /// A node forgets what it had made durable; it does not run.
@@ -277,6 +288,11 @@ impl Net {
         self.hosts[ix].stalled.insert(wire);
     }
 
+    /// Whether a node has a stalled connection.
+    pub fn stalls(&self, ix: NodeIx) -> bool {
+        !self.hosts[ix].stalled.is_empty()
+    }
+
     /// Ends a [`stall`](Self::stall).
     pub fn unstall(&mut self, ix: NodeIx, wire: WireId) {
         self.hosts[ix].stalled.remove(&wire);
@@ -325,6 +341,11 @@ impl Net {
     fn side_of(&self, wire: WireId, ix: NodeIx) -> Option<usize> {
         let run = self.run_id(ix);
         self.wires[wire.0].ends.iter().position(|end| end.owner == Owner::Node(run))
+    }
+
+    /// The run that a crash has ended.
+    fn last_run(&self, ix: NodeIx) -> RunId {
+        RunId { host: ix, generation: self.hosts[ix].generation.saturating_sub(1) }
     }
 
     fn run_id(&self, ix: NodeIx) -> RunId {

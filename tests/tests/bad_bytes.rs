@@ -1,14 +1,16 @@
 //! G8: whatever a peer sends, at whatever moment, closes its own connection with the reason that names it, and the
 //! cluster does not notice.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
     CloseReason, Config, Epoch, Event, Incarnation, RejectReason, Term,
-    message::{Message, ProtocolRange, Release, Resign, Vote},
+    message::{Message, ProtocolRange, Release, Resign, Role, Vote},
 };
-use formation_tests::{Net, NodeIx, Peer, Rng, Settings, WireId, for_each_seed};
+use formation_tests::{Crash, Net, NodeIx, Peer, Rng, Settings, WireId, for_each_seed};
 use quickcheck::{QuickCheck, TestResult};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,7 +34,7 @@ enum Moment {
 
 const MOMENTS: [Moment; 4] = [Moment::Open, Moment::Dialed, Moment::Greeted, Moment::Member];
 
-/// Three voters with a master, of which each has the test as a contact to dial; with a time to wait for a dial.
+/// Three voters with a master, and whom the test has played so far.
 struct Target {
     net: Net,
     masters: Vec<(NodeIx, Term)>,
@@ -54,7 +56,7 @@ impl Target {
         self.net.host(0).config.clone()
     }
 
-    /// A connection of the test at that moment, and who it plays. Who is dialed is a node that still seeks.
+    /// A connection of the test at that moment, and who it plays. Who dials is a node that still seeks.
     fn reach(&mut self, ix: NodeIx, moment: Moment) -> (WireId, Peer) {
         self.peers += 1;
         let address = format!("bad{}:1", self.peers);
@@ -63,7 +65,8 @@ impl Target {
         if moment == Moment::Dialed {
             self.net.name(&address, formation_tests::Target::Test);
             let config = Config::builder("test", format!("seeker{}", self.net.len()), format!("s{}:1", self.net.len()));
-            let new = self.net.add(config.seeds((0..3).map(Net::address)).contacts([address.as_str()]).build().unwrap());
+            let new =
+                self.net.add(config.seeds((0..3).map(Net::address)).contacts([address.as_str()]).build().unwrap());
             self.net.start(new);
             self.net.run_for(ms(20));
             let wire = self.net.accepted().pop().expect("the contact is dialed");
@@ -313,6 +316,26 @@ fn noise_harms_nobody_at_any_moment() {
     });
 }
 
+/// A term is taken over (E7) from whoever is linked. One that leaves no room above itself may not end all elections.
+#[test]
+fn a_term_at_the_end_of_all_terms_does_not_end_elections() {
+    for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2] {
+        for epoch in [Epoch::default(), Epoch { term: Term(term), version: 1 }] {
+            let mut target = Target::new(6);
+            let (wire, mut peer) = target.reach(1, Moment::Member);
+            let lie = peer.status(term, Role::Seeking, epoch);
+            target.net.send(wire, lie);
+            target.net.run_for(ms(100));
+            target.net.close(wire);
+            target.net.converge(10 * SECOND);
+            let master = target.net.master().unwrap();
+            target.net.crash(master, Crash::Process);
+            target.net.run_for(SECOND);
+            target.net.converge(10 * SECOND);
+        }
+    }
+}
+
 fn noise(rng: &mut Rng, peer: &mut Peer) -> Bytes {
     let len = 1 + rng.below(3_000);
     let mut bytes = match rng.below(3) {
@@ -322,7 +345,8 @@ fn noise(rng: &mut Rng, peer: &mut Peer) -> Bytes {
             let body = rng.bytes(1 + len % 600);
             return frame(&body);
         }
-        _ => [peer.hello(), peer.seeking(), Message::Ping.to_frame(), Peer::vote_request(3, SECOND)].concat(),
+        // No status: one with a flipped bit is a well-formed lie about a term, which is another matter.
+        _ => [peer.hello(), Message::Ping.to_frame(), Peer::vote_request(3, SECOND)].concat(),
     };
     for _ in 0..1 + rng.below(6) {
         let at = rng.below(bytes.len());

@@ -2,6 +2,8 @@
 //!
 //! That no `Send` is longer than allowed, and at most one in flight on a connection, is checked in every simulated run.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -231,7 +233,7 @@ fn missed(limits: Limits) -> Vec<Message> {
     let mut bench = master(limits);
     let (slow, _) = join(&mut bench, "a");
     bench.messages(slow);
-    bench.hold_flushes();
+    bench.hold_answers();
     let others: Vec<_> = ["b", "c", "d", "e"].map(|name| join(&mut bench, name).0).into();
     for conn in others {
         while bench.flush(conn) {}
@@ -259,7 +261,7 @@ fn pinned(limit: usize) -> usize {
     for at in 0..300 {
         join(&mut bench, &format!("member-with-a-long-name-{at}"));
     }
-    bench.hold_flushes();
+    bench.hold_answers();
     let mut slow = Vec::new();
     for name in ["x", "y", "z"] {
         slow.push(join(&mut bench, name).0);

@@ -1,5 +1,7 @@
 //! Who is a member, and what it costs to say so (DESIGN §8; G3 is checked at every step).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -209,8 +211,9 @@ fn metadata_reaches_every_member_and_its_changes_too() {
     net.converge(SECOND);
     net.command(2, Command::SetMetadata(Bytes::from_static(b"changed")));
     net.command(0, Command::SetMetadata(Bytes::from_static(b"master's")));
-    net.run_for(ms(500));
-    net.expect(net.converged(), "no agreement");
+    let two_heartbeats = 2 * net.host(0).config.timing().heartbeat_interval;
+    net.run_for(two_heartbeats);
+    net.expect(net.converged(), "G5: no agreement after two heartbeats");
     let view = net.host(1).formation.as_ref().unwrap().view();
     let data: Vec<_> = view.iter().map(|m| m.metadata.clone()).collect();
     assert_eq!(data, [Bytes::from_static(b"master's"), Bytes::from(vec![1; 20]), Bytes::from_static(b"changed")]);
@@ -230,9 +233,10 @@ fn a_member_that_reads_nothing_for_a_while_catches_up() {
             net.start(ix);
             net.run_for(ms(50));
         }
-        let rest: Vec<_> = (0..net.len()).filter(|ix| *ix != 3).collect();
+        // It acknowledges nothing, as it hears nothing; the others are not kept waiting.
+        let others = (4..12).all(|ix| net.host(ix).formation.as_ref().is_some_and(|f| f.view().len() == 12));
+        net.expect(others, "the others wait for the slow one");
         net.unstall(master, wires[0]);
         net.converge(SECOND);
-        net.expect(rest.len() == 11, "all were there");
     });
 }

@@ -1,5 +1,7 @@
 //! The bug that shaped the design (DESIGN §1): `JoinResponse` and `MembersUpdate` in one chunk.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use bytes::Bytes;
 use formation_core::{Address, ConnId, Epoch, Term};
 use formation_tests::{Bench, Net, Peer};
@@ -14,7 +16,7 @@ fn joining() -> (Bench, ConnId, Bytes, Bytes) {
     let conn = bench.answer("h0:1");
     bench.messages(conn);
     // What is flushed when is an input too: here, always after the last piece.
-    bench.hold_flushes();
+    bench.hold_answers();
     let first: Bytes = [master.hello(), master.master(1)].concat().into();
     let mut joiner = master.member();
     joiner.node = bench.formation.node().clone();

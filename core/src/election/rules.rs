@@ -46,17 +46,18 @@ impl Election {
             && !bound_to_another
             && !self.held_towards(&self.me);
         self.free_since = free.then(|| self.free_since.unwrap_or(self.now));
-        if free
+        let candidates: Vec<NodeId> = self.kept.keys().cloned().collect();
+        for candidate in candidates {
+            self.judge(&candidate);
+        }
+        // A vote for another has ended that freedom.
+        if self.free_since.is_some()
             && self.not_before <= self.now
             && self.turn_has_come(&self.me.id)
             && self.enough_are_masterless()
             && !self.yields()
         {
             self.stand();
-        }
-        let candidates: Vec<NodeId> = self.kept.keys().cloned().collect();
-        for candidate in candidates {
-            self.judge(&candidate);
         }
     }
 
@@ -75,7 +76,7 @@ impl Election {
     /// E1: whether a promise that this voter has forgotten might exclude the candidate.
     pub(super) fn held_towards(&self, candidate: &Node) -> bool {
         !self.bootstrap_over()
-            && self.others.values().any(|voter| match &voter.heard {
+            && self.others.values().filter(|voter| !voter.cleared).any(|voter| match &voter.heard {
                 None => true,
                 Some(heard) => {
                     heard.stance == Stance::Master
@@ -85,7 +86,14 @@ impl Election {
             })
     }
 
-    /// E2: how long after it is free a voter of this id has to wait; for ever (nearly) while only rank 0 may stand.
+    /// E1: a new promise to this voter outlasts any forgotten one.
+    pub(super) fn clear(&mut self, node: &Node) {
+        for voter in self.others.values_mut().filter(|voter| voter.linked.as_ref() == Some(node)) {
+            voter.cleared = true;
+        }
+    }
+
+    /// E2: how long after it is free a voter of this id has to wait.
     pub(super) fn wait_of(&self, candidate: &NodeId) -> Duration {
         let lower = |voter: &&Voter| match (&voter.linked, &voter.heard) {
             (Some(node), heard) => {
@@ -101,6 +109,11 @@ impl Election {
     pub(super) fn turn_has_come(&self, candidate: &NodeId) -> bool {
         let wait = self.wait_of(candidate);
         wait.is_zero() || (self.bootstrap_over() && self.free_since.is_some_and(|since| since + wait <= self.now))
+    }
+
+    /// E3: this voter's own turn has come. It votes for who stands already, rather than split the votes by standing too.
+    fn would_stand_against(&self) -> bool {
+        self.bootstrap_over() && self.free_since.is_some() && self.turn_has_come(&self.me.id)
     }
 
     /// E2: enough voters that could grant are linked, or all are there.
@@ -187,6 +200,7 @@ impl Election {
             let vote = Vote { term: self.hard.term, number: request.number, granted: false };
             return self.effects.push_back(Effect::Answer { to: node, vote });
         }
+        self.clear(&node);
         self.hard.term = request.term;
         self.hard.voted_for = Some(node.clone());
         let floor = self.live_promise().filter(|p| p.to == node && p.term < request.term).map(|p| p.until);
@@ -218,7 +232,7 @@ impl Election {
             Some(promise) if promise.to == *candidate => Verdict::Grant,
             Some(promise) if promise.until.since(self.now) <= self.timing.stagger => Verdict::Keep,
             Some(_) => Verdict::Refuse,
-            None if self.turn_has_come(&candidate.id) => Verdict::Grant,
+            None if self.turn_has_come(&candidate.id) || self.would_stand_against() => Verdict::Grant,
             None => Verdict::Keep,
         }
     }

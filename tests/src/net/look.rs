@@ -1,6 +1,6 @@
 //! What can be seen of a network.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use formation_core::{CloseReason, Event, MemberState, Node, Phase as NodePhase, Status, Term, message::Message};
 
@@ -146,12 +146,20 @@ impl Net {
         let Some(formation) = &host.formation else { return format!("node {ix}: does not run") };
         let Status { phase, term, master, links, counters, .. } = formation.status();
         let members: Vec<_> = formation.view().iter().take(12).map(|m| format!("{}:{:?}", m.node, m.state)).collect();
-        format!(
+        let mut out = format!(
             "node {ix} = {}: {phase:?} term {term} master {master:?} links {links} {counters:?}\n    view {} of {} {}",
             formation.node(),
             formation.view().epoch(),
             formation.view().len(),
             members.join(" "),
-        )
+        );
+        let elections = |event: &Event| {
+            matches!(event, Event::MasterElected { .. } | Event::MasterLost { .. } | Event::Stopped { .. })
+        };
+        let told: Vec<_> = host.events.iter().filter(|(_, event)| elections(event)).collect();
+        for (at, event) in &told[told.len().saturating_sub(6)..] {
+            let _ = write!(out, "\n    {:.6} {event:?}", *at as f64 / 1e6);
+        }
+        out
     }
 }
