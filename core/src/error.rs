@@ -68,6 +68,9 @@ pub enum CloseReason {
     /// A message that has no place in the connection's phase, or that this peer may not send.
     #[error("the peer sent a message out of place")]
     UnexpectedMessage,
+    /// A term so far above this node's own that no count of elections leads to it.
+    #[error("the peer spoke of a term that no count of elections leads to")]
+    TermOutOfReach,
     /// The first bytes are not those of this protocol.
     #[error("the peer does not speak this protocol")]
     WrongMagic,

@@ -6,13 +6,17 @@ use crate::{
     election::Effect,
     error::{CloseReason, RejectReason},
     formation::Formation,
-    id::{Address, ConnId, NodeId},
+    id::{Address, ConnId, NodeId, Term},
     interface::{Event, LossReason, StopReason},
     link::{End, Peer, Phase},
     message::{self, HeartbeatAck, JoinResponse, Message, Role},
     timer::Timer,
     view::{Change, RemovalReason},
 };
+
+/// A term grows by one with each election, so an honest peer is never this far ahead. It keeps one false term from bringing
+/// the count to its end.
+const TERM_REACH: u64 = 1 << 32;
 
 impl Formation {
     pub(crate) fn frame(&mut self, conn: ConnId, body: &[u8]) {
@@ -73,6 +77,9 @@ impl Formation {
         );
         if electoral && !peer.is_voter {
             return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
+        }
+        if message.term().is_some_and(|Term(term)| term.saturating_sub(self.election.term().0) > TERM_REACH) {
+            return self.end(conn, End::Ours(CloseReason::TermOutOfReach));
         }
         match message {
             Message::Status(status) => self.heard_status(id, status),

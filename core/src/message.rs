@@ -231,6 +231,22 @@ pub struct Resign {
 }
 
 impl Message {
+    /// The highest term that the message speaks of.
+    pub(crate) fn term(&self) -> Option<Term> {
+        Some(match self {
+            Self::Status(status) => status.term.max(status.epoch.term),
+            Self::JoinResponse(JoinResponse::Accepted { term } | JoinResponse::Rejected { term, .. }) => *term,
+            Self::MembersUpdate(MembersUpdate::Page { epoch, .. } | MembersUpdate::Delta { epoch, .. }) => epoch.term,
+            Self::VoteRequest(request) => request.term,
+            Self::Vote(vote) => vote.term,
+            Self::Release(release) => release.term,
+            Self::Heartbeat(heartbeat) => heartbeat.term,
+            Self::HeartbeatAck(ack) => ack.term.max(ack.epoch.term),
+            Self::Resign(resign) => resign.term,
+            Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::Leave => return None,
+        })
+    }
+
     /// Appends the message as one frame.
     ///
     /// # Panics

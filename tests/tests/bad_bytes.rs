@@ -319,7 +319,7 @@ fn noise_harms_nobody_at_any_moment() {
 /// A term is taken over (E7) from whoever is linked. One that leaves no room above itself may not end all elections.
 #[test]
 fn a_term_at_the_end_of_all_terms_does_not_end_elections() {
-    for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2] {
+    for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2, (1 << 62) + 1, 1 << 62, (1 << 62) - 1] {
         for epoch in [Epoch::default(), Epoch { term: Term(term), version: 1 }] {
             let mut target = Target::new(6);
             let (wire, mut peer) = target.reach(1, Moment::Member);
