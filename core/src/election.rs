@@ -518,3 +518,6 @@ impl Election {
         resigned
     }
 }
+
+#[cfg(test)]
+mod tests;
