@@ -9,7 +9,7 @@ use crate::{
     id::{Address, ConnId, NodeId, Term},
     interface::{Event, LossReason, StopReason},
     link::{End, Peer, Phase},
-    message::{self, HeartbeatAck, JoinResponse, Message, Role},
+    message::{self, HeartbeatAck, JoinResponse, MembersUpdate, Message, Role},
     timer::Timer,
     view::{Change, RemovalReason},
 };
@@ -17,6 +17,12 @@ use crate::{
 /// A term grows by one with each election, so an honest peer is never this far ahead. It keeps one false term from bringing
 /// the count to its end.
 const TERM_REACH: u64 = 1 << 32;
+
+fn epoch_term(update: &MembersUpdate) -> Term {
+    match update {
+        MembersUpdate::Page { epoch, .. } | MembersUpdate::Delta { epoch, .. } => epoch.term,
+    }
+}
 
 impl Formation {
     pub(crate) fn frame(&mut self, conn: ConnId, body: &[u8]) {
@@ -90,7 +96,7 @@ impl Formation {
             Message::Vote(vote) => self.election.vote(&address, vote),
             Message::Release(release) => self.election.release(&node, release),
             Message::Resign(resign) => {
-                self.resigned = Some(id.clone());
+                self.resigned = Some(node.clone());
                 self.election.resigned(&node, &address, resign.term);
             }
             Message::Heartbeat(heartbeat) => {
@@ -109,6 +115,10 @@ impl Formation {
                 }
             }
             Message::MembersUpdate(update) => {
+                // A master writes in its own term only; a view from beyond would stand in the way of every later one (G3).
+                if epoch_term(&update) > self.election.term() {
+                    return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
+                }
                 let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
                 if from_master && let Some(changes) = self.membership.update(update) {
                     self.announce_view(changes);

@@ -107,7 +107,9 @@ pub struct Formation {
     /// The master that was reported as out of reach.
     pub(crate) unreachable: Option<Node>,
     /// The last master that resigned: its successor's first view does not carry it over.
-    pub(crate) resigned: Option<NodeId>,
+    pub(crate) resigned: Option<Node>,
+    /// The term that this node resigned from, on its way out.
+    pub(crate) resigning: Option<Term>,
     /// A seeker was turned away since the cluster was full.
     pub(crate) turned_away: bool,
     pub(crate) leaving: bool,
@@ -158,6 +160,7 @@ impl Formation {
             redial: true,
             unreachable: None,
             resigned: None,
+            resigning: None,
             turned_away: false,
             leaving: false,
             stopped: false,
@@ -176,9 +179,14 @@ impl Formation {
     pub fn handle_input(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
         self.check(&input)?;
         if self.stopped {
-            if let Input::Opened { conn, .. } = input {
-                self.newest_conn = Some(conn);
-                self.outputs.push_back(Output::Close { conn, reason: CloseReason::Left });
+            match input {
+                Input::Opened { conn, .. } => {
+                    self.newest_conn = Some(conn);
+                    self.outputs.push_back(Output::Close { conn, reason: CloseReason::Left });
+                }
+                // Counted as it is behind the frame that stopped this node, wherever the chunks were cut (G4).
+                Input::Received { chunk, .. } => self.counters.bytes_received += chunk.len() as u64,
+                _ => {}
             }
             return Ok(());
         }
@@ -200,7 +208,7 @@ impl Formation {
                 self.redial = true;
             }
         }
-        self.settle();
+        self.conclude();
         Ok(())
     }
 
@@ -316,9 +324,14 @@ impl Formation {
             }
         }
         self.now = now;
-        self.election.advance(now);
+        self.conclude();
+    }
+
+    /// Draws conclusions until nothing follows any more.
+    fn conclude(&mut self) {
+        self.election.advance(self.now);
         self.settle();
-        while let Some(timer) = self.timers.pop_due(now) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
             self.fire(timer);
             self.settle();
         }
@@ -413,7 +426,7 @@ impl Formation {
                 Ok(Some(body)) => {
                     self.counters.frames_received += 1;
                     self.frame(conn, &body);
-                    self.settle();
+                    self.conclude();
                 }
                 Ok(None) => break,
                 Err(reason) => self.end(conn, End::Ours(reason)),

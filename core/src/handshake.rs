@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     error::{CloseReason, RejectReason},
     formation::Formation,
-    id::{ConnId, Node},
+    id::{Address, ConnId, Node},
     interface::{Event, Origin, StopReason},
     link::{End, Link, Owed, Peer, Phase},
     message::{Hello, MAGIC, PROTOCOL},
@@ -45,8 +45,9 @@ impl Formation {
             Err(Refusal::Close(reason)) => self.end(conn, End::Ours(reason)),
             Err(Refusal::SelfDial) => self.met_itself(conn, hello.nonce),
             Err(Refusal::Reject(reason)) => {
-                self.event(Event::Refused { node, address: hello.address, reason });
-                self.refuse(conn, reason);
+                if self.refuse(conn, reason) {
+                    self.event(Event::Refused { node, address: hello.address, reason });
+                }
             }
             Err(Refusal::Superseded) => self.stop(StopReason::Superseded),
         }
@@ -65,14 +66,13 @@ impl Formation {
         self.end(conn, End::Ours(CloseReason::SelfDial));
     }
 
-    /// Says why, then closes.
-    pub(crate) fn refuse(&mut self, conn: ConnId, reason: RejectReason) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+    /// Says why, then closes. Whether that is news: an address that was dialed is reported once.
+    fn refuse(&mut self, conn: ConnId, reason: RejectReason) -> bool {
+        let Some(link) = self.links.get_mut(&conn) else { return false };
         link.phase = Phase::Refusing { reason, said: false };
-        if let Some(address) = link.dialed.clone() {
-            self.seeking.refused(&address, reason);
-        }
+        let dialed = link.dialed.clone();
         self.wake(conn);
+        dialed.is_none_or(|address| self.seeking.refused(&address, reason))
     }
 
     fn judge_hello(&self, conn: ConnId, hello: &Hello, node: &Node) -> Result<(), Refusal> {
@@ -103,16 +103,26 @@ impl Formation {
         if same_address {
             return reject(RejectReason::AddressInUse);
         }
-        if self.membership.view.get(&hello.id).is_some_and(|known| known.node > *node) {
-            return reject(RejectReason::Superseded);
-        }
-        if let Some(known) = self.peers.get(&hello.id) {
-            if known.node > *node {
+        // A restart keeps its address; the same id at another is another node of that name, and neither supersedes the other.
+        if let Some(known) = self.membership.view.get(&hello.id) {
+            if known.address == hello.address && known.node > *node {
                 return reject(RejectReason::Superseded);
             }
-            // A restart keeps its address; another address while the link lives is another node of the same name.
+            // Its master waits until the one that it knows is down.
+            if known.address != hello.address && (self.election.is_master() || known.node > *node) {
+                return reject(RejectReason::IdInUse);
+            }
+        }
+        let known = self.peers.get(&hello.id);
+        // A voter's address is configured: who only claims its id gives way.
+        let thief =
+            known.filter(|known| known.address != hello.address && !known.is_voter && self.is_seed(&hello.address));
+        if let Some(known) = known.filter(|_| thief.is_none()) {
             if known.address != hello.address {
                 return reject(RejectReason::IdInUse);
+            }
+            if known.node > *node {
+                return reject(RejectReason::Superseded);
             }
         }
         let holder = self.peer_at.get(&hello.address).filter(|holder| **holder != hello.id);
@@ -131,10 +141,16 @@ impl Formation {
         if let Some(holder) = self.peer_at.get(&hello.address).filter(|holder| **holder != node.id).cloned() {
             self.drop_peer(&holder, CloseReason::Refused(RejectReason::AddressInUse));
         }
-        if self.peers.get(&node.id).is_some_and(|known| known.node != node) {
-            self.drop_peer(&node.id, CloseReason::Superseded);
+        if let Some(known) =
+            self.peers.get(&node.id).filter(|known| known.node != node || known.address != hello.address)
+        {
+            let reason = match known.address == hello.address {
+                true => CloseReason::Superseded,
+                false => CloseReason::Refused(RejectReason::IdInUse),
+            };
+            self.drop_peer(&node.id, reason);
         }
-        let is_voter = self.config.seeds().contains(&hello.address);
+        let is_voter = self.is_seed(&hello.address);
         let peer = self.peers.entry(node.id.clone()).or_insert_with(|| Peer {
             node: node.clone(),
             address: hello.address.clone(),
@@ -167,6 +183,10 @@ impl Formation {
         self.redial = true;
         self.resolve_duplicates(&node.id);
         self.wake(conn);
+    }
+
+    fn is_seed(&self, address: &Address) -> bool {
+        self.config.seeds().contains(address)
     }
 
     /// Closes every connection to a peer.

@@ -16,6 +16,7 @@ impl Formation {
         self.timers.set(Timer::Leave, self.now + self.config.timing().down_after);
         match (resigned, master.and_then(|master| self.peers.get_mut(&master))) {
             (Some(term), _) => {
+                self.resigning = Some(term);
                 for peer in self.peers.values_mut().filter(|peer| peer.is_voter) {
                     peer.owed.resign = Some(Resign { term });
                     self.awake.extend(peer.links.iter().copied());
@@ -25,7 +26,7 @@ impl Formation {
                 master.owed.leave = true;
                 self.awake.extend(master.links.iter().copied());
             }
-            (None, None) => self.timers.set(Timer::Leave, self.now),
+            (None, None) => {}
         }
     }
 
@@ -37,7 +38,8 @@ impl Formation {
         let follows = self.election.master().is_some();
         let busy = |peer: &Peer| {
             let in_flight = |conn| self.links.get(conn).is_some_and(|link| link.in_flight);
-            peer.is_voter && (peer.owed.resign.is_some() || peer.links.iter().any(in_flight))
+            peer.is_voter
+                && (peer.owed.resign.is_some() || peer.owed.release.is_some() || peer.links.iter().any(in_flight))
         };
         if !follows && !self.peers.values().any(busy) {
             self.stop(StopReason::Left);

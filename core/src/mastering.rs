@@ -113,9 +113,13 @@ impl Formation {
 
     pub(crate) fn remove_member(&mut self, id: &NodeId, reason: RemovalReason, close: CloseReason) {
         let Some(roster) = &mut self.membership.roster else { return };
+        let removed = self.membership.view.get(id).map(|member| member.node.clone());
         let changes = roster.remove(&mut self.membership.view, id, reason);
         self.timers.clear(&Timer::Member(id.clone()));
-        self.drop_peer(id, close);
+        // A newer incarnation may be linked already, and not be a member yet.
+        if self.peers.get(id).is_some_and(|peer| Some(&peer.node) == removed.as_ref()) {
+            self.drop_peer(id, close);
+        }
         self.view_changed(changes);
         if core::mem::take(&mut self.turned_away) {
             let waiting: Vec<NodeId> = self.peers.keys().cloned().collect();

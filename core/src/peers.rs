@@ -8,7 +8,7 @@ use crate::{
     id::{Address, ConnId, NodeId},
     interface::{Event, Origin},
     link::{End, Peer, Phase},
-    message::Role,
+    message::{Resign, Role},
     timer::Timer,
 };
 
@@ -73,6 +73,9 @@ impl Formation {
         let address = peer.address.clone();
         if self.leaving && self.election.master().is_some_and(|(master, _)| master.id == *id) {
             peer.owed.leave = true;
+        }
+        if let Some(term) = self.resigning.filter(|_| peer.is_voter) {
+            peer.owed.resign = Some(Resign { term });
         }
         self.election.relinked(&address);
         if let Some(roster) = &mut self.membership.roster {

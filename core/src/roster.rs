@@ -98,13 +98,13 @@ impl Roster {
         view: &mut MembersView,
         term: Term,
         me: Member,
-        gone: Option<&NodeId>,
+        gone: Option<&Node>,
         linked: impl Fn(&Node) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
         for member in view.iter().filter(|member| member.node.id != me.node.id) {
-            if gone == Some(&member.node.id) {
+            if gone == Some(&member.node) {
                 changes.push(Change::Remove { id: member.node.id.clone(), reason: RemovalReason::Left });
                 continue;
             }

@@ -129,6 +129,7 @@ impl Seeking {
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId) {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
+            target.reported.clear();
             target.backoff = self.backoff_min;
         }
     }

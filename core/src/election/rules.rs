@@ -200,7 +200,6 @@ impl Election {
             let vote = Vote { term: self.hard.term, number: request.number, granted: false };
             return self.effects.push_back(Effect::Answer { to: node, vote });
         }
-        self.clear(&node);
         self.hard.term = request.term;
         self.hard.voted_for = Some(node.clone());
         let floor = self.live_promise().filter(|p| p.to == node && p.term < request.term).map(|p| p.until);

@@ -150,6 +150,23 @@ fn e1_a_master_elected_since_the_start_holds_nobody_when_it_is_lost() {
     assert_eq!(asked(&voting.wait(1_000)), 1);
 }
 
+/// The vote's own promise ends with `Release`; the forgotten one, behind the lease of before, does not.
+#[test]
+fn e1_a_vote_for_a_master_that_stood_again_does_not_make_up_for_a_forgotten_promise() {
+    let mut voting = Voting::new("c");
+    voting.election.link_up(&at("b"), &node("b"));
+    voting.says("b", Role::Standing, Some("b"));
+    voting.election.link_up(&at("a"), &node("a"));
+    voting.says("a", Role::Seeking, None);
+    voting.election.link_down(&at("a"));
+    assert_eq!(answer(&voting.asks("b", 9)), Some(true));
+    voting.election.link_up(&at("a"), &node("a"));
+    voting.election.release(&node("b"), Release { term: Term(9) });
+    voting.says_in(9, "b", Role::Seeking, Some("b"));
+    assert_eq!(answer(&voting.asks("a", 10)), None, "b's reported lease may be alive");
+    assert_eq!(answer(&voting.says_in(9, "b", Role::Seeking, None)), Some(true));
+}
+
 #[test]
 fn e2_rank_decides_whose_turn_it_is() {
     let mut voting = Voting::seasoned("b");
@@ -209,6 +226,9 @@ fn e3_one_vote_per_term_to_the_first_that_asks() {
     assert_eq!(answer(&voting.asks("a", 1)), Some(true));
     assert_eq!(answer(&voting.asks("b", 1)), Some(false));
     assert_eq!(answer(&voting.asks("a", 1)), Some(true), "a repeated request is answered again");
+    voting.election.release(&node("a"), Release { term: Term(1) });
+    voting.election.link_down(&at("a"));
+    assert_eq!(answer(&voting.asks("b", 1)), Some(false), "the vote is spent even where the promise has ended");
 }
 
 #[test]
@@ -234,6 +254,8 @@ fn e4_a_candidate_asks_nobody_before_its_own_vote_is_durable() {
     status(&mut voting.election);
     let effects: Vec<Effect> = core::iter::from_fn(|| voting.election.next_effect()).collect();
     assert!(matches!(effects.as_slice(), [Effect::Persist { .. }]), "{effects:?}");
+    voting.election.advance(Timestamp::from_micros(voting.now + 1));
+    assert_eq!(voting.election.next_effect(), None);
     voting.election.persisted();
     assert_eq!(asked(&voting.effects()), 2);
 }
@@ -294,18 +316,44 @@ fn e6_the_lease_runs_from_the_sending_time_and_lapses_before_anything_else() {
 #[test]
 fn e7_a_master_that_learns_a_newer_term_stands_at_once_in_the_next() {
     let mut voting = master();
-    let effects = voting.says_in(5, "c", Role::Seeking, None);
+    let follows = || Role::Following { master: node("a"), address: at("a") };
+    voting.says_in(1, "b", follows(), Some("a"));
+    voting.says_in(1, "c", follows(), Some("a"));
+    let effects = voting.says_in(5, "c", follows(), Some("a"));
     assert!(matches!(effects.first(), Some(Effect::Lost { reason: LossReason::NewerTerm, .. })), "{effects:?}");
     assert_eq!((voting.election.term(), asked(&effects)), (Term(6), 2));
     assert_eq!(answer(&voting.asks("b", 7)), Some(false), "what was reported as valid stays true (E6)");
 }
 
 #[test]
+fn e6_a_master_that_stepped_down_early_grants_to_nobody_until_its_last_lease_is_over() {
+    let mut voting = master();
+    voting.wait(500);
+    voting.says_in(5, "c", Role::Seeking, None);
+    let refused = Vote { term: Term(6), number: voting.election.number, granted: false };
+    voting.election.vote(&at("b"), refused);
+    voting.election.vote(&at("c"), refused);
+    assert_eq!(voting.election.role(), Role::Seeking, "its second candidacy failed");
+    assert_eq!(voting.election.promised_to(), Some(&node("a")));
+    assert_eq!(answer(&voting.asks("b", 7)), Some(false));
+    voting.wait(489);
+    assert_eq!(voting.election.promised_to(), Some(&node("a")));
+    voting.wait(1);
+    assert_ne!(voting.election.promised_to().filter(|_| voting.election.role() == Role::Seeking), Some(&node("a")));
+}
+
+#[test]
 fn e7_the_term_of_a_candidate_alone_unseats_no_master() {
     let mut voting = master();
-    voting.says_in(9, "c", Role::Standing, Some("c"));
-    assert_eq!(answer(&voting.asks("c", 9)), Some(false));
-    assert!(voting.election.is_master());
+    for beat in 0..6 {
+        voting.wait(200);
+        let heartbeat = voting.election.next_heartbeat().unwrap();
+        let (term, number, epoch) = (heartbeat.term, heartbeat.number, Epoch::default());
+        voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, epoch, confirms: true });
+        voting.says_in(9 + beat, "c", Role::Standing, Some("c"));
+        assert_eq!(answer(&voting.asks("c", 9 + beat)), Some(false));
+        assert!(voting.election.is_master());
+    }
 }
 
 #[test]
