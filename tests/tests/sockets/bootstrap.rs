@@ -1,0 +1,53 @@
+//! G6: when all voters start together, the lowest id becomes master, in one election.
+
+use formation_tests::Rng;
+
+use crate::{
+    adapters::Adapter,
+    site::{agreed_view, id, ids, listen, masters_of, voter},
+};
+
+const ROUNDS: u64 = 20;
+
+with_each_adapter!(
+    three_nodes_elect_the_lowest_in_one_term_in_any_order,
+    five_nodes_elect_the_lowest_in_one_term_in_any_order,
+);
+
+async fn three_nodes_elect_the_lowest_in_one_term_in_any_order<A: Adapter>() {
+    for round in 0..ROUNDS {
+        form::<A>(3, round).await;
+    }
+}
+
+async fn five_nodes_elect_the_lowest_in_one_term_in_any_order<A: Adapter>() {
+    for round in 0..ROUNDS {
+        form::<A>(5, round).await;
+    }
+}
+
+async fn form<A: Adapter>(count: usize, round: u64) {
+    let mut rng = Rng::new(round);
+    let (listeners, seeds): (Vec<_>, Vec<_>) = (0..count).map(|_| listen()).unzip();
+    let mut starts: Vec<_> = listeners.into_iter().enumerate().collect();
+    rng.shuffle(&mut starts);
+    let mut nodes: Vec<A> = Vec::new();
+    for (number, listener) in starts {
+        nodes.push(A::start(voter(number, &seeds).build().unwrap(), listener));
+        // Those that run already get some way, or not.
+        for _ in 0..rng.below(50) {
+            ::tokio::task::yield_now().await;
+        }
+    }
+    let view = agreed_view(&nodes, count).await;
+    let expected: Vec<_> = (0..count).map(id).collect();
+    assert_eq!(ids(&view), expected, "round {round}");
+
+    let master = nodes[0].wait_for_master().await;
+    assert_eq!(master.0.id.as_str(), id(0), "round {round}");
+    assert_eq!(master.1, view.epoch().term, "round {round}");
+    for node in nodes {
+        let name = node.node().clone();
+        assert_eq!(masters_of(node).await, std::slice::from_ref(&master), "round {round}: the masters that {name} has had");
+    }
+}

@@ -1,0 +1,111 @@
+//! A master that crashes is replaced, and comes back as a member like any other.
+
+use formation_core::Node;
+
+use crate::{
+    adapters::{Adapter, Mastership},
+    site::{Dead, agreed_view, elected_after, id, ids, listen, voter},
+};
+
+with_each_adapter!(
+    a_crashed_master_is_replaced_and_comes_back,
+    a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term,
+    a_leaving_master_hands_over_and_is_gone_from_the_view,
+);
+
+struct Three<A> {
+    seeds: Vec<String>,
+    nodes: Vec<A>,
+    master: Mastership,
+}
+
+impl<A: Adapter> Three<A> {
+    async fn form() -> Self {
+        let (listeners, seeds): (Vec<_>, Vec<_>) = (0..3).map(|_| listen()).unzip();
+        let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
+        let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
+        agreed_view(&nodes, 3).await;
+        let master = nodes[0].wait_for_master().await;
+        Self { seeds, nodes, master }
+    }
+
+    /// Ends the master in some way. Returns its name and its number, and what the others will say.
+    fn take_master(&mut self) -> (A, usize, Vec<A::Events>) {
+        let at = self.nodes.iter().position(|node| *node.node() == self.master.0).unwrap();
+        let master = self.nodes.remove(at);
+        let number = (0..3).find(|number| id(*number) == master.node().id.as_str()).unwrap();
+        (master, number, self.nodes.iter().map(A::events).collect())
+    }
+
+    /// The next master, as both survivors see it.
+    async fn next_master(&self, events: &mut [A::Events]) -> Mastership {
+        let mut said = [elected_after::<A>(&mut events[0], self.master.1).await];
+        let mut other = elected_after::<A>(&mut events[1], self.master.1).await;
+        // A first election may have failed after one of them had heard of it.
+        while said[0] != other {
+            let behind = usize::from(other.1 < said[0].1);
+            let newer = elected_after::<A>(&mut events[behind], said[0].1.min(other.1)).await;
+            *(if behind == 0 { &mut said[0] } else { &mut other }) = newer;
+        }
+        said[0].clone()
+    }
+}
+
+async fn a_crashed_master_is_replaced_and_comes_back<A: Adapter>() {
+    let mut three = Three::<A>::form().await;
+    let (crashed, number, mut events) = three.take_master();
+    let old = crashed.node().clone();
+    drop(crashed);
+    let place = Dead::instead_of(&three.seeds[number]).await;
+
+    let next = three.next_master(&mut events).await;
+    assert_ne!(next.0.id, old.id);
+    assert!(next.1 > three.master.1);
+    let view = agreed_view(&three.nodes, 2).await;
+    assert!(view.get(&old.id).is_none());
+    assert_eq!(view.epoch().term, next.1);
+
+    three.nodes.push(A::start(voter(number, &three.seeds).local().build().unwrap(), place.revive()));
+    let back = three.nodes[2].node().clone();
+    let view = agreed_view(&three.nodes, 3).await;
+    assert_eq!(ids(&view), [id(0), id(1), id(2)]);
+    assert_returned(&view.get(&old.id).unwrap().node, &back, &old);
+    // The lowest id is back, and disturbs nobody.
+    assert_eq!(three.nodes[2].wait_for_master().await, next);
+}
+
+async fn a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term<A: Adapter>() {
+    let mut three = Three::<A>::form().await;
+    let (crashed, number, mut events) = three.take_master();
+    let old = crashed.node().clone();
+    drop(crashed);
+    let place = Dead::instead_of(&three.seeds[number]).await;
+    three.nodes.push(A::start(voter(number, &three.seeds).local().build().unwrap(), place.revive()));
+    let back = three.nodes[2].node().clone();
+
+    let next = three.next_master(&mut events).await;
+    for node in &three.nodes {
+        node.wait_for_view(|view| view.get(&back.id).is_some_and(|member| member.node == back)).await;
+    }
+    let view = agreed_view(&three.nodes, 3).await;
+    assert_returned(&view.get(&old.id).unwrap().node, &back, &old);
+    assert_eq!(view.epoch().term, next.1);
+    assert_eq!(three.nodes[2].wait_for_master().await, next);
+}
+
+async fn a_leaving_master_hands_over_and_is_gone_from_the_view<A: Adapter>() {
+    let mut three = Three::<A>::form().await;
+    let (leaving, _, mut events) = three.take_master();
+    let old = leaving.node().clone();
+    leaving.leave().await;
+
+    let next = three.next_master(&mut events).await;
+    assert_ne!(next.0.id, old.id);
+    let view = agreed_view(&three.nodes, 2).await;
+    assert!(view.get(&old.id).is_none());
+}
+
+fn assert_returned(member: &Node, back: &Node, old: &Node) {
+    assert_eq!(member, back);
+    assert!(back.incarnation > old.incarnation);
+}

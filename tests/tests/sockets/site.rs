@@ -1,0 +1,112 @@
+//! Where nodes run: addresses on the loopback interface, and what happens at them.
+
+use std::net::{SocketAddr, TcpListener};
+
+use formation_core::{Address, Config, ConfigBuilder, Event, MembersView, Term};
+use tokio::net::TcpSocket;
+
+use crate::adapters::{Adapter, Mastership};
+
+pub(crate) const CLUSTER: &str = "sockets";
+
+/// A free port with a listener, and its address.
+pub(crate) fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// The id of the node with this number: their order is the same.
+pub(crate) fn id(number: usize) -> String {
+    format!("node-{number}")
+}
+
+/// The configuration of a voter.
+pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
+    Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds)
+}
+
+/// An address where nobody listens, and which nobody else can get: a dial is refused at once.
+pub(crate) struct Dead {
+    socket: TcpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Dead {
+    pub(crate) fn anywhere() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self { socket, address }
+    }
+
+    /// Takes the place of a node that was just dropped, as soon as the runtime has closed its listener.
+    pub(crate) async fn instead_of(address: &str) -> Self {
+        let address = address.parse().unwrap();
+        loop {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            if socket.bind(address).is_ok() {
+                return Self { socket, address };
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Something listens here again.
+    pub(crate) fn revive(self) -> TcpListener {
+        self.socket.listen(128).unwrap().into_std().unwrap()
+    }
+}
+
+/// Waits until all nodes hold the same view, with exactly `count` members that are all active, and returns it.
+pub(crate) async fn agreed_view<A: Adapter>(nodes: &[A], count: usize) -> MembersView {
+    let mut newest = MembersView::default();
+    loop {
+        let mut agreed = true;
+        for node in nodes {
+            // A view may change once more while the others are asked; whoever is behind gets there.
+            let minimum = newest.epoch();
+            node.wait_for_view(|view| view.epoch() >= minimum).await;
+            let view = node.wait_for_members(count).await;
+            agreed &= view == newest;
+            newest = view;
+        }
+        if agreed {
+            return newest;
+        }
+    }
+}
+
+/// Waits until this node follows a master that was elected after `before`.
+pub(crate) async fn elected_after<A: Adapter>(events: &mut A::Events, before: Term) -> Mastership {
+    loop {
+        match A::next(events).await.expect("the node runs") {
+            Event::MasterElected { term, master, .. } if term > before => return (master, term),
+            _ => {}
+        }
+    }
+}
+
+/// All the masters that a node has had. It crashes for it.
+pub(crate) async fn masters_of<A: Adapter>(node: A) -> Vec<Mastership> {
+    let mut events = node.events();
+    drop(node);
+    let mut masters = Vec::new();
+    while let Some(event) = A::next(&mut events).await {
+        if let Event::MasterElected { term, master, .. } = event {
+            masters.push((master, term));
+        }
+    }
+    masters
+}
+
+/// The ids of a view's members.
+pub(crate) fn ids(view: &MembersView) -> Vec<&str> {
+    view.iter().map(|member| member.node.id.as_str()).collect()
+}
+
+/// As the wire has it.
+pub(crate) fn to_address(text: &str) -> Address {
+    Address::new(text).unwrap()
+}

@@ -1,0 +1,66 @@
+//! G7 on a real socket: a member that does not read delays nobody, and nothing queues for it.
+
+use bytes::Bytes;
+use formation_core::{
+    Config, ConfigBuilder, Limits,
+    message::{MembersUpdate, Message},
+};
+
+use crate::{
+    adapters::Adapter,
+    site::{CLUSTER, ids, listen},
+    wire_peer::WirePeer,
+};
+
+/// Together more than the buffers of a connection hold; a few of them fit into one delta.
+const UPDATES: u32 = 400;
+const METADATA: usize = 16 << 10;
+
+with_each_adapter!(a_member_that_stops_reading_delays_nobody);
+
+/// Times so long that nobody waits for the stalled member to be taken for down.
+fn patient(config: ConfigBuilder) -> Config {
+    config.wan().limits(Limits { metadata: METADATA, ..Limits::default() }).build().unwrap()
+}
+
+async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
+    let (listener, seed) = listen();
+    let master = A::start(patient(Config::single(CLUSTER, "master", seed.as_str())), listener);
+    master.wait_for_master().await;
+    let (_own_listener, own_address) = listen();
+    let member = |id: &str, address: String| patient(Config::builder(CLUSTER, id, address).seeds([seed.as_str()]));
+    let mut stalled = WirePeer::dial(&seed, member("stalled", own_address)).await;
+    stalled.join().await;
+
+    let start = |id: &str| {
+        let (listener, address) = listen();
+        A::start(member(id, address), listener)
+    };
+    let busy = start("busy");
+    for number in 0..UPDATES {
+        let metadata: Bytes = number.to_be_bytes().repeat(METADATA / 4).into();
+        busy.set_metadata(metadata.clone()).await;
+        // Each has to be a view of its own.
+        busy.wait_for_view(|view| view.get(&busy.node().id).is_some_and(|own| own.metadata == metadata)).await;
+    }
+    let nodes = [master, busy, start("late"), start("later")];
+    for node in &nodes {
+        let view = node.wait_for_view(|view| view.len() == 5).await;
+        assert_eq!(ids(&view), ["busy", "late", "later", "master", "stalled"]);
+    }
+
+    // It reads again, and finds what the connection still held; all else was merged meanwhile.
+    let latest = nodes[0].view().epoch();
+    let mut heard = 0;
+    loop {
+        if let Message::MembersUpdate(MembersUpdate::Delta { epoch, .. } | MembersUpdate::Page { epoch, .. }) =
+            stalled.hear().await
+        {
+            heard += 1;
+            if epoch >= latest {
+                break;
+            }
+        }
+    }
+    assert!(heard < UPDATES, "all {heard} updates were in the connection's buffers: it never stalled");
+}

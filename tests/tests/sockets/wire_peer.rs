@@ -1,0 +1,207 @@
+//! A peer that is no Formation at all, but a plain `LengthDelimitedCodec` and postcard: the wire is what PROTOCOL.md says.
+
+use std::net::TcpListener;
+
+use ::tokio::net::{TcpSocket, TcpStream};
+use ::tokio_util::codec::{Framed, LengthDelimitedCodec};
+use bytes::Bytes;
+use formation_core::{
+    Config, Epoch, Incarnation, Member, MemberState, Node, NodeId, Term,
+    message::{Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Role, Status},
+};
+use futures_util::{SinkExt, StreamExt};
+
+use crate::{
+    adapters::Adapter,
+    site::{CLUSTER, ids, listen, to_address},
+};
+
+/// How often the frames get their chance to fall apart differently.
+const ROUNDS: usize = 20;
+const EPOCH: Epoch = Epoch { term: Term(1), version: 2 };
+
+with_each_adapter!(
+    a_node_takes_response_and_view_from_one_write,
+    a_node_takes_handshake_response_and_view_from_one_write,
+    a_node_admits_a_foreign_client_with_the_view_right_behind_the_response,
+);
+
+/// One connection of a node that a test plays.
+pub(crate) struct WirePeer {
+    stream: Framed<TcpStream, LengthDelimitedCodec>,
+    pub(crate) member: Member,
+    config: Config,
+}
+
+impl WirePeer {
+    fn new(stream: TcpStream, config: Config) -> Self {
+        let member = Member {
+            node: Node { id: config.id().clone(), incarnation: Incarnation(7) },
+            address: config.address().clone(),
+            state: MemberState::Active,
+            metadata: Bytes::new(),
+        };
+        Self { stream: Framed::new(stream, LengthDelimitedCodec::new()), member, config }
+    }
+
+    /// Waits for the node that dials.
+    async fn accept(listener: TcpListener, config: Config) -> Self {
+        listener.set_nonblocking(true).unwrap();
+        let listener = ::tokio::net::TcpListener::from_std(listener).unwrap();
+        Self::new(listener.accept().await.unwrap().0, config)
+    }
+
+    /// Dials a node, with a small buffer for what it says.
+    pub(crate) async fn dial(address: &str, config: Config) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Self::new(socket.connect(address.parse().unwrap()).await.unwrap(), config)
+    }
+
+    /// Several messages in one write.
+    async fn say(&mut self, messages: impl IntoIterator<Item = Message>) {
+        for message in messages {
+            let body: Bytes = postcard::to_allocvec(&message).unwrap().into();
+            self.stream.feed(body).await.unwrap();
+        }
+        SinkExt::<Bytes>::flush(&mut self.stream).await.unwrap();
+    }
+
+    pub(crate) async fn hear(&mut self) -> Message {
+        let body = self.stream.next().await.expect("the node keeps the connection").unwrap();
+        postcard::from_bytes(&body).unwrap()
+    }
+
+    async fn hear_hello(&mut self) -> Hello {
+        match self.hear().await {
+            Message::Hello(hello) => hello,
+            other => panic!("not a Hello: {other:?}"),
+        }
+    }
+
+    async fn hear_status(&mut self) -> Status {
+        match self.hear().await {
+            Message::Status(status) => status,
+            other => panic!("not a Status: {other:?}"),
+        }
+    }
+
+    fn hello(&self) -> Message {
+        Message::Hello(Hello {
+            magic: MAGIC,
+            protocol: PROTOCOL,
+            cluster: self.config.cluster().clone(),
+            electorate: self.config.electorate(),
+            id: self.member.node.id.clone(),
+            incarnation: self.member.node.incarnation,
+            address: self.member.address.clone(),
+            nonce: [7; 16],
+            extensions: Bytes::new(),
+        })
+    }
+
+    fn status(term: Term, role: Role, epoch: Epoch) -> Message {
+        let (held, promise, metadata) = (false, None, Bytes::new());
+        Message::Status(Status { number: 1, term, role, held, promise, epoch, metadata })
+    }
+
+    /// Says hello as somebody without a master, and becomes a member. Returns the view that it gets.
+    pub(crate) async fn join(&mut self) -> Vec<Member> {
+        self.say([self.hello(), Self::status(Term(0), Role::Seeking, Epoch::default())]).await;
+        self.hear_hello().await;
+        let master = self.hear_status().await;
+        assert_eq!(master.role, Role::Master);
+        assert_eq!(self.hear().await, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
+        match self.hear().await {
+            Message::MembersUpdate(MembersUpdate::Page { epoch, index: 0, last: true, members }) => {
+                assert_eq!(epoch.term, master.term);
+                members
+            }
+            other => panic!("not a view right behind the response: {other:?}"),
+        }
+    }
+}
+
+/// The seed bug (PROTOCOL.md, "Frames"), with the handshake apart from the admission.
+async fn a_node_takes_response_and_view_from_one_write<A: Adapter>() {
+    for _ in 0..ROUNDS {
+        let (mut master, joiner) = dialed_master::<A>().await;
+        master.say([master.hello(), WirePeer::status(Term(1), Role::Master, EPOCH)]).await;
+        // What it says of itself comes only once the link is established.
+        master.hear_status().await;
+        let admission = admission(&master, &joiner);
+        master.say(admission).await;
+        assert_joined(master, joiner).await;
+    }
+}
+
+/// The seed bug at its worst: everything that a master has to say comes at once.
+async fn a_node_takes_handshake_response_and_view_from_one_write<A: Adapter>() {
+    for _ in 0..ROUNDS {
+        let (mut master, joiner) = dialed_master::<A>().await;
+        let welcome = [master.hello(), WirePeer::status(Term(1), Role::Master, EPOCH)];
+        let admission = admission(&master, &joiner);
+        master.say(welcome.into_iter().chain(admission)).await;
+        assert_joined(master, joiner).await;
+    }
+}
+
+/// A node that has dialed its only seed and said hello, and the peer there.
+async fn dialed_master<A: Adapter>() -> (WirePeer, A) {
+    let ((listener, address), (own_listener, own_address)) = (listen(), listen());
+    // Long times: nothing here may be mended by a repetition.
+    let config = Config::builder(CLUSTER, "joiner", own_address).seeds([address.as_str()]).wan().build().unwrap();
+    let joiner = A::start(config, own_listener);
+    let mut master = WirePeer::accept(listener, Config::single(CLUSTER, "master", address).build().unwrap()).await;
+    let hello = master.hear_hello().await;
+    assert_eq!((&hello.id, hello.incarnation), (&joiner.node().id, joiner.node().incarnation));
+    assert_eq!(hello.electorate, master.config.electorate());
+    (master, joiner)
+}
+
+fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {
+    let joiner = Member { node: joiner.node().clone(), address: to_address("127.0.0.1:1"), ..master.member.clone() };
+    [
+        Message::JoinResponse(JoinResponse::Accepted { term: EPOCH.term }),
+        Message::MembersUpdate(MembersUpdate::Page {
+            epoch: EPOCH,
+            index: 0,
+            last: true,
+            members: vec![joiner, master.member.clone()],
+        }),
+    ]
+}
+
+async fn assert_joined<A: Adapter>(mut master: WirePeer, joiner: A) {
+    let view = joiner.wait_for_members(2).await;
+    assert_eq!(view.epoch(), EPOCH);
+    assert_eq!(ids(&view), ["joiner", "master"]);
+    assert_eq!(joiner.wait_for_master().await, (master.member.node.clone(), EPOCH.term));
+
+    let lease = master.config.timing().lease;
+    master.say([Message::Heartbeat(Heartbeat { term: EPOCH.term, number: 9, lease })]).await;
+    let ack = loop {
+        match master.hear().await {
+            Message::HeartbeatAck(ack) => break ack,
+            Message::Status(status) => assert!(matches!(status.role, Role::Seeking | Role::Following { .. })),
+            other => panic!("not of a member: {other:?}"),
+        }
+    };
+    // It is no voter, and promises nothing.
+    assert_eq!(ack, HeartbeatAck { term: EPOCH.term, number: 9, epoch: EPOCH, confirms: false });
+}
+
+/// The other way round: the node is the master.
+async fn a_node_admits_a_foreign_client_with_the_view_right_behind_the_response<A: Adapter>() {
+    for _ in 0..ROUNDS {
+        let ((listener, address), (_own_listener, own_address)) = (listen(), listen());
+        let node = A::start(Config::single(CLUSTER, "master", address.as_str()).wan().build().unwrap(), listener);
+        let config = Config::builder(CLUSTER, "client", own_address).seeds([address.as_str()]).build().unwrap();
+        node.wait_for_master().await;
+        let mut client = WirePeer::dial(&address, config).await;
+        let members = client.join().await;
+        assert_eq!(members, node.wait_for_members(2).await.iter().cloned().collect::<Vec<_>>());
+        assert_eq!(members[0], client.member);
+        assert_eq!(members[1].node.id, NodeId::new("master").unwrap());
+    }
+}
