@@ -57,7 +57,7 @@ fn a_formation_takes_a_few_round_trips_when_all_start_together() {
         net.converge(Duration::from_millis(50));
         // Connect, hello, vote, view: 3.5 round trips of 1 ms, and what a node is dialed again when it starts.
         println!("{voters} voters: {:?}", net.now());
-        net.expect(net.now() <= Duration::from_millis(10), "DESIGN §7: 3.5 round trips");
+        net.expect(net.now() <= Duration::from_millis(10), "PROTOCOL: 3.5 round trips");
     }
 }
 

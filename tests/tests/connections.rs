@@ -1,4 +1,4 @@
-//! Two nodes, their connections, and everything that can happen to them (DESIGN §6).
+//! Two nodes, their connections, and everything that can happen to them (PROTOCOL, "Finding each other").
 
 use std::time::Duration;
 
@@ -157,7 +157,7 @@ fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() 
     }
 }
 
-/// A newer incarnation replaces the older, however its links end (DESIGN §6).
+/// A newer incarnation replaces the older, however its links end (PROTOCOL, "Finding each other").
 #[test]
 fn a_restarted_node_is_another_and_takes_the_place_of_the_old() {
     for_each_seed(30, |seed| {
@@ -218,7 +218,7 @@ fn a_cut_that_heals_brings_all_back_together() {
     });
 }
 
-/// A node that follows nobody says what it is, in one message (DESIGN §5): the status comes right behind the hello.
+/// A node that follows nobody says what it is, in one message (PROTOCOL, "Messages"): the status comes right behind the hello.
 #[test]
 fn a_status_travels_right_behind_the_hello_that_answers() {
     let config: Config = Net::config(1, 3);

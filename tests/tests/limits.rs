@@ -1,4 +1,4 @@
-//! G7: each limit of DESIGN §10 is reached, and answered with a reason that names it.
+//! G7: each limit of PROTOCOL, "Limits", is reached, and answered with a reason that names it.
 //!
 //! That no `Send` is longer than allowed, and at most one in flight on a connection, is checked in every simulated run.
 

@@ -1,4 +1,4 @@
-//! Who is a member, and what it costs to say so (DESIGN §8; G3 is checked at every step).
+//! Who is a member, and what it costs to say so (PROTOCOL, "Members and views"; G3 is checked at every step).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

@@ -1,4 +1,4 @@
-//! The bug that shaped the design (DESIGN §1): `JoinResponse` and `MembersUpdate` in one chunk.
+//! The bug that shaped the design (core/PROTOCOL.md): `JoinResponse` and `MembersUpdate` in one chunk.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

@@ -1,4 +1,4 @@
-//! How a node finds its cluster (DESIGN §6): redirects, refusals, its own address.
+//! How a node finds its cluster (PROTOCOL, "Finding each other"): redirects, refusals, its own address.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -46,7 +46,7 @@ fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
     });
 }
 
-/// DESIGN §6: permanent refusals are not retried faster than the longest backoff.
+/// PROTOCOL, "Finding each other": permanent refusals are not retried faster than the longest backoff.
 #[test]
 fn a_node_refused_for_good_is_not_knocking_all_the_time() {
     let mut net = formed(0);

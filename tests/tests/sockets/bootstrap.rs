@@ -48,6 +48,7 @@ async fn form<A: Adapter>(count: usize, round: u64) {
     assert_eq!(master.1, view.epoch().term, "round {round}");
     for node in nodes {
         let name = node.node().clone();
-        assert_eq!(masters_of(node).await, std::slice::from_ref(&master), "round {round}: the masters that {name} has had");
+        let masters = masters_of(node).await;
+        assert_eq!(masters, std::slice::from_ref(&master), "round {round}: the masters of {name}");
     }
 }

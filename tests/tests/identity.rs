@@ -1,0 +1,99 @@
+//! Who a peer says it is, where the rules of chunking (G4) and of identity meet: found by reading, kept as tests.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use formation_core::{CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, Term, message::Message};
+use formation_tests::{Bench, Peer};
+
+fn config() -> Config {
+    Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap()
+}
+
+fn greet(bench: &mut Bench, peer: &mut Peer) -> ConnId {
+    let conn = bench.accept();
+    let hello = peer.hello();
+    bench.receive(conn, hello);
+    conn
+}
+
+/// A voter whose id had been taken while it was not linked was told that it is superseded, and stopped.
+#[test]
+fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
+    let mut bench = Bench::new(config());
+    let mut thief = Peer::of(&config(), "n1", "thief:9");
+    thief.node.incarnation = Incarnation(u64::MAX);
+    let mut owner = Peer::of(&config(), "n1", "h1:1");
+    let stolen = greet(&mut bench, &mut thief);
+    let own = greet(&mut bench, &mut owner);
+    assert_eq!(bench.closed(stolen), Some(CloseReason::Refused(RejectReason::IdInUse)));
+    assert_eq!(bench.closed(own), None);
+    assert!(!bench.messages(own).iter().any(|message| matches!(message, Message::Rejected(_))));
+    let again = greet(&mut bench, &mut thief);
+    assert_eq!(bench.closed(again), Some(CloseReason::Refused(RejectReason::IdInUse)));
+    assert_eq!(bench.closed(own), None);
+}
+
+/// A node that follows `h1:1`, the master of term 7.
+fn follower() -> (Bench, ConnId, Peer) {
+    let mut bench = Bench::new(config());
+    let mut master = Peer::of(&config(), "n1", "h1:1");
+    let conn = greet(&mut bench, &mut master);
+    let said = master.master(7);
+    bench.receive(conn, said);
+    (bench, conn, master)
+}
+
+/// G3: such a view stood in the way of every later one.
+#[test]
+fn a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
+    for (term, taken) in [(7, true), (8, false), (1_000, false)] {
+        let (mut bench, conn, master) = follower();
+        bench.receive(conn, Peer::page(Epoch { term: Term(term), version: 3 }, vec![master.member()]));
+        assert_eq!(bench.closed(conn), (!taken).then_some(CloseReason::UnexpectedMessage), "term {term}");
+        assert_eq!(bench.formation.view().len(), usize::from(taken), "term {term}");
+    }
+}
+
+/// G4, on pairs of frames that a formation of honest nodes does not say in one breath.
+#[test]
+fn two_frames_in_one_chunk_or_two_leave_the_same_state() {
+    let rejected = Message::Rejected(formation_core::message::Rejected { reason: RejectReason::Superseded }).to_frame();
+    let firsts = [Peer::accepted(7), rejected, Message::Leave.to_frame(), Message::Ping.to_frame()];
+    for first in firsts {
+        let run = |chunks: Vec<Bytes>| {
+            let mut bench = Bench::new(config());
+            bench.advance(Duration::from_millis(3_500));
+            let mut master = Peer::of(&config(), "n1", "h1:1");
+            let conn = greet(&mut bench, &mut master);
+            for chunk in chunks {
+                bench.receive(conn, chunk);
+            }
+            (bench.formation, bench.outputs)
+        };
+        let ping = Message::Ping.to_frame();
+        let whole = run(vec![[first.clone(), ping.clone()].concat().into()]);
+        let cut = run(vec![first, ping]);
+        assert_eq!(whole.1, cut.1);
+        assert_eq!(whole.0, cut.0);
+    }
+}
+
+/// An address that is refused again and again is one piece of news.
+#[test]
+fn a_dialed_node_of_another_cluster_is_reported_once() {
+    let mut bench = Bench::new(config());
+    let other = Config::builder("other", "x", "h1:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
+    let mut stranger = Peer::of(&other, "x", "h1:1");
+    for _ in 0..3 {
+        while !bench.dialing().iter().any(|address| address.as_str() == "h1:1") {
+            bench.advance(Duration::from_millis(100));
+        }
+        let conn = bench.answer("h1:1");
+        let hello = stranger.hello();
+        bench.receive(conn, hello);
+        assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::WrongCluster)));
+    }
+    let refused = bench.events().filter(|event| matches!(event, Event::Refused { .. })).count();
+    assert_eq!(refused, 1);
+}
