@@ -7,7 +7,7 @@ use formation_core::{CloseReason, Config, ConnId, Epoch, Event, Incarnation, Rej
 use formation_tests::{Bench, Peer};
 
 fn config() -> Config {
-    Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap()
+    Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().expect("a valid configuration")
 }
 
 fn greet(bench: &mut Bench, peer: &mut Peer) -> ConnId {
