@@ -39,15 +39,14 @@ impl<A: Adapter> Three<A> {
 
     /// The next master, as both survivors see it.
     async fn next_master(&self, events: &mut [A::Events]) -> Mastership {
-        let mut said = [elected_after::<A>(&mut events[0], self.master.1).await];
-        let mut other = elected_after::<A>(&mut events[1], self.master.1).await;
-        // A first election may have failed after one of them had heard of it.
-        while said[0] != other {
-            let behind = usize::from(other.1 < said[0].1);
-            let newer = elected_after::<A>(&mut events[behind], said[0].1.min(other.1)).await;
-            *(if behind == 0 { &mut said[0] } else { &mut other }) = newer;
+        let mut last = [self.master.clone(), self.master.clone()];
+        // One of them may hear of a master that loses its lease before the other hears of it.
+        while last[0] != last[1] || last[0] == self.master {
+            let behind = usize::from(last[1].1 < last[0].1);
+            last[behind] = elected_after::<A>(&mut events[behind], last[behind].1).await;
         }
-        said[0].clone()
+        let [next, _] = last;
+        next
     }
 }
 
