@@ -61,6 +61,8 @@ pub(crate) struct Election {
     persistence: Persistence,
     part: Part,
     following: Option<Following>,
+    /// The last master that it has followed or been, and its term.
+    known_master: Option<(Term, Node)>,
     promise: Option<Promise>,
     /// Every seed but this node's own.
     others: BTreeMap<Address, Voter>,
@@ -180,6 +182,7 @@ impl Election {
             persistence: Persistence { durable: start.hard_state.clone(), ..Persistence::default() },
             part: Part::Idle,
             following: None,
+            known_master: None,
             promise: None,
             others: others.map(|seed| (seed.clone(), Voter::default())).collect(),
             kept: BTreeMap::new(),
@@ -453,16 +456,13 @@ impl Election {
         if term < self.hard.term || matches!(self.part, Part::Leaving) {
             return false;
         }
-        if self.following.as_ref().is_some_and(|f| f.term == term && f.master != *master) {
-            // Two masters in a term: votes were lost with the memory of a restarted voter (G1). The first one stays.
+        if self.known_master.as_ref().is_some_and(|(known, node)| *known == term && node != master) {
+            // Two masters in a term: votes were lost with the memory of a restarted voter (G1). Views of both would be taken
+            // for one another, so a new term decides.
+            self.learn(term.next());
             return false;
         }
         match self.part {
-            // Both step down and a new term decides.
-            Part::Master(_) if term == self.hard.term => {
-                self.learn(term.next());
-                return false;
-            }
             Part::Master(_) => self.end_mastership(LossReason::NewerTerm),
             Part::Candidate(_) => self.give_up(),
             _ => {}
@@ -474,6 +474,7 @@ impl Election {
         // Accepting a master spends the vote of its term (E3).
         self.hard.voted_for.get_or_insert_with(|| master.clone());
         self.hard.joined = true;
+        self.known_master = Some((term, master.clone()));
         self.persist();
         if self.following.as_ref().is_some_and(|f| f.master != *master) {
             self.lose_master(LossReason::Ended);

@@ -101,7 +101,7 @@ impl Formation {
             }
             Message::Heartbeat(heartbeat) => {
                 let (_, confirms) = self.election.heartbeat(&node, &address, heartbeat);
-                let (term, epoch) = (self.election.term(), self.membership.view.epoch());
+                let (term, epoch) = (self.election.term(), self.membership.held());
                 peer.owed.ack = Some(HeartbeatAck { term, number: heartbeat.number, epoch, confirms });
                 self.wake_peer(id);
             }
@@ -120,7 +120,7 @@ impl Formation {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
                 let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
-                if from_master && let Some(changes) = self.membership.update(update) {
+                if from_master && let Some(changes) = self.membership.update(&node, update) {
                     self.announce_view(changes);
                 }
             }
@@ -226,7 +226,7 @@ impl Formation {
             role,
             held,
             promise: promise.cloned(),
-            epoch: self.membership.view.epoch(),
+            epoch: self.membership.held(),
             metadata: self.metadata.clone(),
         };
         self.status_frame = Message::Status(self.status.clone()).to_frame();

@@ -68,6 +68,10 @@ pub struct Status {
     pub master: Option<(Node, Address)>,
     /// How many established connections it has.
     pub links: usize,
+    /// How many accepted connections are not established yet.
+    pub pending_links: usize,
+    /// Bytes of unfinished frames, over all connections.
+    pub partial_bytes: usize,
     /// What has been counted.
     pub counters: Counters,
 }
@@ -256,6 +260,8 @@ impl Formation {
             term: self.election.term(),
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
             links: self.peers.values().map(|peer| peer.links.len()).sum(),
+            pending_links: self.pending.len(),
+            partial_bytes: self.partial_bytes,
             counters: Counters { candidacies: self.election.candidacies(), ..self.counters },
         }
     }

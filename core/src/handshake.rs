@@ -103,21 +103,20 @@ impl Formation {
         if same_address {
             return reject(RejectReason::AddressInUse);
         }
+        // A voter's address is configured: who only claims its id gives way.
+        let gives_way = |address: &Address| !self.is_seed(address) && self.is_seed(&hello.address);
         // A restart keeps its address; the same id at another is another node of that name, and neither supersedes the other.
         if let Some(known) = self.membership.view.get(&hello.id) {
             if known.address == hello.address && known.node > *node {
                 return reject(RejectReason::Superseded);
             }
-            // Its master waits until the one that it knows is down.
-            if known.address != hello.address && (self.election.is_master() || known.node > *node) {
+            // Its master waits until the one that it knows is down. Without a master a view says nothing of who lives.
+            if known.address != hello.address && self.election.is_master() && !gives_way(&known.address) {
                 return reject(RejectReason::IdInUse);
             }
         }
         let known = self.peers.get(&hello.id);
-        // A voter's address is configured: who only claims its id gives way.
-        let thief =
-            known.filter(|known| known.address != hello.address && !known.is_voter && self.is_seed(&hello.address));
-        if let Some(known) = known.filter(|_| thief.is_none()) {
+        if let Some(known) = known.filter(|known| !gives_way(&known.address)) {
             if known.address != hello.address {
                 return reject(RejectReason::IdInUse);
             }

@@ -24,8 +24,10 @@ impl Formation {
         };
         let linked = |node: &Node| self.peers.get(&node.id).is_some_and(|peer| peer.node == *node);
         let gone = self.resigned.take();
-        let view = &mut self.membership.view;
+        let writer = self.membership.writer.take();
+        let view = (&mut self.membership.view, writer);
         let changes = roster.begin(view, term, me, gone.as_ref(), linked, self.now);
+        self.membership.written_by(&self.me);
         let tracked: Vec<NodeId> = roster.members().cloned().collect();
         self.membership.roster = Some(roster);
         self.announce_view(changes);
@@ -78,10 +80,6 @@ impl Formation {
             Role::Following { master, .. } => *master == self.me && status.term == term,
             Role::Seeking | Role::Standing => false,
         };
-        if status.epoch > self.membership.view.epoch() {
-            // An earlier master of this very term wrote it, and its voters have forgotten (G1): a new term settles it.
-            return self.election.learn(status.epoch.term.max(term.next()));
-        }
         let known = self.membership.view.get(id);
         let same = known.is_some_and(|known| known.node == peer.node && known.metadata == status.metadata);
         if follows_me && same && roster.tracks(id) {
@@ -174,7 +172,6 @@ impl Formation {
         self.election.heartbeat_ack(address, &ack);
         let Some(roster) = &mut self.membership.roster else { return };
         match roster.ack(&self.membership.view, id, ack.number, ack.epoch, self.now) {
-            Ack::Newer => self.election.learn(ack.epoch.term.max(self.election.term().next())),
             Ack::Revived => self.set_member_state(id, MemberState::Active),
             Ack::Expected => {}
         }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    id::Epoch,
+    id::{Epoch, Node},
     message::MembersUpdate,
     roster::Roster,
     view::{Change, Member, MembersView},
@@ -12,6 +12,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
     pub(crate) view: MembersView,
+    /// The master that wrote it.
+    pub(crate) writer: Option<Node>,
+    /// The view is not what the master takes it for, and only a snapshot mends that.
+    misfit: bool,
     /// Only on a master.
     pub(crate) roster: Option<Roster>,
     assembly: Option<Assembly>,
@@ -28,20 +32,41 @@ struct Assembly {
 
 impl Membership {
     pub(crate) fn new(member_limit: usize) -> Self {
-        Self { view: MembersView::default(), roster: None, assembly: None, member_limit }
+        Self { view: MembersView::default(), writer: None, misfit: false, roster: None, assembly: None, member_limit }
+    }
+
+    /// What this node tells others that it holds.
+    pub(crate) fn held(&self) -> Epoch {
+        if self.misfit { Epoch::default() } else { self.view.epoch() }
+    }
+
+    /// The view is now one of this master's.
+    pub(crate) fn written_by(&mut self, master: &Node) {
+        self.writer = Some(master.clone());
+        self.misfit = false;
     }
 
     /// Takes an update of the present master, if it is newer and fits what is held; otherwise the next acknowledgement
     /// tells the master what is held, and it sends the right thing. `None` when the view is what it was.
-    pub(crate) fn update(&mut self, update: MembersUpdate) -> Option<Vec<Change>> {
+    pub(crate) fn update(&mut self, master: &Node, update: MembersUpdate) -> Option<Vec<Change>> {
         match update {
-            MembersUpdate::Delta { base, epoch, changes } => {
-                let fits = base == self.view.epoch() && epoch > base;
+            MembersUpdate::Delta { base, base_by, epoch, changes } => {
+                if base == self.view.epoch() && base_by.is_some() && base_by != self.writer {
+                    self.misfit = true;
+                }
+                let fits = base == self.held() && epoch > self.view.epoch();
                 if !fits || self.view.len() + changes.len() > self.member_limit.saturating_mul(2) {
                     return None;
                 }
-                self.view.apply(epoch, &changes);
-                Some(changes)
+                if !self.misfit {
+                    self.view.apply(epoch, &changes);
+                    self.written_by(master);
+                    return Some(changes);
+                }
+                // From nothing, then: what is held counts for nothing.
+                let mut next = MembersView::default();
+                next.apply(epoch, &changes);
+                Some(self.replace(master, next))
             }
             MembersUpdate::Page { epoch, index, last, members } => {
                 let mut assembly = match self.assembly.take() {
@@ -61,12 +86,16 @@ impl Membership {
                 if epoch <= self.view.epoch() {
                     return None;
                 }
-                let next = MembersView::new(epoch, assembly.members);
-                let changes = self.view.changes_to(&next);
-                self.view = next;
-                Some(changes)
+                Some(self.replace(master, MembersView::new(epoch, assembly.members)))
             }
         }
+    }
+
+    fn replace(&mut self, master: &Node, next: MembersView) -> Vec<Change> {
+        let changes = self.view.changes_to(&next);
+        self.view = next;
+        self.written_by(master);
+        changes
     }
 
     /// Another master: the pages of the last one are worth nothing.

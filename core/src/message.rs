@@ -163,6 +163,9 @@ pub enum MembersUpdate {
     Delta {
         /// The view that it applies to.
         base: Epoch,
+        /// Who wrote that, when it was an earlier term's master: where votes were forgotten (G1), two may have written views
+        /// of one epoch.
+        base_by: Option<Node>,
         /// The view that it makes.
         epoch: Epoch,
         /// In the order of ids, one for each.

@@ -28,6 +28,8 @@ pub(crate) struct Roster {
     log_limit: usize,
     pin_limit: usize,
     tracked: BTreeMap<NodeId, Tracked>,
+    /// Who wrote the view that the first step of the log is based on.
+    base_by: Option<Node>,
     /// Oldest first, each entry's base the epoch of the one before.
     log: VecDeque<Step>,
     pinned: BTreeMap<Epoch, Pinned>,
@@ -72,8 +74,6 @@ pub(crate) enum Ack {
     Revived,
     /// Nothing new.
     Expected,
-    /// The member holds a newer view than the master: an earlier master wrote it in the same term (G1 was lost).
-    Newer,
 }
 
 impl Roster {
@@ -86,6 +86,7 @@ impl Roster {
             log_limit: limits.change_log,
             pin_limit: limits.pinned_epochs,
             tracked: BTreeMap::new(),
+            base_by: None,
             log: VecDeque::new(),
             pinned: BTreeMap::new(),
             deltas: BTreeMap::new(),
@@ -95,13 +96,14 @@ impl Roster {
     /// Writes the first view of a term: the members that were known, as far as they are linked active, the others suspect.
     pub(crate) fn begin(
         &mut self,
-        view: &mut MembersView,
+        (view, writer): (&mut MembersView, Option<Node>),
         term: Term,
         me: Member,
         gone: Option<&Node>,
         linked: impl Fn(&Node) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
+        self.base_by = writer;
         let mut changes = Vec::new();
         for member in view.iter().filter(|member| member.node.id != me.node.id) {
             if gone == Some(&member.node) {
@@ -193,9 +195,6 @@ impl Roster {
         let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
         tracked.suspect_at = now + self.suspect_after;
         tracked.down_at = now + self.down_after;
-        if epoch > view.epoch() {
-            return Ack::Newer;
-        }
         tracked.acked = Some(epoch);
         if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
             && expected != epoch
@@ -330,7 +329,8 @@ impl Roster {
             return None;
         }
         let changes = merged.into_values().cloned().collect();
-        let frame = Message::MembersUpdate(MembersUpdate::Delta { base, epoch, changes }).to_frame();
+        let base_by = self.base_by.clone().filter(|_| base.term < epoch.term);
+        let frame = Message::MembersUpdate(MembersUpdate::Delta { base, base_by, epoch, changes }).to_frame();
         if self.deltas.len() >= self.pin_limit {
             self.deltas.clear();
         }

@@ -122,7 +122,17 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         ),
         (
             Message::MembersUpdate(MembersUpdate::Delta {
+                base: epoch(4, 9),
+                base_by: Some(node("b", 7)),
+                epoch: epoch(5, 1),
+                changes: vec![],
+            }),
+            "04 01 0409 01 01 62 07 0501 00",
+        ),
+        (
+            Message::MembersUpdate(MembersUpdate::Delta {
                 base: epoch(5, 2),
+                base_by: None,
                 epoch: epoch(5, 5),
                 changes: vec![
                     Change::Upsert(member("a", 1, "h:1", MemberState::Active, b"")),
@@ -130,7 +140,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
                     Change::Remove { id: id("c"), reason: RemovalReason::Down },
                 ],
             }),
-            "04 01 0502 0505 03 00 01 61 01 03 683a31 00 00 01 01 62 00 01 01 63 01",
+            "04 01 0502 00 0505 03 00 01 61 01 03 683a31 00 00 01 01 62 00 01 01 63 01",
         ),
         (
             Message::VoteRequest(VoteRequest { term: Term(5), number: 7, lease: Duration::from_secs(1) }),
@@ -339,7 +349,12 @@ fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata
     let far = epoch(u64::MAX, u64::MAX);
     for update in [
         MembersUpdate::Page { epoch: far, index: u32::MAX, last: true, members: vec![member.clone()] },
-        MembersUpdate::Delta { base: far, epoch: far, changes: vec![Change::Upsert(member)] },
+        MembersUpdate::Delta {
+            base: far,
+            base_by: Some(longest_node()),
+            epoch: far,
+            changes: vec![Change::Upsert(member)],
+        },
     ] {
         assert!(Message::MembersUpdate(update).to_frame().len() <= metadata.len() + 1024);
     }

@@ -184,6 +184,7 @@ impl Say {
                     false => Change::Remove { id: node(who, 1).id, reason: RemovalReason::Down },
                 });
                 Message::MembersUpdate(message::MembersUpdate::Delta {
+                    base_by: None,
                     base: epoch(base),
                     epoch: epoch(of),
                     changes: changes.collect(),

@@ -167,6 +167,7 @@ impl Election {
         self.part = Part::Master(mastership);
         self.failures = 0;
         self.hard.joined = true;
+        self.known_master = Some((self.hard.term, self.me.clone()));
         self.persist();
         let (master, address) = (self.me.clone(), self.address.clone());
         self.effects.push_back(Effect::Found { term: self.hard.term, master, address });
