@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use formation_core::{Change, Epoch, Leadership, Member, MembersView, Node, NodeId, Term};
+use formation_core::{
+    Change, Config, Epoch, Formation, HardState, Leadership, Member, MembersView, Node, NodeId, Phase, Term,
+    message::Message,
+};
 
 use crate::{clock::Clock, host::RunId};
 
@@ -13,6 +16,36 @@ pub(crate) struct Checks {
     /// Until when, in the simulation's time, a run has ever been told that it is the master.
     leases: BTreeMap<RunId, u64>,
     views: BTreeMap<Epoch, MembersView>,
+    /// How often a run has stood, and how many links it had, when it was last looked at.
+    candidacies: BTreeMap<RunId, (u64, usize)>,
+}
+
+/// E4: a vote that the disk does not hold yet.
+pub(crate) fn says_too_early(message: &Message, disk: &HardState) -> Option<String> {
+    let (what, term) = match message {
+        Message::VoteRequest(request) => ("asks for votes", request.term),
+        Message::Vote(vote) if vote.granted => ("grants its vote", vote.term),
+        _ => return None,
+    };
+    let durable = disk.term > term || (disk.term == term && disk.voted_for.is_some());
+    (!durable).then(|| format!("{what} in term {term}, and its disk holds {disk:?}"))
+}
+
+/// G7, as far as it can be seen from outside.
+pub(crate) fn stays_in_bounds(config: &Config, formation: &Formation, conns: usize) -> Result<(), String> {
+    let (limits, status) = (config.limits(), formation.status());
+    let bounds = [
+        ("connections", conns, limits.links),
+        ("connections that are not established", status.pending_links, limits.pending_links),
+        ("bytes of unfinished frames", status.partial_bytes, limits.partial_bytes),
+        ("members", formation.view().len(), limits.members),
+    ];
+    match bounds.into_iter().find(|(_, are, may_be)| are > may_be) {
+        None => Ok(()),
+        Some((what, are, may_be)) => {
+            Err(format!("G7: {} has {are} {what}, and {may_be} are allowed", formation.node()))
+        }
+    }
 }
 
 impl Checks {
@@ -51,6 +84,19 @@ impl Checks {
     /// The host of this run has ended its own mastership.
     pub(crate) fn ended(&mut self, run: RunId) {
         self.leases.remove(&run);
+    }
+
+    /// E2: nobody stands that is not even linked to as many others as a quorum needs.
+    pub(crate) fn stands(&mut self, run: RunId, config: &Config, formation: &Formation) -> Result<(), String> {
+        let status = formation.status();
+        let seen = (status.counters.candidacies, status.links);
+        let (stood_before, links_before) = self.candidacies.insert(run, seen).unwrap_or_default();
+        let stood = seen.0 > stood_before && status.phase == Phase::Standing;
+        // A master that met a newer term stands without counting (E7).
+        if stood && status.links.max(links_before) + 1 < config.quorum() && !self.leases.contains_key(&run) {
+            return Err(format!("E2: {} stands with {} links only", formation.node(), status.links));
+        }
+        Ok(())
     }
 
     /// G3 between nodes: one epoch is one member list.

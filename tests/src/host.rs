@@ -53,8 +53,6 @@ pub struct Host {
     pub(crate) armed: Option<Timestamp>,
     pub(crate) idle_ticks: u32,
     pub(crate) paused_until: u64,
-    /// Its sends are not flushed, as if its peer read nothing, on these connections.
-    pub(crate) stalled: BTreeSet<WireId>,
     pub(crate) mirror: Mirror,
 }
 
@@ -79,7 +77,6 @@ impl Host {
             armed: None,
             idle_ticks: 0,
             paused_until: 0,
-            stalled: BTreeSet::new(),
             mirror: Mirror::default(),
         }
     }
@@ -95,7 +92,6 @@ impl Host {
         self.persisting = None;
         self.armed = None;
         self.paused_until = 0;
-        self.stalled.clear();
         self.mirror = Mirror::default();
         self.idle_ticks = 0;
     }

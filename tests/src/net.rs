@@ -1,13 +1,11 @@
-//! The network: nodes, connections and time. What it can be told is here; how it moves is in `net::flow`, what can be
-//! seen of it in `net::look`.
+//! The network: nodes, connections and time. What it can be told is here and in `net::faults`; how it moves is in
+//! `net::flow`, what can be seen of it in `net::look`.
 
+mod faults;
 mod flow;
 mod look;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Command, Config, DialId, Formation, Incarnation, Input, Start, Timestamp};
@@ -15,10 +13,11 @@ use formation_core::{Address, Command, Config, DialId, Formation, Incarnation, I
 use crate::{
     checks::Checks,
     clock::Clock,
-    host::{Crash, Host, NodeIx, RunId},
+    host::{Host, NodeIx, RunId},
     replay::Run,
     rng::Rng,
     settings::Settings,
+    tally::Tally,
     trace::Trace,
     wire::{End, Owner, Phase, Piece, Wire, WireId},
 };
@@ -67,12 +66,17 @@ pub struct Net {
     hosts: Vec<Host>,
     wires: Vec<Wire>,
     names: BTreeMap<Address, Target>,
+    /// From whom to whom.
     cuts: BTreeMap<(NodeIx, NodeIx), Cut>,
     /// Dials that wait for a cut to heal.
     held: Vec<(WireId, Target)>,
     accepted: Vec<WireId>,
     checks: Checks,
     trace: Trace,
+    /// What has happened in this run.
+    pub tally: Tally,
+    /// A failure is caught, and reported by who catches it.
+    pub(crate) caught: bool,
     /// Grows whenever a node says something to its host.
     news: u64,
 }
@@ -95,6 +99,8 @@ impl Net {
             accepted: Vec::new(),
             checks: Checks::default(),
             trace: Trace::default(),
+            tally: Tally::default(),
+            caught: false,
             news: 0,
         }
     }
@@ -155,7 +161,8 @@ impl Net {
         let host = &mut self.hosts[ix];
         host.reset();
         host.gone = false;
-        let incarnation = Incarnation(self.now + 1 + u64::from(host.generation));
+        // Unique, as nodes may share an id.
+        let incarnation = Incarnation((self.now + 1 + u64::from(host.generation)) * 1_000 + ix as u64);
         let start = Start { incarnation, rng_seed: self.rng.draw(), hard_state: host.disk.clone() };
         let at = host.clock.local(self.now);
         self.trace.note(self.now, ix, format!("starts as incarnation {}", incarnation.0));
@@ -181,97 +188,6 @@ impl Net {
         }
     }
 
-    /// A node dies.
-    pub fn crash(&mut self, ix: NodeIx, how: Crash) {
-        self.trace.note(self.now, ix, format!("dies: {how:?}"));
-        let ends: Vec<_> = self.hosts[ix].conns.values().copied().collect();
-        for (wire, side) in ends {
-            self.wires[wire.0].ends[side].phase = Phase::Closed;
-            match how {
-                Crash::Process => self.transmit(wire, side, Piece::End),
-                Crash::Machine => self.wires[wire.0].dead = true,
-            }
-        }
-        for wire in self.hosts[ix].dials.values() {
-            self.wires[wire.0].dead = true;
-        }
-        self.hosts[ix].reset();
-        self.hosts[ix].gone = how == Crash::Machine;
-    }
-
-    /// [`crash`](Self::crash) of a running node that is like this.
-    pub fn crash_if(&mut self, ix: NodeIx, like: impl FnOnce(&Self, NodeIx) -> bool, how: Crash) {
-        if self.hosts[ix].formation.is_some() && like(self, ix) {
-            self.crash(ix, how);
-        }
-    }
-
-    /// A node forgets what it had made durable; it does not run.
-    pub fn forget(&mut self, ix: NodeIx) {
-        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
-        self.hosts[ix].disk = formation_core::HardState::default();
-    }
-
-    /// A node stands still, as a suspended or swapped process does; what comes for it waits.
-    pub fn pause(&mut self, ix: NodeIx, time: Duration) {
-        self.trace.note(self.now, ix, format!("pauses for {time:?}"));
-        self.hosts[ix].paused_until = self.now + time.as_micros() as u64;
-    }
-
-    /// Cuts two nodes from each other.
-    pub fn cut(&mut self, a: NodeIx, b: NodeIx, how: Cut) {
-        self.trace.note(self.now, a, format!("is cut from node {b}: {how:?}"));
-        let pair = (a.min(b), a.max(b));
-        self.cuts.insert(pair, how);
-        if how == Cut::Lose {
-            self.kill_silently(a, b);
-        }
-    }
-
-    /// The connections of today between two nodes never carry anything again, and no end hears of it.
-    pub fn kill_silently(&mut self, a: NodeIx, b: NodeIx) {
-        let pair = (a.min(b), a.max(b));
-        for wire in self.wires.iter_mut().filter(|wire| wire.pair() == Some(pair)) {
-            wire.dead = true;
-        }
-    }
-
-    /// Cuts a node from all others.
-    pub fn isolate(&mut self, ix: NodeIx, how: Cut) {
-        for other in (0..self.hosts.len()).filter(|other| *other != ix) {
-            self.cut(ix, other, how);
-        }
-    }
-
-    /// Ends a cut.
-    pub fn heal(&mut self, a: NodeIx, b: NodeIx) {
-        let pair = (a.min(b), a.max(b));
-        if self.cuts.remove(&pair).is_none() {
-            return;
-        }
-        self.trace.note(self.now, a, format!("is not cut from node {b} any more"));
-        let healed: BTreeSet<_> = (0..self.wires.len()).filter(|at| self.wires[*at].pair() == Some(pair)).collect();
-        for at in &healed {
-            for side in 0..2 {
-                self.plan(Duration::ZERO, Happening::Arrives(WireId(*at), side));
-            }
-        }
-        for (wire, target) in std::mem::take(&mut self.held) {
-            if healed.contains(&wire.0) {
-                self.plan(Duration::ZERO, Happening::Knocks(wire, target));
-            } else {
-                self.held.push((wire, target));
-            }
-        }
-    }
-
-    /// Ends all cuts.
-    pub fn heal_all(&mut self) {
-        for (a, b) in self.cuts.keys().copied().collect::<Vec<_>>() {
-            self.heal(a, b);
-        }
-    }
-
     /// The host of a node wants something.
     pub fn command(&mut self, ix: NodeIx, command: Command) {
         let leaves = command == Command::Leave;
@@ -279,25 +195,6 @@ impl Net {
         let host = &self.hosts[ix];
         if leaves && host.formation.as_ref().is_some_and(|f| f.leadership(host.clock.local(self.now)).is_none()) {
             self.checks.ended(self.run_id(ix));
-        }
-    }
-
-    /// A node's peers on this connection read no more: what it sends there is never flushed, until
-    /// [`unstall`](Self::unstall).
-    pub fn stall(&mut self, ix: NodeIx, wire: WireId) {
-        self.hosts[ix].stalled.insert(wire);
-    }
-
-    /// Whether a node has a stalled connection.
-    pub fn stalls(&self, ix: NodeIx) -> bool {
-        !self.hosts[ix].stalled.is_empty()
-    }
-
-    /// Ends a [`stall`](Self::stall).
-    pub fn unstall(&mut self, ix: NodeIx, wire: WireId) {
-        self.hosts[ix].stalled.remove(&wire);
-        if let Some(side) = self.side_of(wire, ix) {
-            self.plan(Duration::ZERO, Happening::Flushes(wire, side));
         }
     }
 
@@ -355,7 +252,7 @@ impl Net {
     fn wire(&mut self, from: Owner, dial: Option<DialId>) -> WireId {
         let latency = self.rng.within(self.settings.latency).as_micros() as u64;
         // Who accepts is known once it has knocked.
-        self.wires.push(Wire { ends: [End::new(from), End::new(Owner::Test)], dial, latency, dead: false });
+        self.wires.push(Wire { ends: [End::new(from), End::new(Owner::Test)], dial, latency });
         WireId(self.wires.len() - 1)
     }
 
@@ -392,7 +289,12 @@ impl Net {
 
     /// Ends the test, with all that helps to understand why.
     pub fn fail(&self, why: &str) -> ! {
-        panic!("at {:?}: {why}", self.now());
+        let why = format!("{why}, at {:?}", self.now());
+        if self.caught {
+            // Without the hook, which would print each of the many attempts at a smaller failure.
+            panic::resume_unwind(Box::new(why));
+        }
+        panic!("{why}");
     }
 
     /// [`fail`](Self::fail)s unless the condition holds.
@@ -406,13 +308,7 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let thread = std::thread::current();
-            let test = thread.name().unwrap_or_default();
-            eprintln!("--- seed {}; the last that happened:\n{}--- the nodes:", self.seed, self.trace.text());
-            for ix in (0..self.hosts.len()).take(12) {
-                eprintln!("{}", self.describe(ix));
-            }
-            eprintln!("--- again: FORMATION_SIM_SEED={} cargo test -p formation-tests -- --exact {test}", self.seed);
+            eprintln!("{}", self.report());
         }
     }
 }

@@ -13,8 +13,10 @@ pub struct Settings {
     pub latency: (Duration, Duration),
     /// What each piece of a stream takes on top; it never overtakes.
     pub jitter: (Duration, Duration),
-    /// From a `Send` to its `Flushed`.
+    /// From a `Send` to its `Flushed`, where there is room.
     pub flush: (Duration, Duration),
+    /// Bytes that lie between the two ends of a connection before whoever sends has to wait for whoever reads.
+    pub socket_buffer: usize,
     /// From a `Persist` to its `Persisted`.
     pub persist: (Duration, Duration),
     /// How much later than due a node's timer rings.
@@ -37,6 +39,7 @@ impl Default for Settings {
             latency: (Duration::from_micros(100), ms(3)),
             jitter: (Duration::ZERO, ms(1)),
             flush: (Duration::ZERO, ms(1)),
+            socket_buffer: 4_096,
             persist: (Duration::ZERO, ms(2)),
             tick_late: (Duration::ZERO, ms(1)),
             drift_ppm: 4_900,

@@ -43,6 +43,14 @@ pub(crate) struct End {
     pub(crate) arriving: VecDeque<(u64, Piece)>,
     /// Nothing arrives before this, so that nothing overtakes.
     pub(crate) not_before: u64,
+    /// Bytes among them.
+    pub(crate) unread: usize,
+    /// Whoever sits here reads nothing for now.
+    pub(crate) deaf: bool,
+    /// The last `Send` of this end waits for room in the buffers between the ends.
+    pub(crate) blocked: bool,
+    /// Nothing that is sent towards this end arrives any more, and no end ever hears of it.
+    pub(crate) dead: bool,
     /// What a test's end has received.
     pub(crate) inbox: BytesMut,
     /// Why the core at this end closed it.
@@ -59,10 +67,27 @@ impl End {
             conn: None,
             arriving: VecDeque::new(),
             not_before: 0,
+            unread: 0,
+            deaf: false,
+            blocked: false,
+            dead: false,
             inbox: BytesMut::new(),
             reason: None,
             ended: false,
         }
+    }
+
+    /// Of what is on its way here, only so many bytes come.
+    pub(crate) fn lose_beyond(&mut self, kept: usize) {
+        let mut left = kept;
+        for (_, piece) in &mut self.arriving {
+            if let Piece::Bytes(bytes) = piece {
+                bytes.truncate(left);
+                left -= bytes.len();
+            }
+        }
+        self.arriving.retain(|(_, piece)| !matches!(piece, Piece::Bytes(bytes) if bytes.is_empty()));
+        self.unread = kept;
     }
 }
 
@@ -74,17 +99,25 @@ pub(crate) struct Wire {
     pub(crate) dial: Option<DialId>,
     /// One-way, in microseconds.
     pub(crate) latency: u64,
-    /// Whatever is sent is lost, and no end ever hears of it.
-    pub(crate) dead: bool,
 }
 
 impl Wire {
-    /// The nodes at both ends, the smaller first; `None` when a test holds one of them.
-    pub(crate) fn pair(&self) -> Option<(usize, usize)> {
-        match (self.ends[0].owner, self.ends[1].owner) {
-            (Owner::Node(a), Owner::Node(b)) => Some((a.host.min(b.host), a.host.max(b.host))),
+    /// The nodes at the end that sends towards `side`, and at `side`; `None` when a test holds one of them.
+    pub(crate) fn towards(&self, side: usize) -> Option<(usize, usize)> {
+        match (self.ends[1 - side].owner, self.ends[side].owner) {
+            (Owner::Node(from), Owner::Node(to)) => Some((from.host, to.host)),
             _ => None,
         }
+    }
+
+    /// Whether it is between these two nodes.
+    pub(crate) fn joins(&self, a: usize, b: usize) -> bool {
+        self.towards(0).is_some_and(|(from, to)| (from, to) == (a, b) || (from, to) == (b, a))
+    }
+
+    /// It is as if it had never been, but no end hears of it.
+    pub(crate) fn kill(&mut self) {
+        self.ends.iter_mut().for_each(|end| end.dead = true);
     }
 
     /// Both ends are open.

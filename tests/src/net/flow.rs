@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{Event, Input, Origin, Output};
+use formation_core::{Event, Input, Origin, Output, Phase as NodePhase};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
+    checks::{says_too_early, stays_in_bounds},
     host::{NodeIx, RunId},
+    peer::messages,
     wire::{Owner, Phase, Piece, WireId},
 };
 
@@ -60,6 +62,8 @@ impl Net {
 
     fn happen(&mut self, what: Happening) {
         match what {
+            // Somebody may have been quicker.
+            Happening::Start(ix) if self.hosts[ix].formation.is_some() => {}
             Happening::Start(ix) => self.start(ix),
             Happening::Tick(run, due) => {
                 let host = &mut self.hosts[run.host];
@@ -93,7 +97,7 @@ impl Net {
     /// A dial reaches what its address leads to.
     fn knocks(&mut self, wire: WireId, target: Target) {
         let latency = Duration::from_micros(self.wires[wire.0].latency);
-        if self.wires[wire.0].ends[0].phase == Phase::Closed || self.wires[wire.0].dead {
+        if self.wires[wire.0].ends[0].phase == Phase::Closed || self.wires[wire.0].ends[1].dead {
             return;
         }
         match target {
@@ -105,8 +109,8 @@ impl Net {
             }
             Target::Node(ix) => {
                 self.wires[wire.0].ends[1].owner = Owner::Node(self.run_id(ix));
-                let cut = self.wires[wire.0].pair().is_some_and(|pair| self.cuts.contains_key(&pair));
-                if cut {
+                let is_cut = |side| self.wires[wire.0].towards(side).is_some_and(|way| self.cuts.contains_key(&way));
+                if is_cut(0) || is_cut(1) {
                     self.held.push((wire, target));
                 } else if self.hosts[ix].formation.is_some() {
                     // A backlog accepts later than the dialer knows, or sooner.
@@ -175,6 +179,9 @@ impl Net {
             let at = (self.now + self.wires[wire.0].latency + jitter).max(end.not_before);
             let end = &mut self.wires[wire.0].ends[to];
             end.not_before = at;
+            if let Piece::Bytes(bytes) = &piece {
+                end.unread += bytes.len();
+            }
             end.arriving.push_back((at, piece));
             self.plan_at(at, Happening::Arrives(wire, to));
         }
@@ -195,14 +202,14 @@ impl Net {
     }
 
     fn arrives(&mut self, wire: WireId, side: usize) {
-        let cut = self.wires[wire.0].pair().is_some_and(|pair| self.cuts.get(&pair) == Some(&Cut::Hold));
-        let dead = self.wires[wire.0].dead;
+        let held = self.wires[wire.0].towards(side).is_some_and(|way| self.cuts.get(&way) == Some(&Cut::Hold));
         let end = &mut self.wires[wire.0].ends[side];
-        if dead {
+        if end.dead {
+            // What was sent is never acknowledged: the sender's buffer stays as full as it is.
             end.arriving.clear();
             return;
         }
-        if cut || end.phase == Phase::Opening {
+        if held || end.deaf || end.phase == Phase::Opening {
             return;
         }
         let join = !self.rng.one_in(3);
@@ -223,6 +230,11 @@ impl Net {
         }
         let end = &mut self.wires[wire.0].ends[side];
         end.ended |= ended;
+        end.unread -= bytes.len();
+        if self.has_room(wire, side) && std::mem::take(&mut self.wires[wire.0].ends[1 - side].blocked) {
+            self.plan(Duration::ZERO, Happening::Flushes(wire, 1 - side));
+        }
+        let end = &mut self.wires[wire.0].ends[side];
         let Owner::Node(run) = end.owner else {
             end.inbox.extend_from_slice(&bytes);
             return;
@@ -242,11 +254,21 @@ impl Net {
         }
     }
 
+    /// Whether what lies on its way to this end leaves room for more.
+    fn has_room(&self, wire: WireId, side: usize) -> bool {
+        self.wires[wire.0].ends[side].unread <= self.settings.socket_buffer
+    }
+
     fn flushes(&mut self, wire: WireId, side: usize) {
+        if !self.has_room(wire, 1 - side) {
+            self.wires[wire.0].ends[side].blocked = true;
+            self.tally.count("sender waits for room");
+            return;
+        }
         let end = &self.wires[wire.0].ends[side];
         let (Owner::Node(run), Some(conn)) = (end.owner, end.conn) else { return };
         let host = &mut self.hosts[run.host];
-        if !host.stalled.contains(&wire) && host.in_flight.remove(&conn) {
+        if host.in_flight.remove(&conn) {
             self.give(run.host, Input::Flushed { conn });
         }
     }
@@ -279,6 +301,12 @@ impl Net {
                 Output::Dial { dial, addr, timeout } => self.dials(ix, dial, &addr, timeout),
                 Output::Send { conn, bytes } => {
                     host.bytes_sent += bytes.len() as u64;
+                    for message in messages(&mut BytesMut::from(&bytes[..])) {
+                        self.tally.said(ix, &message);
+                        if let Some(why) = says_too_early(&message, &host.disk) {
+                            self.fail(&format!("E4: node {ix} {why}"));
+                        }
+                    }
                     let fits = bytes.len() <= host.config.limits().send && !bytes.is_empty();
                     let Some((wire, side)) = host.conns.get(&conn).copied() else {
                         self.fail(&format!("node {ix} sends on {conn}, which is not open"));
@@ -296,6 +324,7 @@ impl Net {
                         self.fail(&format!("node {ix} closes {conn}, which is not open"));
                     };
                     host.closes.push((conn, reason));
+                    self.tally.closed(reason);
                     let end = &mut self.wires[wire.0].ends[side];
                     end.reason = Some(reason);
                     end.phase = Phase::Closed;
@@ -312,6 +341,7 @@ impl Net {
                 }
                 Output::Event(event) => {
                     self.news += 1;
+                    self.tally.told(&event);
                     if let Event::ViewChanged { epoch, changes } = &event {
                         changed = true;
                         let formation = host.formation.as_ref().expect("it runs");
@@ -337,6 +367,11 @@ impl Net {
         if let Some(leadership) = formation.leadership(host.clock.local(self.now)) {
             let who = (run, formation.node(), host.clock);
             found = self.checks.leads(self.now, who, leadership, self.settings.votes_last);
+        }
+        found = found.and_then(|()| self.checks.stands(run, &host.config, formation));
+        found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
+        if formation.status().phase == NodePhase::Master && formation.leadership(host.clock.local(self.now)).is_none() {
+            found = Err(format!("E6: {} has not stepped down, though its lease has lapsed", formation.node()));
         }
         if changed {
             let (node, view) = (formation.node(), formation.view());

@@ -115,8 +115,7 @@ impl Net {
 
     /// The connections of two nodes that are open at both ends.
     pub fn between(&self, a: NodeIx, b: NodeIx) -> Vec<WireId> {
-        let pair = (a.min(b), a.max(b));
-        let open = |at: &usize| self.wires[*at].pair() == Some(pair) && self.wires[*at].whole();
+        let open = |at: &usize| self.wires[*at].joins(a, b) && self.wires[*at].whole();
         (0..self.wires.len()).filter(open).map(WireId).collect()
     }
 
@@ -141,7 +140,19 @@ impl Net {
         messages(&mut self.wires[wire.0].ends[side].inbox)
     }
 
-    pub(super) fn describe(&self, ix: NodeIx) -> String {
+    /// The last things that happened, the nodes, and how to see it again.
+    pub(crate) fn report(&self) -> String {
+        let thread = std::thread::current();
+        let (test, seed) = (thread.name().unwrap_or_default(), self.seed);
+        let mut out = format!("--- seed {seed}; the last that happened:\n{}--- the nodes:\n", self.trace.text());
+        for ix in (0..self.hosts.len()).take(12) {
+            let _ = writeln!(out, "{}", self.describe(ix));
+        }
+        let _ = write!(out, "--- again: FORMATION_SIM_SEED={seed} cargo test -p formation-tests -- --exact {test}");
+        out
+    }
+
+    fn describe(&self, ix: NodeIx) -> String {
         let host = &self.hosts[ix];
         let Some(formation) = &host.formation else { return format!("node {ix}: does not run") };
         let Status { phase, term, master, links, counters, .. } = formation.status();

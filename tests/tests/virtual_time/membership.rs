@@ -227,7 +227,7 @@ fn a_member_that_reads_nothing_for_a_while_catches_up() {
         let master = net.master().unwrap();
         let wires = net.between(master, 3);
         net.expect(wires.len() == 1, "one link");
-        net.stall(master, wires[0]);
+        net.stop_reading(3, wires[0]);
         for ix in 4..12 {
             net.add(Net::config(ix, 3));
             net.start(ix);
@@ -236,7 +236,7 @@ fn a_member_that_reads_nothing_for_a_while_catches_up() {
         // It acknowledges nothing, as it hears nothing; the others are not kept waiting.
         let others = (4..12).all(|ix| net.host(ix).formation.as_ref().is_some_and(|f| f.view().len() == 12));
         net.expect(others, "the others wait for the slow one");
-        net.unstall(master, wires[0]);
+        net.read_again(3, wires[0]);
         net.converge(SECOND);
     });
 }

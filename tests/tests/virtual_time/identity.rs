@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, Term, message::Message};
-use formation_tests::{Bench, Peer};
+use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> Config {
     Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().expect("a valid configuration")
@@ -96,4 +98,25 @@ fn a_dialed_node_of_another_cluster_is_reported_once() {
     }
     let refused = bench.events().filter(|event| matches!(event, Event::Refused { .. })).count();
     assert_eq!(refused, 1);
+}
+
+/// Simulator seed 374: while a voter is away, somebody at another address is taken in under its id, and the master goes
+/// too. The others' last view must not keep the voter out, or nobody can elect any more.
+#[test]
+fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() {
+    let mut net = Net::of_voters(374, 3, Settings::default());
+    net.start_all();
+    net.converge(SECOND);
+    net.isolate(0, Cut::Lose);
+    net.run_for(6 * SECOND);
+    net.start_twin(0);
+    net.run_for(SECOND);
+    net.expect(net.agree(&[1, 2, 3]), "the twin is a member");
+    let (twin, master) = (3, net.master().unwrap());
+    net.crash(twin, Crash::Machine);
+    net.crash(master, Crash::Process);
+    net.heal_all();
+    let living = net.living();
+    let agreed = net.run_until(12 * SECOND, |net| net.agree(&living));
+    net.expect(agreed, "the id of a dead node keeps its owner out");
 }

@@ -1,0 +1,181 @@
+//! One thing that goes wrong, or is mended, as plain data: a run can be told again without some of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use formation_core::Command;
+
+use crate::{
+    host::{Crash, NodeIx},
+    net::{Cut, Net},
+    rng::Rng,
+};
+
+/// What goes wrong. Where it does not fit (a crash of a node that does not run), nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A node dies, and with `forget` what it has made durable is gone too.
+    Crash {
+        /// Which.
+        ix: NodeIx,
+        /// How.
+        how: Crash,
+        /// Its disk is lost.
+        forget: bool,
+    },
+    /// The master dies.
+    CrashMaster(Crash),
+    /// A node starts again.
+    Start(NodeIx),
+    /// A second node of the same id starts, at an address of its own.
+    Twin(NodeIx),
+    /// Two nodes are cut from each other.
+    Cut(NodeIx, NodeIx, Cut),
+    /// The first does not reach the second any more, though the second reaches the first.
+    CutOneWay(NodeIx, NodeIx, Cut),
+    /// A node is cut from all others.
+    Isolate(NodeIx, Cut),
+    /// The master is.
+    IsolateMaster(Cut),
+    /// The nodes below this one and the others are cut from each other.
+    Split(NodeIx, Cut),
+    /// All cuts end.
+    Heal,
+    /// A node stands still.
+    Pause(NodeIx, Duration),
+    /// The master does.
+    PauseMaster(Duration),
+    /// The connections between two nodes break off.
+    Reset(NodeIx, NodeIx),
+    /// They die, and no end hears of it.
+    HalfOpen(NodeIx, NodeIx),
+    /// The first reads nothing of what the second sends.
+    Deaf(NodeIx, NodeIx),
+    /// Everybody reads again.
+    ReadAll,
+    /// All disks take this long from now on.
+    Disks(Duration),
+    /// A node leaves.
+    Leave(NodeIx),
+    /// A node changes its metadata.
+    Metadata(NodeIx, u64),
+}
+
+impl Fault {
+    /// Any of them, for a network of `nodes`.
+    pub fn draw(rng: &mut Rng, nodes: usize, forget: bool) -> Self {
+        let ix = rng.below(nodes);
+        let other = if nodes > 1 { (ix + 1 + rng.below(nodes - 1)) % nodes } else { ix };
+        let cut = if rng.one_in(2) { Cut::Hold } else { Cut::Lose };
+        let crash = if rng.one_in(2) { Crash::Process } else { Crash::Machine };
+        // Around every timeout of the default configuration, 100 ms to 3 s.
+        let time = Duration::from_micros((50_000 << rng.below(7)) + rng.draw() % 100_000);
+        match rng.below(25) {
+            0..=1 => Self::Crash { ix, how: crash, forget },
+            2..=3 if !forget => Self::CrashMaster(crash),
+            2..=3 => Self::Crash { ix, how: crash, forget },
+            4..=7 => Self::Start(ix),
+            8 => Self::Cut(ix, other, cut),
+            9..=10 => Self::CutOneWay(ix, other, cut),
+            11 => Self::Isolate(ix, cut),
+            12 => Self::IsolateMaster(cut),
+            13 => Self::Split(ix, cut),
+            14..=15 => Self::Heal,
+            16 => Self::Pause(ix, time),
+            17 => Self::PauseMaster(time),
+            18 => Self::Reset(ix, other),
+            19 => Self::HalfOpen(ix, other),
+            20 => Self::Deaf(ix, other),
+            21 => Self::ReadAll,
+            22 => Self::Disks(time / 20),
+            23 if rng.one_in(3) => Self::Twin(ix),
+            23 => Self::Leave(ix),
+            _ => Self::Metadata(ix, rng.draw()),
+        }
+    }
+
+    /// Lets it happen.
+    pub fn strike(self, net: &mut Net) {
+        let runs = |net: &Net, ix: NodeIx| net.host(ix).formation.is_some();
+        match self {
+            Self::Crash { ix, how, forget } if runs(net, ix) => {
+                net.crash(ix, how);
+                if forget {
+                    net.forget(ix);
+                }
+            }
+            Self::CrashMaster(how) => {
+                if let Some(master) = net.master() {
+                    net.crash(master, how);
+                }
+            }
+            Self::Start(ix) if !runs(net, ix) => net.start(ix),
+            Self::Twin(of) => net.start_twin(of),
+            Self::Cut(a, b, how) => net.cut(a, b, how),
+            Self::CutOneWay(from, to, how) => net.cut_one_way(from, to, how),
+            Self::Isolate(ix, how) => net.isolate(ix, how),
+            Self::IsolateMaster(how) => {
+                if let Some(master) = net.master() {
+                    net.isolate(master, how);
+                }
+            }
+            Self::Split(at, how) => {
+                for a in 0..at {
+                    for b in at..net.len() {
+                        net.cut(a, b, how);
+                    }
+                }
+            }
+            Self::Heal => net.heal_all(),
+            Self::Pause(ix, time) if runs(net, ix) => net.pause(ix, time),
+            Self::PauseMaster(time) => {
+                if let Some(master) = net.master() {
+                    net.pause(master, time);
+                }
+            }
+            Self::Reset(a, b) => net.reset(a, b),
+            Self::HalfOpen(a, b) => net.kill_silently(a, b),
+            Self::Deaf(ix, to) => {
+                for wire in net.between(ix, to) {
+                    net.stop_reading(ix, wire);
+                }
+            }
+            Self::ReadAll => net.read_all(),
+            Self::Disks(time) => net.settings.persist = (Duration::ZERO, time),
+            Self::Leave(ix) if net.living().contains(&ix) => net.command(ix, Command::Leave),
+            Self::Metadata(ix, data) if net.living().contains(&ix) => {
+                net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
+            }
+            _ => return,
+        }
+        net.tally.count(self.name());
+    }
+
+    /// What it is called in a [`Tally`](crate::Tally).
+    fn name(self) -> &'static str {
+        match self {
+            Self::Crash { forget: true, .. } => "fault: crash and forget",
+            Self::Crash { how: Crash::Process, .. } => "fault: crash of a process",
+            Self::Crash { how: Crash::Machine, .. } => "fault: crash of a machine",
+            Self::CrashMaster(_) => "fault: crash of the master",
+            Self::Start(_) => "fault: restart",
+            Self::Twin(_) => "fault: twin",
+            Self::Cut(_, _, Cut::Hold) => "fault: cut that holds back",
+            Self::Cut(_, _, Cut::Lose) => "fault: cut that loses",
+            Self::CutOneWay(..) => "fault: cut one way",
+            Self::Isolate(..) => "fault: node isolated",
+            Self::IsolateMaster(_) => "fault: master isolated",
+            Self::Split(..) => "fault: partition",
+            Self::Heal => "fault: healed",
+            Self::Pause(..) => "fault: pause",
+            Self::PauseMaster(_) => "fault: pause of the master",
+            Self::Reset(..) => "fault: reset",
+            Self::HalfOpen(..) => "fault: half-open",
+            Self::Deaf(..) => "fault: reader stops",
+            Self::ReadAll => "fault: readers go on",
+            Self::Disks(_) => "fault: slow disks",
+            Self::Leave(_) => "fault: leave",
+            Self::Metadata(..) => "fault: metadata",
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A whole run as plain data: how the network is, what goes wrong when, and what has to hold in the end.
+
+use std::{env, fmt::Write as _, panic, time::Duration};
+
+use formation_core::Event;
+
+use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A run that can be told again, whole or in part.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What delays and cuts of streams hang on.
+    pub seed: u64,
+    /// How many voters there are.
+    pub voters: usize,
+    /// How many nodes beside them.
+    pub others: usize,
+    /// How the network behaves.
+    pub settings: Settings,
+    /// When each node starts.
+    pub starts: Vec<Duration>,
+    /// What goes wrong, each after a wait.
+    pub faults: Vec<(Duration, Fault)>,
+}
+
+/// Why a scenario failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What did not hold; it begins with the guarantee's name where there is one.
+    pub why: String,
+    /// The last that happened.
+    pub report: String,
+}
+
+impl Failure {
+    /// The same fault, rather than another that lurks behind it.
+    fn is_like(&self, other: &Self) -> bool {
+        let kind = |failure: &Self| failure.why.split([':', ' ']).next().map(String::from);
+        kind(self) == kind(other)
+    }
+}
+
+impl Scenario {
+    /// The scenario of a seed. `forget`: voters that die lose their votes. `FORMATION_SIM_NODES` sets how many voters there are.
+    pub fn draw(seed: u64, forget: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let voters = [3, 5, 2, 4, 3, 7, 1, 3][rng.below(8)];
+        let voters = number("FORMATION_SIM_NODES").map_or(voters, |nodes| (nodes as usize).max(1));
+        let others = rng.below(3);
+        let nodes = voters + others;
+        let settings = Settings { votes_last: !forget, ..conditions(&mut rng) };
+        let spread = [Duration::ZERO, ms(50), SECOND, 5 * SECOND][rng.below(4)];
+        let starts = (0..nodes).map(|_| rng.within((Duration::ZERO, spread))).collect();
+        // One in eight runs without a fault.
+        let count = if rng.one_in(8) { 0 } else { 1 + rng.below(20) };
+        let fault = |rng: &mut Rng| {
+            let longest = if rng.one_in(2) { ms(200) } else { 2 * SECOND };
+            (rng.within((Duration::ZERO, longest)), Fault::draw(rng, nodes, forget))
+        };
+        let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng)).collect();
+        if let Some((wait, _)) = faults.first_mut() {
+            *wait = rng.within((Duration::ZERO, 5 * SECOND));
+        }
+        Self { seed, voters, others, settings, starts, faults }
+    }
+
+    /// Plays it, with every check at every step, and asks for agreement in the end.
+    ///
+    /// # Panics
+    /// With the smallest part of it that still fails in the same way, and the last that happened there.
+    pub fn check(&self) -> Tally {
+        match self.play() {
+            Ok(tally) => tally,
+            Err(failure) => {
+                let (smaller, failure) = self.shrink(failure);
+                panic!("{}", smaller.explain(&failure));
+            }
+        }
+    }
+
+    /// Plays it.
+    ///
+    /// # Errors
+    /// What did not hold.
+    pub fn play(&self) -> Result<Tally, Failure> {
+        let mut net = self.net();
+        net.caught = true;
+        match panic::catch_unwind(panic::AssertUnwindSafe(|| self.run(&mut net))) {
+            Ok(()) => Ok(std::mem::take(&mut net.tally)),
+            Err(said) => {
+                let text = said.downcast_ref::<String>().cloned();
+                let why = text.or_else(|| said.downcast_ref::<&str>().map(|text| (*text).into()));
+                Err(Failure { why: why.unwrap_or_else(|| "a panic".into()), report: net.report() })
+            }
+        }
+    }
+
+    /// An empty network in which to [`run`](Self::run) it.
+    pub fn net(&self) -> Net {
+        Net::new(self.seed, self.settings.clone())
+    }
+
+    /// Plays it in a network of its own.
+    ///
+    /// # Panics
+    /// With what did not hold.
+    pub fn run(&self, net: &mut Net) {
+        for ix in 0..self.voters + self.others {
+            net.add(Net::config(ix, self.voters));
+        }
+        for (ix, at) in self.starts.iter().enumerate() {
+            net.start_in(ix, *at);
+        }
+        for (wait, fault) in &self.faults {
+            net.run_for(*wait);
+            fault.strike(net);
+        }
+        self.calm_down(net);
+        if self.faults.is_empty() {
+            self.judge_undisturbed(net);
+        }
+    }
+
+    /// G5: once it is quiet there is agreement, and it lasts.
+    fn calm_down(&self, net: &mut Net) {
+        net.heal_all();
+        net.read_all();
+        let all = self.voters + self.others;
+        for ix in all..net.len() {
+            // Nothing can be agreed on while two nodes claim one id.
+            net.crash_if(ix, |_, _| true, Crash::Process);
+        }
+        net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
+        let last_start = self.starts.iter().max().copied().unwrap_or_default();
+        net.run_for(last_start.saturating_sub(net.now()));
+        // Pauses end, and what was lost before the healing is noticed: a lease lapses, a link is half-open, a leaver has left.
+        for time in [4 * SECOND, ms(500)] {
+            for ix in 0..all {
+                net.crash_if(ix, |net, ix| !net.living().contains(&ix), Crash::Process);
+                if net.host(ix).formation.is_none() {
+                    net.start(ix);
+                }
+            }
+            net.run_for(time);
+        }
+        if !net.run_until(16 * SECOND, |net| net.converged()) {
+            net.fail("G5: no agreement of all that live");
+        }
+        let (since, masters) = (net.now(), net.masters());
+        net.run_for(5 * SECOND);
+        if !net.converged() || net.masters() != masters {
+            net.fail(&format!("G5: {masters:?} was agreed since {since:?}, and did not last: {:?}", net.masters()));
+        }
+        let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
+        let any = (0..all).any(|ix| net.count(ix, since + ms(1), lost) > 0);
+        net.expect(!any, "G5: a master was lost in a quiet network");
+    }
+
+    /// G6: the lowest id, when all have started before the first has waited `bootstrap_wait`.
+    fn judge_undisturbed(&self, net: &mut Net) {
+        let voters = &self.starts[..self.voters];
+        let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
+        // What the last has to do before the others have linked and heard it takes some time.
+        if spread.is_some_and(|spread| spread + SECOND < net.host(0).config.timing().bootstrap_wait) {
+            net.expect(net.master() == Some(0), "G6: another than the lowest id is the master");
+            net.tally.count("undisturbed formation");
+        }
+    }
+
+    /// The smallest part that still fails in the same way.
+    pub fn shrink(&self, failure: Failure) -> (Self, Failure) {
+        let (mut best, mut last) = (self.clone(), failure);
+        let mut tries = 400;
+        let mut again = true;
+        while std::mem::take(&mut again) {
+            // Long stretches first, then fault by fault.
+            let mut width = best.faults.len().max(1);
+            while width > 0 {
+                let mut at = 0;
+                while at < best.faults.len() && tries > 0 {
+                    tries -= 1;
+                    let candidate = best.without(at, width);
+                    match candidate.play() {
+                        Err(failure) if failure.is_like(&last) => (best, last, again) = (candidate, failure, true),
+                        _ => at += width,
+                    }
+                }
+                width /= 2;
+            }
+        }
+        (best, last)
+    }
+
+    /// The same without some faults; what follows them happens when it did.
+    pub fn without(&self, at: usize, width: usize) -> Self {
+        let mut smaller = self.clone();
+        let end = (at + width).min(smaller.faults.len());
+        let waited: Duration = smaller.faults.drain(at..end).map(|(wait, _)| wait).sum();
+        if let Some((wait, _)) = smaller.faults.get_mut(at) {
+            *wait += waited;
+        }
+        smaller
+    }
+
+    fn explain(&self, failure: &Failure) -> String {
+        let mut out =
+            format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report);
+        if let Ok(nodes) = env::var("FORMATION_SIM_NODES") {
+            let _ = write!(out, " (and FORMATION_SIM_NODES={nodes})");
+        }
+        out
+    }
+}
+
+/// From a calm network to one in which everything takes nearly as long as an election may.
+fn conditions(rng: &mut Rng) -> Settings {
+    let (latency, jitter, flush, persist, late) = match rng.below(4) {
+        0 => (ms(1), ms(0), ms(0), ms(0), ms(0)),
+        1 => (ms(3), ms(2), ms(2), ms(5), ms(2)),
+        2 => (ms(20), ms(20), ms(30), ms(40), ms(20)),
+        _ => (ms(30), ms(40), ms(60), ms(80), ms(50)),
+    };
+    let upto = |most| (Duration::ZERO, most);
+    Settings {
+        latency: upto(latency),
+        jitter: upto(jitter),
+        flush: upto(flush),
+        persist: upto(persist),
+        tick_late: upto(late),
+        socket_buffer: [0, 512, 4_096, 65_536][rng.below(4)],
+        ..Settings::default()
+    }
+}

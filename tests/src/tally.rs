@@ -1,0 +1,118 @@
+//! What has happened: a pass in which nothing did would say nothing.
+
+use std::collections::BTreeMap;
+
+use formation_core::{
+    Change, CloseReason, Event, LossReason, MemberState, RejectReason, RemovalReason, StopReason, Term,
+    message::{JoinResponse, MembersUpdate, Message},
+};
+
+use crate::host::NodeIx;
+
+/// How often what happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: BTreeMap<&'static str, u64>,
+    /// Who asked for votes, of late.
+    candidates: BTreeMap<Term, NodeIx>,
+}
+
+impl Tally {
+    /// It happened.
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    /// Adds what happened elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for (what, count) in &other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    /// Everything with its count, a line each.
+    pub fn table(&self) -> String {
+        self.counts.iter().map(|(what, count)| format!("{count:>9}  {what}\n")).collect()
+    }
+
+    /// Those of `wanted` that never happened.
+    pub fn missing<'a>(&self, wanted: &[&'a str]) -> Vec<&'a str> {
+        wanted.iter().filter(|what| self.of(what) == 0).copied().collect()
+    }
+
+    pub(crate) fn said(&mut self, ix: NodeIx, message: &Message) {
+        let what = match message {
+            Message::VoteRequest(request) => {
+                let first = *self.candidates.entry(request.term).or_insert(ix);
+                while self.candidates.len() > 8 {
+                    self.candidates.pop_first();
+                }
+                if first == ix { "vote requested" } else { "term contested" }
+            }
+            Message::Vote(vote) if vote.granted => "vote granted",
+            Message::Vote(_) => "vote refused",
+            Message::Release(_) => "candidacy released",
+            Message::Resign(_) => "mastership resigned",
+            Message::MembersUpdate(MembersUpdate::Delta { .. }) => "delta sent",
+            Message::MembersUpdate(MembersUpdate::Page { .. }) => "snapshot page sent",
+            Message::JoinResponse(JoinResponse::Accepted { .. }) => "seeker admitted",
+            Message::HeartbeatAck(ack) if !ack.confirms => "heartbeat not confirmed",
+            Message::Rejected(rejected) => match rejected.reason {
+                RejectReason::IdInUse => "id in use",
+                RejectReason::Superseded => "older run refused",
+                _ => "peer rejected",
+            },
+            Message::Status(status) if status.held => "status of a held voter",
+            Message::Status(status) if status.promise.is_some() => "status of a bound voter",
+            Message::Ping => "ping",
+            _ => return,
+        };
+        self.count(what);
+    }
+
+    pub(crate) fn told(&mut self, event: &Event) {
+        let what = match event {
+            Event::MasterElected { .. } => "master found",
+            Event::MasterLost { reason, .. } => match reason {
+                LossReason::Silent => "master silent",
+                LossReason::Ended => "mastership seen to end",
+                LossReason::LeaseLapsed => "lease lapsed",
+                LossReason::NewerTerm => "master met a newer term",
+                LossReason::Resigned => "master gone by its wish",
+                _ => "master lost",
+            },
+            Event::MasterUnreachable { .. } => "master unreachable",
+            Event::Stopped { reason: StopReason::Left } => "node left",
+            Event::Stopped { .. } => "node superseded",
+            Event::ViewChanged { changes, .. } => {
+                for change in changes {
+                    self.count(match change {
+                        Change::Upsert(member) if member.state == MemberState::Suspect => "member suspect",
+                        Change::Upsert(_) => "member active",
+                        Change::Remove { reason: RemovalReason::Down, .. } => "member down",
+                        Change::Remove { .. } => "member left",
+                    });
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.count(what);
+    }
+
+    pub(crate) fn closed(&mut self, reason: CloseReason) {
+        let what = match reason {
+            CloseReason::Duplicate => "duplicate closed",
+            CloseReason::Silent => "silent link closed",
+            CloseReason::HandshakeTimeout => "handshake timed out",
+            CloseReason::Superseded => "link of an older run closed",
+            _ => return,
+        };
+        self.count(what);
+    }
+}

@@ -1,0 +1,160 @@
+//! Everything at once, many times. G1, G2, G3 and G7 are checked at every step; once it is quiet there is agreement (G5), and a
+//! run in which nothing went wrong has made the lowest id its master (G6).
+
+use std::time::Duration;
+
+use formation_tests::{Net, Scenario, Settings, Tally, for_each_seed, seeds};
+
+/// What has to happen somewhere in the default run, or the checks above have had nothing to look at.
+const HAPPENS: &[&str] = &[
+    // Elections (G1, G2, E1–E7).
+    "vote requested",
+    "vote granted",
+    "vote refused",
+    "term contested",
+    "candidacy released",
+    "mastership resigned",
+    "status of a held voter",
+    "status of a bound voter",
+    "heartbeat not confirmed",
+    "master found",
+    "master silent",
+    "mastership seen to end",
+    "lease lapsed",
+    "master met a newer term",
+    "master gone by its wish",
+    "crash before the vote was durable",
+    // Views (G3, G5).
+    "seeker admitted",
+    "delta sent",
+    "snapshot page sent",
+    "member active",
+    "member suspect",
+    "member down",
+    "member left",
+    // Connections.
+    "duplicate closed",
+    "silent link closed",
+    "handshake timed out",
+    "master unreachable",
+    "id in use",
+    "stream broken off",
+    "sender waits for room",
+    "ping",
+    "node left",
+    // G6.
+    "undisturbed formation",
+    // Every kind of fault.
+    "fault: crash of a process",
+    "fault: crash of a machine",
+    "fault: crash of the master",
+    "fault: restart",
+    "fault: twin",
+    "fault: cut that holds back",
+    "fault: cut that loses",
+    "fault: cut one way",
+    "fault: node isolated",
+    "fault: master isolated",
+    "fault: partition",
+    "fault: healed",
+    "fault: pause",
+    "fault: pause of the master",
+    "fault: reset",
+    "fault: half-open",
+    "fault: reader stops",
+    "fault: readers go on",
+    "fault: slow disks",
+    "fault: leave",
+    "fault: metadata",
+];
+
+/// Plays the scenarios of the seeds, and tells what has happened.
+fn explore(per_thousand: u64, forget: bool, happens: &[&str]) {
+    let mut tally = Tally::default();
+    for_each_seed(per_thousand, |seed| tally.add(&Scenario::draw(seed, forget).check()));
+    println!("{}", tally.table());
+    // A few seeds that are looked into need not show everything.
+    let ran = seeds(per_thousand).end - seeds(per_thousand).start;
+    let missing = tally.missing(happens);
+    assert!(missing.is_empty() || ran < 1_000, "in {ran} runs it never happened: {missing:?}");
+}
+
+#[test]
+fn nothing_that_happens_breaks_a_guarantee_and_quiet_brings_agreement() {
+    explore(2_000, false, HAPPENS);
+}
+
+/// G2 and G5 without durable votes: E1 makes forgetting harmless.
+#[test]
+fn voters_that_forget_their_votes_break_no_lease() {
+    explore(1_000, true, &["fault: crash and forget", "status of a held voter", "vote refused", "lease lapsed"]);
+}
+
+fn everything(scenario: &Scenario) -> Vec<String> {
+    let mut net = scenario.net();
+    scenario.run(&mut net);
+    (0..net.len()).flat_map(|ix| &net.host(ix).runs).map(|run| format!("{run:?}")).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_byte_for_byte() {
+    for_each_seed(10, |seed| {
+        let mut scenario = Scenario::draw(seed, false);
+        if scenario.voters + scenario.others == 1 {
+            return;
+        }
+        scenario.settings.record = true;
+        let once = everything(&scenario);
+        assert!(once.iter().map(String::len).sum::<usize>() > 10_000, "a run in which nothing is said");
+        assert_eq!(once, everything(&scenario));
+        scenario.seed += 1_000_000;
+        assert_ne!(once, everything(&scenario), "the seed changes nothing");
+    });
+}
+
+/// Clocks far beyond `max_clock_drift`, which do break G2.
+fn with_broken_clocks(seed: u64) -> Scenario {
+    let mut scenario = Scenario::draw(seed, false);
+    scenario.settings.drift_ppm = 400_000;
+    scenario
+}
+
+/// The checks do not pass for want of looking; and what they find is told as small as it can be.
+#[test]
+fn two_leases_at_once_are_noticed_where_clocks_break_their_promise_and_the_fewest_faults_are_told() {
+    let broken = |seed| with_broken_clocks(seed).play().err().filter(|failure| failure.why.starts_with("G2"));
+    let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("G2 in one of 400 runs");
+    let whole = with_broken_clocks(seed);
+    let (smallest, last) = whole.shrink(failure);
+    assert!(last.why.starts_with("G2"), "{} is another failure", last.why);
+    assert!(smallest.faults.len() < whole.faults.len(), "nothing was left out of {smallest:?}");
+    assert_eq!(smallest.play().expect_err("the smallest part fails").why, last.why, "and always in the same way");
+    for at in 0..smallest.faults.len() {
+        let like = smallest.without(at, 1).play().is_err_and(|failure| failure.why.starts_with("G2"));
+        assert!(!like, "fault {at} of {smallest:?} is needless");
+    }
+    assert!(last.report.contains("FORMATION_SIM_SEED"), "the command that plays it again is told");
+}
+
+/// G7 and G8 of a configuration mistake: two seed addresses that say one id. One of them stays outside; no lease breaks.
+#[test]
+fn two_voters_of_one_id_never_lead_at_the_same_time() {
+    for_each_seed(100, |seed| {
+        let mut net = Net::new(seed, Settings { votes_last: false, ..Settings::default() });
+        let ids = [["n0", "n0", "n2"], ["n0", "n1", "n1"]][net.rng.below(2)];
+        for (ix, id) in ids.into_iter().enumerate() {
+            let seeds = (0..3).map(Net::address);
+            let config = formation_core::Config::builder("test", id, Net::address(ix)).seeds(seeds);
+            net.add(config.build().expect("a valid configuration"));
+            let delay = net.rng.within((Duration::ZERO, Duration::from_secs(1)));
+            net.start_in(ix, delay);
+        }
+        net.run_for(Duration::from_secs(6));
+        net.expect(net.master().is_some(), "two of three voters are a quorum");
+        for _ in 0..4 {
+            let ix = net.rng.below(3);
+            net.pause(ix, Duration::from_secs(2));
+            net.run_for(Duration::from_secs(4));
+        }
+    });
+}
