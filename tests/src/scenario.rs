@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, panic, time::Duration};
 
-use formation_core::Event;
+use formation_core::{Event, NodeId};
 
 use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
 
@@ -162,8 +162,16 @@ impl Scenario {
         net.expect(!any, "G5: a master was lost in a quiet network");
     }
 
-    /// G6: the lowest id, when all have started before the first has waited `bootstrap_wait`.
+    /// Two connections between two voters become one, and never none. G6: the lowest id is the master, when all have started
+    /// before the first has waited `bootstrap_wait`.
     fn judge_undisturbed(&self, net: &mut Net) {
+        let is_voter = |id: &NodeId| (0..self.voters).any(|ix| net.host(ix).config.id() == id);
+        let parted = |event: &Event| matches!(event, Event::Unlinked { node, .. } if is_voter(&node.id));
+        let any = (0..self.voters).find(|ix| net.saw(*ix, parted));
+        net.expect(
+            any.is_none(),
+            &format!("two connections: node {any:?} lost its last one to a voter, and nothing went wrong"),
+        );
         let voters = &self.starts[..self.voters];
         let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
         // What the last has to do before the others have linked and heard it takes some time.
