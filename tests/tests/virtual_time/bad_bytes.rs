@@ -117,7 +117,7 @@ fn frame(body: &[u8]) -> Bytes {
 }
 
 #[test]
-fn frames_that_are_no_messages_close_their_connection_at_every_moment() {
+fn g8_frames_that_are_no_messages_close_their_connection_at_every_moment() {
     let ping = Message::Ping.to_frame();
     let mut trailing = BytesMut::from(&ping[4..]);
     trailing.put_u8(0);
@@ -148,7 +148,7 @@ fn frames_that_are_no_messages_close_their_connection_at_every_moment() {
 
 /// G7, G8: the length is judged before a byte of the body has come.
 #[test]
-fn a_frame_over_the_limit_of_its_moment_is_refused_by_its_length_alone() {
+fn g7_g8_a_frame_over_the_limit_of_its_moment_is_refused_by_its_length_alone() {
     let mut target = Target::new(2);
     let limits = target.config().limits().clone();
     for moment in MOMENTS {
@@ -268,7 +268,7 @@ fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
 
 /// A second hello, and what only voters and masters may say, from one that is neither.
 #[test]
-fn messages_out_of_place_close_their_connection() {
+fn g8_messages_out_of_place_close_their_connection() {
     let epoch = Epoch { term: Term(9), version: 1 };
     let vote = Message::Vote(Vote { term: Term(1), number: 1, granted: true }).to_frame();
     let mut target = Target::new(5);
@@ -298,7 +298,7 @@ fn messages_out_of_place_close_their_connection() {
 
 /// Random bytes, from pure noise to a real stream with some bits flipped, at every moment.
 #[test]
-fn noise_harms_nobody_at_any_moment() {
+fn g8_noise_harms_nobody_at_any_moment() {
     for_each_seed(20, |seed| {
         let mut target = Target::new(seed);
         for moment in MOMENTS {
@@ -318,7 +318,7 @@ fn noise_harms_nobody_at_any_moment() {
 
 /// A term is taken over (E7) from whoever is linked. One that leaves no room above itself may not end all elections.
 #[test]
-fn a_term_at_the_end_of_all_terms_does_not_end_elections() {
+fn g8_a_term_at_the_end_of_all_terms_does_not_end_elections() {
     for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2, (1 << 62) + 1, 1 << 62, (1 << 62) - 1] {
         for epoch in [Epoch::default(), Epoch { term: Term(term), version: 1 }] {
             let mut target = Target::new(6);

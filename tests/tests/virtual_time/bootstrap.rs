@@ -18,7 +18,7 @@ fn elected(event: &Event) -> bool {
 
 /// G6. 1,000 orders of start in all, over the sizes.
 #[test]
-fn lowest_id_wins_whatever_the_order_of_starts() {
+fn g6_the_lowest_id_wins_whatever_the_order_of_starts() {
     for_each_seed(1_000, |seed| {
         let voters = SIZES[seed as usize % SIZES.len()];
         let mut net = Net::new(seed, Settings::default());
@@ -129,7 +129,7 @@ fn a_seed_whose_dials_hang_delays_nobody_beyond_bootstrap_wait() {
 
 /// The whole cluster dies and comes again, with and without what was durable.
 #[test]
-fn a_cluster_that_was_down_forms_again_in_a_higher_term_if_its_votes_were_kept() {
+fn g1_a_cluster_that_was_down_forms_again_in_a_higher_term_if_its_votes_were_kept() {
     for_each_seed(30, |seed| {
         let forget = seed % 2 == 1;
         let settings = Settings { votes_last: !forget, ..Settings::default() };

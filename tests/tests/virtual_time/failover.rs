@@ -59,7 +59,7 @@ fn a_master_killed_without_a_word_is_followed_by_one_of_a_higher_term() {
 
 /// How soon there is a master again: a lease of silence, and an election.
 #[test]
-fn a_lost_master_is_replaced_within_two_leases() {
+fn g5_a_lost_master_is_replaced_within_two_leases() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters()[0];
@@ -72,7 +72,7 @@ fn a_lost_master_is_replaced_within_two_leases() {
 
 /// G2: checked at every step, and here at the end by what the old master said and when.
 #[test]
-fn an_old_master_that_is_cut_off_steps_down_before_the_new_one_is_elected() {
+fn g2_an_old_master_that_is_cut_off_steps_down_before_the_new_one_is_elected() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 1);
         let before = net.masters()[0];

@@ -48,7 +48,7 @@ fn follower() -> (Bench, ConnId, Peer) {
 
 /// G3: such a view stood in the way of every later one.
 #[test]
-fn a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
+fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
     for (term, taken) in [(7, true), (8, false), (1_000, false)] {
         let (mut bench, conn, master) = follower();
         bench.receive(conn, Peer::page(Epoch { term: Term(term), version: 3 }, vec![master.member()]));
@@ -59,7 +59,7 @@ fn a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
 
 /// G4, on pairs of frames that a formation of honest nodes does not say in one breath.
 #[test]
-fn two_frames_in_one_chunk_or_two_leave_the_same_state() {
+fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
     let rejected = Message::Rejected(formation_core::message::Rejected { reason: RejectReason::Superseded }).to_frame();
     let firsts = [Peer::accepted(7), rejected, Message::Leave.to_frame(), Message::Ping.to_frame()];
     for first in firsts {

@@ -49,7 +49,7 @@ fn announced(len: usize) -> Bytes {
 }
 
 #[test]
-fn a_frame_before_the_handshake_has_its_own_limit() {
+fn g7_a_frame_before_the_handshake_has_its_own_limit() {
     let limits = Limits { frame_before_handshake: 700, ..Limits::default() };
     let mut bench = master(limits);
     let (long, fits) = (bench.accept(), bench.accept());
@@ -60,7 +60,7 @@ fn a_frame_before_the_handshake_has_its_own_limit() {
 }
 
 #[test]
-fn a_frame_on_a_link_has_a_limit() {
+fn g7_a_frame_on_a_link_has_a_limit() {
     let limits = Limits { max_frame: 70_000, ..Limits::default() };
     let mut bench = master(limits);
     let (long, _) = join(&mut bench, "a");
@@ -72,7 +72,7 @@ fn a_frame_on_a_link_has_a_limit() {
 }
 
 #[test]
-fn a_view_larger_than_a_send_comes_in_pages() {
+fn g7_a_view_larger_than_a_send_comes_in_pages() {
     let limits = Limits { send: 4_096, ..Limits::default() };
     let mut net = Net::new(0, Settings::default());
     for ix in 0..40 {
@@ -94,7 +94,7 @@ fn a_view_larger_than_a_send_comes_in_pages() {
 }
 
 #[test]
-fn an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
+fn g7_an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
     let mut bench = master(Limits { pending_links: 2, ..Limits::default() });
     let conns: Vec<_> = (0..5).map(|_| bench.accept()).collect();
     let closed: Vec<_> = conns.iter().map(|conn| bench.closed(*conn)).collect();
@@ -111,7 +111,7 @@ fn an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
 }
 
 #[test]
-fn a_connection_over_the_limit_of_links_is_closed() {
+fn g7_a_connection_over_the_limit_of_links_is_closed() {
     let mut bench = master(Limits { links: 3, ..Limits::default() });
     let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut bench, name).0).into();
     let more = bench.accept();
@@ -123,7 +123,7 @@ fn a_connection_over_the_limit_of_links_is_closed() {
 }
 
 #[test]
-fn bytes_of_unfinished_frames_have_a_limit_over_all_links() {
+fn g7_bytes_of_unfinished_frames_have_a_limit_over_all_links() {
     let limits = Limits {
         send: 4_096,
         max_frame: 8_000,
@@ -244,7 +244,7 @@ fn missed(limits: Limits) -> Vec<Message> {
 }
 
 #[test]
-fn a_change_log_too_short_for_a_delta_is_answered_with_a_snapshot() {
+fn g7_a_change_log_too_short_for_a_delta_is_answered_with_a_snapshot() {
     let pages = |said: &[Message]| {
         let page = |message: &&Message| matches!(message, Message::MembersUpdate(MembersUpdate::Page { .. }));
         said.iter().filter(page).count()
@@ -292,7 +292,7 @@ fn pinned(limit: usize) -> usize {
 }
 
 #[test]
-fn slow_readers_share_the_pinned_epochs_and_are_complete_all_the_same() {
+fn g7_slow_readers_share_the_pinned_epochs_and_are_complete_all_the_same() {
     assert_eq!(pinned(4), 3);
     assert_eq!(pinned(2), 2);
     assert_eq!(pinned(1), 1);

@@ -28,7 +28,7 @@ fn formed(seed: u64, voters: usize, others: usize) -> Net {
 
 /// G5: 400 nodes, most of which die, leave and come again while others do the same.
 #[test]
-fn four_hundred_nodes_that_join_leave_and_rejoin_end_in_a_view_of_exactly_the_living() {
+fn g5_four_hundred_nodes_that_join_leave_and_rejoin_end_in_a_view_of_exactly_the_living() {
     for_each_seed(1, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings { compare_views: false, ..Settings::default() });
         for ix in 3..400 {

@@ -80,13 +80,13 @@ fn explore(per_thousand: u64, forget: bool, happens: &[&str]) {
 }
 
 #[test]
-fn nothing_that_happens_breaks_a_guarantee_and_quiet_brings_agreement() {
+fn g1_g2_g3_g5_g6_g7_hold_whatever_happens() {
     explore(2_000, false, HAPPENS);
 }
 
 /// G2 and G5 without durable votes: E1 makes forgetting harmless.
 #[test]
-fn voters_that_forget_their_votes_break_no_lease() {
+fn g2_g5_hold_for_voters_that_forget_their_votes() {
     explore(1_000, true, &["fault: crash and forget", "status of a held voter", "vote refused", "lease lapsed"]);
 }
 
@@ -121,7 +121,7 @@ fn with_broken_clocks(seed: u64) -> Scenario {
 
 /// The checks do not pass for want of looking; and what they find is told as small as it can be.
 #[test]
-fn two_leases_at_once_are_noticed_where_clocks_break_their_promise_and_the_fewest_faults_are_told() {
+fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
     let broken = |seed| with_broken_clocks(seed).play().err().filter(|failure| failure.why.starts_with("G2"));
     let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("G2 in one of 400 runs");
     let whole = with_broken_clocks(seed);
@@ -138,7 +138,7 @@ fn two_leases_at_once_are_noticed_where_clocks_break_their_promise_and_the_fewes
 
 /// G7 and G8 of a configuration mistake: two seed addresses that say one id. One of them stays outside; no lease breaks.
 #[test]
-fn two_voters_of_one_id_never_lead_at_the_same_time() {
+fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
     for_each_seed(100, |seed| {
         let mut net = Net::new(seed, Settings { votes_last: false, ..Settings::default() });
         let ids = [["n0", "n0", "n2"], ["n0", "n1", "n1"]][net.rng.below(2)];
