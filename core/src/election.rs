@@ -521,4 +521,6 @@ impl Election {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

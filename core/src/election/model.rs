@@ -1,0 +1,188 @@
+//! Every order in which a few voters can hear of each other, tried out on the real election: delays, reordering between
+//! links, links that break, voters that die. Time goes in whole units, and each voter learns of it when something reaches it,
+//! so that slow and suspended ones are there too. `tests/README.md` has the numbers, and what is left out.
+//!
+//! `FORMATION_MODEL=full` goes further than the default run.
+
+mod world;
+
+use alloc::{format, string::String, vec::Vec};
+use std::{env, println, time::Instant};
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+use world::{Frame, Rules, Step, World};
+
+const SAFE: &str = "G1, G2, E4 and E6 hold";
+const LEADS: &str = "a voter leads";
+const LEADS_NEXT: &str = "a later term has its master";
+const LAPSED: &str = "a lease lapses";
+const CONTESTED: &str = "two stand at once";
+const REFUSED: &str = "a vote is refused";
+const RELEASED: &str = "a candidacy is released";
+const KEPT: &str = "a request is kept";
+const VOTES_AGAIN: &str = "a voter that came back grants its vote";
+
+/// How much is tried.
+#[derive(Clone, Debug)]
+struct Bounds {
+    from: World,
+    rules: Rules,
+    /// Elections go no further than this term.
+    terms: u64,
+    /// How many units of time pass.
+    time: u64,
+    /// How many steps are taken at most; 0: as many as there are.
+    depth: usize,
+}
+
+fn said(world: &World, wanted: impl Fn(&Frame) -> bool) -> bool {
+    world.wires.iter().flatten().any(wanted)
+}
+
+impl Model for Bounds {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        Vec::from([self.from.clone()])
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        if world.broken.is_none() {
+            steps.extend(world.steps(self.rules));
+        }
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        let mut next = world.clone();
+        next.take(step, self.rules);
+        Some(next)
+    }
+
+    fn within_boundary(&self, world: &World) -> bool {
+        world.now <= self.from.now + self.time && world.voters.iter().all(|voter| voter.election.term().0 <= self.terms)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        fn how_many(world: &World, like: impl Fn(usize) -> bool) -> usize {
+            (0..world.voters.len()).filter(|ix| like(*ix)).count()
+        }
+        Vec::from([
+            Property::always(SAFE, |_, world: &World| world.broken.is_none()),
+            Property::sometimes(LEADS, |_, world: &World| how_many(world, |ix| world.leads(ix)) == 1),
+            Property::sometimes(LEADS_NEXT, |_, world: &World| world.masters.len() > 1),
+            Property::sometimes(LAPSED, |_, world: &World| {
+                !world.masters.is_empty() && how_many(world, |ix| world.voters[ix].election.is_master()) == 0
+            }),
+            Property::sometimes(CONTESTED, |_, world: &World| how_many(world, |ix| world.stands(ix)) > 1),
+            Property::sometimes(REFUSED, |_, world: &World| {
+                said(world, |frame| matches!(frame, Frame::Vote(vote) if !vote.granted))
+            }),
+            Property::sometimes(RELEASED, |_, world: &World| said(world, |frame| matches!(frame, Frame::Release(_)))),
+            Property::sometimes(KEPT, |_, world: &World| how_many(world, |ix| world.keeps(ix)) > 0),
+            Property::sometimes(VOTES_AGAIN, |_, world: &World| {
+                how_many(world, |ix| world.came_back(ix) && world.grants(ix)) > 0
+            }),
+        ])
+    }
+}
+
+/// Tries everything within the bounds.
+fn explore(what: &str, bounds: Bounds, happens: &[&'static str]) {
+    let began = Instant::now();
+    let depth = if bounds.depth == 0 { usize::MAX } else { bounds.depth };
+    let checker = bounds.checker().threads(2).finish_when(HasDiscoveries::AnyFailures);
+    let checker = checker.target_max_depth(depth).spawn_bfs().join();
+    let (states, depth, time) = (checker.unique_state_count(), checker.max_depth(), began.elapsed().as_secs_f64());
+    let mut found: Vec<_> = checker.discoveries().into_keys().collect();
+    found.sort_unstable();
+    println!("{what}: {states} states, depth {depth}, {time:.1} s; {}", found.join(", "));
+    if let Some(path) = checker.discovery(SAFE) {
+        let broken = path.last_state().broken.clone().unwrap_or_default();
+        let steps: Vec<String> = path.into_actions().iter().map(|step| format!("    {step:?}")).collect();
+        panic!("{what}\n{broken}\n{}", steps.join("\n"));
+    }
+    assert!(checker.is_done(), "{what}: not all was tried");
+    let missing: Vec<_> = happens.iter().filter(|what| checker.discovery(what).is_none()).collect();
+    assert!(missing.is_empty(), "{what}: it never happens that {missing:?}");
+}
+
+/// The default, or how far the full run goes.
+fn far<T>(default: T, full: T) -> T {
+    if env::var("FORMATION_MODEL").is_ok_and(|how| how == "full") { full } else { default }
+}
+
+/// Nobody is slow, no disk is lost.
+const PROMPT: Rules = Rules { forget: false, slow: |_| false, bursts: true };
+
+#[test]
+fn g1_g2_hold_whatever_a_slow_master_misses() {
+    let bounds = Bounds {
+        from: World::formed(3, 0, 0),
+        rules: Rules { slow: |ix| ix == 0, ..PROMPT },
+        terms: 2,
+        time: far(3, 4),
+        depth: 0,
+    };
+    explore("a slow master", bounds, &[LEADS, LEADS_NEXT, LAPSED]);
+}
+
+#[test]
+fn g1_g2_hold_whatever_a_slow_follower_misses() {
+    for (what, slow) in
+        [("the next in rank is slow", (|ix| ix == 1) as fn(usize) -> bool), ("the last is", |ix| ix == 2)]
+    {
+        let bounds = Bounds {
+            from: World::formed(3, far(0, 1), 0),
+            rules: Rules { slow, ..PROMPT },
+            terms: 3,
+            time: far(7, 10),
+            depth: 0,
+        };
+        explore(what, bounds, &[LEADS]);
+    }
+}
+
+#[test]
+fn g1_g2_hold_however_links_break() {
+    let bounds = Bounds { from: World::formed(3, 2, 0), rules: PROMPT, terms: far(2, 3), time: far(5, 8), depth: 0 };
+    explore("links break", bounds, &[LEADS, LEADS_NEXT, LAPSED, CONTESTED, REFUSED, RELEASED, KEPT]);
+}
+
+#[test]
+fn g1_g2_e4_hold_when_a_voter_dies_and_keeps_its_disk() {
+    let crashes = 1;
+    let bounds =
+        Bounds { from: World::formed(3, 0, crashes), rules: PROMPT, terms: far(2, 3), time: far(5, 7), depth: 0 };
+    explore("a voter dies", bounds, &[LEADS, LEADS_NEXT, LAPSED, CONTESTED, REFUSED, RELEASED, KEPT, VOTES_AGAIN]);
+}
+
+#[test]
+fn e1_g2_hold_when_a_voter_dies_and_forgets_its_votes() {
+    let crashes = 1;
+    let bounds = Bounds {
+        from: World::formed(3, 0, crashes),
+        rules: Rules { forget: true, ..PROMPT },
+        terms: far(2, 3),
+        time: far(4, 6),
+        depth: 0,
+    };
+    explore("a voter forgets", bounds, &[LEADS, LEADS_NEXT, LAPSED, CONTESTED, REFUSED, RELEASED, KEPT, VOTES_AGAIN]);
+}
+
+#[test]
+fn g1_g2_hold_from_the_first_word_on() {
+    let bounds = Bounds { from: World::fresh(3, far(0, 1), 0), rules: PROMPT, terms: 2, time: far(3, 4), depth: 0 };
+    explore("all have just started", bounds, &[LEADS]);
+    let rules = Rules { bursts: false, ..PROMPT };
+    let bounds = Bounds { from: World::fresh(3, 0, 0), rules, terms: 2, time: far(2, 3), depth: 0 };
+    explore("all have just started, frame by frame", bounds, &[LEADS]);
+}
+
+/// As deep as it goes in reasonable time: this space is not tried to its end.
+#[test]
+fn g1_g2_hold_for_five_voters_as_far_as_it_is_tried() {
+    let rules = Rules { slow: |ix| ix == 0, ..PROMPT };
+    let bounds = Bounds { from: World::formed(5, 1, 1), rules, terms: 3, time: 8, depth: far(9, 11) };
+    explore("five voters", bounds, &[LEADS]);
+}
