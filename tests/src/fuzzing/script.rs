@@ -6,11 +6,14 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use formation_core::{Command, ConnId, DialId, Input, Origin};
 
-use crate::{host::Host, say::Say};
+use super::{
+    host::{Host, Scene},
+    say::{Say, contact},
+};
 
 /// One thing that happens. Connections and dials are chosen among those there are.
 #[derive(Arbitrary, Clone, Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// Time passes, in milliseconds.
     Sleep(u16),
     /// Time runs backwards.
@@ -39,13 +42,15 @@ pub enum Step {
     Leave,
     /// The host says something else of itself.
     Metadata(Vec<u8>),
+    /// The host knows more addresses.
+    Contacts(Vec<u8>),
     /// An input that may be the host's fault.
     Misuse(Fault, u8),
 }
 
 /// What a careless host says of something that there may not be.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub enum Fault {
+pub(super) enum Fault {
     /// A connection under a used name.
     Opened,
     /// A dial that was never asked for.
@@ -61,20 +66,26 @@ pub enum Fault {
 }
 
 /// As many steps as the bytes yield: unlike a `Vec`'s, its length needs no luck.
-pub fn steps(data: &[u8]) -> Vec<Step> {
+fn steps(data: &[u8]) -> Vec<Step> {
     let mut source = Unstructured::new(data);
     let next = || if source.is_empty() { None } else { Step::arbitrary(&mut source).ok() };
     std::iter::from_fn(next).collect()
 }
 
-/// Runs it, and checks all the while what must hold whatever comes: no panic, no lost or doubled answer, no view that goes
+/// Any inputs in any order, by peers and by a host of any quality. The first byte chooses who the node is, the rest what
+/// happens. What must hold whatever comes is checked all the while: no panic, no lost or doubled answer, no view that goes
 /// back (G3, G8), no state that a misuse has changed.
-pub fn script(steps: &[Step]) {
-    let mut host = Host::new();
-    for step in steps {
-        run(&mut host, step);
-    }
+pub fn script(data: &[u8]) {
+    let Some((scene, rest)) = data.split_first() else { return };
+    let mut host = Host::new(Scene::of(*scene));
+    play(&mut host, rest);
     host.aftermath();
+}
+
+pub(super) fn play(host: &mut Host, data: &[u8]) {
+    for step in steps(data) {
+        run(host, &step);
+    }
 }
 
 fn run(host: &mut Host, step: &Step) {
@@ -127,6 +138,10 @@ fn run(host: &mut Host, step: &Step) {
             // A fuzzer can exceed the limit, which is a misuse like any other.
             let _ = host.may(Input::Command(Command::SetMetadata(Bytes::copy_from_slice(bytes))));
         }
+        Step::Contacts(ref addresses) => {
+            let contacts = addresses.iter().copied().map(contact).collect();
+            let _ = host.may(Input::Command(Command::AddContacts(contacts)));
+        }
         Step::Misuse(fault, number) => {
             let number = u64::from(number);
             // Of names that were never given, or of things that are not under way: always refused.
@@ -144,6 +159,22 @@ fn run(host: &mut Host, step: &Step) {
             };
             let said = host.may(input);
             assert!(said.is_err() || host.is_stopped(), "{fault:?} was taken for good");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    #[test]
+    fn a_script_of_noise_holds_every_invariant() {
+        for seed in 0..200 {
+            let noise = Rng::new(seed).bytes(2_000);
+            let steps = steps(&noise[1..]).len();
+            assert!(steps > 50, "too short to show anything: {steps} steps");
+            script(&noise);
         }
     }
 }

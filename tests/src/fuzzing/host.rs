@@ -4,20 +4,38 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Config, ConnId, DialId, Epoch, Event, Formation, Incarnation, Input, Limits, Misuse, Origin, Output, Start, Term,
-    Timestamp,
+    Bootstrap, Config, ConnId, DialId, Epoch, Event, Formation, HardState, Incarnation, Input, Limits, Misuse, Origin,
+    Output, Start, Term, Timestamp,
 };
+
+use crate::{Net, Run};
 
 /// How long the core is watched after a script, in virtual time: more than every default timeout.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
-pub(crate) struct Host {
+/// The place of the node under test among those of the simulator: one of three voters, and neither the first nor the last.
+pub(super) const OWN: usize = 1;
+
+/// Few bytes of unfinished frames: not two of the longest.
+const TIGHT: usize = 8192;
+
+/// More bytes of unfinished frames than all connections can come to.
+const ROOMY: usize = 1 << 20;
+
+/// The start of the node under test.
+const BEGIN: Timestamp = Timestamp::from_micros(1_000_000);
+
+pub(super) struct Host {
     node: Formation,
+    /// All that it was given and has said.
+    run: Run,
     now: Timestamp,
     /// The latest moment that there was, before time may have run backwards.
     latest: Timestamp,
     /// The open connections, and whether a `Send` is in flight on them.
     conns: BTreeMap<ConnId, bool>,
+    /// The one whose beginning or end is just being told.
+    passing: Option<ConnId>,
     dials: Vec<DialId>,
     persist: Option<u64>,
     newest: u64,
@@ -26,35 +44,82 @@ pub(crate) struct Host {
     led: Term,
 }
 
-/// The node under test is `b`, one of three voters, so that it can win and lose elections. Its limits are within a fuzzer's
-/// reach.
-pub(crate) fn config() -> Config {
-    let limits = Limits {
-        frame_before_handshake: 1024,
-        max_frame: 8192,
-        send: 4096,
-        pending_links: 8,
-        links: 10,
-        partial_bytes: 8192,
-        members: 3,
-        metadata: 16,
-        change_log: 4,
-        contacts: 4,
-        pinned_epochs: 1,
-    };
-    let config = Config::builder("fuzz", "b", "b:1").seeds(["a:1", "b:1", "c:1"]).limits(limits);
-    config.build().expect("a valid configuration")
+/// A voter, one of three, so that it can win and lose elections. Its limits are within a fuzzer's reach. Names are those of
+/// the simulator, so that what was said there can be said here.
+pub(super) fn config() -> Config {
+    Scene::Voter.config(TIGHT)
+}
+
+/// Who the node under test is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scene {
+    Voter,
+    /// No voter.
+    Other,
+    /// It has voted and been a member before, and must not form a cluster.
+    Restarted,
+    /// Its own only seed.
+    Single,
+}
+
+impl Scene {
+    pub(super) fn of(choice: u8) -> Self {
+        [Self::Voter, Self::Other, Self::Restarted, Self::Single][usize::from(choice % 4)]
+    }
+
+    /// How many bytes of unfinished frames it may hold.
+    fn config(self, partial_bytes: usize) -> Config {
+        let limits = Limits {
+            frame_before_handshake: 1024,
+            max_frame: 8192,
+            send: 4096,
+            pending_links: 8,
+            links: 10,
+            partial_bytes,
+            members: 3,
+            metadata: 16,
+            change_log: 4,
+            contacts: 4,
+            pinned_epochs: 1,
+        };
+        let builder = match self {
+            Self::Voter => Net::builder(OWN, 3),
+            Self::Other => Net::builder(3, 3).contacts([Net::address(4)]),
+            Self::Restarted => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
+            Self::Single => Net::builder(0, 1),
+        };
+        builder.limits(limits).build().expect("a valid configuration")
+    }
+
+    fn start(self) -> Start {
+        let hard_state = match self {
+            Self::Restarted => HardState { term: Term(3), voted_for: None, joined: true },
+            _ => HardState::default(),
+        };
+        Start { incarnation: Incarnation(5), rng_seed: 1, hard_state }
+    }
 }
 
 impl Host {
-    pub(crate) fn new() -> Self {
-        let now = Timestamp::from_micros(1_000_000);
-        let node = Formation::new(config(), Start::new(Incarnation(5), 1), now);
+    pub(super) fn new(scene: Scene) -> Self {
+        Self::start(scene, TIGHT)
+    }
+
+    /// Where it cannot matter how much of a frame has come.
+    pub(super) fn roomy(scene: Scene) -> Self {
+        Self::start(scene, ROOMY)
+    }
+
+    fn start(scene: Scene, partial_bytes: usize) -> Self {
+        let (config, start) = (scene.config(partial_bytes), scene.start());
+        let node = Formation::new(config.clone(), start.clone(), BEGIN);
         let mut host = Self {
             node,
-            now,
-            latest: now,
+            run: Run { config, start, at: BEGIN, inputs: Vec::new(), outputs: Vec::new() },
+            now: BEGIN,
+            latest: BEGIN,
             conns: BTreeMap::new(),
+            passing: None,
             dials: Vec::new(),
             persist: None,
             newest: 0,
@@ -66,33 +131,48 @@ impl Host {
         host
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
+    /// The node under test.
+    pub(super) fn node(&self) -> &Formation {
+        &self.node
+    }
+
+    /// All that it was given and has said so far.
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Whether the connection is open.
+    pub(super) fn has(&self, conn: ConnId) -> bool {
+        self.conns.contains_key(&conn)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    pub(crate) fn sleep(&mut self, by: Duration) {
+    pub(super) fn sleep(&mut self, by: Duration) {
         self.now = self.now + by;
         self.latest = self.latest.max(self.now);
     }
 
-    pub(crate) fn back(&mut self, by: Duration) {
+    pub(super) fn back(&mut self, by: Duration) {
         self.now = Timestamp::from_micros(self.now.as_micros().saturating_sub(by.as_micros() as u64));
     }
 
     /// The `which`th open connection, if there is any.
-    pub(crate) fn conn(&self, which: u8) -> Option<ConnId> {
+    pub(super) fn conn(&self, which: u8) -> Option<ConnId> {
         let which = usize::from(which).checked_rem(self.conns.len())?;
         self.conns.keys().nth(which).copied()
     }
 
     /// The `which`th dial that waits for its answer, which the caller has to give.
-    pub(crate) fn take_dial(&mut self, which: u8) -> Option<DialId> {
+    pub(super) fn take_dial(&mut self, which: u8) -> Option<DialId> {
         let which = usize::from(which).checked_rem(self.dials.len())?;
         Some(self.dials.swap_remove(which))
     }
 
     /// A name that a connection has had.
-    pub(crate) fn used_conn(&mut self) -> ConnId {
+    pub(super) fn used_conn(&mut self) -> ConnId {
         if self.newest == 0 {
             self.open(Origin::Accepted);
         }
@@ -100,43 +180,48 @@ impl Host {
     }
 
     /// A name that no connection has had.
-    pub(crate) fn unused_conn(&self) -> ConnId {
+    pub(super) fn unused_conn(&self) -> ConnId {
         ConnId(self.newest + 1)
     }
 
-    pub(crate) fn open(&mut self, origin: Origin) -> ConnId {
+    pub(super) fn open(&mut self, origin: Origin) -> ConnId {
         self.newest += 1;
         let conn = ConnId(self.newest);
         self.conns.insert(conn, false);
+        self.passing = Some(conn);
         self.must(Input::Opened { conn, origin });
+        self.passing = None;
+        assert!(!self.stopped || !self.has(conn), "{conn} opens on a node that has stopped");
         conn
     }
 
-    pub(crate) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
+    pub(super) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
         self.must(Input::Received { conn, chunk });
     }
 
-    pub(crate) fn flush(&mut self, conn: ConnId) {
+    pub(super) fn flush(&mut self, conn: ConnId) {
         if let Some(in_flight @ true) = self.conns.get_mut(&conn) {
             *in_flight = false;
             self.must(Input::Flushed { conn });
         }
     }
 
-    pub(crate) fn close(&mut self, conn: ConnId) {
+    pub(super) fn close(&mut self, conn: ConnId) {
+        self.passing = Some(conn);
         self.must(Input::Closed { conn });
+        self.passing = None;
         // Not before: time passes with each input, and may bring a word about a connection that is just ending.
         self.conns.remove(&conn);
     }
 
-    pub(crate) fn persisted(&mut self) {
+    pub(super) fn persisted(&mut self) {
         if let Some(seq) = self.persist.take() {
             self.must(Input::Persisted { seq });
         }
     }
 
     /// Everything that is under way succeeds, except for the dials.
-    pub(crate) fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(conn) = self.conns.iter().find_map(|(conn, in_flight)| in_flight.then_some(*conn)) {
             self.flush(conn);
         }
@@ -147,8 +232,8 @@ impl Host {
     }
 
     /// What has to be true after anything that may have happened.
-    pub(crate) fn aftermath(&mut self) {
-        self.run();
+    pub(super) fn aftermath(&mut self) {
+        self.go_on();
         if !self.stopped {
             assert!(self.conns.is_empty(), "silent connections live on: {:?}", self.conns);
             self.has_room_as_ever();
@@ -157,7 +242,7 @@ impl Host {
 
     /// Nobody who has gone still counts: there is room for as many connections and unfinished bytes as at the start (G7).
     fn has_room_as_ever(&mut self) {
-        let limits = config().limits().clone();
+        let limits = self.run.config.limits().clone();
         let each = limits.partial_bytes / limits.pending_links;
         let mut start = BytesMut::with_capacity(each);
         start.put_u32(limits.frame_before_handshake as u32);
@@ -171,7 +256,7 @@ impl Host {
     }
 
     /// Goes from deadline to deadline: the core neither spins nor grows when it is left alone.
-    fn run(&mut self) {
+    fn go_on(&mut self) {
         self.now = self.latest;
         let end = self.now + AFTERMATH;
         for _ in 0..20_000 {
@@ -186,18 +271,20 @@ impl Host {
     }
 
     /// An input that no host may be blamed for.
-    pub(crate) fn must(&mut self, input: Input) {
+    pub(super) fn must(&mut self, input: Input) {
+        self.run.inputs.push((self.now, input.clone()));
         let said = self.node.handle_input(self.now, input);
         assert_eq!(said, Ok(()));
         self.drain();
     }
 
     /// An input that may be a fault of the host; then the state is unchanged.
-    pub(crate) fn may(&mut self, input: Input) -> Result<(), Misuse> {
+    pub(super) fn may(&mut self, input: Input) -> Result<(), Misuse> {
         let before = self.node.clone();
-        let said = self.node.handle_input(self.now, input);
-        if said.is_err() {
-            assert!(self.node == before, "a misuse has changed the state");
+        let said = self.node.handle_input(self.now, input.clone());
+        match said {
+            Ok(()) => self.run.inputs.push((self.now, input)),
+            Err(_) => assert!(self.node == before, "a misuse has changed the state"),
         }
         self.drain();
         said
@@ -208,6 +295,7 @@ impl Host {
         while let Some(output) = self.node.poll_output() {
             outputs += 1;
             assert!(outputs < 10_000, "the outputs of one input do not end");
+            self.run.outputs.push(output.clone());
             match output {
                 Output::Dial { dial, timeout, .. } => {
                     assert!(!timeout.is_zero(), "a dial with no time to succeed");
@@ -227,7 +315,8 @@ impl Host {
                 }
                 Output::Event(Event::Stopped { .. }) => {
                     assert!(!self.stopped, "stopped twice");
-                    assert!(self.conns.is_empty(), "stopped with open connections");
+                    let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.passing);
+                    assert_eq!(open.next(), None, "stopped with open connections");
                     self.stopped = true;
                 }
                 Output::Event(_) => {}
