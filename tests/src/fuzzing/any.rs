@@ -8,8 +8,8 @@ use formation_core::{
     Address, Change, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
     RejectReason, RemovalReason, Term,
     message::{
-        Heartbeat, HeartbeatAck, Hello, JoinResponse, MembersUpdate, Message, ProtocolRange, Rejected, Release,
-        Resign, Role, Status, Vote, VoteRequest,
+        Heartbeat, HeartbeatAck, Hello, JoinResponse, MembersUpdate, Message, ProtocolRange, Rejected, Release, Resign,
+        Role, Status, Vote, VoteRequest,
     },
 };
 
@@ -81,14 +81,19 @@ fn option<T>(from: Source<'_, '_>, item: fn(Source<'_, '_>) -> Result<T>) -> Res
 }
 
 /// What the constructor takes; there is nothing else that could be said.
-fn text<T, E: std::fmt::Debug>(from: Source<'_, '_>, new: fn(String) -> std::result::Result<T, E>, or: &str) -> Result<T> {
+fn text<T, E: std::fmt::Debug>(
+    from: Source<'_, '_>,
+    new: fn(String) -> std::result::Result<T, E>,
+    or: &str,
+) -> Result<T> {
     let text = String::arbitrary(from)?;
     Ok(new(text).unwrap_or_else(|_| new(or.into()).expect("a valid text")))
 }
 
 fn address(from: Source<'_, '_>) -> Result<Address> {
-    let (host, port) = (String::arbitrary(from)?, u16::arbitrary(from)?);
-    let made = Address::new(format!("{host}:{port}"));
+    let (host, times, port) = (String::arbitrary(from)?, from.int_in_range(1..=130)?, u16::arbitrary(from)?);
+    // Repeated, as a fuzzer rarely comes near the longest.
+    let made = Address::new(format!("{}:{port}", host.repeat(times)));
     Ok(made.unwrap_or_else(|_| Address::new("a:1").expect("a valid address")))
 }
 

@@ -1,9 +1,6 @@
 //! The same streams in two cuts (G4).
 
-use super::{
-    host::{Host, Scene},
-    script::play,
-};
+use super::{host::Host, scene::Scene, script::play};
 use crate::{Recut, difference, replay};
 
 /// G4: a script, and the same with its bytes cut otherwise, have the same outputs and end in the same state.

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use formation_core::Origin;
 
 use super::{
-    host::{Host, Scene},
+    host::Host,
     say::{Part, Say, framed, greeting},
+    scene::Scene,
 };
 
 /// One peer that says anything at all (G8). The first byte chooses what kind of connection, the second how its bytes are

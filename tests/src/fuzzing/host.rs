@@ -3,24 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use formation_core::{
-    Bootstrap, Config, ConnId, DialId, Epoch, Event, Formation, HardState, Incarnation, Input, Limits, Misuse, Origin,
-    Output, Start, Term, Timestamp,
-};
+use formation_core::{ConnId, DialId, Epoch, Event, Formation, Input, Misuse, Origin, Output, Term, Timestamp};
 
-use crate::{Net, Run};
+use super::scene::{ROOMY, Scene, TIGHT};
+use crate::Run;
 
 /// How long the core is watched after a script, in virtual time: more than every default timeout.
 const AFTERMATH: Duration = Duration::from_secs(10);
-
-/// The place of the node under test among those of the simulator: one of three voters, and neither the first nor the last.
-pub(super) const OWN: usize = 1;
-
-/// Few bytes of unfinished frames: not two of the longest.
-const TIGHT: usize = 8192;
-
-/// More bytes of unfinished frames than all connections can come to.
-const ROOMY: usize = 1 << 20;
 
 /// The start of the node under test.
 const BEGIN: Timestamp = Timestamp::from_micros(1_000_000);
@@ -44,62 +33,6 @@ pub(super) struct Host {
     led: Term,
 }
 
-/// A voter, one of three, so that it can win and lose elections. Its limits are within a fuzzer's reach. Names are those of
-/// the simulator, so that what was said there can be said here.
-pub(super) fn config() -> Config {
-    Scene::Voter.config(TIGHT)
-}
-
-/// Who the node under test is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Scene {
-    Voter,
-    /// No voter.
-    Other,
-    /// It has voted and been a member before, and must not form a cluster.
-    Restarted,
-    /// Its own only seed.
-    Single,
-}
-
-impl Scene {
-    pub(super) fn of(choice: u8) -> Self {
-        [Self::Voter, Self::Other, Self::Restarted, Self::Single][usize::from(choice % 4)]
-    }
-
-    /// How many bytes of unfinished frames it may hold.
-    fn config(self, partial_bytes: usize) -> Config {
-        let limits = Limits {
-            frame_before_handshake: 1024,
-            max_frame: 8192,
-            send: 4096,
-            pending_links: 8,
-            links: 10,
-            partial_bytes,
-            members: 3,
-            metadata: 16,
-            change_log: 4,
-            contacts: 4,
-            pinned_epochs: 1,
-        };
-        let builder = match self {
-            Self::Voter => Net::builder(OWN, 3),
-            Self::Other => Net::builder(3, 3).contacts([Net::address(4)]),
-            Self::Restarted => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
-            Self::Single => Net::builder(0, 1),
-        };
-        builder.limits(limits).build().expect("a valid configuration")
-    }
-
-    fn start(self) -> Start {
-        let hard_state = match self {
-            Self::Restarted => HardState { term: Term(3), voted_for: None, joined: true },
-            _ => HardState::default(),
-        };
-        Start { incarnation: Incarnation(5), rng_seed: 1, hard_state }
-    }
-}
-
 impl Host {
     pub(super) fn new(scene: Scene) -> Self {
         Self::start(scene, TIGHT)
@@ -111,7 +44,7 @@ impl Host {
     }
 
     fn start(scene: Scene, partial_bytes: usize) -> Self {
-        let (config, start) = (scene.config(partial_bytes), scene.start());
+        let (config, start) = (scene.with_room(partial_bytes), scene.start());
         let node = Formation::new(config.clone(), start.clone(), BEGIN);
         let mut host = Self {
             node,
@@ -128,6 +61,7 @@ impl Host {
             led: Term::default(),
         };
         host.must(Input::Tick);
+        scene.prepare(&mut host);
         host
     }
 
@@ -153,6 +87,19 @@ impl Host {
     pub(super) fn sleep(&mut self, by: Duration) {
         self.now = self.now + by;
         self.latest = self.latest.max(self.now);
+    }
+
+    /// Time passes, and the core is ticked whenever it wants.
+    pub(super) fn pass(&mut self, by: Duration) {
+        let end = self.now + by;
+        for _ in 0..20_000 {
+            match self.node.next_deadline() {
+                Some(deadline) if deadline <= end => self.sleep(deadline.since(self.now)),
+                _ => return self.sleep(end.since(self.now)),
+            }
+            self.must(Input::Tick);
+        }
+        panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
     }
 
     pub(super) fn back(&mut self, by: Duration) {

@@ -7,13 +7,14 @@ mod formation;
 mod host;
 mod messages;
 mod say;
+mod scene;
 mod script;
 
 pub use chunking::chunking;
 pub use decoder::decoder;
 pub use formation::formation;
 pub use messages::messages;
-pub use script::script;
+pub use script::{outcomes, script};
 
 /// What a fuzzer calls.
 pub type Body = fn(&[u8]);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Address, Change, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
-    RejectReason, RemovalReason, Term, message, message::Message,
+    Address, Change, ClusterName, Epoch, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason,
+    Term, message, message::Message,
 };
 
-use super::host::{OWN, config};
+use super::scene::{OWN, Scene, config};
 use crate::Net;
 
 /// What a peer says. Small numbers, so that the fuzzer finds those that matter.
@@ -86,6 +86,8 @@ pub(super) enum Say {
     Frame(Vec<u8>),
     /// The start of something that never comes to its end, or only with what is said next.
     Start(Box<Say>, u8),
+    /// So much of a frame that is said to be so long.
+    Long(u16, u16),
     /// With one bit that is not what it was.
     Flipped(Box<Say>, u16),
     /// Anything else.
@@ -112,7 +114,7 @@ pub(super) enum Oddity {
     Protocol(u8, u8),
     /// Its cluster.
     Cluster,
-    /// Its seed list.
+    /// Its seed list, which is right to a node that is its own only seed.
     Electorate,
     /// More than this version knows, which is no fault.
     Extensions(u8),
@@ -122,7 +124,7 @@ pub(super) enum Oddity {
 
 /// A member.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) struct Entry(Someone, bool, u8);
+pub(super) struct Entry(pub(super) Someone, pub(super) bool, pub(super) u8);
 
 /// One part of a delta.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -151,7 +153,8 @@ pub(super) enum Part {
 /// Small numbers for most of them, and those at which counting might fail.
 fn number(n: u8) -> u64 {
     match n {
-        0..=239 => u64::from(n),
+        0..=127 => u64::from(n % 8),
+        128..=239 => u64::from(n),
         240..=247 => 1 << (8 * (n - 240)).max(31),
         248..=255 => u64::MAX - u64::from(255 - n),
     }
@@ -247,7 +250,7 @@ fn odd(mut hello: message::Hello, oddity: Oddity) -> message::Hello {
             hello.protocol = message::ProtocolRange { min: u16::from(min), max: u16::from(max) };
         }
         Oddity::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
-        Oddity::Electorate => hello.electorate = ElectorateDigest([7; 16]),
+        Oddity::Electorate => hello.electorate = Scene::Single.config().electorate(),
         Oddity::Extensions(len) => hello.extensions = bytes(len),
         Oddity::Nonce(nonce) => hello.nonce = nonce,
     }
@@ -273,6 +276,12 @@ impl Say {
                 let mut start = whole.bytes();
                 start.truncate(usize::from(len));
                 start
+            }
+            Self::Long(len, come) => {
+                let mut start = BytesMut::new();
+                start.put_u32(u32::from(len % 8_500));
+                start.put_bytes(0, usize::from(come % 8_500));
+                start.freeze()
             }
             Self::Flipped(ref right, bit) => {
                 let mut wrong = BytesMut::from(right.bytes());
@@ -347,11 +356,9 @@ impl Say {
                 Message::Vote(message::Vote { term: term(of), number: number(count), granted })
             }
             Self::Release(of) => Message::Release(message::Release { term: term(of) }),
-            Self::Heartbeat(of, count, millis) => Message::Heartbeat(message::Heartbeat {
-                term: term(of),
-                number: number(count),
-                lease: lease(millis),
-            }),
+            Self::Heartbeat(of, count, millis) => {
+                Message::Heartbeat(message::Heartbeat { term: term(of), number: number(count), lease: lease(millis) })
+            }
             Self::HeartbeatAck(of, count, held, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
                 term: term(of),
                 number: number(count),
@@ -365,6 +372,7 @@ impl Say {
             | Self::Unknown(..)
             | Self::Frame(_)
             | Self::Start(..)
+            | Self::Long(..)
             | Self::Flipped(..)
             | Self::Raw(_) => Message::Ping,
         }

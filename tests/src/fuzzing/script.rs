@@ -1,14 +1,15 @@
 //! A list of inputs in any order.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
-use formation_core::{Command, ConnId, DialId, Input, Origin};
+use formation_core::{Command, ConnId, DialId, Event, Input, Origin, Output};
 
 use super::{
-    host::{Host, Scene},
+    host::Host,
     say::{Say, contact},
+    scene::Scene,
 };
 
 /// One thing that happens. Connections and dials are chosen among those there are.
@@ -16,6 +17,8 @@ use super::{
 pub(super) enum Step {
     /// Time passes, in milliseconds.
     Sleep(u16),
+    /// Time passes, in twentieths of a second, with every tick in its time.
+    Pass(u8),
     /// Time runs backwards.
     Back(u16),
     /// Time has passed.
@@ -82,6 +85,26 @@ pub fn script(data: &[u8]) {
     host.aftermath();
 }
 
+/// What a script has led to, for those who ask whether scripts lead anywhere.
+pub fn outcomes(data: &[u8]) -> BTreeSet<String> {
+    let Some((scene, rest)) = data.split_first() else { return BTreeSet::new() };
+    let mut host = Host::new(Scene::of(*scene));
+    play(&mut host, rest);
+    let own = host.node().node();
+    let outputs = host.run().outputs.iter().filter_map(|output| match output {
+        Output::Close { reason, .. } => Some(format!("closed: {reason:?}")),
+        Output::Event(Event::MasterElected { master, .. }) if master == own => Some("is the master".into()),
+        Output::Event(Event::MasterElected { .. }) => Some("follows a master".into()),
+        Output::Event(Event::MasterLost { reason, .. }) => Some(format!("lost its master: {reason:?}")),
+        Output::Event(Event::ViewChanged { changes, .. }) if host.node().view().get(&own.id).is_some() => {
+            Some(format!("is in a view that changed by {}", changes.len().min(3)))
+        }
+        Output::Event(Event::Stopped { reason }) => Some(format!("stopped: {reason:?}")),
+        _ => None,
+    });
+    outputs.collect()
+}
+
 pub(super) fn play(host: &mut Host, data: &[u8]) {
     for step in steps(data) {
         run(host, &step);
@@ -91,6 +114,7 @@ pub(super) fn play(host: &mut Host, data: &[u8]) {
 fn run(host: &mut Host, step: &Step) {
     match *step {
         Step::Sleep(millis) => host.sleep(Duration::from_millis(u64::from(millis))),
+        Step::Pass(twentieths) => host.pass(Duration::from_millis(50 * u64::from(twentieths))),
         Step::Back(millis) => host.back(Duration::from_millis(u64::from(millis))),
         Step::Tick => host.must(Input::Tick),
         Step::Accept => {
