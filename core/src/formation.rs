@@ -182,6 +182,10 @@ impl Formation {
     /// peer's connection and is reported as an event. Inputs still on their way for a connection that was closed are ignored.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
         self.check(&input)?;
+        if !self.stopped {
+            self.pass_time(now);
+        }
+        // Perhaps only just: the time for leaving may have run out.
         if self.stopped {
             match input {
                 Input::Opened { conn, .. } => {
@@ -194,7 +198,6 @@ impl Formation {
             }
             return Ok(());
         }
-        self.pass_time(now);
         match input {
             Input::Tick => {}
             Input::Opened { conn, origin } => self.opened(conn, origin),

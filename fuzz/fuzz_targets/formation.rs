@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| formation_fuzz::formation(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formation_tests::fuzzing::formation(data));
 
 #[cfg(not(fuzzing))]
 fn main() {

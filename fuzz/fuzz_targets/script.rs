@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| formation_fuzz::script(&formation_fuzz::steps(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formation_tests::fuzzing::script(data));
 
 #[cfg(not(fuzzing))]
 fn main() {

@@ -43,6 +43,8 @@ pub enum Recut {
     Join,
     /// Joined, then cut at random places.
     Random(u64),
+    /// Joined, then cut into pieces of these lengths, again and again; 0 is all that is left.
+    Lengths(Vec<u8>),
 }
 
 impl Recut {
@@ -56,14 +58,30 @@ impl Recut {
                 let longest = [2, 7, 40, 500][rng.below(4)];
                 cut(&join(inputs), |left| (1 + rng.below(longest)).min(left))
             }
+            Self::Lengths(lengths) => {
+                let mut lengths = lengths.iter().copied().cycle();
+                cut(&join(inputs), |left| match lengths.next() {
+                    None | Some(0) => left,
+                    Some(length) => left.min(usize::from(length)),
+                })
+            }
         }
     }
+}
+
+/// The lines in which two states differ.
+pub fn difference(left: &Formation, right: &Formation) -> String {
+    let (left, right) = (format!("{left:#?}"), format!("{right:#?}"));
+    let pairs = left.lines().zip(right.lines()).filter(|(left, right)| left != right).take(12);
+    pairs.map(|(left, right)| format!("{left}   instead of {right}\n")).collect()
 }
 
 fn cut(inputs: &[(Timestamp, Input)], mut size: impl FnMut(usize) -> usize) -> Vec<(Timestamp, Input)> {
     let mut out = Vec::new();
     for (at, input) in inputs {
-        if let Input::Received { conn, chunk } = input {
+        if let Input::Received { conn, chunk } = input
+            && !chunk.is_empty()
+        {
             let mut rest = chunk.clone();
             while !rest.is_empty() {
                 let piece = rest.split_to(size(rest.len()));

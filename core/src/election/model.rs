@@ -175,14 +175,30 @@ fn g1_g2_hold_from_the_first_word_on() {
     let bounds = Bounds { from: World::fresh(3, far(0, 1), 0), rules: PROMPT, terms: 2, time: far(3, 4), depth: 0 };
     explore("all have just started", bounds, &[LEADS]);
     let rules = Rules { bursts: false, ..PROMPT };
-    let bounds = Bounds { from: World::fresh(3, 0, 0), rules, terms: 2, time: far(2, 3), depth: 0 };
+    let bounds = Bounds { from: World::fresh(3, 0, 0), rules, terms: 2, time: far(1, 3), depth: 0 };
     explore("all have just started, frame by frame", bounds, &[LEADS]);
+}
+
+/// E7, and what a lease that was reported once still means after it (E5, E6).
+#[test]
+fn g1_g2_e7_hold_when_a_master_meets_a_newer_term() {
+    let from = World::formed_beside_a_newer_term(far(1, 2));
+    let bounds = Bounds { from, rules: PROMPT, terms: far(4, 5), time: far(4, 6), depth: 0 };
+    explore("a newer term", bounds, &[LEADS, LEADS_NEXT, RELEASED, REFUSED]);
+}
+
+/// E2: a vote that comes too late.
+#[test]
+fn g1_g2_hold_whatever_a_slow_candidate_misses() {
+    let rules = Rules { slow: |ix| ix == 0, ..PROMPT };
+    let bounds = Bounds { from: World::fresh(3, 0, 0), rules, terms: 2, time: 2, depth: 0 };
+    explore("a slow candidate", bounds, &[LEADS, RELEASED, KEPT]);
 }
 
 /// As deep as it goes in reasonable time: this space is not tried to its end.
 #[test]
 fn g1_g2_hold_for_five_voters_as_far_as_it_is_tried() {
     let rules = Rules { slow: |ix| ix == 0, ..PROMPT };
-    let bounds = Bounds { from: World::formed(5, 1, 1), rules, terms: 3, time: 8, depth: far(9, 11) };
+    let bounds = Bounds { from: World::formed(5, 1, 1), rules, terms: 3, time: 8, depth: far(8, 11) };
     explore("five voters", bounds, &[LEADS]);
 }

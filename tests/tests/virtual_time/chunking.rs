@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use formation_core::{Command, Epoch, Formation, Input, Term, message::Message};
-use formation_tests::{Bench, Crash, Net, Peer, Recut, Rng, Run, Settings, for_each_seed, replay, seeds};
+use formation_core::{Command, Epoch, Input, Term, message::Message};
+use formation_tests::{Bench, Crash, Net, Peer, Recut, Rng, Run, Settings, difference, for_each_seed, replay, seeds};
 use quickcheck::{QuickCheck, TestResult};
 
 /// The runs of all nodes of a formation, with a failover, a joiner and a leaver.
@@ -39,13 +39,6 @@ fn assert_same(run: &Run, recut: &Recut) {
     if other != state {
         panic!("{id}, started with {start:?}, cut by {recut:?}: the states differ\n{}", difference(&other, &state));
     }
-}
-
-/// The lines in which two states differ.
-fn difference(left: &Formation, right: &Formation) -> String {
-    let (left, right) = (format!("{left:#?}"), format!("{right:#?}"));
-    let pairs = left.lines().zip(right.lines()).filter(|(left, right)| left != right).take(12);
-    pairs.map(|(left, right)| format!("{left}   instead of {right}\n")).collect()
 }
 
 fn explore(voters: usize) {

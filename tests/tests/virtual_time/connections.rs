@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use formation_core::{CloseReason, Config, Epoch, Event, Phase, message::Message, message::Role};
+use formation_core::{CloseReason, Command, Config, Epoch, Event, Phase, message::Message, message::Role};
 use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,6 +90,22 @@ fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
 }
 
 /// The same in a whole cluster: old connections die late, at any time, and nobody loses its master by it.
+/// The time for leaving runs out with the input that opens it.
+#[test]
+fn a_connection_that_opens_as_the_node_stops_is_closed() {
+    let mut peer = Peer::of(&Net::config(0, 2), "n0", "h0:1");
+    let mut bench = Bench::new(Net::config(1, 2));
+    let conn = bench.answer("h0:1");
+    bench.receive(conn, [peer.hello(), peer.master(1), Peer::accepted(1)].concat());
+    bench.command(Command::Leave);
+    assert_eq!(bench.formation.status().phase, Phase::Leaving, "the master has to hear it");
+    bench.now = bench.now + 4 * SECOND;
+    let late = bench.accept();
+    assert_eq!(bench.formation.status().phase, Phase::Stopped);
+    assert_eq!(bench.closed(late), Some(CloseReason::Left));
+    assert_eq!(bench.formation.status().pending_links, 0);
+}
+
 #[test]
 fn a_connection_that_dies_after_its_replacement_costs_no_master() {
     for_each_seed(40, |seed| {

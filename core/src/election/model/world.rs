@@ -190,6 +190,16 @@ impl World {
         world
     }
 
+    /// The same, but the second died when it had just voted for itself in the next term, and nobody heard of it.
+    pub(super) fn formed_beside_a_newer_term(cuts: u8) -> Self {
+        let mut world = Self::formed(3, cuts, 1);
+        world.take(Step::Crash(1), Rules { forget: false, slow: |_| false, bursts: true });
+        let voter = Arc::make_mut(&mut world.voters[1]);
+        let me = Node { incarnation: Incarnation(1), ..voter.election.me.clone() };
+        voter.disk = HardState { term: Term(2), voted_for: Some(me), joined: true };
+        world
+    }
+
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let voters = self.voters.len();
         (0..voters).flat_map(move |a| (a + 1..voters).map(move |b| (a, b)))

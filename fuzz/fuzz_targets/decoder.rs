@@ -1,0 +1,10 @@
+//! The decoder of one connection, against the format.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formation_tests::fuzzing::decoder(data));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    eprintln!("run it with: cargo +nightly fuzz run decoder");
+}

@@ -1,0 +1,111 @@
+//! Writes what nodes hear in simulated runs into `fuzz/corpus/`, as seeds for the fuzzers:
+//! `cargo run -p formation-tests --bin corpus`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
+
+use bytes::{Bytes, BytesMut};
+use formation_core::{ConnId, Input, Origin};
+use formation_tests::{Rng, Run, Scenario, fuzzing::TARGETS};
+
+/// A fuzzer learns little from the rest of a long stream, and is slowed down by all of it.
+const LONGEST: usize = 1_500;
+
+fn main() -> io::Result<()> {
+    let mut seeds = BTreeSet::new();
+    for seed in 0..12 {
+        let mut scenario = Scenario::draw(seed, false);
+        scenario.settings.record = true;
+        let mut net = scenario.net();
+        scenario.run(&mut net);
+        for ix in 0..net.len() {
+            net.host(ix).runs.iter().for_each(|run| hear(run, &mut seeds));
+        }
+    }
+    for seed in 0..40 {
+        let mut rng = Rng::new(seed);
+        let len = 50 + rng.below(500);
+        for target in ["script", "chunking"] {
+            seeds.insert((target, rng.bytes(len)));
+        }
+        let mut message = rng.bytes(len);
+        message[0] &= !1;
+        seeds.insert(("messages", message));
+        let mut stream = vec![rng.below(4) as u8, 3];
+        stream.extend(rng.bytes(len / 4));
+        seeds.insert(("decoder", stream));
+    }
+    // Frames about as long as the limit, which take many bytes to guess.
+    for low in 220..=255 {
+        seeds.insert(("decoder", vec![1, 1, 0, 1, 245, low]));
+    }
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    for (target, _) in TARGETS {
+        let seeds: Vec<_> = seeds.iter().filter(|(of, _)| of == target).collect();
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        for (at, (_, data)) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{at:04}")), data)?;
+        }
+        println!("{target}: {} files", seeds.len());
+    }
+    Ok(())
+}
+
+/// The streams that a node has heard, and each kind of message in them.
+fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
+    let mut streams: BTreeMap<ConnId, (Origin, BytesMut)> = BTreeMap::new();
+    for (_, input) in &run.inputs {
+        match input {
+            Input::Opened { conn, origin } => {
+                streams.insert(*conn, (*origin, BytesMut::new()));
+            }
+            Input::Received { conn, chunk } => {
+                if let Some((_, stream)) = streams.get_mut(conn) {
+                    stream.extend_from_slice(chunk);
+                }
+            }
+            _ => {}
+        }
+    }
+    for (origin, stream) in streams.into_values() {
+        let stream = stream.freeze();
+        let dialed = u8::from(matches!(origin, Origin::Dialed(_)));
+        let frames = frames(stream.clone());
+        // Whole frames only, but for what a crash has cut.
+        let end = frames.iter().map(|frame| 4 + frame.len()).scan(0, |at, len| {
+            *at += len;
+            Some(*at)
+        });
+        let end = end.take_while(|end| *end <= LONGEST).last().unwrap_or(stream.len().min(LONGEST));
+        let short = &stream[..end];
+        seeds.insert(("formation", [&[dialed, 0], short].concat()));
+        // Raw, in two cuts.
+        seeds.insert(("decoder", [&[4, 1, 7], short].concat()));
+        for body in &frames {
+            seeds.insert(("messages", [&[1], &body[..]].concat()));
+        }
+        // On an established connection, with the lengths that the target adds.
+        let short = frames.iter().skip(1).filter(|body| body.len() < 256).take(20);
+        let rest: Vec<u8> = short.flat_map(|body| [&[body.len() as u8], &body[..]].concat()).collect();
+        for follows in [0, 8] {
+            seeds.insert(("formation", [&[2 + 4 + follows + dialed, 0], &rest[..]].concat()));
+        }
+    }
+}
+
+/// The bodies of the whole frames.
+fn frames(mut stream: Bytes) -> Vec<Bytes> {
+    let mut bodies = Vec::new();
+    while let Some(prefix) = stream.first_chunk::<4>() {
+        let len = u32::from_be_bytes(*prefix) as usize;
+        if stream.len() < 4 + len {
+            break;
+        }
+        bodies.push(stream.split_to(4 + len).split_off(4));
+    }
+    bodies
+}

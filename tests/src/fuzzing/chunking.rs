@@ -1,0 +1,45 @@
+//! The same streams in two cuts (G4).
+
+use super::{host::Host, scene::Scene, script::play};
+use crate::{Recut, difference, replay};
+
+/// G4: a script, and the same with its bytes cut otherwise, have the same outputs and end in the same state.
+///
+/// The first byte says how many lengths of chunks follow, used again and again (none: one chunk); the rest is as for
+/// [`script`](super::script()). How many bytes of unfinished frames there are is what cuts decide, so that limit is out of reach.
+pub fn chunking(data: &[u8]) {
+    let Some((count, rest)) = data.split_first() else { return };
+    let Some((lengths, rest)) = rest.split_at_checked(usize::from(count % 16)) else { return };
+    let Some((scene, rest)) = rest.split_first() else { return };
+    let mut host = Host::roomy(Scene::of(*scene));
+    // No aftermath, in which the states that are compared would be over.
+    play(&mut host, rest);
+    let run = host.run();
+    let (outputs, state) = replay(run, &Recut::Lengths(lengths.to_vec()).apply(&run.inputs));
+    for (at, (theirs, ours)) in outputs.iter().zip(&run.outputs).enumerate() {
+        assert_eq!(theirs, ours, "output {at} is another when cut by {lengths:?}");
+    }
+    assert_eq!(outputs.len(), run.outputs.len(), "cut by {lengths:?}");
+    if state != *host.node() {
+        panic!("the states differ when cut by {lengths:?}\n{}", difference(&state, host.node()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    #[test]
+    fn a_script_of_noise_is_the_same_in_any_cut() {
+        for seed in 0..200 {
+            let mut rng = Rng::new(seed);
+            for lengths in [&[][..], &[1], &[0, 3, 30]] {
+                let mut data = vec![lengths.len() as u8];
+                data.extend(lengths);
+                data.extend(rng.bytes(1_000));
+                chunking(&data);
+            }
+        }
+    }
+}

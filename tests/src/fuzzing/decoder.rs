@@ -1,0 +1,206 @@
+//! The incremental decoder of one connection, against the format told once more without any state.
+
+use bytes::{Bytes, BytesMut};
+use formation_core::{
+    CloseReason, ConnId, Epoch, Origin, Output, Term,
+    message::{MAGIC, Message, PROTOCOL, Role, Status},
+};
+
+use super::{
+    host::Host,
+    say::greeting,
+    scene::{Scene, config},
+};
+use crate::difference;
+
+/// Any bytes, cut anyhow, yield the same frames, the same fault and the same state (G4), and what is buffered is the start
+/// of one frame within the limit, whose length was judged as soon as it was there (G7).
+///
+/// The first byte chooses how far the connection has come and what the rest is: the stream itself, or frames that a peer
+/// may say, whose lengths only matter. The second says how many lengths of chunks follow.
+pub fn decoder(data: &[u8]) {
+    let [mode, count, rest @ ..] = data else { return };
+    let Some((lengths, rest)) = rest.split_at_checked(usize::from(count % 16)) else { return };
+    let [established, greets, is_raw] = [1, 2, 4].map(|bit| mode & bit != 0);
+    let mut stream = BytesMut::new();
+    if greets {
+        stream.extend_from_slice(&greeting(0).to_frame());
+    }
+    if is_raw {
+        stream.extend_from_slice(rest);
+    } else {
+        rest.chunks(3).for_each(|piece| stream.extend_from_slice(&said(piece)));
+    }
+    let stream = stream.freeze();
+    let whole = fed(established, &stream, &[]);
+    // Byte by byte takes its time, and a fuzzer needs no long stream to find a short one.
+    let by_byte: &[u8] = if stream.len() <= 300 { &[1] } else { &[0] };
+    for lengths in [by_byte, lengths] {
+        let cut = fed(established, &stream, lengths);
+        assert_eq!(cut.run().outputs, whole.run().outputs, "cut by {lengths:?}");
+        if cut.node() != whole.node() {
+            panic!("the states differ when cut by {lengths:?}\n{}", difference(cut.node(), whole.node()));
+        }
+    }
+}
+
+/// A frame that is welcome on an established connection, or now and then one that is not.
+fn said(piece: &[u8]) -> Bytes {
+    match *piece {
+        [kind @ 0..=99, high, low] => {
+            // Most are short, for the sake of speed; some are as long as the limit, or longer.
+            let pages = if high < 240 { high / 120 } else { 26 + high % 8 };
+            let len = usize::from(pages) * 256 + usize::from(low);
+            let status = Status {
+                number: u64::from(kind),
+                term: Term(0),
+                role: Role::Seeking,
+                held: true,
+                promise: None,
+                epoch: Epoch::default(),
+                metadata: vec![kind; len].into(),
+            };
+            Message::Status(status).to_frame()
+        }
+        [100..=249, ..] => Message::Ping.to_frame(),
+        [250..=252, a, b] => Bytes::copy_from_slice(&u32::from_be_bytes([0, 0, a % 64, b]).to_be_bytes()),
+        _ => Bytes::copy_from_slice(piece),
+    }
+}
+
+/// Whether that is the first word of another node of the cluster.
+fn is_welcome(body: &[u8]) -> bool {
+    let (Ok(Message::Hello(hello)), config) = (Message::decode(body), config()) else { return false };
+    hello.magic == MAGIC
+        && hello.protocol.common(PROTOCOL).is_some()
+        && hello.cluster == *config.cluster()
+        && hello.electorate == config.electorate()
+        && hello.id != *config.id()
+        && hello.address != *config.address()
+}
+
+/// What the format says of a stream, taken byte by byte.
+struct Model {
+    limit: usize,
+    /// The first byte of the unfinished frame.
+    start: usize,
+    frames: u64,
+    fault: Option<CloseReason>,
+}
+
+impl Model {
+    /// So many bytes have come.
+    fn upto(&mut self, stream: &[u8]) {
+        while self.fault.is_none()
+            && let Some((prefix, rest)) = stream[self.start..].split_first_chunk::<4>()
+        {
+            let body = u32::from_be_bytes(*prefix) as usize;
+            match body {
+                0 => self.fault = Some(CloseReason::EmptyFrame),
+                _ if body > self.limit => self.fault = Some(CloseReason::FrameTooLong),
+                _ if body > rest.len() => return,
+                _ => {
+                    if self.start == 0 && is_welcome(&rest[..body]) {
+                        self.limit = config().limits().max_frame;
+                    }
+                    self.frames += 1;
+                    self.start += 4 + body;
+                }
+            }
+        }
+    }
+
+    fn unfinished(&self, len: usize) -> usize {
+        if self.fault.is_some() { 0 } else { len - self.start }
+    }
+}
+
+/// The node once the stream has come in chunks of these lengths, again and again; 0 is all that is left.
+fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
+    let mut host = Host::roomy(Scene::Voter);
+    let conn = host.open(Origin::Accepted);
+    let limits = config().limits().clone();
+    let mut limit = limits.frame_before_handshake;
+    if established {
+        host.receive(conn, greeting(0).to_frame());
+        limit = limits.max_frame;
+    }
+    let frames = |host: &Host| host.node().status().counters.frames_received;
+    let before = frames(&host);
+    let mut model = Model { limit, start: 0, frames: 0, fault: None };
+    let mut lengths = lengths.iter().map(|length| usize::from(*length)).cycle();
+    let mut at = 0;
+    while at < stream.len() {
+        let left = stream.len() - at;
+        let len = lengths.next().filter(|len| *len > 0).unwrap_or(left).min(left);
+        // A copy, as a socket would make.
+        host.receive(conn, Bytes::copy_from_slice(&stream[at..at + len]));
+        at += len;
+        let (seen, status) = (frames(&host) - before, host.node().status());
+        let open = host.has(conn);
+        assert!(status.partial_bytes <= 4 + limits.max_frame, "{} bytes are buffered", status.partial_bytes);
+        model.upto(&stream[..at]);
+        match closed(&host, conn) {
+            None => {
+                assert_eq!((seen, model.fault), (model.frames, None), "after {at} bytes");
+                assert_eq!(status.partial_bytes, model.unfinished(at), "after {at} bytes");
+                assert!(open);
+            }
+            Some(reason @ (CloseReason::EmptyFrame | CloseReason::FrameTooLong)) => {
+                assert_eq!((seen, model.fault), (model.frames, Some(reason)), "after {at} bytes");
+                assert_eq!(status.partial_bytes, 0, "a fault leaves nothing behind");
+            }
+            // A whole frame that is not welcome; the model goes on without it.
+            Some(_) => {
+                assert!((1..=model.frames).contains(&seen), "{seen} frames after {at} bytes");
+                assert_eq!(status.partial_bytes, 0, "a fault leaves nothing behind");
+            }
+        }
+    }
+    host
+}
+
+fn closed(host: &Host, conn: ConnId) -> Option<CloseReason> {
+    host.run().outputs.iter().find_map(|output| match output {
+        Output::Close { conn: closed, reason } if *closed == conn => Some(*reason),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    #[test]
+    fn any_stream_in_any_cut_is_what_the_format_says() {
+        for seed in 0..400 {
+            let mut rng = Rng::new(seed);
+            let mut data = vec![rng.draw() as u8, 3];
+            data.extend(rng.bytes(80));
+            decoder(&data);
+        }
+    }
+
+    #[test]
+    fn a_frame_as_long_as_the_limit_is_taken_and_a_longer_one_is_not() {
+        let limit = config().limits().max_frame;
+        let (mut taken, mut refused) = (0, 0);
+        for body in limit - 2..=limit + 2 {
+            // As long as a longer one without metadata.
+            let around = said(&[1, 245, 0]).len() - 31 * 256;
+            let len = 4 + body - around;
+            let stream = said(&[1, 240 + (len / 256 - 26) as u8, (len % 256) as u8]);
+            assert_eq!(stream.len(), 4 + body);
+            let host = fed(true, &stream, &[255]);
+            match closed(&host, ConnId(1)) {
+                None => taken += 1,
+                Some(reason) => {
+                    assert_eq!(reason, CloseReason::FrameTooLong);
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!((taken, refused), (3, 2));
+    }
+}

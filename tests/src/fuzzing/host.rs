@@ -1,0 +1,282 @@
+//! A host in virtual time that checks what the core tells it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use formation_core::{ConnId, DialId, Epoch, Event, Formation, Input, Misuse, Origin, Output, Term, Timestamp};
+
+use super::scene::{ROOMY, Scene, TIGHT};
+use crate::Run;
+
+/// How long the core is watched after a script, in virtual time: more than every default timeout.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// The start of the node under test.
+const BEGIN: Timestamp = Timestamp::from_micros(1_000_000);
+
+pub(super) struct Host {
+    node: Formation,
+    /// All that it was given and has said.
+    run: Run,
+    now: Timestamp,
+    /// The latest moment that there was, before time may have run backwards.
+    latest: Timestamp,
+    /// The open connections, and whether a `Send` is in flight on them.
+    conns: BTreeMap<ConnId, bool>,
+    /// The one whose beginning or end is just being told.
+    passing: Option<ConnId>,
+    dials: Vec<DialId>,
+    persist: Option<u64>,
+    newest: u64,
+    stopped: bool,
+    epoch: Epoch,
+    led: Term,
+}
+
+impl Host {
+    pub(super) fn new(scene: Scene) -> Self {
+        Self::start(scene, TIGHT)
+    }
+
+    /// Where it cannot matter how much of a frame has come.
+    pub(super) fn roomy(scene: Scene) -> Self {
+        Self::start(scene, ROOMY)
+    }
+
+    fn start(scene: Scene, partial_bytes: usize) -> Self {
+        let (config, start) = (scene.with_room(partial_bytes), scene.start());
+        let node = Formation::new(config.clone(), start.clone(), BEGIN);
+        let mut host = Self {
+            node,
+            run: Run { config, start, at: BEGIN, inputs: Vec::new(), outputs: Vec::new() },
+            now: BEGIN,
+            latest: BEGIN,
+            conns: BTreeMap::new(),
+            passing: None,
+            dials: Vec::new(),
+            persist: None,
+            newest: 0,
+            stopped: false,
+            epoch: Epoch::default(),
+            led: Term::default(),
+        };
+        host.must(Input::Tick);
+        scene.prepare(&mut host);
+        host
+    }
+
+    /// The node under test.
+    pub(super) fn node(&self) -> &Formation {
+        &self.node
+    }
+
+    /// All that it was given and has said so far.
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Whether the connection is open.
+    pub(super) fn has(&self, conn: ConnId) -> bool {
+        self.conns.contains_key(&conn)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub(super) fn sleep(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.latest = self.latest.max(self.now);
+    }
+
+    /// Time passes, and the core is ticked whenever it wants.
+    pub(super) fn pass(&mut self, by: Duration) {
+        let end = self.now + by;
+        for _ in 0..20_000 {
+            match self.node.next_deadline() {
+                Some(deadline) if deadline <= end => self.sleep(deadline.since(self.now)),
+                _ => return self.sleep(end.since(self.now)),
+            }
+            self.must(Input::Tick);
+        }
+        panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
+    }
+
+    pub(super) fn back(&mut self, by: Duration) {
+        self.now = Timestamp::from_micros(self.now.as_micros().saturating_sub(by.as_micros() as u64));
+    }
+
+    /// The `which`th open connection, if there is any.
+    pub(super) fn conn(&self, which: u8) -> Option<ConnId> {
+        let which = usize::from(which).checked_rem(self.conns.len())?;
+        self.conns.keys().nth(which).copied()
+    }
+
+    /// The `which`th dial that waits for its answer, which the caller has to give.
+    pub(super) fn take_dial(&mut self, which: u8) -> Option<DialId> {
+        let which = usize::from(which).checked_rem(self.dials.len())?;
+        Some(self.dials.swap_remove(which))
+    }
+
+    /// A name that a connection has had.
+    pub(super) fn used_conn(&mut self) -> ConnId {
+        if self.newest == 0 {
+            self.open(Origin::Accepted);
+        }
+        ConnId(self.newest)
+    }
+
+    /// A name that no connection has had.
+    pub(super) fn unused_conn(&self) -> ConnId {
+        ConnId(self.newest + 1)
+    }
+
+    pub(super) fn open(&mut self, origin: Origin) -> ConnId {
+        self.newest += 1;
+        let conn = ConnId(self.newest);
+        self.conns.insert(conn, false);
+        self.passing = Some(conn);
+        self.must(Input::Opened { conn, origin });
+        self.passing = None;
+        assert!(!self.stopped || !self.has(conn), "{conn} opens on a node that has stopped");
+        conn
+    }
+
+    pub(super) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
+        self.must(Input::Received { conn, chunk });
+    }
+
+    pub(super) fn flush(&mut self, conn: ConnId) {
+        if let Some(in_flight @ true) = self.conns.get_mut(&conn) {
+            *in_flight = false;
+            self.must(Input::Flushed { conn });
+        }
+    }
+
+    pub(super) fn close(&mut self, conn: ConnId) {
+        self.passing = Some(conn);
+        self.must(Input::Closed { conn });
+        self.passing = None;
+        // Not before: time passes with each input, and may bring a word about a connection that is just ending.
+        self.conns.remove(&conn);
+    }
+
+    pub(super) fn persisted(&mut self) {
+        if let Some(seq) = self.persist.take() {
+            self.must(Input::Persisted { seq });
+        }
+    }
+
+    /// Everything that is under way succeeds, except for the dials.
+    pub(super) fn settle(&mut self) {
+        while let Some(conn) = self.conns.iter().find_map(|(conn, in_flight)| in_flight.then_some(*conn)) {
+            self.flush(conn);
+        }
+        self.persisted();
+        while let Some(dial) = self.dials.pop() {
+            self.must(Input::DialFailed { dial });
+        }
+    }
+
+    /// What has to be true after anything that may have happened.
+    pub(super) fn aftermath(&mut self) {
+        self.go_on();
+        if !self.stopped {
+            assert!(self.conns.is_empty(), "silent connections live on: {:?}", self.conns);
+            self.has_room_as_ever();
+        }
+    }
+
+    /// Nobody who has gone still counts: there is room for as many connections and unfinished bytes as at the start (G7).
+    fn has_room_as_ever(&mut self) {
+        let limits = self.run.config.limits().clone();
+        let each = limits.partial_bytes / limits.pending_links;
+        let mut start = BytesMut::with_capacity(each);
+        start.put_u32(limits.frame_before_handshake as u32);
+        start.put_bytes(0, each - start.len());
+        let start = start.freeze();
+        let opened: Vec<_> = (0..limits.pending_links).map(|_| self.open(Origin::Accepted)).collect();
+        for conn in opened {
+            self.receive(conn, start.clone());
+            assert!(self.conns.contains_key(&conn), "{conn} was closed before a limit was reached");
+        }
+    }
+
+    /// Goes from deadline to deadline: the core neither spins nor grows when it is left alone.
+    fn go_on(&mut self) {
+        self.now = self.latest;
+        let end = self.now + AFTERMATH;
+        for _ in 0..20_000 {
+            self.settle();
+            match self.node.next_deadline() {
+                Some(deadline) if deadline <= end => self.now = self.now.max(deadline),
+                _ => return,
+            }
+            self.must(Input::Tick);
+        }
+        panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
+    }
+
+    /// An input that no host may be blamed for.
+    pub(super) fn must(&mut self, input: Input) {
+        self.run.inputs.push((self.now, input.clone()));
+        let said = self.node.handle_input(self.now, input);
+        assert_eq!(said, Ok(()));
+        self.drain();
+    }
+
+    /// An input that may be a fault of the host; then the state is unchanged.
+    pub(super) fn may(&mut self, input: Input) -> Result<(), Misuse> {
+        let before = self.node.clone();
+        let said = self.node.handle_input(self.now, input.clone());
+        match said {
+            Ok(()) => self.run.inputs.push((self.now, input)),
+            Err(_) => assert!(self.node == before, "a misuse has changed the state"),
+        }
+        self.drain();
+        said
+    }
+
+    fn drain(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.node.poll_output() {
+            outputs += 1;
+            assert!(outputs < 10_000, "the outputs of one input do not end");
+            self.run.outputs.push(output.clone());
+            match output {
+                Output::Dial { dial, timeout, .. } => {
+                    assert!(!timeout.is_zero(), "a dial with no time to succeed");
+                    self.dials.push(dial);
+                }
+                Output::Send { conn, bytes } => {
+                    assert!(!bytes.is_empty(), "nothing to write on {conn}");
+                    let before = self.conns.insert(conn, true);
+                    assert_eq!(before, Some(false), "a Send on {conn}, which is closed or has one in flight");
+                }
+                Output::Close { conn, .. } => {
+                    assert!(self.conns.remove(&conn).is_some(), "{conn} was closed before");
+                }
+                Output::Persist { seq, .. } => {
+                    let before = self.persist.replace(seq);
+                    assert_eq!(before, None, "two Persists in flight");
+                }
+                Output::Event(Event::Stopped { .. }) => {
+                    assert!(!self.stopped, "stopped twice");
+                    let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.passing);
+                    assert_eq!(open.next(), None, "stopped with open connections");
+                    self.stopped = true;
+                }
+                Output::Event(_) => {}
+            }
+        }
+        // G3
+        let epoch = self.node.view().epoch();
+        assert!(epoch >= self.epoch, "the view went back from {} to {epoch}", self.epoch);
+        self.epoch = epoch;
+        if let Some(leadership) = self.node.leadership(self.now) {
+            assert!(leadership.term >= self.led, "a term is a fencing token");
+            assert!(leadership.valid_until > self.now, "a lease that is over is not reported");
+            self.led = leadership.term;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The bodies of the fuzz targets, as plain functions of bytes: what a fuzzer found, a test runs again on any toolchain.
+
+mod any;
+mod chunking;
+mod decoder;
+mod formation;
+mod host;
+mod messages;
+mod say;
+mod scene;
+mod script;
+
+pub use chunking::chunking;
+pub use decoder::decoder;
+pub use formation::formation;
+pub use messages::messages;
+pub use script::{outcomes, script};
+
+/// What a fuzzer calls.
+pub type Body = fn(&[u8]);
+
+/// All targets, by their names in `fuzz/`.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("chunking", chunking),
+    ("decoder", decoder),
+    ("formation", formation),
+    ("messages", messages),
+    ("script", script),
+];

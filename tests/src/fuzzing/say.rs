@@ -1,0 +1,382 @@
+//! Messages that are well formed, and true or not.
+
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use bytes::{BufMut, Bytes, BytesMut};
+use formation_core::{
+    Address, Change, ClusterName, Epoch, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason,
+    Term, message, message::Message,
+};
+
+use super::scene::{OWN, Scene, config};
+use crate::Net;
+
+/// What a peer says. Small numbers, so that the fuzzer finds those that matter.
+#[derive(Arbitrary, Clone, Debug)]
+pub(super) enum Say {
+    /// The first word, true as long as the peer stays where it belongs.
+    Hello(Someone),
+    /// The first word with something wrong in it, or of another version.
+    OddHello(Someone, Oddity),
+    /// A refusal.
+    Rejected(u8),
+    /// What the peer does.
+    Status {
+        /// Its number.
+        number: u8,
+        /// The peer's term.
+        term: u8,
+        /// Its role.
+        role: Part,
+        /// Whether it is held.
+        held: bool,
+        /// To whom it is bound.
+        promise: Option<Someone>,
+        /// The view it holds.
+        epoch: (u8, u8),
+        /// How long its metadata is.
+        metadata: u8,
+    },
+    /// A seeker is a member now.
+    Admitted(u8),
+    /// A seeker is none.
+    TurnedAway(u8, u8),
+    /// A page of a snapshot.
+    Page {
+        /// The view's epoch.
+        epoch: (u8, u8),
+        /// The page's place.
+        index: u8,
+        /// Whether it is the last one.
+        last: bool,
+        /// Who is in it.
+        members: Vec<Entry>,
+    },
+    /// A delta.
+    Delta {
+        /// The view it applies to.
+        base: (u8, u8),
+        /// Who wrote that.
+        base_by: Option<Someone>,
+        /// The view it makes.
+        epoch: (u8, u8),
+        /// Who comes or goes.
+        changes: Vec<Difference>,
+    },
+    /// A candidate's question.
+    VoteRequest(u8, u8, u16),
+    /// An answer to it.
+    Vote(u8, u8, bool),
+    /// A candidate gives up.
+    Release(u8),
+    /// A master lives.
+    Heartbeat(u8, u8, u16),
+    /// An answer to it.
+    HeartbeatAck(u8, u8, (u8, u8), bool),
+    /// Nothing.
+    Ping,
+    /// A member goes.
+    Leave,
+    /// A master goes.
+    Resign(u8),
+    /// A message of a later version.
+    Unknown(u8, Vec<u8>),
+    /// A frame of anything.
+    Frame(Vec<u8>),
+    /// The start of something that never comes to its end, or only with what is said next.
+    Start(Box<Say>, u8),
+    /// So much of a frame that is said to be so long.
+    Long(u16, u16),
+    /// With one bit that is not what it was.
+    Flipped(Box<Say>, u16),
+    /// Anything else.
+    Raw(Vec<u8>),
+}
+
+/// A node, or somebody who claims to be one.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) struct Someone {
+    /// Its id, and its address unless it is elsewhere.
+    pub(super) who: u8,
+    /// Another's address.
+    pub(super) elsewhere: Option<u8>,
+    /// In which of its runs.
+    pub(super) incarnation: u8,
+}
+
+/// What is odd in a first word.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Oddity {
+    /// Its first bytes.
+    Magic,
+    /// Its protocol versions.
+    Protocol(u8, u8),
+    /// Its cluster.
+    Cluster,
+    /// Its seed list, which is right to a node that is its own only seed.
+    Electorate,
+    /// More than this version knows, which is no fault.
+    Extensions(u8),
+    /// A nonce that may be one of the node under test.
+    Nonce([u8; 16]),
+}
+
+/// A member.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) struct Entry(pub(super) Someone, pub(super) bool, pub(super) u8);
+
+/// One part of a delta.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Difference {
+    /// A member comes, or changes.
+    Upsert(Entry),
+    /// A member goes.
+    Remove(u8, bool),
+}
+
+/// A role.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Part {
+    /// Without a master.
+    Seeking,
+    /// A candidate.
+    Standing,
+    /// Following somebody.
+    Following(Someone),
+    /// The master.
+    Master,
+    /// On its way out.
+    Leaving,
+}
+
+/// Small numbers for most of them, and those at which counting might fail.
+fn number(n: u8) -> u64 {
+    match n {
+        0..=127 => u64::from(n % 8),
+        128..=239 => u64::from(n),
+        240..=247 => 1 << (8 * (n - 240)).max(31),
+        248..=255 => u64::MAX - u64::from(255 - n),
+    }
+}
+
+fn index(who: u8) -> usize {
+    // Two other voters first, the node under test, and three that are no voters.
+    [0, 2, OWN, 3, 4, 5][usize::from(who % 6)]
+}
+
+fn id(who: u8) -> NodeId {
+    NodeId::new(format!("n{}", index(who))).expect("a valid id")
+}
+
+fn address(who: u8) -> Address {
+    Address::new(Net::address(index(who))).expect("a valid address")
+}
+
+/// An address, known or new.
+pub(super) fn contact(who: u8) -> Address {
+    Address::new(Net::address(usize::from(who % 16))).expect("a valid address")
+}
+
+impl Someone {
+    fn node(self) -> Node {
+        Node { id: id(self.who), incarnation: Incarnation(number(self.incarnation)) }
+    }
+
+    fn address(self) -> Address {
+        address(self.elsewhere.unwrap_or(self.who))
+    }
+}
+
+fn member(Entry(someone, suspect, metadata): Entry) -> Member {
+    let state = if suspect { MemberState::Suspect } else { MemberState::Active };
+    Member { node: someone.node(), address: someone.address(), state, metadata: bytes(metadata) }
+}
+
+fn bytes(len: u8) -> Bytes {
+    vec![len; usize::from(len)].into()
+}
+
+fn term(of: u8) -> Term {
+    Term(number(of))
+}
+
+fn epoch((of, version): (u8, u8)) -> Epoch {
+    Epoch { term: term(of), version: number(version) }
+}
+
+fn lease(millis: u16) -> Duration {
+    if millis == u16::MAX { Duration::MAX } else { Duration::from_millis(u64::from(millis)) }
+}
+
+fn reason(which: u8) -> RejectReason {
+    let all = [
+        RejectReason::WrongCluster,
+        RejectReason::NoCommonProtocol,
+        RejectReason::ElectorateMismatch,
+        RejectReason::Superseded,
+        RejectReason::IdInUse,
+        RejectReason::AddressInUse,
+        RejectReason::ClusterFull,
+        RejectReason::MetadataTooLong,
+    ];
+    all[usize::from(which) % all.len()]
+}
+
+/// A true word of greeting by another node.
+pub(super) fn greeting(who: u8) -> Message {
+    Message::Hello(hello(Someone { who, elsewhere: None, incarnation: 1 }))
+}
+
+fn hello(someone: Someone) -> message::Hello {
+    let Node { id, incarnation } = someone.node();
+    message::Hello {
+        magic: message::MAGIC,
+        protocol: message::PROTOCOL,
+        cluster: config().cluster().clone(),
+        electorate: config().electorate(),
+        id,
+        incarnation,
+        address: someone.address(),
+        nonce: [someone.who; 16],
+        extensions: Bytes::new(),
+    }
+}
+
+fn odd(mut hello: message::Hello, oddity: Oddity) -> message::Hello {
+    match oddity {
+        Oddity::Magic => hello.magic = *b"HTTP",
+        Oddity::Protocol(min, max) => {
+            hello.protocol = message::ProtocolRange { min: u16::from(min), max: u16::from(max) };
+        }
+        Oddity::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
+        Oddity::Electorate => hello.electorate = Scene::Single.config().electorate(),
+        Oddity::Extensions(len) => hello.extensions = bytes(len),
+        Oddity::Nonce(nonce) => hello.nonce = nonce,
+    }
+    hello
+}
+
+/// A body with its length in front.
+pub(super) fn framed(body: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u32(body.len() as u32);
+    frame.put_slice(body);
+    frame.freeze()
+}
+
+impl Say {
+    /// Its bytes on the wire.
+    pub(super) fn bytes(&self) -> Bytes {
+        match *self {
+            // Behind the newest variant.
+            Self::Unknown(variant, ref rest) => framed(&[&[13 + variant % 100], &rest[..]].concat()),
+            Self::Frame(ref body) => framed(body),
+            Self::Start(ref whole, len) => {
+                let mut start = whole.bytes();
+                start.truncate(usize::from(len));
+                start
+            }
+            Self::Long(len, come) => {
+                let mut start = BytesMut::new();
+                // Every other number is about that of the longest frame.
+                let size = |n: u16| if n.is_multiple_of(2) { 8_193 - n / 2 % 8 } else { n % 8_500 };
+                start.put_u32(u32::from(size(len)));
+                start.put_bytes(0, usize::from(size(come)));
+                start.freeze()
+            }
+            Self::Flipped(ref right, bit) => {
+                let mut wrong = BytesMut::from(right.bytes());
+                let bit = usize::from(bit) % (8 * wrong.len()).max(1);
+                if let Some(byte) = wrong.get_mut(bit / 8) {
+                    *byte ^= 1 << (bit % 8);
+                }
+                wrong.freeze()
+            }
+            Self::Raw(ref bytes) => Bytes::copy_from_slice(bytes),
+            _ => self.message().to_frame(),
+        }
+    }
+
+    fn message(&self) -> Message {
+        match *self {
+            Self::Hello(someone) => Message::Hello(hello(someone)),
+            Self::OddHello(someone, oddity) => Message::Hello(odd(hello(someone), oddity)),
+            Self::Rejected(why) => Message::Rejected(message::Rejected { reason: reason(why) }),
+            Self::Status { number: count, term: of, role, held, promise, epoch: seen, metadata } => {
+                Message::Status(message::Status {
+                    number: number(count),
+                    term: term(of),
+                    role: match role {
+                        Part::Seeking => message::Role::Seeking,
+                        Part::Standing => message::Role::Standing,
+                        Part::Following(whom) => {
+                            message::Role::Following { master: whom.node(), address: whom.address() }
+                        }
+                        Part::Master => message::Role::Master,
+                        Part::Leaving => message::Role::Leaving,
+                    },
+                    held,
+                    promise: promise.map(Someone::node),
+                    epoch: epoch(seen),
+                    metadata: bytes(metadata),
+                })
+            }
+            Self::Admitted(of) => Message::JoinResponse(message::JoinResponse::Accepted { term: term(of) }),
+            Self::TurnedAway(of, why) => {
+                Message::JoinResponse(message::JoinResponse::Rejected { term: term(of), reason: reason(why) })
+            }
+            Self::Page { epoch: of, index, last, ref members } => {
+                Message::MembersUpdate(message::MembersUpdate::Page {
+                    epoch: epoch(of),
+                    index: u32::from(index),
+                    last,
+                    members: members.iter().copied().map(member).collect(),
+                })
+            }
+            Self::Delta { base, base_by, epoch: of, ref changes } => {
+                let changes = changes.iter().map(|change| match *change {
+                    Difference::Upsert(entry) => Change::Upsert(member(entry)),
+                    Difference::Remove(who, left) => {
+                        let reason = if left { RemovalReason::Left } else { RemovalReason::Down };
+                        Change::Remove { id: id(who), reason }
+                    }
+                });
+                Message::MembersUpdate(message::MembersUpdate::Delta {
+                    base: epoch(base),
+                    base_by: base_by.map(Someone::node),
+                    epoch: epoch(of),
+                    changes: changes.collect(),
+                })
+            }
+            Self::VoteRequest(of, count, millis) => Message::VoteRequest(message::VoteRequest {
+                term: term(of),
+                number: number(count),
+                lease: lease(millis),
+            }),
+            Self::Vote(of, count, granted) => {
+                Message::Vote(message::Vote { term: term(of), number: number(count), granted })
+            }
+            Self::Release(of) => Message::Release(message::Release { term: term(of) }),
+            Self::Heartbeat(of, count, millis) => {
+                Message::Heartbeat(message::Heartbeat { term: term(of), number: number(count), lease: lease(millis) })
+            }
+            Self::HeartbeatAck(of, count, held, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
+                term: term(of),
+                number: number(count),
+                epoch: epoch(held),
+                confirms,
+            }),
+            Self::Leave => Message::Leave,
+            Self::Resign(of) => Message::Resign(message::Resign { term: term(of) }),
+            // Those that are no message have bytes of their own.
+            Self::Ping
+            | Self::Unknown(..)
+            | Self::Frame(_)
+            | Self::Start(..)
+            | Self::Long(..)
+            | Self::Flipped(..)
+            | Self::Raw(_) => Message::Ping,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A list of inputs in any order.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::Bytes;
+use formation_core::{Command, ConnId, DialId, Event, Input, Origin, Output};
+
+use super::{
+    host::Host,
+    say::{Say, contact},
+    scene::Scene,
+};
+
+/// One thing that happens. Connections and dials are chosen among those there are.
+#[derive(Arbitrary, Clone, Debug)]
+pub(super) enum Step {
+    /// Time passes, in milliseconds.
+    Sleep(u16),
+    /// Time passes, in twentieths of a second, with every tick in its time.
+    Pass(u8),
+    /// Time runs backwards.
+    Back(u16),
+    /// Time has passed.
+    Tick,
+    /// A peer connects.
+    Accept,
+    /// A dial succeeds.
+    Dialed(u8),
+    /// A dial fails.
+    DialFailed(u8),
+    /// A peer says something, in chunks of so many bytes; 0 is one chunk.
+    Receive(u8, Say, u8),
+    /// A peer says several things in one chunk.
+    Burst(u8, Vec<Say>),
+    /// A write is done.
+    Flush(u8),
+    /// A connection ends.
+    Close(u8),
+    /// A vote is durable.
+    Persisted,
+    /// All that is under way is done.
+    Settle,
+    /// The host wants to leave.
+    Leave,
+    /// The host says something else of itself.
+    Metadata(Vec<u8>),
+    /// The host knows more addresses.
+    Contacts(Vec<u8>),
+    /// An input that may be the host's fault.
+    Misuse(Fault, u8),
+}
+
+/// What a careless host says of something that there may not be.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// A connection under a used name.
+    Opened,
+    /// A dial that was never asked for.
+    Dialed,
+    /// Its failure.
+    DialFailed,
+    /// Bytes on a connection.
+    Received,
+    /// A flush of a connection.
+    Flushed,
+    /// A write that was never asked for.
+    Persisted,
+}
+
+/// As many steps as the bytes yield: unlike a `Vec`'s, its length needs no luck.
+fn steps(data: &[u8]) -> Vec<Step> {
+    let mut source = Unstructured::new(data);
+    let next = || if source.is_empty() { None } else { Step::arbitrary(&mut source).ok() };
+    std::iter::from_fn(next).collect()
+}
+
+/// Any inputs in any order, by peers and by a host of any quality. The first byte chooses who the node is, the rest what
+/// happens. What must hold whatever comes is checked all the while: no panic, no lost or doubled answer, no view that goes
+/// back (G3, G8), no state that a misuse has changed.
+pub fn script(data: &[u8]) {
+    let Some((scene, rest)) = data.split_first() else { return };
+    let mut host = Host::new(Scene::of(*scene));
+    play(&mut host, rest);
+    host.aftermath();
+}
+
+/// What a script has led to, for those who ask whether scripts lead anywhere.
+pub fn outcomes(data: &[u8]) -> BTreeSet<String> {
+    let Some((scene, rest)) = data.split_first() else { return BTreeSet::new() };
+    let mut host = Host::new(Scene::of(*scene));
+    play(&mut host, rest);
+    let own = host.node().node();
+    let outputs = host.run().outputs.iter().filter_map(|output| match output {
+        Output::Close { reason, .. } => Some(format!("closed: {reason:?}")),
+        Output::Event(Event::MasterElected { master, .. }) if master == own => Some("is the master".into()),
+        Output::Event(Event::MasterElected { .. }) => Some("follows a master".into()),
+        Output::Event(Event::MasterLost { reason, .. }) => Some(format!("lost its master: {reason:?}")),
+        Output::Event(Event::ViewChanged { changes, .. }) if host.node().view().get(&own.id).is_some() => {
+            Some(format!("is in a view that changed by {}", changes.len().min(3)))
+        }
+        Output::Event(Event::Stopped { reason }) => Some(format!("stopped: {reason:?}")),
+        _ => None,
+    });
+    outputs.collect()
+}
+
+pub(super) fn play(host: &mut Host, data: &[u8]) {
+    for step in steps(data) {
+        run(host, &step);
+    }
+}
+
+fn run(host: &mut Host, step: &Step) {
+    match *step {
+        Step::Sleep(millis) => host.sleep(Duration::from_millis(u64::from(millis))),
+        Step::Pass(twentieths) => host.pass(Duration::from_millis(50 * u64::from(twentieths))),
+        Step::Back(millis) => host.back(Duration::from_millis(u64::from(millis))),
+        Step::Tick => host.must(Input::Tick),
+        Step::Accept => {
+            host.open(Origin::Accepted);
+        }
+        Step::Dialed(which) => {
+            if let Some(dial) = host.take_dial(which) {
+                host.open(Origin::Dialed(dial));
+            }
+        }
+        Step::DialFailed(which) => {
+            if let Some(dial) = host.take_dial(which) {
+                host.must(Input::DialFailed { dial });
+            }
+        }
+        Step::Receive(which, ref say, cut) => {
+            let bytes = say.bytes();
+            let cut = if cut == 0 { bytes.len().max(1) } else { usize::from(cut) };
+            if let Some(conn) = host.conn(which) {
+                for chunk in bytes.chunks(cut) {
+                    host.receive(conn, bytes.slice_ref(chunk));
+                }
+            }
+        }
+        Step::Burst(which, ref says) => {
+            let bytes: Vec<u8> = says.iter().flat_map(Say::bytes).collect();
+            if let Some(conn) = host.conn(which) {
+                host.receive(conn, bytes.into());
+            }
+        }
+        Step::Flush(which) => {
+            if let Some(conn) = host.conn(which) {
+                host.flush(conn);
+            }
+        }
+        Step::Close(which) => {
+            if let Some(conn) = host.conn(which) {
+                host.close(conn);
+            }
+        }
+        Step::Persisted => host.persisted(),
+        Step::Settle => host.settle(),
+        Step::Leave => host.must(Input::Command(Command::Leave)),
+        Step::Metadata(ref bytes) => {
+            // A fuzzer can exceed the limit, which is a misuse like any other.
+            let _ = host.may(Input::Command(Command::SetMetadata(Bytes::copy_from_slice(bytes))));
+        }
+        Step::Contacts(ref addresses) => {
+            let contacts = addresses.iter().copied().map(contact).collect();
+            let _ = host.may(Input::Command(Command::AddContacts(contacts)));
+        }
+        Step::Misuse(fault, number) => {
+            let number = u64::from(number);
+            // Of names that were never given, or of things that are not under way: always refused.
+            let unknown = ConnId(u64::MAX - number);
+            let input = match fault {
+                Fault::Opened => Input::Opened { conn: host.used_conn(), origin: Origin::Accepted },
+                Fault::Dialed => {
+                    let origin = Origin::Dialed(DialId(u64::MAX - number));
+                    Input::Opened { conn: host.unused_conn(), origin }
+                }
+                Fault::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
+                Fault::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
+                Fault::Flushed => Input::Flushed { conn: unknown },
+                Fault::Persisted => Input::Persisted { seq: u64::MAX - number },
+            };
+            let said = host.may(input);
+            assert!(said.is_err() || host.is_stopped(), "{fault:?} was taken for good");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    #[test]
+    fn a_script_of_noise_holds_every_invariant() {
+        for seed in 0..200 {
+            let noise = Rng::new(seed).bytes(2_000);
+            let steps = steps(&noise[1..]).len();
+            assert!(steps > 50, "too short to show anything: {steps} steps");
+            script(&noise);
+        }
+    }
+}
