@@ -74,11 +74,15 @@ pub(super) struct World {
 pub(super) struct Rules {
     /// Who crashes loses its disk.
     pub(super) forget: bool,
-    /// The others learn of the time before it passes on, and what they say to each other has arrived by then.
-    pub(super) slow: fn(usize) -> bool,
+    /// Whether what the first says to the second may take as long as it likes; of a voter and itself, whether it may be late in
+    /// learning of the time. All else has happened before time passes on.
+    pub(super) slow: fn(usize, usize) -> bool,
     /// All that is under way on a link arrives together, as what is written together does; otherwise frame by frame.
     pub(super) bursts: bool,
 }
+
+/// Nobody is slow, no disk is lost.
+pub(super) const PROMPT: Rules = Rules { forget: false, slow: |_, _| false, bursts: true };
 
 /// What can happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,10 +186,9 @@ impl World {
     /// All has been said that there is to say, without loss of time: the lowest id is the master.
     pub(super) fn formed(voters: usize, cuts: u8, crashes: u8) -> Self {
         let mut world = Self::fresh(voters, cuts, crashes);
-        let rules = Rules { forget: false, slow: |_| false, bursts: true };
         let quick = |step: &Step| matches!(step, Step::Deliver { .. } | Step::Persisted(_));
-        while let Some(step) = world.steps(rules).into_iter().find(quick) {
-            world.take(step, rules);
+        while let Some(step) = world.steps(PROMPT).into_iter().find(quick) {
+            world.take(step, PROMPT);
         }
         world
     }
@@ -193,7 +196,7 @@ impl World {
     /// The same, but the second died when it had just voted for itself in the next term, and nobody heard of it.
     pub(super) fn formed_beside_a_newer_term(cuts: u8) -> Self {
         let mut world = Self::formed(3, cuts, 1);
-        world.take(Step::Crash(1), Rules { forget: false, slow: |_| false, bursts: true });
+        world.take(Step::Crash(1), PROMPT);
         let voter = Arc::make_mut(&mut world.voters[1]);
         let me = Node { incarnation: Incarnation(1), ..voter.election.me.clone() };
         voter.disk = HardState { term: Term(2), voted_for: Some(me), joined: true };
@@ -212,11 +215,13 @@ impl World {
     /// All that can happen now.
     pub(super) fn steps(&self, rules: Rules) -> Vec<Step> {
         let mut steps = Vec::new();
-        let prompt = |ix: &usize| !(rules.slow)(*ix);
-        let prompt = |ix: &usize| prompt(ix) && !self.voters[*ix].dead;
-        let idle = (0..self.voters.len()).filter(prompt).all(|ix| {
-            let said = (0..self.voters.len()).filter(prompt).any(|to| !self.wires[self.wire(ix, to)].is_empty());
-            !said && self.voters[ix].writing.is_none() && self.voters[ix].election.now == at(self.now)
+        let alive = |ix: &usize| !self.voters[*ix].dead;
+        let idle = (0..self.voters.len()).filter(alive).all(|ix| {
+            let slow = |to: usize| (rules.slow)(ix, to);
+            let said =
+                (0..self.voters.len()).filter(alive).any(|to| !slow(to) && !self.wires[self.wire(ix, to)].is_empty());
+            let late = self.voters[ix].writing.is_some() || self.voters[ix].election.now < at(self.now);
+            !said && (slow(ix) || !late)
         });
         if idle {
             steps.push(Step::Pass);
