@@ -4,6 +4,8 @@
 //!
 //! `FORMATION_MODEL=full` goes further than the default run.
 
+extern crate std;
+
 mod world;
 
 use alloc::{format, string::String, vec::Vec};
