@@ -1,5 +1,7 @@
 //! The rules by name, each on one voter that is told what the others say. `core/PROTOCOL.md` states them.
 
+mod hearing;
+
 use alloc::vec::Vec;
 
 use super::*;

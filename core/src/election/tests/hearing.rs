@@ -1,0 +1,235 @@
+//! Whose word counts, and for which term: of several voters and terms only the one that is meant is touched.
+
+use super::*;
+
+fn beat(term: u64) -> Heartbeat {
+    Heartbeat { term: Term(term), number: 1, lease: core::time::Duration::from_secs(1) }
+}
+
+/// The voter c, which follows a, the master of term 2, and has confirmed its heartbeat.
+fn follower() -> Voting {
+    let mut voting = Voting::seasoned("c");
+    assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), beat(2)), (true, true));
+    voting.effects();
+    voting
+}
+
+fn lost(effects: &[Effect]) -> Option<LossReason> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Lost { reason, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+fn due(voting: &Voting) -> Option<u64> {
+    voting.election.next_deadline().map(|at| at.as_micros() / MS)
+}
+
+#[test]
+fn e2_a_candidate_is_due_when_it_has_to_give_up() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    assert_eq!(due(&voting), Some(3_500));
+}
+
+#[test]
+fn e6_a_master_is_due_when_its_lease_lapses() {
+    assert_eq!(due(&master()), Some(3_990));
+}
+
+#[test]
+fn a_follower_is_due_when_it_has_heard_nothing_of_its_master_for_a_lease() {
+    assert_eq!(due(&follower()), Some(4_000));
+}
+
+#[test]
+fn e6_a_master_alone_has_no_lease_that_could_lapse() {
+    let config = Config::single("test", "a", "a:1").build().unwrap();
+    let start = Start::new(Incarnation(1), 1);
+    let election = Election::new(&config, &start, Rng::new(1), Timestamp::ZERO);
+    let mut voting = Voting { election, now: 0 };
+    assert!(is_elected(&voting.effects()));
+    for _ in 0..3 {
+        assert!(voting.election.next_deadline().is_none_or(|at| at.as_micros() >= voting.now + 1_000 * MS));
+        voting.wait(5_000);
+        assert!(voting.election.leadership(Timestamp::from_micros(voting.now)).is_some());
+    }
+    assert_eq!(voting.election.next_deadline(), None);
+}
+
+#[test]
+fn e6_a_lease_is_over_at_its_end() {
+    let voting = master();
+    let until = voting.election.leadership(Timestamp::from_micros(voting.now)).unwrap().valid_until;
+    assert_eq!(voting.election.leadership(until), None);
+    assert!(voting.election.leadership(Timestamp::from_micros(until.as_micros() - 1)).is_some());
+}
+
+#[test]
+fn e2_every_candidacy_is_counted() {
+    let mut voting = Voting::seasoned("a");
+    assert_eq!(voting.election.candidacies(), 0);
+    voting.says("b", Role::Seeking, None);
+    assert_eq!(voting.election.candidacies(), 1);
+    voting.wait(500);
+    voting.wait(2_000);
+    assert_eq!(voting.election.candidacies(), 2);
+}
+
+#[test]
+fn e2_a_voter_that_has_answered_is_not_asked_again() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    assert!(voting.election.request_for(&at("b")).is_some());
+    let refused = Vote { term: Term(1), number: voting.election.number, granted: false };
+    voting.election.vote(&at("b"), refused);
+    assert_eq!(voting.election.request_for(&at("b")), None);
+    assert!(voting.election.request_for(&at("c")).is_some());
+}
+
+#[test]
+fn e1_a_voter_counts_as_held_until_it_has_heard_every_other_or_waited() {
+    let mut voting = Voting::new("c");
+    assert!(voting.election.is_held());
+    voting.says("a", Role::Seeking, None);
+    assert!(voting.election.is_held());
+    voting.says("b", Role::Master, None);
+    assert!(voting.election.is_held(), "whoever votes may have been voted for");
+    let mut other = Voting::new("c");
+    other.says("a", Role::Seeking, None);
+    other.says("b", Role::Seeking, None);
+    assert!(!other.election.is_held());
+    voting.wait(3_000);
+    assert!(!voting.election.is_held());
+}
+
+#[test]
+fn e2_a_release_takes_back_a_kept_request_of_that_candidate_and_no_later_one() {
+    let mut voting = Voting::new("c");
+    for id in ["a", "b"] {
+        voting.election.link_up(&at(id), &node(id));
+    }
+    assert_eq!(answer(&voting.asks("a", 1)), None, "held: the request is kept");
+    assert_eq!(answer(&voting.asks("b", 2)), None);
+    let kept = |voting: &Voting| {
+        voting.election.kept.keys().map(|id| id.as_str().into()).collect::<Vec<alloc::string::String>>()
+    };
+    voting.election.release(&node("b"), Release { term: Term(1) });
+    assert_eq!(kept(&voting), ["a", "b"], "an older candidacy was released");
+    voting.election.release(&node("a"), Release { term: Term(1) });
+    assert_eq!(kept(&voting), ["b"]);
+    voting.election.release(&node("b"), Release { term: Term(2) });
+    assert!(kept(&voting).is_empty());
+}
+
+#[test]
+fn e2_a_vote_that_is_not_durable_yet_is_owed_to_nobody_who_has_given_up() {
+    let given = |from: &str, term: u64| {
+        let mut voting = Voting::seasoned("c");
+        voting.election.vote_request(&node("a"), request(1));
+        voting.election.release(&node(from), Release { term: Term(term) });
+        while let Some(effect) = voting.election.next_effect() {
+            assert!(matches!(effect, Effect::Persist { .. }));
+        }
+        voting.election.persisted();
+        answer(&voting.effects())
+    };
+    assert_eq!(given("a", 1), None);
+    assert_eq!(given("a", 2), Some(true), "another term was released");
+    assert_eq!(given("b", 1), Some(true), "another candidate gave up");
+}
+
+#[test]
+fn e5_a_release_ends_the_promise_to_that_candidate_and_term_alone() {
+    for (from, term, bound) in [("a", 1, false), ("a", 2, true), ("b", 1, true)] {
+        let mut voting = Voting::seasoned("c");
+        assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+        voting.election.release(&node(from), Release { term: Term(term) });
+        assert_eq!(voting.election.promised_to().is_some(), bound, "release of {from} for term {term}");
+    }
+}
+
+#[test]
+fn e5_a_resignation_ends_the_promise_and_the_following_of_that_master_and_term_alone() {
+    for (from, term, ends) in [("a", 2, true), ("a", 3, true), ("a", 1, false), ("b", 2, false)] {
+        let mut voting = follower();
+        voting.election.resigned(&node(from), &at(from), Term(term));
+        let effects = voting.effects();
+        assert_eq!(voting.election.promised_to().is_none(), ends, "{from} resigns from term {term}");
+        assert_eq!(lost(&effects), ends.then_some(LossReason::Resigned), "{from} resigns from term {term}");
+        assert_eq!(voting.election.term(), Term(term.max(2)));
+    }
+}
+
+#[test]
+fn a_master_that_says_it_is_none_is_lost_and_why_is_told() {
+    let ended = Some(LossReason::Ended);
+    let cases = [
+        (Role::Seeking, 2, ended),
+        (Role::Standing, 3, ended),
+        (Role::Following { master: node("b"), address: at("b") }, 3, ended),
+        (Role::Leaving, 2, Some(LossReason::Resigned)),
+        (Role::Master, 2, None),
+        // Said before it became the master.
+        (Role::Seeking, 1, None),
+    ];
+    for (role, term, reason) in cases {
+        let effects = follower().says_in(term, "a", role.clone(), None);
+        assert_eq!(lost(&effects), reason, "{role:?} in term {term}");
+        if role != Role::Master {
+            let effects = follower().says_in(2, "b", role.clone(), None);
+            assert_eq!(lost(&effects), None, "another says {role:?}");
+        }
+    }
+}
+
+#[test]
+fn e7_the_term_of_a_master_that_ended_is_taken_over() {
+    let mut voting = follower();
+    voting.says_in(5, "a", Role::Seeking, None);
+    assert_eq!(voting.election.term(), Term(5));
+}
+
+#[test]
+fn a_status_from_no_voters_address_makes_no_master() {
+    let mut voting = Voting::seasoned("c");
+    assert!(!is_elected(&voting.says_in(4, "x", Role::Master, None)));
+    assert_eq!(voting.election.master(), None);
+}
+
+#[test]
+fn a_newer_run_of_the_master_ends_the_older_and_takes_back_what_that_one_asked() {
+    let newer = Node { incarnation: Incarnation(2), ..node("a") };
+    let mut voting = follower();
+    voting.election.link_up(&at("b"), &node("b"));
+    assert_eq!(lost(&voting.effects()), None, "another's link says nothing of it");
+    voting.election.link_up(&at("a"), &node("a"));
+    assert_eq!(lost(&voting.effects()), None, "it is the same run");
+    voting.election.link_up(&at("a"), &newer);
+    assert_eq!(lost(&voting.effects()), Some(LossReason::Ended));
+
+    let mut held = Voting::new("c");
+    held.asks("a", 1);
+    held.asks("b", 1);
+    held.election.link_up(&at("b"), &node("b"));
+    assert_eq!(held.election.kept.len(), 2);
+    held.election.link_up(&at("a"), &newer);
+    assert!(held.election.kept.keys().map(NodeId::as_str).eq(["b"]));
+}
+
+#[test]
+fn e2_a_release_is_said_again_on_a_new_link_while_it_may_matter() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    voting.wait(500);
+    let again = |voting: &mut Voting| {
+        voting.election.relinked(&at("b"));
+        voting.effects().iter().filter(|effect| matches!(effect, Effect::Release { .. })).count()
+    };
+    assert_eq!(again(&mut voting), 1);
+    voting.says_in(1, "b", Role::Following { master: node("c"), address: at("c") }, None);
+    voting.wait(999);
+    assert_eq!(again(&mut voting), 1);
+    voting.wait(1);
+    assert_eq!(again(&mut voting), 0, "no promise to that candidacy is left");
+}
