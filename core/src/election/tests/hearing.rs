@@ -99,6 +99,8 @@ fn e1_a_voter_counts_as_held_until_it_has_heard_every_other_or_waited() {
     other.says("a", Role::Seeking, None);
     other.says("b", Role::Seeking, None);
     assert!(!other.election.is_held());
+    other.says("b", Role::Master, None);
+    assert!(!other.election.is_held(), "it was elected since");
     voting.wait(3_000);
     assert!(!voting.election.is_held());
 }
