@@ -241,6 +241,21 @@ fn e4_one_persist_is_in_flight_at_a_time_and_each_has_its_number() {
 }
 
 #[test]
+fn e4_neither_the_term_alone_nor_an_earlier_vote_for_the_same_node_makes_a_vote_durable() {
+    let mut known = Voting::seasoned("c");
+    known.says_in(1, "b", Role::Seeking, None);
+    let mut voted = Voting::seasoned("c");
+    assert_eq!(answer(&voted.asks("a", 1)), Some(true));
+    for (mut voting, term) in [(known, 1), (voted, 2)] {
+        voting.election.vote_request(&node("a"), request(term));
+        let effects: Vec<Effect> = core::iter::from_fn(|| voting.election.next_effect()).collect();
+        assert!(matches!(effects.as_slice(), [Effect::Persist { .. }]), "{effects:?}");
+        voting.election.persisted();
+        assert_eq!(answer(&voting.effects()), Some(true));
+    }
+}
+
+#[test]
 fn e5_a_release_ends_a_promise_however_often_it_was_asked_for() {
     let mut voting = Voting::seasoned("c");
     assert_eq!(answer(&voting.asks("a", 1)), Some(true));
