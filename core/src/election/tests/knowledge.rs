@@ -150,6 +150,15 @@ fn e2_held_voters_count_only_when_all_are_there() {
 }
 
 #[test]
+fn e2_a_voter_does_not_stand_before_its_promise_to_another_is_over() {
+    let mut voting = Voting::seasoned("a");
+    assert_eq!(answer(&voting.asks("c", 1)), Some(true));
+    assert_eq!(asked(&voting.says("b", Role::Seeking, None)), 0);
+    assert_eq!(asked(&voting.wait(999)), 0);
+    assert_eq!(asked(&voting.wait(1)), 2);
+}
+
+#[test]
 fn e2_before_bootstrap_wait_only_the_lowest_id_stands() {
     let mut voting = Voting::new("b");
     for id in ["a", "c"] {
@@ -189,6 +198,7 @@ fn e2_the_wait_after_a_failure_is_random_from_a_span_that_grows_up_to_twice_the_
         let gave_up = voting.now;
         while again == 0 {
             again = asked(&voting.wait(1));
+            assert!(voting.now - gave_up <= 2_000 * MS, "it has not stood again after {waits:?}");
         }
         waits.push((voting.now - gave_up) / MS);
     }
