@@ -1,6 +1,7 @@
 //! The rules by name, each on one voter that is told what the others say. `core/PROTOCOL.md` states them.
 
 mod hearing;
+mod knowledge;
 
 use alloc::vec::Vec;
 
