@@ -255,6 +255,15 @@ fn e4_a_vote_leaves_after_its_persist_is_durable() {
 }
 
 #[test]
+fn e4_a_vote_whose_term_passed_while_it_was_made_durable_never_leaves() {
+    let mut voting = Voting::seasoned("b");
+    voting.election.vote_request(&node("a"), request(1));
+    voting.election.learn(Term(2));
+    voting.election.persisted();
+    assert_eq!(answer(&voting.effects()), None);
+}
+
+#[test]
 fn e4_a_candidate_asks_nobody_before_its_own_vote_is_durable() {
     let mut voting = Voting::seasoned("a");
     let status = |election: &mut Election| {
