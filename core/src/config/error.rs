@@ -13,6 +13,9 @@ pub enum ConfigError {
         "there are no seeds; give the same list to every node with seeds(), or say Config::single() for a node alone"
     )]
     NoSeeds,
+    /// The directory for what has to be durable has no name.
+    #[error("state_dir is empty; name a directory of this node's own, or leave it out to keep votes in memory")]
+    NoStateDir,
     /// A name or an address cannot be used.
     #[error("{field}: {problem}")]
     Name {
