@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, panic, time::Duration};
 
-use formation_core::{Event, NodeId};
+use formation_core::{Config, Detector, Event, NodeId, PhiAccrual};
 
 use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
 
@@ -112,7 +112,7 @@ impl Scenario {
     /// With what did not hold.
     pub fn run(&self, net: &mut Net) {
         for ix in 0..self.voters + self.others {
-            net.add(Net::config(ix, self.voters));
+            net.add(self.config(ix));
         }
         for (ix, at) in self.starts.iter().enumerate() {
             net.start_in(ix, *at);
@@ -125,6 +125,15 @@ impl Scenario {
         if self.faults.is_empty() {
             self.judge_undisturbed(net);
         }
+    }
+
+    /// In one of four scenarios all nodes learn how regular their members are.
+    fn config(&self, ix: usize) -> Config {
+        let detector = match self.seed % 4 {
+            3 => Detector::PhiAccrual(PhiAccrual::default()),
+            _ => Detector::Deadlines,
+        };
+        Net::builder(ix, self.voters).detector(detector).build().expect("a valid configuration")
     }
 
     /// G5: once it is quiet there is agreement, and it lasts.
