@@ -40,6 +40,7 @@ mod election;
 mod error;
 mod exchange;
 mod formation;
+pub mod guide;
 mod handshake;
 mod id;
 mod interface;
