@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use self::error::{size, sizes};
 pub use self::{error::ConfigError, limits::Limits, timing::Timing};
-use crate::id::{Address, ClusterName, ElectorateDigest, IdError, NodeId};
+use crate::{
+    id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
+    proof::{ClusterKey, KEY_LEN, MAX_KEYS},
+};
 
 /// Every two voters keep a link and tell each other every change of status, so that the cost grows with the square of
 /// the seeds; and a quorum of more than a few dozen makes elections slower, never safer. Other members are not limited by it.
@@ -35,6 +38,7 @@ pub struct Config {
     metadata: Bytes,
     timing: Timing,
     limits: Limits,
+    keys: Vec<ClusterKey>,
     electorate: ElectorateDigest,
 }
 
@@ -51,6 +55,8 @@ impl Config {
             metadata: Bytes::new(),
             timing: Timing::default(),
             limits: Limits::default(),
+            keys: Vec::new(),
+            keyed: false,
         }
     }
 
@@ -107,6 +113,11 @@ impl Config {
         &self.limits
     }
 
+    /// What peers have to prove that they hold; none without a cluster key.
+    pub fn keys(&self) -> &[ClusterKey] {
+        &self.keys
+    }
+
     /// The digest of the seeds, which the handshake compares.
     pub fn electorate(&self) -> ElectorateDigest {
         self.electorate
@@ -144,6 +155,8 @@ impl From<Config> for ConfigBuilder {
             metadata: config.metadata,
             timing: config.timing,
             limits: config.limits,
+            keyed: !config.keys.is_empty(),
+            keys: config.keys,
         }
     }
 }
@@ -167,6 +180,10 @@ pub struct ConfigBuilder {
     timing: Timing,
     #[serde(default)]
     limits: Limits,
+    #[serde(skip)]
+    keys: Vec<ClusterKey>,
+    #[serde(default)]
+    keyed: bool,
 }
 
 impl ConfigBuilder {
@@ -221,6 +238,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// Adds a cluster key: who does not hold it stays outside. All nodes need one in common.
+    ///
+    /// Give two to change the key while the cluster runs: first every node gets the new one beside the old, one node after
+    /// the other; once all have both, the old one is taken away from each in the same manner. Their order does not matter.
+    ///
+    /// A key is not serialized. What remains of it is `keyed`: such a configuration cannot be built before its key is given
+    /// anew, so that it is never taken for one without.
+    pub fn key(mut self, key: impl Into<ClusterKey>) -> Self {
+        self.keyed = true;
+        self.keys.push(key.into());
+        self
+    }
+
     /// Checks every rule.
     ///
     /// # Errors
@@ -235,6 +265,13 @@ impl ConfigBuilder {
             return Err(ConfigError::NoSeeds);
         }
         size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
+        if self.keyed && self.keys.is_empty() {
+            return Err(ConfigError::NoKey);
+        }
+        size("the number of cluster keys", self.keys.len(), 0, MAX_KEYS)?;
+        for key in &self.keys {
+            size("the length of a cluster key in bytes", key.len(), KEY_LEN.0, KEY_LEN.1)?;
+        }
         self.timing.check()?;
         self.limits.check()?;
         let limits = &self.limits;
@@ -255,6 +292,7 @@ impl ConfigBuilder {
             metadata: self.metadata,
             timing: self.timing,
             limits: self.limits,
+            keys: self.keys,
         })
     }
 }

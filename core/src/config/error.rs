@@ -13,6 +13,9 @@ pub enum ConfigError {
         "there are no seeds; give the same list to every node with seeds(), or say Config::single() for a node alone"
     )]
     NoSeeds,
+    /// The configuration was read from where keys are not written, and says that there was one.
+    #[error("the configuration is keyed, and keys are never serialized; give the key anew with key()")]
+    NoKey,
     /// A name or an address cannot be used.
     #[error("{field}: {problem}")]
     Name {
