@@ -42,6 +42,13 @@ const HAPPENS: &[&str] = &[
     "sender waits for room",
     "ping",
     "node left",
+    // The cluster key.
+    "proof given",
+    "proof refused",
+    "no key in common",
+    "intruder refused",
+    "intruder spoke out of turn",
+    "key changed on all nodes",
     // G6.
     "undisturbed formation",
     // Every kind of fault.
@@ -66,6 +73,13 @@ const HAPPENS: &[&str] = &[
     "fault: slow disks",
     "fault: leave",
     "fault: metadata",
+    "fault: intruder forges a proof",
+    "fault: intruder flips a bit of a proof",
+    "fault: intruder reflects a proof",
+    "fault: intruder replays a connection",
+    "fault: intruder skips the proof",
+    "fault: intruder says nothing of a key",
+    "fault: change of key",
 ];
 
 /// Plays the scenarios of the seeds, and tells what has happened.
