@@ -37,7 +37,7 @@ mod driver;
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Change, CloseReason, ClusterName, Config, ConfigBuilder, ConfigError, Epoch, Event, IdError,
-    Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node, NodeId, Phase,
-    RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Epoch, Event,
+    IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node, NodeId,
+    Phase, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
 };

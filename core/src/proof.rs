@@ -188,3 +188,76 @@ pub(crate) fn hellos(side: Side, own: &[u8], peer_body: &[u8]) -> Bytes {
     }
     .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| alloc::format!("{byte:02x}")).collect()
+    }
+
+    fn key() -> ClusterKey {
+        ClusterKey::from("sixteen bytes at least")
+    }
+
+    /// Computed by another implementation of HMAC-SHA256, from what PROTOCOL.md says.
+    #[test]
+    fn what_is_computed_with_a_key_are_the_bytes_of_the_format() {
+        let said = hellos(Side::Accepting, b"\0\0\0\x02de", b"abc");
+        assert_eq!(said, b"\0\0\0\x03abc\0\0\0\x02de"[..]);
+        assert_eq!(said, hellos(Side::Dialing, b"\0\0\0\x03abc", b"de"), "both ends mean the same");
+        let proof = |side| hex(&key().prove(side, &said).mac);
+        assert_eq!(proof(Side::Dialing), "61014afb5daf0d09b917e3e950acac15dae1a3b40d4f1f93561323a501852196");
+        assert_eq!(proof(Side::Accepting), "0110afec299601617137c4c6de92decd3097b18e0da14c8a64bdc3bdbac4c1ab");
+        assert_eq!(hex(&announcement(&[key()])), "01081350b73864e49eca");
+        assert_eq!(announcement(&[]), b""[..]);
+        assert_eq!(hex(&key().nonce(core::array::from_fn(|n| n as u8))), "92a741d0ccf5f59256b348f7da68fba1");
+    }
+
+    #[test]
+    fn a_proof_holds_for_its_key_its_direction_and_its_hellos_only() {
+        let proof = key().prove(Side::Dialing, b"both");
+        assert!(key().is_proven(Side::Dialing, b"both", &proof));
+        assert!(!key().is_proven(Side::Accepting, b"both", &proof));
+        assert!(!key().is_proven(Side::Dialing, b"others", &proof));
+        assert!(!ClusterKey::from("sixteen bytes or more").is_proven(Side::Dialing, b"both", &proof));
+    }
+
+    fn said_by(keys: &[ClusterKey]) -> Hello {
+        use crate::{
+            id::{Address, ClusterName, ElectorateDigest, Incarnation, NodeId},
+            message,
+        };
+        Hello {
+            magic: message::MAGIC,
+            protocol: message::PROTOCOL,
+            cluster: ClusterName::new("test").expect("a valid name"),
+            electorate: ElectorateDigest([0; 16]),
+            id: NodeId::new("a").expect("a valid id"),
+            incarnation: Incarnation(1),
+            address: Address::new("a:1").expect("a valid address"),
+            nonce: [0; 16],
+            extensions: announcement(keys),
+        }
+    }
+
+    /// Whatever keys two nodes hold, and in whatever order.
+    #[test]
+    fn both_ends_choose_the_same_key_whenever_they_have_one_in_common() {
+        let [old, new, other] = ["the old key of all", "the new key of all", "a key of others"].map(ClusterKey::from);
+        let one = [&old, &new, &other].map(|key| Vec::from([key.clone()]));
+        let two =
+            [[&old, &new], [&new, &old], [&new, &other], [&other, &old]].map(|keys| keys.map(Clone::clone).to_vec());
+        let held: Vec<_> = one.into_iter().chain(two).collect();
+        for (dialing, accepting) in held.iter().flat_map(|a| held.iter().map(move |b| (a, b))) {
+            let chosen = common(dialing, Side::Dialing, &said_by(accepting));
+            assert_eq!(chosen, common(accepting, Side::Accepting, &said_by(dialing)), "{dialing:?} {accepting:?}");
+            let first = dialing.iter().find(|key| accepting.contains(key));
+            assert_eq!(chosen, first.map(Some).ok_or(Mismatch));
+        }
+        assert_eq!(common(&[], Side::Dialing, &said_by(&[])), Ok(None));
+        assert_eq!(common(&[], Side::Dialing, &said_by(&held[0])), Err(Mismatch));
+        assert_eq!(common(&held[0], Side::Dialing, &said_by(&[])), Err(Mismatch));
+    }
+}

@@ -124,6 +124,21 @@ fn nodes_that_hold_the_key_form_a_cluster_as_ever() {
     });
 }
 
+/// A vote is asked for half a round trip later, and again on the connection that is kept.
+#[test]
+fn a_formation_takes_one_round_trip_more_with_a_key() {
+    let time = |stage, n| {
+        let mut net = Net::of_voters(0, n, Settings::calm());
+        (0..n).for_each(|ix| net.set_keys(ix, stage));
+        net.start_all();
+        net.converge(SECOND);
+        net.now()
+    };
+    for n in 2..6 {
+        assert_eq!(time(Some(0), n), time(None, n) + ms(1), "{n} voters");
+    }
+}
+
 #[test]
 fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
     let mut bench = Bench::new(config());
