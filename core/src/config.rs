@@ -33,8 +33,10 @@ pub struct Config {
     id: NodeId,
     address: Address,
     seeds: BTreeSet<Address>,
+    former_seeds: BTreeSet<Address>,
     contacts: BTreeSet<Address>,
     bootstrap: Bootstrap,
+    state_dir: Option<String>,
     metadata: Bytes,
     timing: Timing,
     limits: Limits,
@@ -50,8 +52,10 @@ impl Config {
             id: id.into(),
             address: address.into(),
             seeds: Vec::new(),
+            former_seeds: Vec::new(),
             contacts: Vec::new(),
             bootstrap: Bootstrap::default(),
+            state_dir: None,
             metadata: Bytes::new(),
             timing: Timing::default(),
             limits: Limits::default(),
@@ -86,6 +90,16 @@ impl Config {
     /// The addresses of the voters, the same on every node.
     pub fn seeds(&self) -> &BTreeSet<Address> {
         &self.seeds
+    }
+
+    /// The seeds before the list was changed: state that was kept with them may be resumed.
+    pub fn former_seeds(&self) -> &BTreeSet<Address> {
+        &self.former_seeds
+    }
+
+    /// Where the host keeps what has to be durable. The core does not look at it.
+    pub fn state_dir(&self) -> Option<&str> {
+        self.state_dir.as_deref()
     }
 
     /// Other addresses to dial while there is no master.
@@ -150,8 +164,10 @@ impl From<Config> for ConfigBuilder {
             id: config.id.to_string(),
             address: config.address.to_string(),
             seeds: texts(&config.seeds),
+            former_seeds: texts(&config.former_seeds),
             contacts: texts(&config.contacts),
             bootstrap: config.bootstrap,
+            state_dir: config.state_dir,
             metadata: config.metadata,
             timing: config.timing,
             limits: config.limits,
@@ -171,9 +187,13 @@ pub struct ConfigBuilder {
     #[serde(default)]
     seeds: Vec<String>,
     #[serde(default)]
+    former_seeds: Vec<String>,
+    #[serde(default)]
     contacts: Vec<String>,
     #[serde(default)]
     bootstrap: Bootstrap,
+    #[serde(default)]
+    state_dir: Option<String>,
     #[serde(default)]
     metadata: Bytes,
     #[serde(default)]
@@ -190,6 +210,21 @@ impl ConfigBuilder {
     /// Adds seeds. The list has to be the same on every node; order and repetitions do not matter.
     pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// The seed list before a change of it, with all voters stopped: a node that has kept votes of any other list than its
+    /// seeds and this one refuses to start. May stay for as long as you like.
+    pub fn former_seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.former_seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// The directory in which the node keeps its votes over a restart (E4), its own and nobody else's. It is made when it
+    /// is not there. Without one they live in memory: a voter that restarts may then vote twice in one term, so that two
+    /// nodes may be masters of the same term, one after the other (G1), and terms begin anew once no voter lives.
+    pub fn state_dir(mut self, dir: impl Into<String>) -> Self {
+        self.state_dir = Some(dir.into());
         self
     }
 
@@ -260,9 +295,13 @@ impl ConfigBuilder {
         let id = NodeId::new(&self.id).map_err(named("id"))?;
         let address = Address::new(&self.address).map_err(named("address"))?;
         let seeds = addresses("seeds", &self.seeds)?;
+        let former_seeds = addresses("former_seeds", &self.former_seeds)?;
         let contacts = addresses("contacts", &self.contacts)?;
         if seeds.is_empty() {
             return Err(ConfigError::NoSeeds);
+        }
+        if self.state_dir.as_deref() == Some("") {
+            return Err(ConfigError::NoStateDir);
         }
         size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
         if self.keyed && self.keys.is_empty() {
@@ -287,8 +326,10 @@ impl ConfigBuilder {
             address,
             electorate: ElectorateDigest::of(&seeds),
             seeds,
+            former_seeds,
             contacts,
             bootstrap: self.bootstrap,
+            state_dir: self.state_dir,
             metadata: self.metadata,
             timing: self.timing,
             limits: self.limits,

@@ -155,6 +155,10 @@ impl Formation {
             Input::Flushed { conn } => self.flushed(conn),
             Input::Closed { conn } => self.end(conn, End::ByHost),
             Input::Persisted { .. } => self.election.persisted(),
+            Input::PersistFailed { .. } => {
+                self.election.persist_failed();
+                self.event(Event::PersistFailed);
+            }
             Input::Command(Command::Leave) => self.leave(),
             Input::Command(Command::SetMetadata(metadata)) => self.metadata = metadata,
             Input::Command(Command::AddContacts(contacts)) => {
@@ -211,6 +215,7 @@ impl Formation {
             phase,
             term: self.election.term(),
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
+            can_vote: self.election.can_vote(),
             links: self.peers.values().map(|peer| peer.links.len()).sum(),
             pending_links: self.pending.len(),
             partial_bytes: self.partial_bytes,
@@ -240,7 +245,7 @@ impl Formation {
                     _ => Ok(()),
                 }
             }
-            Input::Persisted { seq } => match self.election.persisting() {
+            Input::Persisted { seq } | Input::PersistFailed { seq } => match self.election.persisting() {
                 Some(in_flight) if in_flight == *seq => Ok(()),
                 in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
             },

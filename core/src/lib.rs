@@ -35,6 +35,7 @@ extern crate alloc;
 
 mod config;
 mod decoder;
+mod durable;
 mod election;
 mod error;
 mod exchange;
@@ -59,6 +60,7 @@ mod timer;
 mod view;
 
 pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Limits, Timing};
+pub use durable::{DurableState, ResumeError};
 pub use error::{CloseReason, Misuse, RejectReason};
 pub use formation::Formation;
 pub use id::{Address, ClusterName, ConnId, DialId, ElectorateDigest, Epoch, IdError, Incarnation, Node, NodeId, Term};

@@ -44,6 +44,8 @@ pub struct Status {
     pub term: Term,
     /// The master that it follows or is, and that master's address.
     pub master: Option<(Node, Address)>,
+    /// Whether it takes part in elections: a voter that may form a cluster, and whose votes can be kept (E4).
+    pub can_vote: bool,
     /// How many established connections it has.
     pub links: usize,
     /// How many accepted connections are not established yet.
