@@ -316,7 +316,7 @@ fn a_reflected_proof_is_refused() {
     let mut bench = Bench::new(config());
     let mut peer = forger("n1", "h1:1");
     let (conn, _, proof) = greet(&mut bench, &mut peer);
-    bench.receive(conn, proof.clone().unwrap().to_frame());
+    bench.receive(conn, proof.unwrap().to_frame());
     refused(&mut bench, conn, RejectReason::BadProof, "its own proof");
 
     // To a connection that the node has dialed, from one that it has accepted.
