@@ -129,6 +129,12 @@ impl Seeking {
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId) {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
+        }
+    }
+
+    /// Who was found at the address has taken this node in, too: what stood in the way before is over.
+    pub(crate) fn taken_in(&mut self, address: &Address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.reported.clear();
             target.backoff = self.backoff_min;
         }

@@ -7,6 +7,7 @@ use formation_core::Command;
 
 use crate::{
     host::{Crash, NodeIx},
+    keys::Intrusion,
     net::{Cut, Net},
     rng::Rng,
 };
@@ -61,6 +62,10 @@ pub enum Fault {
     Leave(NodeIx),
     /// A node changes its metadata.
     Metadata(NodeIx, u64),
+    /// Somebody without the cluster key tries to get in.
+    Intruder(NodeIx, Intrusion),
+    /// One node more has the keys of the next stage of a rolling change.
+    ChangeKey,
 }
 
 impl Fault {
@@ -94,6 +99,14 @@ impl Fault {
             23 if rng.one_in(3) => Self::Twin(ix),
             23 => Self::Leave(ix),
             _ => Self::Metadata(ix, rng.draw()),
+        }
+    }
+
+    /// What only happens where there is a cluster key.
+    pub fn draw_keyed(rng: &mut Rng, nodes: usize) -> Self {
+        match rng.below(2) {
+            0 => Self::Intruder(rng.below(nodes), Intrusion::ALL[rng.below(Intrusion::ALL.len())]),
+            _ => Self::ChangeKey,
         }
     }
 
@@ -150,6 +163,8 @@ impl Fault {
             Self::Metadata(ix, data) if net.living().contains(&ix) => {
                 net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
             }
+            Self::Intruder(ix, how) if net.intrude(ix, how) => {}
+            Self::ChangeKey if net.change_next_key() => {}
             _ => return,
         }
         net.tally.count(self.name());
@@ -181,6 +196,13 @@ impl Fault {
             Self::DiskFails(_) => "fault: disk fails",
             Self::Leave(_) => "fault: leave",
             Self::Metadata(..) => "fault: metadata",
+            Self::Intruder(_, Intrusion::Forges) => "fault: intruder forges a proof",
+            Self::Intruder(_, Intrusion::Flips) => "fault: intruder flips a bit of a proof",
+            Self::Intruder(_, Intrusion::Reflects) => "fault: intruder reflects a proof",
+            Self::Intruder(_, Intrusion::Replays) => "fault: intruder replays a connection",
+            Self::Intruder(_, Intrusion::Skips) => "fault: intruder skips the proof",
+            Self::Intruder(_, Intrusion::Ignores) => "fault: intruder says nothing of a key",
+            Self::ChangeKey => "fault: change of key",
         }
     }
 }

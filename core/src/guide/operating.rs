@@ -49,6 +49,8 @@
 //! | `IdInUse` | a living node at another address has the same id | give one of them another id. A node that has moved is let in once its old self counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise it on every voter, or let somebody leave |
+//! | `KeyMismatch` | the two have no cluster key in common, or only one of them has any | give both the same; see below how to change it |
+//! | `BadProof` | the other end does not hold the key that it announced: the key is mistyped, or somebody tries his luck | |
 //! | `MetadataTooLong` | the node's metadata is longer than the master allows | shorten it, or raise `Limits::metadata` on every node |
 //!
 //! # Why a connection closes
@@ -76,6 +78,8 @@
 //!   the view. A master that leaves is followed by the next in about two round trips.
 //! - **Another seed list.** Stop all voters; start every node with the new list as seeds, and the old one as
 //!   [`former_seeds`](crate::ConfigBuilder::former_seeds). Without a `state_dir` the latter is not needed, and terms begin anew.
+//! - **Another cluster key.** Restart every node with the new key beside the old one; then restart every node with the new key
+//!   alone. Nodes with a key in common work together, so the cluster is never split.
 //! - **Other times.** `lease` may differ from node to node while it is changed, as every promise names its own. A lease longer
 //!   than some voter's `bootstrap_wait` gets no confirmation from that voter: raise `bootstrap_wait` everywhere first.
 //! - **Another machine for a node.** With its `state_dir`, or as a node of another id. A voter that comes back without its votes

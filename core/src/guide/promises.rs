@@ -54,7 +54,8 @@
 //! - **The same view at the same moment.** Members are behind by what messages take; epochs tell which view is newer.
 //! - **Anything of your data.** There is no replicated log here.
 //! - **Peers that lie.** Whoever may speak the protocol is believed about who it is. Run it where only your nodes can reach
-//!   each other, give the cluster a key, or both.
+//!   each other, or give the cluster a [key](crate::ClusterKey), which keeps out whoever does not hold it; who holds it is
+//!   believed.
 //!
 //! Without a `state_dir` a voter that restarts may vote twice in one term. Then G1 and G3 hold only as long as no voter
 //! restarts within a term, and terms begin anew when all voters were down at once. G2 holds all the same: a voter that has just

@@ -9,6 +9,7 @@ mod every_order;
 mod failover;
 mod forgotten;
 mod identity;
+mod key;
 mod limits;
 mod membership;
 mod seed_bug;

@@ -44,6 +44,13 @@ const HAPPENS: &[&str] = &[
     "sender waits for room",
     "ping",
     "node left",
+    // The cluster key.
+    "proof given",
+    "proof refused",
+    "no key in common",
+    "intruder refused",
+    "intruder spoke out of turn",
+    "key changed on all nodes",
     // G6.
     "undisturbed formation",
     // Every kind of fault.
@@ -69,6 +76,13 @@ const HAPPENS: &[&str] = &[
     "fault: disk fails",
     "fault: leave",
     "fault: metadata",
+    "fault: intruder forges a proof",
+    "fault: intruder flips a bit of a proof",
+    "fault: intruder reflects a proof",
+    "fault: intruder replays a connection",
+    "fault: intruder skips the proof",
+    "fault: intruder says nothing of a key",
+    "fault: change of key",
 ];
 
 /// Plays the scenarios of the seeds, and tells what has happened.
