@@ -9,7 +9,7 @@ use crate::{
     id::{Address, ConnId, NodeId, Term},
     interface::{Event, LossReason, StopReason},
     link::{End, Peer, Phase},
-    message::{self, HeartbeatAck, JoinResponse, MembersUpdate, Message, Rejected, Role},
+    message::{self, HeartbeatAck, Holder, JoinResponse, MembersUpdate, Message, Rejected, Role},
     timer::Timer,
     view::{Change, RemovalReason},
 };
@@ -36,16 +36,16 @@ impl Formation {
             (Phase::Refusing { .. }, _) => {}
             (Phase::Opening { .. }, Message::Hello(hello)) => self.greeted(conn, hello, body),
             (Phase::Proving(_), Message::Proof(proof)) => self.proved(conn, proof),
-            (Phase::Opening { .. }, Message::Rejected(Rejected { reason }))
-                if dialed.is_some() && (self.config.keys().is_empty() || reason.needs_no_proof()) =>
+            (Phase::Opening { .. }, Message::Rejected(rejected))
+                if dialed.is_some() && (self.config.keys().is_empty() || rejected.reason.needs_no_proof()) =>
             {
-                self.refused_by_peer(conn, dialed, reason);
+                self.refused_by_peer(conn, dialed, rejected);
             }
-            (Phase::Proving(_), Message::Rejected(Rejected { reason })) if reason.needs_no_proof() => {
-                self.refused_by_peer(conn, dialed, reason);
+            (Phase::Proving(_), Message::Rejected(rejected)) if rejected.reason.needs_no_proof() => {
+                self.refused_by_peer(conn, dialed, rejected);
             }
-            (Phase::Established { .. }, Message::Rejected(Rejected { reason })) => {
-                self.refused_by_peer(conn, dialed, reason);
+            (Phase::Established { .. }, Message::Rejected(rejected)) => {
+                self.refused_by_peer(conn, dialed, rejected);
             }
             (Phase::Opening { .. } | Phase::Proving(_), _) | (_, Message::Hello(_) | Message::Proof(_)) => {
                 self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
@@ -63,16 +63,37 @@ impl Formation {
         }
     }
 
-    fn refused_by_peer(&mut self, conn: ConnId, dialed: Option<Address>, reason: RejectReason) {
+    fn refused_by_peer(&mut self, conn: ConnId, dialed: Option<Address>, rejected: Rejected) {
+        let Rejected { reason, holder } = rejected;
+        let loses = holder.as_ref().is_some_and(|holder| self.loses_its_id(reason, dialed.as_ref(), holder));
         if let Some(address) = dialed
-            && self.seeking.refused(&address, reason)
+            // Whoever reads why this node has stopped finds who has its id.
+            && (self.seeking.refused(&address, reason) || loses)
         {
-            self.event(Event::Rejected { address, reason });
+            self.event(Event::Rejected { address, reason, holder });
         }
         self.end(conn, End::Ours(CloseReason::RefusedByPeer(reason)));
-        if reason == RejectReason::Superseded {
-            self.stop(StopReason::Superseded);
+        match reason {
+            RejectReason::Superseded => self.stop(StopReason::Superseded),
+            _ if loses => self.stop(StopReason::IdInUse),
+            _ => {}
         }
+    }
+
+    /// Whether this node has been kept outside for its id for so long that who has it must be alive: a dead one is forgotten
+    /// by its links after `down_after`, and by the view after another. Of two that only refuse each other, one gives way.
+    pub(crate) fn loses_its_id(&mut self, reason: RejectReason, refused_by: Option<&Address>, holder: &Holder) -> bool {
+        let own = self.config.address();
+        let is_seed = |address| self.config.seeds().contains(address);
+        let gives_way = (is_seed(&holder.address), own) > (is_seed(own), &holder.address);
+        if reason != RejectReason::IdInUse || self.election.master().is_some() {
+            return false;
+        }
+        if refused_by == Some(&holder.address) && !gives_way {
+            return false;
+        }
+        let since = *self.id_refused_since.get_or_insert(self.now);
+        self.now.since(since) >= 2 * self.config.timing().down_after
     }
 
     fn heard(&mut self, conn: ConnId, id: &NodeId, message: Message) {
@@ -120,7 +141,7 @@ impl Formation {
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
                 if self.seeking.refused(&address, reason) {
-                    self.event(Event::Rejected { address, reason });
+                    self.event(Event::Rejected { address, reason, holder: None });
                 }
             }
             Message::MembersUpdate(update) => {
@@ -177,6 +198,7 @@ impl Formation {
                 }
             }
             Effect::Found { term, master, address } => {
+                self.id_refused_since = None;
                 let is_me = master == self.me;
                 self.unreachable = None;
                 self.redial = true;

@@ -59,6 +59,8 @@ pub struct Formation {
     pub(crate) redial: bool,
     /// The master that was reported as out of reach.
     pub(crate) unreachable: Option<Node>,
+    /// Since when a living node of this one's id has kept it outside.
+    pub(crate) id_refused_since: Option<Timestamp>,
     /// The last master that resigned: its successor's first view does not carry it over.
     pub(crate) resigned: Option<Node>,
     /// The term that this node resigned from, on its way out.
@@ -112,6 +114,7 @@ impl Formation {
             heartbeat: None,
             redial: true,
             unreachable: None,
+            id_refused_since: None,
             resigned: None,
             resigning: None,
             turned_away: false,
@@ -310,8 +313,8 @@ impl Formation {
             Timer::Dial(dial) => self.dial_failed(dial),
             Timer::Member(id) => self.judge_member(id),
             Timer::Handshake(conn) => match self.links.get(&conn).map(|link| &link.phase) {
-                Some(LinkPhase::Refusing { reason, .. }) => {
-                    let reason = CloseReason::Refused(*reason);
+                Some(LinkPhase::Refusing { rejected, .. }) => {
+                    let reason = CloseReason::Refused(rejected.reason);
                     self.end(conn, End::Ours(reason));
                 }
                 _ => self.end(conn, End::Ours(CloseReason::HandshakeTimeout)),
@@ -407,8 +410,11 @@ impl Formation {
     fn flushed(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.in_flight = false;
-        match link.phase {
-            LinkPhase::Refusing { reason, said: true, .. } => self.end(conn, End::Ours(CloseReason::Refused(reason))),
+        match &link.phase {
+            LinkPhase::Refusing { rejected, said: true, .. } => {
+                let reason = CloseReason::Refused(rejected.reason);
+                self.end(conn, End::Ours(reason));
+            }
             _ => self.wake(conn),
         }
     }
@@ -509,7 +515,7 @@ impl Formation {
     /// Closes everything; no input does anything any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
         let close = match reason {
-            StopReason::Left => CloseReason::Left,
+            StopReason::Left | StopReason::IdInUse => CloseReason::Left,
             StopReason::Superseded => CloseReason::Superseded,
         };
         if !self.leaving {

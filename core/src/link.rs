@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     decoder::Decoder,
-    error::{CloseReason, RejectReason},
+    error::CloseReason,
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
-    message::{HeartbeatAck, Hello, JoinResponse, Release, Resign, Status, Vote},
+    message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Status, Vote},
     proof::ClusterKey,
     time::Timestamp,
 };
@@ -49,7 +49,7 @@ pub(crate) enum Phase {
     },
     /// Refused; it closes once that is written.
     Refusing {
-        reason: RejectReason,
+        rejected: Rejected,
         /// Our own proof, without which the peer would not believe us.
         first: Bytes,
         said: bool,

@@ -110,6 +110,17 @@ impl Hello {
 pub struct Rejected {
     /// Why.
     pub reason: RejectReason,
+    /// Who has what the receiver claims: with `IdInUse` and `AddressInUse`.
+    pub holder: Option<Holder>,
+}
+
+/// A living node that has an id or an address which another one claims as well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Holder {
+    /// Who.
+    pub node: Node,
+    /// Where.
+    pub address: Address,
 }
 
 /// What a node says of itself on every link, when it is established and whenever it changed.

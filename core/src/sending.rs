@@ -7,7 +7,7 @@ use crate::{
     id::{ConnId, NodeId},
     interface::Output,
     link::Phase,
-    message::{Message, Rejected},
+    message::Message,
     timer::Timer,
 };
 
@@ -60,10 +60,10 @@ impl Formation {
                 Message::Hello(self.own_hello(nonce)).to_frame()
             }
             Phase::Proving(proving) => core::mem::take(&mut proving.answer),
-            Phase::Refusing { reason, first, said: said @ false } => {
+            Phase::Refusing { rejected, first, said: said @ false } => {
                 *said = true;
                 let mut out = bytes::BytesMut::from(core::mem::take(first));
-                Message::Rejected(Rejected { reason: *reason }).encode(&mut out);
+                Message::Rejected(rejected.clone()).encode(&mut out);
                 out.freeze()
             }
             _ => Bytes::new(),

@@ -33,6 +33,7 @@
 //! | [`StopReason`](crate::StopReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Left` | it was asked to leave | |
+//! | `IdInUse` | another living node has its id: it was kept outside for longer than `down_after` twice, the longest that a dead one could | the last `Rejected` or `Refused` names both addresses; give one of them another id |
 //! | `Superseded` | another process of the same id and address was started later | when nobody restarted it: two machines have one configuration |
 //!
 //! # Refusals
@@ -46,7 +47,7 @@
 //! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one; go through the versions one at a time |
 //! | `ElectorateMismatch` | the seed lists differ | give all nodes the same list. It is retried, as one of them may be about to be restarted with it |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
-//! | `IdInUse` | a living node at another address has the same id | give one of them another id. A node that has moved is let in once its old self counts as down |
+//! | `IdInUse` | a living node at another address has the same id | give one of them another id: after a while one of the two stops. A node that has moved is let in once its old self counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise it on every voter, or let somebody leave |
 //! | `KeyMismatch` | the two have no cluster key in common, or only one of them has any | give both the same; see below how to change it |

@@ -384,13 +384,14 @@ impl Net {
         let run = self.run_id(ix);
         let host = &self.hosts[ix];
         let Some(formation) = &host.formation else { return };
+        let checks = self.checks.entry(host.config.electorate()).or_default();
         let compare = self.settings.compare_views;
         let mut found = Ok(());
         if let Some(leadership) = formation.leadership(host.clock.local(self.now)) {
             let who = (run, formation.node(), host.clock);
-            found = self.checks.leads(self.now, who, leadership, self.settings.votes_last);
+            found = checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
-        found = found.and_then(|()| self.checks.stands(run, (&host.config, formation), host.persist_failed));
+        found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
         found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
         if formation.status().phase == NodePhase::Master && formation.leadership(host.clock.local(self.now)).is_none() {
             found = Err(format!("E6: {} has not stepped down, though its lease has lapsed", formation.node()));
@@ -399,7 +400,7 @@ impl Net {
             let (node, view) = (formation.node(), formation.view());
             found = found.and_then(|()| host.mirror.agrees(node, view, compare));
             if compare && self.settings.votes_last {
-                found = found.and_then(|()| self.checks.holds(node, view));
+                found = found.and_then(|()| checks.holds(node, view));
             }
         }
         if let Err(why) = found {

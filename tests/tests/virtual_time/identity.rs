@@ -60,7 +60,9 @@ fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
 /// G4, on pairs of frames that a formation of honest nodes does not say in one breath.
 #[test]
 fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
-    let rejected = Message::Rejected(formation_core::message::Rejected { reason: RejectReason::Superseded }).to_frame();
+    let rejected =
+        Message::Rejected(formation_core::message::Rejected { reason: RejectReason::Superseded, holder: None })
+            .to_frame();
     let firsts = [Peer::accepted(7), rejected, Message::Leave.to_frame(), Message::Ping.to_frame()];
     for first in firsts {
         let run = |chunks: Vec<Bytes>| {

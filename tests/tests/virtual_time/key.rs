@@ -47,7 +47,7 @@ fn forger(id: &str, address: &str) -> Peer {
 }
 
 fn rejected(reason: RejectReason) -> Bytes {
-    Message::Rejected(Rejected { reason }).to_frame()
+    Message::Rejected(Rejected { reason, holder: None }).to_frame()
 }
 
 /// The hello among what was said, and the proof if there is one.
@@ -88,7 +88,7 @@ fn answer(bench: &mut Bench, peer: &mut Peer) -> (ConnId, Message) {
 #[track_caller]
 fn refused(bench: &mut Bench, conn: ConnId, reason: RejectReason, what: &str) {
     assert_eq!(bench.closed(conn), Some(CloseReason::Refused(reason)), "{what}");
-    assert_eq!(bench.messages(conn), [Message::Rejected(Rejected { reason })], "{what}");
+    assert_eq!(bench.messages(conn), [Message::Rejected(Rejected { reason, holder: None })], "{what}");
     unharmed(bench, what);
 }
 
@@ -294,7 +294,7 @@ fn a_replayed_proof_is_refused() {
         bench.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
         assert!(matches!(
             bench.messages(conn)[..],
-            [.., Message::Rejected(Rejected { reason: RejectReason::BadProof })]
+            [.., Message::Rejected(Rejected { reason: RejectReason::BadProof, holder: None })]
         ));
         assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::BadProof)));
         unharmed(&bench, "a replayed connection");
@@ -418,8 +418,10 @@ fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
     bench.receive(second, older.hello());
     assert_eq!(bench.messages(second), []);
     bench.receive(second, older.proof_accepting(&hello).to_frame());
-    let expected =
-        [node_proof_dialing(&older, &hello), Message::Rejected(Rejected { reason: RejectReason::Superseded })];
+    let expected = [
+        node_proof_dialing(&older, &hello),
+        Message::Rejected(Rejected { reason: RejectReason::Superseded, holder: None }),
+    ];
     assert_eq!(bench.messages(second), expected);
     assert_eq!(bench.closed(second), Some(CloseReason::Refused(RejectReason::Superseded)));
 }
@@ -536,7 +538,7 @@ fn a_proven_node_that_is_refused_is_told_once() {
     for seed in [0, 2] {
         let told = |event: &Event| {
             let by = |address: &formation_core::Address| address.as_str() == Net::address(seed);
-            matches!(event, Event::Rejected { address, reason: RejectReason::IdInUse } if by(address))
+            matches!(event, Event::Rejected { address, reason: RejectReason::IdInUse, .. } if by(address))
         };
         net.expect(net.count(twin, Duration::ZERO, told) == 1, &format!("told once by node {seed}"));
     }

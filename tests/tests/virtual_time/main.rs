@@ -3,6 +3,7 @@
 mod bad_bytes;
 mod bootstrap;
 mod chunking;
+mod claims;
 mod connections;
 mod detectors;
 mod every_order;
