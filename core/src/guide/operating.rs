@@ -51,7 +51,7 @@
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise it on every voter, or let somebody leave |
 //! | `KeyMismatch` | the two have no cluster key in common, or only one of them has any | give both the same; see below how to change it |
-//! | `BadProof` | the other end does not hold the key that it announced: the key is mistyped, or somebody tries his luck | |
+//! | `BadProof` | the other end does not hold the key that it announced (a mistyped one is a `KeyMismatch`): somebody tries his luck, or something on the way changes what is said | |
 //! | `MetadataTooLong` | the node's metadata is longer than the master allows | shorten it, or raise `Limits::metadata` on every node |
 //!
 //! # Why a connection closes
