@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::{CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, Term, message::Message};
+use formation_core::{
+    Address, CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, StopReason, Term,
+    message::{Holder, Message, Rejected},
+};
 use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,9 +63,7 @@ fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
 /// G4, on pairs of frames that a formation of honest nodes does not say in one breath.
 #[test]
 fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
-    let rejected =
-        Message::Rejected(formation_core::message::Rejected { reason: RejectReason::Superseded, holder: None })
-            .to_frame();
+    let rejected = Message::Rejected(Rejected { reason: RejectReason::Superseded, holder: None }).to_frame();
     let firsts = [Peer::accepted(7), rejected, Message::Leave.to_frame(), Message::Ping.to_frame()];
     for first in firsts {
         let run = |chunks: Vec<Bytes>| {
@@ -121,4 +122,39 @@ fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() 
     let living = net.living();
     let agreed = net.run_until(12 * SECOND, |net| net.agree(&living));
     net.expect(agreed, "the id of a dead node keeps its owner out");
+}
+
+/// A node that is told again and again that its id is in use gives up; not one that had a master in between.
+#[test]
+fn a_refusal_for_an_id_counts_from_the_last_master_on() {
+    let refuse = |bench: &mut Bench| {
+        let conn = loop {
+            if !bench.dialing().iter().any(|address| address.as_str() == "h2:1") {
+                bench.advance(Duration::from_millis(100));
+                continue;
+            }
+            let conn = bench.answer("h2:1");
+            if bench.closed(conn) != Some(CloseReason::DialGivenUp) {
+                break conn;
+            }
+        };
+        let holder = Peer::of(&config(), "n0", "x:9");
+        let holder = Some(Holder { node: holder.node, address: Address::new("x:9").unwrap() });
+        bench.receive(conn, Message::Rejected(Rejected { reason: RejectReason::IdInUse, holder }).to_frame());
+        bench.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
+    };
+    for followed in [false, true] {
+        let mut bench = Bench::new(config());
+        assert!(!refuse(&mut bench));
+        if followed {
+            let mut master = Peer::of(&config(), "n1", "h1:1");
+            let conn = greet(&mut bench, &mut master);
+            let said = master.master(7);
+            bench.receive(conn, said);
+            assert!(bench.formation.status().master.is_some());
+        }
+        bench.advance(20 * SECOND);
+        assert_eq!(bench.formation.status().master, None);
+        assert_eq!(refuse(&mut bench), !followed);
+    }
 }
