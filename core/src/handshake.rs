@@ -168,7 +168,7 @@ impl Formation {
         };
         link.phase = Phase::Established { peer: node.id.clone(), hello_owed, status_said: 0, heard: false };
         if let Some(dialed) = link.dialed.clone() {
-            self.seeking.established(&dialed, &node.id);
+            self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }
         self.pending.remove(&conn);
         self.timers.clear(&Timer::Handshake(conn));
@@ -176,6 +176,7 @@ impl Formation {
         if is_first {
             self.event(Event::Linked { node: node.clone(), address: hello.address.clone(), conn });
             self.election.link_up(&hello.address, &node);
+            self.owe_resignation(&node.id);
         } else {
             self.peer_relinked(&node.id);
         }

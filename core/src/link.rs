@@ -7,7 +7,7 @@ use crate::{
     error::{CloseReason, RejectReason},
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
-    message::{HeartbeatAck, JoinResponse, Release, Resign, Status, Vote},
+    message::{HeartbeatAck, JoinResponse, Release, Resign, Role, Status, Vote},
     time::Timestamp,
 };
 
@@ -86,6 +86,13 @@ pub(crate) struct Peer {
     pub(crate) links: Vec<ConnId>,
     pub(crate) status: Option<Status>,
     pub(crate) owed: Owed,
+}
+
+impl Peer {
+    /// It says that it leaves.
+    pub(crate) fn leaves(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.role == Role::Leaving)
+    }
 }
 
 /// What the next `Send` to a peer carries: the newest of each kind replaces the older, so nothing queues.
