@@ -42,6 +42,14 @@ const HAPPENS: &[&str] = &[
     "sender waits for room",
     "ping",
     "node left",
+    // Leaving, sick masters, late knowledge.
+    "leave confirmed",
+    "leaver not carried over",
+    "master awake with its lease",
+    "master awake without",
+    "dial of a name that is gone",
+    "dial led astray",
+    "node dialed itself",
     // G6.
     "undisturbed formation",
     // Every kind of fault.
@@ -65,6 +73,11 @@ const HAPPENS: &[&str] = &[
     "fault: readers go on",
     "fault: slow disks",
     "fault: leave",
+    "fault: leave of the master",
+    "fault: slow master",
+    "fault: name gone",
+    "fault: name moved",
+    "fault: contact added",
     "fault: metadata",
 ];
 
