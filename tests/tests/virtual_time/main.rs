@@ -8,6 +8,7 @@ mod every_order;
 mod failover;
 mod forgotten;
 mod identity;
+mod leaving;
 mod limits;
 mod membership;
 mod seed_bug;
