@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use formation_core::{
-    Change, Command, Config, Event, Node, Phase, RemovalReason, StopReason, Term,
-    message::{Message, Role},
+    Change, Command, Config, ConnId, Epoch, Event, Input, Member, Node, NodeId, Phase, RemovalReason, StopReason, Term,
+    message::{Message, Resign, Role, Vote},
 };
 use formation_tests::{Bench, Crash, Net, NodeIx, Peer, Settings, for_each_seed};
 
@@ -299,7 +299,7 @@ fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
 }
 
 /// A node that follows n0, and what links it to n0 and to n2.
-fn follower() -> (Bench, Peer, [formation_core::ConnId; 2]) {
+fn follower() -> (Bench, Peer, [ConnId; 2]) {
     let config = Net::config(1, 3);
     let mut bench = Bench::new(config.clone());
     let (mut master, mut other) = (Peer::of(&config, "n0", "h0:1"), Peer::of(&config, "n2", "h2:1"));
@@ -354,10 +354,86 @@ fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
     assert_eq!(bench.formation.view().len(), 1);
     assert!(bench.messages(conn).contains(&Message::Leave));
     // The answer may be lost with the connection.
-    bench.give(formation_core::Input::Closed { conn });
+    bench.give(Input::Closed { conn });
     let again = bench.accept();
     let hello = member.hello();
     bench.receive(again, [hello, leaving].concat().to_vec());
     assert!(bench.messages(again).contains(&Message::Leave));
     assert_eq!(bench.formation.view().len(), 1);
+}
+
+fn changes_of(bench: &Bench) -> Vec<Change> {
+    let changes = bench.events().filter_map(|event| match event {
+        Event::ViewChanged { changes, .. } => Some(changes.clone()),
+        _ => None,
+    });
+    changes.last().unwrap_or_default()
+}
+
+fn removed(id: &str, reason: RemovalReason) -> Change {
+    Change::Remove { id: NodeId::new(id).expect("a valid id"), reason }
+}
+
+/// One of five voters that follows n0 in a view of all, and its links to the others.
+fn one_of_five() -> (Bench, Vec<(Peer, ConnId)>) {
+    let config = Net::config(1, 5);
+    let mut bench = Bench::new(config.clone());
+    let mut peers = Vec::new();
+    for ix in [0, 2, 3, 4] {
+        let mut peer = Peer::of(&config, &format!("n{ix}"), &Net::address(ix));
+        let conn = bench.answer(&Net::address(ix));
+        bench.receive(conn, [peer.hello(), peer.seeking()].concat());
+        peers.push((peer, conn));
+    }
+    let own = Member { node: bench.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
+    let members = peers.iter().map(|(peer, _)| peer.member()).chain([own]).collect();
+    let epoch = Epoch { term: Term(7), version: 3 };
+    let (master, conn) = &mut peers[0];
+    bench.receive(*conn, [master.master(7), Peer::accepted(7), Peer::page(epoch, members)].concat());
+    assert_eq!(bench.formation.view().len(), 5);
+    (bench, peers)
+}
+
+/// The old master has heard it too, but is lost before its view is out.
+#[test]
+fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
+    let (mut bench, mut peers) = one_of_five();
+    let epoch = bench.formation.view().epoch();
+    let (mut leaver, to_leaver) = peers.pop().expect("n4");
+    let leaving = leaver.status(7, Role::Leaving, epoch);
+    bench.receive(to_leaver, leaving);
+    bench.give(Input::Closed { conn: to_leaver });
+    let (mut master, to_master) = peers.remove(0);
+    let leaving = master.status(7, Role::Leaving, epoch);
+    bench.receive(to_master, [leaving, Message::Resign(Resign { term: Term(7) }).to_frame()].concat());
+    bench.give(Input::Closed { conn: to_master });
+    for (peer, conn) in &mut peers {
+        let seeking = peer.status(7, Role::Seeking, epoch);
+        bench.receive(*conn, seeking);
+    }
+    for (_, conn) in &peers {
+        let asked = bench.messages(*conn).into_iter().find_map(|message| match message {
+            Message::VoteRequest(request) => Some(request),
+            _ => None,
+        });
+        let request = asked.expect("it stands");
+        let vote = Vote { term: request.term, number: request.number, granted: true };
+        bench.receive(*conn, Message::Vote(vote).to_frame());
+    }
+    assert_eq!(bench.formation.status().phase, Phase::Master);
+    assert_eq!(bench.formation.view().epoch().version, 1);
+    assert_eq!(changes_of(&bench), [removed("n0", RemovalReason::Left), removed("n4", RemovalReason::Left)]);
+}
+
+#[test]
+fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise() {
+    let (mut bench, mut peers) = one_of_five();
+    let own = bench.formation.view().get(&bench.formation.node().id).cloned().expect("it is a member");
+    let (mut leaver, to_leaver) = peers.pop().expect("n4");
+    let leaving = leaver.status(7, Role::Leaving, bench.formation.view().epoch());
+    bench.receive(to_leaver, leaving);
+    let (master, to_master) = &peers[0];
+    let next = Peer::page(Epoch { term: Term(7), version: 9 }, vec![master.member(), own, peers[1].0.member()]);
+    bench.receive(*to_master, next);
+    assert_eq!(changes_of(&bench), [removed("n3", RemovalReason::Down), removed("n4", RemovalReason::Left)]);
 }
