@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{Address, Command, Event};
-use formation_tests::{Net, NodeIx, Settings, Target, for_each_seed};
+use formation_tests::{Crash, Net, NodeIx, Settings, Target, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -117,22 +117,25 @@ fn voters_link_once_their_names_lead_home_wherever_they_led_before() {
     });
 }
 
-/// A member whose master moves: the name is resolved anew at each dial.
+/// Nobody else can tell the member where it is: the name is resolved anew at each dial.
 #[test]
-fn a_member_finds_its_master_again_at_the_place_to_which_the_name_has_moved() {
+fn a_member_finds_its_only_voter_again_when_the_name_of_that_resolves_again() {
     for_each_seed(20, |seed| {
-        let (mut net, new) = formed(seed);
-        net.start(new);
+        let mut net = Net::of_voters(seed, 1, Settings::default());
+        net.add(Net::config(1, 1));
+        net.start_all();
         net.converge(SECOND);
-        // Its name leads to the next run only after a while, which a deployment takes.
-        net.crash(0, formation_tests::Crash::Machine);
-        net.lead_astray(&Net::address(0), None);
+        net.crash(0, if seed % 2 == 0 { Crash::Machine } else { Crash::Process });
+        let astray = [None, Some(Target::Nowhere), Some(Target::Test)][seed as usize % 3];
+        net.lead_astray(&Net::address(0), astray);
         let wait = net.rng.within((Duration::ZERO, 8 * SECOND));
         net.run_for(wait);
         net.start(0);
         net.run_for(SECOND);
+        net.expect(!net.converged(), "nobody can have told it");
         net.heal_all();
-        net.converge(8 * SECOND);
+        let patience = patience(&net);
+        net.converge(patience);
     });
 }
 
