@@ -1,6 +1,7 @@
 //! What a node is configured with. There is no way to hold a [`Config`] that breaks a rule: [`ConfigBuilder::build`] is
 //! the only way to one, for a deserialized one too.
 
+mod detector;
 mod error;
 mod limits;
 mod timing;
@@ -15,7 +16,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::error::{size, sizes};
-pub use self::{error::ConfigError, limits::Limits, timing::Timing};
+pub use self::{
+    detector::{Detector, PhiAccrual},
+    error::ConfigError,
+    limits::Limits,
+    timing::Timing,
+};
 use crate::id::{Address, ClusterName, ElectorateDigest, IdError, NodeId};
 
 /// Every two voters keep a link and tell each other every change of status, so that the cost grows with the square of
@@ -36,6 +42,7 @@ pub struct Config {
     state_dir: Option<String>,
     metadata: Bytes,
     timing: Timing,
+    detector: Detector,
     limits: Limits,
     electorate: ElectorateDigest,
 }
@@ -54,6 +61,7 @@ impl Config {
             state_dir: None,
             metadata: Bytes::new(),
             timing: Timing::default(),
+            detector: Detector::default(),
             limits: Limits::default(),
         }
     }
@@ -116,6 +124,11 @@ impl Config {
         &self.timing
     }
 
+    /// How a master notices that a member is silent.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
     /// The limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -159,6 +172,7 @@ impl From<Config> for ConfigBuilder {
             state_dir: config.state_dir,
             metadata: config.metadata,
             timing: config.timing,
+            detector: config.detector,
             limits: config.limits,
         }
     }
@@ -185,6 +199,8 @@ pub struct ConfigBuilder {
     metadata: Bytes,
     #[serde(default)]
     timing: Timing,
+    #[serde(default)]
+    detector: Detector,
     #[serde(default)]
     limits: Limits,
 }
@@ -250,6 +266,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// How this node, as a master, notices that a member is silent; [`Detector::Deadlines`] unless said otherwise. Nodes may
+    /// differ in it.
+    pub fn detector(mut self, detector: Detector) -> Self {
+        self.detector = detector;
+        self
+    }
+
     /// Limits of one's own.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -275,6 +298,9 @@ impl ConfigBuilder {
         }
         size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
         self.timing.check()?;
+        if let Detector::PhiAccrual(phi) = &self.detector {
+            phi.check()?;
+        }
         self.limits.check()?;
         let limits = &self.limits;
         let given = ("the number of seeds", seeds.len());
@@ -295,6 +321,7 @@ impl ConfigBuilder {
             state_dir: self.state_dir,
             metadata: self.metadata,
             timing: self.timing,
+            detector: self.detector,
             limits: self.limits,
         })
     }

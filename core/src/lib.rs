@@ -49,6 +49,7 @@ mod mastering;
 mod membership;
 pub mod message;
 mod peers;
+mod phi;
 mod rng;
 mod roster;
 mod seeking;
@@ -58,7 +59,7 @@ mod time;
 mod timer;
 mod view;
 
-pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Limits, Timing};
+pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};
 pub use durable::{DurableState, ResumeError};
 pub use error::{CloseReason, Misuse, RejectReason};
 pub use formation::Formation;

@@ -10,9 +10,10 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    config::Config,
+    config::{Config, Detector},
     id::{Epoch, Node, NodeId, Term},
     message::{MembersUpdate, Message},
+    phi::Arrivals,
     time::Timestamp,
     view::{Change, Member, MemberState, MembersView, RemovalReason},
 };
@@ -24,6 +25,7 @@ const HEAD_ROOM: usize = 256;
 pub(crate) struct Roster {
     suspect_after: Duration,
     down_after: Duration,
+    detector: Detector,
     page_limit: usize,
     log_limit: usize,
     pin_limit: usize,
@@ -42,6 +44,8 @@ pub(crate) struct Roster {
 struct Tracked {
     suspect_at: Timestamp,
     down_at: Timestamp,
+    /// Of its acknowledgements, where the detector learns from them.
+    arrivals: Arrivals,
     linked: bool,
     /// The view that it has once it has read all that was sent; `None`: a snapshot is needed.
     holds: Option<Epoch>,
@@ -82,6 +86,7 @@ impl Roster {
         Self {
             suspect_after: timing.suspect_after,
             down_after: timing.down_after,
+            detector: config.detector().clone(),
             page_limit: limits.send.saturating_sub(HEAD_ROOM),
             log_limit: limits.change_log,
             pin_limit: limits.pinned_epochs,
@@ -172,6 +177,7 @@ impl Roster {
     pub(crate) fn link_down(&mut self, view: &mut MembersView, id: &NodeId) -> Vec<Change> {
         let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
         tracked.linked = false;
+        tracked.arrivals = Arrivals::default();
         tracked.holds = None;
         tracked.acked = None;
         tracked.check = None;
@@ -193,7 +199,12 @@ impl Roster {
 
     pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, epoch: Epoch, now: Timestamp) -> Ack {
         let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
-        tracked.suspect_at = now + self.suspect_after;
+        let mut patience = self.suspect_after;
+        if let Detector::PhiAccrual(settings) = &self.detector {
+            tracked.arrivals.heard(now, settings.window);
+            patience = tracked.arrivals.allowance(settings).unwrap_or(patience).min(self.down_after);
+        }
+        tracked.suspect_at = now + patience;
         tracked.down_at = now + self.down_after;
         tracked.acked = Some(epoch);
         if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
@@ -244,6 +255,7 @@ impl Roster {
         for tracked in self.tracked.values_mut() {
             tracked.suspect_at = now + self.suspect_after;
             tracked.down_at = now + self.down_after;
+            tracked.arrivals.interrupted();
         }
     }
 
@@ -284,7 +296,8 @@ impl Roster {
 
     fn fresh(&self, now: Timestamp) -> Tracked {
         let (suspect_at, down_at) = (now + self.suspect_after, now + self.down_after);
-        Tracked { suspect_at, down_at, linked: true, holds: None, acked: None, series: None, check: None }
+        let arrivals = Arrivals::default();
+        Tracked { suspect_at, down_at, arrivals, linked: true, holds: None, acked: None, series: None, check: None }
     }
 
     fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::{Address, Bootstrap, Config, ConfigBuilder, ConfigError, Limits, Timing};
+use formation_core::{Address, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const US: fn(u64) -> Duration = Duration::from_micros;
@@ -76,6 +76,20 @@ fn a_forgotten_seed_list_is_an_error_that_names_both_ways_out() {
     let error = Config::builder("prod", "a", "a:1").build().unwrap_err();
     assert_eq!(error, ConfigError::NoSeeds);
     assert!(error.to_string().contains("seeds()") && error.to_string().contains("Config::single()"));
+}
+
+#[test]
+fn a_detector_with_a_value_that_makes_no_sense_is_refused() {
+    let phi = PhiAccrual::default;
+    for (phi, says) in [
+        (PhiAccrual { threshold: 0, ..phi() }, "threshold is 0, but has to be from 1 to 12"),
+        (PhiAccrual { threshold: 13, ..phi() }, "threshold is 13"),
+        (PhiAccrual { window: 1, ..phi() }, "window is 1, but has to be from 2 to 1000"),
+        (PhiAccrual { min_deviation: Duration::ZERO, ..phi() }, "min_deviation is 0ns"),
+    ] {
+        refused(builder().detector(Detector::PhiAccrual(phi)), says);
+    }
+    builder().detector(Detector::PhiAccrual(phi())).build().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, panic, time::Duration};
 
-use formation_core::{Event, NodeId};
+use formation_core::{Config, Detector, Event, NodeId, PhiAccrual};
 
 use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
 
@@ -120,7 +120,7 @@ impl Scenario {
     /// With what did not hold.
     pub fn run(&self, net: &mut Net) {
         for ix in 0..self.voters + self.others {
-            net.add(Net::config(ix, self.voters));
+            net.add(self.config(ix));
         }
         for (ix, at) in self.starts.iter().enumerate() {
             net.start_in(ix, *at);
@@ -133,6 +133,15 @@ impl Scenario {
         if self.faults.is_empty() {
             self.judge_undisturbed(net);
         }
+    }
+
+    /// In one of four scenarios all nodes learn how regular their members are.
+    fn config(&self, ix: usize) -> Config {
+        let detector = match self.seed % 4 {
+            3 => Detector::PhiAccrual(PhiAccrual::default()),
+            _ => Detector::Deadlines,
+        };
+        Net::builder(ix, self.voters).detector(detector).build().expect("a valid configuration")
     }
 
     /// G5: once it is quiet there is agreement, and it lasts.
@@ -150,7 +159,9 @@ impl Scenario {
         // Pauses end, and what was lost before the healing is noticed: a lease lapses, a link is half-open, a leaver has left.
         for time in [4 * SECOND, ms(500)] {
             for ix in 0..all {
-                net.crash_if(ix, |net, ix| !net.living().contains(&ix), Crash::Process);
+                // Who votes no more is started again, as its event says.
+                let is_over = |net: &Net, ix| !net.living().contains(&ix) || net.host(ix).disk_fails;
+                net.crash_if(ix, is_over, Crash::Process);
                 if net.host(ix).formation.is_none() {
                     net.start(ix);
                 }

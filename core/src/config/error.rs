@@ -4,6 +4,9 @@ use core::time::Duration;
 
 use crate::id::IdError;
 
+/// No time is longer: a unit mistaken (milliseconds given as seconds) should not pass for a slow network.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// A configuration that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +86,11 @@ pub enum ConfigError {
 pub(super) fn size(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
     let fits = (min..=max).contains(&value);
     fits.then_some(()).ok_or(ConfigError::SizeOutOfRange { field, value, min, max })
+}
+
+pub(super) fn time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
+    let fits = (min..=LONGEST).contains(&value);
+    fits.then_some(()).ok_or(ConfigError::TimeOutOfRange { field, value, min, max: LONGEST })
 }
 
 pub(super) type Named<T> = (&'static str, T);

@@ -4,10 +4,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, size, times};
-
-/// No time is longer: a unit mistaken (milliseconds given as seconds) should not pass for a slow network.
-const LONGEST: Duration = Duration::from_secs(3600);
+use super::error::{ConfigError, size, time, times};
 
 /// The times. Start from a preset: `Timing { lease, ..Timing::lan() }`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,9 +114,7 @@ impl Timing {
             ("dial_backoff_min", self.dial_backoff_min, tick),
             ("dial_backoff_max", self.dial_backoff_max, tick),
         ] {
-            if !(min..=LONGEST).contains(&value) {
-                return Err(ConfigError::TimeOutOfRange { field, value, min, max: LONGEST });
-            }
+            time(field, value, min)?;
         }
         size("max_clock_drift_percent", self.max_clock_drift_percent.into(), 0, 49)?;
         let beat = ("heartbeat_interval", self.heartbeat_interval);

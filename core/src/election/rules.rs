@@ -172,12 +172,8 @@ impl Election {
         let Part::Candidate(candidacy) = core::mem::replace(&mut self.part, Part::Idle) else { return };
         let asked = candidacy.asked.unwrap_or(self.now);
         let confirmed = candidacy.granted.into_iter().map(|voter| (voter, asked)).collect();
-        let mastership = Mastership { confirmed, sent: VecDeque::new() };
-        if self.lease_until(&mastership, self.now) <= self.now {
-            // The votes came too late to be worth anything.
-            return self.give_up();
-        }
-        self.part = Part::Master(mastership);
+        // Its lease has not run out: a candidate gives up before (E2), and lets no vote count after.
+        self.part = Part::Master(Mastership { confirmed, sent: VecDeque::new() });
         self.failures = 0;
         self.hard.joined = true;
         self.known_master = Some((self.hard.term, self.me.clone()));

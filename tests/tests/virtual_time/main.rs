@@ -5,6 +5,7 @@ mod bad_bytes;
 mod bootstrap;
 mod chunking;
 mod connections;
+mod detectors;
 mod every_order;
 mod failover;
 mod forgotten;
