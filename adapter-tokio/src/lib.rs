@@ -39,9 +39,9 @@ mod storage;
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Change, CloseReason, ClusterName, Config, ConfigBuilder, ConfigError, Detector, Epoch, Event,
-    IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node, NodeId,
-    Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
+    Epoch, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
+    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
 };
 #[doc(no_inline)]
 pub use formation_host::{StartError, StoreError};

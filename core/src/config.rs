@@ -22,7 +22,10 @@ pub use self::{
     limits::Limits,
     timing::Timing,
 };
-use crate::id::{Address, ClusterName, ElectorateDigest, IdError, NodeId};
+use crate::{
+    id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
+    proof::{ClusterKey, KEY_LEN, MAX_KEYS},
+};
 
 /// Every two voters keep a link and tell each other every change of status, so that the cost grows with the square of
 /// the seeds; and a quorum of more than a few dozen makes elections slower, never safer. Other members are not limited by it.
@@ -44,6 +47,7 @@ pub struct Config {
     timing: Timing,
     detector: Detector,
     limits: Limits,
+    keys: Vec<ClusterKey>,
     electorate: ElectorateDigest,
 }
 
@@ -63,6 +67,8 @@ impl Config {
             timing: Timing::default(),
             detector: Detector::default(),
             limits: Limits::default(),
+            keys: Vec::new(),
+            keyed: false,
         }
     }
 
@@ -134,6 +140,11 @@ impl Config {
         &self.limits
     }
 
+    /// What peers have to prove that they hold; none without a cluster key.
+    pub fn keys(&self) -> &[ClusterKey] {
+        &self.keys
+    }
+
     /// The digest of the seeds, which the handshake compares.
     pub fn electorate(&self) -> ElectorateDigest {
         self.electorate
@@ -174,6 +185,8 @@ impl From<Config> for ConfigBuilder {
             timing: config.timing,
             detector: config.detector,
             limits: config.limits,
+            keyed: !config.keys.is_empty(),
+            keys: config.keys,
         }
     }
 }
@@ -203,6 +216,10 @@ pub struct ConfigBuilder {
     detector: Detector,
     #[serde(default)]
     limits: Limits,
+    #[serde(skip)]
+    keys: Vec<ClusterKey>,
+    #[serde(default)]
+    keyed: bool,
 }
 
 impl ConfigBuilder {
@@ -279,6 +296,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// Adds a cluster key: who does not hold it stays outside. All nodes need one in common.
+    ///
+    /// Give two to change the key while the cluster runs: first every node gets the new one beside the old, one node after
+    /// the other; once all have both, the old one is taken away from each in the same manner. Their order does not matter.
+    ///
+    /// A key is not serialized. What remains of it is `keyed`: such a configuration cannot be built before its key is given
+    /// anew, so that it is never taken for one without.
+    pub fn key(mut self, key: impl Into<ClusterKey>) -> Self {
+        self.keyed = true;
+        self.keys.push(key.into());
+        self
+    }
+
     /// Checks every rule.
     ///
     /// # Errors
@@ -297,6 +327,13 @@ impl ConfigBuilder {
             return Err(ConfigError::NoStateDir);
         }
         size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
+        if self.keyed && self.keys.is_empty() {
+            return Err(ConfigError::NoKey);
+        }
+        size("the number of cluster keys", self.keys.len(), 0, MAX_KEYS)?;
+        for key in &self.keys {
+            size("the length of a cluster key in bytes", key.len(), KEY_LEN.0, KEY_LEN.1)?;
+        }
         self.timing.check()?;
         if let Detector::PhiAccrual(phi) = &self.detector {
             phi.check()?;
@@ -323,6 +360,7 @@ impl ConfigBuilder {
             timing: self.timing,
             detector: self.detector,
             limits: self.limits,
+            keys: self.keys,
         })
     }
 }

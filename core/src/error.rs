@@ -143,11 +143,25 @@ pub enum RejectReason {
     /// The node's metadata is over the master's limit.
     #[error("the metadata is longer than the master allows")]
     MetadataTooLong,
+    /// The nodes have no cluster key in common, or only one of them has any.
+    #[error("the nodes have no cluster key in common")]
+    KeyMismatch,
+    /// The proof of the cluster key does not hold.
+    #[error("the proof of the cluster key does not hold")]
+    BadProof,
 }
 
 impl RejectReason {
     /// Whether only a person can mend it; then the address is retried no faster than the longest backoff.
     pub fn is_permanent(self) -> bool {
         !matches!(self, Self::ElectorateMismatch | Self::ClusterFull)
+    }
+
+    /// Whether it is judged before a proof of the cluster key, and so may be said by anybody.
+    pub(crate) fn needs_no_proof(self) -> bool {
+        matches!(
+            self,
+            Self::WrongCluster | Self::NoCommonProtocol | Self::ElectorateMismatch | Self::KeyMismatch | Self::BadProof
+        )
     }
 }

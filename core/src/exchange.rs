@@ -9,7 +9,7 @@ use crate::{
     id::{Address, ConnId, NodeId, Term},
     interface::{Event, StopReason},
     link::{End, Peer, Phase},
-    message::{self, HeartbeatAck, JoinResponse, MembersUpdate, Message, Role},
+    message::{self, HeartbeatAck, JoinResponse, MembersUpdate, Message, Rejected, Role},
     view::Change,
 };
 
@@ -33,19 +33,28 @@ impl Formation {
         let dialed = link.dialed.clone();
         match (&mut link.phase, message) {
             (Phase::Refusing { .. }, _) => {}
-            (Phase::Opening { .. }, Message::Hello(hello)) => self.greeted(conn, hello),
-            (Phase::Opening { .. } | Phase::Established { .. }, Message::Rejected(rejected)) if dialed.is_some() => {
-                self.refused_by_peer(conn, dialed, rejected.reason);
+            (Phase::Opening { .. }, Message::Hello(hello)) => self.greeted(conn, hello, body),
+            (Phase::Proving(_), Message::Proof(proof)) => self.proved(conn, proof),
+            (Phase::Opening { .. }, Message::Rejected(Rejected { reason }))
+                if dialed.is_some() && (self.config.keys().is_empty() || reason.needs_no_proof()) =>
+            {
+                self.refused_by_peer(conn, dialed, reason);
             }
-            (Phase::Established { .. }, Message::Rejected(rejected)) => {
-                self.refused_by_peer(conn, dialed, rejected.reason);
+            (Phase::Proving(_), Message::Rejected(Rejected { reason })) if reason.needs_no_proof() => {
+                self.refused_by_peer(conn, dialed, reason);
             }
-            (Phase::Opening { .. }, _) | (_, Message::Hello(_)) => {
+            (Phase::Established { .. }, Message::Rejected(Rejected { reason })) => {
+                self.refused_by_peer(conn, dialed, reason);
+            }
+            (Phase::Opening { .. } | Phase::Proving(_), _) | (_, Message::Hello(_) | Message::Proof(_)) => {
                 self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
             }
             (Phase::Established { peer, heard, .. }, message) => {
                 let (peer, first) = (peer.clone(), !core::mem::replace(heard, true));
                 if first {
+                    if let Some(address) = dialed {
+                        self.seeking.taken_in(&address);
+                    }
                     self.resolve_duplicates(&peer);
                 }
                 self.heard(conn, &peer, message);
@@ -90,7 +99,7 @@ impl Formation {
         match message {
             Message::Status(status) => self.heard_status(id, status),
             Message::VoteRequest(request) if self.config.is_voter() => self.election.vote_request(&node, request),
-            Message::VoteRequest(_) | Message::Hello(_) | Message::Rejected(_) => {
+            Message::VoteRequest(_) | Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
             }
             Message::Vote(vote) => self.election.vote(&address, vote),

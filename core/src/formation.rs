@@ -364,7 +364,7 @@ impl Formation {
                 self.end(oldest, End::Ours(CloseReason::TooManyPending));
             }
         }
-        let nonce = self.rng.bytes();
+        let nonce = self.fresh_nonce();
         self.links.insert(conn, Link::new(origin, dialed, nonce, self.now));
         self.timers.set(Timer::Handshake(conn), self.now + self.config.timing().handshake_timeout);
         self.awake.insert(conn);
@@ -411,7 +411,7 @@ impl Formation {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.in_flight = false;
         match link.phase {
-            LinkPhase::Refusing { reason, said: true } => self.end(conn, End::Ours(CloseReason::Refused(reason))),
+            LinkPhase::Refusing { reason, said: true, .. } => self.end(conn, End::Ours(CloseReason::Refused(reason))),
             _ => self.wake(conn),
         }
     }

@@ -1,16 +1,17 @@
 //! From an open connection to an established link: who is it, and may it be here (PROTOCOL.md, "The handshake").
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     error::{CloseReason, RejectReason},
     formation::Formation,
     id::{Address, ConnId, Node},
-    interface::{Event, Origin, StopReason},
-    link::{End, Link, Owed, Peer, Phase},
-    message::{Hello, MAGIC, PROTOCOL},
+    interface::{Event, StopReason},
+    link::{End, Link, Owed, Peer, Phase, Proving},
+    message::{Hello, MAGIC, Message, PROTOCOL, Proof},
+    proof::{self, Side},
     timer::Timer,
 };
 
@@ -34,48 +35,109 @@ impl Formation {
             incarnation: self.me.incarnation,
             address: self.config.address().clone(),
             nonce,
-            extensions: Bytes::new(),
+            extensions: proof::announcement(self.config.keys()),
         }
     }
 
-    pub(crate) fn greeted(&mut self, conn: ConnId, hello: Hello) {
+    /// With a key, the generator is not the only thing that a nonce hangs on.
+    pub(crate) fn fresh_nonce(&mut self) -> [u8; 16] {
+        let drawn = self.rng.bytes();
+        self.config.keys().first().map_or(drawn, |key| key.nonce(drawn))
+    }
+
+    pub(crate) fn greeted(&mut self, conn: ConnId, hello: Hello, body: &[u8]) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let side = Side::of(link.origin);
+        let common = self.judge_cluster(&hello).and_then(|()| {
+            let common = proof::common(self.config.keys(), side, &hello);
+            common.map_err(|_| Refusal::Reject(RejectReason::KeyMismatch))
+        });
+        let own = Message::Hello(self.own_hello(link.nonce)).to_frame();
+        let key = match common {
+            Err(refusal) => return self.turn_away(conn, hello, refusal, Bytes::new()),
+            Ok(key) => key.cloned(),
+        };
+        let mut answer = match side {
+            Side::Dialing => BytesMut::new(),
+            Side::Accepting => BytesMut::from(&own[..]),
+        };
+        let Some(key) = key else { return self.admit_peer(conn, hello, answer.freeze()) };
+        let hellos = proof::hellos(side, &own, body);
+        if side == Side::Accepting {
+            Message::Proof(key.prove(side, &hellos)).encode(&mut answer);
+        }
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.phase = Phase::Proving(Box::new(Proving { hello, hellos, key, answer: answer.freeze() }));
+        self.wake(conn);
+    }
+
+    /// The other end says that it holds the key. Only now does it count what its hello says of itself.
+    pub(crate) fn proved(&mut self, conn: ConnId, proof: Proof) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let Phase::Proving(proving) = &link.phase else { return };
+        let own = Side::of(link.origin);
+        let Proving { hello, hellos, key, .. } = &**proving;
+        let hello = hello.clone();
+        if !key.is_proven(own.other(), hellos, &proof) {
+            return self.turn_away(conn, hello, Refusal::Reject(RejectReason::BadProof), Bytes::new());
+        }
+        let first = match own {
+            Side::Accepting => Bytes::new(),
+            Side::Dialing => Message::Proof(key.prove(own, hellos)).to_frame(),
+        };
+        self.admit_peer(conn, hello, first);
+    }
+
+    fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
         let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
-        match self.judge_hello(conn, &hello, &node) {
-            Ok(()) => self.establish(conn, hello, node),
-            Err(Refusal::Close(reason)) => self.end(conn, End::Ours(reason)),
-            Err(Refusal::SelfDial) => self.met_itself(conn, hello.nonce),
-            Err(Refusal::Reject(reason)) => {
-                if self.refuse(conn, reason) {
+        match self.judge_node(conn, &hello, &node) {
+            Ok(()) => self.establish(conn, hello, node, first),
+            Err(refusal) => self.turn_away(conn, hello, refusal, first),
+        }
+    }
+
+    fn turn_away(&mut self, conn: ConnId, hello: Hello, refusal: Refusal, first: Bytes) {
+        match refusal {
+            Refusal::Close(reason) => self.end(conn, End::Ours(reason)),
+            Refusal::SelfDial => self.met_itself(conn, hello.nonce),
+            Refusal::Reject(reason) => {
+                let node = Node { id: hello.id, incarnation: hello.incarnation };
+                if self.refuse(conn, reason, first) {
                     self.event(Event::Refused { node, address: hello.address, reason });
                 }
             }
-            Err(Refusal::Superseded) => self.stop(StopReason::Superseded),
+            Refusal::Superseded => self.stop(StopReason::Superseded),
         }
     }
 
-    /// This end is the accepted one: the nonce finds the other, and with it the address that leads back.
+    /// The nonce finds the other end. The one that was dialed has the address that leads back.
     fn met_itself(&mut self, conn: ConnId, seen: [u8; 16]) {
-        let is_other = |link: &Link| matches!(link.phase, Phase::Opening { nonce, .. } if nonce == seen);
-        let dialed = self.links.iter().find(|(_, link)| link.dialed.is_some() && is_other(link));
-        if let Some((other, address)) = dialed.and_then(|(other, link)| Some((*other, link.dialed.clone()?))) {
+        let is_other = |link: &Link| link.nonce == seen && !link.is_established();
+        let other = self.links.iter().find(|(_, link)| is_other(link)).map(|(other, _)| *other);
+        let ends = [other, Some(conn)].into_iter().flatten();
+        let dialed = ends.filter_map(|end| Some((end, self.links.get(&end)?.dialed.clone()?))).next();
+        if let Some((end, address)) = dialed.filter(|_| other.is_some()) {
             if self.seeking.is_self(&address) {
                 self.event(Event::SelfDial { address, own: self.config.address().clone() });
             }
-            self.end(other, End::Ours(CloseReason::SelfDial));
+            self.end(end, End::Ours(CloseReason::SelfDial));
         }
-        self.end(conn, End::Ours(CloseReason::SelfDial));
+        for end in [other, Some(conn)].into_iter().flatten() {
+            self.end(end, End::Ours(CloseReason::SelfDial));
+        }
     }
 
     /// Says why, then closes. Whether that is news: an address that was dialed is reported once.
-    fn refuse(&mut self, conn: ConnId, reason: RejectReason) -> bool {
+    fn refuse(&mut self, conn: ConnId, reason: RejectReason, first: Bytes) -> bool {
         let Some(link) = self.links.get_mut(&conn) else { return false };
-        link.phase = Phase::Refusing { reason, said: false };
+        link.phase = Phase::Refusing { reason, first, said: false };
         let dialed = link.dialed.clone();
         self.wake(conn);
         dialed.is_none_or(|address| self.seeking.refused(&address, reason))
     }
 
-    fn judge_hello(&self, conn: ConnId, hello: &Hello, node: &Node) -> Result<(), Refusal> {
+    /// What may be asked of anybody: the answer shows nothing, and changes nothing.
+    fn judge_cluster(&self, hello: &Hello) -> Result<(), Refusal> {
         let reject = |reason| Err(Refusal::Reject(reason));
         if hello.magic != MAGIC {
             return Err(Refusal::Close(CloseReason::WrongMagic));
@@ -89,6 +151,13 @@ impl Formation {
         if hello.electorate != self.config.electorate() {
             return reject(RejectReason::ElectorateMismatch);
         }
+        Ok(())
+    }
+
+    /// Who it is, and whether it may be here. With a key it has proven itself: a forged hello must not stop this node, nor
+    /// take the place of another.
+    fn judge_node(&self, conn: ConnId, hello: &Hello, node: &Node) -> Result<(), Refusal> {
+        let reject = |reason| Err(Refusal::Reject(reason));
         let same_address = hello.address == *self.config.address();
         if hello.id == self.me.id {
             if *node == self.me && same_address {
@@ -135,7 +204,7 @@ impl Formation {
         Ok(())
     }
 
-    fn establish(&mut self, conn: ConnId, hello: Hello, node: Node) {
+    fn establish(&mut self, conn: ConnId, hello: Hello, node: Node, first: Bytes) {
         // What our own dial reached at an address wins over who only claims it.
         if let Some(holder) = self.peer_at.get(&hello.address).filter(|holder| **holder != node.id).cloned() {
             self.drop_peer(&holder, CloseReason::Refused(RejectReason::AddressInUse));
@@ -162,11 +231,7 @@ impl Formation {
         let is_first = peer.links.len() == 1;
         self.peer_at.insert(hello.address.clone(), node.id.clone());
         let Some(link) = self.links.get_mut(&conn) else { return };
-        let hello_owed = match link.phase {
-            Phase::Opening { nonce, .. } if link.origin == Origin::Accepted => Some(nonce),
-            _ => None,
-        };
-        link.phase = Phase::Established { peer: node.id.clone(), hello_owed, status_said: 0, heard: false };
+        link.phase = Phase::Established { peer: node.id.clone(), first, status_said: 0, heard: false };
         if let Some(dialed) = link.dialed.clone() {
             self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }

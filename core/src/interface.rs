@@ -217,9 +217,9 @@ pub enum Event {
     },
     /// This node refused a peer. Said once for each connection.
     Refused {
-        /// Who.
+        /// Who it said it was.
         node: Node,
-        /// Its address.
+        /// The address that it gave.
         address: Address,
         /// Why.
         reason: RejectReason,

@@ -1,13 +1,16 @@
 //! One connection, and what a peer is still owed (PROTOCOL.md, "Two connections", "One send in flight").
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
+
+use bytes::Bytes;
 
 use crate::{
     decoder::Decoder,
     error::{CloseReason, RejectReason},
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
-    message::{HeartbeatAck, JoinResponse, Release, Resign, Role, Status, Vote},
+    message::{HeartbeatAck, Hello, JoinResponse, Release, Resign, Role, Status, Vote},
+    proof::ClusterKey,
     time::Timestamp,
 };
 
@@ -16,6 +19,8 @@ pub(crate) struct Link {
     pub(crate) origin: Origin,
     /// The address that was dialed.
     pub(crate) dialed: Option<Address>,
+    /// That of our own `Hello`, by which a node that dialed itself knows it again.
+    pub(crate) nonce: [u8; 16],
     pub(crate) decoder: Decoder,
     /// What the decoder held after the last chunk, as counted against the limit over all links.
     pub(crate) held_bytes: usize,
@@ -30,22 +35,37 @@ pub(crate) struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// The peer's `Hello` has not come.
-    Opening {
-        hello_owed: bool,
-        /// That of our own `Hello`, by which a node that dialed itself knows it again.
-        nonce: [u8; 16],
-    },
+    Opening { hello_owed: bool },
+    /// With a cluster key: its `Hello` has come, its proof has not. Nothing that it says of itself is believed.
+    Proving(Box<Proving>),
     Established {
         peer: NodeId,
-        /// An acceptor is established before it has answered with its own `Hello`.
-        hello_owed: Option<[u8; 16]>,
+        /// Said before anything else: one end is established before it has answered with its own `Hello`, or its proof.
+        first: Bytes,
         /// The number of the last status said on it; 0 before the first.
         status_said: u64,
         /// Something has come behind the handshake, so the peer has established it too.
         heard: bool,
     },
     /// Refused; it closes once that is written.
-    Refusing { reason: RejectReason, said: bool },
+    Refusing {
+        reason: RejectReason,
+        /// Our own proof, without which the peer would not believe us.
+        first: Bytes,
+        said: bool,
+    },
+}
+
+/// What is known of a peer whose proof has not come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Proving {
+    pub(crate) hello: Hello,
+    /// What the proofs are over.
+    pub(crate) hellos: Bytes,
+    /// What they are made with.
+    pub(crate) key: ClusterKey,
+    /// Who accepts answers with its own `Hello` and proves itself at once; who dials waits for that.
+    pub(crate) answer: Bytes,
 }
 
 impl Link {
@@ -53,9 +73,10 @@ impl Link {
         Self {
             origin,
             dialed,
+            nonce,
             decoder: Decoder::new(),
             held_bytes: 0,
-            phase: Phase::Opening { hello_owed: matches!(origin, Origin::Dialed(_)), nonce },
+            phase: Phase::Opening { hello_owed: matches!(origin, Origin::Dialed(_)) },
             in_flight: false,
             silent_at: now,
             ping_at: now,

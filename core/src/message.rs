@@ -40,6 +40,7 @@ pub enum Message {
     /// A member asks the master to remove it.
     Leave,
     Resign(Resign),
+    Proof(Proof),
 }
 
 /// A range of protocol versions, both ends included.
@@ -78,8 +79,30 @@ pub struct Hello {
     pub address: Address,
     /// Unlike any other that the sender has said.
     pub nonce: [u8; 16],
-    /// What later versions add; unknown parts are ignored.
+    /// What later versions add, in parts: what it is, its length (a byte each), and so many bytes. Unknown parts are ignored.
     pub extensions: Bytes,
+}
+
+/// What a part of [`Hello::extensions`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// The ids of the cluster keys that the sender holds.
+    Keys = 1,
+}
+
+impl Hello {
+    /// The first part of this kind.
+    pub(crate) fn extension(&self, wanted: Extension) -> Option<&[u8]> {
+        let mut rest = &self.extensions[..];
+        while let [kind, len, behind @ ..] = rest {
+            let (part, next) = behind.split_at_checked(usize::from(*len))?;
+            if *kind == wanted as u8 {
+                return Some(part);
+            }
+            rest = next;
+        }
+        None
+    }
 }
 
 /// The receiver's connection is refused, and closes.
@@ -233,6 +256,13 @@ pub struct Resign {
     pub term: Term,
 }
 
+/// The sender holds the cluster key: an HMAC-SHA256 over its direction and both hellos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Proof {
+    /// The code.
+    pub mac: [u8; 32],
+}
+
 impl Message {
     /// The highest term that the message speaks of.
     pub(crate) fn term(&self) -> Option<Term> {
@@ -246,7 +276,7 @@ impl Message {
             Self::Heartbeat(heartbeat) => heartbeat.term,
             Self::HeartbeatAck(ack) => ack.term.max(ack.epoch.term),
             Self::Resign(resign) => resign.term,
-            Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::Leave => return None,
+            Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::Leave | Self::Proof(_) => return None,
         })
     }
 

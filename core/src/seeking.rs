@@ -157,6 +157,12 @@ impl Seeking {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
             target.look_at = (address != advertised).then(|| now + self.look_again);
+        }
+    }
+
+    /// Who was found at the address has taken this node in, too: what stood in the way before is over.
+    pub(crate) fn taken_in(&mut self, address: &Address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.reported.clear();
             target.backoff = self.backoff_min;
         }

@@ -53,35 +53,34 @@ impl Formation {
 
     fn compose_handshake(&mut self, conn: ConnId) -> Bytes {
         let Some(link) = self.links.get_mut(&conn) else { return Bytes::new() };
-        let message = match &mut link.phase {
-            Phase::Opening { hello_owed: hello_owed @ true, nonce } => {
+        match &mut link.phase {
+            Phase::Opening { hello_owed: hello_owed @ true } => {
                 *hello_owed = false;
-                let nonce = *nonce;
-                Message::Hello(self.own_hello(nonce))
+                let nonce = link.nonce;
+                Message::Hello(self.own_hello(nonce)).to_frame()
             }
-            Phase::Refusing { reason, said: said @ false } => {
+            Phase::Proving(proving) => core::mem::take(&mut proving.answer),
+            Phase::Refusing { reason, first, said: said @ false } => {
                 *said = true;
-                Message::Rejected(Rejected { reason: *reason })
+                let mut out = bytes::BytesMut::from(core::mem::take(first));
+                Message::Rejected(Rejected { reason: *reason }).encode(&mut out);
+                out.freeze()
             }
-            _ => return Bytes::new(),
-        };
-        message.to_frame()
+            _ => Bytes::new(),
+        }
     }
 
     fn compose(&mut self, conn: ConnId, id: &NodeId) -> Bytes {
         let speaks_here = self.sending_link(id) == Some(conn);
         let mut out = core::mem::take(&mut self.scratch);
         let Some(link) = self.links.get_mut(&conn) else { return Bytes::new() };
-        let Phase::Established { hello_owed, status_said, .. } = &mut link.phase else { return Bytes::new() };
+        let Phase::Established { first, status_said, .. } = &mut link.phase else { return Bytes::new() };
         let ping = link.ping_owed;
-        let say_hello = hello_owed.take();
+        out.extend_from_slice(&core::mem::take(first));
         // Each link gets one status when it is established; the later ones go where the peer is spoken to.
         let say_status = *status_said == 0 || (speaks_here && *status_said != self.status.number);
         if say_status {
             *status_said = self.status.number;
-        }
-        if let Some(nonce) = say_hello {
-            Message::Hello(self.own_hello(nonce)).encode(&mut out);
         }
         if say_status {
             out.extend_from_slice(&self.status_frame);

@@ -344,3 +344,54 @@ fn a_deserialized_configuration_keeps_every_rule_too() {
     assert!(postcard::from_bytes::<ConfigBuilder>(&bytes).is_ok());
     assert!(postcard::from_bytes::<Config>(&bytes).is_err());
 }
+
+const KEY: &str = "a key of 22 bytes here";
+
+#[test]
+fn a_key_has_16_to_1024_bytes_and_there_are_two_at_most() {
+    let long = "k".repeat(1024);
+    for key in [&long[..16], &long] {
+        assert_eq!(builder().key(key).build().unwrap().keys().len(), 1);
+    }
+    let said =
+        |len: usize| format!("the length of a cluster key in bytes is {len}, but has to be from 16 to 1024; choose");
+    refused(builder().key(&long[..15]), &said(15));
+    refused(builder().key(""), &said(0));
+    refused(builder().key(long.clone() + "k"), &said(1025));
+    refused(builder().key(KEY).key(&long[..15]), &said(15));
+    assert_eq!(builder().key(KEY).key([7; 16]).build().unwrap().keys(), [KEY.into(), vec![7; 16].into()]);
+    let said = "the number of cluster keys is 3, but has to be from 0 to 2; choose a value between";
+    refused(builder().key(KEY).key([7; 16]).key([8; 16]), said);
+    assert!(builder().build().unwrap().keys().is_empty());
+}
+
+#[test]
+fn a_key_is_neither_printed_nor_serialized() {
+    let keyed = || builder().key(KEY).key(KEY.to_uppercase());
+    let config = keyed().build().unwrap();
+    let printed = format!("{:?} {:#?} {:?}", config, keyed(), builder().key("short").build());
+    assert!(printed.contains("ClusterKey(hidden)"));
+    let json = serde_json::to_string(&config).unwrap() + &serde_json::to_string(&keyed()).unwrap();
+    let bytes = postcard::to_allocvec(&config).unwrap();
+    let numbers = format!("{:?}", KEY.as_bytes());
+    for shown in [&printed, &json] {
+        let shown = shown.to_lowercase();
+        assert!(!shown.contains(KEY) && !shown.contains("short") && !shown.contains(&numbers[1..20]), "{shown}");
+    }
+    assert!(!bytes.windows(8).any(|window| window == &KEY.as_bytes()[..8]));
+}
+
+/// Otherwise a node whose configuration was kept in a file would come back without a key.
+#[test]
+fn a_keyed_configuration_cannot_be_read_back_without_its_key() {
+    let config = builder().key(KEY).build().unwrap();
+    for json in [serde_json::to_string(&config).unwrap(), serde_json::to_string(&builder().key(KEY)).unwrap()] {
+        let said = serde_json::from_str::<Config>(&json).expect_err("no key").to_string();
+        assert!(said.contains("keys are never serialized; give the key anew with key()"), "{said}");
+        let read: ConfigBuilder = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.clone().build(), Err(ConfigError::NoKey));
+        assert_eq!(read.key(KEY).build().unwrap(), config);
+    }
+    let bytes = postcard::to_allocvec(&config).unwrap();
+    assert!(postcard::from_bytes::<Config>(&bytes).is_err());
+}

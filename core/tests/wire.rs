@@ -8,8 +8,8 @@ use formation_core::{
     Address, Change, CloseReason, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
     RejectReason, RemovalReason, Term,
     message::{
-        Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, ProtocolRange, Rejected, Release,
-        Resign, Role, Status, Vote, VoteRequest,
+        Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, Proof, ProtocolRange, Rejected,
+        Release, Resign, Role, Status, Vote, VoteRequest,
     },
 };
 
@@ -161,6 +161,10 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (Message::Ping, "0a"),
         (Message::Leave, "0b"),
         (Message::Resign(Resign { term: Term(5) }), "0c 05"),
+        (
+            Message::Proof(Proof { mac: std::array::from_fn(|n| 0xe0 + n as u8) }),
+            "0d e0e1e2e3e4e5e6e7e8e9eaebecedeeef f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
+        ),
     ];
     let reasons = [
         (RejectReason::WrongCluster, "01 00"),
@@ -171,6 +175,8 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (RejectReason::AddressInUse, "01 05"),
         (RejectReason::ClusterFull, "01 06"),
         (RejectReason::MetadataTooLong, "01 07"),
+        (RejectReason::KeyMismatch, "01 08"),
+        (RejectReason::BadProof, "01 09"),
     ];
     all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason }), body)));
     all
@@ -192,6 +198,7 @@ fn variant(message: &Message) -> usize {
         Message::Ping => 10,
         Message::Leave => 11,
         Message::Resign(_) => 12,
+        Message::Proof(_) => 13,
     }
 }
 
@@ -213,12 +220,12 @@ fn every_message_encodes_to_its_fixture() {
 
 #[test]
 fn every_fixture_decodes_to_its_message() {
-    let mut seen = [false; 13];
+    let mut seen = [false; 14];
     for (message, body) in fixtures() {
         seen[variant(&message)] = true;
         assert_eq!(Message::decode(&hex(body)), Ok(message), "{body}");
     }
-    assert_eq!(seen, [true; 13], "each variant has a fixture");
+    assert_eq!(seen, [true; 14], "each variant has a fixture");
 }
 
 #[test]
@@ -245,13 +252,13 @@ fn malformed(bodies: &[&str]) {
 #[test]
 fn an_unknown_variant_is_malformed() {
     malformed(&[
-        "0d",                                           // message
+        "0e",                                           // message
         "ff",                                           // the start of a message's number
         "ffffffff0f",                                   // the largest message's number
-        "01 08",                                        // reject reason
+        "01 0a",                                        // reject reason
         "02 01 00 05 01 00 0000 00",                    // role
         "03 02 05",                                     // join response
-        "03 01 05 08",                                  // reject reason in a join response
+        "03 01 05 0a",                                  // reject reason in a join response
         "04 02 0502 00 01 00",                          // members update
         "04 00 0502 00 01 01 01 61 01 03 683a31 02 00", // member state
         "04 01 0502 0503 01 02 01 62 00",               // change

@@ -7,6 +7,7 @@ use formation_core::Command;
 
 use crate::{
     host::{Crash, NodeIx},
+    keys::Intrusion,
     net::{Cut, Net, Target},
     rng::Rng,
 };
@@ -71,6 +72,10 @@ pub enum Fault {
     Contact(NodeIx, NodeIx),
     /// A node changes its metadata.
     Metadata(NodeIx, u64),
+    /// Somebody without the cluster key tries to get in.
+    Intruder(NodeIx, Intrusion),
+    /// One node more has the keys of the next stage of a rolling change.
+    ChangeKey,
 }
 
 impl Fault {
@@ -124,6 +129,14 @@ impl Fault {
             6 => Self::Contact(ix, rng.below(nodes)),
             7 => Self::Pause(ix, around),
             _ => Self::PauseMaster(around),
+        }
+    }
+
+    /// What only happens where there is a cluster key.
+    pub fn draw_keyed(rng: &mut Rng, nodes: usize) -> Self {
+        match rng.below(2) {
+            0 => Self::Intruder(rng.below(nodes), Intrusion::ALL[rng.below(Intrusion::ALL.len())]),
+            _ => Self::ChangeKey,
         }
     }
 
@@ -200,6 +213,8 @@ impl Fault {
             Self::Metadata(ix, data) if net.living().contains(&ix) => {
                 net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
             }
+            Self::Intruder(ix, how) if net.intrude(ix, how) => {}
+            Self::ChangeKey if net.change_next_key() => {}
             _ => return,
         }
         net.tally.count(self.name());
@@ -236,6 +251,13 @@ impl Fault {
             Self::NameMoved(..) => "fault: name moved",
             Self::Contact(..) => "fault: contact added",
             Self::Metadata(..) => "fault: metadata",
+            Self::Intruder(_, Intrusion::Forges) => "fault: intruder forges a proof",
+            Self::Intruder(_, Intrusion::Flips) => "fault: intruder flips a bit of a proof",
+            Self::Intruder(_, Intrusion::Reflects) => "fault: intruder reflects a proof",
+            Self::Intruder(_, Intrusion::Replays) => "fault: intruder replays a connection",
+            Self::Intruder(_, Intrusion::Skips) => "fault: intruder skips the proof",
+            Self::Intruder(_, Intrusion::Ignores) => "fault: intruder says nothing of a key",
+            Self::ChangeKey => "fault: change of key",
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Host {
     pub runs: Vec<Run>,
     /// Bytes that it has handed out, over all its runs.
     pub bytes_sent: u64,
+    /// How far a rolling change of key has come here; `None` without a key.
+    pub key_stage: Option<u64>,
     pub(crate) generation: u32,
     pub(crate) gone: bool,
     pub(crate) conns: BTreeMap<ConnId, (WireId, usize)>,
@@ -82,6 +84,7 @@ impl Host {
             clock,
             runs: Vec::new(),
             bytes_sent: 0,
+            key_stage: None,
             generation: 0,
             gone: false,
             conns: BTreeMap::new(),

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
     Address, ClusterName, Config, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId, Term,
-    message::{Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, ProtocolRange, Role, Status, VoteRequest},
+    message::{
+        Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof, ProtocolRange, Role, Status, VoteRequest,
+    },
 };
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 /// A node that a test plays.
 #[derive(Clone, Debug)]
@@ -23,6 +27,10 @@ pub struct Peer {
     pub protocol: ProtocolRange,
     /// What it starts with.
     pub magic: [u8; 4],
+    /// The cluster keys that it holds.
+    pub keys: Vec<Vec<u8>>,
+    /// Its last hello, as a frame.
+    pub said: Bytes,
     nonce: u8,
     number: u64,
 }
@@ -40,15 +48,28 @@ impl Peer {
             address: Address::new(address).expect("a valid address"),
             protocol: PROTOCOL,
             magic: MAGIC,
+            keys: Vec::new(),
+            said: Bytes::new(),
             nonce: 0,
             number: 0,
         }
     }
 
+    /// One that holds a cluster key.
+    pub fn holding(mut self, key: &[u8]) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
     /// Its first message.
     pub fn hello(&mut self) -> Bytes {
         self.nonce += 1;
-        Message::Hello(Hello {
+        let mut extensions = BytesMut::new();
+        if !self.keys.is_empty() {
+            extensions.put_slice(&[1, 8 * self.keys.len() as u8]);
+            self.keys.iter().for_each(|key| extensions.put_slice(&code(key, &[b"formation key id"])[..8]));
+        }
+        self.said = Message::Hello(Hello {
             magic: self.magic,
             protocol: self.protocol,
             cluster: self.cluster.clone(),
@@ -57,9 +78,20 @@ impl Peer {
             incarnation: self.node.incarnation,
             address: self.address.clone(),
             nonce: [self.nonce; 16],
-            extensions: Bytes::new(),
+            extensions: extensions.freeze(),
         })
-        .to_frame()
+        .to_frame();
+        self.said.clone()
+    }
+
+    /// Its proof that it holds its first key, on a connection that it has dialed and on which it was answered by `other`.
+    pub fn proof_dialing(&self, other: &Message) -> Message {
+        proof(code(&self.keys[0], &[b"formation proof: dialing", &self.said, &other.to_frame()]))
+    }
+
+    /// The same on one that was dialed by who said `other`.
+    pub fn proof_accepting(&self, other: &Message) -> Message {
+        proof(code(&self.keys[0], &[b"formation proof: accepting", &other.to_frame(), &self.said]))
     }
 
     /// What it says of itself: a new number each time.
@@ -106,6 +138,17 @@ impl Peer {
     pub fn member(&self) -> Member {
         member(self.node.clone(), self.address.clone())
     }
+}
+
+fn proof(mac: [u8; 32]) -> Message {
+    Message::Proof(Proof { mac })
+}
+
+/// As PROTOCOL.md says it, and not as the core computes it.
+fn code(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length will do");
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
 }
 
 /// A member that answers, without metadata.

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub others: usize,
     /// How the network behaves.
     pub settings: Settings,
+    /// Whether the nodes hold a cluster key.
+    pub keyed: bool,
     /// When each node starts.
     pub starts: Vec<Duration>,
     /// What goes wrong, each after a wait.
@@ -75,7 +77,16 @@ impl Scenario {
         if let Some((wait, _)) = faults.first_mut() {
             *wait = rng.within((Duration::ZERO, 5 * SECOND));
         }
-        Self { seed, voters, others, settings, starts, faults }
+        // Drawn last, so that all else is as it was without keys.
+        let keyed = rng.one_in(3);
+        if keyed && !faults.is_empty() {
+            for _ in 0..rng.below(8) {
+                let wait = rng.within((Duration::ZERO, ms(200)));
+                faults.insert(rng.below(faults.len() + 1), (wait, Fault::draw_keyed(&mut rng, nodes)));
+            }
+        }
+        let settings = Settings { eavesdrop: keyed, ..settings };
+        Self { seed, voters, others, settings, keyed, starts, faults }
     }
 
     /// Plays it, with every check at every step, and asks for agreement in the end.
@@ -121,6 +132,9 @@ impl Scenario {
     pub fn run(&self, net: &mut Net) {
         for ix in 0..self.voters + self.others {
             net.add(self.config(ix));
+            if self.keyed {
+                net.set_keys(ix, Some(0));
+            }
         }
         for (ix, at) in self.starts.iter().enumerate() {
             net.start_in(ix, *at);

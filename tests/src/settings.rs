@@ -27,6 +27,8 @@ pub struct Settings {
     pub segment: bool,
     /// Keep every input and output of every node.
     pub record: bool,
+    /// Somebody listens to what is said first on each connection, and may say it again.
+    pub eavesdrop: bool,
     /// Check that one term has one master, and one epoch one member list. Off for voters that lose their votes (G1).
     pub votes_last: bool,
     /// Compare views member by member and follow the reported changes; off where members are many.
@@ -45,6 +47,7 @@ impl Default for Settings {
             drift_ppm: 4_900,
             segment: true,
             record: false,
+            eavesdrop: false,
             votes_last: true,
             compare_views: true,
         }

@@ -66,11 +66,14 @@ impl Tally {
             Message::Rejected(rejected) => match rejected.reason {
                 RejectReason::IdInUse => "id in use",
                 RejectReason::Superseded => "older run refused",
+                RejectReason::BadProof => "proof refused",
+                RejectReason::KeyMismatch => "no key in common",
                 _ => "peer rejected",
             },
             Message::Status(status) if status.held => "status of a held voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
+            Message::Proof(_) => "proof given",
             _ => return,
         };
         self.count(what);

@@ -51,6 +51,8 @@ pub(crate) struct End {
     pub(crate) blocked: bool,
     /// Nothing that is sent towards this end arrives any more, and no end ever hears of it.
     pub(crate) dead: bool,
+    /// The first words that were sent from here, where somebody listens.
+    pub(crate) spoken: BytesMut,
     /// What a test's end has received.
     pub(crate) inbox: BytesMut,
     /// Why the core at this end closed it.
@@ -71,6 +73,7 @@ impl End {
             deaf: false,
             blocked: false,
             dead: false,
+            spoken: BytesMut::new(),
             inbox: BytesMut::new(),
             reason: None,
             ended: false,

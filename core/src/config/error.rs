@@ -16,6 +16,9 @@ pub enum ConfigError {
         "there are no seeds; give the same list to every node with seeds(), or say Config::single() for a node alone"
     )]
     NoSeeds,
+    /// The configuration was read from where keys are not written, and says that there was one.
+    #[error("the configuration is keyed, and keys are never serialized; give the key anew with key()")]
+    NoKey,
     /// The directory for what has to be durable has no name.
     #[error("state_dir is empty; name a directory of this node's own, or leave it out to keep votes in memory")]
     NoStateDir,

@@ -8,15 +8,15 @@ use formation_core::{
     Address, Change, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
     RejectReason, RemovalReason, Term,
     message::{
-        Heartbeat, HeartbeatAck, Hello, JoinResponse, MembersUpdate, Message, ProtocolRange, Rejected, Release, Resign,
-        Role, Status, Vote, VoteRequest,
+        Heartbeat, HeartbeatAck, Hello, JoinResponse, MembersUpdate, Message, Proof, ProtocolRange, Rejected, Release,
+        Resign, Role, Status, Vote, VoteRequest,
     },
 };
 
 type Source<'a, 'b> = &'a mut Unstructured<'b>;
 
 pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
-    Ok(match from.int_in_range(0..=12)? {
+    Ok(match from.int_in_range(0..=13)? {
         0 => Message::Hello(Hello {
             magic: from.arbitrary()?,
             protocol: ProtocolRange { min: from.arbitrary()?, max: from.arbitrary()? },
@@ -64,7 +64,8 @@ pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
         }),
         10 => Message::Ping,
         11 => Message::Leave,
-        _ => Message::Resign(Resign { term: term(from)? }),
+        12 => Message::Resign(Resign { term: term(from)? }),
+        _ => Message::Proof(Proof { mac: from.arbitrary()? }),
     })
 }
 
@@ -150,6 +151,8 @@ fn reason(from: Source<'_, '_>) -> Result<RejectReason> {
         RejectReason::AddressInUse,
         RejectReason::ClusterFull,
         RejectReason::MetadataTooLong,
+        RejectReason::KeyMismatch,
+        RejectReason::BadProof,
     ])
     .copied()
 }

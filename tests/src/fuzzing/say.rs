@@ -219,6 +219,8 @@ fn reason(which: u8) -> RejectReason {
         RejectReason::AddressInUse,
         RejectReason::ClusterFull,
         RejectReason::MetadataTooLong,
+        RejectReason::KeyMismatch,
+        RejectReason::BadProof,
     ];
     all[usize::from(which) % all.len()]
 }
@@ -270,7 +272,7 @@ impl Say {
     pub(super) fn bytes(&self) -> Bytes {
         match *self {
             // Behind the newest variant.
-            Self::Unknown(variant, ref rest) => framed(&[&[13 + variant % 100], &rest[..]].concat()),
+            Self::Unknown(variant, ref rest) => framed(&[&[14 + variant % 100], &rest[..]].concat()),
             Self::Frame(ref body) => framed(body),
             Self::Start(ref whole, len) => {
                 let mut start = whole.bytes();

@@ -14,6 +14,9 @@ use crate::Net;
 /// Names are the simulator's, so that what was said there can be said here.
 pub(super) const OWN: usize = 1;
 
+/// The cluster key, where there is one.
+pub(super) const KEY: &[u8; 23] = b"the key of this cluster";
+
 /// Few bytes of unfinished frames: not two of the longest.
 pub(super) const TIGHT: usize = 8192;
 
@@ -35,6 +38,8 @@ pub(super) enum Scene {
     Follows,
     /// A voter whom another has elected.
     Leads,
+    /// One of three voters that hold a cluster key, just started.
+    Keyed,
 }
 
 /// The configuration of most scenes.
@@ -70,6 +75,7 @@ impl Scene {
         let builder = match self {
             Self::Voter | Self::Follows | Self::Leads => Net::builder(OWN, 3),
             Self::Other => Net::builder(3, 3).contacts([Net::address(4)]),
+            Self::Keyed => Net::builder(OWN, 3).key(KEY),
             Self::Restarted => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
             Self::Single => Net::builder(0, 1),
         };
@@ -88,7 +94,7 @@ impl Scene {
         match self {
             Self::Follows => follow(host),
             Self::Leads => lead(host),
-            Self::Voter | Self::Other | Self::Restarted | Self::Single => {}
+            Self::Voter | Self::Other | Self::Restarted | Self::Single | Self::Keyed => {}
         }
     }
 }

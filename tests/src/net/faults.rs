@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use formation_core::{Address, Config, HardState};
+use formation_core::{Address, HardState};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
     host::{Crash, NodeIx},
+    keys::with_keys,
     wire::{Phase, Piece, WireId},
 };
 
@@ -42,9 +43,9 @@ impl Net {
     /// A second node of the same id, by mistake, at an address of its own.
     pub fn start_twin(&mut self, of: NodeIx) {
         let twin = self.len();
-        let seeds = self.hosts[of].config.seeds().iter().map(|seed| seed.as_str());
-        let config = Config::builder("test", self.hosts[of].config.id().as_str(), Self::address(twin)).seeds(seeds);
-        let twin = self.add(config.build().expect("a valid configuration"));
+        let stage = self.hosts[of].key_stage;
+        let twin = self.add(with_keys(&self.hosts[of].config, &Self::address(twin), stage));
+        self.hosts[twin].key_stage = stage;
         self.start(twin);
     }
 

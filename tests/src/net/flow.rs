@@ -177,6 +177,12 @@ impl Net {
     /// Puts something on its way to the other end.
     pub(super) fn transmit(&mut self, wire: WireId, from: usize, piece: Piece) {
         let to = 1 - from;
+        if let (Piece::Bytes(bytes), true) = (&piece, self.settings.eavesdrop) {
+            let spoken = &mut self.wires[wire.0].ends[from].spoken;
+            if spoken.len() < 1_024 {
+                spoken.extend_from_slice(bytes);
+            }
+        }
         let pieces = match piece {
             Piece::Bytes(bytes) if self.settings.segment => {
                 self.segments(bytes).into_iter().map(Piece::Bytes).collect()
@@ -350,6 +356,9 @@ impl Net {
                     };
                     host.closes.push((conn, reason));
                     self.tally.closed(reason);
+                    if let Some(why) = self.parted_by_key(wire, reason) {
+                        self.fail(&why);
+                    }
                     let end = &mut self.wires[wire.0].ends[side];
                     end.reason = Some(reason);
                     end.phase = Phase::Closed;

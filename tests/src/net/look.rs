@@ -2,19 +2,26 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
-use formation_core::{CloseReason, Event, MemberState, Node, Phase as NodePhase, Status, Term, message::Message};
+use bytes::Bytes;
+use formation_core::{
+    CloseReason, Event, MemberState, Node, Phase as NodePhase, RejectReason, Status, Term, message::Message,
+};
 
 use super::Net;
 use crate::{
     host::{Host, NodeIx},
     peer::messages,
-    wire::{Owner, Phase, WireId},
+    wire::{Owner, Phase, Wire, WireId},
 };
 
 impl Net {
     /// A node and what surrounds it.
     pub fn host(&self, ix: NodeIx) -> &Host {
         &self.hosts[ix]
+    }
+
+    pub(crate) fn host_mut(&mut self, ix: NodeIx) -> &mut Host {
+        &mut self.hosts[ix]
     }
 
     /// How many nodes there are, running or not.
@@ -132,6 +139,29 @@ impl Net {
     /// Whether a node holds its end of a connection open.
     pub fn open_at(&self, wire: WireId, ix: NodeIx) -> bool {
         self.side_of(wire, ix).is_some_and(|side| self.wires[wire.0].ends[side].phase == Phase::Open)
+    }
+
+    /// What somebody who has dialed a node said to it first, down to its proof; chosen among the last.
+    pub(crate) fn overheard(&mut self, ix: NodeIx) -> Option<Bytes> {
+        let proven = |wire: &&Wire| {
+            let said = messages(&mut wire.ends[0].spoken.clone());
+            matches!(said[..], [Message::Hello(_), Message::Proof(_), ..])
+        };
+        let to = |wire: &&Wire| wire.towards(1).is_some_and(|(_, to)| to == ix);
+        let words = self.wires.iter().rev().filter(to).filter(proven).take(8).map(|wire| &wire.ends[0].spoken);
+        let words: Vec<Bytes> = words.map(|words| Bytes::copy_from_slice(words)).collect();
+        let which = self.rng.below(words.len().max(1));
+        words.get(which).cloned()
+    }
+
+    /// Two nodes that hold a key in common never refuse each other for want of one.
+    pub(super) fn parted_by_key(&self, wire: WireId, reason: CloseReason) -> Option<String> {
+        let (CloseReason::Refused(why) | CloseReason::RefusedByPeer(why)) = reason else { return None };
+        let (a, b) = self.wires[wire.0].towards(0)?;
+        let (a, b) = (&self.hosts[a].config, &self.hosts[b].config);
+        let parted = matches!(why, RejectReason::KeyMismatch | RejectReason::BadProof)
+            && (a.keys().is_empty() && b.keys().is_empty() || a.keys().iter().any(|key| b.keys().contains(key)));
+        parted.then(|| format!("key: {} and {} refuse each other: {why}", a.id(), b.id()))
     }
 
     /// The whole messages that the test has received on its connection since the last call.

@@ -6,12 +6,13 @@ use formation_core::{Command, Epoch, Input, Term, message::Message};
 use formation_tests::{Bench, Crash, Net, Peer, Recut, Rng, Run, Settings, difference, for_each_seed, replay, seeds};
 use quickcheck::{QuickCheck, TestResult};
 
-/// The runs of all nodes of a formation, with a failover, a joiner and a leaver.
+/// The runs of all nodes of a formation, with a failover, a joiner and a leaver; every other one with a cluster key.
 fn recorded(seed: u64, voters: usize) -> Vec<Run> {
     let settings = Settings { record: true, ..Settings::default() };
     let mut net = Net::of_voters(seed, voters, settings);
     let extra = net.add(Net::config(voters, voters));
     for ix in 0..=extra {
+        net.set_keys(ix, seed.is_multiple_of(2).then_some(0));
         let delay = net.rng.within((Duration::ZERO, Duration::from_millis(300)));
         net.start_in(ix, delay);
     }

@@ -44,8 +44,11 @@ struct World {
 type Step = (usize, usize);
 
 impl World {
-    fn new() -> Self {
-        let node = |ix| Formation::new(Net::config(ix, 2), Start::new(Incarnation(1), ix as u64), Timestamp::ZERO);
+    fn new(keys: &[&str]) -> Self {
+        let node = |ix| {
+            let config = keys.iter().fold(Net::builder(ix, 2), |builder, key| builder.key(*key));
+            Formation::new(config.build().unwrap(), Start::new(Incarnation(1), ix as u64), Timestamp::ZERO)
+        };
         let mut world = Self { nodes: [node(0), node(1)], conns: [0; 2], wires: Vec::new() };
         world.drain(0);
         world.drain(1);
@@ -142,7 +145,17 @@ impl World {
 
 #[test]
 fn two_nodes_that_dial_each_other_end_with_one_connection_and_one_master_in_every_order() {
-    let (mut seen, mut queue, mut ends) = (HashSet::new(), VecDeque::from([World::new()]), 0);
+    search(World::new(&[]));
+}
+
+/// The dialing end is established first then, and no longer the accepting one.
+#[test]
+fn two_nodes_with_a_key_end_with_one_connection_and_one_master_in_every_order() {
+    search(World::new(&["the key of the two nodes"]));
+}
+
+fn search(start: World) {
+    let (mut seen, mut queue, mut ends) = (HashSet::new(), VecDeque::from([start]), 0);
     while let Some(world) = queue.pop_back() {
         let steps = world.steps();
         if steps.is_empty() {

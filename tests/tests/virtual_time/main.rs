@@ -10,6 +10,7 @@ mod every_order;
 mod failover;
 mod forgotten;
 mod identity;
+mod key;
 mod leaving;
 mod limits;
 mod membership;

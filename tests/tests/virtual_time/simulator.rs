@@ -52,6 +52,13 @@ const HAPPENS: &[&str] = &[
     "dial of a name that is gone",
     "dial led astray",
     "node dialed itself",
+    // The cluster key.
+    "proof given",
+    "proof refused",
+    "no key in common",
+    "intruder refused",
+    "intruder spoke out of turn",
+    "key changed on all nodes",
     // G6.
     "undisturbed formation",
     // Every kind of fault.
@@ -82,6 +89,13 @@ const HAPPENS: &[&str] = &[
     "fault: name moved",
     "fault: contact added",
     "fault: metadata",
+    "fault: intruder forges a proof",
+    "fault: intruder flips a bit of a proof",
+    "fault: intruder reflects a proof",
+    "fault: intruder replays a connection",
+    "fault: intruder skips the proof",
+    "fault: intruder says nothing of a key",
+    "fault: change of key",
 ];
 
 /// Plays the scenarios of the seeds, and tells what has happened.

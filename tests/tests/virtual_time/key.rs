@@ -1,0 +1,651 @@
+//! The cluster key: who does not prove that it holds it is told nothing, and changes nothing (PROTOCOL, "The cluster key").
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use formation_core::{
+    CloseReason, Config, ConnId, Event, Incarnation, Phase, RejectReason, StopReason,
+    message::{Message, Proof, Rejected},
+};
+use formation_tests::{Bench, Net, Peer, Settings, for_each_seed};
+
+const SECOND: Duration = Duration::from_secs(1);
+const KEY: &[u8] = b"correct horse battery staple";
+const OTHER: &[u8] = b"another key of enough bytes";
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Node `n0` of three voters that hold the key.
+fn config() -> Config {
+    keyed(0, 3, &[KEY])
+}
+
+fn keyed(ix: usize, n: usize, keys: &[&[u8]]) -> Config {
+    keys.iter().fold(Net::builder(ix, n), |builder, key| builder.key(*key)).build().unwrap()
+}
+
+fn net(seed: u64, n: usize) -> Net {
+    let mut net = Net::new(seed, Settings::default());
+    for ix in 0..n {
+        net.add(keyed(ix, n, &[KEY]));
+    }
+    net
+}
+
+/// The voter `n1`, who holds the key.
+fn member() -> Peer {
+    Peer::of(&config(), "n1", "h1:1").holding(KEY)
+}
+
+/// Somebody who does not, though it says so: what it announces is nothing that others could not announce, too.
+fn forger(id: &str, address: &str) -> Peer {
+    Peer::of(&config(), id, address).holding(KEY)
+}
+
+fn rejected(reason: RejectReason) -> Bytes {
+    Message::Rejected(Rejected { reason }).to_frame()
+}
+
+/// The hello among what was said, and the proof if there is one.
+fn words(said: &[Message]) -> (Message, Option<Message>) {
+    match said {
+        [hello @ Message::Hello(_)] => (hello.clone(), None),
+        [hello @ Message::Hello(_), proof @ Message::Proof(_)] => (hello.clone(), Some(proof.clone())),
+        other => panic!("more or less than a hello and a proof: {other:?}"),
+    }
+}
+
+/// The peer dials; what the node answers.
+fn greet(bench: &mut Bench, peer: &mut Peer) -> (ConnId, Message, Option<Message>) {
+    let conn = bench.accept();
+    bench.receive(conn, peer.hello());
+    let (hello, proof) = words(&bench.messages(conn));
+    (conn, hello, proof)
+}
+
+/// The peer dials, and proves itself.
+fn link(bench: &mut Bench, peer: &mut Peer) -> ConnId {
+    let (conn, hello, _) = greet(bench, peer);
+    bench.receive(conn, peer.proof_dialing(&hello).to_frame());
+    conn
+}
+
+/// The node dials, and the peer answers with its hello. Comes back with the node's.
+fn answer(bench: &mut Bench, peer: &mut Peer) -> (ConnId, Message) {
+    let conn = bench.answer(peer.address.as_str());
+    let (hello, proof) = words(&bench.messages(conn));
+    assert_eq!(proof, None, "who dials proves itself second");
+    bench.receive(conn, peer.hello());
+    assert_eq!(bench.messages(conn), [], "and only to one that has proven itself");
+    (conn, hello)
+}
+
+/// The connection was refused, its peer is told so, and that is all that has happened.
+#[track_caller]
+fn refused(bench: &mut Bench, conn: ConnId, reason: RejectReason, what: &str) {
+    assert_eq!(bench.closed(conn), Some(CloseReason::Refused(reason)), "{what}");
+    assert_eq!(bench.messages(conn), [Message::Rejected(Rejected { reason })], "{what}");
+    unharmed(bench, what);
+}
+
+/// Nobody was taken in, and the node goes on.
+#[track_caller]
+fn unharmed(bench: &Bench, what: &str) {
+    let harm = |event: &&Event| matches!(event, Event::Linked { .. } | Event::Stopped { .. } | Event::SelfDial { .. });
+    assert_eq!(bench.events().find(harm), None, "{what}");
+    assert_eq!(bench.formation.status().phase, Phase::Seeking, "{what}");
+}
+
+fn flipped(message: &Message, bit: usize) -> Bytes {
+    let &Message::Proof(Proof { mut mac }) = message else { panic!("{message:?} is no proof") };
+    mac[bit / 8] ^= 1 << (bit % 8);
+    Message::Proof(Proof { mac }).to_frame()
+}
+
+#[test]
+fn nodes_that_hold_the_key_form_a_cluster_as_ever() {
+    for_each_seed(40, |seed| {
+        let n = [2, 3, 5][seed as usize % 3];
+        let mut net = net(seed, n);
+        net.start_all();
+        net.converge(SECOND);
+        net.expect(net.master() == Some(0), "G6: the lowest id");
+        let paired = |net: &mut Net| (0..n).all(|a| (a + 1..n).all(|b| net.between(a, b).len() == 1));
+        let done = net.run_until(SECOND, paired);
+        net.expect(done, "not exactly one connection between two voters");
+        net.run_for(2 * SECOND);
+        net.expect(net.converged(), "what was agreed did not last");
+        let unlinked = |event: &Event| matches!(event, Event::Unlinked { .. });
+        net.expect((0..n).all(|ix| !net.saw(ix, unlinked)), "two connections became none");
+    });
+}
+
+/// A vote is asked for half a round trip later, and again on the connection that is kept.
+#[test]
+fn a_formation_takes_one_round_trip_more_with_a_key() {
+    let time = |stage, n| {
+        let mut net = Net::of_voters(0, n, Settings::calm());
+        (0..n).for_each(|ix| net.set_keys(ix, stage));
+        net.start_all();
+        net.converge(SECOND);
+        net.now()
+    };
+    for n in 2..6 {
+        assert_eq!(time(Some(0), n), time(None, n) + ms(1), "{n} voters");
+    }
+}
+
+#[test]
+fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
+    let mut bench = Bench::new(config());
+    let mut peer = member();
+    let (conn, hello, proof) = greet(&mut bench, &mut peer);
+    assert_eq!(proof, Some(node_proof_accepting(&peer, &hello)), "PROTOCOL says what it is made of");
+    assert_eq!(bench.formation.status().pending_links, 1, "it counts as pending until the proof");
+    bench.receive(conn, peer.proof_dialing(&hello).to_frame());
+    assert!(matches!(bench.messages(conn)[..], [Message::Status(_), ..]));
+    assert_eq!((bench.formation.status().links, bench.formation.status().pending_links), (1, 0));
+
+    let mut bench = Bench::new(config());
+    let mut peer = member();
+    let (conn, hello) = answer(&mut bench, &mut peer);
+    bench.receive(conn, peer.proof_accepting(&hello).to_frame());
+    match &bench.messages(conn)[..] {
+        [proof, Message::Status(_), ..] => assert_eq!(*proof, node_proof_dialing(&peer, &hello)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.formation.status().links, 1);
+}
+
+fn in_its_place(peer: &Peer, node: &Message) -> Peer {
+    let mut peer = peer.clone();
+    peer.said = node.to_frame();
+    peer
+}
+
+/// What the node says, computed by who holds the same key.
+fn node_proof_accepting(peer: &Peer, node: &Message) -> Message {
+    in_its_place(peer, node).proof_accepting(&Message::decode(&peer.said[4..]).unwrap())
+}
+
+fn node_proof_dialing(peer: &Peer, node: &Message) -> Message {
+    in_its_place(peer, node).proof_dialing(&Message::decode(&peer.said[4..]).unwrap())
+}
+
+/// With the key a status would be believed, a request answered, and a superseded node would stop.
+#[test]
+fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
+    let mut liar = Peer::of(&config(), "n1", "h1:1");
+    let claims = [
+        liar.master(7),
+        liar.seeking(),
+        Peer::accepted(7),
+        Peer::page(formation_core::Epoch::default(), vec![liar.member()]),
+        Peer::vote_request(7, SECOND),
+        Message::Ping.to_frame(),
+        Message::Leave.to_frame(),
+        rejected(RejectReason::Superseded),
+        rejected(RejectReason::IdInUse),
+        rejected(RejectReason::AddressInUse),
+        rejected(RejectReason::ClusterFull),
+        rejected(RejectReason::MetadataTooLong),
+        member().hello(),
+    ];
+    for (at, claim) in claims.iter().enumerate() {
+        for dialed in [true, false] {
+            let mut bench = Bench::new(config());
+            let mut peer = forger("n1", "h1:1");
+            let conn = if dialed { answer(&mut bench, &mut peer).0 } else { greet(&mut bench, &mut peer).0 };
+            bench.receive(conn, claim.clone());
+            let what = format!("claim {at} on a connection that was dialed: {dialed}");
+            assert_eq!(bench.closed(conn), Some(CloseReason::UnexpectedMessage), "{what}");
+            unharmed(&bench, &what);
+            assert_eq!(bench.messages(conn), [], "{what}");
+        }
+    }
+    // Before the hello, too; where a proof is as out of place as anything.
+    for claim in [liar.master(7), Message::Proof(Proof { mac: [0; 32] }).to_frame(), rejected(RejectReason::Superseded)]
+    {
+        for dialed in [true, false] {
+            let mut bench = Bench::new(config());
+            let conn = if dialed { bench.answer("h1:1") } else { bench.accept() };
+            bench.receive(conn, claim.clone());
+            assert_eq!(bench.closed(conn), Some(CloseReason::UnexpectedMessage));
+            unharmed(&bench, "before the hello");
+        }
+    }
+}
+
+/// Those that are judged before the proof may be said before it, and lead to a retry at most.
+#[test]
+fn a_refusal_that_names_the_cluster_is_heard_before_the_proof() {
+    use RejectReason::{BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster};
+    for reason in [BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster] {
+        for greeted in [true, false] {
+            let mut bench = Bench::new(config());
+            let conn = if greeted { answer(&mut bench, &mut forger("n1", "h1:1")).0 } else { bench.answer("h1:1") };
+            bench.receive(conn, rejected(reason));
+            assert_eq!(bench.closed(conn), Some(CloseReason::RefusedByPeer(reason)));
+            assert!(
+                bench.events().any(|event| matches!(event, Event::Rejected { reason: told, .. } if *told == reason))
+            );
+            unharmed(&bench, "a refusal");
+        }
+    }
+}
+
+#[test]
+fn a_proof_with_any_bit_flipped_is_refused() {
+    let mut bench = Bench::new(config());
+    let mut peer = member();
+    let (conn, hello, _) = greet(&mut bench, &mut peer);
+    let right = peer.proof_dialing(&hello);
+    for bit in 0..256 {
+        let mut bench = bench.clone();
+        bench.receive(conn, flipped(&right, bit));
+        refused(&mut bench, conn, RejectReason::BadProof, &format!("bit {bit}"));
+    }
+    let mut bench = Bench::new(config());
+    let (conn, hello) = answer(&mut bench, &mut peer);
+    let right = peer.proof_accepting(&hello);
+    for bit in 0..256 {
+        let mut bench = bench.clone();
+        bench.receive(conn, flipped(&right, bit));
+        refused(&mut bench, conn, RejectReason::BadProof, &format!("bit {bit} on a dialed connection"));
+    }
+}
+
+/// The proof covers every byte of both hellos: a changed one is another's proof.
+#[test]
+fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
+    let (mut tried, mut peer) = (0, member());
+    let mut bench = Bench::new(config());
+    let whole = peer.hello();
+    for bit in 0..8 * (whole.len() - 4) {
+        let mut hello = whole.to_vec();
+        hello[4 + bit / 8] ^= 1 << (bit % 8);
+        let conn = bench.accept();
+        bench.receive(conn, hello);
+        let said = bench.messages(conn);
+        // Many a flipped bit is refused for what it says.
+        let [answer @ Message::Hello(_), Message::Proof(_)] = &said[..] else { continue };
+        tried += 1;
+        bench.receive(conn, peer.proof_dialing(answer).to_frame());
+        refused(&mut bench, conn, RejectReason::BadProof, &format!("bit {bit} of the hello"));
+    }
+    assert!(tried > 128, "all bits of the nonce at least, not {tried}");
+}
+
+/// All that a member has said on one connection, said again on the next: the node's nonce is another.
+#[test]
+fn a_replayed_proof_is_refused() {
+    let mut bench = Bench::new(config());
+    let mut peer = member();
+    let (conn, hello, _) = greet(&mut bench, &mut peer);
+    let proof = peer.proof_dialing(&hello);
+    bench.clone().receive(conn, proof.to_frame());
+    bench.give(formation_core::Input::Closed { conn });
+    for _ in 0..20 {
+        let conn = bench.accept();
+        bench.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
+        assert!(matches!(
+            bench.messages(conn)[..],
+            [.., Message::Rejected(Rejected { reason: RejectReason::BadProof })]
+        ));
+        assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::BadProof)));
+        unharmed(&bench, "a replayed connection");
+    }
+    // And of one that the node has dialed.
+    let (conn, hello) = answer(&mut bench, &mut peer);
+    let proof = peer.proof_accepting(&hello).to_frame();
+    bench.give(formation_core::Input::Closed { conn });
+    bench.advance(SECOND);
+    let conn = bench.answer("h1:1");
+    bench.messages(conn);
+    bench.receive(conn, [peer.said.clone(), proof].concat());
+    refused(&mut bench, conn, RejectReason::BadProof, "a replayed answer");
+}
+
+/// The node's own proof, and its own hello, sent back to it.
+#[test]
+fn a_reflected_proof_is_refused() {
+    let mut bench = Bench::new(config());
+    let mut peer = forger("n1", "h1:1");
+    let (conn, _, proof) = greet(&mut bench, &mut peer);
+    bench.receive(conn, proof.unwrap().to_frame());
+    refused(&mut bench, conn, RejectReason::BadProof, "its own proof");
+
+    // To a connection that the node has dialed, from one that it has accepted.
+    let dialed = bench.answer("h1:1");
+    let (hello, _) = words(&bench.messages(dialed));
+    let (_, answered, proof) = greet(&mut bench, &mut forger("n1", "h1:1"));
+    bench.receive(dialed, [answered.to_frame(), proof.unwrap().to_frame()].concat());
+    refused(&mut bench, dialed, RejectReason::BadProof, "its own answer to another");
+
+    let dialed = bench.answer("h2:1");
+    let (own, _) = words(&bench.messages(dialed));
+    assert_ne!(own, hello, "a nonce of its own");
+    bench.receive(dialed, own.to_frame());
+    unharmed(&bench, "its own hello: whether it has met itself is not clear before the proof");
+    bench.receive(dialed, Message::Proof(Proof { mac: [7; 32] }).to_frame());
+    refused(&mut bench, dialed, RejectReason::BadProof, "its own hello");
+}
+
+/// What a forged hello could bring about: the node stops, since a newer run of it has come; a member loses its place to a
+/// newer run, or its address to another; the node takes an address for its own. And that all of it does happen with the key.
+#[test]
+fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
+    let own = |bench: &Bench| bench.formation.node().incarnation;
+    let cases: [(&str, &str, &str, u64); 4] = [
+        ("a newer run of the node", "n0", "h0:1", 1 << 41),
+        ("the node itself", "n0", "h0:1", 10),
+        ("a newer run of a member", "n1", "h1:1", 1 << 41),
+        ("another at a member's address", "thief", "h1:1", 1),
+    ];
+    for (what, id, address, incarnation) in cases {
+        for proven in [false, true] {
+            let mut bench = Bench::new(config());
+            let member = link(&mut bench, &mut member());
+            assert_eq!(own(&bench), Incarnation(10));
+            bench.messages(member);
+            let before = bench.outputs.len();
+            let mut claimant = forger(id, address);
+            claimant.node.incarnation = Incarnation(incarnation);
+            let (conn, hello, _) = greet(&mut bench, &mut claimant);
+            let harm = |bench: &Bench| {
+                let told = bench.outputs[before..].iter().any(|output| {
+                    use formation_core::Output::Event as Told;
+                    matches!(output, Told(Event::Stopped { .. } | Event::Unlinked { .. } | Event::Linked { .. }))
+                });
+                told || bench.closed(member).is_some() || bench.formation.status().links != 1
+            };
+            assert!(!harm(&bench), "{what}: the hello alone");
+            let right = claimant.proof_dialing(&hello);
+            bench.receive(conn, if proven { right.to_frame() } else { flipped(&right, 0) });
+            if proven {
+                // Of the last two kinds one is taken in, and one is refused for what it says.
+                let expected = match what {
+                    "another at a member's address" => Some(CloseReason::Refused(RejectReason::AddressInUse)),
+                    "the node itself" => Some(CloseReason::SelfDial),
+                    "a newer run of the node" => Some(CloseReason::Superseded),
+                    _ => None,
+                };
+                assert_eq!(bench.closed(conn), expected, "{what}, proven");
+                let stops = matches!(bench.formation.status().phase, Phase::Stopped);
+                assert_eq!(stops, what == "a newer run of the node");
+                assert_eq!(harm(&bench), what.contains("newer run"), "{what}, proven");
+            } else {
+                assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::BadProof)), "{what}");
+                assert!(!harm(&bench), "{what}: with a false proof");
+            }
+        }
+    }
+}
+
+/// An older run is refused by the node that it dials, or that dials it: and stops, since it can believe it.
+#[test]
+fn a_node_is_stopped_as_superseded_by_a_proven_refusal_only() {
+    let stopped =
+        |bench: &Bench| bench.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::Superseded }));
+    let mut bench = Bench::new(config());
+    let mut peer = member();
+    let (conn, hello) = answer(&mut bench, &mut peer);
+    let mut without = bench.clone();
+    without.receive(conn, rejected(RejectReason::Superseded));
+    assert!(!stopped(&without));
+    bench.receive(conn, [peer.proof_accepting(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
+    assert!(stopped(&bench));
+
+    let mut bench = Bench::new(config());
+    let (conn, hello, _) = greet(&mut bench, &mut peer);
+    bench.receive(conn, [peer.proof_dialing(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
+    assert!(stopped(&bench));
+}
+
+/// Otherwise it would not be believed.
+#[test]
+fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
+    let mut bench = Bench::new(config());
+    let mut older = member();
+    link(&mut bench, &mut older);
+    older.node.incarnation = Incarnation(1);
+    let second = bench.answer("h2:1");
+    let (hello, _) = words(&bench.messages(second));
+    bench.receive(second, older.hello());
+    assert_eq!(bench.messages(second), []);
+    bench.receive(second, older.proof_accepting(&hello).to_frame());
+    let expected =
+        [node_proof_dialing(&older, &hello), Message::Rejected(Rejected { reason: RejectReason::Superseded })];
+    assert_eq!(bench.messages(second), expected);
+    assert_eq!(bench.closed(second), Some(CloseReason::Refused(RejectReason::Superseded)));
+}
+
+#[test]
+fn nodes_without_a_key_in_common_refuse_each_other_by_name_at_once() {
+    let unkeyed = Net::config(0, 3);
+    let cases: [(&str, &Config, Peer); 4] = [
+        ("one without a key", &config(), Peer::of(&config(), "n1", "h1:1")),
+        ("one with another key", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER)),
+        ("one with a key, to a node without", &unkeyed, member()),
+        ("two others", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER).holding(b"a third one of enough")),
+    ];
+    for (what, config, peer) in cases {
+        let mut bench = Bench::new(config.clone());
+        let conn = bench.accept();
+        bench.receive(conn, peer.clone().hello());
+        refused(&mut bench, conn, RejectReason::KeyMismatch, what);
+        let conn = bench.answer("h1:1");
+        bench.messages(conn);
+        bench.receive(conn, peer.clone().hello());
+        refused(&mut bench, conn, RejectReason::KeyMismatch, what);
+    }
+    // With an empty announcement, or half of an id, there is none in common either.
+    for extensions in [&[1, 0][..], &[1, 4, 9, 9, 9, 9], &[7, 1, 0, 1, 0], &[1, 200, 1], &[1]] {
+        let mut bench = Bench::new(config());
+        let conn = bench.accept();
+        let Ok(Message::Hello(mut hello)) = Message::decode(&Peer::of(&config(), "n1", "h1:1").hello()[4..]) else {
+            panic!("a peer's hello")
+        };
+        hello.extensions = Bytes::copy_from_slice(extensions);
+        bench.receive(conn, Message::Hello(hello).to_frame());
+        refused(&mut bench, conn, RejectReason::KeyMismatch, &format!("{extensions:?}"));
+    }
+}
+
+/// One with a key among those without, and the other way round: it stays outside, says so, and forms nothing by itself.
+#[test]
+fn a_node_without_the_key_stays_outside_and_says_so() {
+    for keys in [&[][..], &[OTHER]] {
+        for_each_seed(5, |seed| {
+            let mut net = net(seed, 3);
+            net.add(keyed(3, 3, keys));
+            net.start_all();
+            let formed = net.run_until(2 * SECOND, |net| net.agree(&[0, 1, 2]));
+            net.expect(formed, "the others form without it");
+            net.run_for(3 * SECOND);
+            net.expect(net.agree(&[0, 1, 2]), "and stay");
+            let told = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::KeyMismatch, .. });
+            net.expect(net.count(3, Duration::ZERO, told) == 3, "once for each seed");
+            net.expect(net.status(3).phase == Phase::Seeking, "it is on its own");
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_prove_itself_is_closed_after_handshake_timeout() {
+    let wait = config().timing().handshake_timeout;
+    for dialed in [true, false] {
+        let mut bench = Bench::new(config());
+        let mut peer = member();
+        let conn = if dialed { answer(&mut bench, &mut peer).0 } else { bench.accept() };
+        bench.advance(wait - ms(1));
+        if !dialed {
+            bench.receive(conn, peer.hello());
+        }
+        assert_eq!(bench.closed(conn), None);
+        bench.advance(ms(1));
+        assert_eq!(bench.closed(conn), Some(CloseReason::HandshakeTimeout), "a hello does not buy more time");
+    }
+}
+
+/// G7: before the proof a peer gets no more room than any stranger.
+#[test]
+fn g7_a_frame_before_the_proof_keeps_the_limit_of_strangers() {
+    let limits = config().limits().clone();
+    for (length, closed) in
+        [(limits.frame_before_handshake, None), (limits.frame_before_handshake + 1, Some(CloseReason::FrameTooLong))]
+    {
+        let mut bench = Bench::new(config());
+        let (conn, ..) = greet(&mut bench, &mut member());
+        bench.receive(conn, Bytes::copy_from_slice(&(length as u32).to_be_bytes()));
+        assert_eq!(bench.closed(conn), closed, "{length}");
+    }
+}
+
+/// An address that leads back to the node itself, where the dialing end is the first to know.
+#[test]
+fn a_node_with_a_key_that_dials_itself_knows_it_and_does_not_again() {
+    let config = Net::builder(0, 1).contacts(["alias:1"]).key(KEY).build().unwrap();
+    let mut net = Net::new(1, Settings::default());
+    let ix = net.add(config);
+    net.name("alias:1", formation_tests::Target::Node(ix));
+    net.start(ix);
+    net.run_for(5 * SECOND);
+    let met = |event: &Event| matches!(event, Event::SelfDial { address, own } if address.as_str() == "alias:1" && own.as_str() == "h0:1");
+    net.expect(net.count(ix, Duration::ZERO, met) == 1, "it is said once");
+    let closes = &net.host(ix).closes;
+    net.expect(closes.len() == 2, "both ends, and no more");
+    net.expect(closes.iter().all(|(_, reason)| *reason == CloseReason::SelfDial), "by name");
+}
+
+/// A node whose id is taken is refused only once it has proven itself, again and again: that is one piece of news.
+#[test]
+fn a_proven_node_that_is_refused_is_told_once() {
+    let mut net = net(7, 3);
+    net.start_all();
+    net.converge(SECOND);
+    let twin = Config::builder("test", "n1", "twin:1").seeds((0..3).map(Net::address)).key(KEY).build().unwrap();
+    let twin = net.add(twin);
+    net.start(twin);
+    net.run_for(10 * SECOND);
+    // It refuses the third by itself, whose id it has.
+    for seed in [0, 2] {
+        let told = |event: &Event| {
+            let by = |address: &formation_core::Address| address.as_str() == Net::address(seed);
+            matches!(event, Event::Rejected { address, reason: RejectReason::IdInUse } if by(address))
+        };
+        net.expect(net.count(twin, Duration::ZERO, told) == 1, &format!("told once by node {seed}"));
+    }
+    net.expect(net.agree(&[0, 1, 2]), "and harms nobody");
+}
+
+/// The seed that the host supplies decides them, and the key hides what the generator says next.
+#[test]
+fn nonces_hang_on_the_seed_and_on_the_key() {
+    use formation_core::{Formation, Start, Timestamp};
+    let nonce = |keys: &[&[u8]], seed| {
+        let start = Start::new(Incarnation(1), seed);
+        let mut node = Formation::new(keyed(0, 3, keys), start, Timestamp::ZERO);
+        let Some(formation_core::Output::Dial { dial, .. }) = node.poll_output() else { panic!("it dials") };
+        while node.poll_output().is_some() {}
+        let opened = formation_core::Input::Opened { conn: ConnId(1), origin: formation_core::Origin::Dialed(dial) };
+        node.handle_input(Timestamp::ZERO, opened).unwrap();
+        match node.poll_output() {
+            Some(formation_core::Output::Send { bytes, .. }) => match Message::decode(&bytes[4..]) {
+                Ok(Message::Hello(hello)) => hello.nonce,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(nonce(&[KEY], 1), nonce(&[KEY], 1));
+    assert_ne!(nonce(&[KEY], 1), nonce(&[KEY], 2));
+    assert_ne!(nonce(&[KEY], 1), nonce(&[OTHER], 1));
+    assert_ne!(nonce(&[KEY], 1), nonce(&[], 1));
+}
+
+/// Not in what is printed of a node, in whatever form, nor in what it says.
+#[test]
+fn keys_are_shown_nowhere() {
+    let mut net = Net::new(9, Settings { record: true, ..Settings::default() });
+    for ix in 0..2 {
+        net.add(keyed(ix, 2, &[KEY, OTHER]));
+    }
+    net.start_all();
+    net.converge(SECOND);
+    let mut shown = String::new();
+    for ix in 0..2 {
+        let host = net.host(ix);
+        shown += &format!("{:?} {:#?} {:?} {:?}", host.config, host.formation, host.events, host.runs);
+    }
+    // While a peer has not proven itself, too.
+    let mut bench = Bench::new(keyed(0, 3, &[KEY, OTHER]));
+    greet(&mut bench, &mut member());
+    shown += &format!("{bench:?}");
+    assert!(shown.contains("ClusterKey(hidden)"), "the key is in there somewhere");
+    for key in [KEY, OTHER] {
+        let numbers = |numbers: &[u8]| format!("{numbers:?}").trim_matches(['[', ']']).to_string();
+        let hex: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = std::str::from_utf8(&key[..8]).unwrap().to_string();
+        for form in [text, hex, numbers(&key[..8])] {
+            assert!(!shown.contains(&form), "{form}");
+        }
+    }
+}
+
+/// Voters at the first stage of a rolling change, which are a cluster.
+fn before_the_change(seed: u64, n: usize) -> Net {
+    let mut net = Net::of_voters(seed, n, Settings::default());
+    (0..n).for_each(|ix| net.set_keys(ix, Some(0)));
+    net.start_all();
+    net.converge(SECOND);
+    net
+}
+
+/// The rolling change of PROTOCOL: every node gets the new key beside the old, then every one loses the old. Meanwhile one
+/// node after the other restarts; the others stay linked to each other, and nobody is refused.
+#[test]
+fn a_rolling_change_of_key_never_splits_the_cluster() {
+    for_each_seed(20, |seed| {
+        let n = 3 + seed as usize % 3;
+        let mut net = before_the_change(seed, n);
+        for step in 0..2 * n {
+            let (since, restarted) = (net.now(), net.host(step % n).config.id().clone());
+            net.change_next_key();
+            net.converge(8 * SECOND);
+            net.run_for(SECOND);
+            net.expect(net.living().len() == n && net.converged(), "the cluster splits in the middle of the change");
+            let split = |event: &Event| match event {
+                Event::Unlinked { node, .. } => node.id != restarted,
+                Event::Refused { .. } | Event::Rejected { .. } | Event::Stopped { .. } => true,
+                _ => false,
+            };
+            let others = (0..n).filter(|ix| *ix != step % n);
+            net.expect(others.map(|ix| net.count(ix, since, split)).sum::<usize>() == 0, "two others were parted");
+        }
+        net.expect((0..n).all(|ix| net.host(ix).key_stage == Some(2)), "two steps for each node are all");
+        // What was the key before opens nothing any more.
+        let mut late = Peer::of(&net.host(0).config, "late", "late:1").holding(&formation_tests::key(0));
+        let wire = net.dial(0);
+        let hello = late.hello();
+        net.send(wire, hello);
+        net.run_for(ms(50));
+        net.expect(net.closed(wire) == Some(CloseReason::Refused(RejectReason::KeyMismatch)), "the old key opens");
+    });
+}
+
+/// Otherwise the test above would show nothing: without the step between, a node is outside until most have changed.
+#[test]
+fn a_change_of_key_at_one_blow_does_split_the_cluster() {
+    let mut net = before_the_change(1, 3);
+    net.set_keys(0, Some(2));
+    net.crash(0, formation_tests::Crash::Process);
+    net.start(0);
+    let together = net.run_until(8 * SECOND, |net| net.converged());
+    assert!(!together, "a key that nobody else holds is as good as the right one");
+    assert_eq!(net.status(0).phase, Phase::Seeking);
+}
