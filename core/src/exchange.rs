@@ -7,11 +7,10 @@ use crate::{
     error::{CloseReason, RejectReason},
     formation::Formation,
     id::{Address, ConnId, NodeId, Term},
-    interface::{Event, LossReason, StopReason},
+    interface::{Event, StopReason},
     link::{End, Peer, Phase},
     message::{self, HeartbeatAck, Holder, JoinResponse, MembersUpdate, Message, Rejected, Role},
-    timer::Timer,
-    view::{Change, RemovalReason},
+    view::Change,
 };
 
 /// A term grows by one with each election, so an honest peer is never this far ahead. It keeps one false term from bringing
@@ -107,6 +106,7 @@ impl Formation {
                 | Message::Release(_)
                 | Message::Heartbeat(_)
                 | Message::Resign(_)
+                | Message::Leave
                 | Message::JoinResponse(_)
                 | Message::MembersUpdate(_)
                 | Message::Status(message::Status { role: Role::Standing | Role::Master, .. })
@@ -126,7 +126,7 @@ impl Formation {
             Message::Vote(vote) => self.election.vote(&address, vote),
             Message::Release(release) => self.election.release(&node, release),
             Message::Resign(resign) => {
-                self.resigned = Some(node.clone());
+                self.peer_leaves(id);
                 self.election.resigned(&node, &address, resign.term);
             }
             Message::Heartbeat(heartbeat) => {
@@ -150,14 +150,13 @@ impl Formation {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
                 let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
-                if from_master && let Some(changes) = self.membership.update(&node, update) {
+                if from_master && let Some(changes) = self.membership.update(&node, update, &self.gone) {
                     self.announce_view(changes);
                 }
             }
             Message::Leave => {
-                if self.membership.roster.as_ref().is_some_and(|roster| roster.tracks(id)) {
-                    self.remove_member(id, RemovalReason::Left, CloseReason::Left);
-                }
+                let is_master = peer.status.as_ref().is_some_and(|status| status.role == Role::Master);
+                self.dismissed |= self.leaving && is_master;
             }
             Message::Ping => {}
         }
@@ -172,7 +171,9 @@ impl Formation {
         peer.status = Some(status.clone());
         let (node, address) = (peer.node.clone(), peer.address.clone());
         self.election.heard_status(&node, &address, &status);
-        if self.election.is_master() {
+        if status.role == Role::Leaving {
+            self.peer_leaves(id);
+        } else if self.election.is_master() {
             self.admit(id);
         }
     }
@@ -214,10 +215,6 @@ impl Formation {
                 }
                 self.redial = true;
                 self.event(Event::MasterLost { term, master, reason });
-                if self.leaving && reason != LossReason::Resigned {
-                    // Nobody is left to acknowledge it.
-                    self.timers.set(Timer::Leave, self.now);
-                }
             }
         }
     }
@@ -230,6 +227,8 @@ impl Formation {
 
     /// A view of a new epoch, even if it lists the same as the last.
     pub(crate) fn announce_view(&mut self, changes: Vec<Change>) {
+        let view = &self.membership.view;
+        self.gone.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
         self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
         if let Some(roster) = &self.membership.roster {
             let linked = roster.members().filter_map(|id| self.peers.get(id));

@@ -61,13 +61,15 @@ pub struct Formation {
     pub(crate) unreachable: Option<Node>,
     /// Since when a living node of this one's id has kept it outside.
     pub(crate) id_refused_since: Option<Timestamp>,
-    /// The last master that resigned: its successor's first view does not carry it over.
-    pub(crate) resigned: Option<Node>,
+    /// Members that have said they leave: the first view of a new master does not carry them over.
+    pub(crate) gone: BTreeSet<Node>,
     /// The term that this node resigned from, on its way out.
     pub(crate) resigning: Option<Term>,
     /// A seeker was turned away since the cluster was full.
     pub(crate) turned_away: bool,
     pub(crate) leaving: bool,
+    /// A master has said that this node is in no view of its any more.
+    pub(crate) dismissed: bool,
     stopped: bool,
     pub(crate) scratch: BytesMut,
     pub(crate) counters: Counters,
@@ -115,10 +117,11 @@ impl Formation {
             redial: true,
             unreachable: None,
             id_refused_since: None,
-            resigned: None,
+            gone: BTreeSet::new(),
             resigning: None,
             turned_away: false,
             leaving: false,
+            dismissed: false,
             stopped: false,
             scratch: BytesMut::new(),
             counters: Counters::default(),
@@ -436,12 +439,12 @@ impl Formation {
     }
 
     fn dial(&mut self) {
-        let Self { seeking, peers, peer_at, election, config, now, leaving, stopped, .. } = self;
+        let Self { seeking, peers, peer_at, election, config, now, stopped, .. } = self;
         let master = election.master().map(|(_, address)| address);
         let wanted = |address: &Address, is_seed: bool, found: Option<&NodeId>| {
             let linked = peer_at.contains_key(address) || found.is_some_and(|id| peers.contains_key(id));
             let useful = (config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
-            !linked && useful && !*leaving && !*stopped
+            !linked && useful && !*stopped
         };
         let timeout = config.timing().handshake_timeout;
         for (dial, addr) in seeking.dial_due(*now, wanted) {

@@ -246,7 +246,7 @@ impl Formation {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.phase = Phase::Established { peer: node.id.clone(), first, status_said: 0, heard: false };
         if let Some(dialed) = link.dialed.clone() {
-            self.seeking.established(&dialed, &node.id);
+            self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }
         self.pending.remove(&conn);
         self.timers.clear(&Timer::Handshake(conn));
@@ -254,6 +254,7 @@ impl Formation {
         if is_first {
             self.event(Event::Linked { node: node.clone(), address: hello.address.clone(), conn });
             self.election.link_up(&hello.address, &node);
+            self.owe_resignation(&node.id);
         } else {
             self.peer_relinked(&node.id);
         }

@@ -105,9 +105,9 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
-    /// Leave the cluster; [`Event::Stopped`] follows within `down_after`.
+    /// Leave the cluster; [`Event::Stopped`] follows once the master has confirmed it, and within `down_after` in any case.
     Leave,
-    /// More addresses to dial while there is no master.
+    /// More addresses to dial while there is no master. One that led to this node itself is dialed again when it is named again.
     AddContacts(Vec<Address>),
     /// What this node says of itself in the member list.
     SetMetadata(Bytes),

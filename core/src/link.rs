@@ -9,7 +9,7 @@ use crate::{
     error::CloseReason,
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
-    message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Status, Vote},
+    message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Role, Status, Vote},
     proof::ClusterKey,
     time::Timestamp,
 };
@@ -107,6 +107,13 @@ pub(crate) struct Peer {
     pub(crate) links: Vec<ConnId>,
     pub(crate) status: Option<Status>,
     pub(crate) owed: Owed,
+}
+
+impl Peer {
+    /// It says that it leaves.
+    pub(crate) fn leaves(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.role == Role::Leaving)
+    }
 }
 
 /// What the next `Send` to a peer carries: the newest of each kind replaces the older, so nothing queues.

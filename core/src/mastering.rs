@@ -7,6 +7,7 @@ use crate::{
     error::{CloseReason, RejectReason},
     formation::Formation,
     id::{Address, Node, NodeId, Term},
+    link::Peer,
     message::{HeartbeatAck, JoinResponse, Message, Role},
     roster::{Ack, Roster},
     timer::Timer,
@@ -22,11 +23,13 @@ impl Formation {
             state: MemberState::Active,
             metadata: self.metadata.clone(),
         };
-        let linked = |node: &Node| self.peers.get(&node.id).is_some_and(|peer| peer.node == *node);
-        let gone = self.resigned.take();
+        let peer = |node: &Node| self.peers.get(&node.id).filter(|peer| peer.node == *node);
+        let linked = |node: &Node| peer(node).is_some();
+        let said_so = core::mem::take(&mut self.gone);
+        let gone = |node: &Node| said_so.contains(node) || peer(node).is_some_and(Peer::leaves);
         let writer = self.membership.writer.take();
         let view = (&mut self.membership.view, writer);
-        let changes = roster.begin(view, term, me, gone.as_ref(), linked, self.now);
+        let changes = roster.begin(view, term, me, gone, linked, self.now);
         self.membership.written_by(&self.me);
         let tracked: Vec<NodeId> = roster.members().cloned().collect();
         self.membership.roster = Some(roster);
@@ -73,6 +76,9 @@ impl Formation {
     pub(crate) fn admit(&mut self, id: &NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         let Some(status) = &peer.status else { return };
+        if peer.leaves() {
+            return self.let_go(id);
+        }
         let Some(roster) = &mut self.membership.roster else { return };
         let term = self.election.term();
         let follows_me = match &status.role {
@@ -109,14 +115,15 @@ impl Formation {
         self.wake_peer(id);
     }
 
-    pub(crate) fn remove_member(&mut self, id: &NodeId, reason: RemovalReason, close: CloseReason) {
+    pub(crate) fn remove_member(&mut self, id: &NodeId, reason: RemovalReason) {
         let Some(roster) = &mut self.membership.roster else { return };
         let removed = self.membership.view.get(id).map(|member| member.node.clone());
         let changes = roster.remove(&mut self.membership.view, id, reason);
         self.timers.clear(&Timer::Member(id.clone()));
-        // A newer incarnation may be linked already, and not be a member yet.
-        if self.peers.get(id).is_some_and(|peer| Some(&peer.node) == removed.as_ref()) {
-            self.drop_peer(id, close);
+        // A newer incarnation may be linked already, and not be a member yet. Who leaves is told first.
+        if reason == RemovalReason::Down && self.peers.get(id).is_some_and(|peer| Some(&peer.node) == removed.as_ref())
+        {
+            self.drop_peer(id, CloseReason::Silent);
         }
         self.view_changed(changes);
         if core::mem::take(&mut self.turned_away) {
@@ -136,7 +143,7 @@ impl Formation {
             self.timers.set(Timer::Member(id), again);
         } else if due {
             if roster.is_down(&id, self.now) {
-                return self.remove_member(&id, RemovalReason::Down, CloseReason::Silent);
+                return self.remove_member(&id, RemovalReason::Down);
             }
             self.set_member_state(&id, MemberState::Suspect);
         } else {

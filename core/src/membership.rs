@@ -1,6 +1,6 @@
 //! The view that this node holds, and how a follower comes by it (PROTOCOL.md, "Members and views").
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
     id::{Epoch, Node},
@@ -47,8 +47,14 @@ impl Membership {
     }
 
     /// Takes an update of the present master, if it is newer and fits what is held; otherwise the next acknowledgement
-    /// tells the master what is held, and it sends the right thing. `None` when the view is what it was.
-    pub(crate) fn update(&mut self, master: &Node, update: MembersUpdate) -> Option<Vec<Change>> {
+    /// tells the master what is held, and it sends the right thing. `gone`: who has said that it leaves. `None` when the
+    /// view is what it was.
+    pub(crate) fn update(
+        &mut self,
+        master: &Node,
+        update: MembersUpdate,
+        gone: &BTreeSet<Node>,
+    ) -> Option<Vec<Change>> {
         match update {
             MembersUpdate::Delta { base, base_by, epoch, changes } => {
                 if base == self.view.epoch() && base_by.is_some() && base_by != self.writer {
@@ -66,7 +72,7 @@ impl Membership {
                 // From nothing, then: what is held counts for nothing.
                 let mut next = MembersView::default();
                 next.apply(epoch, &changes);
-                Some(self.replace(master, next))
+                Some(self.replace(master, next, gone))
             }
             MembersUpdate::Page { epoch, index, last, members } => {
                 let mut assembly = match self.assembly.take() {
@@ -86,13 +92,13 @@ impl Membership {
                 if epoch <= self.view.epoch() {
                     return None;
                 }
-                Some(self.replace(master, MembersView::new(epoch, assembly.members)))
+                Some(self.replace(master, MembersView::new(epoch, assembly.members), gone))
             }
         }
     }
 
-    fn replace(&mut self, master: &Node, next: MembersView) -> Vec<Change> {
-        let changes = self.view.changes_to(&next);
+    fn replace(&mut self, master: &Node, next: MembersView, gone: &BTreeSet<Node>) -> Vec<Change> {
+        let changes = self.view.changes_to(&next, gone);
         self.view = next;
         self.written_by(master);
         changes

@@ -68,6 +68,10 @@ pub struct Net {
     hosts: Vec<Host>,
     wires: Vec<Wire>,
     names: BTreeMap<Address, Target>,
+    /// Where names that lead astray should lead.
+    astray: BTreeMap<Address, Option<Target>>,
+    /// What these nodes send takes so much longer.
+    slow: BTreeMap<NodeIx, u64>,
     /// From whom to whom.
     cuts: BTreeMap<(NodeIx, NodeIx), Cut>,
     /// Dials that wait for a cut to heal.
@@ -97,6 +101,8 @@ impl Net {
             hosts: Vec::new(),
             wires: Vec::new(),
             names: BTreeMap::new(),
+            astray: BTreeMap::new(),
+            slow: BTreeMap::new(),
             cuts: BTreeMap::new(),
             held: Vec::new(),
             accepted: Vec::new(),
@@ -195,6 +201,10 @@ impl Net {
     /// The host of a node wants something.
     pub fn command(&mut self, ix: NodeIx, command: Command) {
         let leaves = command == Command::Leave;
+        if leaves {
+            let host = &mut self.hosts[ix];
+            host.left_by.get_or_insert(host.clock.local(self.now) + host.config.timing().down_after);
+        }
         self.give(ix, Input::Command(command));
         let host = &self.hosts[ix];
         if leaves && host.formation.as_ref().is_some_and(|f| f.leadership(host.clock.local(self.now)).is_none()) {

@@ -66,6 +66,14 @@ impl Scenario {
             (rng.within((Duration::ZERO, longest)), Fault::draw(rng, nodes, forget))
         };
         let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng)).collect();
+        // Of a stream of their own, so that a seed goes on to mean what it meant.
+        let mut more = Rng::new(!seed);
+        if count > 0 && more.one_in(3) {
+            for _ in 0..1 + more.below(4) {
+                let fault = (more.within((Duration::ZERO, SECOND)), Fault::draw_more(&mut more, nodes, voters));
+                faults.insert(more.below(faults.len() + 1), fault);
+            }
+        }
         if let Some((wait, _)) = faults.first_mut() {
             *wait = rng.within((Duration::ZERO, 5 * SECOND));
         }

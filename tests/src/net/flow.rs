@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{Event, Input, Origin, Output, Phase as NodePhase, message::Message};
+use formation_core::{Change, Event, Input, Origin, Output, Phase as NodePhase, RemovalReason, message::Message};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
@@ -191,8 +191,12 @@ impl Net {
         };
         for piece in pieces {
             let jitter = self.rng.within(self.settings.jitter).as_micros() as u64;
+            let late = match self.wires[wire.0].ends[from].owner {
+                Owner::Node(run) => self.slow.get(&run.host).copied().unwrap_or_default(),
+                Owner::Test => 0,
+            };
             let end = &self.wires[wire.0].ends[to];
-            let at = (self.now + self.wires[wire.0].latency + jitter).max(end.not_before);
+            let at = (self.now + self.wires[wire.0].latency + jitter + late).max(end.not_before);
             let end = &mut self.wires[wire.0].ends[to];
             end.not_before = at;
             if let Piece::Bytes(bytes) = &piece {
@@ -294,6 +298,14 @@ impl Net {
         let host = &mut self.hosts[ix];
         let Some(formation) = &mut host.formation else { return };
         let local = host.clock.local(self.now);
+        if host.wakes_at.take_if(|at| *at <= local).is_some() {
+            host.just_awake = local + host.config.timing().down_after;
+            if formation.leadership(local).is_some() {
+                self.tally.count("master awake with its lease");
+            } else if formation.status().phase == NodePhase::Master {
+                self.tally.count("master awake without");
+            }
+        }
         self.trace.input(self.now, ix, &input);
         if let Some(run) = host.runs.last_mut().filter(|_| self.settings.record) {
             run.inputs.push((local, input.clone()));
@@ -371,6 +383,13 @@ impl Net {
                         if let Err(why) = host.mirror.changed(formation.node(), (*epoch, changes), compare) {
                             self.fail(&why);
                         }
+                        let slept = host.clock.local(self.now) < host.just_awake;
+                        let writes = formation.status().phase == NodePhase::Master;
+                        let down =
+                            |change: &Change| matches!(change, Change::Remove { reason: RemovalReason::Down, .. });
+                        if slept && writes && changes.iter().any(down) {
+                            self.fail(&format!("sick: node {ix} has slept, and takes others for down"));
+                        }
                     }
                     self.hosts[ix].events.push((self.now, event));
                 }
@@ -393,6 +412,13 @@ impl Net {
         }
         found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
         found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
+        let late = host.clock.local(self.now.saturating_sub(self.settings.tick_late.1.as_micros() as u64));
+        if formation.status().phase == NodePhase::Leaving
+            && host.left_by.is_some_and(|by| by < late)
+            && self.now > host.paused_until
+        {
+            found = Err(format!("leaving: {} has not left within down_after", formation.node()));
+        }
         if formation.status().phase == NodePhase::Master && formation.leadership(host.clock.local(self.now)).is_none() {
             found = Err(format!("E6: {} has not stepped down, though its lease has lapsed", formation.node()));
         }
@@ -411,6 +437,11 @@ impl Net {
     fn dials(&mut self, ix: NodeIx, dial: formation_core::DialId, addr: &formation_core::Address, timeout: Duration) {
         let run = self.run_id(ix);
         let target = self.names.get(addr).copied();
+        match self.astray.get(addr) {
+            Some(should) if *should != target && target.is_none() => self.tally.count("dial of a name that is gone"),
+            Some(should) if *should != target => self.tally.count("dial led astray"),
+            _ => {}
+        }
         let wire = self.wire(Owner::Node(run), Some(dial));
         if self.hosts[ix].dials.insert(dial, wire).is_some() {
             self.fail(&format!("node {ix} uses {dial:?} twice"));

@@ -1,5 +1,6 @@
 //! Everything that is tested in virtual time, as one program: it is linked once.
 
+mod addresses;
 mod bad_bytes;
 mod bootstrap;
 mod chunking;
@@ -11,8 +12,10 @@ mod failover;
 mod forgotten;
 mod identity;
 mod key;
+mod leaving;
 mod limits;
 mod membership;
 mod seed_bug;
 mod seeking;
+mod sick;
 mod simulator;
