@@ -24,6 +24,7 @@ pub use self::{
 };
 use crate::{
     id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
+    message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
     proof::{ClusterKey, KEY_LEN, MAX_KEYS},
 };
 
@@ -47,6 +48,7 @@ pub struct Config {
     timing: Timing,
     detector: Detector,
     limits: Limits,
+    protocol: ProtocolRange,
     keys: Vec<ClusterKey>,
     electorate: ElectorateDigest,
 }
@@ -67,6 +69,7 @@ impl Config {
             timing: Timing::default(),
             detector: Detector::default(),
             limits: Limits::default(),
+            protocol: PROTOCOL,
             keys: Vec::new(),
             keyed: false,
         }
@@ -135,6 +138,11 @@ impl Config {
         &self.detector
     }
 
+    /// The protocol versions that this node speaks.
+    pub fn protocol(&self) -> ProtocolRange {
+        self.protocol
+    }
+
     /// The limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -185,6 +193,7 @@ impl From<Config> for ConfigBuilder {
             timing: config.timing,
             detector: config.detector,
             limits: config.limits,
+            protocol: config.protocol,
             keyed: !config.keys.is_empty(),
             keys: config.keys,
         }
@@ -216,6 +225,8 @@ pub struct ConfigBuilder {
     detector: Detector,
     #[serde(default)]
     limits: Limits,
+    #[serde(default = "usual_protocol")]
+    protocol: ProtocolRange,
     #[serde(skip)]
     keys: Vec<ClusterKey>,
     #[serde(default)]
@@ -290,6 +301,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// The protocol versions that this node speaks, where they are not all that the program knows: while a cluster is upgraded node
+    /// by node, and may have to go back, all go on speaking the older one.
+    pub fn protocol(mut self, protocol: ProtocolRange) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
     /// Limits of one's own.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -334,6 +352,14 @@ impl ConfigBuilder {
         for key in &self.keys {
             size("the length of a cluster key in bytes", key.len(), KEY_LEN.0, KEY_LEN.1)?;
         }
+        let (min, max) = (KNOWN_PROTOCOL.min, KNOWN_PROTOCOL.max);
+        if self.protocol.min > self.protocol.max || self.protocol.min < min || self.protocol.max > max {
+            return Err(ConfigError::Protocol {
+                min: self.protocol.min,
+                max: self.protocol.max,
+                known: KNOWN_PROTOCOL,
+            });
+        }
         self.timing.check()?;
         if let Detector::PhiAccrual(phi) = &self.detector {
             phi.check()?;
@@ -360,9 +386,14 @@ impl ConfigBuilder {
             timing: self.timing,
             detector: self.detector,
             limits: self.limits,
+            protocol: self.protocol,
             keys: self.keys,
         })
     }
+}
+
+fn usual_protocol() -> ProtocolRange {
+    PROTOCOL
 }
 
 /// Whether a node may form a cluster.

@@ -49,6 +49,10 @@ impl Formation {
             (Phase::Opening { .. } | Phase::Proving(_), _) | (_, Message::Hello(_) | Message::Proof(_)) => {
                 self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
             }
+            // To who speaks an older version it is no message.
+            (Phase::Established { version, .. }, message) if message.since() > *version => {
+                self.end(conn, End::Ours(CloseReason::Malformed));
+            }
             (Phase::Established { peer, heard, .. }, message) => {
                 let (peer, first) = (peer.clone(), !core::mem::replace(heard, true));
                 if first {
@@ -159,6 +163,8 @@ impl Formation {
                 self.dismissed |= self.leaving && is_master;
             }
             Message::Ping => {}
+            #[cfg(feature = "unstable-next-protocol")]
+            Message::Probe { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     id::{Address, ConnId, Node},
     interface::{Event, StopReason},
     link::{End, Link, Owed, Peer, Phase, Proving},
-    message::{Hello, Holder, MAGIC, Message, PROTOCOL, Proof, Rejected},
+    message::{Hello, Holder, MAGIC, Message, Proof, Rejected},
     proof::{self, Side},
     timer::Timer,
 };
@@ -28,7 +28,7 @@ impl Formation {
     pub(crate) fn own_hello(&self, nonce: [u8; 16]) -> Hello {
         Hello {
             magic: MAGIC,
-            protocol: PROTOCOL,
+            protocol: self.config.protocol(),
             cluster: self.config.cluster().clone(),
             electorate: self.config.electorate(),
             id: self.me.id.clone(),
@@ -151,7 +151,7 @@ impl Formation {
         if hello.magic != MAGIC {
             return Err(Refusal::Close(CloseReason::WrongMagic));
         }
-        if hello.protocol.common(PROTOCOL).is_none() {
+        if hello.protocol.common(self.config.protocol()).is_none() {
             return reject(RejectReason::NoCommonProtocol);
         }
         if hello.cluster != *self.config.cluster() {
@@ -218,6 +218,7 @@ impl Formation {
     }
 
     fn establish(&mut self, conn: ConnId, hello: Hello, node: Node, first: Bytes) {
+        let Some(version) = hello.protocol.common(self.config.protocol()) else { return };
         // What our own dial reached at an address wins over who only claims it.
         if let Some(holder) = self.peer_at.get(&hello.address).filter(|holder| **holder != node.id).cloned() {
             self.drop_peer(&holder, CloseReason::Refused(RejectReason::AddressInUse));
@@ -244,7 +245,7 @@ impl Formation {
         let is_first = peer.links.len() == 1;
         self.peer_at.insert(hello.address.clone(), node.id.clone());
         let Some(link) = self.links.get_mut(&conn) else { return };
-        link.phase = Phase::Established { peer: node.id.clone(), first, status_said: 0, heard: false };
+        link.phase = Phase::Established { peer: node.id.clone(), first, version, status_said: 0, heard: false };
         if let Some(dialed) = link.dialed.clone() {
             self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }

@@ -42,6 +42,8 @@ pub(crate) enum Phase {
         peer: NodeId,
         /// Said before anything else: one end is established before it has answered with its own `Hello`, or its proof.
         first: Bytes,
+        /// The newest protocol version that both ends speak.
+        version: u16,
         /// The number of the last status said on it; 0 before the first.
         status_said: u64,
         /// Something has come behind the handshake, so the peer has established it too.

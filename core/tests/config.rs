@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::{Address, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};
+use formation_core::{
+    Address, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing,
+    message::ProtocolRange,
+};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const US: fn(u64) -> Duration = Duration::from_micros;
@@ -90,6 +93,14 @@ fn a_detector_with_a_value_that_makes_no_sense_is_refused() {
         refused(builder().detector(Detector::PhiAccrual(phi)), says);
     }
     builder().detector(Detector::PhiAccrual(phi())).build().unwrap();
+}
+
+#[test]
+fn protocol_versions_that_are_not_known_are_refused() {
+    for (min, max) in [(0, 1), (1, 9), (9, 9), (1, 0)] {
+        let says = format!("the protocol versions {min} to {max} are not what this program can speak; choose a range");
+        refused(builder().protocol(ProtocolRange { min, max }), &says);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, panic, time::Duration};
 
-use formation_core::{Config, Detector, Event, NodeId, PhiAccrual};
+use formation_core::{Config, Detector, Event, NodeId, PhiAccrual, message::ProtocolRange};
 
 use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
 
@@ -149,13 +149,15 @@ impl Scenario {
         }
     }
 
-    /// In one of four scenarios all nodes learn how regular their members are.
+    /// In one of four scenarios all nodes learn how regular their members are; in one of five every other one speaks the next
+    /// protocol, too.
     fn config(&self, ix: usize) -> Config {
         let detector = match self.seed % 4 {
             3 => Detector::PhiAccrual(PhiAccrual::default()),
             _ => Detector::Deadlines,
         };
-        Net::builder(ix, self.voters).detector(detector).build().expect("a valid configuration")
+        let protocol = ProtocolRange { min: 1, max: if self.seed % 5 == 4 && ix % 2 == 1 { 2 } else { 1 } };
+        Net::builder(ix, self.voters).detector(detector).protocol(protocol).build().expect("a valid configuration")
     }
 
     /// G5: once it is quiet there is agreement, and it lasts.

@@ -73,6 +73,7 @@ impl Tally {
             Message::Status(status) if status.held => "status of a held voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
+            Message::Probe { .. } => "word of the next protocol",
             Message::Proof(_) => "proof given",
             _ => return,
         };

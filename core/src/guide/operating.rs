@@ -77,6 +77,9 @@
 //!
 //! - **A rolling restart.** One node after the other: [`Leave`](crate::Command::Leave), start it again, and go on once it is in
 //!   the view. A master that leaves is followed by the next in about two round trips.
+//! - **An upgrade to a program with a newer protocol.** Node by node, as a restart: two nodes speak the newest version that both
+//!   know. Where you may have to go back, let the new program speak only the old version at first
+//!   ([`protocol`](crate::ConfigBuilder::protocol)), and lift that once all nodes have it.
 //! - **Another seed list.** Stop all voters; start every node with the new list as seeds, and the old one as
 //!   [`former_seeds`](crate::ConfigBuilder::former_seeds). Without a `state_dir` the latter is not needed, and terms begin anew.
 //! - **Another cluster key.** Restart every node with the new key beside the old one; then restart every node with the new key

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use formation_core::{Address, HardState};
+use formation_core::{Address, ConfigBuilder, HardState, message::ProtocolRange};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
@@ -59,6 +59,16 @@ impl Net {
     pub fn fail_disk(&mut self, ix: NodeIx) {
         self.trace.note(self.now, ix, "its disk fails".into());
         self.hosts[ix].disk_fails = true;
+    }
+
+    /// A node that does not run speaks these protocol versions from its next start on.
+    ///
+    /// # Panics
+    /// When there are none such.
+    pub fn set_protocol(&mut self, ix: NodeIx, min: u16, max: u16) {
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
+        let config = ConfigBuilder::from(self.hosts[ix].config.clone()).protocol(ProtocolRange { min, max });
+        self.hosts[ix].config = config.build().expect("versions that there are");
     }
 
     /// A node stands still, as a suspended or swapped process does; its clock goes on, and what comes for it waits.

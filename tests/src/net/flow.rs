@@ -339,9 +339,16 @@ impl Net {
                         }
                     }
                     let fits = bytes.len() <= host.config.limits().send && !bytes.is_empty();
+                    let newest = messages(&mut BytesMut::from(&bytes[..])).iter().map(Message::since).max();
                     let Some((wire, side)) = host.conns.get(&conn).copied() else {
                         self.fail(&format!("node {ix} sends on {conn}, which is not open"));
                     };
+                    if let Owner::Node(to) = self.wires[wire.0].ends[1 - side].owner
+                        && newest > Some(self.hosts[to.host].config.protocol().max)
+                    {
+                        self.fail(&format!("node {} is told something that it cannot read by node {ix}", to.host));
+                    }
+                    let host = &mut self.hosts[ix];
                     if !host.in_flight.insert(conn) {
                         self.fail(&format!("node {ix} has two sends in flight on {conn}"));
                     }

@@ -19,3 +19,4 @@ mod seed_bug;
 mod seeking;
 mod sick;
 mod simulator;
+mod upgrade;

@@ -43,6 +43,7 @@ const HAPPENS: &[&str] = &[
     "stream broken off",
     "sender waits for room",
     "ping",
+    "word of the next protocol",
     "node left",
     // Leaving, sick masters, late knowledge.
     "leave confirmed",
