@@ -1,6 +1,7 @@
 //! From an open connection to an established link: who is it, and may it be here (PROTOCOL.md, "The handshake").
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use bytes::Bytes;
 
@@ -56,7 +57,7 @@ impl Formation {
     /// This end is the accepted one: the nonce finds the other, and with it the address that leads back.
     fn met_itself(&mut self, conn: ConnId, seen: [u8; 16]) {
         let is_other = |link: &Link| matches!(link.phase, Phase::Opening { nonce, .. } if nonce == seen);
-        let dialed = self.links.iter().find(|(_, link)| link.dialed.is_some() && is_other(link));
+        let dialed = self.links.iter().find(|(_, link)| is_other(link));
         if let Some((other, address)) = dialed.and_then(|(other, link)| Some((*other, link.dialed.clone()?))) {
             if self.seeking.is_self(&address) {
                 self.event(Event::SelfDial { address, own: self.config.address().clone() });
@@ -91,13 +92,11 @@ impl Formation {
         }
         let same_address = hello.address == *self.config.address();
         if hello.id == self.me.id {
-            if *node == self.me && same_address {
-                return Err(Refusal::SelfDial);
-            }
-            return match same_address {
-                true if *node > self.me => Err(Refusal::Superseded),
-                true => reject(RejectReason::Superseded),
-                false => reject(RejectReason::IdInUse),
+            return match node.cmp(&self.me) {
+                _ if !same_address => reject(RejectReason::IdInUse),
+                Ordering::Greater => Err(Refusal::Superseded),
+                Ordering::Equal => Err(Refusal::SelfDial),
+                Ordering::Less => reject(RejectReason::Superseded),
             };
         }
         if same_address {
@@ -124,13 +123,11 @@ impl Formation {
                 return reject(RejectReason::Superseded);
             }
         }
-        let holder = self.peer_at.get(&hello.address).filter(|holder| **holder != hello.id);
-        if let Some(holder) = holder.and_then(|holder| self.peers.get(holder)) {
-            let ours =
-                |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
-            if !ours(&conn) || holder.links.iter().any(ours) {
-                return reject(RejectReason::AddressInUse);
-            }
+        // An address has at most one connection of our own dials: where it is this one, the holder only claims the address.
+        let taken = self.peer_at.get(&hello.address).is_some_and(|holder| *holder != hello.id);
+        let reached = self.links.get(&conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
+        if taken && !reached {
+            return reject(RejectReason::AddressInUse);
         }
         Ok(())
     }

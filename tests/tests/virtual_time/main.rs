@@ -7,6 +7,7 @@ mod connections;
 mod every_order;
 mod failover;
 mod forgotten;
+mod greeting;
 mod identity;
 mod limits;
 mod membership;
