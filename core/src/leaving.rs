@@ -1,6 +1,6 @@
 //! Leaving of one's own accord (PROTOCOL.md, "Leaving").
 
-use crate::{formation::Formation, interface::StopReason, link::Peer, message::Resign, timer::Timer};
+use crate::{formation::Formation, id::ConnId, interface::StopReason, link::Peer, message::Resign, timer::Timer};
 
 impl Formation {
     pub(crate) fn leave(&mut self) {
@@ -36,11 +36,9 @@ impl Formation {
             return;
         }
         let follows = self.election.master().is_some();
-        let busy = |peer: &Peer| {
-            let in_flight = |conn| self.links.get(conn).is_some_and(|link| link.in_flight);
-            peer.is_voter
-                && (peer.owed.resign.is_some() || peer.owed.release.is_some() || peer.links.iter().any(in_flight))
-        };
+        // What a voter is still owed waits behind what is in flight.
+        let in_flight = |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.in_flight);
+        let busy = |peer: &Peer| peer.is_voter && peer.links.iter().any(in_flight);
         if !follows && !self.peers.values().any(busy) {
             self.stop(StopReason::Left);
         }

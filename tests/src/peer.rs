@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Address, ClusterName, Config, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId, Term,
-    message::{Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, ProtocolRange, Role, Status, VoteRequest},
+    message::{
+        Heartbeat, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, ProtocolRange, Role, Status, Vote,
+        VoteRequest,
+    },
 };
 
 /// A node that a test plays.
@@ -23,6 +26,8 @@ pub struct Peer {
     pub protocol: ProtocolRange,
     /// What it starts with.
     pub magic: [u8; 4],
+    /// What it says of itself, opaque to Formation.
+    pub metadata: Bytes,
     nonce: u8,
     number: u64,
 }
@@ -40,6 +45,7 @@ impl Peer {
             address: Address::new(address).expect("a valid address"),
             protocol: PROTOCOL,
             magic: MAGIC,
+            metadata: Bytes::new(),
             nonce: 0,
             number: 0,
         }
@@ -72,7 +78,7 @@ impl Peer {
             held: false,
             promise: None,
             epoch,
-            metadata: Bytes::new(),
+            metadata: self.metadata.clone(),
         })
         .to_frame()
     }
@@ -100,6 +106,16 @@ impl Peer {
     /// It asks for a vote.
     pub fn vote_request(term: u64, lease: Duration) -> Bytes {
         Message::VoteRequest(VoteRequest { term: Term(term), number: 1, lease }).to_frame()
+    }
+
+    /// It grants what was asked.
+    pub fn vote(asked: &VoteRequest) -> Bytes {
+        Message::Vote(Vote { term: asked.term, number: asked.number, granted: true }).to_frame()
+    }
+
+    /// The master beats, with a lease of a second.
+    pub fn heartbeat(term: u64, number: u64) -> Bytes {
+        Message::Heartbeat(Heartbeat { term: Term(term), number, lease: Duration::from_secs(1) }).to_frame()
     }
 
     /// It as a member.

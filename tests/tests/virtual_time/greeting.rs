@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    CloseReason, Config, ConnId, Event, Incarnation, Input, NodeId, Phase, RejectReason,
-    message::{Message, Vote},
+    CloseReason, Config, ConnId, Event, Incarnation, Input, NodeId, Phase, RejectReason, message::Message,
 };
 use formation_tests::{Bench, Peer};
 
@@ -65,9 +64,7 @@ fn master() -> Bench {
         Message::VoteRequest(request) => Some(request),
         _ => None,
     });
-    let request = asked.unwrap();
-    let vote = Vote { term: request.term, number: request.number, granted: true };
-    bench.receive(conn, Message::Vote(vote).to_frame());
+    bench.receive(conn, Peer::vote(&asked.unwrap()));
     assert!(bench.formation.leadership(bench.now).is_some());
     bench
 }
