@@ -134,7 +134,7 @@ impl Kept {
 
     /// Everything that the member lacks is sent.
     fn read(&mut self, member: &str) -> Vec<String> {
-        core::iter::from_fn(|| self.next(member)).collect()
+        core::iter::from_fn(|| self.next(member)).take(20).collect()
     }
 
     fn ack(&mut self, member: &str, number: u64, epoch: Epoch) -> Ack {
