@@ -2,28 +2,25 @@
 
 use std::{
     convert::Infallible,
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
 use async_broadcast::{self as broadcast, RecvError};
 use bytes::Bytes;
 use event_listener::Event as Notify;
 use formation_core::{
-    Address, Command, Config, Epoch, Event, Formation, Incarnation, Leadership, MemberState, MembersView, Misuse, Node,
-    Start, Status, Term, Timestamp,
+    Address, Command, Config, Epoch, Event, Formation, Leadership, MemberState, MembersView, Misuse, Node, Status,
+    Term, Timestamp,
 };
+use formation_host::{Clock, StartError, begin};
 use smol::{
     Task,
     channel::{self, Receiver, Sender},
     net::TcpListener,
 };
 
-use crate::{
-    clock,
-    driver::{Driver, Request},
-};
+use crate::driver::{Driver, Request};
 
 /// How many events wait for a slow subscriber before the oldest is skipped.
 pub const EVENT_BUFFER: usize = 1024;
@@ -34,6 +31,7 @@ pub const EVENT_BUFFER: usize = 1024;
 /// closed. To say goodbye first, [`leave`](Self::leave).
 pub struct Cluster {
     node: Node,
+    clock: Clock,
     shared: Arc<Shared>,
     /// Does not hold any event back.
     events: broadcast::InactiveReceiver<Event>,
@@ -47,16 +45,17 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a node that accepts its peers from `listener`, which has to be reachable under the configured address.
     ///
-    /// Votes are kept in memory: a node that is started again is held back until it can have broken no promise (E1).
+    /// With a [`state_dir`](crate::ConfigBuilder::state_dir) its votes outlive it: this returns once they are read and the new
+    /// run is written down, which waits for the disk. Without one they are kept in memory.
     ///
     /// # Errors
-    /// When the wall clock is before 1970, or the system has no randomness to give.
-    pub fn start(config: Config, listener: TcpListener) -> io::Result<Self> {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?;
-        let incarnation = Incarnation(u64::try_from(since_1970.as_micros()).map_err(io::Error::other)?);
-        let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-        let now = clock::now();
-        let formation = Formation::new(config, Start::new(incarnation, seed), now);
+    /// [`StartError`]: what was kept is no start for this node, nothing can be kept, or the system lacks a wall clock or
+    /// randomness. Nothing is running then, and nothing that was kept has changed.
+    pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+        let (start, store) = begin(&config)?;
+        let clock = Clock::start();
+        let now = clock.now();
+        let formation = Formation::new(config, start, now);
 
         let (mut sender, receiver) = broadcast::broadcast(EVENT_BUFFER);
         sender.set_overflow(true);
@@ -64,10 +63,10 @@ impl Cluster {
         let (requests, incoming) = channel::bounded(16);
         let shared = Arc::new(Shared::new(&formation, now));
         let node = formation.node().clone();
-        let driver = Driver::new(formation, incoming, shared.clone(), sender);
+        let driver = Driver::new(formation, clock, store, incoming, shared.clone(), sender);
         let events = receiver.new_receiver().deactivate();
         let _driver = smol::spawn(driver.run(listener));
-        Ok(Self { node, shared, events, first_events: Mutex::new(Some(receiver)), requests, _driver })
+        Ok(Self { node, clock, shared, events, first_events: Mutex::new(Some(receiver)), requests, _driver })
     }
 
     /// This node.
@@ -94,7 +93,7 @@ impl Cluster {
     /// This node's mastership, if it is the master and its lease is alive at this moment.
     pub fn leadership(&self) -> Option<Leadership> {
         let leadership = self.shared.lock().leadership;
-        leadership.filter(|leadership| clock::now() < leadership.valid_until)
+        leadership.filter(|leadership| self.clock.now() < leadership.valid_until)
     }
 
     /// A look inside.
@@ -104,7 +103,7 @@ impl Cluster {
 
     /// The clock in which [`Leadership::valid_until`] is meant.
     pub fn now(&self) -> Timestamp {
-        clock::now()
+        self.clock.now()
     }
 
     /// Waits until this node has a master, or is it.

@@ -10,6 +10,7 @@ use std::{
 use async_broadcast as broadcast;
 use bytes::Bytes;
 use formation_core::{Command, ConnId, DialId, Event, Formation, Input, Misuse, Origin, Output, Timestamp};
+use formation_host::{Clock, Store};
 use smol::{
     Task, Timer,
     channel::{self, Receiver, Sender},
@@ -18,9 +19,9 @@ use smol::{
 };
 
 use crate::{
-    clock,
     cluster::Shared,
     connection::{Connection, accept, dial},
+    storage::Storage,
 };
 
 /// Chunks, flushes and dials on their way to the driver; who is faster has to wait, and so has its peer.
@@ -35,6 +36,8 @@ pub(crate) enum Signal {
     Received(ConnId, Bytes),
     Flushed(ConnId),
     Closed(ConnId),
+    Persisted(u64),
+    PersistFailed(u64),
 }
 
 /// What the host wants, and where it waits for the answer.
@@ -51,6 +54,8 @@ enum Next {
 
 pub(crate) struct Driver {
     formation: Formation,
+    clock: Clock,
+    storage: Option<Storage>,
     node: Arc<str>,
     requests: Receiver<Request>,
     signals: Receiver<Signal>,
@@ -67,6 +72,8 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         formation: Formation,
+        clock: Clock,
+        store: Option<Store>,
         requests: Receiver<Request>,
         shared: Arc<Shared>,
         events: broadcast::Sender<Event>,
@@ -75,6 +82,8 @@ impl Driver {
         Self {
             node: formation.node().to_string().into(),
             formation,
+            clock,
+            storage: store.map(Storage::new),
             requests,
             signals,
             to_self,
@@ -107,10 +116,15 @@ impl Driver {
         for closing in self.closing.drain(..) {
             closing.await;
         }
+        self.signals.close();
+        // Whoever waits for the end may start the node again at once.
+        if let Some(storage) = self.storage.take() {
+            storage.finish().await;
+        }
     }
 
     async fn next(&self) -> Next {
-        let now = clock::now();
+        let now = self.clock.now();
         let deadline = self.formation.next_deadline();
         // Judged first, so that a stream of signals never starves the timers.
         if deadline.is_some_and(|due| due <= now) {
@@ -150,6 +164,8 @@ impl Driver {
                     }
                 }
             }
+            Signal::Persisted(seq) => self.tell(Input::Persisted { seq }),
+            Signal::PersistFailed(seq) => self.tell(Input::PersistFailed { seq }),
             // What was still on its way when the connection ended is of no use to anybody.
             Signal::Received(conn, chunk) if self.conns.contains_key(&conn) => {
                 self.tell(Input::Received { conn, chunk });
@@ -175,7 +191,7 @@ impl Driver {
     }
 
     fn feed(&mut self, input: Input) -> Result<(), Misuse> {
-        let fed = self.formation.handle_input(clock::now(), input);
+        let fed = self.formation.handle_input(self.clock.now(), input);
         self.settle();
         fed
     }
@@ -189,7 +205,7 @@ impl Driver {
     }
 
     fn publish(&self) {
-        self.shared.publish(&self.formation, clock::now());
+        self.shared.publish(&self.formation, self.clock.now());
     }
 
     fn perform(&mut self, output: Output) {
@@ -215,13 +231,16 @@ impl Driver {
                     self.closing.push_front(conn.close());
                 }
             }
-            // Kept in memory, which is as durable as this adapter gets.
-            Output::Persist { seq, .. } => {
-                if let Err(misuse) = self.formation.handle_input(clock::now(), Input::Persisted { seq }) {
-                    tracing::error!(node = %self.node, %misuse, "a fault of this adapter");
+            Output::Persist { seq, state } => match &mut self.storage {
+                Some(storage) => storage.keep(seq, state, &self.to_self, &self.node),
+                // Kept in memory, votes live as long as their node does: there is nothing to wait for.
+                None => {
+                    if let Err(misuse) = self.formation.handle_input(self.clock.now(), Input::Persisted { seq }) {
+                        tracing::error!(node = %self.node, %misuse, "a fault of this adapter");
+                    }
+                    self.publish();
                 }
-                self.publish();
-            }
+            },
             Output::Event(event) => {
                 self.stopped |= matches!(event, Event::Stopped { .. });
                 self.log(&event);

@@ -35,6 +35,9 @@ struct Flags {
     /// The name of the cluster
     #[arg(long)]
     cluster: String,
+    /// The directory in which this node, and no other, keeps its votes
+    #[arg(long)]
+    state_dir: Option<String>,
 }
 
 #[tokio::main]
@@ -51,7 +54,11 @@ async fn main() -> ExitCode {
 
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let address = flags.advertise.as_ref().unwrap_or(&flags.listen);
-    let config = Config::builder(flags.cluster, flags.id, address).seeds(flags.seeds).build()?;
+    let mut config = Config::builder(flags.cluster, flags.id, address).seeds(flags.seeds);
+    if let Some(dir) = flags.state_dir {
+        config = config.state_dir(dir);
+    }
+    let config = config.build()?;
     let listener = TcpListener::bind(&flags.listen)
         .await
         .map_err(|error| format!("cannot listen at {}: {error}; is another node there?", flags.listen))?;

@@ -1,16 +1,13 @@
 //! The handle that a service holds.
 
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use formation_core::{
-    Address, Command, Config, Event, Formation, Incarnation, Leadership, MemberState, MembersView, Misuse, Node, Start,
-    Status, Term, Timestamp,
+    Address, Command, Config, Event, Formation, Leadership, MemberState, MembersView, Misuse, Node, Status, Term,
+    Timestamp,
 };
+use formation_host::{Clock, StartError, begin};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, mpsc, oneshot, watch},
@@ -18,10 +15,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use crate::{
-    clock::Clock,
-    driver::{Driver, Publisher, Request, State},
-};
+use crate::driver::{Driver, Publisher, Request, State};
 
 /// How many events wait for a slow subscriber before the oldest is skipped.
 pub const EVENT_BUFFER: usize = 1024;
@@ -78,19 +72,20 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a node that accepts its peers from `listener`, which has to be reachable under the configured address.
     ///
-    /// Votes are kept in memory: a node that is started again is held back until it can have broken no promise (E1).
+    /// With a [`state_dir`](crate::ConfigBuilder::state_dir) its votes outlive it: this returns once they are read and the new
+    /// run is written down, which waits for the disk. Without one they are kept in memory.
     ///
     /// # Errors
-    /// When the system has no randomness, or its wall clock stands before 1970; the incarnation is made of it.
+    /// [`StartError`]: what was kept is no start for this node, nothing can be kept, or the system lacks a wall clock or
+    /// randomness. Nothing is running then, and nothing that was kept has changed.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its time and IO enabled.
-    pub fn start(config: Config, listener: TcpListener) -> io::Result<Self> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-        let incarnation = Incarnation(u64::try_from(since_1970.as_micros()).map_err(io::Error::other)?);
+    pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+        let (start, store) = begin(&config)?;
         let clock = Clock::start();
         let now = clock.now();
-        let formation = Formation::new(config, Start::new(incarnation, getrandom::u64()?), now);
+        let formation = Formation::new(config, start, now);
 
         let node = formation.node().clone();
         let (requests, to_driver) = mpsc::channel(16);
@@ -99,7 +94,7 @@ impl Cluster {
         let (to_events, first_events) = broadcast::channel(EVENT_BUFFER);
         let events = to_events.downgrade();
         let publisher = Publisher { state: to_state, view: to_view, events: to_events };
-        let run = Driver::run(formation, clock, publisher, listener, to_driver);
+        let run = Driver::run(formation, clock, store, publisher, listener, to_driver);
         let driver = tokio::spawn(run.instrument(tracing::error_span!("formation", %node))).abort_handle();
         Ok(Self { node, clock, requests, state, view, events, first_events: Mutex::new(Some(first_events)), driver })
     }

@@ -31,6 +31,10 @@ pub(crate) enum Report {
     Received { conn: ConnId, chunk: Bytes },
     /// The last `Send` is written.
     Flushed { conn: ConnId },
+    /// The last `Persist` is durable.
+    Persisted { seq: u64 },
+    /// The last `Persist` has failed.
+    PersistFailed { seq: u64 },
     /// The connection has ended.
     Closed { conn: ConnId, error: Option<io::Error> },
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, io, net::SocketAddr, time::Duration};
 use formation_core::{
     Command, ConnId, Event, Formation, Input, Leadership, MembersView, Misuse, Origin, Output, Phase, Status, Timestamp,
 };
+use formation_host::{Clock, Store};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{broadcast, mpsc, oneshot, watch},
@@ -13,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    clock::Clock,
     connection::{Connection, Report, dial},
+    storage::Storage,
 };
 
 /// Reports that wait for the driver; whoever has another one waits for room, in turn.
@@ -50,6 +51,7 @@ pub(crate) struct Publisher {
 pub(crate) struct Driver {
     formation: Formation,
     clock: Clock,
+    storage: Option<Storage>,
     publisher: Publisher,
     connections: HashMap<ConnId, Connection>,
     newest_conn: ConnId,
@@ -66,6 +68,7 @@ impl Driver {
     pub(crate) async fn run(
         formation: Formation,
         clock: Clock,
+        store: Option<Store>,
         publisher: Publisher,
         listener: TcpListener,
         mut requests: mpsc::Receiver<Request>,
@@ -74,6 +77,7 @@ impl Driver {
         let mut driver = Self {
             formation,
             clock,
+            storage: store.map(Storage::new),
             publisher,
             connections: HashMap::new(),
             newest_conn: ConnId(0),
@@ -120,6 +124,8 @@ impl Driver {
                 tracing::debug!(dial = dial.0, %error, "dial failed");
                 Input::DialFailed { dial }
             }
+            Report::Persisted { seq } => Input::Persisted { seq },
+            Report::PersistFailed { seq } => Input::PersistFailed { seq },
             Report::Received { conn, chunk } if self.connections.contains_key(&conn) => Input::Received { conn, chunk },
             Report::Flushed { conn } if self.connections.contains_key(&conn) => Input::Flushed { conn },
             Report::Closed { conn, error } if self.connections.remove(&conn).is_some() => {
@@ -153,13 +159,13 @@ impl Driver {
         let now = self.clock.now();
         let result = self.formation.handle_input(now, input);
         while let Some(seq) = self.perform_outputs() {
-            // The votes of this node live as long as it does: there is nothing to wait for.
+            // Kept in memory, votes live as long as their node does: there is nothing to wait for.
             self.formation.handle_input(now, Input::Persisted { seq })?;
         }
         result
     }
 
-    /// Does what the core asks for. Returns the number of a `Persist` among it.
+    /// Does what the core asks for. Returns the number of a `Persist` that nothing has to be done about.
     fn perform_outputs(&mut self) -> Option<u64> {
         let mut persist = None;
         while let Some(output) = self.formation.poll_output() {
@@ -176,7 +182,10 @@ impl Driver {
                     tracing::debug!(%conn, %reason, "closing connection");
                     self.connections.remove(&conn);
                 }
-                Output::Persist { seq, .. } => persist = Some(seq),
+                Output::Persist { seq, state } => match &self.storage {
+                    Some(storage) => storage.keep(seq, state, &self.reports, &mut self.links),
+                    None => persist = Some(seq),
+                },
                 Output::Event(event) => self.events.push(event),
             }
         }

@@ -25,14 +25,16 @@
 //!
 //! - `cluster`: the handle that a service holds.
 //! - `driver`: the one task that owns the state machine.
+//! - `storage`: votes on their way to the disk.
 //! - `connection`: dialing, and the reader and the writer of each connection.
-//! - `clock`: a monotonic clock that goes on through suspend.
+//!
+//! Clock, start and storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
 
-mod clock;
 mod cluster;
 mod connection;
 mod driver;
+mod storage;
 
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 #[doc(no_inline)]
@@ -41,3 +43,5 @@ pub use formation_core::{
     Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node, NodeId, Phase,
     RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
 };
+#[doc(no_inline)]
+pub use formation_host::{StartError, StoreError};

@@ -91,6 +91,8 @@ struct Persistence {
     durable: HardState,
     in_flight: Option<HardState>,
     seq: u64,
+    /// One has failed, so nothing is durable any more.
+    failed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -240,11 +242,11 @@ impl Election {
         self.live_promise().map(|promise| &promise.to)
     }
 
-    /// Not to be counted on by any candidate: held by E1 whoever it is, or not allowed to form.
+    /// Not to be counted on by any candidate: held by E1 whoever it is, or not able to vote at all.
     pub(crate) fn is_held(&self) -> bool {
         let doubtful =
             |voter: &Voter| !voter.cleared && voter.heard.as_ref().is_none_or(|heard| heard.stance == Stance::Master);
-        !self.may_form() || (!self.bootstrap_over() && self.others.values().any(doubtful))
+        !self.can_vote() || (!self.bootstrap_over() && self.others.values().any(doubtful))
     }
 
     /// The request that a linked voter is to be sent, while this node stands and has not its answer.
@@ -503,6 +505,17 @@ impl Election {
             self.persistence.durable = durable;
         }
         self.persist();
+        self.settle();
+    }
+
+    /// The `Persist` in flight has failed. Storage may hold it or not, so nothing that hangs on it is ever said (E4).
+    pub(crate) fn persist_failed(&mut self) {
+        self.persistence.in_flight = None;
+        self.persistence.failed = true;
+        self.owed_vote = None;
+        if matches!(&self.part, Part::Candidate(candidacy) if candidacy.asked.is_none()) {
+            self.give_up();
+        }
         self.settle();
     }
 

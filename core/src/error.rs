@@ -26,8 +26,8 @@ pub enum Misuse {
     /// A `Flushed` for a connection that has no `Send` in flight.
     #[error("connection {0} has no Send in flight; say Input::Flushed once for each Output::Send")]
     NotInFlight(ConnId),
-    /// A `Persisted` that is not the one in flight.
-    #[error("Persisted {seq} does not answer the Persist in flight ({in_flight:?}); answer each Output::Persist once")]
+    /// A `Persisted` or `PersistFailed` that is not the one in flight.
+    #[error("{seq} is not the number of the Persist in flight ({in_flight:?}); answer each Output::Persist once")]
     NotPersisting {
         /// The number that was given.
         seq: u64,

@@ -19,62 +19,11 @@ use crate::{
     message::{self, Role},
     rng::Rng,
     seeking::Seeking,
+    status::{Counters, Phase, Status},
     time::Timestamp,
     timer::{Timer, Timers},
     view::MembersView,
 };
-
-/// What a node is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Phase {
-    /// Without a master.
-    Seeking,
-    /// A candidate.
-    Standing,
-    /// Following a master.
-    Following,
-    /// The master.
-    Master,
-    /// On its way out.
-    Leaving,
-    /// Done.
-    Stopped,
-}
-
-/// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Bytes handed out to be sent.
-    pub bytes_sent: u64,
-    /// Bytes received.
-    pub bytes_received: u64,
-    /// Frames received.
-    pub frames_received: u64,
-    /// Candidacies begun.
-    pub candidacies: u64,
-}
-
-/// A look inside.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Status {
-    /// What the node is doing.
-    pub phase: Phase,
-    /// Its term.
-    pub term: Term,
-    /// The master that it follows or is, and that master's address.
-    pub master: Option<(Node, Address)>,
-    /// How many established connections it has.
-    pub links: usize,
-    /// How many accepted connections are not established yet.
-    pub pending_links: usize,
-    /// Bytes of unfinished frames, over all connections.
-    pub partial_bytes: usize,
-    /// What has been counted.
-    pub counters: Counters,
-}
 
 /// One node: bytes and ticks in, bytes and effects out.
 ///
@@ -206,6 +155,10 @@ impl Formation {
             Input::Flushed { conn } => self.flushed(conn),
             Input::Closed { conn } => self.end(conn, End::ByHost),
             Input::Persisted { .. } => self.election.persisted(),
+            Input::PersistFailed { .. } => {
+                self.election.persist_failed();
+                self.event(Event::PersistFailed);
+            }
             Input::Command(Command::Leave) => self.leave(),
             Input::Command(Command::SetMetadata(metadata)) => self.metadata = metadata,
             Input::Command(Command::AddContacts(contacts)) => {
@@ -262,6 +215,7 @@ impl Formation {
             phase,
             term: self.election.term(),
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
+            can_vote: self.election.can_vote(),
             links: self.peers.values().map(|peer| peer.links.len()).sum(),
             pending_links: self.pending.len(),
             partial_bytes: self.partial_bytes,
@@ -291,7 +245,7 @@ impl Formation {
                     _ => Ok(()),
                 }
             }
-            Input::Persisted { seq } => match self.election.persisting() {
+            Input::Persisted { seq } | Input::PersistFailed { seq } => match self.election.persisting() {
                 Some(in_flight) if in_flight == *seq => Ok(()),
                 in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
             },

@@ -81,6 +81,12 @@ pub enum Input {
         /// Which.
         seq: u64,
     },
+    /// An [`Output::Persist`] has failed, and what storage holds is unknown: from now on this node votes no more, says so
+    /// with [`Event::PersistFailed`], asks for no other `Persist` and goes on as a member.
+    PersistFailed {
+        /// Which.
+        seq: u64,
+    },
     /// The host wants something.
     Command(Command),
 }
@@ -132,7 +138,7 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
-    /// Make this durable, then say [`Input::Persisted`]. At most one is in flight.
+    /// Make this durable, then say [`Input::Persisted`], or [`Input::PersistFailed`]. At most one is in flight.
     Persist {
         /// Echoed by the answer.
         seq: u64,
@@ -226,6 +232,8 @@ pub enum Event {
         /// The address that this node is configured with.
         own: Address,
     },
+    /// A `Persist` has failed (E4): this node neither stands nor votes until it is started again, and goes on as a member. Said once.
+    PersistFailed,
     /// The node is done: every connection is closed, and no input does anything any more.
     Stopped {
         /// Why.

@@ -35,6 +35,7 @@ extern crate alloc;
 
 mod config;
 mod decoder;
+mod durable;
 mod election;
 mod error;
 mod exchange;
@@ -52,14 +53,17 @@ mod rng;
 mod roster;
 mod seeking;
 mod sending;
+mod status;
 mod time;
 mod timer;
 mod view;
 
 pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Limits, Timing};
+pub use durable::{DurableState, ResumeError};
 pub use error::{CloseReason, Misuse, RejectReason};
-pub use formation::{Counters, Formation, Phase, Status};
+pub use formation::Formation;
 pub use id::{Address, ClusterName, ConnId, DialId, ElectorateDigest, Epoch, IdError, Incarnation, Node, NodeId, Term};
 pub use interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Start, StopReason};
+pub use status::{Counters, Phase, Status};
 pub use time::Timestamp;
 pub use view::{Change, Member, MemberState, MembersView, RemovalReason};

@@ -79,11 +79,17 @@ fn a_forgotten_seed_list_is_an_error_that_names_both_ways_out() {
 }
 
 #[test]
+fn a_state_dir_without_a_name_is_refused() {
+    refused(builder().state_dir(""), "state_dir is empty; name a directory");
+}
+
+#[test]
 fn bad_names_are_refused_with_their_field_and_text() {
     refused(Config::single("", "a", "a:1"), "cluster: a cluster name has 1 to 64 bytes, but \"\" has 0");
     refused(Config::single("prod", "", "a:1"), "id: a node id has 1 to 64 bytes, but \"\" has 0");
     refused(Config::single("prod", "a", "a"), "address: \"a\" is not an address: it has no port");
     refused(builder().seeds(["b"]), "seeds: \"b\" is not an address: it has no port");
+    refused(builder().former_seeds(["b"]), "former_seeds: \"b\" is not an address: it has no port");
     refused(builder().contacts(["c:0"]), "contacts: \"c:0\" is not an address: its port");
 }
 

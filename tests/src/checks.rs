@@ -28,7 +28,7 @@ pub(crate) fn says_too_early(message: &Message, disk: &HardState) -> Option<Stri
         _ => return None,
     };
     let durable = disk.term > term || (disk.term == term && disk.voted_for.is_some());
-    (!durable).then(|| format!("{what} in term {term}, and its disk holds {disk:?}"))
+    (!durable).then(|| format!("{what} in term {term}, and what is durable is {disk:?}"))
 }
 
 /// G7, as far as it can be seen from outside.
@@ -87,11 +87,20 @@ impl Checks {
     }
 
     /// E2: nobody stands that is not even linked to as many others as a quorum needs.
-    pub(crate) fn stands(&mut self, run: RunId, config: &Config, formation: &Formation) -> Result<(), String> {
+    /// E4: and nobody whose votes cannot be kept.
+    pub(crate) fn stands(
+        &mut self,
+        run: RunId,
+        (config, formation): (&Config, &Formation),
+        persist_failed: bool,
+    ) -> Result<(), String> {
         let status = formation.status();
         let seen = (status.counters.candidacies, status.links);
         let (stood_before, links_before) = self.candidacies.insert(run, seen).unwrap_or_default();
         let stood = seen.0 > stood_before && status.phase == Phase::Standing;
+        if stood && persist_failed {
+            return Err(format!("E4: {} stands, and has been told that its votes are not kept", formation.node()));
+        }
         // A master that met a newer term stands without counting (E7).
         if stood && status.links.max(links_before) + 1 < config.quorum() && !self.leases.contains_key(&run) {
             return Err(format!("E2: {} stands with {} links only", formation.node(), status.links));

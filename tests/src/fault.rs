@@ -55,6 +55,8 @@ pub enum Fault {
     ReadAll,
     /// All disks take this long from now on.
     Disks(Duration),
+    /// What a node wants to keep does not get through any more, until it is started again.
+    DiskFails(NodeIx),
     /// A node leaves.
     Leave(NodeIx),
     /// A node changes its metadata.
@@ -87,6 +89,7 @@ impl Fault {
             19 => Self::HalfOpen(ix, other),
             20 => Self::Deaf(ix, other),
             21 => Self::ReadAll,
+            22 if rng.one_in(3) => Self::DiskFails(ix),
             22 => Self::Disks(time / 20),
             23 if rng.one_in(3) => Self::Twin(ix),
             23 => Self::Leave(ix),
@@ -142,6 +145,7 @@ impl Fault {
             }
             Self::ReadAll => net.read_all(),
             Self::Disks(time) => net.settings.persist = (Duration::ZERO, time),
+            Self::DiskFails(ix) if runs(net, ix) => net.fail_disk(ix),
             Self::Leave(ix) if net.living().contains(&ix) => net.command(ix, Command::Leave),
             Self::Metadata(ix, data) if net.living().contains(&ix) => {
                 net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
@@ -174,6 +178,7 @@ impl Fault {
             Self::Deaf(..) => "fault: reader stops",
             Self::ReadAll => "fault: readers go on",
             Self::Disks(_) => "fault: slow disks",
+            Self::DiskFails(_) => "fault: disk fails",
             Self::Leave(_) => "fault: leave",
             Self::Metadata(..) => "fault: metadata",
         }

@@ -35,8 +35,14 @@ pub struct Host {
     pub events: Vec<(u64, Event)>,
     /// All that its core has closed, in this run.
     pub closes: Vec<(ConnId, CloseReason)>,
-    /// What its disk holds.
+    /// What its disk holds, for the next run to start with.
     pub disk: HardState,
+    /// What this run was told is durable.
+    pub(crate) durable: HardState,
+    /// What is written from now on does not get through.
+    pub(crate) disk_fails: bool,
+    /// This run was told that it did not.
+    pub(crate) persist_failed: bool,
     /// Its clock.
     pub clock: Clock,
     /// Its runs that have ended, and the one that goes on, when recording.
@@ -64,6 +70,9 @@ impl Host {
             events: Vec::new(),
             closes: Vec::new(),
             disk: HardState::default(),
+            durable: HardState::default(),
+            disk_fails: false,
+            persist_failed: false,
             clock,
             runs: Vec::new(),
             bytes_sent: 0,
@@ -90,6 +99,8 @@ impl Host {
         self.in_flight.clear();
         self.dials.clear();
         self.persisting = None;
+        self.disk_fails = false;
+        self.persist_failed = false;
         self.armed = None;
         self.paused_until = 0;
         self.mirror = Mirror::default();

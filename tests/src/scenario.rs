@@ -142,7 +142,9 @@ impl Scenario {
         // Pauses end, and what was lost before the healing is noticed: a lease lapses, a link is half-open, a leaver has left.
         for time in [4 * SECOND, ms(500)] {
             for ix in 0..all {
-                net.crash_if(ix, |net, ix| !net.living().contains(&ix), Crash::Process);
+                // Who votes no more is started again, as its event says.
+                let is_over = |net: &Net, ix| !net.living().contains(&ix) || net.host(ix).disk_fails;
+                net.crash_if(ix, is_over, Crash::Process);
                 if net.host(ix).formation.is_none() {
                     net.start(ix);
                 }

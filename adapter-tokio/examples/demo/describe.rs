@@ -16,6 +16,7 @@ pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::Rejected { address, reason } => format!("was refused by {address}: {reason}"),
         Event::Refused { node, address, reason } => format!("refused {} at {address}: {reason}", node.id),
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
+        Event::PersistFailed => "cannot keep its votes, and votes no more until it is started again".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
         _ => return None,
     };

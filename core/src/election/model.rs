@@ -22,6 +22,7 @@ const CONTESTED: &str = "two stand at once";
 const REFUSED: &str = "a vote is refused";
 const RELEASED: &str = "a candidacy is released";
 const KEPT: &str = "a request is kept";
+const KEEPS_NOTHING: &str = "a voter goes on without a disk";
 const VOTES_AGAIN: &str = "a voter that came back grants its vote";
 
 /// How much is tried.
@@ -82,6 +83,7 @@ impl Model for Bounds {
             }),
             Property::sometimes(RELEASED, |_, world: &World| said(world, |frame| matches!(frame, Frame::Release(_)))),
             Property::sometimes(KEPT, |_, world: &World| how_many(world, |ix| world.keeps(ix)) > 0),
+            Property::sometimes(KEEPS_NOTHING, |_, world: &World| how_many(world, |ix| world.keeps_nothing(ix)) > 0),
             Property::sometimes(VOTES_AGAIN, |_, world: &World| {
                 how_many(world, |ix| world.came_back(ix) && world.grants(ix)) > 0
             }),
@@ -148,6 +150,15 @@ fn g1_g2_hold_however_links_break() {
 fn g1_g2_e4_hold_when_a_voter_dies_and_keeps_its_disk() {
     let bounds = Bounds { from: World::formed(3, 0, 1), rules: PROMPT, terms: far(2, 3), time: far(5, 7), depth: 0 };
     explore("a voter dies", bounds, &[LEADS, LEADS_NEXT, LAPSED, CONTESTED, REFUSED, RELEASED, KEPT, VOTES_AGAIN]);
+}
+
+/// It may come back with what it failed to keep, or without.
+#[test]
+fn g1_g2_e4_hold_when_a_disk_fails_and_its_voter_dies() {
+    let mut from = World::formed(3, 0, 1);
+    from.failures = 1;
+    let bounds = Bounds { from, rules: PROMPT, terms: 2, time: far(3, 4), depth: 0 };
+    explore("a disk fails", bounds, &[LEADS, LEADS_NEXT, LAPSED, REFUSED, KEEPS_NOTHING, VOTES_AGAIN]);
 }
 
 #[test]

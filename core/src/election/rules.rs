@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{Candidacy, Effect, Election, Mastership, Part, Promise, Stance, Voter};
+use super::{Candidacy, Effect, Election, Mastership, Part, Persistence, Promise, Stance, Voter};
 use crate::{
     config::Bootstrap,
     id::{Address, Node, NodeId, Term},
@@ -40,7 +40,7 @@ impl Election {
             }
         }
         let bound_to_another = self.live_promise().is_some_and(|promise| promise.to != self.me);
-        let free = self.may_form()
+        let free = self.can_vote()
             && self.part == Part::Idle
             && self.following.is_none()
             && !bound_to_another
@@ -61,8 +61,9 @@ impl Election {
         }
     }
 
-    pub(super) fn may_form(&self) -> bool {
-        self.is_voter && (self.bootstrap == Bootstrap::Form || self.hard.joined)
+    /// A voter that may form a cluster, and can keep what it votes (E4).
+    pub(crate) fn can_vote(&self) -> bool {
+        self.is_voter && (self.bootstrap == Bootstrap::Form || self.hard.joined) && !self.persistence.failed
     }
 
     pub(super) fn bootstrap_over(&self) -> bool {
@@ -159,12 +160,8 @@ impl Election {
         let Part::Candidate(candidacy) = core::mem::replace(&mut self.part, Part::Idle) else { return };
         let asked = candidacy.asked.unwrap_or(self.now);
         let confirmed = candidacy.granted.into_iter().map(|voter| (voter, asked)).collect();
-        let mastership = Mastership { confirmed, sent: VecDeque::new() };
-        if self.lease_until(&mastership, self.now) <= self.now {
-            // The votes came too late to be worth anything.
-            return self.give_up();
-        }
-        self.part = Part::Master(mastership);
+        // Its lease has not run out: a candidate gives up before (E2), and lets no vote count after.
+        self.part = Part::Master(Mastership { confirmed, sent: VecDeque::new() });
         self.failures = 0;
         self.hard.joined = true;
         self.known_master = Some((self.hard.term, self.me.clone()));
@@ -219,7 +216,7 @@ impl Election {
         // Lapses are judged before any input, so a master here has a live lease.
         let never = request.term < self.hard.term
             || spent
-            || !self.may_form()
+            || !self.can_vote()
             || matches!(self.part, Part::Master(_) | Part::Leaving)
             || request.lease > self.timing.bootstrap_wait;
         if never {
@@ -259,7 +256,8 @@ impl Election {
     }
 
     pub(super) fn persist(&mut self) {
-        if self.persistence.in_flight.is_none() && self.persistence.durable != self.hard {
+        let Persistence { durable, in_flight, failed, .. } = &self.persistence;
+        if in_flight.is_none() && *durable != self.hard && !failed {
             self.persistence.seq += 1;
             self.persistence.in_flight = Some(self.hard.clone());
             self.effects.push_back(Effect::Persist { seq: self.persistence.seq, state: self.hard.clone() });
@@ -295,7 +293,7 @@ impl Election {
         self.hard.term = term;
         self.hard.voted_for = None;
         self.persist();
-        if was_master {
+        if was_master && self.can_vote() {
             self.stand();
         }
     }

@@ -1,5 +1,6 @@
 //! The rules by name, each on one voter that is told what the others say. `core/PROTOCOL.md` states them.
 
+mod durability;
 mod hearing;
 mod knowledge;
 
@@ -242,35 +243,6 @@ fn e3_one_vote_per_term_to_the_first_that_asks() {
     voting.election.release(&node("a"), Release { term: Term(1) });
     voting.election.link_down(&at("a"));
     assert_eq!(answer(&voting.asks("b", 1)), Some(false), "the vote is spent even where the promise has ended");
-}
-
-#[test]
-fn e4_a_vote_leaves_after_its_persist_is_durable() {
-    let mut voting = Voting::seasoned("b");
-    voting.election.vote_request(&node("a"), request(1));
-    let effects: Vec<Effect> = core::iter::from_fn(|| voting.election.next_effect()).collect();
-    assert!(matches!(effects.as_slice(), [Effect::Persist { state, .. }] if state.voted_for == Some(node("a"))));
-    voting.election.persisted();
-    assert_eq!(answer(&voting.effects()), Some(true));
-}
-
-#[test]
-fn e4_a_candidate_asks_nobody_before_its_own_vote_is_durable() {
-    let mut voting = Voting::seasoned("a");
-    let status = |election: &mut Election| {
-        let role = Role::Seeking;
-        let (number, term, epoch) = (1, Term(0), Epoch::default());
-        let metadata = bytes::Bytes::new();
-        let status = Status { number, term, role, held: false, promise: None, epoch, metadata };
-        election.heard_status(&node("b"), &at("b"), &status);
-    };
-    status(&mut voting.election);
-    let effects: Vec<Effect> = core::iter::from_fn(|| voting.election.next_effect()).collect();
-    assert!(matches!(effects.as_slice(), [Effect::Persist { .. }]), "{effects:?}");
-    voting.election.advance(Timestamp::from_micros(voting.now + 1));
-    assert_eq!(voting.election.next_effect(), None);
-    voting.election.persisted();
-    assert_eq!(asked(&voting.effects()), 2);
 }
 
 #[test]

@@ -54,6 +54,12 @@ impl Net {
         self.hosts[ix].disk = HardState::default();
     }
 
+    /// What a node wants to keep does not get through any more, until it is started again.
+    pub fn fail_disk(&mut self, ix: NodeIx) {
+        self.trace.note(self.now, ix, "its disk fails".into());
+        self.hosts[ix].disk_fails = true;
+    }
+
     /// A node stands still, as a suspended or swapped process does; its clock goes on, and what comes for it waits.
     pub fn pause(&mut self, ix: NodeIx, time: Duration) {
         self.trace.note(self.now, ix, format!("pauses for {time:?}"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{Event, Input, Origin, Output, Phase as NodePhase};
+use formation_core::{Event, Input, Origin, Output, Phase as NodePhase, message::Message};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
@@ -88,7 +88,17 @@ impl Net {
                 let host = &mut self.hosts[run.host];
                 let (wanted, state) = host.persisting.take().expect("one persist is in flight");
                 assert_eq!(wanted, seq);
-                host.disk = state;
+                if host.disk_fails {
+                    // What the disk has taken all the same, nobody can say.
+                    if self.rng.one_in(2) {
+                        host.disk = state;
+                    }
+                    host.persist_failed = true;
+                    self.tally.count("persist failed");
+                    return self.give(run.host, Input::PersistFailed { seq });
+                }
+                host.disk = state.clone();
+                host.durable = state;
                 self.give(run.host, Input::Persisted { seq });
             }
         }
@@ -303,7 +313,10 @@ impl Net {
                     host.bytes_sent += bytes.len() as u64;
                     for message in messages(&mut BytesMut::from(&bytes[..])) {
                         self.tally.said(ix, &message);
-                        if let Some(why) = says_too_early(&message, &host.disk) {
+                        if host.persist_failed && matches!(&message, Message::HeartbeatAck(ack) if ack.confirms) {
+                            self.tally.count("lease confirmed without a disk");
+                        }
+                        if let Some(why) = says_too_early(&message, &host.durable) {
                             self.fail(&format!("E4: node {ix} {why}"));
                         }
                     }
@@ -368,7 +381,7 @@ impl Net {
             let who = (run, formation.node(), host.clock);
             found = self.checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
-        found = found.and_then(|()| self.checks.stands(run, &host.config, formation));
+        found = found.and_then(|()| self.checks.stands(run, (&host.config, formation), host.persist_failed));
         found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
         if formation.status().phase == NodePhase::Master && formation.leadership(host.clock.local(self.now)).is_none() {
             found = Err(format!("E6: {} has not stepped down, though its lease has lapsed", formation.node()));

@@ -4,6 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Config, Event, MembersView, Node, Term};
+use formation_tokio::StartError;
 
 /// Far more than any test takes: it only makes a test fail that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -15,7 +16,12 @@ pub(crate) type Mastership = (Node, Term);
 pub(crate) trait Adapter: Sized {
     type Events;
 
-    fn start(config: Config, listener: TcpListener) -> Self;
+    fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError>;
+
+    fn start(config: Config, listener: TcpListener) -> Self {
+        Self::try_start(config, listener).unwrap()
+    }
+
     fn node(&self) -> &Node;
     fn view(&self) -> MembersView;
     /// Those that come from now on, except that the first call gets all since the start.
@@ -38,10 +44,10 @@ macro_rules! adapter {
         impl Adapter for $name {
             type Events = $crate_name::Events;
 
-            fn start(config: Config, listener: TcpListener) -> Self {
+            fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
                 listener.set_nonblocking(true).unwrap();
                 let listener = $listener(listener).unwrap();
-                Self($crate_name::Cluster::start(config, listener).unwrap())
+                $crate_name::Cluster::start(config, listener).map(Self)
             }
 
             fn node(&self) -> &Node {

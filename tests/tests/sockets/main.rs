@@ -26,6 +26,7 @@ macro_rules! with_each_adapter {
 
 mod adapters;
 mod bootstrap;
+mod durable;
 mod failover;
 mod seeds;
 mod site;

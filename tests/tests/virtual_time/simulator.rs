@@ -24,6 +24,8 @@ const HAPPENS: &[&str] = &[
     "master met a newer term",
     "master gone by its wish",
     "crash before the vote was durable",
+    "persist failed",
+    "lease confirmed without a disk",
     // Views (G3, G5).
     "seeker admitted",
     "delta sent",
@@ -64,6 +66,7 @@ const HAPPENS: &[&str] = &[
     "fault: reader stops",
     "fault: readers go on",
     "fault: slow disks",
+    "fault: disk fails",
     "fault: leave",
     "fault: metadata",
 ];

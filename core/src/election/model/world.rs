@@ -42,6 +42,8 @@ pub(super) enum Frame {
 pub(super) struct Voter {
     pub(super) election: Election,
     pub(super) disk: HardState,
+    /// What of it the voter was told is durable.
+    durable: HardState,
     writing: Option<HardState>,
     /// The last status that it said.
     said: Status,
@@ -65,6 +67,8 @@ pub(super) struct World {
     pub(super) masters: BTreeMap<Term, Node>,
     pub(super) cuts: u8,
     pub(super) crashes: u8,
+    /// How many disks fail.
+    pub(super) failures: u8,
     /// What should never have come to be.
     pub(super) broken: Option<String>,
 }
@@ -95,6 +99,8 @@ pub(super) enum Step {
     Deliver { from: usize, to: usize },
     /// What a voter writes is durable.
     Persisted(usize),
+    /// It fails; whether it is there all the same is known to nobody.
+    PersistFails { ix: usize, kept: bool },
     /// The link between two voters breaks, with what is under way on it.
     Cut(usize, usize),
     /// There is a link between them again.
@@ -139,6 +145,7 @@ fn start(ix: usize, voters: usize, incarnation: u64, disk: &HardState, now: u64)
     Voter {
         election,
         disk: disk.clone(),
+        durable: disk.clone(),
         writing: None,
         said,
         links: alloc::vec![None; voters],
@@ -175,6 +182,7 @@ impl World {
             masters: BTreeMap::new(),
             cuts,
             crashes,
+            failures: 0,
             broken: None,
         };
         for (a, b) in world.pairs() {
@@ -236,6 +244,9 @@ impl World {
             }
             if voter.writing.is_some() {
                 steps.push(Step::Persisted(ix));
+                if self.failures > 0 {
+                    steps.extend([false, true].map(|kept| Step::PersistFails { ix, kept }));
+                }
             }
             if self.crashes > 0 {
                 steps.push(Step::Crash(ix));
@@ -267,7 +278,17 @@ impl World {
             Step::Persisted(ix) => {
                 let voter = Arc::make_mut(&mut self.voters[ix]);
                 voter.disk = voter.writing.take().expect("something is being written");
+                voter.durable = voter.disk.clone();
                 self.with(ix, Election::persisted);
+            }
+            Step::PersistFails { ix, kept } => {
+                self.failures -= 1;
+                let voter = Arc::make_mut(&mut self.voters[ix]);
+                let state = voter.writing.take().expect("something is being written");
+                if kept {
+                    voter.disk = state;
+                }
+                self.with(ix, Election::persist_failed);
             }
             Step::Deliver { from, to } => {
                 let wire = self.wire(from, to);
@@ -340,9 +361,9 @@ impl World {
             return;
         }
         if let Frame::Request(VoteRequest { term, .. }) | Frame::Vote(Vote { term, granted: true, .. }) = &frame {
-            let disk = &self.voters[from].disk;
+            let disk = &self.voters[from].durable;
             if disk.term < *term || (disk.term == *term && disk.voted_for.is_none()) {
-                self.broken = Some(format!("E4: n{from} says {frame:?}, and its disk holds {disk:?}"));
+                self.broken = Some(format!("E4: n{from} says {frame:?}, and what is durable is {disk:?}"));
             }
         }
         let wire = self.wire(from, to);
@@ -493,6 +514,11 @@ impl World {
 
     pub(super) fn leads(&self, ix: usize) -> bool {
         self.voters[ix].election.leadership(at(self.now)).is_some()
+    }
+
+    /// It goes on without a disk.
+    pub(super) fn keeps_nothing(&self, ix: usize) -> bool {
+        !self.voters[ix].dead && self.voters[ix].election.persistence.failed
     }
 
     pub(super) fn keeps(&self, ix: usize) -> bool {

@@ -1,0 +1,41 @@
+//! The clock that a node is told: monotonic, and going on while the machine is suspended where the system has such a clock.
+
+use formation_core::Timestamp;
+
+/// A monotonic clock. A node is told the times of one clock for all its life; where a lease is compared with another clock of
+/// the same kind, on Linux and Android, that is the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    start: std::time::Instant,
+}
+
+/// `CLOCK_BOOTTIME`: `std::time::Instant` stands still while the machine is suspended, and a lease must not.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Clock {
+    /// The system's clock, which counts from its boot.
+    pub fn start() -> Self {
+        Self {}
+    }
+
+    /// This moment.
+    pub fn now(self) -> Timestamp {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+        Timestamp::from_micros(secs.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Clock {
+    /// The standard library's clock, counted from now on. It may stand still while the machine is suspended.
+    pub fn start() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+
+    /// This moment.
+    pub fn now(self) -> Timestamp {
+        Timestamp::ZERO + self.start.elapsed()
+    }
+}

@@ -1,0 +1,219 @@
+//! The world ends between any two steps: by a kill of the process, by a loss of power, by a disk that is full.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead, BufReader, Read, stdin},
+    process::{Command, Stdio},
+};
+
+use super::*;
+use crate::format::tests::state;
+
+/// Write, sync, rename, sync the directory.
+const STEPS: usize = 4;
+const CHILD: &str = "FORMATION_TEST_KILLED_BEFORE";
+
+/// Files whose steps go well until one of them.
+struct Until<F, S> {
+    files: F,
+    left: usize,
+    then: S,
+}
+
+impl<F: Files, S: FnMut() -> io::Error> Until<F, S> {
+    fn step(&mut self) -> io::Result<()> {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err((self.then)()),
+        }
+    }
+}
+
+impl<F: Files, S: FnMut() -> io::Error> Files for Until<F, S> {
+    type File = F::File;
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.read(path)
+    }
+
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<F::File> {
+        self.step()?;
+        self.files.write(path, bytes)
+    }
+
+    fn sync(&mut self, file: F::File) -> io::Result<()> {
+        self.step()?;
+        self.files.sync(file)
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        self.files.rename(from, to)
+    }
+
+    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+        self.step()?;
+        self.files.sync_dir(dir)
+    }
+}
+
+type Names = BTreeMap<PathBuf, usize>;
+
+/// A disk that remembers what it has only promised: contents until they are synced, names until their directory is.
+#[derive(Clone, Default)]
+struct Paper {
+    contents: Vec<(Vec<u8>, bool)>,
+    /// The names at the last sync of the directory, and after each change since.
+    names: Vec<Names>,
+}
+
+impl Paper {
+    fn renamed(&mut self, change: impl FnOnce(&mut Names)) {
+        let mut names = self.names.last().cloned().unwrap_or_default();
+        if self.names.is_empty() {
+            self.names.push(Names::new());
+        }
+        change(&mut names);
+        self.names.push(names);
+    }
+
+    /// Everything that may be found after a loss of power.
+    fn without_power(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for names in &self.names {
+            for kept in [0, 1, 2] {
+                let cut = |(content, synced): &(Vec<u8>, bool)| {
+                    let length = if *synced { content.len() } else { content.len() * kept / 2 };
+                    (content[..length].to_vec(), true)
+                };
+                all.push(Self { contents: self.contents.iter().map(cut).collect(), names: vec![names.clone()] });
+            }
+        }
+        all
+    }
+}
+
+impl Files for Paper {
+    type File = usize;
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.names.last().and_then(|names| names.get(path)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.contents[*file].0.clone())
+    }
+
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<usize> {
+        let file = self.contents.len();
+        self.contents.push((bytes.to_vec(), false));
+        self.renamed(|names| {
+            names.insert(path.into(), file);
+        });
+        Ok(file)
+    }
+
+    fn sync(&mut self, file: usize) -> io::Result<()> {
+        self.contents[file].1 = true;
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.renamed(|names| {
+            let file = names.remove(from).expect("it was written");
+            names.insert(to.into(), file);
+        });
+        Ok(())
+    }
+
+    fn sync_dir(&mut self, _: &Path) -> io::Result<()> {
+        self.names.drain(..self.names.len() - 1);
+        Ok(())
+    }
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
+#[test]
+fn e4_a_loss_of_power_leaves_the_old_state_or_the_new_and_the_new_once_it_is_acknowledged() {
+    for steps in 0..=STEPS {
+        let mut slot = Slot::new(Paper::default(), Path::new("dir"));
+        slot.replace(&state(1)).unwrap();
+        let mut slot = Slot::new(Until { files: slot.files, left: steps, then: full }, Path::new("dir"));
+        assert_eq!(slot.replace(&state(2)).is_ok(), steps == STEPS);
+        for files in slot.files.files.without_power() {
+            let found = Slot::new(files, Path::new("dir")).load();
+            let found =
+                found.unwrap_or_else(|error| panic!("after {steps} steps: {error}")).expect("something is kept");
+            let allowed = if steps == STEPS { found == state(2) } else { [state(1), state(2)].contains(&found) };
+            assert!(allowed, "after {steps} steps: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn e4_the_first_state_is_there_whole_or_not_at_all() {
+    for steps in 0..=STEPS {
+        let mut slot = Slot::new(Until { files: Paper::default(), left: steps, then: full }, Path::new("dir"));
+        assert_eq!(slot.replace(&state(1)).is_ok(), steps == STEPS);
+        for files in slot.files.files.without_power() {
+            let found = Slot::new(files, Path::new("dir")).load().unwrap();
+            assert!(found == Some(state(1)) || (found.is_none() && steps < STEPS), "after {steps} steps: {found:?}");
+        }
+    }
+}
+
+/// Run by itself with a number in its environment, this test is the process that is killed.
+#[test]
+fn e4_a_process_killed_between_any_two_steps_leaves_the_old_state_or_the_new() {
+    if let Ok(killed) = env::var(CHILD) {
+        let (steps, dir) = killed.split_once(' ').unwrap();
+        let wait = || {
+            println!("between two steps");
+            // Until it is killed, or its parent is gone.
+            let _ = stdin().read(&mut [0]);
+            full()
+        };
+        let files = Until { files: Disk, left: steps.parse().unwrap(), then: wait };
+        let replaced = Slot::new(files, Path::new(dir)).replace(&state(2));
+        panic!("it lives: {replaced:?}");
+    }
+    for steps in 0..STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        Slot::new(Disk, dir.path()).replace(&state(1)).unwrap();
+        let name = "slot::tests::e4_a_process_killed_between_any_two_steps_leaves_the_old_state_or_the_new";
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, format!("{steps} {}", dir.path().display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(said.map_while(Result::ok).any(|line| line.ends_with("between two steps")), "after {steps} steps");
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let mut slot = Slot::new(Disk, dir.path());
+        // The rename is the third.
+        assert_eq!(slot.load().unwrap(), Some(state(if steps < 3 { 1 } else { 2 })), "after {steps} steps");
+        slot.replace(&state(3)).unwrap();
+        assert_eq!(slot.load().unwrap(), Some(state(3)));
+    }
+}
+
+#[test]
+fn a_step_that_fails_is_told_with_its_path_and_the_last_state_is_still_there() {
+    let dir = tempfile::tempdir().unwrap();
+    Slot::new(Disk, dir.path()).replace(&state(1)).unwrap();
+    for steps in 0..STEPS {
+        let mut slot = Slot::new(Until { files: Disk, left: steps, then: full }, dir.path());
+        let said = slot.replace(&state(2)).unwrap_err().to_string();
+        let step = ["cannot write", "cannot sync", "cannot replace", "cannot sync"][steps];
+        assert!(said.starts_with(step) && said.contains(dir.path().to_str().unwrap()), "{said}");
+        assert_eq!(slot.load().unwrap(), Some(state(if steps < 3 { 1 } else { 2 })));
+    }
+}

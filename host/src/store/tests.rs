@@ -1,0 +1,96 @@
+//! Who may open a directory, and what is done about what is found there.
+
+use formation_core::{Node, Term};
+
+use super::*;
+
+fn config(id: &str) -> Config {
+    Config::builder("test", id, "a:1").seeds(["a:1", "b:1"]).build().unwrap()
+}
+
+fn open(dir: &Path, incarnation: u64) -> Result<(Store, Start), StoreError> {
+    Store::open(dir, &config("a"), Incarnation(incarnation), 1)
+}
+
+#[test]
+fn e4_what_was_kept_is_what_the_next_run_starts_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("made").join("for it");
+    let (mut store, start) = open(&dir, 5).unwrap();
+    assert_eq!(start, Start::new(Incarnation(5), 1));
+    let voted_for = Some(Node { id: config("b").id().clone(), incarnation: Incarnation(3) });
+    let hard_state = HardState { term: Term(9), voted_for, joined: true };
+    store.keep(hard_state.clone()).unwrap();
+    drop(store);
+    assert_eq!(open(&dir, 6).unwrap().1, Start { hard_state, ..Start::new(Incarnation(6), 1) });
+}
+
+#[test]
+fn an_incarnation_is_durable_before_its_run_has_said_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), 100).unwrap());
+    assert_eq!(open(dir.path(), 50).unwrap().1.incarnation, Incarnation(101));
+}
+
+#[test]
+fn a_directory_belongs_to_one_node_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), 1).unwrap();
+    let error = open(dir.path(), 2).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }) && error.to_string().contains("formation.lock"), "{error}");
+    drop(first);
+    open(dir.path(), 2).unwrap();
+}
+
+#[test]
+fn a_directory_is_free_with_its_store_though_a_forked_process_has_a_copy_of_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), 1).unwrap();
+    let _copy = store.lock.try_clone().unwrap();
+    drop(store);
+    open(dir.path(), 2).unwrap();
+}
+
+#[test]
+fn what_cannot_be_used_is_an_error_that_names_it_and_stays_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("formation.state");
+    drop(open(dir.path(), 1).unwrap());
+    let whole = fs::read(&path).unwrap();
+    let newer = [&whole[..9], &[2], &whole[10..]].concat();
+    let found: [(&[u8], &str); 5] = [
+        (b"", "is damaged: it is cut off; restore it"),
+        (&whole[..20], "is damaged: it has not the length"),
+        (&[&whole[..whole.len() - 1], &[!whole[whole.len() - 1]]].concat(), "is damaged: its checksum does not fit"),
+        (b"my shopping list", "is no state of a node"),
+        (&newer, "has version 2, and this program knows version 1"),
+    ];
+    for (bytes, says) in found {
+        fs::write(&path, bytes).unwrap();
+        let error = open(dir.path(), 2).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains(says), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = open(dir.path(), 2).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read") && error.contains(path.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn the_state_of_another_node_is_an_error_that_names_the_directory_and_both() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), 1).unwrap());
+    let error = Store::open(dir.path(), &config("b"), Incarnation(2), 1).unwrap_err().to_string();
+    assert!(error.contains(dir.path().to_str().unwrap()) && error.contains(r#""a""#) && error.contains(r#""b""#));
+    assert_eq!(open(dir.path(), 3).unwrap().1.incarnation, Incarnation(3));
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = open(&file.join("dir"), 1).unwrap_err().to_string();
+    assert!(error.starts_with("cannot create") && error.contains(file.to_str().unwrap()), "{error}");
+}

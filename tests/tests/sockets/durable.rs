@@ -1,0 +1,89 @@
+//! What a node keeps in its `state_dir` (E4).
+
+use std::{fs, net::TcpListener, path::Path};
+
+use formation_core::{ConfigBuilder, Event};
+
+use crate::{
+    adapters::Adapter,
+    site::{agreed_view, listen, voter},
+};
+
+with_each_adapter!(
+    e4_a_cluster_started_again_goes_on_in_a_larger_term,
+    a_state_dir_belongs_to_one_node_until_it_has_left,
+    e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote,
+    a_node_that_kept_votes_of_another_seed_list_does_not_start,
+);
+
+/// The voter of this number, with a directory of its own.
+fn durable(number: usize, seeds: &[String], dir: &Path) -> ConfigBuilder {
+    voter(number, seeds).local().state_dir(dir.join(number.to_string()).to_str().unwrap())
+}
+
+fn listen_at(address: &str) -> TcpListener {
+    TcpListener::bind(address).unwrap()
+}
+
+async fn e4_a_cluster_started_again_goes_on_in_a_larger_term<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listeners, seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
+    let mut last = 0;
+    let mut listeners = Some(listeners);
+    for _ in 0..3 {
+        let again = || seeds.iter().map(|address| listen_at(address)).collect();
+        let start = |(number, listener)| A::start(durable(number, &seeds, dir.path()).build().unwrap(), listener);
+        let nodes: Vec<A> = listeners.take().unwrap_or_else(again).into_iter().enumerate().map(start).collect();
+        agreed_view(&nodes, 2).await;
+        let (_, term) = nodes[0].wait_for_master().await;
+        assert!(term.0 > last, "{term} comes after {last}");
+        last = term.0;
+        for node in nodes {
+            node.leave().await;
+        }
+    }
+}
+
+async fn a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, address) = listen();
+    let seeds = [address];
+    let config = || durable(0, &seeds, dir.path()).build().unwrap();
+    let node = A::start(config(), listener);
+    node.wait_for_master().await;
+    let error = A::try_start(config(), listen().0).err().map(|error| error.to_string());
+    assert!(error.as_ref().is_some_and(|error| error.contains("is locked")), "{error:?}");
+    node.leave().await;
+    A::start(config(), listen_at(&seeds[0])).wait_for_master().await;
+}
+
+async fn e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut listeners, seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
+    let failing = A::start(durable(1, &seeds, dir.path()).build().unwrap(), listeners.remove(1));
+    fs::remove_dir_all(dir.path().join("1")).unwrap();
+    let mut events = failing.events();
+    let candidate = A::start(durable(0, &seeds, dir.path()).build().unwrap(), listeners.remove(0));
+    loop {
+        match A::next(&mut events).await.expect("it runs") {
+            Event::PersistFailed => break,
+            event => assert!(!matches!(event, Event::MasterElected { .. }), "{event:?} by a vote that is not kept"),
+        }
+    }
+    // Started again with room on its disk, it votes.
+    failing.leave().await;
+    let mended = A::start(durable(1, &seeds, dir.path()).build().unwrap(), listen_at(&seeds[1]));
+    assert_eq!(mended.wait_for_master().await.0.id, candidate.node().id);
+}
+
+async fn a_node_that_kept_votes_of_another_seed_list_does_not_start<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((listener, own), other) = (listen(), "127.0.0.1:1".to_owned());
+    A::start(durable(0, std::slice::from_ref(&own), dir.path()).build().unwrap(), listener).leave().await;
+    let seeds = [own.clone(), other.clone()];
+    let error = A::try_start(durable(0, &seeds, dir.path()).build().unwrap(), listen_at(&own)).err();
+    let error = error.map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains(&format!("with the seeds {own}, and now they are {other}, {own}")), "{error}");
+    let changed = durable(0, &seeds, dir.path()).former_seeds([own.as_str()]);
+    A::start(changed.build().unwrap(), listen_at(&own)).leave().await;
+}
