@@ -89,6 +89,7 @@ impl Voting {
                 self.election.persisted();
             }
             all.push(effect);
+            assert!(all.len() < 100, "without end: {all:?}");
         }
         all
     }
