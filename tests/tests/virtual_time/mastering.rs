@@ -155,6 +155,36 @@ fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
     assert_eq!((member(&bench, "j"), bench.closed(next)), (None, None));
 }
 
+/// It follows who said to be master, before anything that it says as a seeker has come.
+#[test]
+fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
+    let (mut bench, config) = master(Limits::default());
+    let mut peer = Peer::of(&config, "j", "j:1");
+    let conn = joins(&mut bench, &mut peer);
+    bench.give(Input::Closed { conn });
+    peer.node.incarnation.0 += 1;
+    let next = comes(&mut bench, &mut peer);
+    let status = peer.status(1, follows("m", 10), Epoch::default());
+    bench.receive(next, status);
+    assert_eq!(member(&bench, "j"), Some(&peer.member()));
+}
+
+#[test]
+fn a_master_beats_to_every_member_in_each_interval() {
+    let (mut bench, config) = master(Limits::default());
+    let conn = joins(&mut bench, &mut Peer::of(&config, "j", "j:1"));
+    let other = comes(&mut bench, &mut Peer::of(&config, "k", "k:1"));
+    let beats = |bench: &mut Bench, conn| {
+        let said = bench.messages(conn);
+        said.iter().filter(|message| matches!(message, Message::Heartbeat(_))).count()
+    };
+    bench.messages(conn);
+    for _ in 0..5 {
+        bench.advance(config.timing().heartbeat_interval);
+        assert_eq!((beats(&mut bench, conn), beats(&mut bench, other)), (1, 0));
+    }
+}
+
 #[test]
 fn a_masters_own_metadata_is_written_where_it_has_changed() {
     let (mut bench, config) = master(Limits::default());
