@@ -1,6 +1,7 @@
 //! From an open connection to an established link: who is it, and may it be here (PROTOCOL.md, "The handshake").
 
 use alloc::{boxed::Box, vec::Vec};
+use core::cmp::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -173,13 +174,11 @@ impl Formation {
         let own = self.config.address();
         let same_address = hello.address == *own;
         if hello.id == self.me.id {
-            if *node == self.me && same_address {
-                return Err(Refusal::SelfDial);
-            }
-            return match same_address {
-                true if *node > self.me => Err(Refusal::Superseded),
-                true => reject(RejectReason::Superseded),
-                false => held(RejectReason::IdInUse, &self.me, own),
+            return match node.cmp(&self.me) {
+                _ if !same_address => held(RejectReason::IdInUse, &self.me, own),
+                Ordering::Greater => Err(Refusal::Superseded),
+                Ordering::Equal => Err(Refusal::SelfDial),
+                Ordering::Less => reject(RejectReason::Superseded),
             };
         }
         if same_address {
@@ -206,13 +205,11 @@ impl Formation {
                 return reject(RejectReason::Superseded);
             }
         }
+        // An address has at most one connection of our own dials: where it is this one, the holder only claims the address.
         let holder = self.peer_at.get(&hello.address).filter(|holder| **holder != hello.id);
-        if let Some(holder) = holder.and_then(|holder| self.peers.get(holder)) {
-            let ours =
-                |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
-            if !ours(&conn) || holder.links.iter().any(ours) {
-                return held(RejectReason::AddressInUse, &holder.node, &holder.address);
-            }
+        let reached = self.links.get(&conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
+        if let Some(holder) = holder.filter(|_| !reached).and_then(|holder| self.peers.get(holder)) {
+            return held(RejectReason::AddressInUse, &holder.node, &holder.address);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::{
     formation::Formation,
-    id::NodeId,
+    id::{ConnId, NodeId},
     interface::StopReason,
     link::Peer,
     message::{Resign, Role},
@@ -50,11 +50,9 @@ impl Formation {
         let leads = |peer: &Peer| peer.status.as_ref().is_some_and(|status| status.role == Role::Master);
         let may_be_in_a_view = self.election.has_known_a_master() || self.peers.values().any(leads);
         let waits = !self.dismissed && may_be_in_a_view && self.election.others_may_lead();
-        let busy = |peer: &Peer| {
-            let in_flight = |conn| self.links.get(conn).is_some_and(|link| link.in_flight);
-            peer.is_voter
-                && (peer.owed.resign.is_some() || peer.owed.release.is_some() || peer.links.iter().any(in_flight))
-        };
+        // What a voter is still owed waits behind what is in flight.
+        let in_flight = |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.in_flight);
+        let busy = |peer: &Peer| peer.is_voter && peer.links.iter().any(in_flight);
         if !waits && !self.peers.values().any(busy) {
             self.stop(StopReason::Left);
         }

@@ -88,7 +88,7 @@ impl Formation {
         };
         let known = self.membership.view.get(id);
         let same = known.is_some_and(|known| known.node == peer.node && known.metadata == status.metadata);
-        if follows_me && same && roster.tracks(id) {
+        if follows_me && same {
             return;
         }
         let limits = self.config.limits();

@@ -401,3 +401,6 @@ fn pages(view: &MembersView, limit: usize) -> Vec<Bytes> {
     };
     pages.into_iter().enumerate().map(page).map(|page| Message::MembersUpdate(page).to_frame()).collect()
 }
+
+#[cfg(test)]
+mod tests;
