@@ -26,21 +26,6 @@ fn peer(id: &str, address: &str, incarnation: u64) -> Peer {
     peer
 }
 
-/// The peer connects and greets.
-fn comes(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let conn = bench.accept();
-    let hello = peer.hello();
-    bench.receive(conn, hello);
-    conn
-}
-
-fn joins(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let conn = comes(bench, peer);
-    let seeking = peer.seeking();
-    bench.receive(conn, seeking);
-    conn
-}
-
 /// The dial of the address comes through, and this peer is there.
 fn is_reached(bench: &mut Bench, at: &str, peer: &mut Peer) -> ConnId {
     let conn = bench.answer(at);
@@ -51,7 +36,7 @@ fn is_reached(bench: &mut Bench, at: &str, peer: &mut Peer) -> ConnId {
 
 /// Whether the node lets a peer of this id, address and incarnation in; if not, why it closes the connection.
 fn meets(mut bench: Bench, id: &str, address: &str, incarnation: u64) -> Option<CloseReason> {
-    let conn = comes(&mut bench, &mut peer(id, address, incarnation));
+    let conn = bench.greeted_by(&mut peer(id, address, incarnation));
     bench.closed(conn)
 }
 
@@ -59,7 +44,7 @@ fn meets(mut bench: Bench, id: &str, address: &str, incarnation: u64) -> Option<
 fn master() -> Bench {
     let mut bench = Bench::new(config());
     bench.advance(3 * SECOND);
-    let conn = joins(&mut bench, &mut peer("n1", "h1:1", 5));
+    let conn = bench.sought_by(&mut peer("n1", "h1:1", 5));
     let asked = bench.messages(conn).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
@@ -72,7 +57,7 @@ fn master() -> Bench {
 /// The same; somebody has joined it, and has lost its link.
 fn left_by(id: &str, address: &str) -> Bench {
     let mut bench = master();
-    let conn = joins(&mut bench, &mut peer(id, address, 5));
+    let conn = bench.sought_by(&mut peer(id, address, 5));
     bench.give(Input::Closed { conn });
     assert!(is_member(&bench, id));
     bench
@@ -94,7 +79,7 @@ fn a_hello_with_the_own_id_comes_from_the_node_itself_or_another_run_of_it_or_it
     ];
     for (address, incarnation, reason, phase) in cases {
         let mut bench = Bench::new(config());
-        let conn = comes(&mut bench, &mut peer("n0", address, incarnation));
+        let conn = bench.greeted_by(&mut peer("n0", address, incarnation));
         assert_eq!(bench.closed(conn), reason, "{address}, {incarnation}");
         assert_eq!(bench.formation.status().phase, phase, "{address}, {incarnation}");
     }
@@ -122,7 +107,7 @@ fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
 #[test]
 fn an_id_whose_holder_is_linked_is_free_to_its_own_address_and_newer_runs() {
     let mut bench = Bench::new(config());
-    comes(&mut bench, &mut peer("n1", "h1:1", 5));
+    bench.greeted_by(&mut peer("n1", "h1:1", 5));
     for (address, incarnation, reason) in
         [("h1:1", 5, None), ("h1:1", 6, None), ("h1:1", 4, SUPERSEDED), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
     {
@@ -159,9 +144,9 @@ fn a_voter_takes_its_id_back_from_a_member_that_only_claimed_it() {
 #[test]
 fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_another_there() {
     let mut bench = Bench::new(config());
-    let liar = comes(&mut bench, &mut peer("liar", "h1:1", 5));
+    let liar = bench.greeted_by(&mut peer("liar", "h1:1", 5));
     let mut owner = peer("n1", "h1:1", 5);
-    let refused = comes(&mut bench, &mut owner);
+    let refused = bench.greeted_by(&mut owner);
     assert_eq!((bench.closed(liar), bench.closed(refused)), (None, ADDRESS_IN_USE));
     let reached = is_reached(&mut bench, "h1:1", &mut owner);
     assert_eq!((bench.closed(liar), bench.closed(reached)), (ADDRESS_IN_USE, None));
@@ -172,7 +157,7 @@ fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_an
 #[test]
 fn an_own_dial_of_another_address_wins_no_address() {
     let mut bench = Bench::new(config());
-    let first = comes(&mut bench, &mut peer("n1", "h1:1", 5));
+    let first = bench.greeted_by(&mut peer("n1", "h1:1", 5));
     let second = is_reached(&mut bench, "alias:1", &mut peer("liar", "h1:1", 5));
     assert_eq!((bench.closed(first), bench.closed(second)), (None, ADDRESS_IN_USE));
 }

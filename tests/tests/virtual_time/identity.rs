@@ -15,13 +15,6 @@ fn config() -> Config {
     Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().expect("a valid configuration")
 }
 
-fn greet(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let conn = bench.accept();
-    let hello = peer.hello();
-    bench.receive(conn, hello);
-    conn
-}
-
 /// A voter whose id had been taken while it was not linked was told that it is superseded, and stopped.
 #[test]
 fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
@@ -29,12 +22,12 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
     let mut thief = Peer::of(&config(), "n1", "thief:9");
     thief.node.incarnation = Incarnation(u64::MAX);
     let mut owner = Peer::of(&config(), "n1", "h1:1");
-    let stolen = greet(&mut bench, &mut thief);
-    let own = greet(&mut bench, &mut owner);
+    let stolen = bench.greeted_by(&mut thief);
+    let own = bench.greeted_by(&mut owner);
     assert_eq!(bench.closed(stolen), Some(CloseReason::Refused(RejectReason::IdInUse)));
     assert_eq!(bench.closed(own), None);
     assert!(!bench.messages(own).iter().any(|message| matches!(message, Message::Rejected(_))));
-    let again = greet(&mut bench, &mut thief);
+    let again = bench.greeted_by(&mut thief);
     assert_eq!(bench.closed(again), Some(CloseReason::Refused(RejectReason::IdInUse)));
     assert_eq!(bench.closed(own), None);
 }
@@ -43,7 +36,7 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
 fn follower() -> (Bench, ConnId, Peer) {
     let mut bench = Bench::new(config());
     let mut master = Peer::of(&config(), "n1", "h1:1");
-    let conn = greet(&mut bench, &mut master);
+    let conn = bench.greeted_by(&mut master);
     let said = master.master(7);
     bench.receive(conn, said);
     (bench, conn, master)
@@ -70,7 +63,7 @@ fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
             let mut bench = Bench::new(config());
             bench.advance(Duration::from_millis(3_500));
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = greet(&mut bench, &mut master);
+            let conn = bench.greeted_by(&mut master);
             for chunk in chunks {
                 bench.receive(conn, chunk);
             }
@@ -148,7 +141,7 @@ fn a_refusal_for_an_id_counts_from_the_last_master_on() {
         assert!(!refuse(&mut bench));
         if followed {
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = greet(&mut bench, &mut master);
+            let conn = bench.greeted_by(&mut master);
             let said = master.master(7);
             bench.receive(conn, said);
             assert!(bench.formation.status().master.is_some());

@@ -20,20 +20,6 @@ fn master(limits: Limits) -> (Bench, Config) {
     (Bench::new(config.clone()), config)
 }
 
-fn comes(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let conn = bench.accept();
-    let hello = peer.hello();
-    bench.receive(conn, hello);
-    conn
-}
-
-fn joins(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let conn = comes(bench, peer);
-    let seeking = peer.seeking();
-    bench.receive(conn, seeking);
-    conn
-}
-
 fn follows(master: &str, incarnation: u64) -> Role {
     let node = Node { id: NodeId::new(master).unwrap(), incarnation: Incarnation(incarnation) };
     Role::Following { master: node, address: Address::new(format!("{master}:1")).unwrap() }
@@ -64,7 +50,7 @@ fn views(bench: &Bench) -> usize {
 fn who_seeks_is_taken_in_as_often_as_it_says_so_and_who_follows_is_a_member_already() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = joins(&mut bench, &mut peer);
+    let conn = bench.sought_by(&mut peer);
     assert_eq!(told(&mut bench, conn), [Ok(())]);
     let before = views(&bench);
     for (term, role, answers) in [
@@ -85,7 +71,7 @@ fn who_seeks_is_taken_in_as_often_as_it_says_so_and_who_follows_is_a_member_alre
 fn who_leaves_is_not_taken_in() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = comes(&mut bench, &mut peer);
+    let conn = bench.greeted_by(&mut peer);
     let status = peer.status(0, Role::Leaving, Epoch::default());
     bench.receive(conn, status);
     assert_eq!((told(&mut bench, conn), member(&bench, "j")), (vec![], None));
@@ -95,7 +81,7 @@ fn who_leaves_is_not_taken_in() {
 fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
     let (mut bench, config) = master(Limits { metadata: 10, ..Limits::default() });
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = joins(&mut bench, &mut peer);
+    let conn = bench.sought_by(&mut peer);
     bench.messages(conn);
     for (len, role, answers, written) in [
         (10, follows("m", 10), vec![], 10),
@@ -115,8 +101,8 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
 fn a_full_cluster_goes_on_serving_its_members() {
     let (mut bench, config) = master(Limits { members: 2, ..Limits::default() });
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = joins(&mut bench, &mut peer);
-    let more = joins(&mut bench, &mut Peer::of(&config, "k", "k:1"));
+    let conn = bench.sought_by(&mut peer);
+    let more = bench.sought_by(&mut Peer::of(&config, "k", "k:1"));
     let answers = [told(&mut bench, conn), told(&mut bench, more)];
     assert_eq!(answers, [[Ok(())], [Err(RejectReason::ClusterFull)]]);
     peer.metadata = Bytes::from_static(b"new");
@@ -133,8 +119,8 @@ fn a_full_cluster_goes_on_serving_its_members() {
 fn who_leaves_is_removed_and_told_so() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = joins(&mut bench, &mut peer);
-    let other = joins(&mut bench, &mut Peer::of(&config, "k", "k:1"));
+    let conn = bench.sought_by(&mut peer);
+    let other = bench.sought_by(&mut Peer::of(&config, "k", "k:1"));
     let leaving = peer.status(1, Role::Leaving, Epoch::default());
     bench.receive(conn, leaving);
     assert!(bench.messages(conn).contains(&Message::Leave) && !bench.messages(other).contains(&Message::Leave));
@@ -147,10 +133,10 @@ fn who_leaves_is_removed_and_told_so() {
 fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = joins(&mut bench, &mut peer);
+    let conn = bench.sought_by(&mut peer);
     bench.give(Input::Closed { conn });
     peer.node.incarnation.0 += 1;
-    let next = comes(&mut bench, &mut peer);
+    let next = bench.greeted_by(&mut peer);
     for _ in 0..4 {
         bench.receive(next, Message::Ping.to_frame());
         bench.advance(SECOND);
@@ -163,10 +149,10 @@ fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
 fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = joins(&mut bench, &mut peer);
+    let conn = bench.sought_by(&mut peer);
     bench.give(Input::Closed { conn });
     peer.node.incarnation.0 += 1;
-    let next = comes(&mut bench, &mut peer);
+    let next = bench.greeted_by(&mut peer);
     let status = peer.status(1, follows("m", 10), Epoch::default());
     bench.receive(next, status);
     assert_eq!(member(&bench, "j"), Some(&peer.member()));
@@ -175,8 +161,8 @@ fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
 #[test]
 fn a_master_beats_to_every_member_in_each_interval() {
     let (mut bench, config) = master(Limits::default());
-    let conn = joins(&mut bench, &mut Peer::of(&config, "j", "j:1"));
-    let other = comes(&mut bench, &mut Peer::of(&config, "k", "k:1"));
+    let conn = bench.sought_by(&mut Peer::of(&config, "j", "j:1"));
+    let other = bench.greeted_by(&mut Peer::of(&config, "k", "k:1"));
     let beats = |bench: &mut Bench, conn| {
         let said = bench.messages(conn);
         said.iter().filter(|message| matches!(message, Message::Heartbeat(_))).count()
@@ -191,7 +177,7 @@ fn a_master_beats_to_every_member_in_each_interval() {
 #[test]
 fn a_masters_own_metadata_is_written_where_it_has_changed() {
     let (mut bench, config) = master(Limits::default());
-    joins(&mut bench, &mut Peer::of(&config, "j", "j:1"));
+    bench.sought_by(&mut Peer::of(&config, "j", "j:1"));
     let before = views(&bench);
     for _ in 0..2 {
         bench.command(Command::SetMetadata(Bytes::from_static(b"new")));
@@ -215,7 +201,7 @@ impl Voter {
         let mut bench = Bench::new(config.clone());
         bench.advance(3 * SECOND);
         let mut n1 = Peer::of(&config, "n1", "n1:1");
-        let conn = comes(&mut bench, &mut n1);
+        let conn = bench.greeted_by(&mut n1);
         Self { bench, config, n1, conn }
     }
 
@@ -243,7 +229,7 @@ fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term()
     voter.bench.receive(voter.conn, Peer::page(Epoch { term: Term(1), version: 1 }, all.to_vec()));
     peers[1].node.incarnation.0 += 1;
     for peer in &mut peers {
-        comes(&mut voter.bench, peer);
+        voter.bench.greeted_by(peer);
     }
     let ended = voter.n1.status(1, Role::Seeking, Epoch::default());
     voter.bench.receive(voter.conn, ended);
@@ -257,13 +243,13 @@ fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term()
 fn who_is_master_no_more_serves_nobody_and_keeps_the_view_as_it_is() {
     let mut voter = Voter::new();
     voter.is_elected();
-    let conn = joins(&mut voter.bench, &mut Peer::of(&voter.config, "j", "j:1"));
+    let conn = voter.bench.sought_by(&mut Peer::of(&voter.config, "j", "j:1"));
     assert_eq!(voter.bench.formation.view().len(), 3);
     voter.bench.advance(SECOND);
     assert_eq!(voter.bench.formation.leadership(voter.bench.now), None);
     let view = voter.bench.formation.view().clone();
     voter.bench.messages(conn);
-    let more = joins(&mut voter.bench, &mut Peer::of(&voter.config, "k", "k:1"));
+    let more = voter.bench.sought_by(&mut Peer::of(&voter.config, "k", "k:1"));
     voter.bench.command(Command::SetMetadata(Bytes::from_static(b"new")));
     voter.bench.advance(SECOND);
     let served = |message: &Message| {
