@@ -1,6 +1,6 @@
 //! A whole run as plain data: how the network is, what goes wrong when, and what has to hold in the end.
 
-use std::{env, fmt::Write as _, panic, time::Duration};
+use std::{panic, time::Duration};
 
 use formation_core::{Config, Detector, Event, NodeId, PhiAccrual, message::ProtocolRange};
 
@@ -252,12 +252,7 @@ impl Scenario {
     }
 
     fn explain(&self, failure: &Failure) -> String {
-        let mut out =
-            format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report);
-        if let Ok(nodes) = env::var("FORMATION_SIM_NODES") {
-            let _ = write!(out, " (and FORMATION_SIM_NODES={nodes})");
-        }
-        out
+        format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report)
     }
 }
 
