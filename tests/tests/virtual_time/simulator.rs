@@ -167,7 +167,10 @@ fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
     let again = last.report.lines().last().expect("it says something");
     let name = "g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults";
     let command = format!("cargo test -p formation-tests --test virtual_time -- --exact simulator::{name}");
-    assert!(again.starts_with(&format!("--- again: FORMATION_SIM_SEED={seed} ")) && again.ends_with(&command), "{again}");
+    assert!(
+        again.starts_with(&format!("--- again: FORMATION_SIM_SEED={seed} ")) && again.ends_with(&command),
+        "{again}"
+    );
 }
 
 /// G7 and G8 of a configuration mistake: two seed addresses that say one id. One of them stays outside; no lease breaks.
