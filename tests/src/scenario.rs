@@ -2,7 +2,7 @@
 
 use std::{panic, time::Duration};
 
-use formation_core::{Config, Detector, Event, NodeId, PhiAccrual, message::ProtocolRange};
+use formation_core::{Config, Detector, Event, Limits, NodeId, PhiAccrual, message::ProtocolRange};
 
 use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
 
@@ -157,7 +157,24 @@ impl Scenario {
             _ => Detector::Deadlines,
         };
         let protocol = ProtocolRange { min: 1, max: if self.seed % 5 == 4 && ix % 2 == 1 { 2 } else { 1 } };
-        Net::builder(ix, self.voters).detector(detector).protocol(protocol).build().expect("a valid configuration")
+        let builder = Net::builder(ix, self.voters).detector(detector).protocol(protocol);
+        builder.limits(self.limits()).build().expect("a valid configuration")
+    }
+
+    /// In one of six scenarios there is no more room than a cluster needs once it is formed, and so not always enough before.
+    fn limits(&self) -> Limits {
+        if self.seed % 6 != 1 || self.faults.is_empty() {
+            return Limits::default();
+        }
+        let nodes = self.voters + self.others;
+        Limits {
+            pending_links: 1,
+            links: nodes.max(self.voters + 1),
+            members: nodes,
+            change_log: 1,
+            pinned_epochs: 1,
+            ..Limits::default()
+        }
     }
 
     /// G5: once it is quiet there is agreement, and it lasts.

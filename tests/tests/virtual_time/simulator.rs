@@ -37,6 +37,8 @@ const HAPPENS: &[&str] = &[
     // Connections.
     "duplicate closed",
     "silent link closed",
+    "limit of pending links reached",
+    "limit of links reached",
     "handshake timed out",
     "master unreachable",
     "id in use",
