@@ -11,11 +11,12 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::error::{size, sizes};
+use self::error::{size, sizes, time, times};
 pub use self::{
     detector::{Detector, PhiAccrual},
     error::ConfigError,
@@ -46,6 +47,7 @@ pub struct Config {
     metadata: Bytes,
     timing: Timing,
     detector: Detector,
+    solo_after: Option<Duration>,
     limits: Limits,
     keys: Vec<ClusterKey>,
     electorate: ElectorateDigest,
@@ -66,6 +68,7 @@ impl Config {
             metadata: Bytes::new(),
             timing: Timing::default(),
             detector: Detector::default(),
+            solo_after: None,
             limits: Limits::default(),
             keys: Vec::new(),
             keyed: false,
@@ -135,6 +138,11 @@ impl Config {
         &self.detector
     }
 
+    /// After how long without a quorum this node, as a voter, goes on without one (E8); `None`: never.
+    pub fn solo_after(&self) -> Option<Duration> {
+        self.solo_after
+    }
+
     /// The limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -184,6 +192,7 @@ impl From<Config> for ConfigBuilder {
             metadata: config.metadata,
             timing: config.timing,
             detector: config.detector,
+            solo_after: config.solo_after,
             limits: config.limits,
             keyed: !config.keys.is_empty(),
             keys: config.keys,
@@ -214,6 +223,8 @@ pub struct ConfigBuilder {
     timing: Timing,
     #[serde(default)]
     detector: Detector,
+    #[serde(default)]
+    solo_after: Option<Duration>,
     #[serde(default)]
     limits: Limits,
     #[serde(skip)]
@@ -290,6 +301,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// Lets voters go on without a quorum (E8): one that has found none for this long becomes the master of those it has,
+    /// and clusters that have parted in this way become one when they meet. Off unless said; at least
+    /// [`bootstrap_wait`](Timing::bootstrap_wait), and the same on every node.
+    ///
+    /// **This gives up that there is one master at a time (G2) and in a term (G1)**, for solo masters: both sides of a
+    /// partition may have one, of the same term, and [`leadership`](crate::Formation::leadership) says so on both. A term
+    /// fences no more. When they meet, what the losing side has done is for the service to judge:
+    /// [`Event::Merged`](crate::Event::Merged) says on which nodes.
+    pub fn solo_after(mut self, time: Duration) -> Self {
+        self.solo_after = Some(time);
+        self
+    }
+
     /// Limits of one's own.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -338,6 +362,12 @@ impl ConfigBuilder {
         if let Detector::PhiAccrual(phi) = &self.detector {
             phi.check()?;
         }
+        if let Some(after) = self.solo_after {
+            let wait = ("bootstrap_wait", self.timing.bootstrap_wait);
+            time("solo_after", after, Duration::ZERO)?;
+            // E1, and every promise given before: both are over by then.
+            times(("solo_after", after), "at least", wait, after >= wait.1)?;
+        }
         self.limits.check()?;
         let limits = &self.limits;
         let given = ("the number of seeds", seeds.len());
@@ -359,6 +389,7 @@ impl ConfigBuilder {
             metadata: self.metadata,
             timing: self.timing,
             detector: self.detector,
+            solo_after: self.solo_after,
             limits: self.limits,
             keys: self.keys,
         })

@@ -88,7 +88,7 @@ impl Formation {
                 | Message::Resign(_)
                 | Message::JoinResponse(_)
                 | Message::MembersUpdate(_)
-                | Message::Status(message::Status { role: Role::Standing | Role::Master, .. })
+                | Message::Status(message::Status { role: Role::Standing | Role::Master | Role::Solo { .. }, .. })
         );
         if electoral && !peer.is_voter {
             return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
@@ -129,8 +129,8 @@ impl Formation {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
                 let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
-                if from_master && let Some(changes) = self.membership.update(&node, update) {
-                    self.announce_view(changes);
+                if from_master {
+                    self.take_update(&node, update);
                 }
             }
             Message::Leave => {
@@ -148,12 +148,17 @@ impl Formation {
         if peer.status.as_ref().is_some_and(|known| known.number >= status.number) {
             return;
         }
+        let was_solo = matches!(peer.status.as_ref().map(|known| &known.role), Some(Role::Solo { .. }));
         peer.status = Some(status.clone());
         let (node, address) = (peer.node.clone(), peer.address.clone());
         self.election.heard_status(&node, &address, &status);
         if self.election.is_master() {
             self.admit(id);
         }
+        if matches!(status.role, Role::Solo { .. }) && !was_solo && self.config.solo_after().is_none() {
+            self.event(Event::SoloMasterIgnored { node, address });
+        }
+        self.count_members();
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -209,6 +214,7 @@ impl Formation {
     /// A view of a new epoch, even if it lists the same as the last.
     pub(crate) fn announce_view(&mut self, changes: Vec<Change>) {
         self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
+        self.count_members();
         if let Some(roster) = &self.membership.roster {
             let linked = roster.members().filter_map(|id| self.peers.get(id));
             self.awake.extend(linked.flat_map(|peer| peer.links.iter().copied()));

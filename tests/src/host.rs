@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Timestamp};
+use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Term, Timestamp};
 
 use crate::{checks::Mirror, clock::Clock, replay::Run, wire::WireId};
 
@@ -62,6 +62,8 @@ pub struct Host {
     pub(crate) idle_ticks: u32,
     pub(crate) paused_until: u64,
     pub(crate) mirror: Mirror,
+    /// The members and the term that it has last said it has as a solo master, if that is what it said last.
+    pub(crate) solo_said: Option<(u32, Term)>,
 }
 
 impl Host {
@@ -90,6 +92,7 @@ impl Host {
             idle_ticks: 0,
             paused_until: 0,
             mirror: Mirror::default(),
+            solo_said: None,
         }
     }
 
@@ -107,6 +110,7 @@ impl Host {
         self.armed = None;
         self.paused_until = 0;
         self.mirror = Mirror::default();
+        self.solo_said = None;
         self.idle_ticks = 0;
     }
 }

@@ -36,6 +36,10 @@ pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> C
     let builder = Config::builder(config.cluster().as_str(), config.id().as_str(), address).seeds(seeds);
     let held = stage.map(keys).unwrap_or_default();
     let builder = held.into_iter().fold(builder, |builder, key| builder.key(ClusterKey::new(key)));
+    let builder = match config.solo_after() {
+        Some(after) => builder.solo_after(after),
+        None => builder,
+    };
     builder.build().expect("a valid configuration")
 }
 

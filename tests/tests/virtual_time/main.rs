@@ -15,3 +15,4 @@ mod membership;
 mod seed_bug;
 mod seeking;
 mod simulator;
+mod solo;
