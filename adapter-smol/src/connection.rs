@@ -1,6 +1,11 @@
 //! One connection: a task that reads, a task that writes, and how connections come to be and end.
 
-use std::{io, net::Shutdown, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use formation_core::{Address, ConnId};
@@ -108,22 +113,26 @@ pub(crate) async fn accept(listener: TcpListener, signals: Sender<Signal>, node:
 pub(crate) async fn dial(addr: Address, timeout: Duration) -> io::Result<TcpStream> {
     let attempts = async {
         let resolved = smol::net::resolve(addr.as_str()).await?;
-        let share = timeout / u32::try_from(resolved.len()).unwrap_or(u32::MAX).max(1);
-        let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-        for addr in resolved {
-            match future::or(TcpStream::connect(addr), timed_out(share)).await {
-                // A dial of a local port on which nobody listens can leave from that very port, and TCP then connects the
-                // socket to itself. Nobody is there.
-                Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
-                    failure = io::ErrorKind::ConnectionRefused.into();
-                }
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        connect_any(resolved, timeout).await
     };
     future::or(attempts, timed_out(timeout)).await
+}
+
+async fn connect_any(resolved: Vec<SocketAddr>, timeout: Duration) -> io::Result<TcpStream> {
+    let share = timeout / u32::try_from(resolved.len()).unwrap_or(u32::MAX).max(1);
+    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for addr in resolved {
+        match future::or(TcpStream::connect(addr), timed_out(share)).await {
+            // A dial of a local port on which nobody listens can leave from that very port, and TCP then connects the
+            // socket to itself. Nobody is there.
+            Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
+                failure = io::ErrorKind::ConnectionRefused.into();
+            }
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 async fn timed_out<T>(after: Duration) -> io::Result<T> {
@@ -133,4 +142,33 @@ async fn timed_out<T>(after: Duration) -> io::Result<T> {
 
 async fn pause(duration: Duration) {
     Timer::after(duration).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_name_of_several_addresses_leads_to_the_first_that_answers() {
+        let listen = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            (listener, address)
+        };
+        let ((live, first), (later, second)) = (listen(), listen());
+        // Nobody listens there: the ports of listeners are never given out as those of clients at the same time.
+        let dead = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
+        let minute = Duration::from_secs(60);
+        smol::block_on(async {
+            let refused = connect_any(dead.to_vec(), minute).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            let stream = connect_any([dead[0], dead[1], first, second].to_vec(), minute).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), first);
+            let nothing = connect_any(Vec::new(), minute).await.unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::AddrNotAvailable);
+        });
+        drop((live, later));
+    }
 }

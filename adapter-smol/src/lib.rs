@@ -41,6 +41,8 @@ mod storage;
 
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 #[doc(no_inline)]
+pub use formation_core::message::Holder;
+#[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
     Epoch, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,

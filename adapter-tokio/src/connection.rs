@@ -1,6 +1,6 @@
 //! What happens on sockets: dialing, and the reader and the writer of each connection.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{Address, ConnId, DialId};
@@ -141,6 +141,10 @@ pub(crate) async fn dial(dial: DialId, address: Address, limit: Duration, report
 
 async fn connect(address: &Address, deadline: Instant) -> io::Result<TcpStream> {
     let resolved: Vec<_> = lookup_host(address.as_str()).await?.collect();
+    connect_any(&resolved, deadline).await
+}
+
+async fn connect_any(resolved: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address"));
     for (index, to) in resolved.iter().enumerate() {
         // Each gets its share of the time left, or a silent first one would hide the others.
@@ -178,5 +182,26 @@ mod tests {
         let own = socket.local_addr().unwrap();
         let stream = socket.connect(own).await.unwrap();
         assert_eq!(not_to_itself(stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_name_of_several_addresses_leads_to_the_first_that_answers() {
+        let bound = || {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            socket
+        };
+        // Nobody listens at these, and nobody else can get them.
+        let dead = [bound(), bound()];
+        let (live, later) = (bound().listen(1).unwrap(), bound().listen(1).unwrap());
+        let mut resolved: Vec<_> = dead.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let refused = connect_any(&resolved, deadline).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        resolved.extend([live.local_addr().unwrap(), later.local_addr().unwrap()]);
+        let stream = connect_any(&resolved, deadline).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
+        let nothing = connect_any(&[], deadline).await.unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::NotFound);
     }
 }

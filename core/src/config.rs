@@ -25,6 +25,7 @@ pub use self::{
 };
 use crate::{
     id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
+    message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
     proof::{ClusterKey, KEY_LEN, MAX_KEYS},
 };
 
@@ -49,6 +50,7 @@ pub struct Config {
     detector: Detector,
     solo_after: Option<Duration>,
     limits: Limits,
+    protocol: ProtocolRange,
     keys: Vec<ClusterKey>,
     electorate: ElectorateDigest,
 }
@@ -70,6 +72,7 @@ impl Config {
             detector: Detector::default(),
             solo_after: None,
             limits: Limits::default(),
+            protocol: PROTOCOL,
             keys: Vec::new(),
             keyed: false,
         }
@@ -143,6 +146,11 @@ impl Config {
         self.solo_after
     }
 
+    /// The protocol versions that this node speaks.
+    pub fn protocol(&self) -> ProtocolRange {
+        self.protocol
+    }
+
     /// The limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -194,6 +202,7 @@ impl From<Config> for ConfigBuilder {
             detector: config.detector,
             solo_after: config.solo_after,
             limits: config.limits,
+            protocol: config.protocol,
             keyed: !config.keys.is_empty(),
             keys: config.keys,
         }
@@ -227,6 +236,8 @@ pub struct ConfigBuilder {
     solo_after: Option<Duration>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default = "usual_protocol")]
+    protocol: ProtocolRange,
     #[serde(skip)]
     keys: Vec<ClusterKey>,
     #[serde(default)]
@@ -314,6 +325,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// The protocol versions that this node speaks, where they are not all that the program knows: while a cluster is upgraded node
+    /// by node, and may have to go back, all go on speaking the older one.
+    pub fn protocol(mut self, protocol: ProtocolRange) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
     /// Limits of one's own.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -358,6 +376,14 @@ impl ConfigBuilder {
         for key in &self.keys {
             size("the length of a cluster key in bytes", key.len(), KEY_LEN.0, KEY_LEN.1)?;
         }
+        let (min, max) = (KNOWN_PROTOCOL.min, KNOWN_PROTOCOL.max);
+        if self.protocol.min > self.protocol.max || self.protocol.min < min || self.protocol.max > max {
+            return Err(ConfigError::Protocol {
+                min: self.protocol.min,
+                max: self.protocol.max,
+                known: KNOWN_PROTOCOL,
+            });
+        }
         self.timing.check()?;
         if let Detector::PhiAccrual(phi) = &self.detector {
             phi.check()?;
@@ -391,9 +417,14 @@ impl ConfigBuilder {
             detector: self.detector,
             solo_after: self.solo_after,
             limits: self.limits,
+            protocol: self.protocol,
             keys: self.keys,
         })
     }
+}
+
+fn usual_protocol() -> ProtocolRange {
+    PROTOCOL
 }
 
 /// Whether a node may form a cluster.

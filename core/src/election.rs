@@ -562,6 +562,10 @@ impl Election {
             Part::Candidate(_) => self.give_up(),
             _ => {}
         }
+        if resigned.is_some() {
+            // What it resigns from binds it no more, and nobody has to wait for the end of it (E1, E5).
+            self.promise = None;
+        }
         self.part = Part::Leaving;
         self.free_since = None;
         resigned

@@ -7,11 +7,10 @@ use crate::{
     error::{CloseReason, RejectReason},
     formation::Formation,
     id::{Address, ConnId, NodeId, Term},
-    interface::{Event, LossReason, StopReason},
+    interface::{Event, StopReason},
     link::{End, Peer, Phase},
-    message::{self, HeartbeatAck, JoinResponse, MembersUpdate, Message, Rejected, Role},
-    timer::Timer,
-    view::{Change, RemovalReason},
+    message::{self, HeartbeatAck, Holder, JoinResponse, MembersUpdate, Message, Rejected, Role},
+    view::Change,
 };
 
 /// A term grows by one with each election, so an honest peer is never this far ahead. It keeps one false term from bringing
@@ -36,19 +35,23 @@ impl Formation {
             (Phase::Refusing { .. }, _) => {}
             (Phase::Opening { .. }, Message::Hello(hello)) => self.greeted(conn, hello, body),
             (Phase::Proving(_), Message::Proof(proof)) => self.proved(conn, proof),
-            (Phase::Opening { .. }, Message::Rejected(Rejected { reason }))
-                if dialed.is_some() && (self.config.keys().is_empty() || reason.needs_no_proof()) =>
+            (Phase::Opening { .. }, Message::Rejected(rejected))
+                if dialed.is_some() && (self.config.keys().is_empty() || rejected.reason.needs_no_proof()) =>
             {
-                self.refused_by_peer(conn, dialed, reason);
+                self.refused_by_peer(conn, dialed, rejected);
             }
-            (Phase::Proving(_), Message::Rejected(Rejected { reason })) if reason.needs_no_proof() => {
-                self.refused_by_peer(conn, dialed, reason);
+            (Phase::Proving(_), Message::Rejected(rejected)) if rejected.reason.needs_no_proof() => {
+                self.refused_by_peer(conn, dialed, rejected);
             }
-            (Phase::Established { .. }, Message::Rejected(Rejected { reason })) => {
-                self.refused_by_peer(conn, dialed, reason);
+            (Phase::Established { .. }, Message::Rejected(rejected)) => {
+                self.refused_by_peer(conn, dialed, rejected);
             }
             (Phase::Opening { .. } | Phase::Proving(_), _) | (_, Message::Hello(_) | Message::Proof(_)) => {
                 self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
+            }
+            // To who speaks an older version it is no message.
+            (Phase::Established { version, .. }, message) if message.since() > *version => {
+                self.end(conn, End::Ours(CloseReason::Malformed));
             }
             (Phase::Established { peer, heard, .. }, message) => {
                 let (peer, first) = (peer.clone(), !core::mem::replace(heard, true));
@@ -63,16 +66,37 @@ impl Formation {
         }
     }
 
-    fn refused_by_peer(&mut self, conn: ConnId, dialed: Option<Address>, reason: RejectReason) {
+    fn refused_by_peer(&mut self, conn: ConnId, dialed: Option<Address>, rejected: Rejected) {
+        let Rejected { reason, holder } = rejected;
+        let loses = holder.as_ref().is_some_and(|holder| self.loses_its_id(reason, dialed.as_ref(), holder));
         if let Some(address) = dialed
-            && self.seeking.refused(&address, reason)
+            // Whoever reads why this node has stopped finds who has its id.
+            && (self.seeking.refused(&address, reason) || loses)
         {
-            self.event(Event::Rejected { address, reason });
+            self.event(Event::Rejected { address, reason, holder });
         }
         self.end(conn, End::Ours(CloseReason::RefusedByPeer(reason)));
-        if reason == RejectReason::Superseded {
-            self.stop(StopReason::Superseded);
+        match reason {
+            RejectReason::Superseded => self.stop(StopReason::Superseded),
+            _ if loses => self.stop(StopReason::IdInUse),
+            _ => {}
         }
+    }
+
+    /// Whether this node has been kept outside for its id for so long that who has it must be alive: a dead one is forgotten
+    /// by its links after `down_after`, and by the view after another. Of two that only refuse each other, one gives way.
+    pub(crate) fn loses_its_id(&mut self, reason: RejectReason, refused_by: Option<&Address>, holder: &Holder) -> bool {
+        let own = self.config.address();
+        let is_seed = |address| self.config.seeds().contains(address);
+        let gives_way = (is_seed(&holder.address), own) > (is_seed(own), &holder.address);
+        if reason != RejectReason::IdInUse || self.election.master().is_some() {
+            return false;
+        }
+        if refused_by == Some(&holder.address) && !gives_way {
+            return false;
+        }
+        let since = *self.id_refused_since.get_or_insert(self.now);
+        self.now.since(since) >= 2 * self.config.timing().down_after
     }
 
     fn heard(&mut self, conn: ConnId, id: &NodeId, message: Message) {
@@ -86,6 +110,7 @@ impl Formation {
                 | Message::Release(_)
                 | Message::Heartbeat(_)
                 | Message::Resign(_)
+                | Message::Leave
                 | Message::JoinResponse(_)
                 | Message::MembersUpdate(_)
                 | Message::Status(message::Status { role: Role::Standing | Role::Master | Role::Solo { .. }, .. })
@@ -105,7 +130,7 @@ impl Formation {
             Message::Vote(vote) => self.election.vote(&address, vote),
             Message::Release(release) => self.election.release(&node, release),
             Message::Resign(resign) => {
-                self.resigned = Some(node.clone());
+                self.peer_leaves(id);
                 self.election.resigned(&node, &address, resign.term);
             }
             Message::Heartbeat(heartbeat) => {
@@ -120,7 +145,7 @@ impl Formation {
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
                 if self.seeking.refused(&address, reason) {
-                    self.event(Event::Rejected { address, reason });
+                    self.event(Event::Rejected { address, reason, holder: None });
                 }
             }
             Message::MembersUpdate(update) => {
@@ -134,11 +159,13 @@ impl Formation {
                 }
             }
             Message::Leave => {
-                if self.membership.roster.as_ref().is_some_and(|roster| roster.tracks(id)) {
-                    self.remove_member(id, RemovalReason::Left, CloseReason::Left);
-                }
+                let leads = |status: &message::Status| matches!(status.role, Role::Master | Role::Solo { .. });
+                let is_master = peer.status.as_ref().is_some_and(leads);
+                self.dismissed |= self.leaving && is_master;
             }
             Message::Ping => {}
+            #[cfg(feature = "unstable-next-protocol")]
+            Message::Probe { .. } => {}
         }
     }
 
@@ -152,7 +179,9 @@ impl Formation {
         peer.status = Some(status.clone());
         let (node, address) = (peer.node.clone(), peer.address.clone());
         self.election.heard_status(&node, &address, &status);
-        if self.election.is_master() {
+        if status.role == Role::Leaving {
+            self.peer_leaves(id);
+        } else if self.election.is_master() {
             self.admit(id);
         }
         if matches!(status.role, Role::Solo { .. }) && !was_solo && self.config.solo_after().is_none() {
@@ -182,6 +211,7 @@ impl Formation {
                 }
             }
             Effect::Found { term, master, address } => {
+                self.id_refused_since = None;
                 let is_me = master == self.me;
                 self.unreachable = None;
                 self.redial = true;
@@ -197,10 +227,6 @@ impl Formation {
                 }
                 self.redial = true;
                 self.event(Event::MasterLost { term, master, reason });
-                if self.leaving && reason != LossReason::Resigned {
-                    // Nobody is left to acknowledge it.
-                    self.timers.set(Timer::Leave, self.now);
-                }
             }
         }
     }
@@ -213,6 +239,8 @@ impl Formation {
 
     /// A view of a new epoch, even if it lists the same as the last.
     pub(crate) fn announce_view(&mut self, changes: Vec<Change>) {
+        let view = &self.membership.view;
+        self.gone.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
         self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
         self.count_members();
         if let Some(roster) = &self.membership.roster {

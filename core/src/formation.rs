@@ -59,13 +59,17 @@ pub struct Formation {
     pub(crate) redial: bool,
     /// The master that was reported as out of reach.
     pub(crate) unreachable: Option<Node>,
-    /// The last master that resigned: its successor's first view does not carry it over.
-    pub(crate) resigned: Option<Node>,
+    /// Since when a living node of this one's id has kept it outside.
+    pub(crate) id_refused_since: Option<Timestamp>,
+    /// Members that have said they leave: the first view of a new master does not carry them over.
+    pub(crate) gone: BTreeSet<Node>,
     /// The term that this node resigned from, on its way out.
     pub(crate) resigning: Option<Term>,
     /// A seeker was turned away since the cluster was full.
     pub(crate) turned_away: bool,
     pub(crate) leaving: bool,
+    /// A master has said that this node is in no view of its any more.
+    pub(crate) dismissed: bool,
     stopped: bool,
     pub(crate) scratch: BytesMut,
     pub(crate) counters: Counters,
@@ -112,10 +116,12 @@ impl Formation {
             heartbeat: None,
             redial: true,
             unreachable: None,
-            resigned: None,
+            id_refused_since: None,
+            gone: BTreeSet::new(),
             resigning: None,
             turned_away: false,
             leaving: false,
+            dismissed: false,
             stopped: false,
             scratch: BytesMut::new(),
             counters: Counters::default(),
@@ -311,8 +317,8 @@ impl Formation {
             Timer::Dial(dial) => self.dial_failed(dial),
             Timer::Member(id) => self.judge_member(id),
             Timer::Handshake(conn) => match self.links.get(&conn).map(|link| &link.phase) {
-                Some(LinkPhase::Refusing { reason, .. }) => {
-                    let reason = CloseReason::Refused(*reason);
+                Some(LinkPhase::Refusing { rejected, .. }) => {
+                    let reason = CloseReason::Refused(rejected.reason);
                     self.end(conn, End::Ours(reason));
                 }
                 _ => self.end(conn, End::Ours(CloseReason::HandshakeTimeout)),
@@ -408,8 +414,11 @@ impl Formation {
     fn flushed(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.in_flight = false;
-        match link.phase {
-            LinkPhase::Refusing { reason, said: true, .. } => self.end(conn, End::Ours(CloseReason::Refused(reason))),
+        match &link.phase {
+            LinkPhase::Refusing { rejected, said: true, .. } => {
+                let reason = CloseReason::Refused(rejected.reason);
+                self.end(conn, End::Ours(reason));
+            }
             _ => self.wake(conn),
         }
     }
@@ -431,14 +440,14 @@ impl Formation {
     }
 
     fn dial(&mut self) {
-        let Self { seeking, peers, peer_at, election, config, now, leaving, stopped, .. } = self;
+        let Self { seeking, peers, peer_at, election, config, now, stopped, .. } = self;
         // Beside a solo master there may be a quorum, or another one (E8).
         let searching = election.is_solo() || election.follows_solo();
         let master = election.master().filter(|_| !searching).map(|(_, address)| address);
         let wanted = |address: &Address, is_seed: bool, found: Option<&NodeId>| {
             let linked = peer_at.contains_key(address) || found.is_some_and(|id| peers.contains_key(id));
             let useful = (config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
-            !linked && useful && !*leaving && !*stopped
+            !linked && useful && !*stopped
         };
         let timeout = config.timing().handshake_timeout;
         for (dial, addr) in seeking.dial_due(*now, wanted) {
@@ -512,7 +521,7 @@ impl Formation {
     /// Closes everything; no input does anything any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
         let close = match reason {
-            StopReason::Left => CloseReason::Left,
+            StopReason::Left | StopReason::IdInUse => CloseReason::Left,
             StopReason::Superseded => CloseReason::Superseded,
         };
         if !self.leaving {

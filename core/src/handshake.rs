@@ -1,6 +1,7 @@
 //! From an open connection to an established link: who is it, and may it be here (PROTOCOL.md, "The handshake").
 
 use alloc::{boxed::Box, vec::Vec};
+use core::cmp::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,14 +11,14 @@ use crate::{
     id::{Address, ConnId, Node},
     interface::{Event, StopReason},
     link::{End, Link, Owed, Peer, Phase, Proving},
-    message::{Hello, MAGIC, Message, PROTOCOL, Proof},
+    message::{Hello, Holder, MAGIC, Message, Proof, Rejected},
     proof::{self, Side},
     timer::Timer,
 };
 
 enum Refusal {
     Close(CloseReason),
-    Reject(RejectReason),
+    Reject(RejectReason, Option<Holder>),
     /// The other end is this node as well.
     SelfDial,
     /// This node is the older incarnation.
@@ -28,7 +29,7 @@ impl Formation {
     pub(crate) fn own_hello(&self, nonce: [u8; 16]) -> Hello {
         Hello {
             magic: MAGIC,
-            protocol: PROTOCOL,
+            protocol: self.config.protocol(),
             cluster: self.config.cluster().clone(),
             electorate: self.config.electorate(),
             id: self.me.id.clone(),
@@ -50,7 +51,7 @@ impl Formation {
         let side = Side::of(link.origin);
         let common = self.judge_cluster(&hello).and_then(|()| {
             let common = proof::common(self.config.keys(), side, &hello);
-            common.map_err(|_| Refusal::Reject(RejectReason::KeyMismatch))
+            common.map_err(|_| Refusal::Reject(RejectReason::KeyMismatch, None))
         });
         let own = Message::Hello(self.own_hello(link.nonce)).to_frame();
         let key = match common {
@@ -61,7 +62,7 @@ impl Formation {
             Side::Dialing => BytesMut::new(),
             Side::Accepting => BytesMut::from(&own[..]),
         };
-        let Some(key) = key else { return self.admit_peer(conn, hello, answer.freeze()) };
+        let Some(key) = key else { return self.admit_peer(conn, hello, answer.freeze(), Bytes::new()) };
         let hellos = proof::hellos(side, &own, body);
         if side == Side::Accepting {
             Message::Proof(key.prove(side, &hellos)).encode(&mut answer);
@@ -79,20 +80,21 @@ impl Formation {
         let Proving { hello, hellos, key, .. } = &**proving;
         let hello = hello.clone();
         if !key.is_proven(own.other(), hellos, &proof) {
-            return self.turn_away(conn, hello, Refusal::Reject(RejectReason::BadProof), Bytes::new());
+            return self.turn_away(conn, hello, Refusal::Reject(RejectReason::BadProof, None), Bytes::new());
         }
         let first = match own {
             Side::Accepting => Bytes::new(),
             Side::Dialing => Message::Proof(key.prove(own, hellos)).to_frame(),
         };
-        self.admit_peer(conn, hello, first);
+        self.admit_peer(conn, hello, first.clone(), first);
     }
 
-    fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
+    /// What comes first on the link, or before the refusal.
+    fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_refusal: Bytes) {
         let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
         match self.judge_node(conn, &hello, &node) {
             Ok(()) => self.establish(conn, hello, node, first),
-            Err(refusal) => self.turn_away(conn, hello, refusal, first),
+            Err(refusal) => self.turn_away(conn, hello, refusal, before_refusal),
         }
     }
 
@@ -100,10 +102,17 @@ impl Formation {
         match refusal {
             Refusal::Close(reason) => self.end(conn, End::Ours(reason)),
             Refusal::SelfDial => self.met_itself(conn, hello.nonce),
-            Refusal::Reject(reason) => {
+            Refusal::Reject(reason, holder) => {
                 let node = Node { id: hello.id, incarnation: hello.incarnation };
-                if self.refuse(conn, reason, first) {
-                    self.event(Event::Refused { node, address: hello.address, reason });
+                let rejected = Rejected { reason, holder: holder.clone() };
+                // Two nodes of one id refuse each other, and either may be the one that has to go.
+                let rival = Holder { node: node.clone(), address: hello.address.clone() };
+                let loses = node.id == self.me.id && self.loses_its_id(reason, Some(&rival.address), &rival);
+                if self.refuse(conn, rejected, first) || loses {
+                    self.event(Event::Refused { node, address: hello.address, reason, holder });
+                }
+                if loses {
+                    self.stop(StopReason::IdInUse);
                 }
             }
             Refusal::Superseded => self.stop(StopReason::Superseded),
@@ -128,9 +137,10 @@ impl Formation {
     }
 
     /// Says why, then closes. Whether that is news: an address that was dialed is reported once.
-    fn refuse(&mut self, conn: ConnId, reason: RejectReason, first: Bytes) -> bool {
+    fn refuse(&mut self, conn: ConnId, rejected: Rejected, first: Bytes) -> bool {
         let Some(link) = self.links.get_mut(&conn) else { return false };
-        link.phase = Phase::Refusing { reason, first, said: false };
+        let reason = rejected.reason;
+        link.phase = Phase::Refusing { rejected, first, said: false };
         let dialed = link.dialed.clone();
         self.wake(conn);
         dialed.is_none_or(|address| self.seeking.refused(&address, reason))
@@ -138,11 +148,11 @@ impl Formation {
 
     /// What may be asked of anybody: the answer shows nothing, and changes nothing.
     fn judge_cluster(&self, hello: &Hello) -> Result<(), Refusal> {
-        let reject = |reason| Err(Refusal::Reject(reason));
+        let reject = |reason| Err(Refusal::Reject(reason, None));
         if hello.magic != MAGIC {
             return Err(Refusal::Close(CloseReason::WrongMagic));
         }
-        if hello.protocol.common(PROTOCOL).is_none() {
+        if hello.protocol.common(self.config.protocol()).is_none() {
             return reject(RejectReason::NoCommonProtocol);
         }
         if hello.cluster != *self.config.cluster() {
@@ -157,20 +167,22 @@ impl Formation {
     /// Who it is, and whether it may be here. With a key it has proven itself: a forged hello must not stop this node, nor
     /// take the place of another.
     fn judge_node(&self, conn: ConnId, hello: &Hello, node: &Node) -> Result<(), Refusal> {
-        let reject = |reason| Err(Refusal::Reject(reason));
-        let same_address = hello.address == *self.config.address();
+        let reject = |reason| Err(Refusal::Reject(reason, None));
+        let held = |reason, node: &Node, address: &Address| {
+            Err(Refusal::Reject(reason, Some(Holder { node: node.clone(), address: address.clone() })))
+        };
+        let own = self.config.address();
+        let same_address = hello.address == *own;
         if hello.id == self.me.id {
-            if *node == self.me && same_address {
-                return Err(Refusal::SelfDial);
-            }
-            return match same_address {
-                true if *node > self.me => Err(Refusal::Superseded),
-                true => reject(RejectReason::Superseded),
-                false => reject(RejectReason::IdInUse),
+            return match node.cmp(&self.me) {
+                _ if !same_address => held(RejectReason::IdInUse, &self.me, own),
+                Ordering::Greater => Err(Refusal::Superseded),
+                Ordering::Equal => Err(Refusal::SelfDial),
+                Ordering::Less => reject(RejectReason::Superseded),
             };
         }
         if same_address {
-            return reject(RejectReason::AddressInUse);
+            return held(RejectReason::AddressInUse, &self.me, own);
         }
         // A voter's address is configured: who only claims its id gives way.
         let gives_way = |address: &Address| !self.is_seed(address) && self.is_seed(&hello.address);
@@ -181,30 +193,29 @@ impl Formation {
             }
             // Its master waits until the one that it knows is down. Without a master a view says nothing of who lives.
             if known.address != hello.address && self.election.is_master() && !gives_way(&known.address) {
-                return reject(RejectReason::IdInUse);
+                return held(RejectReason::IdInUse, &known.node, &known.address);
             }
         }
         let known = self.peers.get(&hello.id);
         if let Some(known) = known.filter(|known| !gives_way(&known.address)) {
             if known.address != hello.address {
-                return reject(RejectReason::IdInUse);
+                return held(RejectReason::IdInUse, &known.node, &known.address);
             }
             if known.node > *node {
                 return reject(RejectReason::Superseded);
             }
         }
+        // An address has at most one connection of our own dials: where it is this one, the holder only claims the address.
         let holder = self.peer_at.get(&hello.address).filter(|holder| **holder != hello.id);
-        if let Some(holder) = holder.and_then(|holder| self.peers.get(holder)) {
-            let ours =
-                |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
-            if !ours(&conn) || holder.links.iter().any(ours) {
-                return reject(RejectReason::AddressInUse);
-            }
+        let reached = self.links.get(&conn).is_some_and(|link| link.dialed.as_ref() == Some(&hello.address));
+        if let Some(holder) = holder.filter(|_| !reached).and_then(|holder| self.peers.get(holder)) {
+            return held(RejectReason::AddressInUse, &holder.node, &holder.address);
         }
         Ok(())
     }
 
     fn establish(&mut self, conn: ConnId, hello: Hello, node: Node, first: Bytes) {
+        let Some(version) = hello.protocol.common(self.config.protocol()) else { return };
         // What our own dial reached at an address wins over who only claims it.
         if let Some(holder) = self.peer_at.get(&hello.address).filter(|holder| **holder != node.id).cloned() {
             self.drop_peer(&holder, CloseReason::Refused(RejectReason::AddressInUse));
@@ -231,9 +242,9 @@ impl Formation {
         let is_first = peer.links.len() == 1;
         self.peer_at.insert(hello.address.clone(), node.id.clone());
         let Some(link) = self.links.get_mut(&conn) else { return };
-        link.phase = Phase::Established { peer: node.id.clone(), first, status_said: 0, heard: false };
+        link.phase = Phase::Established { peer: node.id.clone(), first, version, status_said: 0, heard: false };
         if let Some(dialed) = link.dialed.clone() {
-            self.seeking.established(&dialed, &node.id);
+            self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }
         self.pending.remove(&conn);
         self.timers.clear(&Timer::Handshake(conn));
@@ -241,6 +252,7 @@ impl Formation {
         if is_first {
             self.event(Event::Linked { node: node.clone(), address: hello.address.clone(), conn });
             self.election.link_up(&hello.address, &node);
+            self.owe_resignation(&node.id);
         } else {
             self.peer_relinked(&node.id);
         }

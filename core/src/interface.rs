@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{CloseReason, RejectReason},
     id::{Address, ConnId, DialId, Epoch, Incarnation, Node, Term},
+    message::Holder,
     time::Timestamp,
     view::Change,
 };
@@ -104,9 +105,9 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
-    /// Leave the cluster; [`Event::Stopped`] follows within `down_after`.
+    /// Leave the cluster; [`Event::Stopped`] follows once the master has confirmed it, and within `down_after` in any case.
     Leave,
-    /// More addresses to dial while there is no master.
+    /// More addresses to dial while there is no master. One that led to this node itself is dialed again when it is named again.
     AddContacts(Vec<Address>),
     /// What this node says of itself in the member list.
     SetMetadata(Bytes),
@@ -214,6 +215,8 @@ pub enum Event {
         address: Address,
         /// Why.
         reason: RejectReason,
+        /// Who has the id or the address that this node claims too, where that is why.
+        holder: Option<Holder>,
     },
     /// This node refused a peer. Said once for each connection.
     Refused {
@@ -223,6 +226,8 @@ pub enum Event {
         address: Address,
         /// Why.
         reason: RejectReason,
+        /// Who has the id or the address that it claims, where that is why.
+        holder: Option<Holder>,
     },
     /// An address leads to this node itself, and is not dialed again. When it is a seed, the seed list
     /// names this node by two spellings, and only `own` can vote.
@@ -282,6 +287,9 @@ pub enum StopReason {
     Left,
     /// A newer incarnation of this node has come.
     Superseded,
+    /// Another living node has its id, and kept it outside for longer than a dead one could: the last [`Event::Rejected`] or
+    /// [`Event::Refused`] names both addresses.
+    IdInUse,
 }
 
 /// A mastership with a live lease.

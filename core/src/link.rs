@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     decoder::Decoder,
-    error::{CloseReason, RejectReason},
+    error::CloseReason,
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
-    message::{HeartbeatAck, Hello, JoinResponse, Release, Resign, Status, Vote},
+    message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Role, Status, Vote},
     proof::ClusterKey,
     time::Timestamp,
 };
@@ -42,6 +42,8 @@ pub(crate) enum Phase {
         peer: NodeId,
         /// Said before anything else: one end is established before it has answered with its own `Hello`, or its proof.
         first: Bytes,
+        /// The newest protocol version that both ends speak.
+        version: u16,
         /// The number of the last status said on it; 0 before the first.
         status_said: u64,
         /// Something has come behind the handshake, so the peer has established it too.
@@ -49,7 +51,7 @@ pub(crate) enum Phase {
     },
     /// Refused; it closes once that is written.
     Refusing {
-        reason: RejectReason,
+        rejected: Rejected,
         /// Our own proof, without which the peer would not believe us.
         first: Bytes,
         said: bool,
@@ -107,6 +109,13 @@ pub(crate) struct Peer {
     pub(crate) links: Vec<ConnId>,
     pub(crate) status: Option<Status>,
     pub(crate) owed: Owed,
+}
+
+impl Peer {
+    /// It says that it leaves.
+    pub(crate) fn leaves(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.role == Role::Leaving)
+    }
 }
 
 /// What the next `Send` to a peer carries: the newest of each kind replaces the older, so nothing queues.

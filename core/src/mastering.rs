@@ -7,6 +7,7 @@ use crate::{
     error::{CloseReason, RejectReason},
     formation::Formation,
     id::{Address, Node, NodeId, Term},
+    link::Peer,
     message::{HeartbeatAck, JoinResponse, Message, Role},
     roster::{Ack, Roster},
     timer::Timer,
@@ -25,10 +26,11 @@ impl Formation {
         let solo = self.election.is_solo();
         let peer = |node: &Node| self.peers.get(&node.id).filter(|peer| peer.node == *node);
         let linked = |node: &Node| peer(node).is_some_and(|peer| !(solo && peer.is_elsewhere(&self.me)));
-        let gone = self.resigned.take();
+        let said_so = core::mem::take(&mut self.gone);
+        let gone = |node: &Node| said_so.contains(node) || peer(node).is_some_and(Peer::leaves);
         let writer = self.membership.writer.take();
         let view = (&mut self.membership.view, writer);
-        let changes = roster.begin(view, term, me, gone.as_ref(), linked, self.now);
+        let changes = roster.begin(view, term, me, gone, linked, self.now);
         self.membership.written_by(&self.me);
         self.membership.solo = solo;
         self.election.take_gave_way();
@@ -77,6 +79,9 @@ impl Formation {
     pub(crate) fn admit(&mut self, id: &NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         let Some(status) = &peer.status else { return };
+        if peer.leaves() {
+            return self.let_go(id);
+        }
         let Some(roster) = &mut self.membership.roster else { return };
         let term = self.election.term();
         let follows_me = match &status.role {
@@ -87,7 +92,7 @@ impl Formation {
         };
         let known = self.membership.view.get(id);
         let same = known.is_some_and(|known| known.node == peer.node && known.metadata == status.metadata);
-        if follows_me && same && roster.tracks(id) {
+        if follows_me && same {
             return;
         }
         let limits = self.config.limits();
@@ -114,14 +119,15 @@ impl Formation {
         self.wake_peer(id);
     }
 
-    pub(crate) fn remove_member(&mut self, id: &NodeId, reason: RemovalReason, close: CloseReason) {
+    pub(crate) fn remove_member(&mut self, id: &NodeId, reason: RemovalReason) {
         let Some(roster) = &mut self.membership.roster else { return };
         let removed = self.membership.view.get(id).map(|member| member.node.clone());
         let changes = roster.remove(&mut self.membership.view, id, reason);
         self.timers.clear(&Timer::Member(id.clone()));
-        // A newer incarnation may be linked already, and not be a member yet.
-        if self.peers.get(id).is_some_and(|peer| Some(&peer.node) == removed.as_ref()) {
-            self.drop_peer(id, close);
+        // A newer incarnation may be linked already, and not be a member yet. Who leaves is told first.
+        if reason == RemovalReason::Down && self.peers.get(id).is_some_and(|peer| Some(&peer.node) == removed.as_ref())
+        {
+            self.drop_peer(id, CloseReason::Silent);
         }
         self.view_changed(changes);
         if core::mem::take(&mut self.turned_away) {
@@ -141,7 +147,7 @@ impl Formation {
             self.timers.set(Timer::Member(id), again);
         } else if due {
             if roster.is_down(&id, self.now) {
-                return self.remove_member(&id, RemovalReason::Down, CloseReason::Silent);
+                return self.remove_member(&id, RemovalReason::Down);
             }
             self.set_member_state(&id, MemberState::Suspect);
         } else {

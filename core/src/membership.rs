@@ -1,6 +1,6 @@
 //! The view that this node holds, and how a follower comes by it (PROTOCOL.md, "Members and views").
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
     id::{Epoch, Node},
@@ -57,8 +57,14 @@ impl Membership {
     }
 
     /// Takes an update of the present master, if it is newer and fits what is held; otherwise the next acknowledgement
-    /// tells the master what is held, and it sends the right thing. `None` when the view is what it was.
-    pub(crate) fn update(&mut self, master: &Node, update: MembersUpdate) -> Option<Vec<Change>> {
+    /// tells the master what is held, and it sends the right thing. `gone`: who has said that it leaves. `None` when the
+    /// view is what it was.
+    pub(crate) fn update(
+        &mut self,
+        master: &Node,
+        update: MembersUpdate,
+        gone: &BTreeSet<Node>,
+    ) -> Option<Vec<Change>> {
         match update {
             MembersUpdate::Delta { base, base_by, epoch, changes } => {
                 if base == self.view.epoch() && base_by.is_some() && base_by != self.writer {
@@ -76,12 +82,16 @@ impl Membership {
                 // From nothing, then: what is held counts for nothing.
                 let mut next = MembersView::default();
                 next.apply(epoch, &changes);
-                Some(self.replace(master, next))
+                Some(self.replace(master, next, gone))
             }
             MembersUpdate::Page { epoch, index, last, members } => {
-                let mut assembly = match self.assembly.take() {
+                let begun = self.assembly.take();
+                if epoch <= self.view.epoch() {
+                    return None;
+                }
+                let mut assembly = match begun {
                     Some(assembly) if assembly.epoch == epoch && assembly.next == index => assembly,
-                    _ if index == 0 && epoch > self.view.epoch() => Assembly { epoch, next: 0, members: Vec::new() },
+                    _ if index == 0 => Assembly { epoch, next: 0, members: Vec::new() },
                     _ => return None,
                 };
                 if assembly.members.len() + members.len() > self.member_limit {
@@ -93,16 +103,13 @@ impl Membership {
                     self.assembly = Some(assembly);
                     return None;
                 }
-                if epoch <= self.view.epoch() {
-                    return None;
-                }
-                Some(self.replace(master, MembersView::new(epoch, assembly.members)))
+                Some(self.replace(master, MembersView::new(epoch, assembly.members), gone))
             }
         }
     }
 
-    fn replace(&mut self, master: &Node, next: MembersView) -> Vec<Change> {
-        let changes = self.view.changes_to(&next);
+    fn replace(&mut self, master: &Node, next: MembersView, gone: &BTreeSet<Node>) -> Vec<Change> {
+        let changes = self.view.changes_to(&next, gone);
         self.view = next;
         self.written_by(master);
         changes
@@ -111,5 +118,202 @@ impl Membership {
     /// Another master: the pages of the last one are worth nothing.
     pub(crate) fn forget_pages(&mut self) {
         self.assembly = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, vec};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        id::{Address, Incarnation, NodeId, Term},
+        view::{MemberState, RemovalReason},
+    };
+
+    const LIMIT: usize = 3;
+
+    fn node(id: &str) -> Node {
+        Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+    }
+
+    fn member(id: &str) -> Member {
+        let address = Address::new(format!("{id}:1")).unwrap();
+        Member { node: node(id), address, state: MemberState::Active, metadata: Bytes::new() }
+    }
+
+    fn epoch(version: u64) -> Epoch {
+        Epoch { term: Term(1), version }
+    }
+
+    fn added(ids: &[&str]) -> Vec<Change> {
+        ids.iter().map(|id| Change::Upsert(member(id))).collect()
+    }
+
+    fn gone(id: &str) -> Change {
+        Change::Remove { id: NodeId::new(id).unwrap(), reason: RemovalReason::Down }
+    }
+
+    /// A follower of the master m, or of whom it comes to follow.
+    struct Follower(Membership);
+
+    impl Follower {
+        fn new() -> Self {
+            Self(Membership::new(LIMIT))
+        }
+
+        /// Holds a view of these members that m wrote.
+        fn holding(version: u64, ids: &[&str]) -> Self {
+            let mut follower = Self::new();
+            assert_eq!(follower.page(version, 0, true, ids), Some(added(ids)));
+            follower
+        }
+
+        fn page(&mut self, version: u64, index: u32, last: bool, ids: &[&str]) -> Option<Vec<Change>> {
+            let members = ids.iter().map(|id| member(id)).collect();
+            self.0.update(
+                &node("m"),
+                MembersUpdate::Page { epoch: epoch(version), index, last, members },
+                &BTreeSet::new(),
+            )
+        }
+
+        fn delta(
+            &mut self,
+            (base, base_by): (Epoch, Option<&str>),
+            to: u64,
+            changes: Vec<Change>,
+        ) -> Option<Vec<Change>> {
+            let (base_by, epoch) = (base_by.map(node), epoch(to));
+            self.0.update(&node("m"), MembersUpdate::Delta { base, base_by, epoch, changes }, &BTreeSet::new())
+        }
+
+        fn ids(&self) -> Vec<&str> {
+            self.0.view.iter().map(|member| member.node.id.as_str()).collect()
+        }
+    }
+
+    #[test]
+    fn a_follower_says_which_view_it_holds() {
+        assert_eq!(Follower::new().0.held(), Epoch::default());
+        let follower = Follower::holding(4, &["a", "b"]);
+        assert_eq!((follower.0.held(), follower.ids()), (epoch(4), vec!["a", "b"]));
+        assert_eq!(follower.0.writer, Some(node("m")));
+    }
+
+    #[test]
+    fn a_delta_is_taken_on_the_view_that_it_is_based_on_and_leads_forward() {
+        for (base, to, taken) in
+            [(4, 5, true), (4, 9, true), (3, 5, false), (5, 6, false), (4, 4, false), (4, 3, false)]
+        {
+            let mut follower = Follower::holding(4, &["a", "b"]);
+            let changes = [added(&["c"]), vec![gone("a")]].concat();
+            let said = follower.delta((epoch(base), None), to, changes.clone());
+            assert_eq!(said, taken.then_some(changes), "from {base} to {to}");
+            let expected = if taken { (epoch(to), vec!["b", "c"]) } else { (epoch(4), vec!["a", "b"]) };
+            assert_eq!((follower.0.held(), follower.ids()), expected, "from {base} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_delta_that_is_too_long_to_be_honest_is_not_taken() {
+        for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
+            let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
+            let said = follower.delta((epoch(4), None), 5, vec![gone("a"); changes]);
+            assert_eq!(said.is_some(), taken, "{changes} changes on {held} members");
+        }
+    }
+
+    #[test]
+    fn a_delta_on_a_view_of_the_same_writer_is_taken() {
+        let mut follower = Follower::holding(4, &["a"]);
+        assert_eq!(follower.delta((epoch(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
+        assert_eq!(follower.ids(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_delta_on_somebody_elses_view_of_the_same_epoch_shows_that_nothing_is_held() {
+        let mut follower = Follower::holding(4, &["a", "b"]);
+        assert_eq!(follower.delta((epoch(4), Some("x")), 5, added(&["c"])), None);
+        assert_eq!((follower.0.held(), follower.ids()), (Epoch::default(), vec!["a", "b"]));
+        assert_eq!(
+            follower.delta((epoch(4), Some("x")), 6, added(&["c"])),
+            None,
+            "it still is not what it is based on"
+        );
+        // What is sent to one that holds nothing replaces what it has.
+        let all = added(&["b", "c"]);
+        let said = follower.delta((Epoch::default(), None), 7, all);
+        assert_eq!(said, Some([vec![gone("a")], added(&["c"])].concat()));
+        assert_eq!((follower.0.held(), follower.ids()), (epoch(7), vec!["b", "c"]));
+        assert_eq!(follower.delta((epoch(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
+    }
+
+    #[test]
+    fn a_delta_on_somebody_elses_view_of_another_epoch_says_nothing_of_the_one_that_is_held() {
+        let mut follower = Follower::holding(4, &["a"]);
+        assert_eq!(follower.delta((epoch(3), Some("x")), 5, added(&["c"])), None);
+        assert_eq!(follower.0.held(), epoch(4));
+    }
+
+    #[test]
+    fn pages_become_a_view_with_the_last_one() {
+        let mut follower = Follower::holding(4, &["a", "b"]);
+        assert_eq!(follower.page(5, 0, false, &["b"]), None);
+        assert_eq!(follower.page(5, 1, false, &["c"]), None);
+        assert_eq!((follower.0.held(), follower.ids()), (epoch(4), vec!["a", "b"]));
+        assert_eq!(follower.page(5, 2, true, &["d"]), Some([vec![gone("a")], added(&["c", "d"])].concat()));
+        assert_eq!((follower.0.held(), follower.ids()), (epoch(5), vec!["b", "c", "d"]));
+    }
+
+    #[test]
+    fn a_page_that_does_not_follow_the_last_ends_its_series() {
+        for (version, index) in [(5, 0), (5, 2), (6, 1), (4, 1)] {
+            let mut follower = Follower::new();
+            assert_eq!(follower.page(5, 0, false, &["a"]), None);
+            let other = follower.page(version, index, false, &["b"]);
+            assert_eq!(other, None, "{version}, {index}");
+            let said = follower.page(5, 1, true, &["c"]);
+            // A series that was begun again goes on.
+            let expected = (index == 0).then(|| added(&["b", "c"]));
+            assert_eq!(said, expected, "behind page {index} of {version}");
+        }
+        assert_eq!(Follower::new().page(5, 1, true, &["a"]), None, "no series was begun");
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_if_it_is_newer_and_still_is_when_it_is_whole() {
+        for version in [3, 4] {
+            let mut follower = Follower::holding(4, &["a"]);
+            assert_eq!(follower.page(version, 0, true, &["b"]), None);
+            assert_eq!(follower.ids(), ["a"]);
+        }
+        let mut follower = Follower::holding(4, &["a"]);
+        assert_eq!(follower.page(5, 0, false, &["b"]), None);
+        assert!(follower.delta((epoch(4), None), 5, added(&["c"])).is_some());
+        assert_eq!(follower.page(5, 1, true, &["d"]), None);
+        assert_eq!(follower.ids(), ["a", "c"]);
+    }
+
+    /// G7.
+    #[test]
+    fn g7_a_snapshot_of_more_members_than_may_be_is_not_taken() {
+        for (second, taken) in [(&["b", "c"][..], true), (&["b", "c", "d"], false)] {
+            let mut follower = Follower::new();
+            assert_eq!(follower.page(5, 0, false, &["a"]), None);
+            assert_eq!(follower.page(5, 1, true, second).is_some(), taken, "{second:?}");
+        }
+        assert_eq!(Follower::new().page(5, 0, true, &["a", "b", "c", "d"]), None);
+    }
+
+    #[test]
+    fn the_pages_of_another_master_are_forgotten() {
+        let mut follower = Follower::new();
+        assert_eq!(follower.page(5, 0, false, &["a"]), None);
+        follower.0.forget_pages();
+        assert_eq!(follower.page(5, 1, true, &["b"]), None);
+        assert_eq!(follower.ids(), [""; 0]);
     }
 }

@@ -42,7 +42,7 @@ impl Formation {
         let another = self.membership.writer.as_ref().is_some_and(|writer| writer.id != master.id);
         let active = |member: &Member| member.node == *master && member.state == MemberState::Active;
         let succeeds = self.membership.view.get(&master.id).is_some_and(active);
-        let Some(changes) = self.membership.update(master, update) else { return };
+        let Some(changes) = self.membership.update(master, update, &self.gone) else { return };
         self.membership.solo = self.election.follows_solo();
         self.announce_view(changes);
         let gave_way = self.election.take_gave_way();

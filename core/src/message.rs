@@ -18,8 +18,12 @@ use crate::{
 /// The first bytes of every [`Hello`].
 pub const MAGIC: [u8; 4] = *b"FRMN";
 
-/// The protocol versions that this code speaks.
+/// The protocol versions that a node speaks unless its configuration says otherwise.
 pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+
+/// The protocol versions that this code knows.
+pub const KNOWN_PROTOCOL: ProtocolRange =
+    ProtocolRange { min: 1, max: if cfg!(feature = "unstable-next-protocol") { 2 } else { 1 } };
 
 /// Everything that one node says to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +45,12 @@ pub enum Message {
     Leave,
     Resign(Resign),
     Proof(Proof),
+    /// Since version 2, in place of `Ping`.
+    #[cfg(feature = "unstable-next-protocol")]
+    #[doc(hidden)]
+    Probe {
+        number: u64,
+    },
 }
 
 /// A range of protocol versions, both ends included.
@@ -110,6 +120,17 @@ impl Hello {
 pub struct Rejected {
     /// Why.
     pub reason: RejectReason,
+    /// Who has what the receiver claims: with `IdInUse` and `AddressInUse`.
+    pub holder: Option<Holder>,
+}
+
+/// A living node that has an id or an address which another one claims as well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Holder {
+    /// Who.
+    pub node: Node,
+    /// Where.
+    pub address: Address,
 }
 
 /// What a node says of itself on every link, when it is established and whenever it changed.
@@ -269,6 +290,15 @@ pub struct Proof {
 }
 
 impl Message {
+    /// The protocol version that the message came with: who speaks an older one cannot read it.
+    pub fn since(&self) -> u16 {
+        match self {
+            #[cfg(feature = "unstable-next-protocol")]
+            Self::Probe { .. } => 2,
+            _ => 1,
+        }
+    }
+
     /// The highest term that the message speaks of.
     pub(crate) fn term(&self) -> Option<Term> {
         Some(match self {
@@ -282,6 +312,8 @@ impl Message {
             Self::HeartbeatAck(ack) => ack.term.max(ack.epoch.term),
             Self::Resign(resign) => resign.term,
             Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::Leave | Self::Proof(_) => return None,
+            #[cfg(feature = "unstable-next-protocol")]
+            Self::Probe { .. } => return None,
         })
     }
 

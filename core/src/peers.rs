@@ -8,8 +8,7 @@ use crate::{
     id::{Address, ConnId, NodeId},
     interface::{Event, Origin},
     link::{End, Peer, Phase},
-    message::{Resign, Role},
-    timer::Timer,
+    message::Role,
 };
 
 impl Formation {
@@ -62,21 +61,14 @@ impl Formation {
             self.view_changed(changes);
             self.watch_member(id);
         }
-        if self.leaving && self.election.master().is_some_and(|(master, _)| *master == peer.node) {
-            self.timers.set(Timer::Leave, self.now);
-        }
     }
 
     /// The peer is spoken to on another link now; what the last one still owed is owed by it.
     pub(crate) fn peer_relinked(&mut self, id: &NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let address = peer.address.clone();
-        if self.leaving && self.election.master().is_some_and(|(master, _)| master.id == *id) {
-            peer.owed.leave = true;
-        }
-        if let Some(term) = self.resigning.filter(|_| peer.is_voter) {
-            peer.owed.resign = Some(Resign { term });
-        }
+        peer.owed.leave |= self.election.is_master() && peer.leaves();
+        self.owe_resignation(id);
         self.election.relinked(&address);
         if let Some(roster) = &mut self.membership.roster {
             roster.relinked(id);

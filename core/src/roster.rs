@@ -104,14 +104,14 @@ impl Roster {
         (view, writer): (&mut MembersView, Option<Node>),
         term: Term,
         me: Member,
-        gone: Option<&Node>,
+        gone: impl Fn(&Node) -> bool,
         linked: impl Fn(&Node) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
         self.base_by = writer;
         let mut changes = Vec::new();
         for member in view.iter().filter(|member| member.node.id != me.node.id) {
-            if gone == Some(&member.node) {
+            if gone(&member.node) {
                 changes.push(Change::Remove { id: member.node.id.clone(), reason: RemovalReason::Left });
                 continue;
             }
@@ -401,3 +401,6 @@ fn pages(view: &MembersView, limit: usize) -> Vec<Bytes> {
     };
     pages.into_iter().enumerate().map(page).map(|page| Message::MembersUpdate(page).to_frame()).collect()
 }
+
+#[cfg(test)]
+mod tests;

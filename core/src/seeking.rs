@@ -18,6 +18,8 @@ pub(crate) struct Seeking {
     last_dial: u64,
     backoff_min: Duration,
     backoff_max: Duration,
+    /// How long an address that led to the node of another one is left alone.
+    look_again: Duration,
     rng: Rng,
 }
 
@@ -27,6 +29,8 @@ struct Target {
     state: State,
     /// Whom the last established connection led to: the address need not be the one that the peer advertises.
     found: Option<NodeId>,
+    /// That peer advertises another address: this one may lead elsewhere by then, whether the peer is linked or not.
+    look_at: Option<Timestamp>,
     retry_at: Timestamp,
     backoff: Duration,
     /// It leads to this node itself.
@@ -41,11 +45,24 @@ enum State {
     Connected(ConnId),
 }
 
+impl Target {
+    /// When it may be dialed for want of a connection.
+    fn waits(&self) -> Option<Timestamp> {
+        (self.state == State::Idle && !self.is_self).then_some(self.retry_at)
+    }
+
+    /// When it may be dialed though there is one.
+    fn looks(&self) -> Option<Timestamp> {
+        self.look_at.filter(|_| self.state != State::Dialing && !self.is_self)
+    }
+}
+
 impl Seeking {
     pub(crate) fn new(config: &Config, rng: Rng, now: Timestamp) -> Self {
         let (backoff_min, backoff_max) = (config.timing().dial_backoff_min, config.timing().dial_backoff_max);
-        let mut seeking =
-            Self { targets: BTreeMap::new(), dials: BTreeMap::new(), last_dial: 0, backoff_min, backoff_max, rng };
+        let look_again = config.timing().down_after;
+        let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
+        let mut seeking = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, rng };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
             seeking.add(seed, true, now);
         }
@@ -55,11 +72,14 @@ impl Seeking {
         seeking
     }
 
+    /// An address that was known to lead to this node itself may lead elsewhere when it is named again.
     pub(crate) fn add(&mut self, address: &Address, is_seed: bool, now: Timestamp) {
-        self.targets.entry(address.clone()).or_insert(Target {
+        let known = self.targets.entry(address.clone()).and_modify(|target| target.is_self = false);
+        known.or_insert(Target {
             is_seed,
             state: State::Idle,
             found: None,
+            look_at: None,
             retry_at: now,
             backoff: self.backoff_min,
             is_self: false,
@@ -81,11 +101,14 @@ impl Seeking {
     ) -> alloc::vec::Vec<(DialId, Address)> {
         let mut dials = alloc::vec::Vec::new();
         for (address, target) in &mut self.targets {
-            let due = target.state == State::Idle && target.retry_at <= now && !target.is_self;
-            if due && wanted(address, target.is_seed, target.found.as_ref()) {
+            let retries = target.waits().is_some_and(|at| at <= now);
+            let looks = target.looks().is_some_and(|at| at <= now);
+            let is_wanted = |found| wanted(address, target.is_seed, found);
+            if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) {
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
                 target.state = State::Dialing;
+                target.look_at = target.look_at.map(|_| now + self.look_again);
                 self.dials.insert(dial, address.clone());
                 dials.push((dial, address.clone()));
             }
@@ -99,10 +122,13 @@ impl Seeking {
         now: Timestamp,
         wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool,
     ) -> Option<Timestamp> {
-        let waiting =
-            |(_, target): &(&Address, &Target)| target.state == State::Idle && target.retry_at > now && !target.is_self;
-        let wanted = |(address, target): &(&Address, &Target)| wanted(address, target.is_seed, target.found.as_ref());
-        self.targets.iter().filter(waiting).filter(wanted).map(|(_, target)| target.retry_at).min()
+        let next = |(address, target): (&Address, &Target)| {
+            let is_wanted = |found| wanted(address, target.is_seed, found);
+            let retry = target.waits().filter(|at| *at > now && is_wanted(target.found.as_ref()));
+            let look = target.looks().filter(|at| *at > now && is_wanted(None));
+            retry.into_iter().chain(look).min()
+        };
+        self.targets.iter().filter_map(next).min()
     }
 
     /// Whether the core has asked for this dial, ever.
@@ -126,9 +152,11 @@ impl Seeking {
         Some(address)
     }
 
-    pub(crate) fn established(&mut self, address: &Address, peer: &NodeId) {
+    /// The dialed address leads to this peer, which advertises an address of its own.
+    pub(crate) fn established(&mut self, address: &Address, peer: &NodeId, advertised: &Address, now: Timestamp) {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
+            target.look_at = (address != advertised).then(|| now + self.look_again);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     id::{ConnId, NodeId},
     interface::Output,
     link::Phase,
-    message::{Message, Rejected},
+    message::Message,
     timer::Timer,
 };
 
@@ -60,10 +60,10 @@ impl Formation {
                 Message::Hello(self.own_hello(nonce)).to_frame()
             }
             Phase::Proving(proving) => core::mem::take(&mut proving.answer),
-            Phase::Refusing { reason, first, said: said @ false } => {
+            Phase::Refusing { rejected, first, said: said @ false } => {
                 *said = true;
                 let mut out = bytes::BytesMut::from(core::mem::take(first));
-                Message::Rejected(Rejected { reason: *reason }).encode(&mut out);
+                Message::Rejected(rejected.clone()).encode(&mut out);
                 out.freeze()
             }
             _ => Bytes::new(),
@@ -74,7 +74,8 @@ impl Formation {
         let speaks_here = self.sending_link(id) == Some(conn);
         let mut out = core::mem::take(&mut self.scratch);
         let Some(link) = self.links.get_mut(&conn) else { return Bytes::new() };
-        let Phase::Established { first, status_said, .. } = &mut link.phase else { return Bytes::new() };
+        let Phase::Established { first, version, status_said, .. } = &mut link.phase else { return Bytes::new() };
+        let version = *version;
         let ping = link.ping_owed;
         out.extend_from_slice(&core::mem::take(first));
         // Each link gets one status when it is established; the later ones go where the peer is spoken to.
@@ -90,7 +91,7 @@ impl Formation {
             return bytes;
         }
         if out.is_empty() && ping {
-            Message::Ping.encode(&mut out);
+            ping_of(version).encode(&mut out);
         }
         let bytes = out.split().freeze();
         self.scratch = out;
@@ -134,5 +135,14 @@ impl Formation {
         }
         out.extend_from_slice(frame);
         None
+    }
+}
+
+/// What keeps an idle link alive, in words that the peer can read.
+fn ping_of(version: u16) -> Message {
+    match version {
+        #[cfg(feature = "unstable-next-protocol")]
+        2.. => Message::Probe { number: u64::from(version) },
+        _ => Message::Ping,
     }
 }

@@ -1,6 +1,10 @@
 //! The member list, as everybody sees it.
 
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -132,11 +136,15 @@ impl MembersView {
         self.epoch = epoch;
     }
 
-    /// What turns `self` into `next`, as far as two views can tell: whoever is missing is taken to be down.
-    pub(crate) fn changes_to(&self, next: &Self) -> Vec<Change> {
-        let gone = self.members.keys().filter(|id| !next.members.contains_key(*id));
-        let gone = gone.map(|id| Change::Remove { id: id.clone(), reason: RemovalReason::Down });
+    /// What turns `self` into `next`, as far as two views can tell: whoever is missing is taken to be down, unless it has
+    /// `said` that it leaves.
+    pub(crate) fn changes_to(&self, next: &Self, said: &BTreeSet<Node>) -> Vec<Change> {
+        let missing = self.members.values().filter(|m| !next.members.contains_key(&m.node.id));
+        let missing = missing.map(|m| {
+            let reason = if said.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Down };
+            Change::Remove { id: m.node.id.clone(), reason }
+        });
         let new = next.members.values().filter(|m| self.members.get(&m.node.id) != Some(m));
-        gone.chain(new.map(|m| Change::Upsert((**m).clone()))).collect()
+        missing.chain(new.map(|m| Change::Upsert((**m).clone()))).collect()
     }
 }

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::{Address, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};
+use formation_core::{
+    Address, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing,
+    message::ProtocolRange,
+};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const US: fn(u64) -> Duration = Duration::from_micros;
@@ -104,6 +107,14 @@ fn solo_after_is_off_by_default_and_at_least_bootstrap_wait() {
     assert_eq!(config.solo_after(), Some(MS(3_000)));
     let json = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+}
+
+#[test]
+fn protocol_versions_that_are_not_known_are_refused() {
+    for (min, max) in [(0, 1), (1, 9), (9, 9), (1, 0)] {
+        let says = format!("the protocol versions {min} to {max} are not what this program can speak; choose a range");
+        refused(builder().protocol(ProtocolRange { min, max }), &says);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use formation_core::{
     Timestamp, message::Message,
 };
 
-use crate::peer::messages;
+use crate::peer::{Peer, messages};
 
 /// Drives one [`Formation`] by hand. `Send` and `Persist` are answered at once unless [`hold_answers`](Self::hold_answers).
 #[derive(Clone, Debug)]
@@ -109,6 +109,20 @@ impl Bench {
     /// A peer connects.
     pub fn accept(&mut self) -> ConnId {
         self.open(Origin::Accepted)
+    }
+
+    /// A peer connects and greets.
+    pub fn greeted_by(&mut self, peer: &mut Peer) -> ConnId {
+        let conn = self.accept();
+        self.receive(conn, peer.hello());
+        conn
+    }
+
+    /// A peer connects, and seeks a master.
+    pub fn sought_by(&mut self, peer: &mut Peer) -> ConnId {
+        let conn = self.greeted_by(peer);
+        self.receive(conn, peer.seeking());
+        conn
     }
 
     /// The addresses of the dials that are not answered yet.

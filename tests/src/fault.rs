@@ -8,7 +8,7 @@ use formation_core::Command;
 use crate::{
     host::{Crash, NodeIx},
     keys::Intrusion,
-    net::{Cut, Net},
+    net::{Cut, Net, Target},
     rng::Rng,
 };
 
@@ -60,6 +60,16 @@ pub enum Fault {
     DiskFails(NodeIx),
     /// A node leaves.
     Leave(NodeIx),
+    /// The master does.
+    LeaveMaster,
+    /// What the master sends takes longer: it is slow for itself alone.
+    SlowMaster(Duration),
+    /// A node's address resolves to nothing.
+    NameGone(NodeIx),
+    /// The address of the first leads to the second.
+    NameMoved(NodeIx, NodeIx),
+    /// A node hears of the address of another.
+    Contact(NodeIx, NodeIx),
     /// A node changes its metadata.
     Metadata(NodeIx, u64),
     /// Somebody without the cluster key tries to get in.
@@ -119,6 +129,26 @@ impl Fault {
         }
     }
 
+    /// Those that came later, for a network of `nodes` with these voters.
+    pub fn draw_more(rng: &mut Rng, nodes: usize, voters: usize) -> Self {
+        let ix = rng.below(nodes);
+        let (voter, other) = (rng.below(voters), rng.below(voters));
+        // Around each timeout of the default configuration: a heartbeat, suspicion, the lease, and down.
+        let timeout = [200, 600, 1_000, 3_000][rng.below(4)];
+        let around = Duration::from_millis([timeout - 50, timeout, timeout + 50][rng.below(3)]);
+        match rng.below(9) {
+            0 => Self::LeaveMaster,
+            1 => Self::Leave(ix),
+            2 => Self::Start(ix),
+            3 => Self::SlowMaster(around),
+            4 => Self::NameGone(voter),
+            5 => Self::NameMoved(voter, other),
+            6 => Self::Contact(ix, rng.below(nodes)),
+            7 => Self::Pause(ix, around),
+            _ => Self::PauseMaster(around),
+        }
+    }
+
     /// What only happens where there is a cluster key.
     pub fn draw_keyed(rng: &mut Rng, nodes: usize) -> Self {
         match rng.below(2) {
@@ -142,7 +172,10 @@ impl Fault {
                     net.crash(master, how);
                 }
             }
-            Self::Start(ix) if !runs(net, ix) => net.start(ix),
+            Self::Start(ix) if !net.living().contains(&ix) => {
+                net.crash_if(ix, |_, _| true, Crash::Process);
+                net.start(ix);
+            }
             Self::Twin(of) => net.start_twin(of),
             Self::Cut(a, b, how) => net.cut(a, b, how),
             Self::CutOneWay(from, to, how) => net.cut_one_way(from, to, how),
@@ -177,6 +210,23 @@ impl Fault {
             Self::Disks(time) => net.settings.persist = (Duration::ZERO, time),
             Self::DiskFails(ix) if runs(net, ix) => net.fail_disk(ix),
             Self::Leave(ix) if net.living().contains(&ix) => net.command(ix, Command::Leave),
+            Self::LeaveMaster => {
+                if let Some(master) = net.master() {
+                    net.command(master, Command::Leave);
+                }
+            }
+            Self::SlowMaster(by) => {
+                if let Some(master) = net.master() {
+                    net.slow_down(master, by);
+                }
+            }
+            Self::NameGone(ix) => net.lead_astray(&Net::address(ix), None),
+            // Both ways, two nodes would each take the other's address for their own, and not dial it again.
+            Self::NameMoved(from, to) if from > to => net.lead_astray(&Net::address(from), Some(Target::Node(to))),
+            Self::Contact(ix, of) if net.living().contains(&ix) => {
+                let contact = net.host(of).config.address().clone();
+                net.command(ix, Command::AddContacts(vec![contact]));
+            }
             Self::Metadata(ix, data) if net.living().contains(&ix) => {
                 net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
             }
@@ -212,6 +262,11 @@ impl Fault {
             Self::Disks(_) => "fault: slow disks",
             Self::DiskFails(_) => "fault: disk fails",
             Self::Leave(_) => "fault: leave",
+            Self::LeaveMaster => "fault: leave of the master",
+            Self::SlowMaster(_) => "fault: slow master",
+            Self::NameGone(_) => "fault: name gone",
+            Self::NameMoved(..) => "fault: name moved",
+            Self::Contact(..) => "fault: contact added",
             Self::Metadata(..) => "fault: metadata",
             Self::Intruder(_, Intrusion::Forges) => "fault: intruder forges a proof",
             Self::Intruder(_, Intrusion::Flips) => "fault: intruder flips a bit of a proof",

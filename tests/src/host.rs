@@ -61,6 +61,12 @@ pub struct Host {
     pub(crate) armed: Option<Timestamp>,
     pub(crate) idle_ticks: u32,
     pub(crate) paused_until: u64,
+    /// Its clock at the end of a pause so long that the node has to notice, until it has been looked at.
+    pub(crate) wakes_at: Option<Timestamp>,
+    /// Until then it may take nobody for down, as it has slept.
+    pub(crate) just_awake: Timestamp,
+    /// When it has to have left.
+    pub(crate) left_by: Option<Timestamp>,
     pub(crate) mirror: Mirror,
     /// The members and the term that it has last said it has as a solo master, if that is what it said last.
     pub(crate) solo_said: Option<(u32, Term)>,
@@ -91,6 +97,9 @@ impl Host {
             armed: None,
             idle_ticks: 0,
             paused_until: 0,
+            wakes_at: None,
+            just_awake: Timestamp::ZERO,
+            left_by: None,
             mirror: Mirror::default(),
             solo_said: None,
         }
@@ -109,6 +118,9 @@ impl Host {
         self.persist_failed = false;
         self.armed = None;
         self.paused_until = 0;
+        self.wakes_at = None;
+        self.just_awake = Timestamp::ZERO;
+        self.left_by = None;
         self.mirror = Mirror::default();
         self.solo_said = None;
         self.idle_ticks = 0;

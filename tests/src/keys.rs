@@ -30,10 +30,17 @@ pub fn keys(stage: u64) -> Vec<Vec<u8>> {
     }
 }
 
-/// The same configuration with the keys of a stage, at `address`.
+/// The same configuration at `address`, with the keys of a stage.
 pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> Config {
     let seeds = config.seeds().iter().map(|seed| seed.as_str());
-    let builder = Config::builder(config.cluster().as_str(), config.id().as_str(), address).seeds(seeds);
+    let builder = Config::builder(config.cluster().as_str(), config.id().as_str(), address)
+        .seeds(seeds)
+        .contacts(config.contacts().iter().map(|contact| contact.as_str()))
+        .bootstrap(config.bootstrap())
+        .metadata(config.metadata().clone())
+        .timing(config.timing().clone())
+        .detector(config.detector().clone())
+        .limits(config.limits().clone());
     let held = stage.map(keys).unwrap_or_default();
     let builder = held.into_iter().fold(builder, |builder, key| builder.key(ClusterKey::new(key)));
     let builder = match config.solo_after() {

@@ -8,7 +8,9 @@ mod look;
 use std::{collections::BTreeMap, panic, time::Duration};
 
 use bytes::Bytes;
-use formation_core::{Address, Command, Config, DialId, Formation, Incarnation, Input, Start, Timestamp};
+use formation_core::{
+    Address, Command, Config, DialId, ElectorateDigest, Formation, Incarnation, Input, Start, Timestamp,
+};
 
 use crate::{
     checks::Checks,
@@ -66,12 +68,17 @@ pub struct Net {
     hosts: Vec<Host>,
     wires: Vec<Wire>,
     names: BTreeMap<Address, Target>,
+    /// Where names that lead astray should lead.
+    astray: BTreeMap<Address, Option<Target>>,
+    /// What these nodes send takes so much longer.
+    slow: BTreeMap<NodeIx, u64>,
     /// From whom to whom.
     cuts: BTreeMap<(NodeIx, NodeIx), Cut>,
     /// Dials that wait for a cut to heal.
     held: Vec<(WireId, Target)>,
     accepted: Vec<WireId>,
-    checks: Checks,
+    /// Each electorate is a cluster of its own.
+    checks: BTreeMap<ElectorateDigest, Checks>,
     trace: Trace,
     /// What has happened in this run.
     pub tally: Tally,
@@ -94,10 +101,12 @@ impl Net {
             hosts: Vec::new(),
             wires: Vec::new(),
             names: BTreeMap::new(),
+            astray: BTreeMap::new(),
+            slow: BTreeMap::new(),
             cuts: BTreeMap::new(),
             held: Vec::new(),
             accepted: Vec::new(),
-            checks: Checks::default(),
+            checks: BTreeMap::new(),
             trace: Trace::default(),
             tally: Tally::default(),
             caught: false,
@@ -157,7 +166,7 @@ impl Net {
         // Nobody acts on a lease of a run that is over; that nobody else has one before it ends is E1's only while the
         // voter stays away.
         let last = self.last_run(ix);
-        self.checks.ended(last);
+        self.checks_of(ix).ended(last);
         let host = &mut self.hosts[ix];
         host.reset();
         host.gone = false;
@@ -192,10 +201,15 @@ impl Net {
     /// The host of a node wants something.
     pub fn command(&mut self, ix: NodeIx, command: Command) {
         let leaves = command == Command::Leave;
+        if leaves {
+            let host = &mut self.hosts[ix];
+            host.left_by.get_or_insert(host.clock.local(self.now) + host.config.timing().down_after);
+        }
         self.give(ix, Input::Command(command));
         let host = &self.hosts[ix];
         if leaves && host.formation.as_ref().is_some_and(|f| f.leadership(host.clock.local(self.now)).is_none()) {
-            self.checks.ended(self.run_id(ix));
+            let run = self.run_id(ix);
+            self.checks_of(ix).ended(run);
         }
     }
 
@@ -239,6 +253,10 @@ impl Net {
     fn side_of(&self, wire: WireId, ix: NodeIx) -> Option<usize> {
         let run = self.run_id(ix);
         self.wires[wire.0].ends.iter().position(|end| end.owner == Owner::Node(run))
+    }
+
+    fn checks_of(&mut self, ix: NodeIx) -> &mut Checks {
+        self.checks.entry(self.hosts[ix].config.electorate()).or_default()
     }
 
     /// The run that a crash has ended.

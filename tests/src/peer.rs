@@ -6,7 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
     Address, ClusterName, Config, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId, Term,
     message::{
-        Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof, ProtocolRange, Role, Status, VoteRequest,
+        Heartbeat, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof, ProtocolRange, Role, Status,
+        Vote, VoteRequest,
     },
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -31,6 +32,8 @@ pub struct Peer {
     pub keys: Vec<Vec<u8>>,
     /// Its last hello, as a frame.
     pub said: Bytes,
+    /// What it says of itself, opaque to Formation.
+    pub metadata: Bytes,
     nonce: u8,
     number: u64,
 }
@@ -50,6 +53,7 @@ impl Peer {
             magic: MAGIC,
             keys: Vec::new(),
             said: Bytes::new(),
+            metadata: Bytes::new(),
             nonce: 0,
             number: 0,
         }
@@ -104,7 +108,7 @@ impl Peer {
             held: false,
             promise: None,
             epoch,
-            metadata: Bytes::new(),
+            metadata: self.metadata.clone(),
         })
         .to_frame()
     }
@@ -132,6 +136,16 @@ impl Peer {
     /// It asks for a vote.
     pub fn vote_request(term: u64, lease: Duration) -> Bytes {
         Message::VoteRequest(VoteRequest { term: Term(term), number: 1, lease }).to_frame()
+    }
+
+    /// It grants what was asked.
+    pub fn vote(asked: &VoteRequest) -> Bytes {
+        Message::Vote(Vote { term: asked.term, number: asked.number, granted: true }).to_frame()
+    }
+
+    /// The master beats, with a lease of a second.
+    pub fn heartbeat(term: u64, number: u64) -> Bytes {
+        Message::Heartbeat(Heartbeat { term: Term(term), number, lease: Duration::from_secs(1) }).to_frame()
     }
 
     /// It as a member.

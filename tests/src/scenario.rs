@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, panic, time::Duration};
 
-use formation_core::{Config, Detector, Event, NodeId, Phase, PhiAccrual};
+use formation_core::{Config, Detector, Event, NodeId, Phase, PhiAccrual, message::ProtocolRange};
 
 use crate::{
     fault::Fault,
@@ -78,6 +78,14 @@ impl Scenario {
             (rng.within((Duration::ZERO, longest)), Fault::draw(rng, nodes, forget))
         };
         let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng)).collect();
+        // Of a stream of their own, so that a seed goes on to mean what it meant.
+        let mut more = Rng::new(!seed);
+        if count > 0 && more.one_in(3) {
+            for _ in 0..1 + more.below(4) {
+                let fault = (more.within((Duration::ZERO, SECOND)), Fault::draw_more(&mut more, nodes, voters));
+                faults.insert(more.below(faults.len() + 1), fault);
+            }
+        }
         if let Some((wait, _)) = faults.first_mut() {
             *wait = rng.within((Duration::ZERO, 5 * SECOND));
         }
@@ -182,13 +190,15 @@ impl Scenario {
         }
     }
 
-    /// In one of four scenarios all nodes learn how regular their members are.
+    /// In one of four scenarios all nodes learn how regular their members are; in one of five every other one speaks the next
+    /// protocol, too.
     fn config(&self, ix: usize) -> Config {
         let detector = match self.seed % 4 {
             3 => Detector::PhiAccrual(PhiAccrual::default()),
             _ => Detector::Deadlines,
         };
-        let builder = Net::builder(ix, self.voters).detector(detector);
+        let protocol = ProtocolRange { min: 1, max: if self.seed % 5 == 4 && ix % 2 == 1 { 2 } else { 1 } };
+        let builder = Net::builder(ix, self.voters).detector(detector).protocol(protocol);
         let builder = match self.solo {
             Some(after) => builder.solo_after(after),
             None => builder,

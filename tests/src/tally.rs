@@ -58,6 +58,7 @@ impl Tally {
             Message::Vote(_) => "vote refused",
             Message::Release(_) => "candidacy released",
             Message::Resign(_) => "mastership resigned",
+            Message::Leave => "leave confirmed",
             Message::MembersUpdate(MembersUpdate::Delta { .. }) => "delta sent",
             Message::MembersUpdate(MembersUpdate::Page { .. }) => "snapshot page sent",
             Message::JoinResponse(JoinResponse::Accepted { .. }) => "seeker admitted",
@@ -73,6 +74,7 @@ impl Tally {
             Message::Status(status) if status.held => "status of a held voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
+            Message::Probe { .. } => "word of the next protocol",
             Message::Proof(_) => "proof given",
             _ => return,
         };
@@ -93,10 +95,14 @@ impl Tally {
             },
             Event::MasterUnreachable { .. } => "master unreachable",
             Event::Merged { .. } => "merged",
+            Event::SelfDial { .. } => "node dialed itself",
             Event::Stopped { reason: StopReason::Left } => "node left",
             Event::Stopped { .. } => "node superseded",
-            Event::ViewChanged { changes, .. } => {
+            Event::ViewChanged { epoch, changes } => {
                 for change in changes {
+                    if epoch.version == 1 && matches!(change, Change::Remove { reason: RemovalReason::Left, .. }) {
+                        self.count("leaver not carried over");
+                    }
                     self.count(match change {
                         Change::Upsert(member) if member.state == MemberState::Suspect => "member suspect",
                         Change::Upsert(_) => "member active",

@@ -1,6 +1,6 @@
 //! Events as a person reads them.
 
-use formation_tokio::{Change, Event, MemberState, Node};
+use formation_tokio::{Change, Event, Holder, MemberState, Node};
 
 /// One line for an event that `own` told of, or nothing for what is only interesting in a log.
 pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
@@ -13,14 +13,20 @@ pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
             let changes: Vec<_> = changes.iter().map(describe_change).collect();
             format!("view {epoch}: {}", changes.join(", "))
         }
-        Event::Rejected { address, reason } => format!("was refused by {address}: {reason}"),
-        Event::Refused { node, address, reason } => format!("refused {} at {address}: {reason}", node.id),
+        Event::Rejected { address, reason, holder } => format!("was refused by {address}: {reason}{}", held_by(holder)),
+        Event::Refused { node, address, reason, holder } => {
+            format!("refused {} at {address}: {reason}{}", node.id, held_by(holder))
+        }
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
         Event::PersistFailed => "cannot keep its votes, and votes no more until it is started again".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
         _ => return None,
     };
     Some(line)
+}
+
+fn held_by(holder: &Option<Holder>) -> String {
+    holder.as_ref().map(|holder| format!(" ({} at {})", holder.node.id, holder.address)).unwrap_or_default()
 }
 
 fn describe_change(change: &Change) -> String {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::id::IdError;
+use crate::{id::IdError, message::ProtocolRange};
 
 /// No time is longer: a unit mistaken (milliseconds given as seconds) should not pass for a slow network.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -22,6 +22,19 @@ pub enum ConfigError {
     /// The directory for what has to be durable has no name.
     #[error("state_dir is empty; name a directory of this node's own, or leave it out to keep votes in memory")]
     NoStateDir,
+    /// The protocol versions are no range, or not all known.
+    #[error(
+        "the protocol versions {min} to {max} are not what this program can speak; choose a range within {} to {}",
+        known.min, known.max
+    )]
+    Protocol {
+        /// The oldest that was asked for.
+        min: u16,
+        /// The newest.
+        max: u16,
+        /// What the program knows.
+        known: ProtocolRange,
+    },
     /// A name or an address cannot be used.
     #[error("{field}: {problem}")]
     Name {

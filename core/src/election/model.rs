@@ -22,6 +22,7 @@ const CONTESTED: &str = "two stand at once";
 const REFUSED: &str = "a vote is refused";
 const RELEASED: &str = "a candidacy is released";
 const KEPT: &str = "a request is kept";
+const RESIGNED: &str = "a master resigns";
 const KEEPS_NOTHING: &str = "a voter goes on without a disk";
 const VOTES_AGAIN: &str = "a voter that came back grants its vote";
 
@@ -82,6 +83,7 @@ impl Model for Bounds {
                 said(world, |frame| matches!(frame, Frame::Vote(vote) if !vote.granted))
             }),
             Property::sometimes(RELEASED, |_, world: &World| said(world, |frame| matches!(frame, Frame::Release(_)))),
+            Property::sometimes(RESIGNED, |_, world: &World| said(world, |frame| matches!(frame, Frame::Resign(_)))),
             Property::sometimes(KEPT, |_, world: &World| how_many(world, |ix| world.keeps(ix)) > 0),
             Property::sometimes(KEEPS_NOTHING, |_, world: &World| how_many(world, |ix| world.keeps_nothing(ix)) > 0),
             Property::sometimes(VOTES_AGAIN, |_, world: &World| {
@@ -171,6 +173,15 @@ fn e1_g2_hold_when_a_voter_dies_and_forgets_its_votes() {
         depth: 0,
     };
     explore("a voter forgets", bounds, &[LEADS, LEADS_NEXT, LAPSED, CONTESTED, REFUSED, RELEASED, KEPT, VOTES_AGAIN]);
+}
+
+/// E5: a resignation ends promises that a lease may have been reported on.
+#[test]
+fn g1_g2_hold_when_a_voter_leaves() {
+    let mut from = World::formed(3, 1, 0);
+    from.leaves = 1;
+    let bounds = Bounds { from, rules: PROMPT, terms: 3, time: far(3, 5), depth: 0 };
+    explore("a voter leaves", bounds, &[LEADS, LEADS_NEXT, RESIGNED, KEPT]);
 }
 
 #[test]

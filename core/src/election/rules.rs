@@ -99,6 +99,19 @@ impl Election {
         }
     }
 
+    /// Whether it has followed a master, or been one: who has not is in no view.
+    pub(crate) fn has_known_a_master(&self) -> bool {
+        self.known_master.is_some()
+    }
+
+    /// Whether there is a master, or can be one, without this node: not when too many others leave as well.
+    pub(crate) fn others_may_lead(&self) -> bool {
+        let stance = |voter: &Voter| voter.heard.as_ref().map(|heard| heard.stance);
+        let staying = self.others.values().filter(|voter| stance(voter) != Some(Stance::Leaving)).count();
+        staying >= self.quorum
+            || self.others.values().any(|voter| matches!(stance(voter), Some(Stance::Master | Stance::Solo)))
+    }
+
     /// E2: how long after it is free a voter of this id has to wait.
     pub(super) fn wait_of(&self, candidate: &NodeId) -> Duration {
         let lower = |voter: &&Voter| match (&voter.linked, &voter.heard) {

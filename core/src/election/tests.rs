@@ -90,6 +90,7 @@ impl Voting {
                 self.election.persisted();
             }
             all.push(effect);
+            assert!(all.len() < 100, "without end: {all:?}");
         }
         all
     }
@@ -285,6 +286,7 @@ fn e5_a_lease_longer_than_bootstrap_wait_is_neither_granted_nor_confirmed() {
 fn e6_the_lease_runs_from_the_sending_time_and_lapses_before_anything_else() {
     let mut voting = master();
     let until = |voting: &Voting| voting.election.leadership(Timestamp::from_micros(voting.now)).map(|l| l.valid_until);
+    assert_eq!(voting.election.master(), Some((&node("a"), &at("a"))));
     let asked_at = voting.now;
     assert_eq!(until(&voting), Some(Timestamp::from_micros(asked_at + 990 * MS)));
     voting.wait(200);

@@ -36,6 +36,7 @@
 //! | [`StopReason`](crate::StopReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Left` | it was asked to leave | |
+//! | `IdInUse` | another living node has its id: it was kept outside for longer than `down_after` twice, the longest that a dead one could | the last `Rejected` or `Refused` names both addresses; give one of them another id |
 //! | `Superseded` | another process of the same id and address was started later | when nobody restarted it: two machines have one configuration |
 //!
 //! # Refusals
@@ -49,11 +50,11 @@
 //! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one; go through the versions one at a time |
 //! | `ElectorateMismatch` | the seed lists differ | give all nodes the same list. It is retried, as one of them may be about to be restarted with it |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
-//! | `IdInUse` | a living node at another address has the same id | give one of them another id. A node that has moved is let in once its old self counts as down |
+//! | `IdInUse` | a living node at another address has the same id | give one of them another id: after a while one of the two stops. A node that has moved is let in once its old self counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise it on every voter, or let somebody leave |
 //! | `KeyMismatch` | the two have no cluster key in common, or only one of them has any | give both the same; see below how to change it |
-//! | `BadProof` | the other end does not hold the key that it announced: the key is mistyped, or somebody tries his luck | |
+//! | `BadProof` | the other end does not hold the key that it announced (a mistyped one is a `KeyMismatch`): somebody tries his luck, or something on the way changes what is said | |
 //! | `MetadataTooLong` | the node's metadata is longer than the master allows | shorten it, or raise `Limits::metadata` on every node |
 //!
 //! # Why a connection closes
@@ -79,6 +80,9 @@
 //!
 //! - **A rolling restart.** One node after the other: [`Leave`](crate::Command::Leave), start it again, and go on once it is in
 //!   the view. A master that leaves is followed by the next in about two round trips.
+//! - **An upgrade to a program with a newer protocol.** Node by node, as a restart: two nodes speak the newest version that both
+//!   know. Where you may have to go back, let the new program speak only the old version at first
+//!   ([`protocol`](crate::ConfigBuilder::protocol)), and lift that once all nodes have it.
 //! - **Another seed list.** Stop all voters; start every node with the new list as seeds, and the old one as
 //!   [`former_seeds`](crate::ConfigBuilder::former_seeds). Without a `state_dir` the latter is not needed, and terms begin anew.
 //! - **Another cluster key.** Restart every node with the new key beside the old one; then restart every node with the new key

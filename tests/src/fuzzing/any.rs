@@ -8,8 +8,8 @@ use formation_core::{
     Address, Change, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
     RejectReason, RemovalReason, Term,
     message::{
-        Heartbeat, HeartbeatAck, Hello, JoinResponse, MembersUpdate, Message, Proof, ProtocolRange, Rejected, Release,
-        Resign, Role, Status, Vote, VoteRequest,
+        Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MembersUpdate, Message, Proof, ProtocolRange, Rejected,
+        Release, Resign, Role, Status, Vote, VoteRequest,
     },
 };
 
@@ -28,7 +28,10 @@ pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
             nonce: from.arbitrary()?,
             extensions: bytes(from)?,
         }),
-        1 => Message::Rejected(Rejected { reason: reason(from)? }),
+        1 => Message::Rejected(Rejected {
+            reason: reason(from)?,
+            holder: option(from, |from| Ok(Holder { node: node(from)?, address: address(from)? }))?,
+        }),
         2 => Message::Status(Status {
             number: from.arbitrary()?,
             term: term(from)?,

@@ -304,7 +304,7 @@ impl Say {
         match *self {
             Self::Hello(someone) => Message::Hello(hello(someone)),
             Self::OddHello(someone, oddity) => Message::Hello(odd(hello(someone), oddity)),
-            Self::Rejected(why) => Message::Rejected(message::Rejected { reason: reason(why) }),
+            Self::Rejected(why) => Message::Rejected(message::Rejected { reason: reason(why), holder: None }),
             Self::Status { number: count, term: of, role, held, promise, epoch: seen, metadata } => {
                 Message::Status(message::Status {
                     number: number(count),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use formation_core::HardState;
+use formation_core::{Address, ConfigBuilder, HardState, message::ProtocolRange};
 
-use super::{Cut, Happening, Net};
+use super::{Cut, Happening, Net, Target};
 use crate::{
     host::{Crash, NodeIx},
     keys::with_keys,
@@ -61,10 +61,42 @@ impl Net {
         self.hosts[ix].disk_fails = true;
     }
 
+    /// A node that does not run speaks these protocol versions from its next start on.
+    ///
+    /// # Panics
+    /// When there are none such.
+    pub fn set_protocol(&mut self, ix: NodeIx, min: u16, max: u16) {
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
+        let config = ConfigBuilder::from(self.hosts[ix].config.clone()).protocol(ProtocolRange { min, max });
+        self.hosts[ix].config = config.build().expect("versions that there are");
+    }
+
     /// A node stands still, as a suspended or swapped process does; its clock goes on, and what comes for it waits.
     pub fn pause(&mut self, ix: NodeIx, time: Duration) {
         self.trace.note(self.now, ix, format!("pauses for {time:?}"));
-        self.hosts[ix].paused_until = self.now + time.as_micros() as u64;
+        let host = &mut self.hosts[ix];
+        host.paused_until = self.now + time.as_micros() as u64;
+        let (sleeps, wakes) = (host.clock.local(self.now), host.clock.local(host.paused_until));
+        host.wakes_at = (wakes.since(sleeps) > host.config.timing().suspect_after).then_some(wakes);
+    }
+
+    /// What a node sends takes longer by this: it is slow for itself alone.
+    pub fn slow_down(&mut self, ix: NodeIx, by: Duration) {
+        self.trace.note(self.now, ix, format!("sends {by:?} late"));
+        self.slow.insert(ix, by.as_micros() as u64);
+    }
+
+    /// From now on a name leads somewhere else, or nowhere at all: dials of it fail. Until the [healing](Self::heal_all).
+    ///
+    /// # Panics
+    /// When it is no address.
+    pub fn lead_astray(&mut self, address: &str, target: Option<Target>) {
+        let address = Address::new(address).expect("a valid address");
+        self.astray.entry(address.clone()).or_insert(self.names.get(&address).copied());
+        match target {
+            Some(target) => self.names.insert(address, target),
+            None => self.names.remove(&address),
+        };
     }
 
     /// Cuts two nodes from each other.
@@ -136,8 +168,15 @@ impl Net {
         }
     }
 
-    /// Ends all cuts.
+    /// Ends all cuts; nobody is slow, and names lead where they should.
     pub fn heal_all(&mut self) {
+        self.slow.clear();
+        for (address, target) in std::mem::take(&mut self.astray) {
+            match target {
+                Some(target) => self.names.insert(address, target),
+                None => self.names.remove(&address),
+            };
+        }
         while let Some((a, b)) = self.cuts.keys().next().copied() {
             self.heal(a, b);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase,
+    Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, RemovalReason,
     message::{Message, Role, Status},
 };
 
@@ -194,8 +194,12 @@ impl Net {
         };
         for piece in pieces {
             let jitter = self.rng.within(self.settings.jitter).as_micros() as u64;
+            let late = match self.wires[wire.0].ends[from].owner {
+                Owner::Node(run) => self.slow.get(&run.host).copied().unwrap_or_default(),
+                Owner::Test => 0,
+            };
             let end = &self.wires[wire.0].ends[to];
-            let at = (self.now + self.wires[wire.0].latency + jitter).max(end.not_before);
+            let at = (self.now + self.wires[wire.0].latency + jitter + late).max(end.not_before);
             let end = &mut self.wires[wire.0].ends[to];
             end.not_before = at;
             if let Piece::Bytes(bytes) = &piece {
@@ -297,6 +301,14 @@ impl Net {
         let host = &mut self.hosts[ix];
         let Some(formation) = &mut host.formation else { return };
         let local = host.clock.local(self.now);
+        if host.wakes_at.take_if(|at| *at <= local).is_some() {
+            host.just_awake = local + host.config.timing().down_after;
+            if formation.leadership(local).is_some() {
+                self.tally.count("master awake with its lease");
+            } else if formation.status().phase == NodePhase::Master {
+                self.tally.count("master awake without");
+            }
+        }
         self.trace.input(self.now, ix, &input);
         if let Some(run) = host.runs.last_mut().filter(|_| self.settings.record) {
             run.inputs.push((local, input.clone()));
@@ -336,9 +348,16 @@ impl Net {
                         }
                     }
                     let fits = bytes.len() <= host.config.limits().send && !bytes.is_empty();
+                    let newest = messages(&mut BytesMut::from(&bytes[..])).iter().map(Message::since).max();
                     let Some((wire, side)) = host.conns.get(&conn).copied() else {
                         self.fail(&format!("node {ix} sends on {conn}, which is not open"));
                     };
+                    if let Owner::Node(to) = self.wires[wire.0].ends[1 - side].owner
+                        && newest > Some(self.hosts[to.host].config.protocol().max)
+                    {
+                        self.fail(&format!("node {} is told something that it cannot read by node {ix}", to.host));
+                    }
+                    let host = &mut self.hosts[ix];
                     if !host.in_flight.insert(conn) {
                         self.fail(&format!("node {ix} has two sends in flight on {conn}"));
                     }
@@ -381,6 +400,13 @@ impl Net {
                         let compare = self.settings.compare_views;
                         if let Err(why) = host.mirror.changed(formation.node(), (*epoch, changes), compare) {
                             self.fail(&why);
+                        }
+                        let slept = host.clock.local(self.now) < host.just_awake;
+                        let writes = formation.status().phase == NodePhase::Master;
+                        let down =
+                            |change: &Change| matches!(change, Change::Remove { reason: RemovalReason::Down, .. });
+                        if slept && writes && changes.iter().any(down) {
+                            self.fail(&format!("sick: node {ix} has slept, and takes others for down"));
                         }
                     }
                     self.hosts[ix].events.push((self.now, event));
@@ -442,6 +468,7 @@ impl Net {
         let run = self.run_id(ix);
         let host = &self.hosts[ix];
         let Some(formation) = &host.formation else { return };
+        let checks = self.checks.entry(host.config.electorate()).or_default();
         let compare = self.settings.compare_views;
         let mut found = Ok(());
         // What a solo master claims is no breach of G1 or G2: that is what E8 gives up, and nothing more.
@@ -449,11 +476,18 @@ impl Net {
         if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| phase != NodePhase::Solo)
         {
             let who = (run, formation.node(), host.clock);
-            found = self.checks.leads(self.now, who, leadership, self.settings.votes_last);
+            found = checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
-        found = found.and_then(|()| self.checks.stands(run, (&host.config, formation), host.persist_failed));
+        found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
         found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
         found = found.and_then(|()| host.mirror.said_all(formation.node()));
+        let late = host.clock.local(self.now.saturating_sub(self.settings.tick_late.1.as_micros() as u64));
+        if formation.status().phase == NodePhase::Leaving
+            && host.left_by.is_some_and(|by| by < late)
+            && self.now > host.paused_until
+        {
+            found = Err(format!("leaving: {} has not left within down_after", formation.node()));
+        }
         if matches!(phase, NodePhase::Master | NodePhase::Solo)
             && formation.leadership(host.clock.local(self.now)).is_none()
         {
@@ -463,7 +497,7 @@ impl Net {
             let (node, view) = (formation.node(), formation.view());
             found = found.and_then(|()| host.mirror.agrees(node, view, compare));
             if compare && self.settings.votes_last && host.config.solo_after().is_none() {
-                found = found.and_then(|()| self.checks.holds(node, view));
+                found = found.and_then(|()| checks.holds(node, view));
             }
         }
         if let Err(why) = found {
@@ -474,6 +508,11 @@ impl Net {
     fn dials(&mut self, ix: NodeIx, dial: formation_core::DialId, addr: &formation_core::Address, timeout: Duration) {
         let run = self.run_id(ix);
         let target = self.names.get(addr).copied();
+        match self.astray.get(addr) {
+            Some(should) if *should != target && target.is_none() => self.tally.count("dial of a name that is gone"),
+            Some(should) if *should != target => self.tally.count("dial led astray"),
+            _ => {}
+        }
         let wire = self.wire(Owner::Node(run), Some(dial));
         if self.hosts[ix].dials.insert(dial, wire).is_some() {
             self.fail(&format!("node {ix} uses {dial:?} twice"));

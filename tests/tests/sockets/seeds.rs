@@ -1,13 +1,44 @@
-//! A seed that is dead or silent keeps nobody from forming a cluster.
+//! A seed that is dead or silent keeps nobody from forming a cluster; and seeds by names.
 
 use ::tokio::task::JoinHandle;
+use formation_core::{Config, Event};
 
 use crate::{
     adapters::Adapter,
-    site::{Dead, agreed_view, id, ids, listen, masters_of, voter},
+    site::{CLUSTER, Dead, agreed_view, id, ids, listen, masters_of, to_address, voter},
 };
 
-with_each_adapter!(two_of_three_form_beside_a_dead_seed, two_of_three_form_beside_a_silent_seed);
+with_each_adapter!(
+    two_of_three_form_beside_a_dead_seed,
+    two_of_three_form_beside_a_silent_seed,
+    a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names,
+    a_seed_by_a_name_of_several_addresses_is_reached,
+);
+
+/// `localhost` and `127.0.0.1`: only one of them can ever vote.
+async fn a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names<A: Adapter>() {
+    let (listener, own) = listen();
+    let alias = own.replace("127.0.0.1", "localhost");
+    let node = A::start(voter(0, &[own.clone(), alias.clone()]).local().build().unwrap(), listener);
+    let mut events = node.events();
+    loop {
+        if let Event::SelfDial { address, own: known } = A::next(&mut events).await.expect("the node runs") {
+            assert_eq!((address, known), (to_address(&alias), to_address(&own)));
+            break;
+        }
+    }
+}
+
+/// Where `localhost` is `::1` first, nobody listens at the first of them.
+async fn a_seed_by_a_name_of_several_addresses_is_reached<A: Adapter>() {
+    let (listener, address) = listen();
+    let seed = address.replace("127.0.0.1", "localhost");
+    let master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);
+    let (own_listener, own) = listen();
+    let config = Config::builder(CLUSTER, id(1), own).seeds([seed]).local().build().unwrap();
+    let member = A::start(config, own_listener);
+    assert_eq!(ids(&agreed_view(&[master, member], 2).await), [id(0), id(1)]);
+}
 
 async fn two_of_three_form_beside_a_dead_seed<A: Adapter>() {
     let dead = Dead::anywhere();

@@ -215,8 +215,7 @@ fn a_leaving_master_is_followed_at_once() {
         net.expect(done, "half a second is less than a lease");
         net.expect(net.masters()[0].1 > before.1, "a new master has a higher term");
         let stopped = |event: &Event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Left });
-        let done = net.run_until(5 * SECOND, |net| net.agree(&rest));
-        net.expect(done, "the rest agree");
-        net.expect(net.saw(before.0, stopped), "the one that left is done");
+        let done = net.run_until(5 * SECOND, |net| net.agree(&rest) && net.saw(before.0, stopped));
+        net.expect(done, "the rest agree, and the one that left is done");
     });
 }

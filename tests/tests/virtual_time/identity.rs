@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::{CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, Term, message::Message};
+use formation_core::{
+    Address, CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, StopReason, Term,
+    message::{Holder, Message, Rejected},
+};
 use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> Config {
     Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().expect("a valid configuration")
-}
-
-fn greet(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let conn = bench.accept();
-    let hello = peer.hello();
-    bench.receive(conn, hello);
-    conn
 }
 
 /// A voter whose id had been taken while it was not linked was told that it is superseded, and stopped.
@@ -26,12 +22,12 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
     let mut thief = Peer::of(&config(), "n1", "thief:9");
     thief.node.incarnation = Incarnation(u64::MAX);
     let mut owner = Peer::of(&config(), "n1", "h1:1");
-    let stolen = greet(&mut bench, &mut thief);
-    let own = greet(&mut bench, &mut owner);
+    let stolen = bench.greeted_by(&mut thief);
+    let own = bench.greeted_by(&mut owner);
     assert_eq!(bench.closed(stolen), Some(CloseReason::Refused(RejectReason::IdInUse)));
     assert_eq!(bench.closed(own), None);
     assert!(!bench.messages(own).iter().any(|message| matches!(message, Message::Rejected(_))));
-    let again = greet(&mut bench, &mut thief);
+    let again = bench.greeted_by(&mut thief);
     assert_eq!(bench.closed(again), Some(CloseReason::Refused(RejectReason::IdInUse)));
     assert_eq!(bench.closed(own), None);
 }
@@ -40,7 +36,7 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
 fn follower() -> (Bench, ConnId, Peer) {
     let mut bench = Bench::new(config());
     let mut master = Peer::of(&config(), "n1", "h1:1");
-    let conn = greet(&mut bench, &mut master);
+    let conn = bench.greeted_by(&mut master);
     let said = master.master(7);
     bench.receive(conn, said);
     (bench, conn, master)
@@ -60,14 +56,14 @@ fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
 /// G4, on pairs of frames that a formation of honest nodes does not say in one breath.
 #[test]
 fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
-    let rejected = Message::Rejected(formation_core::message::Rejected { reason: RejectReason::Superseded }).to_frame();
+    let rejected = Message::Rejected(Rejected { reason: RejectReason::Superseded, holder: None }).to_frame();
     let firsts = [Peer::accepted(7), rejected, Message::Leave.to_frame(), Message::Ping.to_frame()];
     for first in firsts {
         let run = |chunks: Vec<Bytes>| {
             let mut bench = Bench::new(config());
             bench.advance(Duration::from_millis(3_500));
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = greet(&mut bench, &mut master);
+            let conn = bench.greeted_by(&mut master);
             for chunk in chunks {
                 bench.receive(conn, chunk);
             }
@@ -119,4 +115,39 @@ fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() 
     let living = net.living();
     let agreed = net.run_until(12 * SECOND, |net| net.agree(&living));
     net.expect(agreed, "the id of a dead node keeps its owner out");
+}
+
+/// A node that is told again and again that its id is in use gives up; not one that had a master in between.
+#[test]
+fn a_refusal_for_an_id_counts_from_the_last_master_on() {
+    let refuse = |bench: &mut Bench| {
+        let conn = loop {
+            if !bench.dialing().iter().any(|address| address.as_str() == "h2:1") {
+                bench.advance(Duration::from_millis(100));
+                continue;
+            }
+            let conn = bench.answer("h2:1");
+            if bench.closed(conn) != Some(CloseReason::DialGivenUp) {
+                break conn;
+            }
+        };
+        let holder = Peer::of(&config(), "n0", "x:9");
+        let holder = Some(Holder { node: holder.node, address: Address::new("x:9").unwrap() });
+        bench.receive(conn, Message::Rejected(Rejected { reason: RejectReason::IdInUse, holder }).to_frame());
+        bench.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
+    };
+    for followed in [false, true] {
+        let mut bench = Bench::new(config());
+        assert!(!refuse(&mut bench));
+        if followed {
+            let mut master = Peer::of(&config(), "n1", "h1:1");
+            let conn = bench.greeted_by(&mut master);
+            let said = master.master(7);
+            bench.receive(conn, said);
+            assert!(bench.formation.status().master.is_some());
+        }
+        bench.advance(20 * SECOND);
+        assert_eq!(bench.formation.status().master, None);
+        assert_eq!(refuse(&mut bench), !followed);
+    }
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod rotation;
+mod secrecy;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +50,7 @@ fn forger(id: &str, address: &str) -> Peer {
 }
 
 fn rejected(reason: RejectReason) -> Bytes {
-    Message::Rejected(Rejected { reason }).to_frame()
+    Message::Rejected(Rejected { reason, holder: None }).to_frame()
 }
 
 /// The hello among what was said, and the proof if there is one.
@@ -88,7 +91,7 @@ fn answer(bench: &mut Bench, peer: &mut Peer) -> (ConnId, Message) {
 #[track_caller]
 fn refused(bench: &mut Bench, conn: ConnId, reason: RejectReason, what: &str) {
     assert_eq!(bench.closed(conn), Some(CloseReason::Refused(reason)), "{what}");
-    assert_eq!(bench.messages(conn), [Message::Rejected(Rejected { reason })], "{what}");
+    assert_eq!(bench.messages(conn), [Message::Rejected(Rejected { reason, holder: None })], "{what}");
     unharmed(bench, what);
 }
 
@@ -294,7 +297,7 @@ fn a_replayed_proof_is_refused() {
         bench.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
         assert!(matches!(
             bench.messages(conn)[..],
-            [.., Message::Rejected(Rejected { reason: RejectReason::BadProof })]
+            [.., Message::Rejected(Rejected { reason: RejectReason::BadProof, holder: None })]
         ));
         assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::BadProof)));
         unharmed(&bench, "a replayed connection");
@@ -418,8 +421,10 @@ fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
     bench.receive(second, older.hello());
     assert_eq!(bench.messages(second), []);
     bench.receive(second, older.proof_accepting(&hello).to_frame());
-    let expected =
-        [node_proof_dialing(&older, &hello), Message::Rejected(Rejected { reason: RejectReason::Superseded })];
+    let expected = [
+        node_proof_dialing(&older, &hello),
+        Message::Rejected(Rejected { reason: RejectReason::Superseded, holder: None }),
+    ];
     assert_eq!(bench.messages(second), expected);
     assert_eq!(bench.closed(second), Some(CloseReason::Refused(RejectReason::Superseded)));
 }
@@ -536,116 +541,9 @@ fn a_proven_node_that_is_refused_is_told_once() {
     for seed in [0, 2] {
         let told = |event: &Event| {
             let by = |address: &formation_core::Address| address.as_str() == Net::address(seed);
-            matches!(event, Event::Rejected { address, reason: RejectReason::IdInUse } if by(address))
+            matches!(event, Event::Rejected { address, reason: RejectReason::IdInUse, .. } if by(address))
         };
         net.expect(net.count(twin, Duration::ZERO, told) == 1, &format!("told once by node {seed}"));
     }
     net.expect(net.agree(&[0, 1, 2]), "and harms nobody");
-}
-
-/// The seed that the host supplies decides them, and the key hides what the generator says next.
-#[test]
-fn nonces_hang_on_the_seed_and_on_the_key() {
-    use formation_core::{Formation, Start, Timestamp};
-    let nonce = |keys: &[&[u8]], seed| {
-        let start = Start::new(Incarnation(1), seed);
-        let mut node = Formation::new(keyed(0, 3, keys), start, Timestamp::ZERO);
-        let Some(formation_core::Output::Dial { dial, .. }) = node.poll_output() else { panic!("it dials") };
-        while node.poll_output().is_some() {}
-        let opened = formation_core::Input::Opened { conn: ConnId(1), origin: formation_core::Origin::Dialed(dial) };
-        node.handle_input(Timestamp::ZERO, opened).unwrap();
-        match node.poll_output() {
-            Some(formation_core::Output::Send { bytes, .. }) => match Message::decode(&bytes[4..]) {
-                Ok(Message::Hello(hello)) => hello.nonce,
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(nonce(&[KEY], 1), nonce(&[KEY], 1));
-    assert_ne!(nonce(&[KEY], 1), nonce(&[KEY], 2));
-    assert_ne!(nonce(&[KEY], 1), nonce(&[OTHER], 1));
-    assert_ne!(nonce(&[KEY], 1), nonce(&[], 1));
-}
-
-/// Not in what is printed of a node, in whatever form, nor in what it says.
-#[test]
-fn keys_are_shown_nowhere() {
-    let mut net = Net::new(9, Settings { record: true, ..Settings::default() });
-    for ix in 0..2 {
-        net.add(keyed(ix, 2, &[KEY, OTHER]));
-    }
-    net.start_all();
-    net.converge(SECOND);
-    let mut shown = String::new();
-    for ix in 0..2 {
-        let host = net.host(ix);
-        shown += &format!("{:?} {:#?} {:?} {:?}", host.config, host.formation, host.events, host.runs);
-    }
-    // While a peer has not proven itself, too.
-    let mut bench = Bench::new(keyed(0, 3, &[KEY, OTHER]));
-    greet(&mut bench, &mut member());
-    shown += &format!("{bench:?}");
-    assert!(shown.contains("ClusterKey(hidden)"), "the key is in there somewhere");
-    for key in [KEY, OTHER] {
-        let numbers = |numbers: &[u8]| format!("{numbers:?}").trim_matches(['[', ']']).to_string();
-        let hex: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = std::str::from_utf8(&key[..8]).unwrap().to_string();
-        for form in [text, hex, numbers(&key[..8])] {
-            assert!(!shown.contains(&form), "{form}");
-        }
-    }
-}
-
-/// Voters at the first stage of a rolling change, which are a cluster.
-fn before_the_change(seed: u64, n: usize) -> Net {
-    let mut net = Net::of_voters(seed, n, Settings::default());
-    (0..n).for_each(|ix| net.set_keys(ix, Some(0)));
-    net.start_all();
-    net.converge(SECOND);
-    net
-}
-
-/// The rolling change of PROTOCOL: every node gets the new key beside the old, then every one loses the old. Meanwhile one
-/// node after the other restarts; the others stay linked to each other, and nobody is refused.
-#[test]
-fn a_rolling_change_of_key_never_splits_the_cluster() {
-    for_each_seed(20, |seed| {
-        let n = 3 + seed as usize % 3;
-        let mut net = before_the_change(seed, n);
-        for step in 0..2 * n {
-            let (since, restarted) = (net.now(), net.host(step % n).config.id().clone());
-            net.change_next_key();
-            net.converge(8 * SECOND);
-            net.run_for(SECOND);
-            net.expect(net.living().len() == n && net.converged(), "the cluster splits in the middle of the change");
-            let split = |event: &Event| match event {
-                Event::Unlinked { node, .. } => node.id != restarted,
-                Event::Refused { .. } | Event::Rejected { .. } | Event::Stopped { .. } => true,
-                _ => false,
-            };
-            let others = (0..n).filter(|ix| *ix != step % n);
-            net.expect(others.map(|ix| net.count(ix, since, split)).sum::<usize>() == 0, "two others were parted");
-        }
-        net.expect((0..n).all(|ix| net.host(ix).key_stage == Some(2)), "two steps for each node are all");
-        // What was the key before opens nothing any more.
-        let mut late = Peer::of(&net.host(0).config, "late", "late:1").holding(&formation_tests::key(0));
-        let wire = net.dial(0);
-        let hello = late.hello();
-        net.send(wire, hello);
-        net.run_for(ms(50));
-        net.expect(net.closed(wire) == Some(CloseReason::Refused(RejectReason::KeyMismatch)), "the old key opens");
-    });
-}
-
-/// Otherwise the test above would show nothing: without the step between, a node is outside until most have changed.
-#[test]
-fn a_change_of_key_at_one_blow_does_split_the_cluster() {
-    let mut net = before_the_change(1, 3);
-    net.set_keys(0, Some(2));
-    net.crash(0, formation_tests::Crash::Process);
-    net.start(0);
-    let together = net.run_until(8 * SECOND, |net| net.converged());
-    assert!(!together, "a key that nobody else holds is as good as the right one");
-    assert_eq!(net.status(0).phase, Phase::Seeking);
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Timing},
     id::{Address, Incarnation, Node, NodeId, Term},
     interface::{HardState, Start},
-    message::{Heartbeat, HeartbeatAck, Release, Status, Vote, VoteRequest},
+    message::{Heartbeat, HeartbeatAck, Release, Role, Status, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
 };
@@ -34,6 +34,8 @@ pub(super) enum Frame {
     Request(VoteRequest),
     Vote(Vote),
     Release(Release),
+    /// It was master of this term, and leaves.
+    Resign(Term),
     Beat(Heartbeat),
     Ack(HeartbeatAck),
 }
@@ -69,6 +71,8 @@ pub(super) struct World {
     pub(super) crashes: u8,
     /// How many disks fail.
     pub(super) failures: u8,
+    /// How many leave.
+    pub(super) leaves: u8,
     /// What should never have come to be.
     pub(super) broken: Option<String>,
 }
@@ -109,6 +113,8 @@ pub(super) enum Step {
     Crash(usize),
     /// It starts again.
     Start(usize),
+    /// It leaves.
+    Leave(usize),
 }
 
 pub(super) fn timing() -> Timing {
@@ -183,6 +189,7 @@ impl World {
             cuts,
             crashes,
             failures: 0,
+            leaves: 0,
             broken: None,
         };
         for (a, b) in world.pairs() {
@@ -251,6 +258,9 @@ impl World {
             if self.crashes > 0 {
                 steps.push(Step::Crash(ix));
             }
+            if self.leaves > 0 && voter.election.role() != Role::Leaving {
+                steps.push(Step::Leave(ix));
+            }
             for to in (0..self.voters.len()).filter(|to| !self.wires[self.wire(ix, *to)].is_empty()) {
                 steps.push(Step::Deliver { from: ix, to });
             }
@@ -315,6 +325,18 @@ impl World {
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
                 // What it knew is gone, and nobody acts on its lease.
                 *voter = Voter { dead: true, ..start(ix, voters, next, &disk, 0) };
+            }
+            Step::Leave(ix) => {
+                self.leaves -= 1;
+                let mut resigned = None;
+                self.with(ix, |election| resigned = election.leave());
+                for to in 0..self.voters.len() {
+                    if let Some(term) = resigned {
+                        self.say(ix, to, Frame::Resign(term));
+                    }
+                }
+                // Its host acts as the master no more.
+                Arc::make_mut(&mut self.voters[ix]).claim = None;
             }
             Step::Start(ix) => {
                 let (voters, now) = (self.voters.len(), self.now);
@@ -481,6 +503,7 @@ impl World {
             Frame::Request(request) => self.with(to, |election| election.vote_request(&peer, request)),
             Frame::Vote(vote) => self.with(to, |election| election.vote(&address, vote)),
             Frame::Release(release) => self.with(to, |election| election.release(&peer, release)),
+            Frame::Resign(term) => self.with(to, |election| election.resigned(&peer, &address, term)),
             Frame::Beat(heartbeat) => {
                 let mut confirms = false;
                 self.with(to, |election| (_, confirms) = election.heartbeat(&peer, &address, heartbeat));

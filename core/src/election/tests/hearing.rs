@@ -235,3 +235,96 @@ fn e2_a_release_is_said_again_on_a_new_link_while_it_may_matter() {
     voting.wait(1);
     assert_eq!(again(&mut voting), 0, "no promise to that candidacy is left");
 }
+
+fn found(effects: &[Effect]) -> Vec<(Term, &str)> {
+    let found = |effect| match effect {
+        &Effect::Found { term, ref master, .. } => Some((term, master.id.as_str())),
+        _ => None,
+    };
+    effects.iter().filter_map(found).collect()
+}
+
+fn released(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Release { .. })).count()
+}
+
+#[test]
+fn e3_accepting_a_master_spends_the_vote_of_its_term_unless_it_was_given() {
+    let mut voting = Voting::seasoned("c");
+    assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+    voting.says_in(1, "b", Role::Master, None);
+    assert_eq!(voting.election.hard.voted_for, Some(node("a")), "the vote was given to a");
+    voting.says_in(2, "b", Role::Master, None);
+    assert_eq!(voting.election.hard.voted_for, Some(node("b")));
+    assert_eq!(voting.election.term(), Term(2));
+}
+
+#[test]
+fn g1_another_master_in_the_term_of_a_known_one_leads_to_the_next_term() {
+    let mut voting = follower();
+    assert_eq!(voting.election.heartbeat(&node("b"), &at("b"), beat(2)), (false, false));
+    assert_eq!(voting.election.term(), Term(3));
+    let mut voting = follower();
+    assert_eq!(voting.election.heartbeat(&node("b"), &at("b"), beat(3)), (true, true));
+    assert_eq!(voting.election.term(), Term(3));
+}
+
+#[test]
+fn a_master_that_goes_on_is_no_news_until_its_next_term() {
+    let mut voting = follower();
+    voting.wait(900);
+    voting.election.heartbeat(&node("a"), &at("a"), beat(2));
+    let effects = voting.effects();
+    assert_eq!((found(&effects), lost(&effects), due(&voting)), (Vec::new(), None, Some(4_900)));
+    voting.election.heartbeat(&node("a"), &at("a"), beat(3));
+    let effects = voting.effects();
+    assert_eq!((found(&effects), lost(&effects)), (Vec::from([(Term(3), "a")]), None));
+    voting.election.heartbeat(&node("b"), &at("b"), beat(4));
+    let effects = voting.effects();
+    assert_eq!((found(&effects), lost(&effects)), (Vec::from([(Term(4), "b")]), Some(LossReason::Ended)));
+}
+
+#[test]
+fn e7_a_master_and_a_candidate_end_when_they_hear_a_newer_master() {
+    let mut voting = master();
+    let effects = voting.says_in(5, "c", Role::Master, None);
+    assert_eq!((lost(&effects), found(&effects)), (Some(LossReason::NewerTerm), Vec::from([(Term(5), "c")])));
+    assert!(!voting.election.is_master());
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    let effects = voting.says_in(5, "c", Role::Master, None);
+    assert_eq!((released(&effects), found(&effects)), (2, Vec::from([(Term(5), "c")])));
+    assert!(matches!(voting.election.role(), Role::Following { .. }));
+}
+
+#[test]
+fn e5_a_confirmation_binds_to_the_master_of_now_and_never_for_less_than_before() {
+    let mut voting = follower();
+    voting.election.heartbeat(&node("b"), &at("b"), beat(3));
+    assert_eq!(voting.election.promised_to(), Some(&node("b")));
+    let mut voting = Voting::seasoned("c");
+    for seconds in [3, 1] {
+        let lease = core::time::Duration::from_secs(seconds);
+        assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), Heartbeat { lease, ..beat(1) }), (true, true));
+    }
+    voting.wait(2_999);
+    assert_eq!(voting.election.promised_to(), Some(&node("a")));
+    voting.wait(1);
+    assert_eq!(voting.election.promised_to(), None);
+}
+
+#[test]
+fn who_leaves_ends_what_it_is_first() {
+    let mut voting = master();
+    assert_eq!(voting.election.leave(), Some(Term(1)));
+    assert_eq!(lost(&voting.effects()), Some(LossReason::Resigned));
+    let mut candidate = Voting::seasoned("a");
+    candidate.says("b", Role::Seeking, None);
+    assert_eq!(candidate.election.leave(), None);
+    assert_eq!(released(&candidate.effects()), 2);
+    let mut follower = follower();
+    assert_eq!(follower.election.leave(), None);
+    for voting in [voting, candidate, follower] {
+        assert_eq!(voting.election.role(), Role::Leaving);
+    }
+}

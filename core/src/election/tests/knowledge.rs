@@ -329,3 +329,31 @@ fn e7_a_candidate_that_learns_a_newer_term_gives_up() {
     assert_eq!(released(&effects), [Term(1), Term(1)]);
     assert_eq!((voting.election.term(), voting.election.role()), (Term(5), Role::Seeking));
 }
+
+#[test]
+fn e2_a_candidate_that_gave_up_is_bound_to_itself_no_more() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    assert_eq!(answer(&voting.asks("b", 2)), Some(false));
+    voting.wait(500);
+    assert_eq!(voting.election.role(), Role::Seeking);
+    assert_eq!(answer(&voting.asks("b", 2)), Some(true));
+}
+
+/// The promise of its candidacy is over by then; the lease that it has reported is not.
+#[test]
+fn e6_a_master_that_follows_a_newer_one_grants_to_nobody_until_its_last_lease_is_over() {
+    let mut voting = master();
+    voting.wait(900);
+    let beat = voting.election.next_heartbeat().unwrap();
+    let (term, number, epoch) = (beat.term, beat.number, Epoch::default());
+    voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, epoch, confirms: true });
+    voting.wait(200);
+    assert!(voting.election.is_master());
+    voting.says_in(5, "c", Role::Master, None);
+    assert_eq!(answer(&voting.asks("b", 6)), Some(false));
+    voting.wait(789);
+    assert_eq!(voting.election.promised_to(), Some(&node("a")));
+    voting.wait(1);
+    assert_eq!(voting.election.promised_to(), None);
+}

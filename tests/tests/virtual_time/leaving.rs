@@ -1,0 +1,447 @@
+//! Leaving (PROTOCOL, "Leaving"): confirmed, bounded in time, and shown as what it is; and what a rolling restart costs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use formation_core::{
+    Change, Command, Config, ConnId, Epoch, Event, Input, Member, Node, NodeId, Phase, RemovalReason, StopReason, Term,
+    message::{Message, Resign, Role, Vote},
+};
+use formation_tests::{Bench, Crash, Net, NodeIx, Peer, Settings, for_each_seed};
+
+const SECOND: Duration = Duration::from_secs(1);
+const LATENCY: Duration = Duration::from_millis(10);
+const ROUND_TRIP: Duration = Duration::from_millis(20);
+
+/// Everything takes no time but the way: what is counted are round trips.
+fn by_round_trips() -> Settings {
+    Settings { latency: (LATENCY, LATENCY), ..Settings::calm() }
+}
+
+fn formed(seed: u64, voters: usize, others: usize, settings: Settings) -> Net {
+    let mut net = Net::of_voters(seed, voters, settings);
+    for ix in voters..voters + others {
+        net.add(Net::config(ix, voters));
+    }
+    net.start_all();
+    net.converge(2 * SECOND);
+    // E1: a voter is held for `bootstrap_wait`, so that a master lost sooner is replaced only then.
+    net.run_for(4 * SECOND);
+    net
+}
+
+fn left(event: &Event) -> bool {
+    matches!(event, Event::Stopped { reason: StopReason::Left })
+}
+
+fn removals<'a>(net: &'a Net, ix: NodeIx, of: &'a Node) -> impl Iterator<Item = RemovalReason> + 'a {
+    let changes = net.host(ix).events.iter().flat_map(|(_, event)| match event {
+        Event::ViewChanged { changes, .. } => changes.as_slice(),
+        _ => &[],
+    });
+    changes.filter_map(|change| match change {
+        Change::Remove { id, reason } if *id == of.id => Some(*reason),
+        _ => None,
+    })
+}
+
+/// Who of those that a living node shows is not there any more, and since when.
+fn shown_too_long(net: &Net, gone: &BTreeMap<Node, Duration>) -> Duration {
+    let views = net.living().into_iter().filter_map(|ix| net.host(ix).formation.as_ref());
+    let shown = views.flat_map(|formation| formation.view().iter().filter_map(|member| gone.get(&member.node)));
+    shown.map(|since| net.now() - *since).max().unwrap_or_default()
+}
+
+/// What a rolling restart costs.
+#[derive(Debug, Default)]
+struct Cost {
+    /// The longest time without a master.
+    masterless: Duration,
+    /// How often there was none for a while.
+    gaps: u32,
+    /// The longest time for which somebody was shown that was gone.
+    shown: Duration,
+}
+
+/// Takes one node after the other out, in this order, and starts it again after a while; each once the last is back.
+fn roll(net: &mut Net, order: &[NodeIx], away: Duration, mut end: impl FnMut(&mut Net, NodeIx)) -> Cost {
+    let (mut cost, mut gone) = (Cost::default(), BTreeMap::new());
+    let mut without_since = None;
+    for ix in order {
+        let node = net.node(*ix);
+        end(net, *ix);
+        // Somebody that leaves is not there any more from when it was told to.
+        let told = net.now();
+        gone.insert(node, told);
+        let mut back = false;
+        let done = net.run_until(30 * SECOND, |net| {
+            cost.shown = cost.shown.max(shown_too_long(net, &gone));
+            match (net.masters().is_empty(), without_since) {
+                (true, None) => without_since = Some(net.now()),
+                (false, Some(since)) => {
+                    cost.masterless = cost.masterless.max(net.now() - since);
+                    (cost.gaps, without_since) = (cost.gaps + 1, None);
+                }
+                _ => {}
+            }
+            if !back && !net.living().contains(ix) && net.now() >= told + away {
+                net.crash_if(*ix, |_, _| true, Crash::Process);
+                net.start(*ix);
+                back = true;
+            }
+            back && net.converged()
+        });
+        net.expect(done, "the restarted node is not back");
+    }
+    cost
+}
+
+fn orders(net: &mut Net, nodes: usize) -> [Vec<NodeIx>; 3] {
+    let mut shuffled: Vec<_> = (0..nodes).collect();
+    net.rng.shuffle(&mut shuffled);
+    [(0..nodes).collect(), (0..nodes).rev().collect(), shuffled]
+}
+
+/// The `Resign` and the statuses behind it, the request and the vote: nobody waits for a lease.
+#[test]
+fn a_leaving_master_costs_at_most_two_round_trips_without_a_master() {
+    for voters in 3..=7 {
+        let mut net = formed(voters as u64, voters, 1, by_round_trips());
+        let (master, since) = (net.master().unwrap(), net.now());
+        let node = net.node(master);
+        net.command(master, Command::Leave);
+        net.expect(net.masters().is_empty(), "it has ended its mastership for its own host first");
+        let done = net.run_until(SECOND, |net| !net.masters().is_empty());
+        net.expect(done, "less than a lease is enough");
+        let without = net.now() - since;
+        println!("{voters} voters: {without:?} without a master, of {ROUND_TRIP:?} each");
+        net.expect(without <= 2 * ROUND_TRIP, &format!("{without:?} without a master"));
+        let done = net.run_until(2 * ROUND_TRIP, |net| net.saw(master, left) && net.converged());
+        net.expect(done, "the successor confirms that it has left, and all agree");
+        for ix in net.living() {
+            net.expect(removals(&net, ix, &node).eq([RemovalReason::Left]), "it is shown as left, by everybody");
+        }
+    }
+}
+
+#[test]
+fn a_rolling_restart_keeps_a_master_but_for_two_round_trips_each_and_shows_nobody_that_is_gone() {
+    for voters in 3..=7 {
+        for which in 0..3 {
+            let mut net = formed(which, voters, 1, by_round_trips());
+            let order = orders(&mut net, voters + 1)[which as usize].clone();
+            let cost = roll(&mut net, &order, Duration::ZERO, |net, ix| net.command(ix, Command::Leave));
+            println!("{voters} voters, {order:?}: {cost:?}");
+            net.expect(cost.gaps >= 1, "the master has left at least once");
+            net.expect(cost.masterless <= 2 * ROUND_TRIP, &format!("{cost:?}"));
+            // The way of the word to the next master, its election, and the way of its view.
+            net.expect(cost.shown <= 4 * ROUND_TRIP, &format!("somebody that was gone was shown: {cost:?}"));
+            let down = |event: &Event| match event {
+                Event::ViewChanged { changes, .. } => {
+                    changes.iter().any(|change| matches!(change, Change::Remove { reason: RemovalReason::Down, .. }))
+                }
+                _ => false,
+            };
+            net.expect((0..=voters).all(|ix| !net.saw(ix, down)), "somebody that left is shown as down");
+        }
+    }
+}
+
+/// The same on networks where everything takes its time.
+#[test]
+fn a_rolling_restart_never_waits_for_a_lease_nor_shows_anybody_beyond_down_after() {
+    for_each_seed(20, |seed| {
+        let voters = 3 + seed as usize % 5;
+        let mut net = formed(seed, voters, 1, Settings::default());
+        let order = orders(&mut net, voters + 1)[2].clone();
+        let cost = roll(&mut net, &order, Duration::ZERO, |net, ix| net.command(ix, Command::Leave));
+        let times = net.host(0).config.timing().clone();
+        net.expect(cost.gaps >= 1 && cost.masterless < times.lease / 2, &format!("{cost:?}"));
+        net.expect(cost.shown < times.down_after, &format!("{cost:?}"));
+    });
+}
+
+/// Without a word: a lease has to lapse, and a member be silent.
+#[test]
+fn a_rolling_restart_by_crashes_keeps_a_master_but_for_two_leases_each() {
+    for_each_seed(10, |seed| {
+        let voters = 3 + seed as usize % 5;
+        let mut net = formed(seed, voters, 1, Settings::default());
+        let order = orders(&mut net, voters + 1)[2].clone();
+        let times = net.host(0).config.timing().clone();
+        // Back at once, or only when all have taken it for down.
+        let away = if seed % 2 == 0 { Duration::ZERO } else { 2 * times.down_after };
+        let cost = roll(&mut net, &order, away, |net, ix| {
+            // E1: whoever has just come back may have forgotten a promise, and cannot be counted on before.
+            net.run_for(times.bootstrap_wait);
+            net.crash(ix, Crash::Process);
+        });
+        println!("{cost:?}");
+        net.expect(cost.gaps >= 1 && cost.masterless < 2 * times.lease, &format!("{cost:?}"));
+        net.expect(cost.shown < 2 * times.lease + times.down_after, &format!("{cost:?}"));
+    });
+}
+
+/// What happens to somebody that has just said that it leaves.
+#[derive(Clone, Copy, Debug)]
+enum Mishap {
+    Nothing,
+    /// Its connection to the master breaks off, with all that is on its way.
+    Reset,
+    /// The master dies, with or without a word.
+    MasterDies(Crash),
+    /// The master leaves as well, just before or just after.
+    MasterLeaves {
+        first: bool,
+    },
+}
+
+#[test]
+fn a_leaver_is_shown_as_left_and_done_in_time_whatever_happens_to_its_link_or_its_master() {
+    let mishaps = [
+        Mishap::Nothing,
+        Mishap::Reset,
+        Mishap::MasterDies(Crash::Process),
+        Mishap::MasterDies(Crash::Machine),
+        Mishap::MasterLeaves { first: true },
+        Mishap::MasterLeaves { first: false },
+    ];
+    for_each_seed(60, |seed| {
+        let mishap = mishaps[seed as usize % mishaps.len()];
+        let mut net = formed(seed, 5, 1, Settings::default());
+        let master = net.master().unwrap();
+        let leaver = if seed % 4 < 2 { 5 } else { (master + 1 + net.rng.below(4)) % 5 };
+        let (node, since) = (net.node(leaver), net.now());
+        if matches!(mishap, Mishap::MasterLeaves { first: true }) {
+            net.command(master, Command::Leave);
+        }
+        net.command(leaver, Command::Leave);
+        let pause = net.rng.within((Duration::ZERO, Duration::from_millis(3)));
+        match mishap {
+            Mishap::Nothing | Mishap::MasterLeaves { first: true } => {}
+            Mishap::Reset => {
+                net.run_for(pause);
+                net.reset(master, leaver);
+            }
+            Mishap::MasterDies(how) => net.crash(master, how),
+            Mishap::MasterLeaves { first: false } => {
+                net.run_for(pause);
+                net.command(master, Command::Leave);
+            }
+        }
+        let done = net.run_until(4 * SECOND, |net| net.saw(leaver, left));
+        net.expect(done, &format!("{mishap:?}: it has not left"));
+        let took = net.now() - since;
+        net.expect(took < net.host(0).config.timing().down_after, &format!("{mishap:?}: nobody confirmed it"));
+        net.converge(8 * SECOND);
+        for ix in net.living() {
+            let reasons: Vec<_> = removals(&net, ix, &node).collect();
+            net.expect(reasons == [RemovalReason::Left], &format!("{mishap:?}: node {ix} shows it as {reasons:?}"));
+        }
+    });
+}
+
+/// A master whose last word is lost with its connections says it again on the next.
+#[test]
+fn a_resignation_that_is_lost_with_its_connections_still_spares_the_lease() {
+    for_each_seed(40, |seed| {
+        let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 0, Settings::default());
+        let (master, since) = (net.master().unwrap(), net.now());
+        net.command(master, Command::Leave);
+        for ix in (0..net.len()).filter(|ix| *ix != master) {
+            // All that is on its way is lost, and no end of it comes sooner than this.
+            net.reset(master, ix);
+        }
+        let done = net.run_until(8 * SECOND, |net| !net.masters().is_empty());
+        net.expect(done, "no master any more");
+        let without = net.now() - since;
+        net.expect(without < net.host(0).config.timing().lease / 2, &format!("{without:?} without a master"));
+    });
+}
+
+/// Nobody waits for a master that cannot be.
+#[test]
+fn a_cluster_that_leaves_as_a_whole_is_gone_in_a_few_round_trips() {
+    for voters in 1..=7 {
+        let mut net = formed(voters as u64, voters, 0, by_round_trips());
+        for ix in 0..voters {
+            net.command(ix, Command::Leave);
+        }
+        let done = net.run_until(3 * ROUND_TRIP, |net| (0..voters).all(|ix| net.saw(ix, left)));
+        net.expect(done, "it waits for nobody");
+    }
+}
+
+/// No view can have it, so that nobody has to be told.
+#[test]
+fn a_seeker_that_never_had_a_master_leaves_at_once() {
+    let mut bench = Bench::new(Net::config(1, 3));
+    let mut other = Peer::of(&Net::config(1, 3), "n2", "h2:1");
+    let conn = bench.answer("h2:1");
+    bench.receive(conn, [other.hello(), other.seeking()].concat());
+    assert_eq!(bench.formation.status().phase, Phase::Seeking);
+    bench.command(Command::Leave);
+    assert!(bench.events().any(left));
+    let said = bench.messages(conn);
+    assert!(matches!(said.last(), Some(Message::Status(status)) if status.role == Role::Leaving), "{said:?}");
+}
+
+/// E2: what a candidate was promised ends with its candidacy, and not a lease later.
+#[test]
+fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
+    let config = Net::config(0, 3);
+    let mut bench = Bench::new(config.clone());
+    let peers = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, address)| {
+        let mut peer = Peer::of(&config, id, address);
+        let conn = bench.answer(address);
+        bench.receive(conn, [peer.hello(), peer.seeking()].concat());
+        conn
+    });
+    assert_eq!(bench.formation.status().phase, Phase::Standing);
+    peers.iter().for_each(|conn| drop(bench.messages(*conn)));
+    bench.command(Command::Leave);
+    assert!(bench.events().any(left));
+    for conn in peers {
+        let said = bench.messages(conn);
+        assert!(said.iter().any(|message| matches!(message, Message::Release(release) if release.term == Term(1))));
+    }
+}
+
+/// A node that follows n0, and what links it to n0 and to n2.
+fn follower() -> (Bench, Peer, [ConnId; 2]) {
+    let config = Net::config(1, 3);
+    let mut bench = Bench::new(config.clone());
+    let (mut master, mut other) = (Peer::of(&config, "n0", "h0:1"), Peer::of(&config, "n2", "h2:1"));
+    let to_master = bench.answer("h0:1");
+    bench.receive(to_master, [master.hello(), master.master(1), Peer::accepted(1)].concat());
+    let to_other = bench.answer("h2:1");
+    bench.receive(to_other, [other.hello(), other.seeking()].concat());
+    (bench, master, [to_master, to_other])
+}
+
+#[test]
+fn only_the_word_of_a_master_lets_a_leaver_go() {
+    let (mut bench, _, [to_master, to_other]) = follower();
+    bench.receive(to_master, Message::Leave.to_frame());
+    assert_eq!(bench.formation.status().phase, Phase::Following, "it does not leave");
+    bench.command(Command::Leave);
+    bench.receive(to_other, Message::Leave.to_frame());
+    assert_eq!(bench.formation.status().phase, Phase::Leaving, "another follower cannot know");
+    bench.receive(to_master, Message::Leave.to_frame());
+    assert_eq!(bench.formation.status().phase, Phase::Stopped);
+}
+
+#[test]
+fn a_leaver_that_nobody_answers_is_gone_after_down_after() {
+    let (mut bench, mut master, [to_master, _]) = follower();
+    let down_after = Config::timing(&Net::config(1, 3)).down_after;
+    bench.command(Command::Leave);
+    let step = Duration::from_millis(500);
+    for _ in 1..down_after.as_millis() / step.as_millis() {
+        bench.advance(step);
+        // It is there, and says everything but that.
+        let said = master.master(1);
+        bench.receive(to_master, said);
+        assert_eq!(bench.formation.status().phase, Phase::Leaving);
+    }
+    bench.advance(step);
+    assert!(bench.events().any(left));
+}
+
+/// Nothing hangs on one delivery: the leaver says it on each link, and is answered on each.
+#[test]
+fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
+    let config = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
+    let mut bench = Bench::new(config.clone());
+    let mut member = Peer::of(&config, "x", "hx:1");
+    let joins = [member.hello(), member.seeking()].concat();
+    let conn = bench.accept();
+    bench.receive(conn, joins);
+    assert_eq!(bench.formation.view().len(), 2);
+    let leaving = member.status(1, Role::Leaving, bench.formation.view().epoch());
+    bench.receive(conn, leaving.clone());
+    assert_eq!(bench.formation.view().len(), 1);
+    assert!(bench.messages(conn).contains(&Message::Leave));
+    // The answer may be lost with the connection.
+    bench.give(Input::Closed { conn });
+    let again = bench.accept();
+    let hello = member.hello();
+    bench.receive(again, [hello, leaving].concat().to_vec());
+    assert!(bench.messages(again).contains(&Message::Leave));
+    assert_eq!(bench.formation.view().len(), 1);
+}
+
+fn changes_of(bench: &Bench) -> Vec<Change> {
+    let changes = bench.events().filter_map(|event| match event {
+        Event::ViewChanged { changes, .. } => Some(changes.clone()),
+        _ => None,
+    });
+    changes.last().unwrap_or_default()
+}
+
+fn removed(id: &str, reason: RemovalReason) -> Change {
+    Change::Remove { id: NodeId::new(id).expect("a valid id"), reason }
+}
+
+/// One of five voters that follows n0 in a view of all, and its links to the others.
+fn one_of_five() -> (Bench, Vec<(Peer, ConnId)>) {
+    let config = Net::config(1, 5);
+    let mut bench = Bench::new(config.clone());
+    let mut peers = Vec::new();
+    for ix in [0, 2, 3, 4] {
+        let mut peer = Peer::of(&config, &format!("n{ix}"), &Net::address(ix));
+        let conn = bench.answer(&Net::address(ix));
+        bench.receive(conn, [peer.hello(), peer.seeking()].concat());
+        peers.push((peer, conn));
+    }
+    let own = Member { node: bench.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
+    let members = peers.iter().map(|(peer, _)| peer.member()).chain([own]).collect();
+    let epoch = Epoch { term: Term(7), version: 3 };
+    let (master, conn) = &mut peers[0];
+    bench.receive(*conn, [master.master(7), Peer::accepted(7), Peer::page(epoch, members)].concat());
+    assert_eq!(bench.formation.view().len(), 5);
+    (bench, peers)
+}
+
+/// The old master has heard it too, but is lost before its view is out.
+#[test]
+fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
+    let (mut bench, mut peers) = one_of_five();
+    let epoch = bench.formation.view().epoch();
+    let (mut leaver, to_leaver) = peers.pop().expect("n4");
+    let leaving = leaver.status(7, Role::Leaving, epoch);
+    bench.receive(to_leaver, leaving);
+    bench.give(Input::Closed { conn: to_leaver });
+    let (mut master, to_master) = peers.remove(0);
+    let leaving = master.status(7, Role::Leaving, epoch);
+    bench.receive(to_master, [leaving, Message::Resign(Resign { term: Term(7) }).to_frame()].concat());
+    bench.give(Input::Closed { conn: to_master });
+    for (peer, conn) in &mut peers {
+        let seeking = peer.status(7, Role::Seeking, epoch);
+        bench.receive(*conn, seeking);
+    }
+    for (_, conn) in &peers {
+        let asked = bench.messages(*conn).into_iter().find_map(|message| match message {
+            Message::VoteRequest(request) => Some(request),
+            _ => None,
+        });
+        let request = asked.expect("it stands");
+        let vote = Vote { term: request.term, number: request.number, granted: true };
+        bench.receive(*conn, Message::Vote(vote).to_frame());
+    }
+    assert_eq!(bench.formation.status().phase, Phase::Master);
+    assert_eq!(bench.formation.view().epoch().version, 1);
+    assert_eq!(changes_of(&bench), [removed("n0", RemovalReason::Left), removed("n4", RemovalReason::Left)]);
+}
+
+#[test]
+fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise() {
+    let (mut bench, mut peers) = one_of_five();
+    let own = bench.formation.view().get(&bench.formation.node().id).cloned().expect("it is a member");
+    let (mut leaver, to_leaver) = peers.pop().expect("n4");
+    let leaving = leaver.status(7, Role::Leaving, bench.formation.view().epoch());
+    bench.receive(to_leaver, leaving);
+    let (master, to_master) = &peers[0];
+    let next = Peer::page(Epoch { term: Term(7), version: 9 }, vec![master.member(), own, peers[1].0.member()]);
+    bench.receive(*to_master, next);
+    assert_eq!(changes_of(&bench), [removed("n3", RemovalReason::Down), removed("n4", RemovalReason::Left)]);
+}

@@ -1,0 +1,123 @@
+//! A sick master (PROTOCOL, "Members and views"): what it did not hear while it stood still, or while its own words were late,
+//! says nothing of the others.
+
+use std::time::Duration;
+
+use formation_core::{Change, Event, LossReason, MemberState, RemovalReason, Timing};
+use formation_tests::{Cut, Net, Settings, for_each_seed};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The times of a data centre, all different; and those in which a lease outlasts a long silence.
+fn timings() -> [Timing; 2] {
+    let lan = Timing { bootstrap_wait: 4 * SECOND, ..Timing::lan() };
+    [lan.clone(), Timing { lease: lan.down_after, ..lan }]
+}
+
+/// Just before each timeout, at it, and just after.
+fn around_each_timeout(times: &Timing) -> Vec<Duration> {
+    let timeouts = [times.heartbeat_interval, times.suspect_after, times.lease, times.down_after, times.bootstrap_wait];
+    timeouts.into_iter().flat_map(|timeout| [timeout - ms(1), timeout, timeout + ms(1)]).collect()
+}
+
+/// Three voters and two others; each has been there for long.
+fn formed(seed: u64, times: &Timing) -> Net {
+    let mut net = Net::new(seed, Settings::default());
+    for ix in 0..5 {
+        net.add(Net::builder(ix, 3).timing(times.clone()).build().expect("a valid configuration"));
+    }
+    net.start_all();
+    net.converge(2 * SECOND);
+    let more = net.rng.within((5 * SECOND, 5 * SECOND + times.heartbeat_interval));
+    net.run_for(more);
+    net
+}
+
+/// Nobody is shown as down by anybody, unless it is the sick one itself.
+fn nobody_else_is_down(net: &Net, since: Duration, sick: usize, what: &str) {
+    let sick = net.node(sick).id;
+    let down = |event: &Event| match event {
+        Event::ViewChanged { changes, .. } => changes.iter().any(|change| match change {
+            Change::Remove { id, reason: RemovalReason::Down } => *id != sick,
+            _ => false,
+        }),
+        _ => false,
+    };
+    let by = (0..net.len()).find(|ix| net.count(*ix, since, down) > 0);
+    net.expect(by.is_none(), &format!("{what}: node {by:?} shows a healthy one as down"));
+}
+
+/// Whoever was silent for a while already has said something since: it lies in the queue of the one that wakes.
+#[test]
+fn a_master_that_was_paused_around_any_timeout_takes_nobody_for_down_on_waking() {
+    let (mut kept, mut lost, mut spared) = (0, 0, 0);
+    for_each_seed(4, |seed| {
+        for times in timings() {
+            for pause in around_each_timeout(&times) {
+                for silent_before in [false, true] {
+                    let mut net = formed(seed, &times);
+                    let before = net.masters()[0];
+                    // It counts silence through a pause that is too short to be noticed.
+                    let silent_before = silent_before && pause > times.suspect_after;
+                    let silence = times.down_after - times.heartbeat_interval - ms(50);
+                    if silent_before {
+                        net.cut(before.0, 4, Cut::Hold);
+                        net.run_for(silence);
+                    }
+                    let since = net.now();
+                    net.pause(before.0, pause);
+                    net.run_for(pause / 2);
+                    net.heal_all();
+                    net.run_for(pause - pause / 2 + ms(1));
+                    if net.masters() == [before] {
+                        kept += 1;
+                        spared += u32::from(silent_before && silence + pause > times.down_after);
+                    } else {
+                        lost += 1;
+                    }
+                    net.converge(20 * SECOND);
+                    net.run_for(5 * SECOND);
+                    nobody_else_is_down(&net, since, before.0, &format!("paused for {pause:?}, {silent_before}"));
+                }
+            }
+        }
+    });
+    println!("{kept} kept their lease, {lost} lost it, {spared} would have taken somebody for down");
+    assert!(kept > 0 && lost > 0 && spared > 0, "a pass that shows nothing: {kept}, {lost}, {spared}");
+}
+
+#[test]
+fn a_master_whose_own_words_are_late_takes_nobody_for_down() {
+    let (mut kept, mut lapsed, mut suspected) = (0, 0, 0);
+    for_each_seed(4, |seed| {
+        for times in timings() {
+            for late in around_each_timeout(&times).into_iter().chain([times.lease / 2]) {
+                let mut net = formed(seed, &times);
+                let before = net.masters()[0];
+                let since = net.now();
+                net.slow_down(before.0, late);
+                net.run_for(15 * SECOND);
+                nobody_else_is_down(&net, since, before.0, &format!("late by {late:?}"));
+                kept += u32::from(net.masters() == [before]);
+                let lease = |event: &Event| matches!(event, Event::MasterLost { reason: LossReason::LeaseLapsed, .. });
+                lapsed += net.count(before.0, since, lease);
+                let suspect = |event: &Event| match event {
+                    Event::ViewChanged { changes, .. } => changes
+                        .iter()
+                        .any(|change| matches!(change, Change::Upsert(m) if m.state == MemberState::Suspect)),
+                    _ => false,
+                };
+                suspected += net.count(before.0, since, suspect);
+                net.heal_all();
+                net.converge(20 * SECOND);
+                nobody_else_is_down(&net, since, before.0, &format!("late by {late:?}, and well again"));
+            }
+        }
+    });
+    println!("{kept} kept their lease, {lapsed} leases lapsed, {suspected} members were suspected");
+    assert!(kept > 0 && lapsed > 0 && suspected > 0, "a pass that shows nothing: {kept}, {lapsed}, {suspected}");
+}
