@@ -11,11 +11,12 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::error::{size, sizes};
+use self::error::{size, sizes, time, times};
 pub use self::{
     detector::{Detector, PhiAccrual},
     error::ConfigError,
@@ -47,6 +48,7 @@ pub struct Config {
     metadata: Bytes,
     timing: Timing,
     detector: Detector,
+    solo_after: Option<Duration>,
     limits: Limits,
     protocol: ProtocolRange,
     keys: Vec<ClusterKey>,
@@ -68,6 +70,7 @@ impl Config {
             metadata: Bytes::new(),
             timing: Timing::default(),
             detector: Detector::default(),
+            solo_after: None,
             limits: Limits::default(),
             protocol: PROTOCOL,
             keys: Vec::new(),
@@ -138,6 +141,11 @@ impl Config {
         &self.detector
     }
 
+    /// After how long without a quorum this node, as a voter, goes on without one (E8); `None`: never.
+    pub fn solo_after(&self) -> Option<Duration> {
+        self.solo_after
+    }
+
     /// The protocol versions that this node speaks.
     pub fn protocol(&self) -> ProtocolRange {
         self.protocol
@@ -192,6 +200,7 @@ impl From<Config> for ConfigBuilder {
             metadata: config.metadata,
             timing: config.timing,
             detector: config.detector,
+            solo_after: config.solo_after,
             limits: config.limits,
             protocol: config.protocol,
             keyed: !config.keys.is_empty(),
@@ -223,6 +232,8 @@ pub struct ConfigBuilder {
     timing: Timing,
     #[serde(default)]
     detector: Detector,
+    #[serde(default)]
+    solo_after: Option<Duration>,
     #[serde(default)]
     limits: Limits,
     #[serde(default = "usual_protocol")]
@@ -301,6 +312,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// Lets voters go on without a quorum (E8): one that has found none for this long becomes the master of those it has,
+    /// and clusters that have parted in this way become one when they meet. Off unless said; at least
+    /// [`bootstrap_wait`](Timing::bootstrap_wait), and the same on every node.
+    ///
+    /// **This gives up that there is one master at a time (G2) and in a term (G1)**, for solo masters: both sides of a
+    /// partition may have one, of the same term, and [`leadership`](crate::Formation::leadership) says so on both. A term
+    /// fences no more. When they meet, what the losing side has done is for the service to judge:
+    /// [`Event::Merged`](crate::Event::Merged) says on which nodes.
+    pub fn solo_after(mut self, time: Duration) -> Self {
+        self.solo_after = Some(time);
+        self
+    }
+
     /// The protocol versions that this node speaks, where they are not all that the program knows: while a cluster is upgraded node
     /// by node, and may have to go back, all go on speaking the older one.
     pub fn protocol(mut self, protocol: ProtocolRange) -> Self {
@@ -364,6 +388,12 @@ impl ConfigBuilder {
         if let Detector::PhiAccrual(phi) = &self.detector {
             phi.check()?;
         }
+        if let Some(after) = self.solo_after {
+            let wait = ("bootstrap_wait", self.timing.bootstrap_wait);
+            time("solo_after", after, Duration::ZERO)?;
+            // E1, and every promise given before: both are over by then.
+            times(("solo_after", after), "at least", wait, after >= wait.1)?;
+        }
         self.limits.check()?;
         let limits = &self.limits;
         let given = ("the number of seeds", seeds.len());
@@ -385,6 +415,7 @@ impl ConfigBuilder {
             metadata: self.metadata,
             timing: self.timing,
             detector: self.detector,
+            solo_after: self.solo_after,
             limits: self.limits,
             protocol: self.protocol,
             keys: self.keys,

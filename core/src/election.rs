@@ -1,8 +1,9 @@
-//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E7). No links, no bytes.
+//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E8). No links, no bytes.
 //!
 //! The node's own view of who is master lives here too, for voters and all others: having none is what lets a voter stand.
 
 mod rules;
+mod solo;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -60,6 +61,7 @@ pub(crate) struct Election {
     hard: HardState,
     persistence: Persistence,
     part: Part,
+    solo: solo::Solo,
     following: Option<Following>,
     /// The last master that it has followed or been, and its term.
     known_master: Option<(Term, Node)>,
@@ -106,6 +108,8 @@ enum Part {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Candidacy {
+    /// Without a quorum: only its own vote counts (E8).
+    solo: bool,
     number: u64,
     /// When the requests went out: once the own vote was durable (E4).
     asked: Option<Timestamp>,
@@ -116,6 +120,8 @@ struct Candidacy {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Mastership {
+    /// Without a quorum, and so without a lease that could lapse (E8).
+    solo: bool,
     /// The newest sending time that each other voter has confirmed.
     confirmed: BTreeMap<Address, Timestamp>,
     /// The numbers of the heartbeats that a confirmation may still name, with their sending times.
@@ -127,6 +133,8 @@ struct Following {
     master: Node,
     address: Address,
     term: Term,
+    /// It is a solo master (E8).
+    solo: bool,
     /// When it counts as lost, unless it is heard.
     deadline: Timestamp,
 }
@@ -164,6 +172,7 @@ enum Stance {
     Following,
     Master,
     Leaving,
+    Solo,
 }
 
 impl Election {
@@ -183,6 +192,7 @@ impl Election {
             hard: start.hard_state.clone(),
             persistence: Persistence { durable: start.hard_state.clone(), ..Persistence::default() },
             part: Part::Idle,
+            solo: solo::Solo::new(config.solo_after()),
             following: None,
             known_master: None,
             promise: None,
@@ -230,6 +240,7 @@ impl Election {
     pub(crate) fn role(&self) -> Role {
         match (&self.part, &self.following) {
             (Part::Leaving, _) => Role::Leaving,
+            (Part::Master(mastership), _) if mastership.solo => Role::Solo { members: self.members() },
             (Part::Master(_), _) => Role::Master,
             (Part::Candidate(_), _) => Role::Standing,
             (Part::Idle, Some(f)) => Role::Following { master: f.master.clone(), address: f.address.clone() },
@@ -252,7 +263,7 @@ impl Election {
     /// The request that a linked voter is to be sent, while this node stands and has not its answer.
     pub(crate) fn request_for(&self, voter: &Address) -> Option<VoteRequest> {
         let Part::Candidate(candidacy) = &self.part else { return None };
-        candidacy.asked?;
+        candidacy.asked.filter(|_| !candidacy.solo)?;
         let open = !candidacy.granted.contains(voter) && !candidacy.refused.contains(voter);
         open.then_some(VoteRequest { term: self.hard.term, number: candidacy.number, lease: self.timing.lease })
     }
@@ -266,7 +277,9 @@ impl Election {
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let part = match &self.part {
-            Part::Master(mastership) if self.quorum > 1 => Some(self.lease_until(mastership, self.now)),
+            Part::Master(mastership) if self.quorum > 1 && !mastership.solo => {
+                Some(self.lease_until(mastership, self.now))
+            }
             Part::Candidate(candidacy) => Some(candidacy.deadline),
             _ => None,
         };
@@ -278,7 +291,7 @@ impl Election {
             let kept = self.kept.values().map(move |(candidate, _)| since + self.wait_of(&candidate.id));
             kept.chain([own])
         });
-        let all = [part, following, bootstrap, promise].into_iter().flatten().chain(turns);
+        let all = [part, following, bootstrap, promise, self.solo_at()].into_iter().flatten().chain(turns);
         all.filter(|at| *at > self.now).min()
     }
 
@@ -298,6 +311,7 @@ impl Election {
             self.lose_master(LossReason::Ended);
         }
         self.kept.retain(|id, (candidate, _)| *id != node.id || candidate == node);
+        self.forget_rival(voter);
         if let Some(known) = self.others.get_mut(voter) {
             if known.heard.as_ref().is_some_and(|heard| heard.node != *node) {
                 known.heard = None;
@@ -319,6 +333,7 @@ impl Election {
     }
 
     pub(crate) fn link_down(&mut self, voter: &Address) {
+        self.forget_rival(voter);
         if let Some(node) = self.others.get_mut(voter).and_then(|known| known.linked.take()) {
             self.kept.remove(&node.id);
         }
@@ -332,12 +347,14 @@ impl Election {
             Role::Following { .. } => Stance::Following,
             Role::Master => Stance::Master,
             Role::Leaving => Stance::Leaving,
+            Role::Solo { .. } => Stance::Solo,
         };
         let is_voter = self.others.contains_key(address);
         if let Some(voter) = self.others.get_mut(address) {
             voter.cleared |= !matches!(stance, Stance::Master | Stance::Standing) && status.promise.is_none();
             voter.heard =
                 Some(Heard { node: from.clone(), stance, held: status.held, promise: status.promise.clone() });
+            self.note_rival(from, address, (status.term, &status.role));
         }
         let was_master = self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= status.term);
         match stance {
@@ -346,13 +363,18 @@ impl Election {
             }
             // A candidate's new term is judged with its request (E3); a status alone must not unseat a master.
             Stance::Standing if was_master => self.lose_master(LossReason::Ended),
-            Stance::Standing | Stance::Master => {}
+            Stance::Solo if is_voter && self.accept_master(from, address, status.term) => {}
+            // Its term is taken over by who follows it, and by masters as E8 says.
+            Stance::Solo if was_master => self.lose_master(LossReason::Ended),
+            Stance::Standing | Stance::Master | Stance::Solo => {}
             Stance::Leaving if was_master => self.lose_master(LossReason::Resigned),
             Stance::Seeking | Stance::Following if was_master => {
+                self.forget_solo_promise();
                 self.lose_master(LossReason::Ended);
                 self.learn(status.term);
             }
-            _ => self.learn(status.term),
+            _ if self.listens_to(status) => self.learn(status.term),
+            _ => {}
         }
         self.settle();
     }
@@ -393,6 +415,7 @@ impl Election {
 
     /// E5: the master ended its term by its own wish.
     pub(crate) fn resigned(&mut self, from: &Node, address: &Address, term: Term) {
+        self.forget_rival(address);
         if let Some(heard) = self.others.get_mut(address).and_then(|voter| voter.heard.as_mut()) {
             heard.stance = Stance::Leaving;
             heard.promise = None;
@@ -437,7 +460,10 @@ impl Election {
             let newest = newest.or_insert(*sent);
             *newest = (*newest).max(*sent);
         }
-        self.learn(ack.term);
+        // Whom a solo master has once taken in may follow another by now.
+        if !self.is_solo() {
+            self.learn(ack.term);
+        }
         self.settle();
     }
 
@@ -450,13 +476,22 @@ impl Election {
             mastership.sent.pop_front();
         }
         mastership.sent.push_back((self.number, self.now));
-        Some(Heartbeat { term: self.hard.term, number: self.number, lease: self.timing.lease })
+        let heartbeat = Heartbeat { term: self.hard.term, number: self.number, lease: self.timing.lease };
+        self.meet();
+        Some(heartbeat)
     }
 
     /// Accepts a master by its word: a status, a join response or a heartbeat.
     pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
         if term < self.hard.term || matches!(self.part, Part::Leaving) {
             return false;
+        }
+        let solo = self.says_solo(master, address);
+        if solo && !self.may_follow_solo(master) {
+            return false;
+        }
+        if self.is_solo() {
+            self.give_way();
         }
         if self.known_master.as_ref().is_some_and(|(known, node)| *known == term && node != master) {
             // Two masters in a term: votes were lost with the memory of a restarted voter (G1). Views of both would be taken
@@ -487,7 +522,7 @@ impl Election {
             Some(known) if known.master == *master && known.term == term => known.deadline = deadline,
             other => {
                 let (master, address) = (master.clone(), address.clone());
-                *other = Some(Following { master: master.clone(), address: address.clone(), term, deadline });
+                *other = Some(Following { master: master.clone(), address: address.clone(), term, solo, deadline });
                 self.effects.push_back(Effect::Found { term, master, address });
             }
         }

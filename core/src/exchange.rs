@@ -113,7 +113,7 @@ impl Formation {
                 | Message::Leave
                 | Message::JoinResponse(_)
                 | Message::MembersUpdate(_)
-                | Message::Status(message::Status { role: Role::Standing | Role::Master, .. })
+                | Message::Status(message::Status { role: Role::Standing | Role::Master | Role::Solo { .. }, .. })
         );
         if electoral && !peer.is_voter {
             return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
@@ -154,12 +154,13 @@ impl Formation {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
                 let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
-                if from_master && let Some(changes) = self.membership.update(&node, update, &self.gone) {
-                    self.announce_view(changes);
+                if from_master {
+                    self.take_update(&node, update);
                 }
             }
             Message::Leave => {
-                let is_master = peer.status.as_ref().is_some_and(|status| status.role == Role::Master);
+                let leads = |status: &message::Status| matches!(status.role, Role::Master | Role::Solo { .. });
+                let is_master = peer.status.as_ref().is_some_and(leads);
                 self.dismissed |= self.leaving && is_master;
             }
             Message::Ping => {}
@@ -174,6 +175,7 @@ impl Formation {
         if peer.status.as_ref().is_some_and(|known| known.number >= status.number) {
             return;
         }
+        let was_solo = matches!(peer.status.as_ref().map(|known| &known.role), Some(Role::Solo { .. }));
         peer.status = Some(status.clone());
         let (node, address) = (peer.node.clone(), peer.address.clone());
         self.election.heard_status(&node, &address, &status);
@@ -182,6 +184,10 @@ impl Formation {
         } else if self.election.is_master() {
             self.admit(id);
         }
+        if matches!(status.role, Role::Solo { .. }) && !was_solo && self.config.solo_after().is_none() {
+            self.event(Event::SoloMasterIgnored { node, address });
+        }
+        self.count_members();
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -236,6 +242,7 @@ impl Formation {
         let view = &self.membership.view;
         self.gone.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
         self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
+        self.count_members();
         if let Some(roster) = &self.membership.roster {
             let linked = roster.members().filter_map(|id| self.peers.get(id));
             self.awake.extend(linked.flat_map(|peer| peer.links.iter().copied()));

@@ -215,6 +215,7 @@ impl Formation {
             Role::Standing => Phase::Standing,
             Role::Following { .. } => Phase::Following,
             Role::Master => Phase::Master,
+            Role::Solo { .. } => Phase::Solo,
             Role::Leaving => Phase::Leaving,
         };
         Status {
@@ -440,7 +441,9 @@ impl Formation {
 
     fn dial(&mut self) {
         let Self { seeking, peers, peer_at, election, config, now, stopped, .. } = self;
-        let master = election.master().map(|(_, address)| address);
+        // Beside a solo master there may be a quorum, or another one (E8).
+        let searching = election.is_solo() || election.follows_solo();
+        let master = election.master().filter(|_| !searching).map(|(_, address)| address);
         let wanted = |address: &Address, is_seed: bool, found: Option<&NodeId>| {
             let linked = peer_at.contains_key(address) || found.is_some_and(|id| peers.contains_key(id));
             let useful = (config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
@@ -459,7 +462,7 @@ impl Formation {
 
     /// Closes what this node dialed and neither end needs: voters keep links to each other, and all to their master.
     fn prune_links(&mut self) {
-        if self.election.is_master() || self.leaving {
+        if self.election.is_master() || self.election.follows_solo() || self.leaving {
             return;
         }
         let Some((master, _)) = self.election.master() else { return };

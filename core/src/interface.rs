@@ -237,6 +237,21 @@ pub enum Event {
         /// The address that this node is configured with.
         own: Address,
     },
+    /// This node has changed sides: clusters that had their own masters have met, and the solo master that it followed or was
+    /// has given way (E8). Said with the first view of the master that goes on.
+    Merged {
+        /// The last view of the side that has ended.
+        from: Epoch,
+        /// The first view of the other.
+        to: Epoch,
+    },
+    /// A peer is a solo master (E8). This node is configured without `solo_after`, and does not follow it.
+    SoloMasterIgnored {
+        /// Who.
+        node: Node,
+        /// Its address.
+        address: Address,
+    },
     /// A `Persist` has failed (E4): this node neither stands nor votes until it is started again, and goes on as a member. Said once.
     PersistFailed,
     /// The node is done: every connection is closed, and no input does anything any more.
@@ -260,6 +275,8 @@ pub enum LossReason {
     NewerTerm,
     /// It resigned, or left.
     Resigned,
+    /// It was this node, without a quorum, and it has met a master that goes on in its place (E8).
+    GaveWay,
 }
 
 /// Why a node is done.

@@ -47,7 +47,9 @@ impl Formation {
         if !self.leaving || self.is_stopped() {
             return;
         }
-        let leads = |peer: &Peer| peer.status.as_ref().is_some_and(|status| status.role == Role::Master);
+        let leads = |peer: &Peer| {
+            peer.status.as_ref().is_some_and(|status| matches!(status.role, Role::Master | Role::Solo { .. }))
+        };
         let may_be_in_a_view = self.election.has_known_a_master() || self.peers.values().any(leads);
         let waits = !self.dismissed && may_be_in_a_view && self.election.others_may_lead();
         // What a voter is still owed waits behind what is in flight.

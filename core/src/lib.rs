@@ -48,6 +48,7 @@ mod leaving;
 mod link;
 mod mastering;
 mod membership;
+mod merging;
 pub mod message;
 mod peers;
 mod phi;

@@ -23,14 +23,17 @@ impl Formation {
             state: MemberState::Active,
             metadata: self.metadata.clone(),
         };
+        let solo = self.election.is_solo();
         let peer = |node: &Node| self.peers.get(&node.id).filter(|peer| peer.node == *node);
-        let linked = |node: &Node| peer(node).is_some();
+        let linked = |node: &Node| peer(node).is_some_and(|peer| !(solo && peer.is_elsewhere(&self.me)));
         let said_so = core::mem::take(&mut self.gone);
         let gone = |node: &Node| said_so.contains(node) || peer(node).is_some_and(Peer::leaves);
         let writer = self.membership.writer.take();
         let view = (&mut self.membership.view, writer);
         let changes = roster.begin(view, term, me, gone, linked, self.now);
         self.membership.written_by(&self.me);
+        self.membership.solo = solo;
+        self.election.take_gave_way();
         let tracked: Vec<NodeId> = roster.members().cloned().collect();
         self.membership.roster = Some(roster);
         self.announce_view(changes);
@@ -82,7 +85,8 @@ impl Formation {
         let Some(roster) = &mut self.membership.roster else { return };
         let term = self.election.term();
         let follows_me = match &status.role {
-            Role::Leaving | Role::Master => return,
+            Role::Leaving | Role::Master | Role::Solo { .. } => return,
+            _ if self.election.is_solo() && peer.is_elsewhere(&self.me) => return,
             Role::Following { master, .. } => *master == self.me && status.term == term,
             Role::Seeking | Role::Standing => false,
         };

@@ -14,6 +14,8 @@ pub(crate) struct Membership {
     pub(crate) view: MembersView,
     /// The master that wrote it.
     pub(crate) writer: Option<Node>,
+    /// That was a solo master (E8).
+    pub(crate) solo: bool,
     /// The view is not what the master takes it for, and only a snapshot mends that.
     misfit: bool,
     /// Only on a master.
@@ -32,7 +34,15 @@ struct Assembly {
 
 impl Membership {
     pub(crate) fn new(member_limit: usize) -> Self {
-        Self { view: MembersView::default(), writer: None, misfit: false, roster: None, assembly: None, member_limit }
+        Self {
+            view: MembersView::default(),
+            writer: None,
+            solo: false,
+            misfit: false,
+            roster: None,
+            assembly: None,
+            member_limit,
+        }
     }
 
     /// What this node tells others that it holds.

@@ -170,6 +170,11 @@ pub enum Role {
     Master,
     /// On its way out.
     Leaving,
+    /// The master of the status's term, without a quorum (E8).
+    Solo {
+        /// How many members it has, itself included.
+        members: u32,
+    },
 }
 
 /// A master's answer to a seeker; the view follows right behind.

@@ -14,6 +14,8 @@ pub enum Phase {
     Following,
     /// The master.
     Master,
+    /// The master, without a quorum: there may be others (E8).
+    Solo,
     /// On its way out.
     Leaving,
     /// Done.

@@ -96,6 +96,20 @@ fn a_detector_with_a_value_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn solo_after_is_off_by_default_and_at_least_bootstrap_wait() {
+    assert_eq!(builder().build().unwrap().solo_after(), None);
+    refused(
+        builder().solo_after(MS(2_999)),
+        "solo_after is 2.999s, but has to be at least bootstrap_wait, which is 3s; raise solo_after or lower bootstrap_wait",
+    );
+    refused(builder().solo_after(HOUR + US(1)), "solo_after is 3600.000001s, but has to be from 0ns to 3600s");
+    let config = builder().solo_after(MS(3_000)).build().unwrap();
+    assert_eq!(config.solo_after(), Some(MS(3_000)));
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+}
+
+#[test]
 fn protocol_versions_that_are_not_known_are_refused() {
     for (min, max) in [(0, 1), (1, 9), (9, 9), (1, 0)] {
         let says = format!("the protocol versions {min} to {max} are not what this program can speak; choose a range");

@@ -99,6 +99,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         ),
         (Message::Status(status(u64::MAX, 3, Role::Master)), "02 ffffffffffffffffff01 03 03 00 00 0000 00"),
         (Message::Status(status(4, 6, Role::Leaving)), "02 04 06 04 00 00 0000 00"),
+        (Message::Status(status(5, 7, Role::Solo { members: 300 })), "02 05 07 05 ac02 00 00 0000 00"),
         (Message::JoinResponse(JoinResponse::Accepted { term: Term(5) }), "03 00 05"),
         (
             Message::JoinResponse(JoinResponse::Rejected { term: Term(5), reason: RejectReason::ClusterFull }),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use formation_core::{
-    Change, Config, Epoch, Formation, HardState, Leadership, Member, MembersView, Node, NodeId, Phase, Term,
-    message::Message,
+    Change, Config, Epoch, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId, Phase,
+    Term,
+    message::{Message, Role},
 };
 
 use crate::{clock::Clock, host::RunId};
@@ -25,6 +26,7 @@ pub(crate) fn says_too_early(message: &Message, disk: &HardState) -> Option<Stri
     let (what, term) = match message {
         Message::VoteRequest(request) => ("asks for votes", request.term),
         Message::Vote(vote) if vote.granted => ("grants its vote", vote.term),
+        Message::Status(status) if matches!(status.role, Role::Solo { .. }) => ("is a solo master", status.term),
         _ => return None,
     };
     let durable = disk.term > term || (disk.term == term && disk.voted_for.is_some());
@@ -127,6 +129,12 @@ impl Checks {
 pub(crate) struct Mirror {
     epoch: Epoch,
     members: BTreeMap<NodeId, Member>,
+    /// The epoch before.
+    before: Epoch,
+    /// The solo master that this node was or followed, which has given way, and its term.
+    left: Option<(Node, Term)>,
+    /// A view of another side has come, and `Merged` has to be said.
+    merges: bool,
 }
 
 impl Mirror {
@@ -140,7 +148,7 @@ impl Mirror {
         if epoch <= self.epoch {
             return Err(format!("G3: {node} went from {} to {epoch}", self.epoch));
         }
-        self.epoch = epoch;
+        self.before = std::mem::replace(&mut self.epoch, epoch);
         if compare {
             for change in changes {
                 match change {
@@ -150,6 +158,45 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    /// E8: the master that this node is or follows has given way.
+    pub(crate) fn leaves(&mut self, master: &Node, term: Term) {
+        if self.epoch.term == term {
+            self.left = Some((master.clone(), term));
+        }
+    }
+
+    /// E8: `Merged` is due with the first view of another master, unless that one was a member of the side that ended, as
+    /// far as this node knew. To be called before [`changed`](Self::changed).
+    pub(crate) fn expects_merged(&mut self, node: &Node, master: Option<&Node>, epoch: Epoch) {
+        let Some((left, term)) = &self.left else { return };
+        if master == Some(left) && epoch.term == *term {
+            return;
+        }
+        let knew = |master: &Node| {
+            let member = self.members.get(&master.id);
+            member.is_some_and(|member| member.node == *master && member.state == MemberState::Active)
+        };
+        self.merges = master.is_some_and(|master| master.id != left.id && master != node && !knew(master));
+        self.left = None;
+    }
+
+    /// E8: it says that it has changed sides.
+    pub(crate) fn merged(&mut self, node: &Node, from: Epoch, to: Epoch) -> Result<(), String> {
+        self.merges = false;
+        if (from, to) == (self.before, self.epoch) {
+            return Ok(());
+        }
+        Err(format!("E8: {node} has merged from {from} to {to}, and went from {} to {}", self.before, self.epoch))
+    }
+
+    /// E8: nothing that had to be said with a view is missing.
+    pub(crate) fn said_all(&self, node: &Node) -> Result<(), String> {
+        match self.merges {
+            true => Err(format!("E8: {node} has changed sides with {}, and has not said so", self.epoch)),
+            false => Ok(()),
+        }
     }
 
     /// Whether the view is the one that the changes made.

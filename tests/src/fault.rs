@@ -112,6 +112,23 @@ impl Fault {
         }
     }
 
+    /// What parts a cluster into some that go on without a quorum (E8), or lets them meet.
+    pub fn draw_parting(rng: &mut Rng, nodes: usize) -> Self {
+        let ix = rng.below(nodes);
+        let other = (ix + 1 + rng.below(nodes.max(2) - 1)) % nodes;
+        let cut = if rng.one_in(2) { Cut::Hold } else { Cut::Lose };
+        let crash = if rng.one_in(2) { Crash::Process } else { Crash::Machine };
+        match rng.below(10) {
+            0..=2 => Self::Split(ix, cut),
+            3 => Self::Isolate(ix, cut),
+            4 => Self::IsolateMaster(cut),
+            5 => Self::Cut(ix, other, cut),
+            6 => Self::Crash { ix, how: crash, forget: false },
+            7 => Self::Start(ix),
+            _ => Self::Heal,
+        }
+    }
+
     /// Those that came later, for a network of `nodes` with these voters.
     pub fn draw_more(rng: &mut Rng, nodes: usize, voters: usize) -> Self {
         let ix = rng.below(nodes);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Timestamp};
+use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Term, Timestamp};
 
 use crate::{checks::Mirror, clock::Clock, replay::Run, wire::WireId};
 
@@ -68,6 +68,8 @@ pub struct Host {
     /// When it has to have left.
     pub(crate) left_by: Option<Timestamp>,
     pub(crate) mirror: Mirror,
+    /// The members and the term that it has last said it has as a solo master, if that is what it said last.
+    pub(crate) solo_said: Option<(u32, Term)>,
 }
 
 impl Host {
@@ -99,6 +101,7 @@ impl Host {
             just_awake: Timestamp::ZERO,
             left_by: None,
             mirror: Mirror::default(),
+            solo_said: None,
         }
     }
 
@@ -119,6 +122,7 @@ impl Host {
         self.just_awake = Timestamp::ZERO;
         self.left_by = None;
         self.mirror = Mirror::default();
+        self.solo_said = None;
         self.idle_ticks = 0;
     }
 }

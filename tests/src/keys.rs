@@ -43,6 +43,10 @@ pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> C
         .limits(config.limits().clone());
     let held = stage.map(keys).unwrap_or_default();
     let builder = held.into_iter().fold(builder, |builder, key| builder.key(ClusterKey::new(key)));
+    let builder = match config.solo_after() {
+        Some(after) => builder.solo_after(after),
+        None => builder,
+    };
     builder.build().expect("a valid configuration")
 }
 

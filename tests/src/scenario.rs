@@ -1,10 +1,18 @@
 //! A whole run as plain data: how the network is, what goes wrong when, and what has to hold in the end.
 
-use std::{panic, time::Duration};
+use std::{collections::BTreeSet, panic, time::Duration};
 
-use formation_core::{Config, Detector, Event, Limits, NodeId, PhiAccrual, message::ProtocolRange};
+use formation_core::{Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, message::ProtocolRange};
 
-use crate::{fault::Fault, host::Crash, net::Net, rng::Rng, seeds::number, settings::Settings, tally::Tally};
+use crate::{
+    fault::Fault,
+    host::{Crash, NodeIx},
+    net::Net,
+    rng::Rng,
+    seeds::number,
+    settings::Settings,
+    tally::Tally,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,6 +35,10 @@ pub struct Scenario {
     pub keyed: bool,
     /// When each node starts.
     pub starts: Vec<Duration>,
+    /// After how long voters go on without a quorum (E8), if ever.
+    pub solo: Option<Duration>,
+    /// Who does not come back in the end.
+    pub absent: BTreeSet<NodeIx>,
     /// What goes wrong, each after a wait.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -86,7 +98,36 @@ impl Scenario {
             }
         }
         let settings = Settings { eavesdrop: keyed, ..settings };
-        Self { seed, voters, others, settings, keyed, starts, faults }
+        let (solo, absent) = (None, BTreeSet::new());
+        Self { seed, voters, others, settings, keyed, starts, solo, absent, faults }
+    }
+
+    /// The scenario of a seed in which voters go on without a quorum (E8): partitions that last, and in every other a
+    /// majority of the voters that does not come back.
+    pub fn draw_solo(seed: u64) -> Self {
+        let mut scenario = Self::draw(seed, false);
+        let mut rng = Rng::new(seed ^ 0x5010);
+        if scenario.voters == 1 {
+            scenario.voters = 4;
+            scenario.starts.resize(scenario.voters + scenario.others, Duration::ZERO);
+        }
+        let nodes = scenario.voters + scenario.others;
+        let after = rng.within((3 * SECOND, 5 * SECOND));
+        scenario.solo = Some(after);
+        for _ in 0..2 + rng.below(8) {
+            let longest = if rng.one_in(3) { SECOND } else { after + 4 * SECOND };
+            let wait = rng.within((Duration::ZERO, longest));
+            let at = rng.below(scenario.faults.len() + 1);
+            scenario.faults.insert(at, (wait, Fault::draw_parting(&mut rng, nodes)));
+        }
+        // As few of them as are no quorum stay, and one at least.
+        if rng.one_in(2) {
+            let stay = 1 + rng.below((scenario.voters / 2).max(1));
+            while scenario.voters - scenario.absent.len() > stay {
+                scenario.absent.insert(rng.below(scenario.voters));
+            }
+        }
+        scenario
     }
 
     /// Plays it, with every check at every step, and asks for agreement in the end.
@@ -158,7 +199,12 @@ impl Scenario {
         };
         let protocol = ProtocolRange { min: 1, max: if self.seed % 5 == 4 && ix % 2 == 1 { 2 } else { 1 } };
         let builder = Net::builder(ix, self.voters).detector(detector).protocol(protocol);
-        builder.limits(self.limits()).build().expect("a valid configuration")
+        let builder = builder.limits(self.limits());
+        let builder = match self.solo {
+            Some(after) => builder.solo_after(after),
+            None => builder,
+        };
+        builder.build().expect("a valid configuration")
     }
 
     /// In one of six scenarios there is no more room than a cluster needs once it is formed, and so not always enough before.
@@ -191,7 +237,10 @@ impl Scenario {
         net.run_for(last_start.saturating_sub(net.now()));
         // Pauses end, and what was lost before the healing is noticed: a lease lapses, a link is half-open, a leaver has left.
         for time in [4 * SECOND, ms(500)] {
-            for ix in 0..all {
+            for ix in self.absent.iter().copied() {
+                net.crash_if(ix, |_, _| true, if ix % 2 == 0 { Crash::Process } else { Crash::Machine });
+            }
+            for ix in (0..all).filter(|ix| !self.absent.contains(ix)) {
                 // Who votes no more is started again, as its event says.
                 let is_over = |net: &Net, ix| !net.living().contains(&ix) || net.host(ix).disk_fails;
                 net.crash_if(ix, is_over, Crash::Process);
@@ -201,9 +250,11 @@ impl Scenario {
             }
             net.run_for(time);
         }
-        if !net.run_until(16 * SECOND, |net| net.converged()) {
+        let patience = 16 * SECOND + 2 * self.solo.unwrap_or_default();
+        if !net.run_until(patience, |net| net.converged() && self.is_led_by_a_quorum(net) != Some(false)) {
             net.fail("G5: no agreement of all that live");
         }
+        net.tally.count(if self.absent.is_empty() { "agreed with a quorum" } else { "agreed without a quorum" });
         let (since, masters) = (net.now(), net.masters());
         net.run_for(5 * SECOND);
         if !net.converged() || net.masters() != masters {
@@ -212,6 +263,12 @@ impl Scenario {
         let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
         let any = (0..all).any(|ix| net.count(ix, since + ms(1), lost) > 0);
         net.expect(!any, "G5: a master was lost in a quiet network");
+    }
+
+    /// Whether the master is one of a quorum, where there should be one.
+    fn is_led_by_a_quorum(&self, net: &Net) -> Option<bool> {
+        let (ix, absent) = (net.master()?, !self.absent.is_empty());
+        (!absent).then(|| net.status(ix).phase == Phase::Master)
     }
 
     /// Two connections between two voters become one, and never none. G6: the lowest id is the master, when all have started

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use formation_core::{
     Change, CloseReason, Event, LossReason, MemberState, RejectReason, RemovalReason, StopReason, Term,
-    message::{JoinResponse, MembersUpdate, Message},
+    message::{JoinResponse, MembersUpdate, Message, Role},
 };
 
 use crate::host::NodeIx;
@@ -70,6 +70,7 @@ impl Tally {
                 RejectReason::KeyMismatch => "no key in common",
                 _ => "peer rejected",
             },
+            Message::Status(status) if matches!(status.role, Role::Solo { .. }) => "status of a solo master",
             Message::Status(status) if status.held => "status of a held voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
@@ -89,9 +90,11 @@ impl Tally {
                 LossReason::LeaseLapsed => "lease lapsed",
                 LossReason::NewerTerm => "master met a newer term",
                 LossReason::Resigned => "master gone by its wish",
+                LossReason::GaveWay => "solo master gave way",
                 _ => "master lost",
             },
             Event::MasterUnreachable { .. } => "master unreachable",
+            Event::Merged { .. } => "merged",
             Event::SelfDial { .. } => "node dialed itself",
             Event::Stopped { reason: StopReason::Left } => "node left",
             Event::Stopped { .. } => "node superseded",

@@ -1,4 +1,4 @@
-//! The conclusions that a voter draws from what it knows: rules E1–E7 one by one.
+//! The conclusions that a voter draws from what it knows: rules E1–E7 one by one, and where E8 joins in.
 
 use alloc::{
     collections::{BTreeSet, VecDeque},
@@ -33,12 +33,14 @@ impl Election {
         self.say_what_is_durable();
         if let Part::Candidate(candidacy) = &self.part {
             let reachable = 1 + self.others.len() - candidacy.refused.len();
-            if candidacy.asked.is_some() && candidacy.granted.len() + 1 >= self.quorum {
+            if candidacy.asked.is_some() && (candidacy.solo || candidacy.granted.len() + 1 >= self.quorum) {
                 self.win();
             } else if candidacy.deadline <= self.now || reachable < self.quorum {
                 self.give_up();
             }
         }
+        self.meet();
+        self.watch_quorum();
         let bound_to_another = self.live_promise().is_some_and(|promise| promise.to != self.me);
         let free = self.can_vote()
             && self.part == Part::Idle
@@ -56,8 +58,11 @@ impl Election {
             && self.turn_has_come(&self.me.id)
             && self.enough_are_masterless()
             && !self.yields()
+            && !self.has_met_a_quorums_master()
         {
-            self.stand();
+            self.stand(false);
+        } else if self.solo_is_due() {
+            self.go_solo();
         }
     }
 
@@ -103,7 +108,8 @@ impl Election {
     pub(crate) fn others_may_lead(&self) -> bool {
         let stance = |voter: &Voter| voter.heard.as_ref().map(|heard| heard.stance);
         let staying = self.others.values().filter(|voter| stance(voter) != Some(Stance::Leaving)).count();
-        staying >= self.quorum || self.others.values().any(|voter| stance(voter) == Some(Stance::Master))
+        staying >= self.quorum
+            || self.others.values().any(|voter| matches!(stance(voter), Some(Stance::Master | Stance::Solo)))
     }
 
     /// E2: how long after it is free a voter of this id has to wait.
@@ -149,16 +155,17 @@ impl Election {
         self.others.values().any(ahead)
     }
 
-    /// E2.
-    pub(super) fn stand(&mut self) {
+    /// E2; alone, and without asking anybody, where E8 says so.
+    pub(super) fn stand(&mut self, solo: bool) {
         self.hard.term = self.hard.term.next();
         self.hard.voted_for = Some(self.me.clone());
         let until = (self.now + self.timing.lease).max(self.lease_end);
         self.promise = Some(Promise { to: self.me.clone(), term: self.hard.term, until, floor: self.lease_end });
         self.free_since = None;
         self.number += 1;
-        self.candidacies += 1;
+        self.candidacies += u64::from(!solo);
         self.part = Part::Candidate(Candidacy {
+            solo,
             number: self.number,
             asked: None,
             deadline: self.now + self.timing.election_timeout,
@@ -173,7 +180,11 @@ impl Election {
         let asked = candidacy.asked.unwrap_or(self.now);
         let confirmed = candidacy.granted.into_iter().map(|voter| (voter, asked)).collect();
         // Its lease has not run out: a candidate gives up before (E2), and lets no vote count after.
-        self.part = Part::Master(Mastership { confirmed, sent: VecDeque::new() });
+        self.part = Part::Master(Mastership { solo: candidacy.solo, confirmed, sent: VecDeque::new() });
+        if candidacy.solo {
+            // It grants to nobody while it is master, and nobody has to wait for it after that.
+            self.promise = None;
+        }
         self.failures = 0;
         self.hard.joined = true;
         self.known_master = Some((self.hard.term, self.me.clone()));
@@ -262,7 +273,8 @@ impl Election {
             && durable(&self.me, self.hard.term, &self.persistence.durable)
         {
             candidacy.asked = Some(self.now);
-            let linked = self.others.iter().filter(|(_, voter)| voter.linked.is_some());
+            let solo = candidacy.solo;
+            let linked = self.others.iter().filter(|(_, voter)| voter.linked.is_some() && !solo);
             self.effects.extend(linked.map(|(address, _)| Effect::Ask(address.clone())));
         }
     }
@@ -280,6 +292,7 @@ impl Election {
     pub(super) fn lease_until(&self, mastership: &Mastership, now: Timestamp) -> Timestamp {
         let confirmed = mastership.confirmed.values().copied();
         let start = match self.quorum.checked_sub(2) {
+            _ if mastership.solo => now,
             None => now,
             // The newest time that is confirmed by as many others as a quorum needs beside this node.
             Some(fewer) => confirmed
@@ -296,7 +309,7 @@ impl Election {
         if term <= self.hard.term {
             return;
         }
-        let was_master = self.is_master();
+        let (was_master, solo) = (self.is_master(), self.is_solo());
         match self.part {
             Part::Master(_) => self.end_mastership(LossReason::NewerTerm),
             Part::Candidate(_) => self.give_up(),
@@ -306,13 +319,16 @@ impl Election {
         self.hard.voted_for = None;
         self.persist();
         if was_master && self.can_vote() {
-            self.stand();
+            self.stand(solo);
         }
     }
 
     pub(super) fn end_mastership(&mut self, reason: LossReason) {
         if let Part::Master(mastership) = &self.part {
-            self.lease_end = self.lease_until(mastership, self.now);
+            // What a solo master reported binds nobody (E8).
+            if !mastership.solo {
+                self.lease_end = self.lease_until(mastership, self.now);
+            }
             self.bind_to_self();
             self.part = Part::Idle;
             self.effects.push_back(Effect::Lost { term: self.hard.term, master: self.me.clone(), reason });
@@ -327,6 +343,7 @@ impl Election {
 
     pub(super) fn lose_master(&mut self, reason: LossReason) {
         if let Some(lost) = self.following.take() {
+            self.note_lost(&lost, reason);
             self.effects.push_back(Effect::Lost { term: lost.term, master: lost.master, reason });
         }
     }

@@ -3,6 +3,7 @@
 mod durability;
 mod hearing;
 mod knowledge;
+mod solo;
 
 use alloc::vec::Vec;
 

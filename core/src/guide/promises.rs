@@ -47,7 +47,9 @@
 //!
 //! # What is not promised
 //!
-//! - **A master at all times.** Without a quorum of the voters there is none. Between the loss of one and the next there is
+//! - **A master at all times.** Without a quorum of the voters there is none, unless [`solo_after`](crate::ConfigBuilder::solo_after)
+//!   was asked for (E8): then a master goes on with those it has, and G1, G2 and the second half of G3 hold only among masters that a
+//!   quorum has elected. Such a master is [`Phase::Solo`](crate::Phase::Solo); its `leadership` is no permission that excludes another's, and its term fences nothing. Between the loss of one and the next there is
 //!   about a lease without; after a master that leaves, two round trips.
 //! - **That a member in the view lives.** It was heard within `down_after`, by the master. Nor that one that is missing is dead:
 //!   it may be cut off from the master alone.

@@ -122,12 +122,13 @@ fn node(from: Source<'_, '_>) -> Result<Node> {
 }
 
 fn role(from: Source<'_, '_>) -> Result<Role> {
-    Ok(match from.int_in_range(0..=4)? {
+    Ok(match from.int_in_range(0..=5)? {
         0 => Role::Seeking,
         1 => Role::Standing,
         2 => Role::Following { master: node(from)?, address: address(from)? },
         3 => Role::Master,
-        _ => Role::Leaving,
+        4 => Role::Leaving,
+        _ => Role::Solo { members: from.arbitrary()? },
     })
 }
 

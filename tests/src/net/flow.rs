@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{Change, Event, Input, Origin, Output, Phase as NodePhase, RemovalReason, message::Message};
+use formation_core::{
+    Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, RemovalReason,
+    message::{Message, Role, Status},
+};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
@@ -331,6 +334,12 @@ impl Net {
                     host.bytes_sent += bytes.len() as u64;
                     for message in messages(&mut BytesMut::from(&bytes[..])) {
                         self.tally.said(ix, &message);
+                        if let Message::Status(Status { term, role, .. }) = &message {
+                            host.solo_said = match role {
+                                Role::Solo { members } => Some((*members, *term)),
+                                _ => None,
+                            };
+                        }
                         if host.persist_failed && matches!(&message, Message::HeartbeatAck(ack) if ack.confirms) {
                             self.tally.count("lease confirmed without a disk");
                         }
@@ -383,6 +392,8 @@ impl Net {
                 Output::Event(event) => {
                     self.news += 1;
                     self.tally.told(&event);
+                    self.follow_sides(ix, &event);
+                    let host = &mut self.hosts[ix];
                     if let Event::ViewChanged { epoch, changes } = &event {
                         changed = true;
                         let formation = host.formation.as_ref().expect("it runs");
@@ -406,6 +417,53 @@ impl Net {
         self.rearm(ix);
     }
 
+    /// E8: who has changed sides says so.
+    fn follow_sides(&mut self, ix: NodeIx, event: &Event) {
+        let Some(formation) = &self.hosts[ix].formation else { return };
+        let (node, master) = (formation.node().clone(), formation.status().master.map(|(master, _)| master));
+        match event {
+            Event::MasterLost { term, reason: LossReason::GaveWay, .. } => {
+                self.tally_merge(ix);
+                for (other, host) in self.hosts.iter_mut().enumerate() {
+                    let follows = |f: &Formation| f.status().master.is_some_and(|(master, _)| master == node);
+                    if other == ix || host.formation.as_ref().is_some_and(follows) {
+                        host.mirror.leaves(&node, *term);
+                    }
+                }
+            }
+            Event::ViewChanged { epoch, .. } => {
+                self.hosts[ix].mirror.expects_merged(&node, master.as_ref(), *epoch);
+            }
+            Event::Merged { from, to } => {
+                if let Err(why) = self.hosts[ix].mirror.merged(&node, *from, *to) {
+                    self.fail(&why);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Why a solo master has given way, as far as it can be seen from outside.
+    fn tally_merge(&mut self, ix: NodeIx) {
+        let quorums = self.masters().into_iter().any(|(master, _)| self.status(master).phase == NodePhase::Master);
+        let Some((members, term)) = self.hosts[ix].solo_said else { return };
+        let others: Vec<_> =
+            (0..self.hosts.len()).filter(|other| *other != ix && self.hosts[*other].formation.is_some()).collect();
+        let said: Vec<_> = others.into_iter().filter_map(|other| self.hosts[other].solo_said).collect();
+        let what = if quorums {
+            "gave way to a quorum"
+        } else if said.iter().any(|other| other.0 > members) {
+            "gave way to more members"
+        } else if said.iter().any(|other| *other > (members, term)) {
+            "gave way to a higher term"
+        } else if said.contains(&(members, term)) {
+            "gave way to a lower id"
+        } else {
+            return;
+        };
+        self.tally.count(what);
+    }
+
     fn check(&mut self, ix: NodeIx, changed: bool) {
         let run = self.run_id(ix);
         let host = &self.hosts[ix];
@@ -413,12 +471,16 @@ impl Net {
         let checks = self.checks.entry(host.config.electorate()).or_default();
         let compare = self.settings.compare_views;
         let mut found = Ok(());
-        if let Some(leadership) = formation.leadership(host.clock.local(self.now)) {
+        // What a solo master claims is no breach of G1 or G2: that is what E8 gives up, and nothing more.
+        let phase = formation.status().phase;
+        if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| phase != NodePhase::Solo)
+        {
             let who = (run, formation.node(), host.clock);
             found = checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
         found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
         found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
+        found = found.and_then(|()| host.mirror.said_all(formation.node()));
         let late = host.clock.local(self.now.saturating_sub(self.settings.tick_late.1.as_micros() as u64));
         if formation.status().phase == NodePhase::Leaving
             && host.left_by.is_some_and(|by| by < late)
@@ -426,13 +488,15 @@ impl Net {
         {
             found = Err(format!("leaving: {} has not left within down_after", formation.node()));
         }
-        if formation.status().phase == NodePhase::Master && formation.leadership(host.clock.local(self.now)).is_none() {
+        if matches!(phase, NodePhase::Master | NodePhase::Solo)
+            && formation.leadership(host.clock.local(self.now)).is_none()
+        {
             found = Err(format!("E6: {} has not stepped down, though its lease has lapsed", formation.node()));
         }
         if changed {
             let (node, view) = (formation.node(), formation.view());
             found = found.and_then(|()| host.mirror.agrees(node, view, compare));
-            if compare && self.settings.votes_last {
+            if compare && self.settings.votes_last && host.config.solo_after().is_none() {
                 found = found.and_then(|()| checks.holds(node, view));
             }
         }

@@ -22,4 +22,5 @@ mod seed_bug;
 mod seeking;
 mod sick;
 mod simulator;
+mod solo;
 mod upgrade;

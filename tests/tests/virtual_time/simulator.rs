@@ -102,9 +102,9 @@ const HAPPENS: &[&str] = &[
 ];
 
 /// Plays the scenarios of the seeds, and tells what has happened.
-fn explore(per_thousand: u64, forget: bool, happens: &[&str]) {
+fn explore(per_thousand: u64, draw: impl Fn(u64) -> Scenario, happens: &[&str]) {
     let mut tally = Tally::default();
-    for_each_seed(per_thousand, |seed| tally.add(&Scenario::draw(seed, forget).check()));
+    for_each_seed(per_thousand, |seed| tally.add(&draw(seed).check()));
     println!("{}", tally.table());
     // A few seeds that are looked into need not show everything.
     let ran = seeds(per_thousand).end - seeds(per_thousand).start;
@@ -114,13 +114,32 @@ fn explore(per_thousand: u64, forget: bool, happens: &[&str]) {
 
 #[test]
 fn g1_g2_g3_g5_g6_g7_hold_whatever_happens() {
-    explore(2_000, false, HAPPENS);
+    explore(2_000, |seed| Scenario::draw(seed, false), HAPPENS);
 }
 
 /// G2 and G5 without durable votes: E1 makes forgetting harmless.
 #[test]
 fn g2_g5_hold_for_voters_that_forget_their_votes() {
-    explore(1_000, true, &["fault: crash and forget", "status of a held voter", "vote refused", "lease lapsed"]);
+    let happens = ["fault: crash and forget", "status of a held voter", "vote refused", "lease lapsed"];
+    explore(1_000, |seed| Scenario::draw(seed, true), &happens);
+}
+
+/// E8: whoever goes on without a quorum, and however clusters part and meet: in the end there is one, with everybody in it. G2
+/// holds all the while between those that a quorum has elected.
+#[test]
+fn e8_g2_g5_hold_for_clusters_that_part_and_meet() {
+    let happens = [
+        "status of a solo master",
+        "solo master gave way",
+        "merged",
+        "gave way to a quorum",
+        "gave way to more members",
+        "gave way to a higher term",
+        "gave way to a lower id",
+        "agreed with a quorum",
+        "agreed without a quorum",
+    ];
+    explore(1_000, Scenario::draw_solo, &happens);
 }
 
 fn everything(scenario: &Scenario) -> Vec<String> {

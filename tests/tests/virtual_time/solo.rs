@@ -1,0 +1,272 @@
+//! Going on without a quorum, and becoming one again (E8). Who wins is also shown rule by rule in the core's own tests; here whole
+//! nodes part and meet.
+
+use std::time::Duration;
+
+use formation_core::{
+    Epoch, Event, LossReason, Output, Phase, Term,
+    message::{Heartbeat, Message, Role},
+};
+use formation_tests::{Bench, Crash, Cut, Net, NodeIx, Peer, Settings, for_each_seed};
+
+const SECOND: Duration = Duration::from_secs(1);
+const AFTER: Duration = Duration::from_secs(4);
+
+/// `voters` and `others` beside them, none of them started.
+fn net(seed: u64, voters: usize, others: usize) -> Net {
+    let mut net = Net::new(seed, Settings::default());
+    for ix in 0..voters + others {
+        net.add(Net::builder(ix, voters).solo_after(AFTER).build().expect("a valid configuration"));
+    }
+    net
+}
+
+fn formed(seed: u64, voters: usize, others: usize) -> Net {
+    let mut net = net(seed, voters, others);
+    net.start_all();
+    net.converge(2 * SECOND);
+    net.run_for(4 * SECOND);
+    net
+}
+
+/// Cuts the groups from each other, until each has a master of its own.
+fn part(net: &mut Net, groups: &[&[NodeIx]]) {
+    let how = if net.rng.one_in(2) { Cut::Hold } else { Cut::Lose };
+    for (at, group) in groups.iter().enumerate() {
+        for other in groups[at + 1..].iter().copied().flatten() {
+            group.iter().for_each(|ix| net.cut(*ix, *other, how));
+        }
+    }
+    let done = net.run_until(6 * AFTER, |net| groups.iter().all(|group| master_of(net, group).is_some()));
+    net.expect(done, "each group has a master");
+    net.run_for(4 * SECOND);
+}
+
+/// Whom all of them follow.
+fn master_of(net: &Net, group: &[NodeIx]) -> Option<NodeIx> {
+    let of = |ix: NodeIx| net.status(ix).master.map(|(master, _)| master);
+    let first = of(group[0])?;
+    let master = group.iter().copied().find(|ix| net.node(*ix) == first)?;
+    group.iter().all(|ix| of(*ix).as_ref() == Some(&first)).then_some(master)
+}
+
+fn term(net: &Net, ix: NodeIx) -> Term {
+    net.status(ix).term
+}
+
+fn epoch(net: &Net, ix: NodeIx) -> Epoch {
+    net.host(ix).formation.as_ref().map(|formation| formation.view().epoch()).unwrap_or_default()
+}
+
+/// They meet, and all that live have the same master. Those who were of another side say so once, with both epochs.
+fn meet(net: &mut Net, winner: NodeIx, losers: &[NodeIx]) {
+    let before: Vec<_> =
+        (0..net.len()).map(|ix| net.living().contains(&ix).then(|| (net.node(ix), epoch(net, ix)))).collect();
+    let highest = net.living().into_iter().map(|ix| term(net, ix)).max();
+    net.heal_all();
+    net.converge(20 * SECOND);
+    net.expect(net.master() == Some(winner), "the wrong side goes on");
+    net.expect(Some(term(net, winner)) >= highest, "in a term that is no older than any");
+    for ix in net.living() {
+        let Some((node, held)) = before[ix].clone() else { continue };
+        net.expect(net.node(ix) == node, "nobody was started again");
+        let events = net.host(ix).events.iter();
+        let merged: Vec<_> = events
+            .filter_map(|(_, event)| if let Event::Merged { from, to } = event { Some((*from, *to)) } else { None })
+            .collect();
+        match (losers.contains(&ix), &merged[..]) {
+            (true, [(from, to)]) => {
+                net.expect(*from >= held, "from the last view of its side");
+                net.expect(to > from && *to <= epoch(net, winner), "to a view of the winner");
+            }
+            (false, []) => {}
+            _ => net.fail(&format!("node {ix} has merged: {merged:?}")),
+        }
+    }
+}
+
+/// Makes the term of a group that has no quorum higher than that of the others.
+fn raise(net: &mut Net, ix: NodeIx) {
+    for _ in 0..2 {
+        let before = term(net, ix);
+        net.crash(ix, Crash::Process);
+        net.start(ix);
+        let done = net.run_until(3 * AFTER, |net| net.status(ix).phase == Phase::Solo);
+        net.expect(done && term(net, ix) > before, "it goes on alone in a new term");
+    }
+}
+
+#[test]
+fn e8_a_lone_node_serves_after_solo_after_and_not_before() {
+    for_each_seed(10, |seed| {
+        let mut net = net(seed, 3, 0);
+        net.start(2);
+        net.run_for(AFTER.mul_f64(0.98));
+        net.expect(net.masters().is_empty(), "not before");
+        let done = net.run_until(AFTER / 10, |net| net.master() == Some(2));
+        net.expect(done && net.status(2).phase == Phase::Solo, "and then alone");
+        net.expect(net.host(2).formation.as_ref().unwrap().view().len() == 1, "with itself as the only member");
+    });
+}
+
+#[test]
+fn e8_without_solo_after_nobody_ever_goes_on_alone() {
+    for_each_seed(5, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.start(0);
+        net.run_for(120 * SECOND);
+        net.expect(net.masters().is_empty() && net.status(0).phase == Phase::Seeking, "no quorum, no master");
+    });
+}
+
+/// One that waits for a quorum need not be restarted when it is there: it stands, and nobody has changed sides.
+#[test]
+fn e8_a_solo_master_that_finds_a_quorum_becomes_its_master() {
+    for_each_seed(20, |seed| {
+        let mut net = net(seed, 3, 1);
+        net.start(1);
+        net.start(3);
+        let done = net.run_until(2 * AFTER, |net| net.agree(&[1, 3]));
+        net.expect(done && net.status(1).phase == Phase::Solo, "a solo master with a member");
+        let before = term(&net, 1);
+        net.start(0);
+        net.start(2);
+        let done = net.run_until(10 * SECOND, |net| net.converged() && net.status(1).phase == Phase::Master);
+        net.expect(done && net.master() == Some(1), "the same is the quorum's master");
+        net.expect(term(&net, 1) > before, "in a new term");
+        let merged = |event: &Event| matches!(event, Event::Merged { .. });
+        net.expect((0..4).all(|ix| !net.saw(ix, merged)), "nobody has changed sides");
+    });
+}
+
+#[test]
+fn e8_a_quorums_master_beats_a_solo_one_of_a_higher_term() {
+    for_each_seed(20, |seed| {
+        let mut net = formed(seed, 5, 2);
+        // A member without a vote on each side.
+        part(&mut net, &[&[0, 1, 5], &[2, 3, 4, 6]]);
+        net.crash(1, Crash::Process);
+        raise(&mut net, 0);
+        let done = net.run_until(4 * SECOND, |net| master_of(net, &[0, 5]) == Some(0));
+        net.expect(done, "the member without a vote follows it");
+        let winner = master_of(&net, &[2, 3, 4, 6]).unwrap();
+        net.expect(net.status(0).phase == Phase::Solo && net.status(winner).phase == Phase::Master, "one of each");
+        net.expect(term(&net, 0) > term(&net, winner), "the solo one has the higher term");
+        meet(&mut net, winner, &[0, 5]);
+        net.expect(net.status(winner).phase == Phase::Master, "it is still a quorum's");
+    });
+}
+
+/// Three of seven are left; two of them together.
+#[test]
+fn e8_of_two_solo_masters_the_one_with_more_members_goes_on() {
+    for_each_seed(20, |seed| {
+        let mut net = formed(seed, 7, 1);
+        (3..7).for_each(|ix| net.crash(ix, Crash::Machine));
+        part(&mut net, &[&[0], &[1, 2, 7]]);
+        raise(&mut net, 0);
+        let winner = master_of(&net, &[1, 2, 7]).unwrap();
+        net.expect(term(&net, 0) > term(&net, winner), "the other has the higher term");
+        meet(&mut net, winner, &[0]);
+        net.expect(net.status(winner).phase == Phase::Solo, "three of seven are no quorum");
+    });
+}
+
+#[test]
+fn e8_of_two_solo_masters_with_as_many_members_the_higher_term_goes_on() {
+    for_each_seed(20, |seed| {
+        let mut net = formed(seed, 5, 2);
+        (2..5).for_each(|ix| net.crash(ix, Crash::Process));
+        part(&mut net, &[&[0, 5], &[1, 6]]);
+        raise(&mut net, 1);
+        net.run_for(4 * SECOND);
+        net.expect(term(&net, 1) > term(&net, 0), "the higher id has the higher term");
+        meet(&mut net, 1, &[0, 5]);
+    });
+}
+
+#[test]
+fn e8_of_two_solo_masters_of_one_term_the_lower_id_goes_on() {
+    for_each_seed(20, |seed| {
+        let mut net = formed(seed, 5, 2);
+        (2..5).for_each(|ix| net.crash(ix, Crash::Process));
+        part(&mut net, &[&[0, 5], &[1, 6]]);
+        net.expect(term(&net, 0) == term(&net, 1), "both went one term on");
+        meet(&mut net, 0, &[1, 6]);
+    });
+}
+
+/// Three at once, each with a member of its own. Who goes on hangs on who meets first.
+#[test]
+fn e8_any_number_of_clusters_that_meet_become_one() {
+    for_each_seed(20, |seed| {
+        let mut net = formed(seed, 7, 3);
+        (3..7).for_each(|ix| net.crash(ix, Crash::Machine));
+        let groups: [&[NodeIx]; 3] = [&[0, 7], &[1, 8], &[2, 9]];
+        part(&mut net, &groups);
+        net.heal_all();
+        net.converge(20 * SECOND);
+        let winner = net.master().unwrap();
+        let merged = |event: &Event| matches!(event, Event::Merged { .. });
+        for ix in groups.into_iter().filter(|group| !group.contains(&winner)).flatten().copied() {
+            net.expect(net.saw(ix, merged), "who has changed sides says so");
+        }
+    });
+}
+
+#[test]
+fn e8_the_losing_master_says_why_it_is_none_any_more() {
+    let mut net = formed(1, 2, 0);
+    part(&mut net, &[&[0], &[1]]);
+    let before = term(&net, 1);
+    net.heal_all();
+    net.converge(10 * SECOND);
+    let said =
+        |event: &Event| matches!(event, Event::MasterLost { term, reason: LossReason::GaveWay, .. } if *term == before);
+    net.expect(net.count(1, Duration::ZERO, said) == 1 && net.count(0, Duration::ZERO, said) == 0, "GaveWay, once");
+}
+
+/// A follower of a solo master keeps looking for a quorum, also one that has no vote.
+#[test]
+fn e8_who_follows_a_solo_master_goes_on_dialing_all_seeds() {
+    let config = Net::builder(5, 3).solo_after(AFTER).build().unwrap();
+    let mut bench = Bench::new(config.clone());
+    let mut master = Peer::of(&config, "n0", "h0:1");
+    let conn = bench.answer("h0:1");
+    let role = Role::Solo { members: 1 };
+    let first = [master.hello(), master.status(1, role, Epoch::default()), Peer::accepted(1)].concat();
+    bench.receive(conn, first);
+    assert_eq!(bench.formation.status().master.map(|(node, _)| node), Some(master.node.clone()));
+    for number in 1..=10 {
+        bench.advance(SECOND / 4);
+        let beat = Message::Heartbeat(Heartbeat { term: Term(1), number, lease: SECOND });
+        bench.receive(conn, beat.to_frame());
+    }
+    assert_eq!(bench.formation.status().phase, Phase::Following);
+    // The first is of before, and was given up after `handshake_timeout`.
+    for seed in ["h1:1", "h2:1"] {
+        let dials = bench.outputs.iter().filter(|o| matches!(o, Output::Dial { addr, .. } if addr.as_str() == seed));
+        assert_eq!(dials.count(), 2, "{seed}");
+    }
+}
+
+/// Otherwise two might lead it at the same time, which it has been promised is never so.
+#[test]
+fn e8_a_node_without_solo_after_ignores_a_solo_master_and_says_so() {
+    let config = Net::config(1, 3);
+    let mut bench = Bench::new(config.clone());
+    let mut solo = Peer::of(&config, "n0", "h0:1");
+    let conn = bench.answer("h0:1");
+    let mut say = |members| solo.status(1, Role::Solo { members }, Epoch::default());
+    let (first, again) = (say(1), say(2));
+    let hello = solo.hello();
+    bench.receive(conn, [hello, first, Peer::accepted(1)].concat());
+    bench.receive(conn, again);
+    let status = bench.formation.status();
+    assert_eq!((status.phase, status.term, status.master), (Phase::Seeking, Term(0), None));
+    let said = bench
+        .outputs
+        .iter()
+        .filter(|output| matches!(output, Output::Event(Event::SoloMasterIgnored { node, .. }) if *node == solo.node));
+    assert_eq!(said.count(), 1, "once, however often the number of its members changes");
+}
