@@ -78,7 +78,7 @@ impl Scenario {
             (rng.within((Duration::ZERO, longest)), Fault::draw(rng, nodes, forget))
         };
         let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng)).collect();
-        // Of a stream of their own, so that a seed goes on to mean what it meant.
+        // Of a stream of their own: what is drawn here does not shift what is drawn elsewhere.
         let mut more = Rng::new(!seed);
         if count > 0 && more.one_in(3) {
             for _ in 0..1 + more.below(4) {
@@ -89,7 +89,7 @@ impl Scenario {
         if let Some((wait, _)) = faults.first_mut() {
             *wait = rng.within((Duration::ZERO, 5 * SECOND));
         }
-        // Drawn last, so that all else is as it was without keys.
+        // Drawn last, so that all else is the same with keys and without.
         let keyed = rng.one_in(3);
         if keyed && !faults.is_empty() {
             for _ in 0..rng.below(8) {
@@ -281,6 +281,12 @@ impl Scenario {
             any.is_none(),
             &format!("two connections: node {any:?} lost its last one to a voter, and nothing went wrong"),
         );
+        for a in 0..self.voters {
+            for b in a + 1..self.voters {
+                let links = net.between(a, b).len();
+                net.expect(links == 1, &format!("two connections: nodes {a} and {b} have {links} in the end"));
+            }
+        }
         let voters = &self.starts[..self.voters];
         let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
         // What the last has to do before the others have linked and heard it takes some time.
