@@ -129,7 +129,8 @@ impl Cluster {
         self.shared.wait(|state| complete(&state.view).then(|| state.view.clone())).await
     }
 
-    /// Leaves the cluster, and returns when the node has stopped, its port is free and its connections are closed.
+    /// Leaves the cluster, and returns when the node has stopped, its port is free and its connections are closed. It waits for
+    /// what is being written to the `state_dir`, for as long as the disk takes.
     ///
     /// # Errors
     /// [`Stopped`] when the node had ended before.

@@ -124,7 +124,8 @@ impl Cluster {
     }
 
     /// The mastership of this node, if its lease is valid at this moment. What it says stays true until
-    /// [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now).
+    /// [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now), unless you let it [`leave`](Self::leave)
+    /// before: stop acting as the master first.
     pub fn leadership(&self) -> Option<Leadership> {
         let leadership = self.state.borrow().leadership;
         leadership.filter(|leadership| self.now() < leadership.valid_until)
@@ -167,7 +168,8 @@ impl Cluster {
         Ok(view.clone())
     }
 
-    /// Leaves the cluster, and returns when the node has stopped, its port is free and its connections are closed.
+    /// Leaves the cluster, and returns when the node has stopped, its port is free and its connections are closed. It waits for
+    /// what is being written to the `state_dir`, for as long as the disk takes.
     ///
     /// # Errors
     /// [`Stopped`] when the node had ended before.

@@ -100,7 +100,6 @@ impl Driver {
                 Some(report) = inbox.recv() => driver.report(report),
                 Some((command, reply)) = requests.recv() => {
                     let result = driver.handle(Input::Command(command));
-                    driver.publish();
                     // The host may not care.
                     let _ = reply.send(result);
                 }
@@ -151,17 +150,20 @@ impl Driver {
         if let Err(misuse) = self.handle(input) {
             tracing::error!(node = %self.formation.node(), %misuse, "input refused; please report this bug");
         }
-        self.publish();
     }
 
-    /// Hands one input over and does everything that follows from it.
+    /// Hands one input over and does everything that follows from it. How things stand is published first: a master that
+    /// ends its mastership ends it for its own host before it tells another node.
     fn handle(&mut self, input: Input) -> Result<(), Misuse> {
         let now = self.clock.now();
         let result = self.formation.handle_input(now, input);
+        self.publish_state();
         while let Some(seq) = self.perform_outputs() {
             // Kept in memory, votes live as long as their node does: there is nothing to wait for.
             self.formation.handle_input(now, Input::Persisted { seq })?;
+            self.publish_state();
         }
+        self.publish_events();
         result
     }
 
@@ -192,11 +194,8 @@ impl Driver {
         persist
     }
 
-    /// Says how things stand: the state first, so that whoever hears of an event finds what it led to.
-    fn publish(&mut self) {
-        let state = State::of(&self.formation, self.clock.now());
-        let term = state.status.term;
-        self.publisher.state.send_replace(state);
+    fn publish_state(&self) {
+        self.publisher.state.send_replace(State::of(&self.formation, self.clock.now()));
         let view = self.formation.view();
         self.publisher.view.send_if_modified(|published| {
             let changed = published != view;
@@ -205,6 +204,11 @@ impl Driver {
             }
             changed
         });
+    }
+
+    /// After the state, so that whoever hears of an event finds what it led to.
+    fn publish_events(&mut self) {
+        let term = self.formation.status().term;
         for event in self.events.drain(..) {
             log(&event, term);
             // Nobody may be listening.

@@ -31,6 +31,7 @@ impl Storage {
                     tracing::error!(%error, "this node votes no more until it is started again");
                     Report::PersistFailed { seq }
                 }
+                Err(error) if error.is_panic() => Report::PersistFailed { seq },
                 // The runtime goes down, and the driver with it.
                 Err(_) => return,
             };

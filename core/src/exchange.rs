@@ -95,8 +95,14 @@ impl Formation {
         if refused_by == Some(&holder.address) && !gives_way {
             return false;
         }
-        let since = *self.id_refused_since.get_or_insert(self.now);
-        self.now.since(since) >= 2 * self.config.timing().down_after
+        let patience = 2 * self.config.timing().down_after;
+        // One long ago and one now do not mean that it was kept outside all the while.
+        let since = match self.id_refused {
+            Some((first, last)) if self.now.since(last) < patience => first,
+            _ => self.now,
+        };
+        self.id_refused = Some((since, self.now));
+        self.now.since(since) >= patience
     }
 
     fn heard(&mut self, conn: ConnId, id: &NodeId, message: Message) {
@@ -211,7 +217,7 @@ impl Formation {
                 }
             }
             Effect::Found { term, master, address } => {
-                self.id_refused_since = None;
+                self.id_refused = None;
                 let is_me = master == self.me;
                 self.unreachable = None;
                 self.redial = true;

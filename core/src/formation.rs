@@ -59,8 +59,8 @@ pub struct Formation {
     pub(crate) redial: bool,
     /// The master that was reported as out of reach.
     pub(crate) unreachable: Option<Node>,
-    /// Since when a living node of this one's id has kept it outside.
-    pub(crate) id_refused_since: Option<Timestamp>,
+    /// Since when a living node of this one's id has kept it outside, and when it last did.
+    pub(crate) id_refused: Option<(Timestamp, Timestamp)>,
     /// Members that have said they leave: the first view of a new master does not carry them over.
     pub(crate) gone: BTreeSet<Node>,
     /// The term that this node resigned from, on its way out.
@@ -116,7 +116,7 @@ impl Formation {
             heartbeat: None,
             redial: true,
             unreachable: None,
-            id_refused_since: None,
+            id_refused: None,
             gone: BTreeSet::new(),
             resigning: None,
             turned_away: false,

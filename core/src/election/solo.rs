@@ -21,7 +21,7 @@ pub(super) struct Solo {
     members: u32,
     /// The masters among the linked voters. What was said on a link that is gone would unseat a master for nothing.
     rivals: BTreeMap<Address, Claim>,
-    /// The newest term of those that it could take in as a solo master.
+    /// The newest term of those that it could take in, were it a solo master.
     wanted: Term,
     /// The solo master that it was, or followed and did not merely hear no more, is none now, and no view has come since.
     gave_way: bool,
@@ -163,6 +163,8 @@ impl Election {
     /// The master that this node has followed is lost. One that lives may come back; if another does, it has given way.
     pub(super) fn note_lost(&mut self, lost: &Following, reason: LossReason) {
         self.solo.gave_way |= lost.solo && reason == LossReason::Ended;
+        // What it last said of itself, on a link that may be dead, keeps nobody from taking its place.
+        self.forget_rival(&lost.address);
     }
 
     /// Whether the voter at this address has last said that it is a solo master.
@@ -196,7 +198,8 @@ impl Election {
     /// other but have neighbours in common, each would otherwise drive the other's term on for ever: a solo master goes by
     /// those alone that it could take in, and its followers by it alone.
     pub(super) fn listens_to(&mut self, status: &Status) -> bool {
-        if self.is_solo() && status.role == Role::Seeking && status.promise.is_none() {
+        // Said once, and perhaps before this node is a solo master.
+        if self.solo.after.is_some() && status.role == Role::Seeking && status.promise.is_none() {
             self.solo.wanted = self.solo.wanted.max(status.term);
         }
         !self.follows_solo() && !self.is_solo()

@@ -59,7 +59,8 @@
 //!
 //! - **The clock** is monotonic and goes on while the machine is suspended: `CLOCK_BOOTTIME` on Linux, not
 //!   `std::time::Instant`. `formation-host` has one.
-//! - **The order.** Outputs are done in their order. The state that an event led to is visible before the event is.
+//! - **The order.** After each input, make `leadership`, `view` and `status` visible to the service first, then do the outputs in
+//!   their order, then tell of events. A master that leaves has ended its mastership for its own host before `Resign` is on its way.
 //! - **Back-pressure.** Read a connection only as fast as the core takes its bytes; do not queue for a peer that does not read.
 //! - **Never wait for one socket.** A dial, a write or a disk that takes its time must hold up nobody else.
 //! - **Storage** is the node's own. `formation-host` keeps it: [`DurableState`](crate::DurableState) says what belongs

@@ -79,7 +79,8 @@
 //! # Changing things
 //!
 //! - **A rolling restart.** One node after the other: [`Leave`](crate::Command::Leave), start it again, and go on once it is in
-//!   the view. A master that leaves is followed by the next in about two round trips.
+//!   the view. Before it leaves, a master stops acting as one: the next may be elected within two round trips, whatever
+//!   `leadership` had said. A master that leaves is followed by the next in about two round trips.
 //! - **An upgrade to a program with a newer protocol.** Node by node, as a restart: two nodes speak the newest version that both
 //!   know. Where you may have to go back, let the new program speak only the old version at first
 //!   ([`protocol`](crate::ConfigBuilder::protocol)), and lift that once all nodes have it.

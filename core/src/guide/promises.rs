@@ -18,7 +18,8 @@
 //! ## Acting as the master
 //!
 //! [`leadership`](crate::Formation::leadership) is the permission to act, not the event that a master was elected: an event
-//! may be read late. What it has reported stays true until [`valid_until`](crate::Leadership::valid_until). Whoever starts
+//! may be read late. What it has reported stays true until [`valid_until`](crate::Leadership::valid_until), unless the host itself
+//! lets the node leave before: whoever leaves as the master stops acting as one first. Whoever starts
 //! something that takes time looks again before it takes effect:
 //!
 //! ```

@@ -136,18 +136,23 @@ fn a_refusal_for_an_id_counts_from_the_last_master_on() {
         bench.receive(conn, Message::Rejected(Rejected { reason: RejectReason::IdInUse, holder }).to_frame());
         bench.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
     };
-    for followed in [false, true] {
+    for (followed, refused_between, stops) in [(false, true, true), (true, true, false), (false, false, false)] {
         let mut bench = Bench::new(config());
         assert!(!refuse(&mut bench));
+        bench.advance(4 * SECOND);
         if followed {
             let mut master = Peer::of(&config(), "n1", "h1:1");
             let conn = bench.greeted_by(&mut master);
             let said = master.master(7);
             bench.receive(conn, said);
             assert!(bench.formation.status().master.is_some());
+            bench.advance(SECOND);
+            assert_eq!(bench.formation.status().master, None);
         }
-        bench.advance(20 * SECOND);
-        assert_eq!(bench.formation.status().master, None);
-        assert_eq!(refuse(&mut bench), !followed);
+        if refused_between {
+            assert!(!refuse(&mut bench));
+        }
+        bench.advance(4 * SECOND);
+        assert_eq!(refuse(&mut bench), stops, "followed {followed}, refused between {refused_between}");
     }
 }

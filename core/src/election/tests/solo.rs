@@ -332,6 +332,22 @@ fn e8_the_solo_side_takes_over_no_term_from_who_follows_another() {
     assert_eq!((voting.election.role(), voting.election.term()), (follows("d"), Term(1)));
 }
 
+/// Who seeks says so once: it was never taken in by one that was no master yet when it heard of it (seed 2564).
+#[test]
+fn e8_a_solo_master_takes_in_who_was_ahead_of_it_before_it_was_one() {
+    let mut voting = Voting::beside("e", &["d"]);
+    voting.wait(3_000);
+    voting.says_in(1, "d", Role::Solo { members: 1 }, None);
+    voting.election.heard_status(&node("x"), &at("x"), &Status { term: Term(8), ..status_of(Role::Seeking) });
+    assert_eq!((voting.election.role(), voting.election.term()), (follows("d"), Term(1)));
+    voting.election.link_down(&at("d"));
+    voting.wait(1_000);
+    assert!(is_elected(&voting.wait(AFTER)));
+    voting.beat();
+    assert!(is_elected(&voting.effects()));
+    assert_eq!((voting.election.is_solo(), voting.election.term()), (true, Term(9)));
+}
+
 /// G1 and G2 are promised to it.
 #[test]
 fn e8_a_node_without_solo_after_neither_follows_a_solo_master_nor_takes_over_its_term() {
