@@ -129,7 +129,7 @@ impl Fault {
         }
     }
 
-    /// Those that came later, for a network of `nodes` with these voters.
+    /// What leaves, what is slow for itself alone, names and pauses around the timeouts, for a network of `nodes` with these voters.
     pub fn draw_more(rng: &mut Rng, nodes: usize, voters: usize) -> Self {
         let ix = rng.below(nodes);
         let (voter, other) = (rng.below(voters), rng.below(voters));

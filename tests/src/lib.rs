@@ -2,8 +2,8 @@
 //! around it.
 //!
 //! A simulated run depends on its seed alone. A failing check prints the seed, the command that replays it, and the last
-//! things that happened. `FORMATION_SIM_SEEDS=n` sets how many seeds the default run explores (1,000 at first; each test
-//! takes its share), `FORMATION_SIM_SEED=n` runs that one only.
+//! things that happened. `FORMATION_SIM_SEEDS=n` sets how many seeds the default run explores (1,000 unless set; each test
+//! takes its share), `FORMATION_SIM_SEED=n` runs that one only, `FORMATION_SIM_NODES=n` with so many voters.
 
 #![forbid(unsafe_code)]
 

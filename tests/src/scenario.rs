@@ -1,8 +1,8 @@
 //! A whole run as plain data: how the network is, what goes wrong when, and what has to hold in the end.
 
-use std::{collections::BTreeSet, env, fmt::Write as _, panic, time::Duration};
+use std::{collections::BTreeSet, panic, time::Duration};
 
-use formation_core::{Config, Detector, Event, NodeId, Phase, PhiAccrual, message::ProtocolRange};
+use formation_core::{Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, message::ProtocolRange};
 
 use crate::{
     fault::Fault,
@@ -78,7 +78,7 @@ impl Scenario {
             (rng.within((Duration::ZERO, longest)), Fault::draw(rng, nodes, forget))
         };
         let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng)).collect();
-        // Of a stream of their own, so that a seed goes on to mean what it meant.
+        // Of a stream of their own: what is drawn here does not shift what is drawn elsewhere.
         let mut more = Rng::new(!seed);
         if count > 0 && more.one_in(3) {
             for _ in 0..1 + more.below(4) {
@@ -89,7 +89,7 @@ impl Scenario {
         if let Some((wait, _)) = faults.first_mut() {
             *wait = rng.within((Duration::ZERO, 5 * SECOND));
         }
-        // Drawn last, so that all else is as it was without keys.
+        // Drawn last, so that all else is the same with keys and without.
         let keyed = rng.one_in(3);
         if keyed && !faults.is_empty() {
             for _ in 0..rng.below(8) {
@@ -199,11 +199,28 @@ impl Scenario {
         };
         let protocol = ProtocolRange { min: 1, max: if self.seed % 5 == 4 && ix % 2 == 1 { 2 } else { 1 } };
         let builder = Net::builder(ix, self.voters).detector(detector).protocol(protocol);
+        let builder = builder.limits(self.limits());
         let builder = match self.solo {
             Some(after) => builder.solo_after(after),
             None => builder,
         };
         builder.build().expect("a valid configuration")
+    }
+
+    /// In one of six scenarios there is no more room than a cluster needs once it is formed, and so not always enough before.
+    fn limits(&self) -> Limits {
+        if self.seed % 6 != 1 || self.faults.is_empty() {
+            return Limits::default();
+        }
+        let nodes = self.voters + self.others;
+        Limits {
+            pending_links: 1,
+            links: nodes.max(self.voters + 1),
+            members: nodes,
+            change_log: 1,
+            pinned_epochs: 1,
+            ..Limits::default()
+        }
     }
 
     /// G5: once it is quiet there is agreement, and it lasts.
@@ -264,6 +281,12 @@ impl Scenario {
             any.is_none(),
             &format!("two connections: node {any:?} lost its last one to a voter, and nothing went wrong"),
         );
+        for a in 0..self.voters {
+            for b in a + 1..self.voters {
+                let links = net.between(a, b).len();
+                net.expect(links == 1, &format!("two connections: nodes {a} and {b} have {links} in the end"));
+            }
+        }
         let voters = &self.starts[..self.voters];
         let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
         // What the last has to do before the others have linked and heard it takes some time.
@@ -309,12 +332,7 @@ impl Scenario {
     }
 
     fn explain(&self, failure: &Failure) -> String {
-        let mut out =
-            format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report);
-        if let Ok(nodes) = env::var("FORMATION_SIM_NODES") {
-            let _ = write!(out, " (and FORMATION_SIM_NODES={nodes})");
-        }
-        out
+        format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report)
     }
 }
 

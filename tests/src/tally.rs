@@ -122,6 +122,8 @@ impl Tally {
             CloseReason::Duplicate => "duplicate closed",
             CloseReason::Silent => "silent link closed",
             CloseReason::HandshakeTimeout => "handshake timed out",
+            CloseReason::TooManyPending => "limit of pending links reached",
+            CloseReason::TooManyLinks => "limit of links reached",
             CloseReason::Superseded => "link of an older run closed",
             _ => return,
         };

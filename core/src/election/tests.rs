@@ -283,6 +283,18 @@ fn e5_a_lease_longer_than_bootstrap_wait_is_neither_granted_nor_confirmed() {
 }
 
 #[test]
+fn e6_the_first_lease_runs_from_when_the_votes_were_asked_for() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    voting.says("c", Role::Seeking, None);
+    let asked_at = voting.now;
+    voting.wait(200);
+    assert!(is_elected(&voting.grants("b")));
+    let lease = voting.election.leadership(Timestamp::from_micros(voting.now)).map(|lease| lease.valid_until);
+    assert_eq!(lease, Some(Timestamp::from_micros(asked_at + 990 * MS)), "what b has promised ends no later");
+}
+
+#[test]
 fn e6_the_lease_runs_from_the_sending_time_and_lapses_before_anything_else() {
     let mut voting = master();
     let until = |voting: &Voting| voting.election.leadership(Timestamp::from_micros(voting.now)).map(|l| l.valid_until);

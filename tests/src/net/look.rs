@@ -1,6 +1,6 @@
 //! What can be seen of a network.
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::{collections::BTreeSet, env, fmt::Write as _, thread, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{
@@ -172,13 +172,14 @@ impl Net {
 
     /// The last things that happened, the nodes, and how to see it again.
     pub(crate) fn report(&self) -> String {
-        let thread = std::thread::current();
-        let (test, seed) = (thread.name().unwrap_or_default(), self.seed);
+        let seed = self.seed;
         let mut out = format!("--- seed {seed}; the last that happened:\n{}--- the nodes:\n", self.trace.text());
         for ix in (0..self.hosts.len()).take(12) {
             let _ = writeln!(out, "{}", self.describe(ix));
         }
-        let _ = write!(out, "--- again: FORMATION_SIM_SEED={seed} cargo test -p formation-tests -- --exact {test}");
+        let nodes = env::var("FORMATION_SIM_NODES").map(|nodes| format!(" FORMATION_SIM_NODES={nodes}"));
+        let nodes = nodes.unwrap_or_default();
+        let _ = write!(out, "--- again: FORMATION_SIM_SEED={seed}{nodes} cargo {}", again());
         out
     }
 
@@ -202,5 +203,20 @@ impl Net {
             let _ = write!(out, "\n    {:.6} {event:?}", *at as f64 / 1e6);
         }
         out
+    }
+}
+
+/// The program that runs, as cargo starts it: with its arguments, or with the one test that this thread is.
+fn again() -> String {
+    let program = env::current_exe().ok();
+    match program.as_ref().and_then(|program| program.file_stem()?.to_str()) {
+        Some("simulate") => {
+            let arguments: Vec<String> = env::args().skip(1).collect();
+            format!("run --release -p formation-tests --bin simulate -- {}", arguments.join(" "))
+        }
+        _ => {
+            let test = thread::current().name().unwrap_or_default().to_owned();
+            format!("test -p formation-tests --test virtual_time -- --exact {test}")
+        }
     }
 }

@@ -7,7 +7,7 @@ use formation_tests::{Net, Settings, Target, for_each_seed};
 
 const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
 
-/// E1: `bootstrap_wait`, and the second that issue and users grant on top.
+/// E1: `bootstrap_wait`, and a second on top for the election itself.
 fn in_time(net: &Net) -> Duration {
     net.host(0).config.timing().bootstrap_wait + Duration::from_secs(1)
 }
@@ -81,7 +81,7 @@ fn two_of_three_voters_elect_one_master_within_bootstrap_wait() {
     });
 }
 
-/// One voter of three is no quorum: it never makes itself a master (§6, who may form).
+/// One voter of three is no quorum: it never makes itself a master (PROTOCOL, "Who may form a cluster").
 #[test]
 fn one_of_three_voters_never_forms_alone() {
     let mut net = Net::of_voters(0, 3, Settings::default());

@@ -63,7 +63,7 @@ fn all_voters_end_with_one_connection_to_each_other() {
     });
 }
 
-/// A known failure: the close of a connection that was replaced is taken for the peer's end.
+/// A known failure of other implementations: the close of a connection that was replaced is taken for the peer's end.
 #[test]
 fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
     let config = Net::config(0, 2);
@@ -151,7 +151,7 @@ fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
     });
 }
 
-/// A known failure: whatever the peer says first is taken for the answer that is waited for.
+/// A known failure of other implementations: whatever the peer says first is taken for the answer that is waited for.
 #[test]
 fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() {
     let config = Net::config(1, 3);

@@ -150,7 +150,7 @@ fn a_follower_that_lost_its_master_tells_the_others_so() {
     }
 }
 
-/// A known failure: it works once. Five voters lose three masters; a lost one comes back in between.
+/// A known failure of other implementations: it works once. Five voters lose three masters; a lost one comes back in between.
 #[test]
 fn the_next_master_is_elected_also_the_second_and_third_time() {
     for_each_seed(30, |seed| {
@@ -203,7 +203,7 @@ fn a_follower_cut_off_from_a_healthy_master_changes_nothing() {
     });
 }
 
-/// §8: a leaving master first ends its mastership, and the lowest of the rest may stand at once.
+/// PROTOCOL, "Leaving": a leaving master first ends its mastership, and the lowest of the rest may stand at once.
 #[test]
 fn a_leaving_master_is_followed_at_once() {
     for_each_seed(40, |seed| {

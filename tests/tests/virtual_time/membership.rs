@@ -89,7 +89,7 @@ fn claims(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {
     net.add(config)
 }
 
-/// A known failure: the view then names the newcomer, and the victim's link is closed.
+/// A known failure of other implementations: the view then names the newcomer, and the victim's link is closed.
 #[test]
 fn a_joiner_that_claims_the_id_of_a_living_node_harms_nobody() {
     for_each_seed(30, |seed| {
@@ -137,7 +137,7 @@ fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
     });
 }
 
-/// §8: active, suspect, down and removed, each at its time; and a closed link makes suspect at once.
+/// PROTOCOL, "Members and views": active, suspect, down and removed, each at its time; and a closed link makes suspect at once.
 #[test]
 fn a_silent_member_is_suspect_and_then_removed_as_down() {
     for_each_seed(20, |seed| {

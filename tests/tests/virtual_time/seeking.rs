@@ -60,7 +60,7 @@ fn a_node_refused_for_good_is_not_knocking_all_the_time() {
     net.expect(refusals > 20 && refusals <= 3 * 42, &format!("{refusals} refusals in 20 s"));
 }
 
-/// A known failure: a newcomer that is lower than the master takes over, or one that knows only a follower stays outside.
+/// A known failure of other implementations: a newcomer that is lower than the master takes over, or one that knows only a follower stays outside.
 #[test]
 fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id() {
     for_each_seed(30, |seed| {

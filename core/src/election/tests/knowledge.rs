@@ -357,3 +357,47 @@ fn e6_a_master_that_follows_a_newer_one_grants_to_nobody_until_its_last_lease_is
     voting.wait(1);
     assert_eq!(voting.election.promised_to(), None);
 }
+
+#[test]
+fn e3_a_vote_is_of_its_term_and_leaves_the_next_one_free() {
+    let mut voting = Voting::seasoned("c");
+    assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+    voting.says_in(2, "b", Role::Seeking, None);
+    voting.wait(1_000);
+    voting.asks("b", 2);
+    assert_eq!(answer(&voting.wait(100)), Some(true));
+}
+
+#[test]
+fn e3_before_bootstrap_wait_the_own_turn_waives_nobody_elses() {
+    let mut voting = Voting::new("a");
+    voting.links("b");
+    voting.links("c");
+    voting.says("c", Role::Seeking, None);
+    voting.election.link_down(&at("c"));
+    // It does not stand, as b is held.
+    voting.is_heard_held("b");
+    assert_eq!((voting.election.role(), voting.election.free_since.is_some()), (Role::Seeking, true));
+    assert_eq!(answer(&voting.asks("b", 1)), None);
+}
+
+#[test]
+fn e2_who_leaves_is_nobody_to_wait_for() {
+    let mut voting = Voting::seasoned("b");
+    voting.says("a", Role::Leaving, None);
+    voting.says("c", Role::Seeking, None);
+    assert_eq!(voting.election.role(), Role::Standing);
+}
+
+#[test]
+fn e2_waits_are_short_again_after_a_candidacy_that_was_won() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    voting.wait(500);
+    assert_eq!(voting.election.failures, 1);
+    while voting.election.role() != Role::Standing {
+        voting.wait(10);
+    }
+    assert!(is_elected(&voting.grants("b")));
+    assert_eq!(voting.election.failures, 0);
+}
