@@ -187,6 +187,12 @@ fn e8_a_solo_master_is_judged_again_when_it_has_fewer_members() {
 
 #[test]
 fn e8_what_was_said_on_a_link_of_before_unseats_nobody() {
+    let mut voting = Voting::solo("b", &["c"]);
+    voting.election.set_members(3);
+    voting.says_in(0, "c", Role::Solo { members: 2 }, None);
+    voting.election.link_down(&at("c"));
+    voting.election.set_members(1);
+    assert!(voting.election.is_solo());
     let mut voting = Voting::solo("b", &["a"]);
     voting.election.link_down(&at("a"));
     voting.election.heard_status(&node("a"), &at("a"), &status_of(Role::Seeking));
