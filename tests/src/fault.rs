@@ -160,6 +160,8 @@ impl Fault {
     /// Lets it happen.
     pub fn strike(self, net: &mut Net) {
         let runs = |net: &Net, ix: NodeIx| net.host(ix).formation.is_some();
+        // Who stands still hears nothing of its host either.
+        let listens = |net: &Net, ix: NodeIx| net.living().contains(&ix) && !net.is_paused(ix);
         match self {
             Self::Crash { ix, how, forget } if runs(net, ix) => {
                 net.crash(ix, how);
@@ -209,9 +211,9 @@ impl Fault {
             Self::ReadAll => net.read_all(),
             Self::Disks(time) => net.settings.persist = (Duration::ZERO, time),
             Self::DiskFails(ix) if runs(net, ix) => net.fail_disk(ix),
-            Self::Leave(ix) if net.living().contains(&ix) => net.command(ix, Command::Leave),
+            Self::Leave(ix) if listens(net, ix) => net.command(ix, Command::Leave),
             Self::LeaveMaster => {
-                if let Some(master) = net.master() {
+                if let Some(master) = net.master().filter(|master| listens(net, *master)) {
                     net.command(master, Command::Leave);
                 }
             }
@@ -223,11 +225,11 @@ impl Fault {
             Self::NameGone(ix) => net.lead_astray(&Net::address(ix), None),
             // Both ways, two nodes would each take the other's address for their own, and not dial it again.
             Self::NameMoved(from, to) if from > to => net.lead_astray(&Net::address(from), Some(Target::Node(to))),
-            Self::Contact(ix, of) if net.living().contains(&ix) => {
+            Self::Contact(ix, of) if listens(net, ix) => {
                 let contact = net.host(of).config.address().clone();
                 net.command(ix, Command::AddContacts(vec![contact]));
             }
-            Self::Metadata(ix, data) if net.living().contains(&ix) => {
+            Self::Metadata(ix, data) if listens(net, ix) => {
                 net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
             }
             Self::Intruder(ix, how) if net.intrude(ix, how) => {}

@@ -50,6 +50,11 @@ impl Net {
         self.hosts[ix].formation.as_ref().expect("the node runs").node().clone()
     }
 
+    /// Whether a node stands still.
+    pub fn is_paused(&self, ix: NodeIx) -> bool {
+        self.hosts[ix].paused_until > self.now
+    }
+
     /// The nodes that run and are not done.
     pub fn living(&self) -> Vec<NodeIx> {
         let runs = |host: &Host| host.formation.as_ref().is_some_and(|f| f.status().phase != NodePhase::Stopped);

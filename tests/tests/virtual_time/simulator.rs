@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use formation_tests::{Net, Scenario, Settings, Tally, for_each_seed, seeds};
+use formation_tests::{Fault, Net, Scenario, Settings, Tally, for_each_seed, seeds};
 
 /// What has to happen somewhere in the default run, or the checks above have had nothing to look at.
 const HAPPENS: &[&str] = &[
@@ -215,4 +215,20 @@ fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
             net.run_for(Duration::from_secs(4));
         }
     });
+}
+
+/// Otherwise a pause would look to it like several short ones (seed 16197).
+#[test]
+fn a_node_that_stands_still_is_told_nothing_by_its_host() {
+    let mut net = Net::of_voters(1, 3, Settings::default());
+    net.start_all();
+    net.run_for(Duration::from_secs(1));
+    net.pause(0, Duration::from_secs(1));
+    let tries = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
+    tries.into_iter().for_each(|fault| fault.strike(&mut net));
+    let told = ["fault: contact added", "fault: metadata", "fault: leave"];
+    assert_eq!(told.map(|what| net.tally.of(what)), [0; 3]);
+    net.run_for(Duration::from_secs(2));
+    tries.into_iter().for_each(|fault| fault.strike(&mut net));
+    assert_eq!(told.map(|what| net.tally.of(what)), [1; 3]);
 }
