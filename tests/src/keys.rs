@@ -40,7 +40,8 @@ pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> C
         .metadata(config.metadata().clone())
         .timing(config.timing().clone())
         .detector(config.detector().clone())
-        .limits(config.limits().clone());
+        .limits(config.limits().clone())
+        .protocol(config.protocol());
     let held = stage.map(keys).unwrap_or_default();
     let builder = held.into_iter().fold(builder, |builder, key| builder.key(ClusterKey::new(key)));
     let builder = match config.solo_after() {
