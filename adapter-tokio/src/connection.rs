@@ -22,7 +22,7 @@ const READ_ROOM: usize = 2 * 1024;
 /// How long a closed connection may take to write what is left and to see the end of its peer.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// What the tasks of dials and connections tell the driver.
+/// What the tasks of dials, connections and storage tell the driver.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// A dial has ended, well or not.

@@ -164,11 +164,7 @@ impl Formation {
                     self.take_update(&node, update);
                 }
             }
-            Message::Leave => {
-                let leads = |status: &message::Status| matches!(status.role, Role::Master | Role::Solo { .. });
-                let is_master = peer.status.as_ref().is_some_and(leads);
-                self.dismissed |= self.leaving && is_master;
-            }
+            Message::Leave => self.dismissed |= self.leaving && peer.leads(),
             Message::Ping => {}
             #[cfg(feature = "unstable-next-protocol")]
             Message::Probe { .. } => {}

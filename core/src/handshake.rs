@@ -53,11 +53,12 @@ impl Formation {
             let common = proof::common(self.config.keys(), side, &hello);
             common.map_err(|_| Refusal::Reject(RejectReason::KeyMismatch, None))
         });
-        let own = Message::Hello(self.own_hello(link.nonce)).to_frame();
+        let nonce = link.nonce;
         let key = match common {
             Err(refusal) => return self.turn_away(conn, hello, refusal, Bytes::new()),
             Ok(key) => key.cloned(),
         };
+        let own = Message::Hello(self.own_hello(nonce)).to_frame();
         let mut answer = match side {
             Side::Dialing => BytesMut::new(),
             Side::Accepting => BytesMut::from(&own[..]),
@@ -123,15 +124,14 @@ impl Formation {
     fn met_itself(&mut self, conn: ConnId, seen: [u8; 16]) {
         let is_other = |link: &Link| link.nonce == seen && !link.is_established();
         let other = self.links.iter().find(|(_, link)| is_other(link)).map(|(other, _)| *other);
-        let ends = [other, Some(conn)].into_iter().flatten();
-        let dialed = ends.filter_map(|end| Some((end, self.links.get(&end)?.dialed.clone()?))).next();
-        if let Some((end, address)) = dialed.filter(|_| other.is_some()) {
-            if self.seeking.is_self(&address) {
-                self.event(Event::SelfDial { address, own: self.config.address().clone() });
-            }
-            self.end(end, End::Ours(CloseReason::SelfDial));
+        let ends = || [other, Some(conn)].into_iter().flatten();
+        let dialed = ends().find_map(|end| self.links.get(&end)?.dialed.clone());
+        if let Some(address) = dialed.filter(|_| other.is_some())
+            && self.seeking.is_self(&address)
+        {
+            self.event(Event::SelfDial { address, own: self.config.address().clone() });
         }
-        for end in [other, Some(conn)].into_iter().flatten() {
+        for end in ends() {
             self.end(end, End::Ours(CloseReason::SelfDial));
         }
     }

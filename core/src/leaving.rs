@@ -7,7 +7,7 @@ use crate::{
     id::{ConnId, NodeId},
     interface::StopReason,
     link::Peer,
-    message::{Resign, Role},
+    message::Resign,
     timer::Timer,
     view::RemovalReason,
 };
@@ -47,10 +47,7 @@ impl Formation {
         if !self.leaving || self.is_stopped() {
             return;
         }
-        let leads = |peer: &Peer| {
-            peer.status.as_ref().is_some_and(|status| matches!(status.role, Role::Master | Role::Solo { .. }))
-        };
-        let may_be_in_a_view = self.election.has_known_a_master() || self.peers.values().any(leads);
+        let may_be_in_a_view = self.election.has_known_a_master() || self.peers.values().any(Peer::leads);
         let waits = !self.dismissed && may_be_in_a_view && self.election.others_may_lead();
         // What a voter is still owed waits behind what is in flight.
         let in_flight = |conn: &ConnId| self.links.get(conn).is_some_and(|link| link.in_flight);

@@ -112,6 +112,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// It says that it is a master, of a quorum or without one.
+    pub(crate) fn leads(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| matches!(status.role, Role::Master | Role::Solo { .. }))
+    }
+
     /// It says that it leaves.
     pub(crate) fn leaves(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.role == Role::Leaving)

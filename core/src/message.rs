@@ -41,7 +41,7 @@ pub enum Message {
     HeartbeatAck(HeartbeatAck),
     /// Said on a link that has carried nothing for a heartbeat interval.
     Ping,
-    /// A member asks the master to remove it.
+    /// The master says to a node whose status is `Leaving` that it is in no view any more.
     Leave,
     Resign(Resign),
     Proof(Proof),

@@ -123,6 +123,17 @@ impl Net {
         net
     }
 
+    /// A network of `voters` and `others` that has become a cluster.
+    pub fn formed(seed: u64, (voters, others): (usize, usize), settings: Settings) -> Self {
+        let mut net = Self::of_voters(seed, voters, settings);
+        for ix in voters..voters + others {
+            net.add(Self::config(ix, voters));
+        }
+        net.start_all();
+        net.converge(Duration::from_secs(2));
+        net
+    }
+
     /// The configuration of node `ix` in a cluster of `n` voters; those from `n` on are no voters.
     ///
     /// # Panics

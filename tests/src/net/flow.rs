@@ -332,23 +332,24 @@ impl Net {
                 Output::Dial { dial, addr, timeout } => self.dials(ix, dial, &addr, timeout),
                 Output::Send { conn, bytes } => {
                     host.bytes_sent += bytes.len() as u64;
-                    for message in messages(&mut BytesMut::from(&bytes[..])) {
-                        self.tally.said(ix, &message);
-                        if let Message::Status(Status { term, role, .. }) = &message {
+                    let said = messages(&mut BytesMut::from(&bytes[..]));
+                    for message in &said {
+                        self.tally.said(ix, message);
+                        if let Message::Status(Status { term, role, .. }) = message {
                             host.solo_said = match role {
                                 Role::Solo { members } => Some((*members, *term)),
                                 _ => None,
                             };
                         }
-                        if host.persist_failed && matches!(&message, Message::HeartbeatAck(ack) if ack.confirms) {
+                        if host.persist_failed && matches!(message, Message::HeartbeatAck(ack) if ack.confirms) {
                             self.tally.count("lease confirmed without a disk");
                         }
-                        if let Some(why) = says_too_early(&message, &host.durable) {
+                        if let Some(why) = says_too_early(message, &host.durable) {
                             self.fail(&format!("E4: node {ix} {why}"));
                         }
                     }
                     let fits = bytes.len() <= host.config.limits().send && !bytes.is_empty();
-                    let newest = messages(&mut BytesMut::from(&bytes[..])).iter().map(Message::since).max();
+                    let newest = said.iter().map(Message::since).max();
                     let Some((wire, side)) = host.conns.get(&conn).copied() else {
                         self.fail(&format!("node {ix} sends on {conn}, which is not open"));
                     };

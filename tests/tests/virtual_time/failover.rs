@@ -11,12 +11,7 @@ use formation_tests::{Bench, Crash, Cut, Net, NodeIx, Peer, Settings, for_each_s
 const SECOND: Duration = Duration::from_secs(1);
 
 fn formed(seed: u64, voters: usize, others: usize) -> Net {
-    let mut net = Net::of_voters(seed, voters, Settings::default());
-    for ix in voters..voters + others {
-        net.add(Net::config(ix, voters));
-    }
-    net.start_all();
-    net.converge(2 * SECOND);
+    let mut net = Net::formed(seed, (voters, others), Settings::default());
     // E1: a voter is held for `bootstrap_wait`, so that a master lost sooner is replaced only then.
     net.run_for(4 * SECOND);
     net

@@ -18,12 +18,7 @@ fn by_round_trips() -> Settings {
 }
 
 fn formed(seed: u64, voters: usize, others: usize, settings: Settings) -> Net {
-    let mut net = Net::of_voters(seed, voters, settings);
-    for ix in voters..voters + others {
-        net.add(Net::config(ix, voters));
-    }
-    net.start_all();
-    net.converge(2 * SECOND);
+    let mut net = Net::formed(seed, (voters, others), settings);
     // E1: a voter is held for `bootstrap_wait`, so that a master lost sooner is replaced only then.
     net.run_for(4 * SECOND);
     net

@@ -128,15 +128,20 @@ fn who_leaves_is_removed_and_told_so() {
     assert!(member(&bench, "j").is_none() && member(&bench, "k").is_some());
 }
 
+/// A member starts again, and has said no more than its hello.
+fn restarted(bench: &mut Bench, peer: &mut Peer) -> ConnId {
+    let conn = bench.sought_by(peer);
+    bench.give(Input::Closed { conn });
+    peer.node.incarnation.0 += 1;
+    bench.greeted_by(peer)
+}
+
 /// The newer run has not said yet that it seeks.
 #[test]
 fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = bench.sought_by(&mut peer);
-    bench.give(Input::Closed { conn });
-    peer.node.incarnation.0 += 1;
-    let next = bench.greeted_by(&mut peer);
+    let next = restarted(&mut bench, &mut peer);
     for _ in 0..4 {
         bench.receive(next, Message::Ping.to_frame());
         bench.advance(SECOND);
@@ -149,10 +154,7 @@ fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
 fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
     let (mut bench, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = bench.sought_by(&mut peer);
-    bench.give(Input::Closed { conn });
-    peer.node.incarnation.0 += 1;
-    let next = bench.greeted_by(&mut peer);
+    let next = restarted(&mut bench, &mut peer);
     let status = peer.status(1, follows("m", 10), Epoch::default());
     bench.receive(next, status);
     assert_eq!(member(&bench, "j"), Some(&peer.member()));

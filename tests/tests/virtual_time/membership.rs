@@ -15,12 +15,7 @@ fn ms(millis: u64) -> Duration {
 }
 
 fn formed(seed: u64, voters: usize, others: usize) -> Net {
-    let mut net = Net::of_voters(seed, voters, Settings::default());
-    for ix in voters..voters + others {
-        net.add(Net::config(ix, voters));
-    }
-    net.start_all();
-    net.converge(2 * SECOND);
+    let mut net = Net::formed(seed, (voters, others), Settings::default());
     // Who has joined closes what it needs no more.
     net.run_for(SECOND);
     net
