@@ -69,11 +69,12 @@ impl Formation {
     fn refused_by_peer(&mut self, conn: ConnId, dialed: Option<Address>, rejected: Rejected) {
         let Rejected { reason, holder } = rejected;
         let loses = holder.as_ref().is_some_and(|holder| self.loses_its_id(reason, dialed.as_ref(), holder));
-        if let Some(address) = dialed
+        if let Some(address) = dialed {
+            self.seeking.led_to_a_stranger(&address);
             // Whoever reads why this node has stopped finds who has its id.
-            && (self.seeking.refused(&address, reason) || loses)
-        {
-            self.event(Event::Rejected { address, reason, holder });
+            if self.seeking.refused(&address, reason) || loses {
+                self.event(Event::Rejected { address, reason, holder });
+            }
         }
         self.end(conn, End::Ours(CloseReason::RefusedByPeer(reason)));
         match reason {

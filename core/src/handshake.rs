@@ -127,7 +127,7 @@ impl Formation {
         let ends = || [other, Some(conn)].into_iter().flatten();
         let dialed = ends().find_map(|end| self.links.get(&end)?.dialed.clone());
         if let Some(address) = dialed.filter(|_| other.is_some())
-            && self.seeking.is_self(&address)
+            && self.seeking.is_self(&address, self.now)
         {
             self.event(Event::SelfDial { address, own: self.config.address().clone() });
         }
@@ -143,7 +143,10 @@ impl Formation {
         link.phase = Phase::Refusing { rejected, first, said: false };
         let dialed = link.dialed.clone();
         self.wake(conn);
-        dialed.is_none_or(|address| self.seeking.refused(&address, reason))
+        dialed.is_none_or(|address| {
+            self.seeking.led_to_a_stranger(&address);
+            self.seeking.refused(&address, reason)
+        })
     }
 
     /// What may be asked of anybody: the answer shows nothing, and changes nothing.
