@@ -70,9 +70,9 @@ impl Formation {
         let Rejected { reason, holder } = rejected;
         let loses = holder.as_ref().is_some_and(|holder| self.loses_its_id(reason, dialed.as_ref(), holder));
         if let Some(address) = dialed {
-            self.seeking.led_to_a_stranger(&address);
+            self.seeking.led_to_a_stranger(&address, reason);
             // Whoever reads why this node has stopped finds who has its id.
-            if self.seeking.refused(&address, reason) || loses {
+            if self.seeking.rejected(&address, reason) || loses {
                 self.event(Event::Rejected { address, reason, holder });
             }
         }
@@ -151,7 +151,7 @@ impl Formation {
                 self.election.accept_master(&node, &address, term);
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
-                if self.seeking.refused(&address, reason) {
+                if self.seeking.rejected(&address, reason) {
                     self.event(Event::Rejected { address, reason, holder: None });
                 }
             }

@@ -170,7 +170,7 @@ pub enum Event {
         /// Why, when this end closed it or was told.
         reason: Option<CloseReason>,
     },
-    /// A connection ended before it was established, by the fault of its peer.
+    /// A connection ended before it was established, by the fault of its peer, and no other event says so.
     ConnClosed {
         /// Which.
         conn: ConnId,
@@ -218,7 +218,8 @@ pub enum Event {
         /// Who has the id or the address that this node claims too, where that is why.
         holder: Option<Holder>,
     },
-    /// This node refused a peer. Said once for each connection.
+    /// This node refused a peer. Said once until that peer has been taken in, or something of this has changed; with more
+    /// such peers than `Limits::members`, again from time to time.
     Refused {
         /// Who it said it was.
         node: Node,

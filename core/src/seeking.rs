@@ -35,6 +35,7 @@ struct Target {
     backoff: Duration,
     /// It led to this node itself, and nowhere else since.
     is_self: bool,
+    /// Why this node was refused there.
     reported: BTreeSet<RejectReason>,
 }
 
@@ -54,6 +55,13 @@ impl Target {
     /// When it may be dialed to see where it leads by now.
     fn looks(&self) -> Option<Timestamp> {
         self.look_at.filter(|_| self.state != State::Dialing)
+    }
+
+    /// A permanent refusal is retried as seldom as possible.
+    fn slow_down(&mut self, reason: RejectReason, backoff_max: Duration) {
+        if reason.is_permanent() {
+            self.backoff = backoff_max;
+        }
     }
 }
 
@@ -173,19 +181,18 @@ impl Seeking {
         }
     }
 
-    /// The dialed address leads to a node that is kept outside, or that keeps this one outside.
-    pub(crate) fn led_to_a_stranger(&mut self, address: &Address) {
+    /// The dialed address leads to a node that is kept outside for this reason, or that keeps this one outside.
+    pub(crate) fn led_to_a_stranger(&mut self, address: &Address, reason: RejectReason) {
         if let Some(target) = self.targets.get_mut(address) {
             target.is_self = false;
+            target.slow_down(reason, self.backoff_max);
         }
     }
 
-    /// This end or the other refused the link: whether that is news. A permanent refusal is retried as seldom as possible.
-    pub(crate) fn refused(&mut self, address: &Address, reason: RejectReason) -> bool {
+    /// Who is at the address has refused this node: whether that is news.
+    pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return true };
-        if reason.is_permanent() {
-            target.backoff = self.backoff_max;
-        }
+        target.slow_down(reason, self.backoff_max);
         target.reported.insert(reason)
     }
 

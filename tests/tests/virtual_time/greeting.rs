@@ -104,13 +104,25 @@ fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
     assert_eq!(closed, [None, Some(CloseReason::SelfDial), Some(CloseReason::SelfDial)]);
 }
 
+/// Such a connection shows no address that leads to this node.
+#[test]
+fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection() {
+    let mut bench = Bench::new(config());
+    let conn = bench.greeted_by(&mut peer("n0", "h0:1", 10));
+    let said: Vec<_> = bench.events().collect();
+    assert_eq!(said, [&Event::ConnClosed { conn, reason: CloseReason::SelfDial }]);
+}
+
 /// Names move: it may lead elsewhere by then, and if it does not, that is no news.
 #[test]
 fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_told_once_until_it_has_led_elsewhere() {
     let mut bench = Bench::new(config());
     let is_due = |bench: &Bench| bench.dialing().iter().any(|address| address.as_str() == "alias:1");
     let wait = config().timing().down_after;
-    let told = |bench: &Bench| bench.events().filter(|event| matches!(event, Event::SelfDial { .. })).count();
+    let told = |bench: &Bench| {
+        assert!(!bench.events().any(|event| matches!(event, Event::ConnClosed { .. })), "one event is enough");
+        bench.events().filter(|event| matches!(event, Event::SelfDial { .. })).count()
+    };
     let looks_again = |bench: &mut Bench| {
         // Naming it anew makes it no busier.
         bench.give(Input::Command(Command::AddContacts(vec![Address::new("alias:1").unwrap()])));
