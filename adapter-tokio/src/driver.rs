@@ -238,7 +238,9 @@ fn log(event: &Event, term: formation_core::Term) {
         Event::ViewChanged { epoch, changes } => tracing::info!(%term, %epoch, changes = changes.len(), "view changed"),
         Event::Linked { node: peer, address, conn } => tracing::debug!(%term, %conn, %peer, %address, "linked"),
         Event::Stopped { reason } => tracing::info!(%term, ?reason, "stopped"),
-        Event::ConnClosed { conn, reason } => tracing::warn!(%term, %conn, %reason, "connection closed for its fault"),
+        Event::ConnClosed { conn, dialed, reason } => {
+            tracing::warn!(%term, %conn, dialed = dialed.as_ref().map(tracing::field::display), %reason, "connection closed for its fault");
+        }
         Event::Unlinked { node: peer, reason } => {
             tracing::debug!(%term, %peer, reason = reason.map(tracing::field::display), "unlinked");
         }

@@ -86,6 +86,9 @@ pub enum CloseReason {
     /// The peer refused this node, and told it why.
     #[error("the peer refused: {0}")]
     RefusedByPeer(RejectReason),
+    /// The connection was to be secured below this protocol, and one of its ends trusts the other not.
+    #[error("{0}")]
+    Distrusted(Distrust),
     /// Another connection to the same node is kept.
     #[error("another connection to the same node is kept")]
     Duplicate,
@@ -113,6 +116,46 @@ pub enum CloseReason {
     /// One of the two nodes leaves.
     #[error("one of the two nodes leaves the cluster")]
     Left,
+}
+
+/// A connection could not be secured, by TLS for example: who found what to be wrong with the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {flaw}", if *by_peer { "the peer does not trust this node" } else { "this node does not trust the peer" })]
+pub struct Distrust {
+    /// The peer found it and told this node; otherwise this node did.
+    pub by_peer: bool,
+    /// What is wrong with the other end.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with an end that is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// It does not secure its connections, or not in this way.
+    #[error("it speaks no TLS")]
+    NotSecured,
+    /// It has shown no certificate.
+    #[error("it has shown no certificate")]
+    NoCertificate,
+    /// Its certificate was issued by none of those that are trusted.
+    #[error("its certificate was issued by nobody who is trusted")]
+    UnknownIssuer,
+    /// Its certificate has expired.
+    #[error("its certificate has expired; or this clock is wrong")]
+    Expired,
+    /// Its certificate is not valid yet.
+    #[error("its certificate is not valid yet; or this clock is wrong")]
+    NotYetValid,
+    /// Its certificate is not for the name that was dialed.
+    #[error("its certificate is not for the name that was dialed")]
+    WrongName,
+    /// Its certificate was revoked.
+    #[error("its certificate was revoked")]
+    Revoked,
+    /// Something else: no version or cipher in common, a certificate for another purpose, a broken signature.
+    #[error("the connection could not be secured; see the log of the end that does not trust")]
+    Other,
 }
 
 /// Why a node is refused, machine-readably, on the wire.

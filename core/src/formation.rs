@@ -164,6 +164,7 @@ impl Formation {
             Input::Received { conn, chunk } => self.received(conn, chunk),
             Input::Flushed { conn } => self.flushed(conn),
             Input::Closed { conn } => self.end(conn, End::ByHost),
+            Input::Distrusted { conn, distrust } => self.end(conn, End::Distrusted(distrust)),
             Input::Persisted { .. } => self.election.persisted(),
             Input::PersistFailed { .. } => {
                 self.election.persist_failed();
@@ -248,7 +249,9 @@ impl Formation {
                 }
             }
             Input::DialFailed { dial } => self.check_dial(*dial),
-            Input::Received { conn, .. } | Input::Closed { conn } => self.check_conn(*conn),
+            Input::Received { conn, .. } | Input::Closed { conn } | Input::Distrusted { conn, .. } => {
+                self.check_conn(*conn)
+            }
             Input::Flushed { conn } => {
                 self.check_conn(*conn)?;
                 match self.links.get(conn) {
@@ -494,20 +497,23 @@ impl Formation {
         }
         let reason = match end {
             End::ByHost => None,
-            End::Ours(reason) => Some(reason),
-        };
-        if let Some(reason) = reason {
-            // These have events of their own, which are not said of each connection.
-            let reported = match reason {
-                CloseReason::Refused(_) | CloseReason::RefusedByPeer(_) | CloseReason::SelfDial => None,
-                reason => Some(reason),
-            };
-            self.outputs.push_back(Output::Close { conn, reason });
-            if let Some(reason) = reported.filter(|_| !link.is_established()) {
-                self.event(Event::ConnClosed { conn, reason });
+            End::Distrusted(distrust) => Some(CloseReason::Distrusted(distrust)),
+            End::Ours(reason) => {
+                self.outputs.push_back(Output::Close { conn, reason });
+                Some(reason)
             }
+        };
+        // These have events of their own, which are not said of each connection.
+        let has_its_own = |reason: &CloseReason| {
+            matches!(reason, CloseReason::Refused(_) | CloseReason::RefusedByPeer(_) | CloseReason::SelfDial)
+        };
+        if let Some(reason) = reason.filter(|reason| !has_its_own(reason) && !link.is_established()) {
+            self.event(Event::ConnClosed { conn, dialed: link.dialed.clone(), reason });
         }
         if let Some(address) = &link.dialed {
+            if let End::Distrusted(_) = end {
+                self.seeking.distrusted(address);
+            }
             self.seeking.closed(address, conn, self.now);
             self.redial = true;
             if !link.is_established() {

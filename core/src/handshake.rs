@@ -135,7 +135,8 @@ impl Formation {
         }
         if other.is_none() {
             // Somebody repeats what this node once said.
-            self.event(Event::ConnClosed { conn, reason: CloseReason::SelfDial });
+            let dialed = self.links.get(&conn).and_then(|link| link.dialed.clone());
+            self.event(Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial });
         }
         for end in ends() {
             self.end(end, End::Ours(CloseReason::SelfDial));

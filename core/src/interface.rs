@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{CloseReason, RejectReason},
+    error::{CloseReason, Distrust, RejectReason},
     id::{Address, ConnId, DialId, Epoch, Incarnation, Node, Term},
     message::Holder,
     time::Timestamp,
@@ -76,6 +76,15 @@ pub enum Input {
     Closed {
         /// Which connection.
         conn: ConnId,
+    },
+    /// The connection has ended, since it could not be secured as the host wants it to be (TLS): the host says that it is open
+    /// when the way to the peer is, and secures it then, so that the time and the number of such connections are limited as
+    /// those of all that are not established. Told as an [`Event::ConnClosed`].
+    Distrusted {
+        /// Which connection.
+        conn: ConnId,
+        /// Who does not trust whom, and why.
+        distrust: Distrust,
     },
     /// An [`Output::Persist`] is durable.
     Persisted {
@@ -174,6 +183,8 @@ pub enum Event {
     ConnClosed {
         /// Which.
         conn: ConnId,
+        /// The address that was dialed, unless the peer has opened it.
+        dialed: Option<Address>,
         /// Why.
         reason: CloseReason,
     },

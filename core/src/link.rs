@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     decoder::Decoder,
-    error::CloseReason,
+    error::{CloseReason, Distrust},
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
     message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Role, Status, Vote},
@@ -141,6 +141,8 @@ pub(crate) struct Owed {
 pub(crate) enum End {
     /// The host says so.
     ByHost,
+    /// It could not be secured, and the host has closed it.
+    Distrusted(Distrust),
     /// The core closes it.
     Ours(CloseReason),
 }

@@ -189,6 +189,13 @@ impl Seeking {
         }
     }
 
+    /// What is at the address is not trusted, or does not trust this node: only a person can mend it.
+    pub(crate) fn distrusted(&mut self, address: &Address) {
+        if let Some(target) = self.targets.get_mut(address) {
+            target.backoff = self.backoff_max;
+        }
+    }
+
     /// Who is at the address has refused this node: whether that is news.
     pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return true };

@@ -7,7 +7,7 @@
 //! | [`Event`](crate::Event) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Linked`, `Unlinked` | the first connection to a peer is established, or the last one has ended | |
-//! | `ConnClosed` | a connection ended before it was established, by its peer's fault; see its reason below | when it repeats: find out who connects to this port |
+//! | `ConnClosed` | a connection ended before it was established, by its peer's fault; see its reason below. `dialed` is where it led | when it repeats: find out who connects to this port |
 //! | `MasterElected` | there is a master, or it has a new term; it may be this node | act as the master by `leadership`, not by this event |
 //! | `MasterLost` | the last master is none any more; see its reason below | |
 //! | `MasterUnreachable` | others follow a master that this node cannot reach | look at the network between the two, and at the address that it advertises |
@@ -66,6 +66,7 @@
 //! | `HandshakeTimeout` | the connection was not established in `handshake_timeout` | when it repeats: something accepts connections there and says nothing, or the network loses much |
 //! | `Silent` | nothing came for `down_after` | |
 //! | `Refused`, `RefusedByPeer` | one of the two refused the other | see the refusals above |
+//! | `Distrusted` | the connection could not be secured (TLS); it says who does not trust whom, and why, below | |
 //! | `Duplicate` | the two nodes have dialed each other, and keep one connection | |
 //! | `Superseded` | the peer was started again | |
 //! | `SelfDial` | the node dialed itself | see the event |
@@ -75,6 +76,18 @@
 //! | `DialGivenUp` | a dial succeeded after it had been given up | when it repeats: `handshake_timeout` is short for this network |
 //! | `NotNeeded` | there is a master, and the two need no link | |
 //! | `Left` | one of the two leaves | |
+//!
+//! ## Why an end is not trusted
+//!
+//! | [`Flaw`](crate::Flaw) | what it means | what to do |
+//! | --- | --- | --- |
+//! | `NotSecured` | the other end speaks no TLS | turn it on there, or find out who that is |
+//! | `NoCertificate` | it has shown no certificate: each end has to | give it one |
+//! | `UnknownIssuer` | its certificate was issued by nobody who is trusted | compare the authorities that the two trust with the one that issued it |
+//! | `Expired`, `NotYetValid` | its certificate has expired, or is not valid yet | renew it; it can be replaced while the node runs. Look at both clocks |
+//! | `WrongName` | its certificate is not for the name, or the IP address, that was dialed | issue one for the host of its address as the seed list has it |
+//! | `Revoked` | its certificate was revoked | give it another |
+//! | `Other` | no version or cipher in common, a certificate for another purpose, a broken signature | see the log of the end that does not trust the other |
 //!
 //! # Changing things
 //!

@@ -7,6 +7,7 @@ mod chunking;
 mod claims;
 mod connections;
 mod detectors;
+mod distrust;
 mod every_order;
 mod failover;
 mod farewells;
