@@ -268,7 +268,7 @@ struct State {
 }
 
 impl Shared {
-    fn new(formation: &Formation, now: Timestamp) -> Self {
+    pub(crate) fn new(formation: &Formation, now: Timestamp) -> Self {
         let state = State {
             view: formation.view().clone(),
             status: formation.status(),
