@@ -73,30 +73,46 @@ pub enum StoreError {
 
 /// Keeps the votes of one node. While it lives, nobody else can open its directory.
 #[derive(Debug)]
-pub struct Store {
-    slot: Slot<Disk>,
+pub struct Store(pub(crate) Keeper<Disk>);
+
+impl Store {
+    /// Makes a state durable, and returns once it is. It waits for the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the file then holds the last state or this one. Nothing may be kept after that: a file system
+    /// that has failed to write does not say what it has lost.
+    pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
+        self.0.keep(state)
+    }
+}
+
+/// A store on any files.
+#[derive(Debug)]
+pub(crate) struct Keeper<F> {
+    slot: Slot<F>,
     state: DurableState,
     lock: File,
 }
 
-impl Drop for Store {
+impl<F> Drop for Keeper<F> {
     fn drop(&mut self) {
         // Closing it is not enough while a child process that this one has just forked still has a copy of it.
         let _ = self.lock.unlock();
     }
 }
 
-impl Store {
+impl<F: Files> Keeper<F> {
     /// Opens a directory, made if need be, and prepares a start from what is kept there.
     pub(crate) fn open(
+        mut files: F,
         dir: &Path,
         config: &Config,
         incarnation: Incarnation,
         rng_seed: u64,
     ) -> Result<(Self, Start), StoreError> {
-        make(dir)?;
+        make(&mut files, dir)?;
         let lock = lock(dir)?;
-        let mut slot = Slot::new(Disk, dir);
+        let mut slot = Slot::new(files, dir);
         let start = match slot.load()? {
             None => Start::new(incarnation, rng_seed),
             Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
@@ -107,23 +123,18 @@ impl Store {
         Ok((Self { slot, state, lock }, start))
     }
 
-    /// Makes a state durable, and returns once it is. It waits for the disk.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`]; the file then holds the last state or this one. Nothing may be kept after that: a file system
-    /// that has failed to write does not say what it has lost.
-    pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
+    pub(crate) fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
         self.state.hard_state = state;
         self.slot.replace(&self.state)
     }
 }
 
 /// Makes the directory, durably.
-fn make(dir: &Path) -> Result<(), StoreError> {
+fn make(files: &mut impl Files, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { doing: "create", path: dir.into(), source };
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     fs::create_dir_all(dir).map_err(failed)?;
-    missing.iter().filter_map(|dir| dir.parent()).try_for_each(|dir| Disk.sync_dir(dir)).map_err(failed)
+    missing.iter().filter_map(|dir| dir.parent()).try_for_each(|dir| files.sync_dir(dir)).map_err(failed)
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
