@@ -76,6 +76,12 @@ pub enum StoreError {
 pub struct Store(pub(crate) Keeper<Disk>);
 
 impl Store {
+    /// Whether its directory held nothing of an earlier run: the node starts as one that has never voted. Say so in a log, for
+    /// the directory may be the wrong one.
+    pub fn is_new(&self) -> bool {
+        self.0.is_new
+    }
+
     /// Makes a state durable, and returns once it is. It waits for the disk.
     ///
     /// # Errors
@@ -91,6 +97,7 @@ impl Store {
 pub(crate) struct Keeper<F> {
     slot: Slot<F>,
     state: DurableState,
+    is_new: bool,
     lock: File,
 }
 
@@ -113,14 +120,16 @@ impl<F: Files> Keeper<F> {
         make(&mut files, dir)?;
         let lock = lock(dir)?;
         let mut slot = Slot::new(files, dir);
-        let start = match slot.load()? {
+        let kept = slot.load()?;
+        let is_new = kept.is_none();
+        let start = match kept {
             None => Start::new(incarnation, rng_seed),
             Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
                 .map_err(|reason| StoreError::Resume { path: dir.into(), reason })?,
         };
         let state = DurableState::of(config, &start);
         slot.replace(&state)?;
-        Ok((Self { slot, state, lock }, start))
+        Ok((Self { slot, state, is_new, lock }, start))
     }
 
     pub(crate) fn keep(&mut self, state: HardState) -> Result<(), StoreError> {

@@ -17,12 +17,15 @@ fn e4_what_was_kept_is_what_the_next_run_starts_with() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("made").join("for it");
     let (mut store, start) = open(&dir, 5).unwrap();
+    assert!(store.is_new);
     assert_eq!(start, Start::new(Incarnation(5), 1));
     let voted_for = Some(Node { id: config("b").id().clone(), incarnation: Incarnation(3) });
     let hard_state = HardState { term: Term(9), voted_for, joined: true };
     store.keep(hard_state.clone()).unwrap();
     drop(store);
-    assert_eq!(open(&dir, 6).unwrap().1, Start { hard_state, ..Start::new(Incarnation(6), 1) });
+    let (store, start) = open(&dir, 6).unwrap();
+    assert!(!store.is_new);
+    assert_eq!(start, Start { hard_state, ..Start::new(Incarnation(6), 1) });
 }
 
 #[test]
