@@ -13,7 +13,7 @@ use formation_core::{
     Address, Command, Config, Epoch, Event, Formation, Leadership, MemberState, MembersView, Misuse, Node, Status,
     Term, Timestamp,
 };
-use formation_host::{Clock, StartError, begin};
+use formation_host::{Clock, StartError, Store, begin};
 use smol::{
     Task,
     channel::{self, Receiver, Sender},
@@ -53,6 +53,11 @@ impl Cluster {
     /// randomness. Nothing is running then, and nothing that was kept has changed.
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
         let (start, store) = begin(&config)?;
+        if let Some(dir) = config.state_dir()
+            && store.as_ref().is_some_and(Store::is_new)
+        {
+            tracing::info!(node = %config.id(), state_dir = dir, "nothing is kept here yet: this node has never voted");
+        }
         let clock = Clock::start();
         let now = clock.now();
         let formation = Formation::new(config, start, now);
@@ -268,7 +273,7 @@ struct State {
 }
 
 impl Shared {
-    fn new(formation: &Formation, now: Timestamp) -> Self {
+    pub(crate) fn new(formation: &Formation, now: Timestamp) -> Self {
         let state = State {
             view: formation.view().clone(),
             status: formation.status(),

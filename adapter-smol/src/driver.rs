@@ -4,7 +4,9 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
+    task::Context,
 };
 
 use async_broadcast as broadcast;
@@ -22,6 +24,7 @@ use crate::{
     cluster::Shared,
     connection::{Connection, accept, dial},
     storage::Storage,
+    turns::{Source, Turns},
 };
 
 /// Chunks, flushes and dials on their way to the driver; who is faster has to wait, and so has its peer.
@@ -59,6 +62,7 @@ pub(crate) struct Driver {
     node: Arc<str>,
     requests: Receiver<Request>,
     signals: Receiver<Signal>,
+    turns: Turns,
     to_self: Sender<Signal>,
     opened: u64,
     conns: HashMap<ConnId, Connection>,
@@ -86,6 +90,7 @@ impl Driver {
             storage: store.map(Storage::new),
             requests,
             signals,
+            turns: Turns::new(),
             to_self,
             opened: 0,
             conns: HashMap::new(),
@@ -123,26 +128,28 @@ impl Driver {
         }
     }
 
-    async fn next(&self) -> Next {
-        let now = self.clock.now();
-        let deadline = self.formation.next_deadline();
-        // Judged first, so that a stream of signals never starves the timers.
-        if deadline.is_some_and(|due| due <= now) {
-            return Next::Due;
-        }
-        let request = async {
+    async fn next(&mut self) -> Next {
+        let mut due = pin!(due(self.formation.next_deadline(), self.clock.now()));
+        let mut request = pin!(async {
             match self.requests.recv().await {
                 Ok(request) => Next::Request(request),
                 Err(_) => future::pending().await,
             }
-        };
-        let signal = async {
+        });
+        let mut signal = pin!(async {
             match self.signals.recv().await {
                 Ok(signal) => Next::Signal(signal),
                 Err(_) => future::pending().await,
             }
+        });
+        let take = |cx: &mut Context<'_>| {
+            self.turns.take(|source| match source {
+                Source::Timers => due.as_mut().poll(cx),
+                Source::Requests => request.as_mut().poll(cx),
+                Source::Signals => signal.as_mut().poll(cx),
+            })
         };
-        future::or(future::or(request, signal), due(deadline, now)).await
+        future::poll_fn(take).await
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -272,4 +279,36 @@ async fn due(deadline: Option<Timestamp>, now: Timestamp) -> Next {
         None => future::pending().await,
     };
     Next::Due
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use formation_core::{Config, Incarnation, Start};
+
+    use super::*;
+
+    /// Its clock counts from the boot, and its timers from the zero of that clock.
+    fn late() -> (Driver, Sender<Request>) {
+        let config = Config::single("late", "a", "a:1").local().build().unwrap();
+        let formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+        let (requests, incoming) = channel::bounded(16);
+        let (events, _) = broadcast::broadcast(1);
+        let shared = Arc::new(Shared::new(&formation, Timestamp::ZERO));
+        (Driver::new(formation, Clock::start(), None, incoming, shared, events), requests)
+    }
+
+    #[test]
+    fn a_node_that_is_late_for_every_deadline_still_hears_its_host_and_its_peers() {
+        let (mut driver, requests) = late();
+        let (reply, _answer) = channel::bounded(1);
+        requests.try_send(Request { command: Command::Leave, reply }).unwrap();
+        driver.to_self.try_send(Signal::Closed(ConnId(1))).unwrap();
+        let mut took: Vec<Next> = (0..3).map(|_| smol::block_on(driver.next())).collect();
+        took.sort_by_key(|next| match next {
+            Next::Due => 0,
+            Next::Request(_) => 1,
+            Next::Signal(_) => 2,
+        });
+        assert!(matches!(took[..], [Next::Due, Next::Request(_), Next::Signal(_)]), "each waits, and has its turn");
+    }
 }

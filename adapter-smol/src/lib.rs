@@ -28,6 +28,7 @@
 //!
 //! - `cluster`: the handle that a service holds.
 //! - `driver`: the one task that owns the state machine.
+//! - `turns`: who goes first when several wait for it.
 //! - `storage`: votes on their way to the disk.
 //! - `connection`: accepting, dialing, and the reader and the writer of each connection.
 //!
@@ -38,6 +39,7 @@ mod cluster;
 mod connection;
 mod driver;
 mod storage;
+mod turns;
 
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 #[doc(no_inline)]

@@ -7,7 +7,7 @@ use formation_core::{
     Address, Command, Config, Event, Formation, Leadership, MemberState, MembersView, Misuse, Node, Status, Term,
     Timestamp,
 };
-use formation_host::{Clock, StartError, begin};
+use formation_host::{Clock, StartError, Store, begin};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, mpsc, oneshot, watch},
@@ -83,6 +83,11 @@ impl Cluster {
     /// Outside of a tokio runtime with its time and IO enabled.
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
         let (start, store) = begin(&config)?;
+        if let Some(dir) = config.state_dir()
+            && store.as_ref().is_some_and(Store::is_new)
+        {
+            tracing::info!(node = %config.id(), state_dir = dir, "nothing is kept here yet: this node has never voted");
+        }
         let clock = Clock::start();
         let now = clock.now();
         let formation = Formation::new(config, start, now);

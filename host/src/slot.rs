@@ -107,4 +107,4 @@ impl<F: Files> Slot<F> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,10 @@ use std::{
 
 use formation_core::{Config, Incarnation, Start};
 
-use crate::store::{Store, StoreError};
+use crate::{
+    slot::{Disk, Files},
+    store::{Keeper, Store, StoreError},
+};
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,11 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`] says why not. Nothing that the last run has kept is changed then.
 pub fn begin(config: &Config) -> Result<(Start, Option<Store>), StartError> {
+    let (start, keeper) = begin_on(Disk, config)?;
+    Ok((start, keeper.map(Store)))
+}
+
+fn begin_on<F: Files>(files: F, config: &Config) -> Result<(Start, Option<Keeper<F>>), StartError> {
     let wall_clock = |problem: &dyn std::fmt::Display| StartError::WallClock(problem.to_string());
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| wall_clock(&error))?;
     let incarnation = u64::try_from(since_1970.as_micros()).map(Incarnation).map_err(|error| wall_clock(&error))?;
@@ -38,8 +46,11 @@ pub fn begin(config: &Config) -> Result<(Start, Option<Store>), StartError> {
     match config.state_dir() {
         None => Ok((Start::new(incarnation, rng_seed), None)),
         Some(dir) => {
-            let (store, start) = Store::open(Path::new(dir), config, incarnation, rng_seed)?;
-            Ok((start, Some(store)))
+            let (keeper, start) = Keeper::open(files, Path::new(dir), config, incarnation, rng_seed)?;
+            Ok((start, Some(keeper)))
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

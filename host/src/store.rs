@@ -73,38 +73,13 @@ pub enum StoreError {
 
 /// Keeps the votes of one node. While it lives, nobody else can open its directory.
 #[derive(Debug)]
-pub struct Store {
-    slot: Slot<Disk>,
-    state: DurableState,
-    lock: File,
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // Closing it is not enough while a child process that this one has just forked still has a copy of it.
-        let _ = self.lock.unlock();
-    }
-}
+pub struct Store(pub(crate) Keeper<Disk>);
 
 impl Store {
-    /// Opens a directory, made if need be, and prepares a start from what is kept there.
-    pub(crate) fn open(
-        dir: &Path,
-        config: &Config,
-        incarnation: Incarnation,
-        rng_seed: u64,
-    ) -> Result<(Self, Start), StoreError> {
-        make(dir)?;
-        let lock = lock(dir)?;
-        let mut slot = Slot::new(Disk, dir);
-        let start = match slot.load()? {
-            None => Start::new(incarnation, rng_seed),
-            Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
-                .map_err(|reason| StoreError::Resume { path: dir.into(), reason })?,
-        };
-        let state = DurableState::of(config, &start);
-        slot.replace(&state)?;
-        Ok((Self { slot, state, lock }, start))
+    /// Whether its directory held nothing of an earlier run: the node starts as one that has never voted. Say so in a log, for
+    /// the directory may be the wrong one.
+    pub fn is_new(&self) -> bool {
+        self.0.is_new
     }
 
     /// Makes a state durable, and returns once it is. It waits for the disk.
@@ -113,17 +88,62 @@ impl Store {
     /// [`StoreError::Io`]; the file then holds the last state or this one. Nothing may be kept after that: a file system
     /// that has failed to write does not say what it has lost.
     pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
+        self.0.keep(state)
+    }
+}
+
+/// A store on any files.
+#[derive(Debug)]
+pub(crate) struct Keeper<F> {
+    slot: Slot<F>,
+    state: DurableState,
+    is_new: bool,
+    lock: File,
+}
+
+impl<F> Drop for Keeper<F> {
+    fn drop(&mut self) {
+        // Closing it is not enough while a child process that this one has just forked still has a copy of it.
+        let _ = self.lock.unlock();
+    }
+}
+
+impl<F: Files> Keeper<F> {
+    /// Opens a directory, made if need be, and prepares a start from what is kept there.
+    pub(crate) fn open(
+        mut files: F,
+        dir: &Path,
+        config: &Config,
+        incarnation: Incarnation,
+        rng_seed: u64,
+    ) -> Result<(Self, Start), StoreError> {
+        make(&mut files, dir)?;
+        let lock = lock(dir)?;
+        let mut slot = Slot::new(files, dir);
+        let kept = slot.load()?;
+        let is_new = kept.is_none();
+        let start = match kept {
+            None => Start::new(incarnation, rng_seed),
+            Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
+                .map_err(|reason| StoreError::Resume { path: dir.into(), reason })?,
+        };
+        let state = DurableState::of(config, &start);
+        slot.replace(&state)?;
+        Ok((Self { slot, state, is_new, lock }, start))
+    }
+
+    pub(crate) fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
         self.state.hard_state = state;
         self.slot.replace(&self.state)
     }
 }
 
 /// Makes the directory, durably.
-fn make(dir: &Path) -> Result<(), StoreError> {
+fn make(files: &mut impl Files, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { doing: "create", path: dir.into(), source };
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     fs::create_dir_all(dir).map_err(failed)?;
-    missing.iter().filter_map(|dir| dir.parent()).try_for_each(|dir| Disk.sync_dir(dir)).map_err(failed)
+    missing.iter().filter_map(|dir| dir.parent()).try_for_each(|dir| files.sync_dir(dir)).map_err(failed)
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {

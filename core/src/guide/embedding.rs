@@ -63,7 +63,7 @@
 //!   their order, then tell of events. A master that leaves has ended its mastership for its own host before `Resign` is on its way.
 //! - **Back-pressure.** Read a connection only as fast as the core takes its bytes; do not queue for a peer that does not read.
 //! - **Never wait for one socket.** A dial, a write or a disk that takes its time must hold up nobody else.
-//! - **Storage** is the node's own. `formation-host` keeps it: [`DurableState`](crate::DurableState) says what belongs
+//! - **Storage** is the node's own. `formation-host` keeps it, and says when there was nothing to go on from, for a log: [`DurableState`](crate::DurableState) says what belongs
 //!   together, and [`Start::resume`](crate::Start::resume) who may go on with it.
 //! - **Randomness** for [`Start::rng_seed`](crate::Start::rng_seed) comes from the system, anew at each start.
 //!

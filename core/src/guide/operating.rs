@@ -108,7 +108,9 @@
 //!
 //! # The state of a node on disk
 //!
-//! `formation.state` in its `state_dir` is written whole, made durable and renamed into its place; no crash leaves half of it. When
+//! `formation.state` in its `state_dir` is written whole, made durable and renamed into its place; no crash leaves half of it. A
+//! node that finds none starts as one that has never voted, and the adapters log it with the directory. Where that is not a node's
+//! first start, the directory is mistyped, or not the one that was mounted: stop the node, and start it with the right one. When
 //! a node says at its start that it is damaged, the disk or somebody has altered it: restore it from a copy that is not older than
 //! the last election, or remove it and accept what is said of voters without votes above. `formation.lock` may stay behind;
 //! only a living process holds it. `formation.state.new` may stay behind too, and is never read.

@@ -1,24 +1,18 @@
-//! The world ends between any two steps: by a kill of the process, by a loss of power, by a disk that is full.
+//! The world ends between any two steps: by a loss of power, by a disk that is full.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    io::{BufRead, BufReader, Read, stdin},
-    process::{Command, Stdio},
-};
+use std::collections::BTreeMap;
 
 use super::*;
 use crate::format::tests::state;
 
 /// Write, sync, rename, sync the directory.
 const STEPS: usize = 4;
-const CHILD: &str = "FORMATION_TEST_KILLED_BEFORE";
 
 /// Files whose steps go well until one of them.
-struct Until<F, S> {
-    files: F,
-    left: usize,
-    then: S,
+pub(crate) struct Until<F, S> {
+    pub(crate) files: F,
+    pub(crate) left: usize,
+    pub(crate) then: S,
 }
 
 impl<F: Files, S: FnMut() -> io::Error> Until<F, S> {
@@ -163,45 +157,6 @@ fn e4_the_first_state_is_there_whole_or_not_at_all() {
             let found = Slot::new(files, Path::new("dir")).load().unwrap();
             assert!(found == Some(state(1)) || (found.is_none() && steps < STEPS), "after {steps} steps: {found:?}");
         }
-    }
-}
-
-/// Run by itself with a number in its environment, this test is the process that is killed.
-#[test]
-fn e4_a_process_killed_between_any_two_steps_leaves_the_old_state_or_the_new() {
-    if let Ok(killed) = env::var(CHILD) {
-        let (steps, dir) = killed.split_once(' ').unwrap();
-        let wait = || {
-            println!("between two steps");
-            // Until it is killed, or its parent is gone.
-            let _ = stdin().read(&mut [0]);
-            full()
-        };
-        let files = Until { files: Disk, left: steps.parse().unwrap(), then: wait };
-        let replaced = Slot::new(files, Path::new(dir)).replace(&state(2));
-        panic!("it lives: {replaced:?}");
-    }
-    for steps in 0..STEPS {
-        let dir = tempfile::tempdir().unwrap();
-        Slot::new(Disk, dir.path()).replace(&state(1)).unwrap();
-        let name = "slot::tests::e4_a_process_killed_between_any_two_steps_leaves_the_old_state_or_the_new";
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(CHILD, format!("{steps} {}", dir.path().display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(said.map_while(Result::ok).any(|line| line.ends_with("between two steps")), "after {steps} steps");
-        child.kill().unwrap();
-        child.wait().unwrap();
-
-        let mut slot = Slot::new(Disk, dir.path());
-        // The rename is the third.
-        assert_eq!(slot.load().unwrap(), Some(state(if steps < 3 { 1 } else { 2 })), "after {steps} steps");
-        slot.replace(&state(3)).unwrap();
-        assert_eq!(slot.load().unwrap(), Some(state(3)));
     }
 }
 

@@ -8,8 +8,8 @@ fn config(id: &str) -> Config {
     Config::builder("test", id, "a:1").seeds(["a:1", "b:1"]).build().unwrap()
 }
 
-fn open(dir: &Path, incarnation: u64) -> Result<(Store, Start), StoreError> {
-    Store::open(dir, &config("a"), Incarnation(incarnation), 1)
+fn open(dir: &Path, incarnation: u64) -> Result<(Keeper<Disk>, Start), StoreError> {
+    Keeper::open(Disk, dir, &config("a"), Incarnation(incarnation), 1)
 }
 
 #[test]
@@ -17,12 +17,15 @@ fn e4_what_was_kept_is_what_the_next_run_starts_with() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("made").join("for it");
     let (mut store, start) = open(&dir, 5).unwrap();
+    assert!(store.is_new);
     assert_eq!(start, Start::new(Incarnation(5), 1));
     let voted_for = Some(Node { id: config("b").id().clone(), incarnation: Incarnation(3) });
     let hard_state = HardState { term: Term(9), voted_for, joined: true };
     store.keep(hard_state.clone()).unwrap();
     drop(store);
-    assert_eq!(open(&dir, 6).unwrap().1, Start { hard_state, ..Start::new(Incarnation(6), 1) });
+    let (store, start) = open(&dir, 6).unwrap();
+    assert!(!store.is_new);
+    assert_eq!(start, Start { hard_state, ..Start::new(Incarnation(6), 1) });
 }
 
 #[test]
@@ -81,7 +84,7 @@ fn what_cannot_be_used_is_an_error_that_names_it_and_stays_as_it_was() {
 fn the_state_of_another_node_is_an_error_that_names_the_directory_and_both() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), 1).unwrap());
-    let error = Store::open(dir.path(), &config("b"), Incarnation(2), 1).unwrap_err().to_string();
+    let error = Keeper::open(Disk, dir.path(), &config("b"), Incarnation(2), 1).unwrap_err().to_string();
     assert!(error.contains(dir.path().to_str().unwrap()) && error.contains(r#""a""#) && error.contains(r#""b""#));
     assert_eq!(open(dir.path(), 3).unwrap().1.incarnation, Incarnation(3));
 }

@@ -1,6 +1,11 @@
 //! What a node keeps in its `state_dir` (E4).
 
-use std::{fs, net::TcpListener, path::Path};
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::Path,
+    sync::Arc,
+};
 
 use formation_core::{ConfigBuilder, Event};
 
@@ -13,7 +18,9 @@ with_each_adapter!(
     e4_a_cluster_started_again_goes_on_in_a_larger_term,
     a_state_dir_belongs_to_one_node_until_it_has_left,
     e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote,
-    a_node_that_kept_votes_of_another_seed_list_does_not_start,
+    a_node_that_kept_votes_of_another_seed_list_does_not_start;
+    // Whether anybody wants what a line logs is found out once, on the thread that comes there first.
+    alone: a_start_from_an_empty_state_dir_is_logged_once_with_the_directory,
 );
 
 /// The voter of this number, with a directory of its own.
@@ -86,4 +93,31 @@ async fn a_node_that_kept_votes_of_another_seed_list_does_not_start<A: Adapter>(
     assert!(error.contains(&format!("with the seeds {own}, and now they are {other}, {own}")), "{error}");
     let changed = durable(0, &seeds, dir.path()).former_seeds([own.as_str()]);
     A::start(changed.build().unwrap(), listen_at(&own)).leave().await;
+}
+
+/// Whoever mistypes the directory has a node that has forgotten its votes.
+async fn a_start_from_an_empty_state_dir_is_logged_once_with_the_directory<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, address) = listen();
+    let seeds = [address];
+    let config = || durable(0, &seeds, dir.path()).build().unwrap();
+    let path = config().state_dir().unwrap().to_owned();
+    let tells = |log: &str| {
+        log.lines().filter(|line| line.contains(" INFO ") && line.contains(&path) && line.contains("node-0")).count()
+    };
+    let (node, log) = logged(|| A::start(config(), listener));
+    assert_eq!(tells(&log), 1, "{log}");
+    node.leave().await;
+    let (node, log) = logged(|| A::start(config(), listen_at(&seeds[0])));
+    assert_eq!(tells(&log), 0, "{log}");
+    node.leave().await;
+}
+
+/// What is logged on this thread meanwhile.
+fn logged<T>(what: impl FnOnce() -> T) -> (T, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer: Arc<File> = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    let done = tracing::subscriber::with_default(subscriber, what);
+    (done, fs::read_to_string(file.path()).unwrap())
 }

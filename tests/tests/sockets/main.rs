@@ -5,26 +5,39 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-/// Instantiates tests, `async fn name<A: Adapter>()`, for each adapter.
+/// Instantiates tests, `async fn name<A: Adapter>()`, for each adapter; those behind `alone` in a process of their own.
 macro_rules! with_each_adapter {
-    ($($test:ident),+ $(,)?) => {
+    ($($test:ident),* $(,)? $(; alone: $($single:ident),+ $(,)?)?) => {
         mod tokio {
-            $(#[test]
-            fn $test() {
-                crate::adapters::run(super::$test::<crate::adapters::Tokio>());
-            })+
+            $(with_adapter!(Tokio, $test);)*
+            $($(with_adapter!(Tokio, $single, alone);)+)?
         }
 
         mod smol {
-            $(#[test]
-            fn $test() {
-                crate::adapters::run(super::$test::<crate::adapters::Smol>());
-            })+
+            $(with_adapter!(Smol, $test);)*
+            $($(with_adapter!(Smol, $single, alone);)+)?
+        }
+    };
+}
+
+macro_rules! with_adapter {
+    ($adapter:ident, $test:ident) => {
+        #[test]
+        fn $test() {
+            crate::adapters::run(super::$test::<crate::adapters::$adapter>());
+        }
+    };
+    ($adapter:ident, $test:ident, alone) => {
+        #[test]
+        fn $test() {
+            let path = concat!(module_path!(), "::", stringify!($test));
+            crate::alone::run(path, super::$test::<crate::adapters::$adapter>());
         }
     };
 }
 
 mod adapters;
+mod alone;
 mod bootstrap;
 mod durable;
 mod failover;

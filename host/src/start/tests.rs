@@ -1,0 +1,240 @@
+//! A voter's process is killed at every step of what it keeps, and started again.
+
+use std::{
+    collections::VecDeque,
+    env,
+    io::{BufRead, BufReader, Read, stdin},
+    process::{Command, Stdio},
+};
+
+use formation_core::{
+    ConnId, Epoch, Formation, HardState, Input, NodeId, Origin, Output, Term, Timestamp,
+    message::{Hello, MAGIC, Message, PROTOCOL, Role, Status, VoteRequest},
+};
+
+use super::*;
+use crate::slot::tests::Until;
+
+const CHILD: &str = "FORMATION_TEST_KILLED_AFTER";
+/// The votes that the killed process casts. The first is of a node that has never kept anything.
+const VOTES: [(u64, &str); 2] = [(5, "a"), (6, "b")];
+
+/// A voter; its candidates, `a` and `b`, come before it in turn.
+fn config(dir: &Path) -> Config {
+    let dir = dir.join("made for it");
+    let config = Config::builder("test", "voter", "c:1").seeds(["a:1", "b:1", "c:1"]);
+    config.state_dir(dir.to_str().unwrap()).build().unwrap()
+}
+
+/// A voter that has waited for long enough (E1), in a time of its own.
+struct Voter<K> {
+    config: Config,
+    node: Formation,
+    now: Timestamp,
+    conn: u64,
+    keep: K,
+}
+
+impl<K: FnMut(HardState)> Voter<K> {
+    fn new(config: Config, start: Start, keep: K) -> Self {
+        let node = Formation::new(config.clone(), start, Timestamp::ZERO);
+        Self { config, node, now: Timestamp::ZERO, conn: 0, keep }
+    }
+
+    /// Whether it votes for this candidate when it has made no promise to anybody.
+    fn votes(&mut self, term: u64, candidate: &str) -> bool {
+        let timing = self.config.timing();
+        let (lease, wait) = (timing.lease, timing.bootstrap_wait);
+        self.now = self.now + lease + wait;
+        self.conn += 1;
+        let (conn, term) = (ConnId(self.conn), Term(term));
+        let mut heard = self.handle(Input::Opened { conn, origin: Origin::Accepted });
+        let hello = Hello {
+            magic: MAGIC,
+            protocol: PROTOCOL,
+            cluster: self.config.cluster().clone(),
+            electorate: self.config.electorate(),
+            id: NodeId::new(candidate).unwrap(),
+            incarnation: Incarnation(1),
+            address: format!("{candidate}:1").parse().unwrap(),
+            nonce: [1; 16],
+            extensions: Default::default(),
+        };
+        let status = Status {
+            number: self.conn,
+            term,
+            role: Role::Standing,
+            held: false,
+            promise: None,
+            epoch: Epoch::default(),
+            metadata: Default::default(),
+        };
+        let request = VoteRequest { term, number: 1, lease };
+        for said in [Message::Hello(hello), Message::Status(status), Message::VoteRequest(request)] {
+            heard.extend(self.handle(Input::Received { conn, chunk: said.to_frame() }));
+        }
+        self.handle(Input::Closed { conn });
+        assert!(heard.iter().any(|message| matches!(message, Message::Hello(_))), "they are linked: {heard:?}");
+        heard.iter().any(|message| matches!(message, Message::Vote(vote) if vote.granted && vote.term == term))
+    }
+
+    /// Does all that follows from an input, and returns what the node says.
+    fn handle(&mut self, input: Input) -> Vec<Message> {
+        let mut said = Vec::new();
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.node.handle_input(self.now, input).unwrap();
+            while let Some(output) = self.node.poll_output() {
+                match output {
+                    Output::Persist { seq, state } => {
+                        (self.keep)(state);
+                        inputs.push_back(Input::Persisted { seq });
+                    }
+                    Output::Send { conn, bytes } => {
+                        said.extend(messages(&bytes));
+                        inputs.push_back(Input::Flushed { conn });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        said
+    }
+}
+
+/// Whole frames, as they come from a node.
+fn messages(mut bytes: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (body, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        messages.push(Message::decode(body).unwrap());
+        bytes = rest;
+    }
+    messages
+}
+
+/// The life of the process that is killed. It tells what it does, since its parent knows nothing else of it.
+fn live(steps: usize, config: &Config) -> ! {
+    let wait = || {
+        println!("between two steps");
+        // Until it is killed, or its parent is gone.
+        let _ = stdin().read(&mut [0]);
+        io::ErrorKind::StorageFull.into()
+    };
+    println!();
+    let (start, keeper) = begin_on(Until { files: Disk, left: steps, then: wait }, config).unwrap();
+    println!("started {}", start.incarnation.0);
+    let mut keeper = keeper.expect("there is a state_dir");
+    let mut voter = Voter::new(config.clone(), start, |state| {
+        println!("keeping {state:?}");
+        keeper.keep(state).unwrap();
+        println!("kept");
+    });
+    for (term, candidate) in VOTES {
+        assert!(voter.votes(term, candidate));
+        println!("voted");
+    }
+    println!("done");
+    wait();
+    panic!("it lives");
+}
+
+/// What a process has told before it was killed.
+#[derive(Default)]
+struct Told {
+    incarnation: Option<Incarnation>,
+    /// What was reported as kept last, and what may have taken its place.
+    kept: String,
+    keeping: Option<String>,
+    votes: usize,
+    done: bool,
+}
+
+impl Told {
+    /// Starts a process, and kills it once it has done so many steps.
+    fn by_one_killed_after(steps: usize, dir: &Path) -> Self {
+        let name = "start::tests::e4_a_voter_killed_at_any_step_has_its_old_state_or_its_new_and_no_second_vote";
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, format!("{steps} {}", dir.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = Self { kept: format!("{:?}", HardState::default()), ..Self::default() };
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        loop {
+            let line = lines.next().expect("it waits to be killed").unwrap();
+            match line.split_once(' ').unwrap_or((&line, "")) {
+                ("started", incarnation) => told.incarnation = Some(Incarnation(incarnation.parse().unwrap())),
+                ("keeping", state) => told.keeping = Some(state.to_owned()),
+                ("kept", _) => told.kept = told.keeping.take().unwrap(),
+                ("voted", _) => told.votes += 1,
+                ("done", _) => told.done = true,
+                ("between", _) => break,
+                _ => {}
+            }
+        }
+        // The first step makes the directory.
+        if steps > 0 {
+            assert!(matches!(begin(&config(dir)), Err(StartError::Store(StoreError::Locked { .. }))));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        told
+    }
+}
+
+/// Run by itself with a number in its environment, this test is the process that is killed.
+#[test]
+fn e4_a_voter_killed_at_any_step_has_its_old_state_or_its_new_and_no_second_vote() {
+    if let Ok(killed) = env::var(CHILD) {
+        let (steps, dir) = killed.split_once(' ').unwrap();
+        live(steps.parse().unwrap(), &config(Path::new(dir)));
+    }
+    let (mut fresh, mut unreported, mut old, mut new) = (0, 0, 0, 0);
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let told = Told::by_one_killed_after(steps, dir.path());
+
+        // No incarnation comes before the first, but for one that is kept.
+        let state_dir = Path::new(config.state_dir().unwrap());
+        let (keeper, start) = Keeper::open(Disk, state_dir, &config, Incarnation(1), 1).unwrap();
+        match told.incarnation {
+            Some(Incarnation(last)) => assert_eq!(start.incarnation, Incarnation(last + 1), "after {steps} steps"),
+            None if start.incarnation == Incarnation(1) => fresh += 1,
+            None => unreported += 1,
+        }
+        let found = format!("{:?}", start.hard_state);
+        match &told.keeping {
+            Some(keeping) if found == *keeping => new += 1,
+            keeping => {
+                assert_eq!(found, told.kept, "after {steps} steps");
+                old += usize::from(keeping.is_some());
+            }
+        }
+        drop(keeper);
+
+        let (again, store) = begin(&config).unwrap();
+        assert_eq!(again.hard_state, start.hard_state);
+        assert!(again.incarnation > start.incarnation);
+        let mut store = store.expect("there is a state_dir");
+        let mut voter = Voter::new(config, again, |state| store.keep(state).unwrap());
+        for (term, candidate) in &VOTES[..told.votes] {
+            let other = if *candidate == "a" { "b" } else { "a" };
+            assert!(!voter.votes(*term, other), "a second vote in term {term}, after {steps} steps");
+        }
+        // Which is no lack of good will.
+        assert!(voter.votes(7, "a"), "after {steps} steps");
+        if told.done {
+            assert_eq!(told.votes, VOTES.len());
+            break;
+        }
+    }
+    // The kills have come everywhere: of the first state's steps, and of those of every vote's.
+    assert!(
+        fresh > 0 && unreported > 0 && old >= VOTES.len() && new >= VOTES.len(),
+        "{fresh} {unreported} {old} {new}"
+    );
+}
