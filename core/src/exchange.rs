@@ -156,14 +156,15 @@ impl Formation {
                 }
             }
             Message::MembersUpdate(update) => {
+                // Who has gone over to another master, or follows no solo one (E8), may still be sent views.
+                if self.election.master().is_none_or(|(master, _)| *master != node) {
+                    return;
+                }
                 // A master writes in its own term only; a view from beyond would stand in the way of every later one (G3).
                 if epoch_term(&update) > self.election.term() {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
-                let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
-                if from_master {
-                    self.take_update(&node, update);
-                }
+                self.take_update(&node, update);
             }
             Message::Leave => self.dismissed |= self.leaving && peer.leads(),
             Message::Ping => {}
