@@ -20,7 +20,11 @@ use smol::{
     net::TcpListener,
 };
 
-use crate::driver::{Driver, Request};
+use crate::{
+    driver::{Driver, Request},
+    tcp::Tcp,
+    transport::Transport,
+};
 
 /// How many events wait for a slow subscriber before the oldest is skipped.
 pub const EVENT_BUFFER: usize = 1024;
@@ -52,6 +56,14 @@ impl Cluster {
     /// [`StartError`]: what was kept is no start for this node, nothing can be kept, or the system lacks a wall clock or
     /// randomness. Nothing is running then, and nothing that was kept has changed.
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+        Self::start_on(config, Tcp::new(listener))
+    }
+
+    /// The same on a transport that may be another than TCP, or TLS.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on(config: Config, transport: impl Transport) -> Result<Self, StartError> {
         let (start, store) = begin(&config)?;
         if let Some(dir) = config.state_dir()
             && store.as_ref().is_some_and(Store::is_new)
@@ -68,9 +80,9 @@ impl Cluster {
         let (requests, incoming) = channel::bounded(16);
         let shared = Arc::new(Shared::new(&formation, now));
         let node = formation.node().clone();
-        let driver = Driver::new(formation, clock, store, incoming, shared.clone(), sender);
+        let driver = Driver::new(formation, transport, clock, store, incoming, shared.clone(), sender);
         let events = receiver.new_receiver().deactivate();
-        let _driver = smol::spawn(driver.run(listener));
+        let _driver = smol::spawn(driver.run());
         Ok(Self { node, clock, shared, events, first_events: Mutex::new(Some(receiver)), requests, _driver })
     }
 

@@ -1,45 +1,54 @@
-//! One connection: a task that reads, a task that writes, and how connections come to be and end.
+//! What happens on one connection: it is secured, read from and written to; and how connections come to be.
 
-use std::{
-    io,
-    net::{Shutdown, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, ConnId};
+use formation_host::Opening;
 use smol::{
     Task, Timer,
     channel::{self, Receiver, Sender},
     future,
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
 };
 
-use crate::driver::Signal;
+use crate::{driver::Signal, transport::Transport};
 
 const READ_BUFFER: usize = 8 * 1024;
 /// How long a closed connection may take to deliver what was sent last.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// After a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An open connection. Dropping it cancels its tasks and closes the socket.
+/// An open connection. Dropping it cancels its task and closes the stream.
 pub(crate) struct Connection {
-    stream: TcpStream,
     outgoing: Sender<Bytes>,
-    _tasks: [Task<()>; 2],
+    /// Tells the reader by being dropped.
+    _open: Sender<Infallible>,
+    task: Task<()>,
 }
 
 impl Connection {
-    pub(crate) fn open(conn: ConnId, stream: TcpStream, signals: &Sender<Signal>) -> Self {
-        // A socket without it works, only later.
-        let _ = stream.set_nodelay(true);
+    pub(crate) fn open<S>(conn: ConnId, opening: Opening<S>, signals: &Sender<Signal<S>>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (outgoing, to_write) = channel::bounded(1);
-        let reader = smol::spawn(read(conn, stream.clone(), signals.clone()));
-        let writer = smol::spawn(write(conn, stream.clone(), to_write, signals.clone()));
-        Self { stream, outgoing, _tasks: [reader, writer] }
+        let (_open, closing) = channel::bounded(1);
+        let signals = signals.clone();
+        let task = smol::spawn(async move {
+            // When it closes before, nothing that would have to arrive was said on it yet.
+            let opened = future::or(closed(&closing), async { Some(opening.await) });
+            let end = match opened.await {
+                None => None,
+                Some(Ok(stream)) => carry(conn, stream, closing, to_write, &signals).await,
+                Some(Err(error)) => Some(Err(error)),
+            };
+            if let Some(end) = end {
+                let _ = signals.send(Signal::Closed(conn, end.err())).await;
+            }
+        });
+        Self { outgoing, _open, task }
     }
 
     /// Hands bytes to the writer, which has room: the core has one `Send` in flight at most. Bytes for a connection
@@ -48,55 +57,102 @@ impl Connection {
         let _ = self.outgoing.try_send(bytes);
     }
 
-    /// Ends the connection so that what was flushed still arrives: closing a socket with unread bytes would reset it.
+    /// Ends the connection so that what was sent still arrives. The task is what is left to do.
     pub(crate) fn close(self) -> Task<()> {
-        let mut stream = self.stream.clone();
-        drop(self);
-        smol::spawn(async move {
-            let drained = async {
-                let mut waste = [0; 1024];
-                if stream.shutdown(Shutdown::Write).is_ok() {
-                    while let Ok(1..) = stream.read(&mut waste).await {}
-                }
-            };
-            future::or(drained, pause(LINGER)).await;
-        })
+        self.task
     }
 }
 
-async fn read(conn: ConnId, mut stream: TcpStream, signals: Sender<Signal>) {
+/// Done once the driver has closed the connection.
+async fn closed<T>(closing: &Receiver<Infallible>) -> Option<T> {
+    match closing.recv().await {
+        Ok(never) => match never {},
+        Err(_) => None,
+    }
+}
+
+/// How the stream has ended; nothing when it was the driver's wish.
+type End = Option<io::Result<()>>;
+
+/// Reads and writes until either end closes.
+async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+    conn: ConnId,
+    stream: S,
+    closing: Receiver<Infallible>,
+    to_write: Receiver<Bytes>,
+    signals: &Sender<Signal<S>>,
+) -> End {
+    let (reader, writer) = split(stream);
+    let mut reading = pin!(read(conn, reader, &closing, signals));
+    let written =
+        future::or(async { Err(reading.as_mut().await) }, async { Ok(write(conn, writer, &to_write, signals).await) });
+    match written.await {
+        Err(end) => end,
+        Ok(Ok(())) => reading.await,
+        // The reader may know better why: what the peer said last is still to be read.
+        Ok(Err(error)) => {
+            future::or(reading, async {
+                pause(LINGER).await;
+                Some(Err(error))
+            })
+            .await
+        }
+    }
+}
+
+async fn read<S>(
+    conn: ConnId,
+    mut stream: impl AsyncRead + Unpin,
+    closing: &Receiver<Infallible>,
+    signals: &Sender<Signal<S>>,
+) -> End {
     let mut buffer = vec![0; READ_BUFFER];
-    while let Ok(len @ 1..) = stream.read(&mut buffer).await {
+    loop {
+        let read = future::or(closed(closing), async { Some(stream.read(&mut buffer).await) });
+        let len = match read.await {
+            None => break,
+            Some(Ok(0)) => return Some(Ok(())),
+            Some(Ok(len)) => len,
+            Some(Err(error)) => return Some(Err(error)),
+        };
         if signals.send(Signal::Received(conn, Bytes::copy_from_slice(&buffer[..len]))).await.is_err() {
-            return;
+            return None;
         }
     }
-    let _ = signals.send(Signal::Closed(conn)).await;
+    future::or(drain(&mut stream), pause(LINGER)).await;
+    None
 }
 
-async fn write(conn: ConnId, mut stream: TcpStream, outgoing: Receiver<Bytes>, signals: Sender<Signal>) {
-    while let Ok(bytes) = outgoing.recv().await {
-        let written = async {
-            stream.write_all(&bytes).await?;
-            stream.flush().await
-        };
-        if written.await.is_err() {
-            // Ends the reader too, which tells the driver once it has read what has already come.
-            let _ = stream.shutdown(Shutdown::Both);
-            return;
-        }
+/// Closing a socket with unread bytes would reset it, and the peer lose what it has not read yet. So what still comes is
+/// read and forgotten until the peer has closed its end too.
+pub(crate) async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut waste = [0; 1024];
+    while let Ok(1..) = stream.read(&mut waste).await {}
+}
+
+/// Writes what the driver hands over until it ends the connection, and then the end of the stream.
+async fn write<S>(
+    conn: ConnId,
+    mut stream: impl AsyncWrite + Unpin,
+    to_write: &Receiver<Bytes>,
+    signals: &Sender<Signal<S>>,
+) -> io::Result<()> {
+    while let Ok(bytes) = to_write.recv().await {
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
         if signals.send(Signal::Flushed(conn)).await.is_err() {
-            return;
+            return Ok(());
         }
     }
+    stream.close().await
 }
 
 /// Accepts for ever; no failure ends it, and none makes it spin.
-pub(crate) async fn accept(listener: TcpListener, signals: Sender<Signal>, node: Arc<str>) {
+pub(crate) async fn accept<T: Transport>(transport: Arc<T>, signals: Sender<Signal<T::Stream>>, node: Arc<str>) {
     loop {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                if signals.send(Signal::Accepted(stream, from)).await.is_err() {
+        match transport.accept().await {
+            Ok(opening) => {
+                if signals.send(Signal::Accepted(opening)).await.is_err() {
                     return;
                 }
             }
@@ -108,67 +164,20 @@ pub(crate) async fn accept(listener: TcpListener, signals: Sender<Signal>, node:
     }
 }
 
-/// Resolves the address anew and tries each result in turn. Every one gets the same share of `timeout`, so that a
-/// silent one does not use up the time of those behind it.
-pub(crate) async fn dial(addr: Address, timeout: Duration) -> io::Result<TcpStream> {
-    let attempts = async {
-        let resolved = smol::net::resolve(addr.as_str()).await?;
-        connect_any(resolved, timeout).await
-    };
-    future::or(attempts, timed_out(timeout)).await
+/// Connects, in this time.
+pub(crate) async fn dial<T: Transport>(
+    transport: Arc<T>,
+    address: Address,
+    limit: Duration,
+) -> io::Result<Opening<T::Stream>> {
+    future::or(transport.connect(&address, limit), timed_out(limit)).await
 }
 
-async fn connect_any(resolved: Vec<SocketAddr>, timeout: Duration) -> io::Result<TcpStream> {
-    let share = timeout / u32::try_from(resolved.len()).unwrap_or(u32::MAX).max(1);
-    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for addr in resolved {
-        match future::or(TcpStream::connect(addr), timed_out(share)).await {
-            // A dial of a local port on which nobody listens can leave from that very port, and TCP then connects the
-            // socket to itself. Nobody is there.
-            Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
-                failure = io::ErrorKind::ConnectionRefused.into();
-            }
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-async fn timed_out<T>(after: Duration) -> io::Result<T> {
+pub(crate) async fn timed_out<T>(after: Duration) -> io::Result<T> {
     pause(after).await;
     Err(io::ErrorKind::TimedOut.into())
 }
 
-async fn pause(duration: Duration) {
+pub(crate) async fn pause(duration: Duration) {
     Timer::after(duration).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn a_name_of_several_addresses_leads_to_the_first_that_answers() {
-        let listen = || {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            (listener, address)
-        };
-        let ((live, first), (later, second)) = (listen(), listen());
-        // Nobody listens there: the ports of listeners are never given out as those of clients at the same time.
-        let dead = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
-        let minute = Duration::from_secs(60);
-        smol::block_on(async {
-            let refused = connect_any(dead.to_vec(), minute).await.unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            let stream = connect_any([dead[0], dead[1], first, second].to_vec(), minute).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), first);
-            let nothing = connect_any(Vec::new(), minute).await.unwrap_err();
-            assert_eq!(nothing.kind(), io::ErrorKind::AddrNotAvailable);
-        });
-        drop((live, later));
-    }
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Context,
@@ -12,18 +11,18 @@ use std::{
 use async_broadcast as broadcast;
 use bytes::Bytes;
 use formation_core::{Command, ConnId, DialId, Event, Formation, Input, Misuse, Origin, Output, Timestamp};
-use formation_host::{Clock, Store};
+use formation_host::{Clock, Opening, Store};
 use smol::{
     Task, Timer,
     channel::{self, Receiver, Sender},
     future,
-    net::{TcpListener, TcpStream},
 };
 
 use crate::{
     cluster::Shared,
     connection::{Connection, accept, dial},
     storage::Storage,
+    transport::Transport,
     turns::{Source, Turns},
 };
 
@@ -33,12 +32,12 @@ const SIGNALS: usize = 256;
 const CLOSING: usize = 256;
 
 /// What the other tasks tell the driver.
-pub(crate) enum Signal {
-    Accepted(TcpStream, SocketAddr),
-    Dialed(DialId, io::Result<TcpStream>),
+pub(crate) enum Signal<S> {
+    Accepted(Opening<S>),
+    Dialed(DialId, io::Result<Opening<S>>),
     Received(ConnId, Bytes),
     Flushed(ConnId),
-    Closed(ConnId),
+    Closed(ConnId, Option<io::Error>),
     Persisted(u64),
     PersistFailed(u64),
 }
@@ -49,21 +48,22 @@ pub(crate) struct Request {
     pub(crate) reply: Sender<Result<(), Misuse>>,
 }
 
-enum Next {
+enum Next<S> {
     Due,
     Request(Request),
-    Signal(Signal),
+    Signal(Signal<S>),
 }
 
-pub(crate) struct Driver {
+pub(crate) struct Driver<T: Transport> {
     formation: Formation,
+    transport: Arc<T>,
     clock: Clock,
     storage: Option<Storage>,
     node: Arc<str>,
     requests: Receiver<Request>,
-    signals: Receiver<Signal>,
+    signals: Receiver<Signal<T::Stream>>,
     turns: Turns,
-    to_self: Sender<Signal>,
+    to_self: Sender<Signal<T::Stream>>,
     opened: u64,
     conns: HashMap<ConnId, Connection>,
     dials: HashMap<DialId, Task<()>>,
@@ -73,9 +73,10 @@ pub(crate) struct Driver {
     stopped: bool,
 }
 
-impl Driver {
+impl<T: Transport> Driver<T> {
     pub(crate) fn new(
         formation: Formation,
+        transport: T,
         clock: Clock,
         store: Option<Store>,
         requests: Receiver<Request>,
@@ -86,6 +87,7 @@ impl Driver {
         Self {
             node: formation.node().to_string().into(),
             formation,
+            transport: Arc::new(transport),
             clock,
             storage: store.map(Storage::new),
             requests,
@@ -103,8 +105,8 @@ impl Driver {
     }
 
     /// Runs until the node has stopped, or the task is cancelled; with it end all the tasks that it has spawned.
-    pub(crate) async fn run(mut self, listener: TcpListener) {
-        let accepting = smol::spawn(accept(listener, self.to_self.clone(), self.node.clone()));
+    pub(crate) async fn run(mut self) {
+        let accepting = smol::spawn(accept(self.transport.clone(), self.to_self.clone(), self.node.clone()));
         self.settle();
         while !self.stopped {
             match self.next().await {
@@ -128,7 +130,7 @@ impl Driver {
         }
     }
 
-    async fn next(&mut self) -> Next {
+    async fn next(&mut self) -> Next<T::Stream> {
         let mut due = pin!(due(self.formation.next_deadline(), self.clock.now()));
         let mut request = pin!(async {
             match self.requests.recv().await {
@@ -152,19 +154,13 @@ impl Driver {
         future::poll_fn(take).await
     }
 
-    fn signal(&mut self, signal: Signal) {
+    fn signal(&mut self, signal: Signal<T::Stream>) {
         match signal {
-            Signal::Accepted(stream, from) => {
-                let conn = self.open(stream, Origin::Accepted);
-                tracing::debug!(node = %self.node, conn, %from, "accepted");
-            }
+            Signal::Accepted(opening) => self.open(opening, Origin::Accepted),
             Signal::Dialed(dial, result) => {
                 self.dials.remove(&dial);
                 match result {
-                    Ok(stream) => {
-                        let conn = self.open(stream, Origin::Dialed(dial));
-                        tracing::debug!(node = %self.node, conn, dial = dial.0, "connected");
-                    }
+                    Ok(opening) => self.open(opening, Origin::Dialed(dial)),
                     Err(error) => {
                         tracing::debug!(node = %self.node, dial = dial.0, %error, "the dial failed");
                         self.tell(Input::DialFailed { dial });
@@ -178,17 +174,25 @@ impl Driver {
                 self.tell(Input::Received { conn, chunk });
             }
             Signal::Flushed(conn) if self.conns.contains_key(&conn) => self.tell(Input::Flushed { conn }),
-            Signal::Closed(conn) if self.conns.remove(&conn).is_some() => self.tell(Input::Closed { conn }),
-            Signal::Received(..) | Signal::Flushed(_) | Signal::Closed(_) => {}
+            Signal::Closed(conn, error) if self.conns.remove(&conn).is_some() => {
+                let distrust = error.as_ref().and_then(|error| self.transport.distrust(error));
+                let error = error.map(tracing::field::display);
+                tracing::debug!(node = %self.node, conn = conn.0, error, "the connection has ended");
+                self.tell(match distrust {
+                    Some(distrust) => Input::Distrusted { conn, distrust },
+                    None => Input::Closed { conn },
+                });
+            }
+            Signal::Received(..) | Signal::Flushed(_) | Signal::Closed(..) => {}
         }
     }
 
-    fn open(&mut self, stream: TcpStream, origin: Origin) -> u64 {
+    fn open(&mut self, opening: Opening<T::Stream>, origin: Origin) {
         self.opened += 1;
         let conn = ConnId(self.opened);
-        self.conns.insert(conn, Connection::open(conn, stream, &self.to_self));
+        tracing::debug!(node = %self.node, conn = conn.0, ?origin, peer = opening.peer(), "a connection is open");
+        self.conns.insert(conn, Connection::open(conn, opening, &self.to_self));
         self.tell(Input::Opened { conn, origin });
-        conn.0
     }
 
     fn tell(&mut self, input: Input) {
@@ -218,9 +222,9 @@ impl Driver {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Dial { dial: id, addr, timeout } => {
-                let signals = self.to_self.clone();
+                let (transport, signals) = (self.transport.clone(), self.to_self.clone());
                 let task = smol::spawn(async move {
-                    let result = dial(addr, timeout).await;
+                    let result = dial(transport, addr, timeout).await;
                     let _ = signals.send(Signal::Dialed(id, result)).await;
                 });
                 self.dials.insert(id, task);
@@ -266,14 +270,14 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl<T: Transport> Drop for Driver<T> {
     /// However the driver ends, nobody waits for it in vain.
     fn drop(&mut self) {
         self.shared.stop();
     }
 }
 
-async fn due(deadline: Option<Timestamp>, now: Timestamp) -> Next {
+async fn due<S>(deadline: Option<Timestamp>, now: Timestamp) -> Next<S> {
     match deadline {
         Some(deadline) => Timer::after(deadline.since(now)).await,
         None => future::pending().await,
@@ -286,15 +290,18 @@ mod tests {
     use formation_core::{Config, Incarnation, Start};
 
     use super::*;
+    use crate::Tcp;
 
     /// Its clock counts from the boot, and its timers from the zero of that clock.
-    fn late() -> (Driver, Sender<Request>) {
+    fn late() -> (Driver<Tcp>, Sender<Request>) {
         let config = Config::single("late", "a", "a:1").local().build().unwrap();
         let formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
         let (requests, incoming) = channel::bounded(16);
         let (events, _) = broadcast::broadcast(1);
         let shared = Arc::new(Shared::new(&formation, Timestamp::ZERO));
-        (Driver::new(formation, Clock::start(), None, incoming, shared, events), requests)
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let transport = Tcp::new(listener.try_into().unwrap());
+        (Driver::new(formation, transport, Clock::start(), None, incoming, shared, events), requests)
     }
 
     #[test]
@@ -302,8 +309,8 @@ mod tests {
         let (mut driver, requests) = late();
         let (reply, _answer) = channel::bounded(1);
         requests.try_send(Request { command: Command::Leave, reply }).unwrap();
-        driver.to_self.try_send(Signal::Closed(ConnId(1))).unwrap();
-        let mut took: Vec<Next> = (0..3).map(|_| smol::block_on(driver.next())).collect();
+        driver.to_self.try_send(Signal::Closed(ConnId(1), None)).unwrap();
+        let mut took: Vec<Next<_>> = (0..3).map(|_| smol::block_on(driver.next())).collect();
         took.sort_by_key(|next| match next {
             Next::Due => 0,
             Next::Request(_) => 1,

@@ -30,7 +30,8 @@
 //! - `driver`: the one task that owns the state machine.
 //! - `turns`: who goes first when several wait for it.
 //! - `storage`: votes on their way to the disk.
-//! - `connection`: accepting, dialing, and the reader and the writer of each connection.
+//! - `connection`: accepting, dialing, and one connection from open to closed.
+//! - `transport`: what carries the bytes; `tcp`, and `tls` on any other.
 //!
 //! Clock, start and storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
@@ -39,6 +40,10 @@ mod cluster;
 mod connection;
 mod driver;
 mod storage;
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
 mod turns;
 
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
@@ -47,8 +52,16 @@ pub use formation_core::message::Holder;
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Epoch, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
-    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+    Distrust, Epoch, Event, Flaw, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState,
+    MembersView, Misuse, Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term,
+    Timestamp, Timing,
 };
 #[doc(no_inline)]
-pub use formation_host::{StartError, StoreError};
+#[cfg(feature = "tls")]
+pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
+#[doc(no_inline)]
+pub use formation_host::{Opening, StartError, StoreError};
+pub use tcp::Tcp;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
+pub use transport::Transport;

@@ -20,7 +20,13 @@ impl Storage {
     }
 
     /// Starts to make a state durable; a signal says how it went.
-    pub(crate) fn keep(&mut self, seq: u64, state: HardState, signals: &Sender<Signal>, node: &Arc<str>) {
+    pub(crate) fn keep<S: Send + 'static>(
+        &mut self,
+        seq: u64,
+        state: HardState,
+        signals: &Sender<Signal<S>>,
+        node: &Arc<str>,
+    ) {
         let (store, signals, node) = (self.store.clone(), signals.clone(), node.clone());
         self.keeping = Some(smol::spawn(async move {
             let kept = smol::unblock(move || store.lock().unwrap_or_else(PoisonError::into_inner).keep(state)).await;

@@ -15,7 +15,11 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use crate::driver::{Driver, Publisher, Request, State};
+use crate::{
+    driver::{Driver, Publisher, Request, State},
+    tcp::Tcp,
+    transport::Transport,
+};
 
 /// How many events wait for a slow subscriber before the oldest is skipped.
 pub const EVENT_BUFFER: usize = 1024;
@@ -82,6 +86,17 @@ impl Cluster {
     /// # Panics
     /// Outside of a tokio runtime with its time and IO enabled.
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+        Self::start_on(config, Tcp::new(listener))
+    }
+
+    /// The same on a transport that may be another than TCP, or TLS.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its time enabled.
+    pub fn start_on(config: Config, transport: impl Transport) -> Result<Self, StartError> {
         let (start, store) = begin(&config)?;
         if let Some(dir) = config.state_dir()
             && store.as_ref().is_some_and(Store::is_new)
@@ -99,7 +114,7 @@ impl Cluster {
         let (to_events, first_events) = broadcast::channel(EVENT_BUFFER);
         let events = to_events.downgrade();
         let publisher = Publisher { state: to_state, view: to_view, events: to_events };
-        let run = Driver::run(formation, clock, store, publisher, listener, to_driver);
+        let run = Driver::run(formation, clock, store, publisher, transport, to_driver);
         let driver = tokio::spawn(run.instrument(tracing::error_span!("formation", %node))).abort_handle();
         Ok(Self { node, clock, requests, state, view, events, first_events: Mutex::new(Some(first_events)), driver })
     }

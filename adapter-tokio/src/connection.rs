@@ -1,32 +1,31 @@
-//! What happens on sockets: dialing, and the reader and the writer of each connection.
+//! What happens on one connection: it is secured, read from and written to.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{Address, ConnId, DialId};
+use formation_host::Opening;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream, lookup_host,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
+
+use crate::transport::Transport;
 
 /// How much is read at once. Small, as an idle connection keeps its buffer.
 const READ_SIZE: usize = 16 * 1024;
 /// A buffer with less room than this is renewed before the next read.
 const READ_ROOM: usize = 2 * 1024;
 /// How long a closed connection may take to write what is left and to see the end of its peer.
-const LINGER: Duration = Duration::from_millis(500);
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// What the tasks of dials, connections and storage tell the driver.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub(crate) enum Report<S> {
     /// A dial has ended, well or not.
-    Dialed { dial: DialId, result: io::Result<TcpStream> },
+    Dialed { dial: DialId, result: io::Result<Opening<S>> },
     /// Bytes have come.
     Received { conn: ConnId, chunk: Bytes },
     /// The last `Send` is written.
@@ -48,24 +47,33 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Starts the reader and the writer of a stream.
-    pub(crate) fn open(
+    /// Starts the task of a connection.
+    pub(crate) fn open<S>(
         conn: ConnId,
-        stream: TcpStream,
-        reports: &mpsc::Sender<Report>,
+        opening: Opening<S>,
+        reports: &mpsc::Sender<Report<S>>,
         tasks: &mut JoinSet<()>,
-    ) -> Self {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%conn, %error, "no TCP_NODELAY; small messages may be slow");
-        }
-        let (reader, writer) = stream.into_split();
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
         let (outbox, to_write) = mpsc::channel(1);
-        let (open, closing) = oneshot::channel();
-        let writing = tasks.spawn(write(conn, writer, to_write, reports.clone()));
-        let reading = read(conn, reader, closing, reports.clone());
+        let (open, mut closing) = oneshot::channel();
+        let reports = reports.clone();
         tasks.spawn(async move {
-            reading.await;
-            writing.abort();
+            let opened = tokio::select! {
+                // Nothing that would have to arrive was said on it yet.
+                _ = &mut closing => return,
+                opened = opening => opened,
+            };
+            let closed = match opened {
+                Ok(stream) => carry(conn, stream, closing, to_write, &reports).await,
+                Err(error) => Some(Report::Closed { conn, error: Some(error) }),
+            };
+            if let Some(closed) = closed {
+                // A driver that is gone needs no report.
+                let _ = reports.send(closed).await;
+            }
         });
         Self { outbox, _open: open }
     }
@@ -77,13 +85,37 @@ impl Connection {
     }
 }
 
-/// Reports what comes until the peer or the driver ends the connection.
-async fn read(
+/// Reads and writes until either end closes. What there is to report of the end, unless it was the driver's wish.
+async fn carry<S: AsyncRead + AsyncWrite>(
     conn: ConnId,
-    mut stream: OwnedReadHalf,
+    stream: S,
+    closing: oneshot::Receiver<Infallible>,
+    to_write: mpsc::Receiver<Bytes>,
+    reports: &mpsc::Sender<Report<S>>,
+) -> Option<Report<S>> {
+    let (reader, writer) = split(stream);
+    let mut reading = std::pin::pin!(read(conn, reader, closing, reports));
+    let written = tokio::select! {
+        closed = &mut reading => return closed,
+        written = write(conn, writer, to_write, reports) => written,
+    };
+    match written {
+        Ok(()) => reading.await,
+        // The reader may know better why: what the peer said last is still to be read.
+        Err(error) => match timeout(LINGER, reading).await {
+            Ok(closed) => closed,
+            Err(_) => Some(Report::Closed { conn, error: Some(error) }),
+        },
+    }
+}
+
+/// Reports what comes until the peer or the driver ends the connection.
+async fn read<S>(
+    conn: ConnId,
+    mut stream: impl AsyncRead + Unpin,
     mut closing: oneshot::Receiver<Infallible>,
-    reports: mpsc::Sender<Report>,
-) {
+    reports: &mpsc::Sender<Report<S>>,
+) -> Option<Report<S>> {
     let mut buffer = BytesMut::new();
     loop {
         if buffer.capacity() < READ_ROOM {
@@ -92,116 +124,55 @@ async fn read(
         let report = tokio::select! {
             _ = &mut closing => break,
             read = stream.read_buf(&mut buffer) => match read {
-                Ok(0) => Report::Closed { conn, error: None },
+                Ok(0) => return Some(Report::Closed { conn, error: None }),
                 Ok(_) => Report::Received { conn, chunk: buffer.split().freeze() },
-                Err(error) => Report::Closed { conn, error: Some(error) },
+                Err(error) => return Some(Report::Closed { conn, error: Some(error) }),
             },
         };
-        let ended = matches!(report, Report::Closed { .. });
-        if reports.send(report).await.is_err() || ended {
-            return;
+        if reports.send(report).await.is_err() {
+            return None;
         }
     }
-    // A socket closed with unread bytes resets the connection, and the peer loses what it has not read yet: the reason
-    // of a refusal, for one. So what still comes is read and forgotten until the peer has closed its end too.
-    let drain = async {
-        while let Ok(1..) = stream.read_buf(&mut buffer).await {
-            buffer.clear();
-        }
-    };
-    let _ = timeout(LINGER, drain).await;
+    let _ = timeout(LINGER, drain(&mut stream)).await;
+    None
 }
 
-/// Writes what the driver hands over until either of them ends.
-async fn write(
+/// A socket closed with unread bytes resets the connection, and the peer loses what it has not read yet: the reason of a
+/// refusal, for one. So what still comes is read and forgotten until the peer has closed its end too.
+pub(crate) async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut waste = BytesMut::with_capacity(READ_ROOM);
+    while let Ok(1..) = stream.read_buf(&mut waste).await {
+        waste.clear();
+    }
+}
+
+/// Writes what the driver hands over until it ends the connection, and then the end of the stream.
+async fn write<S>(
     conn: ConnId,
-    mut stream: OwnedWriteHalf,
+    mut stream: impl AsyncWrite + Unpin,
     mut to_write: mpsc::Receiver<Bytes>,
-    reports: mpsc::Sender<Report>,
-) {
+    reports: &mpsc::Sender<Report<S>>,
+) -> io::Result<()> {
     while let Some(bytes) = to_write.recv().await {
-        let (report, ended) = match stream.write_all(&bytes).await {
-            Ok(()) => (Report::Flushed { conn }, false),
-            Err(error) => (Report::Closed { conn, error: Some(error) }, true),
-        };
-        if reports.send(report).await.is_err() || ended {
-            return;
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        if reports.send(Report::Flushed { conn }).await.is_err() {
+            return Ok(());
         }
     }
-    // Dropping the half sends the end of the stream.
+    stream.shutdown().await
 }
 
-/// Resolves the address and tries everything that it resolves to, then reports.
-pub(crate) async fn dial(dial: DialId, address: Address, limit: Duration, reports: mpsc::Sender<Report>) {
-    let result = timeout(limit, connect(&address, Instant::now() + limit)).await;
+/// Connects, then reports.
+pub(crate) async fn dial<T: Transport>(
+    transport: Arc<T>,
+    dial: DialId,
+    address: Address,
+    limit: Duration,
+    reports: mpsc::Sender<Report<T::Stream>>,
+) {
+    let result = timeout(limit, transport.connect(&address, limit)).await;
     let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     // A driver that is gone needs no answer.
     let _ = reports.send(Report::Dialed { dial, result }).await;
-}
-
-async fn connect(address: &Address, deadline: Instant) -> io::Result<TcpStream> {
-    let resolved: Vec<_> = lookup_host(address.as_str()).await?.collect();
-    connect_any(&resolved, deadline).await
-}
-
-async fn connect_any(resolved: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
-    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address"));
-    for (index, to) in resolved.iter().enumerate() {
-        // Each gets its share of the time left, or a silent first one would hide the others.
-        let now = Instant::now();
-        let left = u32::try_from(resolved.len() - index).unwrap_or(u32::MAX);
-        let share = now + deadline.saturating_duration_since(now) / left;
-        result = match timeout_at(share, TcpStream::connect(to)).await {
-            Ok(connected) => connected.and_then(not_to_itself),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
-}
-
-/// TCP connects a socket to itself when a dial of a local port that nobody listens on happens to leave from that port.
-/// Nobody is there: taken for a connection, it would look as if the address were this node's own.
-fn not_to_itself(stream: TcpStream) -> io::Result<TcpStream> {
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    Ok(stream)
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_socket_connected_to_itself_counts_as_refused() {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let own = socket.local_addr().unwrap();
-        let stream = socket.connect(own).await.unwrap();
-        assert_eq!(not_to_itself(stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-    }
-
-    #[tokio::test]
-    async fn a_name_of_several_addresses_leads_to_the_first_that_answers() {
-        let bound = || {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            socket
-        };
-        // Nobody listens at these, and nobody else can get them.
-        let dead = [bound(), bound()];
-        let (live, later) = (bound().listen(1).unwrap(), bound().listen(1).unwrap());
-        let mut resolved: Vec<_> = dead.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let refused = connect_any(&resolved, deadline).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        resolved.extend([live.local_addr().unwrap(), later.local_addr().unwrap()]);
-        let stream = connect_any(&resolved, deadline).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
-        let nothing = connect_any(&[], deadline).await.unwrap_err();
-        assert_eq!(nothing.kind(), io::ErrorKind::NotFound);
-    }
 }

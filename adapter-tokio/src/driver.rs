@@ -1,13 +1,12 @@
 //! The one task that owns the state machine. It never waits for a single socket.
 
-use std::{collections::HashMap, io, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use formation_core::{
     Command, ConnId, Event, Formation, Input, Leadership, MembersView, Misuse, Origin, Output, Phase, Status, Timestamp,
 };
-use formation_host::{Clock, Store};
+use formation_host::{Clock, Opening, Store};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -16,6 +15,7 @@ use tokio::{
 use crate::{
     connection::{Connection, Report, dial},
     storage::Storage,
+    transport::Transport,
 };
 
 /// Reports that wait for the driver; whoever has another one waits for room, in turn.
@@ -47,35 +47,36 @@ pub(crate) struct Publisher {
     pub(crate) events: broadcast::Sender<Event>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Driver {
+pub(crate) struct Driver<T: Transport> {
     formation: Formation,
+    transport: Arc<T>,
     clock: Clock,
     storage: Option<Storage>,
     publisher: Publisher,
     connections: HashMap<ConnId, Connection>,
     newest_conn: ConnId,
-    reports: mpsc::Sender<Report>,
-    /// Readers and writers; dials apart, as only these may finish when the node stops.
+    reports: mpsc::Sender<Report<T::Stream>>,
+    /// Connections; dials apart, as only these may finish when the node stops.
     links: JoinSet<()>,
     dials: JoinSet<()>,
     /// What has happened, told after the state that it led to is published.
     events: Vec<Event>,
 }
 
-impl Driver {
+impl<T: Transport> Driver<T> {
     /// Drives the node until it stops. Dropping the future ends every task that it has started.
     pub(crate) async fn run(
         formation: Formation,
         clock: Clock,
         store: Option<Store>,
         publisher: Publisher,
-        listener: TcpListener,
+        transport: T,
         mut requests: mpsc::Receiver<Request>,
     ) {
         let (reports, mut inbox) = mpsc::channel(REPORTS);
         let mut driver = Self {
             formation,
+            transport: Arc::new(transport),
             clock,
             storage: store.map(Storage::new),
             publisher,
@@ -90,10 +91,10 @@ impl Driver {
         let mut accept_from = None;
         while driver.formation.status().phase != Phase::Stopped {
             tokio::select! {
-                accepted = accept(&listener, accept_from) => {
+                accepted = accept(&*driver.transport, accept_from) => {
                     accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);
                     match accepted {
-                        Ok((stream, _)) => driver.open(stream, Origin::Accepted),
+                        Ok(opening) => driver.open(opening, Origin::Accepted),
                         Err(error) => tracing::warn!(%error, "cannot accept; trying again soon"),
                     }
                 }
@@ -110,15 +111,15 @@ impl Driver {
             }
         }
         // Readers must not wait for room in an inbox that nobody empties.
-        drop((listener, inbox, requests));
+        drop((inbox, requests));
         driver.connections.clear();
         driver.dials.shutdown().await;
         while driver.links.join_next().await.is_some() {}
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, report: Report<T::Stream>) {
         let input = match report {
-            Report::Dialed { dial, result: Ok(stream) } => return self.open(stream, Origin::Dialed(dial)),
+            Report::Dialed { dial, result: Ok(opening) } => return self.open(opening, Origin::Dialed(dial)),
             Report::Dialed { dial, result: Err(error) } => {
                 tracing::debug!(dial = dial.0, %error, "dial failed");
                 Input::DialFailed { dial }
@@ -128,8 +129,12 @@ impl Driver {
             Report::Received { conn, chunk } if self.connections.contains_key(&conn) => Input::Received { conn, chunk },
             Report::Flushed { conn } if self.connections.contains_key(&conn) => Input::Flushed { conn },
             Report::Closed { conn, error } if self.connections.remove(&conn).is_some() => {
+                let distrust = error.as_ref().and_then(|error| self.transport.distrust(error));
                 tracing::debug!(%conn, error = error.map(tracing::field::display), "connection ended");
-                Input::Closed { conn }
+                match distrust {
+                    Some(distrust) => Input::Distrusted { conn, distrust },
+                    None => Input::Closed { conn },
+                }
             }
             // Still on its way when the connection was closed.
             Report::Received { .. } | Report::Flushed { .. } | Report::Closed { .. } => return,
@@ -137,10 +142,11 @@ impl Driver {
         self.drive(input);
     }
 
-    fn open(&mut self, stream: TcpStream, origin: Origin) {
+    fn open(&mut self, opening: Opening<T::Stream>, origin: Origin) {
         self.newest_conn.0 += 1;
         let conn = self.newest_conn;
-        self.connections.insert(conn, Connection::open(conn, stream, &self.reports, &mut self.links));
+        tracing::debug!(%conn, ?origin, peer = opening.peer(), "connection opened");
+        self.connections.insert(conn, Connection::open(conn, opening, &self.reports, &mut self.links));
         self.drive(Input::Opened { conn, origin });
     }
 
@@ -173,7 +179,7 @@ impl Driver {
         while let Some(output) = self.formation.poll_output() {
             match output {
                 Output::Dial { dial: id, addr, timeout } => {
-                    self.dials.spawn(dial(id, addr, timeout, self.reports.clone()));
+                    self.dials.spawn(dial(self.transport.clone(), id, addr, timeout, self.reports.clone()));
                 }
                 Output::Send { conn, bytes } => match self.connections.get(&conn).map(|link| link.send(bytes)) {
                     Some(Ok(()) | Err(mpsc::error::TrySendError::Closed(_))) => {}
@@ -217,11 +223,11 @@ impl Driver {
     }
 }
 
-async fn accept(listener: &TcpListener, from: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept<T: Transport>(transport: &T, from: Option<Instant>) -> io::Result<Opening<T::Stream>> {
     if let Some(from) = from {
         sleep_until(from).await;
     }
-    listener.accept().await
+    transport.accept().await
 }
 
 async fn wait(deadline: Option<Timestamp>, clock: Clock) {

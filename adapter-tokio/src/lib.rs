@@ -26,7 +26,8 @@
 //! - `cluster`: the handle that a service holds.
 //! - `driver`: the one task that owns the state machine.
 //! - `storage`: votes on their way to the disk.
-//! - `connection`: dialing, and the reader and the writer of each connection.
+//! - `connection`: one connection, from open to closed.
+//! - `transport`: what carries the bytes; `tcp`, and `tls` on any other.
 //!
 //! Clock, start and storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
@@ -35,6 +36,10 @@ mod cluster;
 mod connection;
 mod driver;
 mod storage;
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
 
 pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 #[doc(no_inline)]
@@ -42,8 +47,16 @@ pub use formation_core::message::Holder;
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Epoch, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
-    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+    Distrust, Epoch, Event, Flaw, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState,
+    MembersView, Misuse, Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term,
+    Timestamp, Timing,
 };
 #[doc(no_inline)]
-pub use formation_host::{StartError, StoreError};
+#[cfg(feature = "tls")]
+pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
+#[doc(no_inline)]
+pub use formation_host::{Opening, StartError, StoreError};
+pub use tcp::Tcp;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
+pub use transport::Transport;

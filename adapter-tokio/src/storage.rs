@@ -21,7 +21,13 @@ impl Storage {
     }
 
     /// Starts to make a state durable; a report says how it went.
-    pub(crate) fn keep(&self, seq: u64, state: HardState, reports: &mpsc::Sender<Report>, tasks: &mut JoinSet<()>) {
+    pub(crate) fn keep<S: Send + 'static>(
+        &self,
+        seq: u64,
+        state: HardState,
+        reports: &mpsc::Sender<Report<S>>,
+        tasks: &mut JoinSet<()>,
+    ) {
         let (store, reports) = (self.0.clone(), reports.clone());
         tasks.spawn(async move {
             let kept = spawn_blocking(move || store.lock().unwrap_or_else(PoisonError::into_inner).keep(state)).await;

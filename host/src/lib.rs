@@ -34,14 +34,20 @@
 //! - `store`: the directory that a node has to itself.
 //! - `slot`: one file that is replaced as a whole or not at all.
 //! - `format`: what is in it.
+//! - `opening`: a connection between open and ready.
+//! - `tls` (feature `tls`): TLS by rustls.
 #![forbid(unsafe_code)]
 
 mod clock;
 mod format;
+mod opening;
 mod slot;
 mod start;
 mod store;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use clock::Clock;
+pub use opening::Opening;
 pub use start::{StartError, begin};
 pub use store::{Store, StoreError};

@@ -110,7 +110,7 @@ fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection(
     let mut bench = Bench::new(config());
     let conn = bench.greeted_by(&mut peer("n0", "h0:1", 10));
     let said: Vec<_> = bench.events().collect();
-    assert_eq!(said, [&Event::ConnClosed { conn, reason: CloseReason::SelfDial }]);
+    assert_eq!(said, [&Event::ConnClosed { conn, dialed: None, reason: CloseReason::SelfDial }]);
 }
 
 /// Names move: it may lead elsewhere by then, and if it does not, that is no news.
