@@ -173,7 +173,8 @@ fn found(error: &CertificateError) -> Flaw {
         Is::Expired | Is::ExpiredContext { .. } => Flaw::Expired,
         Is::NotValidYet | Is::NotValidYetContext { .. } => Flaw::NotYetValid,
         Is::Revoked => Flaw::Revoked,
-        Is::UnknownIssuer => Flaw::UnknownIssuer,
+        // The second is of an authority that has the name of a trusted one, and another key.
+        Is::UnknownIssuer | Is::BadSignature => Flaw::UnknownIssuer,
         Is::NotValidForName | Is::NotValidForNameContext { .. } => Flaw::WrongName,
         _ => Flaw::Other,
     }
@@ -187,5 +188,60 @@ fn told(alert: AlertDescription) -> Flaw {
         AlertDescription::UnknownCA => Flaw::UnknownIssuer,
         AlertDescription::CertificateRequired | AlertDescription::NoCertificate => Flaw::NoCertificate,
         _ => Flaw::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(authority: &str, certificate: &str, key: &str) -> String {
+        let config = TlsConfig::mutual(authority.as_bytes(), certificate.as_bytes(), key.as_bytes());
+        config.expect_err("it is no good").to_string()
+    }
+
+    #[test]
+    fn what_is_no_good_is_named() {
+        let certified = rcgen::generate_simple_self_signed(["node-a".to_owned()]).expect("a certificate");
+        let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
+        let other = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        TlsConfig::mutual(certificate.as_bytes(), certificate.as_bytes(), key.as_bytes()).expect("it is good");
+        let missing = |part| format!("{part} is missing: the text has no section CERTIFICATE");
+        assert_eq!(message("", &certificate, &key), missing("the authority's certificate"));
+        assert_eq!(message(&certificate, &key, &key), missing("the node's certificate"));
+        let unreadable = message(&certificate, &certificate, "");
+        assert!(unreadable.starts_with("the node's private key cannot be read: "), "{unreadable}");
+        let cut = certificate.replace("-----END CERTIFICATE-----", "");
+        let unreadable = message(&certificate, &cut, &key);
+        assert!(unreadable.starts_with("the node's certificate cannot be read: "), "{unreadable}");
+        let foreign = message(&certificate, &certificate, &other);
+        assert!(foreign.starts_with("the node's private key cannot be used: "), "{foreign}");
+        let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let unusable = message(nonsense, &certificate, &key);
+        assert!(unusable.starts_with("the authority's certificate cannot be used: "), "{unusable}");
+    }
+
+    #[test]
+    fn the_name_of_an_address_is_its_host() {
+        let name = |address: &str| Some(server_name(&Address::new(address).ok()?).ok()?.to_str().into_owned());
+        assert_eq!(name("node-a.example:7000").as_deref(), Some("node-a.example"));
+        assert_eq!(name("10.0.0.1:7000").as_deref(), Some("10.0.0.1"));
+        assert_eq!(name("[::1]:7000").as_deref(), Some("::1"));
+        assert_eq!(name("no name:7000"), None);
+    }
+
+    #[test]
+    fn nothing_of_a_key_is_shown() {
+        let certified = rcgen::generate_simple_self_signed(["node-a".to_owned()]).expect("a certificate");
+        let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
+        let config =
+            TlsConfig::mutual(certificate.as_bytes(), certificate.as_bytes(), key.as_bytes()).expect("it is good");
+        assert_eq!(format!("{:?}", Credentials::new(config)), "Credentials { .. }");
+    }
+
+    #[test]
+    fn an_error_of_the_network_says_nothing_of_trust() {
+        assert_eq!(distrust(&io::ErrorKind::ConnectionReset.into()), None);
+        assert_eq!(distrust(&io::Error::other("something else")), None);
     }
 }

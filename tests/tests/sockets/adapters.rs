@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Config, Event, MembersView, Node, Term};
-use formation_tokio::StartError;
+use formation_tokio::{Credentials, StartError};
 
 /// Far more than any test takes: it only makes a test fail that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,6 +21,9 @@ pub(crate) trait Adapter: Sized {
     fn start(config: Config, listener: TcpListener) -> Self {
         Self::try_start(config, listener).unwrap()
     }
+
+    /// On TLS.
+    fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self;
 
     fn node(&self) -> &Node;
     fn view(&self) -> MembersView;
@@ -48,6 +51,13 @@ macro_rules! adapter {
                 listener.set_nonblocking(true).unwrap();
                 let listener = $listener(listener).unwrap();
                 $crate_name::Cluster::start(config, listener).map(Self)
+            }
+
+            fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self {
+                listener.set_nonblocking(true).unwrap();
+                let transport = $crate_name::Tcp::new($listener(listener).unwrap());
+                let transport = $crate_name::Tls::new(transport, credentials);
+                Self($crate_name::Cluster::start_on(config, transport).unwrap())
             }
 
             fn node(&self) -> &Node {

@@ -1,0 +1,233 @@
+//! TLS: who is let in, who is not, and how both ends hear of it.
+
+use std::net::TcpListener;
+
+use formation_core::{CloseReason, Distrust, Event, Flaw};
+use formation_tokio::{Credentials, TlsConfig};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+
+use crate::{
+    adapters::Adapter,
+    site::{agreed_view, listen, voter},
+};
+
+/// Who issues certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A certificate for this name, changed in some way, and its key.
+    fn issue(&self, name: &str, change: impl Fn(&mut CertificateParams)) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        change(&mut params);
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// What a node has whose certificate is for this name, and which trusts these authorities.
+    fn config_for(&self, name: &str, trusted: &[&Self], change: impl Fn(&mut CertificateParams)) -> TlsConfig {
+        let (certificate, key) = self.issue(name, change);
+        let trusted: String = trusted.iter().map(|authority| authority.0.pem()).collect();
+        TlsConfig::mutual(trusted.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
+    }
+
+    /// As it should be.
+    fn config(&self) -> TlsConfig {
+        self.config_for("127.0.0.1", &[self], |_| {})
+    }
+}
+
+/// How a node secures its connections.
+enum Secured {
+    Plainly,
+    By(TlsConfig),
+}
+
+fn start<A: Adapter>(number: usize, seeds: &[String], listener: TcpListener, secured: Secured) -> A {
+    let config = voter(number, seeds).local().build().unwrap();
+    match secured {
+        Secured::Plainly => A::start(config, listener),
+        Secured::By(tls) => A::start_secured(config, listener, Credentials::new(tls)),
+    }
+}
+
+/// Starts two voters, and waits until the first has said all of `first`, and the second all of `second`: who does not trust
+/// whom, and whether it is said of a connection that the node has dialed.
+async fn distrust<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool, Distrust)]; 2]) {
+    let listeners = [listen(), listen()];
+    let seeds = listeners.each_ref().map(|(_, address)| address.clone());
+    let starts = nodes.into_iter().zip(listeners).enumerate();
+    let nodes: Vec<A> = starts.map(|(number, (tls, (listener, _)))| start(number, &seeds, listener, tls)).collect();
+    for (node, expected) in nodes.iter().zip([first, second]) {
+        let mut expected = expected.to_vec();
+        let mut events = node.events();
+        while !expected.is_empty() {
+            let event = A::next(&mut events).await.expect("the node runs");
+            if let Event::ConnClosed { dialed, reason: CloseReason::Distrusted(distrust), .. } = event {
+                expected.retain(|expected| *expected != (dialed.is_some(), distrust));
+            }
+        }
+        assert_eq!(node.view().len(), 0, "nobody is let in");
+    }
+}
+
+/// What a node finds at the other end, dialing it or dialed by it.
+fn finds(flaw: Flaw) -> [(bool, Distrust); 2] {
+    [true, false].map(|dialed| (dialed, Distrust { by_peer: false, flaw }))
+}
+
+/// What a node is told by the other end, dialing it or dialed by it.
+fn is_told(flaw: Flaw) -> [(bool, Distrust); 2] {
+    [true, false].map(|dialed| (dialed, Distrust { by_peer: true, flaw }))
+}
+
+with_each_adapter!(
+    nodes_with_certificates_of_one_authority_form_a_cluster,
+    a_certificate_of_another_authority_is_refused_by_both_ends,
+    an_expired_certificate_is_refused_and_its_node_told_so,
+    a_certificate_that_is_not_valid_yet_is_refused,
+    a_certificate_for_another_name_is_refused_by_who_dials,
+    who_shows_no_certificate_is_refused_and_told_so,
+    who_speaks_no_tls_is_refused,
+    credentials_are_replaced_while_nodes_run,
+);
+
+async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
+    let authority = Authority::new("one");
+    let listeners: Vec<_> = (0..3).map(|_| listen()).collect();
+    let seeds: Vec<_> = listeners.iter().map(|(_, address)| address.clone()).collect();
+    let starts = listeners.into_iter().enumerate();
+    let nodes: Vec<A> = starts
+        .map(|(number, (listener, _))| start(number, &seeds, listener, Secured::By(authority.config())))
+        .collect();
+    agreed_view(&nodes, 3).await;
+    for node in nodes {
+        node.leave().await;
+    }
+}
+
+async fn a_certificate_of_another_authority_is_refused_by_both_ends<A: Adapter>() {
+    let nodes = ["one", "another"].map(Authority::new).map(|authority| Secured::By(authority.config()));
+    // Who dials judges first, and tells the other.
+    let dialing = (true, Distrust { by_peer: false, flaw: Flaw::UnknownIssuer });
+    let dialed = (false, Distrust { by_peer: true, flaw: Flaw::UnknownIssuer });
+    distrust::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
+}
+
+async fn an_expired_certificate_is_refused_and_its_node_told_so<A: Adapter>() {
+    let authority = Authority::new("one");
+    let expired = authority.config_for("127.0.0.1", &[&authority], |params| {
+        params.not_after = date_time_ymd(2001, 1, 1);
+    });
+    let nodes = [Secured::By(authority.config()), Secured::By(expired)];
+    distrust::<A>(nodes, [&finds(Flaw::Expired), &is_told(Flaw::Expired)]).await;
+}
+
+async fn a_certificate_that_is_not_valid_yet_is_refused<A: Adapter>() {
+    let authority = Authority::new("one");
+    let early = authority.config_for("127.0.0.1", &[&authority], |params| {
+        params.not_before = date_time_ymd(4000, 1, 1);
+    });
+    let nodes = [Secured::By(authority.config()), Secured::By(early)];
+    // There is one alert for both.
+    distrust::<A>(nodes, [&finds(Flaw::NotYetValid), &is_told(Flaw::Expired)]).await;
+}
+
+/// Only who dials knows whose certificate it should be. Each of the two has that of the other.
+async fn a_certificate_for_another_name_is_refused_by_who_dials<A: Adapter>() {
+    let authority = Authority::new("one");
+    let nodes = [(), ()].map(|()| Secured::By(authority.config_for("127.0.0.2", &[&authority], |_| {})));
+    let dialing = (true, Distrust { by_peer: false, flaw: Flaw::WrongName });
+    // The alert says no more than that the certificate is bad.
+    let dialed = (false, Distrust { by_peer: true, flaw: Flaw::Other });
+    distrust::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
+}
+
+async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
+    let authority = Authority::new("one");
+    let mut shy = authority.config();
+    let mut client = (*shy.client).clone();
+    client.client_auth_cert_resolver = std::sync::Arc::new(NoCertificate);
+    shy.client = client.into();
+    let found = (false, Distrust { by_peer: false, flaw: Flaw::NoCertificate });
+    let told = (true, Distrust { by_peer: true, flaw: Flaw::NoCertificate });
+    let listeners = [listen(), listen()];
+    let seeds = listeners.each_ref().map(|(_, address)| address.clone());
+    let [(first, _), (second, _)] = listeners;
+    // The other way round both would be trusted: only one of them is started as a seed that is dialed.
+    drop(second);
+    let strict: A = start(0, &seeds, first, Secured::By(authority.config()));
+    let (elsewhere, _) = listen();
+    let shy: A = start(1, &seeds, elsewhere, Secured::By(shy));
+    for (node, expected) in [(&strict, found), (&shy, told)] {
+        let mut events = node.events();
+        loop {
+            let event = A::next(&mut events).await.expect("the node runs");
+            if let Event::ConnClosed { dialed, reason: CloseReason::Distrusted(distrust), .. } = event {
+                assert_eq!((dialed.is_some(), distrust), expected);
+                break;
+            }
+        }
+    }
+}
+
+async fn who_speaks_no_tls_is_refused<A: Adapter>() {
+    let nodes = [Secured::By(Authority::new("one").config()), Secured::Plainly];
+    let found = (false, Distrust { by_peer: false, flaw: Flaw::NotSecured });
+    distrust::<A>(nodes, [&[found], &[]]).await;
+}
+
+async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let listeners = [listen(), listen(), listen()];
+    let seeds = listeners.each_ref().map(|(_, address)| address.clone());
+    let [first, second, (third, _)] = listeners;
+    let credentials = [(); 2].map(|()| Credentials::new(old.config()));
+    let started = [first, second].into_iter().zip(&credentials).enumerate();
+    let mut nodes: Vec<A> = started
+        .map(|(number, ((listener, _), credentials))| {
+            let config = voter(number, &seeds).local().build().unwrap();
+            A::start_secured(config, listener, credentials.clone())
+        })
+        .collect();
+    agreed_view(&nodes, 2).await;
+
+    // A node of the new authority is let in as soon as the others trust it, and it them.
+    nodes.push(start(2, &seeds, third, Secured::By(new.config_for("127.0.0.1", &[&old, &new], |_| {}))));
+    let mut events = nodes[2].events();
+    loop {
+        let event = A::next(&mut events).await.expect("the node runs");
+        if let Event::ConnClosed { reason: CloseReason::Distrusted(distrust), .. } = event {
+            assert_eq!(distrust, Distrust { by_peer: true, flaw: Flaw::UnknownIssuer });
+            break;
+        }
+    }
+    for credentials in &credentials {
+        credentials.replace(old.config_for("127.0.0.1", &[&old, &new], |_| {}));
+    }
+    agreed_view(&nodes, 3).await;
+}
+
+/// A node that was set up without.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl rustls::client::ResolvesClientCert for NoCertificate {
+    fn resolve(
+        &self,
+        _hints: &[&[u8]],
+        _schemes: &[rustls::SignatureScheme],
+    ) -> Option<std::sync::Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
