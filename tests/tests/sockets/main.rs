@@ -41,6 +41,7 @@ mod alone;
 mod bootstrap;
 mod durable;
 mod failover;
+mod handle;
 mod seeds;
 mod site;
 mod stalled;

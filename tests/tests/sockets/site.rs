@@ -26,6 +26,15 @@ pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
     Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds)
 }
 
+/// So many voters that hold one view, with their seeds.
+pub(crate) async fn form<A: Adapter>(count: usize) -> (Vec<A>, Vec<String>) {
+    let (listeners, seeds): (Vec<_>, Vec<_>) = (0..count).map(|_| listen()).unzip();
+    let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
+    let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
+    agreed_view(&nodes, count).await;
+    (nodes, seeds)
+}
+
 /// An address where nobody listens, and which nobody else can get: a dial is refused at once.
 pub(crate) struct Dead {
     socket: TcpSocket,
