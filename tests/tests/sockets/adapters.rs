@@ -19,6 +19,9 @@ pub(crate) trait Adapter: Sized {
     type Events;
     type Watch;
 
+    /// How many tasks of its runtime there are, where the runtime counts them.
+    fn tasks() -> usize;
+
     fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError>;
 
     fn start(config: Config, listener: TcpListener) -> Self {
@@ -74,13 +77,17 @@ pub(crate) trait Adapter: Sized {
 
 /// The adapters have the same interface, and share no trait for it.
 macro_rules! adapter {
-    ($name:ident, $crate_name:ident, $listener:expr) => {
+    ($name:ident, $crate_name:ident, $listener:expr, $tasks:expr) => {
         pub(crate) struct $name($crate_name::Cluster);
 
         impl Adapter for $name {
             const EVENT_BUFFER: usize = $crate_name::EVENT_BUFFER;
             type Events = $crate_name::Events;
             type Watch = $crate_name::Watch;
+
+            fn tasks() -> usize {
+                $tasks
+            }
 
             fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
                 listener.set_nonblocking(true).unwrap();
@@ -152,12 +159,19 @@ macro_rules! adapter {
     };
 }
 
-adapter!(Tokio, formation_tokio, tokio::net::TcpListener::from_std);
-adapter!(Smol, formation_smol, smol::net::TcpListener::try_from);
+adapter!(
+    Tokio,
+    formation_tokio,
+    tokio::net::TcpListener::from_std,
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+);
+adapter!(Smol, formation_smol, smol::net::TcpListener::try_from, 0);
 
 /// Runs a test on tokio, also that of a node which runs on smol's own threads: a handle can be awaited anywhere.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // A thread that has waited for a disk ends soon behind it.
+    let runtime = builder.worker_threads(2).thread_keep_alive(Duration::from_millis(1)).enable_all().build().unwrap();
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
     assert!(ended.is_ok(), "it takes longer than {LIMIT:?}");
 }

@@ -42,6 +42,7 @@ mod bootstrap;
 mod durable;
 mod failover;
 mod handle;
+mod leaks;
 mod seeds;
 mod site;
 mod stalled;
