@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) type Mastership = (Node, Term);
 
 /// A running node. Dropping it is a crash.
-pub(crate) trait Adapter: Sized {
+pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     /// How many events wait for a slow subscriber.
     const EVENT_BUFFER: usize;
     type Events;

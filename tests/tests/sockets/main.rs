@@ -43,6 +43,7 @@ mod durable;
 mod failover;
 mod handle;
 mod leaks;
+mod resigning;
 mod seeds;
 mod site;
 mod stalled;
