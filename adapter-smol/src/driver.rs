@@ -258,17 +258,36 @@ impl Driver {
     }
 
     fn log(&self, event: &Event) {
-        let conn = match event {
-            Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => Some(conn.0),
-            _ => None,
-        };
-        tracing::info!(node = %self.node, conn, term = self.formation.status().term.0, ?event);
+        let (node, term) = (&self.node, self.formation.status().term);
+        match event {
+            Event::MasterElected { term, master, address } => {
+                tracing::info!(%node, %term, %master, %address, "master elected");
+            }
+            Event::MasterLost { term, master, reason } => {
+                tracing::warn!(%node, %term, %master, ?reason, "master lost");
+            }
+            Event::ViewChanged { epoch, changes } => {
+                tracing::info!(%node, %term, %epoch, changes = changes.len(), "view changed");
+            }
+            Event::Linked { node: peer, address, conn } => {
+                tracing::debug!(%node, %term, %conn, %peer, %address, "linked");
+            }
+            Event::Stopped { reason } => tracing::info!(%node, %term, ?reason, "stopped"),
+            Event::ConnClosed { conn, reason } => {
+                tracing::warn!(%node, %term, %conn, %reason, "connection closed for its fault");
+            }
+            Event::Unlinked { node: peer, reason } => {
+                tracing::debug!(%node, %term, %peer, reason = reason.map(tracing::field::display), "unlinked");
+            }
+            other => tracing::warn!(%node, %term, event = ?other, "not as it should be"),
+        }
     }
 }
 
 impl Drop for Driver {
-    /// However the driver ends, nobody waits for it in vain.
+    /// However the driver ends, nobody waits for it in vain; and whoever has heard of its end asks nothing of it any more.
     fn drop(&mut self) {
+        self.requests.close();
         self.shared.stop();
     }
 }
@@ -283,23 +302,26 @@ async fn due(deadline: Option<Timestamp>, now: Timestamp) -> Next {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::time::Duration;
+
     use formation_core::{Config, Incarnation, Start};
+    use smol::io::AsyncReadExt;
 
     use super::*;
 
-    /// Its clock counts from the boot, and its timers from the zero of that clock.
-    fn late() -> (Driver, Sender<Request>) {
-        let config = Config::single("late", "a", "a:1").local().build().unwrap();
-        let formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+    fn driver(config: Config, now: Timestamp) -> (Driver, Sender<Request>) {
+        let formation = Formation::new(config, Start::new(Incarnation(1), 1), now);
         let (requests, incoming) = channel::bounded(16);
         let (events, _) = broadcast::broadcast(1);
-        let shared = Arc::new(Shared::new(&formation, Timestamp::ZERO));
+        let shared = Arc::new(Shared::new(&formation, now));
         (Driver::new(formation, Clock::start(), None, incoming, shared, events), requests)
     }
 
     #[test]
     fn a_node_that_is_late_for_every_deadline_still_hears_its_host_and_its_peers() {
-        let (mut driver, requests) = late();
+        let config = Config::single("late", "a", "a:1").local().build().unwrap();
+        // The clock counts from the boot, and its timers from the zero of that clock.
+        let (mut driver, requests) = driver(config, Timestamp::ZERO);
         let (reply, _answer) = channel::bounded(1);
         requests.try_send(Request { command: Command::Leave, reply }).unwrap();
         driver.to_self.try_send(Signal::Closed(ConnId(1))).unwrap();
@@ -310,5 +332,45 @@ mod tests {
             Next::Signal(_) => 2,
         });
         assert!(matches!(took[..], [Next::Due, Next::Request(_), Next::Signal(_)]), "each waits, and has its turn");
+    }
+
+    /// All but the driver itself have a way to tell it something, or a socket.
+    #[test]
+    fn no_task_that_tells_a_driver_anything_outlives_it() {
+        let too_long = async {
+            Timer::after(Duration::from_secs(20)).await;
+            panic!("a task is left");
+        };
+        let both = async {
+            ends(true).await;
+            ends(false).await;
+        };
+        smol::block_on(future::or(both, too_long));
+    }
+
+    async fn ends(by_leaving: bool) {
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (own, silent) = (listen().await, listen().await);
+        let address = own.local_addr().unwrap();
+        let seeds = [address, silent.local_addr().unwrap()].map(|seed| seed.to_string());
+        let config = Config::builder("tasks", "a", seeds[0].as_str()).seeds(&seeds).local().build().unwrap();
+        let (driver, requests) = driver(config, Clock::start().now());
+        let alive = driver.to_self.downgrade();
+        let running = smol::spawn(driver.run(own));
+        let stranger = TcpStream::connect(address).await.unwrap();
+        let (mut dialed, _) = silent.accept().await.unwrap();
+        dialed.read_exact(&mut [0; 4]).await.unwrap();
+        assert!(alive.upgrade().is_some());
+        if by_leaving {
+            let (reply, _answer) = channel::bounded(1);
+            requests.send(Request { command: Command::Leave, reply }).await.unwrap();
+            running.await;
+        } else {
+            drop(running);
+        }
+        while alive.upgrade().is_some() {
+            future::yield_now().await;
+        }
+        drop((dialed, stranger));
     }
 }

@@ -7,7 +7,7 @@ use formation_core::{Config, Event, StopReason};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, Dead, form, id, ids, listen, to_address},
+    site::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
 };
 
 const STOPPED: &str = "the node has stopped";
@@ -20,7 +20,8 @@ with_each_adapter!(
     the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in,
     a_slow_subscriber_is_told_how_many_events_it_missed,
     a_command_over_a_limit_is_refused_and_changes_nothing,
-    a_contact_leads_to_a_master_whose_seed_leads_nowhere,
+    a_contact_leads_to_a_master_whose_seed_leads_nowhere;
+    alone: the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops,
 );
 
 /// A node by itself, and where it listens.
@@ -73,6 +74,7 @@ async fn leaving_frees_the_port_and_closes_every_connection_before_it_returns<A:
     let (node, address) = single::<A>().await;
     let mut peer = TcpStream::connect(&address).await.unwrap();
     node.try_leave().await.unwrap();
+    assert_eq!(node.try_leave().await, Err(STOPPED.into()));
     TcpListener::bind(&address).unwrap();
     until_the_end(&mut peer).await;
     assert!(node.leadership().is_none());
@@ -149,4 +151,17 @@ async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
     member.try_add_contacts(vec![to_address(&contact)]).await.unwrap();
     assert_eq!(ids(&member.wait_for_members(2).await), [id(0), id(1)]);
     assert_eq!(member.wait_for_master().await.0, *master.node());
+}
+
+async fn the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops<A: Adapter>() {
+    let (subscriber, log) = site::log();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let (node, _) = single::<A>().await;
+    let name = node.node().to_string();
+    node.leave().await;
+    let log = log();
+    for happened in ["master elected", "view changed", "stopped"] {
+        let tells = |line: &str| [" INFO ", happened, &name].iter().all(|word| line.contains(word));
+        assert!(log.lines().any(tells), "{happened}:\n{log}");
+    }
 }

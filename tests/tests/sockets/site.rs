@@ -1,9 +1,14 @@
 //! Where nodes run: addresses on the loopback interface, and what happens at them.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use formation_core::{Address, Config, ConfigBuilder, Event, MembersView, Term};
 use tokio::net::TcpSocket;
+use tracing::Subscriber;
 
 use crate::adapters::{Adapter, Mastership};
 
@@ -14,6 +19,14 @@ pub(crate) fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
+}
+
+/// Takes what is logged, and reads it.
+pub(crate) fn log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    (subscriber, move || fs::read_to_string(file.path()).unwrap())
 }
 
 /// The id of the node with this number: their order is the same.
