@@ -355,12 +355,12 @@ mod tests {
         let seeds = [address, silent.local_addr().unwrap()].map(|seed| seed.to_string());
         let config = Config::builder("tasks", "a", seeds[0].as_str()).seeds(&seeds).local().build().unwrap();
         let (driver, requests) = driver(config, Clock::start().now());
-        let alive = driver.to_self.downgrade();
+        let inbox = driver.signals.clone();
         let running = smol::spawn(driver.run(own));
         let stranger = TcpStream::connect(address).await.unwrap();
         let (mut dialed, _) = silent.accept().await.unwrap();
         dialed.read_exact(&mut [0; 4]).await.unwrap();
-        assert!(alive.upgrade().is_some());
+        assert!(inbox.sender_count() > 1);
         if by_leaving {
             let (reply, _answer) = channel::bounded(1);
             requests.send(Request { command: Command::Leave, reply }).await.unwrap();
@@ -368,7 +368,7 @@ mod tests {
         } else {
             drop(running);
         }
-        while alive.upgrade().is_some() {
+        while inbox.sender_count() > 0 {
             future::yield_now().await;
         }
         drop((dialed, stranger));
