@@ -300,7 +300,7 @@ async fn due(deadline: Option<Timestamp>, now: Timestamp) -> Next {
     Next::Due
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -317,6 +317,7 @@ mod tests {
         (Driver::new(formation, Clock::start(), None, incoming, shared, events), requests)
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_node_that_is_late_for_every_deadline_still_hears_its_host_and_its_peers() {
         let config = Config::single("late", "a", "a:1").local().build().unwrap();

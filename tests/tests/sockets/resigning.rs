@@ -49,7 +49,7 @@ async fn a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it<A: A
         assert!(node.leadership().is_some());
         let leave = async {
             let _ = node.try_leave().await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let heard = async {
             for peer in peers {
