@@ -16,9 +16,9 @@ use crate::{driver::Signal, transport::Transport};
 
 const READ_BUFFER: usize = 8 * 1024;
 /// How long a closed connection may take to deliver what was sent last.
-pub(crate) const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 /// After a failed accept, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An open connection. Dropping it cancels its task and closes the stream.
 pub(crate) struct Connection {

@@ -68,9 +68,19 @@ pub(crate) struct Driver<T: Transport> {
     conns: HashMap<ConnId, Connection>,
     dials: HashMap<DialId, Task<()>>,
     closing: VecDeque<Task<()>>,
-    shared: Arc<Shared>,
     events: broadcast::Sender<Event>,
     stopped: bool,
+    /// The last to go: whoever hears of the end finds the port free, and asks nothing of this driver any more.
+    shared: Ending,
+}
+
+/// However the driver ends, nobody waits for it in vain.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 impl<T: Transport> Driver<T> {
@@ -98,9 +108,9 @@ impl<T: Transport> Driver<T> {
             conns: HashMap::new(),
             dials: HashMap::new(),
             closing: VecDeque::new(),
-            shared,
             events,
             stopped: false,
+            shared: Ending(shared),
         }
     }
 
@@ -119,7 +129,9 @@ impl<T: Transport> Driver<T> {
             }
         }
         accepting.cancel().await;
-        self.dials.clear();
+        for (_, dial) in self.dials.drain() {
+            dial.cancel().await;
+        }
         for closing in self.closing.drain(..) {
             closing.await;
         }
@@ -216,7 +228,7 @@ impl<T: Transport> Driver<T> {
     }
 
     fn publish(&self) {
-        self.shared.publish(&self.formation, self.clock.now());
+        self.shared.0.publish(&self.formation, self.clock.now());
     }
 
     fn perform(&mut self, output: Output) {
@@ -262,18 +274,30 @@ impl<T: Transport> Driver<T> {
     }
 
     fn log(&self, event: &Event) {
-        let conn = match event {
-            Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => Some(conn.0),
-            _ => None,
-        };
-        tracing::info!(node = %self.node, conn, term = self.formation.status().term.0, ?event);
-    }
-}
-
-impl<T: Transport> Drop for Driver<T> {
-    /// However the driver ends, nobody waits for it in vain.
-    fn drop(&mut self) {
-        self.shared.stop();
+        let (node, term) = (&self.node, self.formation.status().term);
+        match event {
+            Event::MasterElected { term, master, address } => {
+                tracing::info!(%node, %term, %master, %address, "master elected");
+            }
+            Event::MasterLost { term, master, reason } => {
+                tracing::warn!(%node, %term, %master, ?reason, "master lost");
+            }
+            Event::ViewChanged { epoch, changes } => {
+                tracing::info!(%node, %term, %epoch, changes = changes.len(), "view changed");
+            }
+            Event::Linked { node: peer, address, conn } => {
+                tracing::debug!(%node, %term, %conn, %peer, %address, "linked");
+            }
+            Event::Stopped { reason } => tracing::info!(%node, %term, ?reason, "stopped"),
+            Event::ConnClosed { conn, dialed, reason } => {
+                let dialed = dialed.as_ref().map(tracing::field::display);
+                tracing::warn!(%node, %term, %conn, dialed, %reason, "connection closed for its fault");
+            }
+            Event::Unlinked { node: peer, reason } => {
+                tracing::debug!(%node, %term, %peer, reason = reason.map(tracing::field::display), "unlinked");
+            }
+            other => tracing::warn!(%node, %term, event = ?other, "not as it should be"),
+        }
     }
 }
 
@@ -285,28 +309,35 @@ async fn due<S>(deadline: Option<Timestamp>, now: Timestamp) -> Next<S> {
     Next::Due
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use formation_core::{Config, Incarnation, Start};
+    use smol::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
     use crate::Tcp;
 
-    /// Its clock counts from the boot, and its timers from the zero of that clock.
-    fn late() -> (Driver<Tcp>, Sender<Request>) {
-        let config = Config::single("late", "a", "a:1").local().build().unwrap();
-        let formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+    fn driver(config: Config, now: Timestamp, listener: TcpListener) -> (Driver<Tcp>, Sender<Request>) {
+        let formation = Formation::new(config, Start::new(Incarnation(1), 1), now);
         let (requests, incoming) = channel::bounded(16);
         let (events, _) = broadcast::broadcast(1);
-        let shared = Arc::new(Shared::new(&formation, Timestamp::ZERO));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let transport = Tcp::new(listener.try_into().unwrap());
+        let shared = Arc::new(Shared::new(&formation, now));
+        let transport = Tcp::new(listener);
         (Driver::new(formation, transport, Clock::start(), None, incoming, shared, events), requests)
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_node_that_is_late_for_every_deadline_still_hears_its_host_and_its_peers() {
-        let (mut driver, requests) = late();
+        let config = Config::single("late", "a", "a:1").local().build().unwrap();
+        // The clock counts from the boot, and its timers from the zero of that clock.
+        let listener = smol::block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let (mut driver, requests) = driver(config, Timestamp::ZERO, listener);
         let (reply, _answer) = channel::bounded(1);
         requests.try_send(Request { command: Command::Leave, reply }).unwrap();
         driver.to_self.try_send(Signal::Closed(ConnId(1), None)).unwrap();
@@ -317,5 +348,45 @@ mod tests {
             Next::Signal(_) => 2,
         });
         assert!(matches!(took[..], [Next::Due, Next::Request(_), Next::Signal(_)]), "each waits, and has its turn");
+    }
+
+    /// All but the driver itself have a way to tell it something, or a socket.
+    #[test]
+    fn no_task_that_tells_a_driver_anything_outlives_it() {
+        let too_long = async {
+            Timer::after(Duration::from_secs(20)).await;
+            panic!("a task is left");
+        };
+        let both = async {
+            ends(true).await;
+            ends(false).await;
+        };
+        smol::block_on(future::or(both, too_long));
+    }
+
+    async fn ends(by_leaving: bool) {
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (own, silent) = (listen().await, listen().await);
+        let address = own.local_addr().unwrap();
+        let seeds = [address, silent.local_addr().unwrap()].map(|seed| seed.to_string());
+        let config = Config::builder("tasks", "a", seeds[0].as_str()).seeds(&seeds).local().build().unwrap();
+        let (driver, requests) = driver(config, Clock::start().now(), own);
+        let inbox = driver.signals.clone();
+        let running = smol::spawn(driver.run());
+        let stranger = TcpStream::connect(address).await.unwrap();
+        let (mut dialed, _) = silent.accept().await.unwrap();
+        dialed.read_exact(&mut [0; 4]).await.unwrap();
+        assert!(inbox.sender_count() > 1);
+        if by_leaving {
+            let (reply, _answer) = channel::bounded(1);
+            requests.send(Request { command: Command::Leave, reply }).await.unwrap();
+            running.await;
+        } else {
+            drop(running);
+        }
+        while inbox.sender_count() > 0 {
+            future::yield_now().await;
+        }
+        drop((dialed, stranger));
     }
 }

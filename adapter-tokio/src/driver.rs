@@ -90,6 +90,7 @@ impl<T: Transport> Driver<T> {
         driver.drive(Input::Tick);
         let mut accept_from = None;
         while driver.formation.status().phase != Phase::Stopped {
+            // With no preference: a node that is late for every deadline still hears its host and its peers.
             tokio::select! {
                 accepted = accept(&*driver.transport, accept_from) => {
                     accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);

@@ -3,7 +3,7 @@
 use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
-use formation_core::{Config, Event, MembersView, Node, Term};
+use formation_core::{Address, Config, Event, Leadership, MembersView, Node, Status, Term, Timestamp};
 use formation_tokio::{Credentials, StartError};
 
 /// Far more than any test takes: it only makes a test fail that would hang.
@@ -13,8 +13,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) type Mastership = (Node, Term);
 
 /// A running node. Dropping it is a crash.
-pub(crate) trait Adapter: Sized {
+pub(crate) trait Adapter: Sized + Send + Sync + 'static {
+    /// How many events wait for a slow subscriber.
+    const EVENT_BUFFER: usize;
     type Events;
+    type Watch;
+
+    /// How many tasks of its runtime there are, where the runtime counts them.
+    fn tasks() -> usize;
 
     fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError>;
 
@@ -27,25 +33,64 @@ pub(crate) trait Adapter: Sized {
 
     fn node(&self) -> &Node;
     fn view(&self) -> MembersView;
+    fn watch(&self) -> Self::Watch;
+    fn leadership(&self) -> Option<Leadership>;
+    fn status(&self) -> Status;
+    fn now(&self) -> Timestamp;
     /// Those that come from now on, except that the first call gets all since the start.
     fn events(&self) -> Self::Events;
+    /// The next event, or how many are lost; `None` once the node is gone and all is read.
+    async fn next_or_skipped(events: &mut Self::Events) -> Option<Result<Event, u64>>;
+
     /// The next event; `None` once the node is gone and all is read.
-    async fn next(events: &mut Self::Events) -> Option<Event>;
+    async fn next(events: &mut Self::Events) -> Option<Event> {
+        Self::next_or_skipped(events).await.map(|event| event.expect("no event was missed"))
+    }
+
+    /// What counts as seen from now on.
+    fn current(watch: &mut Self::Watch) -> MembersView;
+    /// A view that was not seen yet; `None` when none will come.
+    async fn changed(watch: &mut Self::Watch) -> Option<MembersView>;
     async fn wait_for_master(&self) -> Mastership;
     async fn wait_for_members(&self, count: usize) -> MembersView;
+
     /// Waits for a view that is as it should be.
-    async fn wait_for_view(&self, accept: impl Fn(&MembersView) -> bool) -> MembersView;
-    async fn set_metadata(&self, metadata: Bytes);
-    async fn leave(self);
+    async fn wait_for_view(&self, accept: impl Fn(&MembersView) -> bool) -> MembersView {
+        let mut watch = self.watch();
+        let mut view = Self::current(&mut watch);
+        while !accept(&view) {
+            view = Self::changed(&mut watch).await.expect("the node runs");
+        }
+        view
+    }
+
+    /// Each of these says in words why not.
+    async fn try_set_metadata(&self, metadata: Bytes) -> Result<(), String>;
+    async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String>;
+    async fn try_leave(&self) -> Result<(), String>;
+
+    async fn set_metadata(&self, metadata: Bytes) {
+        self.try_set_metadata(metadata).await.unwrap();
+    }
+
+    async fn leave(self) {
+        self.try_leave().await.unwrap();
+    }
 }
 
 /// The adapters have the same interface, and share no trait for it.
 macro_rules! adapter {
-    ($name:ident, $crate_name:ident, $listener:expr) => {
+    ($name:ident, $crate_name:ident, $listener:expr, $tasks:expr) => {
         pub(crate) struct $name($crate_name::Cluster);
 
         impl Adapter for $name {
+            const EVENT_BUFFER: usize = $crate_name::EVENT_BUFFER;
             type Events = $crate_name::Events;
+            type Watch = $crate_name::Watch;
+
+            fn tasks() -> usize {
+                $tasks
+            }
 
             fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
                 listener.set_nonblocking(true).unwrap();
@@ -68,12 +113,36 @@ macro_rules! adapter {
                 self.0.view()
             }
 
+            fn watch(&self) -> Self::Watch {
+                self.0.watch()
+            }
+
+            fn leadership(&self) -> Option<Leadership> {
+                self.0.leadership()
+            }
+
+            fn status(&self) -> Status {
+                self.0.status()
+            }
+
+            fn now(&self) -> Timestamp {
+                self.0.now()
+            }
+
             fn events(&self) -> Self::Events {
                 self.0.events()
             }
 
-            async fn next(events: &mut Self::Events) -> Option<Event> {
-                events.next().await.map(|event| event.expect("no event was missed"))
+            async fn next_or_skipped(events: &mut Self::Events) -> Option<Result<Event, u64>> {
+                Some(events.next().await?.map_err(|$crate_name::Skipped(count)| count))
+            }
+
+            fn current(watch: &mut Self::Watch) -> MembersView {
+                watch.current()
+            }
+
+            async fn changed(watch: &mut Self::Watch) -> Option<MembersView> {
+                watch.changed().await.ok()
             }
 
             async fn wait_for_master(&self) -> Mastership {
@@ -85,32 +154,34 @@ macro_rules! adapter {
                 self.0.wait_for_members(count).await.unwrap()
             }
 
-            async fn wait_for_view(&self, accept: impl Fn(&MembersView) -> bool) -> MembersView {
-                let mut watch = self.0.watch();
-                let mut view = watch.current();
-                while !accept(&view) {
-                    view = watch.changed().await.unwrap();
-                }
-                view
+            async fn try_set_metadata(&self, metadata: Bytes) -> Result<(), String> {
+                self.0.set_metadata(metadata).await.map_err(|error| error.to_string())
             }
 
-            async fn set_metadata(&self, metadata: Bytes) {
-                self.0.set_metadata(metadata).await.unwrap();
+            async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String> {
+                self.0.add_contacts(contacts).await.map_err(|error| error.to_string())
             }
 
-            async fn leave(self) {
-                self.0.leave().await.unwrap();
+            async fn try_leave(&self) -> Result<(), String> {
+                self.0.leave().await.map_err(|error| error.to_string())
             }
         }
     };
 }
 
-adapter!(Tokio, formation_tokio, tokio::net::TcpListener::from_std);
-adapter!(Smol, formation_smol, smol::net::TcpListener::try_from);
+adapter!(
+    Tokio,
+    formation_tokio,
+    tokio::net::TcpListener::from_std,
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+);
+adapter!(Smol, formation_smol, smol::net::TcpListener::try_from, 0);
 
 /// Runs a test on tokio, also that of a node which runs on smol's own threads: a handle can be awaited anywhere.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // A thread that has waited for a disk ends soon behind it.
+    let runtime = builder.worker_threads(2).thread_keep_alive(Duration::from_millis(1)).enable_all().build().unwrap();
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
     assert!(ended.is_ok(), "it takes longer than {LIMIT:?}");
 }

@@ -1,17 +1,12 @@
 //! What a node keeps in its `state_dir` (E4).
 
-use std::{
-    fs::{self, File},
-    net::TcpListener,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, net::TcpListener, path::Path};
 
 use formation_core::{ConfigBuilder, Event};
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, listen, voter},
+    site::{agreed_view, listen, log, voter},
 };
 
 with_each_adapter!(
@@ -115,9 +110,7 @@ async fn a_start_from_an_empty_state_dir_is_logged_once_with_the_directory<A: Ad
 
 /// What is logged on this thread meanwhile.
 fn logged<T>(what: impl FnOnce() -> T) -> (T, String) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let writer: Arc<File> = Arc::new(file.reopen().unwrap());
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    let (subscriber, log) = log();
     let done = tracing::subscriber::with_default(subscriber, what);
-    (done, fs::read_to_string(file.path()).unwrap())
+    (done, log())
 }

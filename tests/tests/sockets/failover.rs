@@ -4,7 +4,7 @@ use formation_core::Node;
 
 use crate::{
     adapters::{Adapter, Mastership},
-    site::{Dead, agreed_view, elected_after, id, ids, listen, voter},
+    site::{Dead, agreed_view, elected_after, form, id, ids, voter},
 };
 
 with_each_adapter!(
@@ -21,10 +21,7 @@ struct Three<A> {
 
 impl<A: Adapter> Three<A> {
     async fn form() -> Self {
-        let (listeners, seeds): (Vec<_>, Vec<_>) = (0..3).map(|_| listen()).unzip();
-        let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
-        let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
-        agreed_view(&nodes, 3).await;
+        let (nodes, seeds) = form::<A>(3).await;
         let master = nodes[0].wait_for_master().await;
         Self { seeds, nodes, master }
     }

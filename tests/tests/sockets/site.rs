@@ -1,9 +1,14 @@
 //! Where nodes run: addresses on the loopback interface, and what happens at them.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use formation_core::{Address, Config, ConfigBuilder, Event, MembersView, Term};
 use tokio::net::TcpSocket;
+use tracing::Subscriber;
 
 use crate::adapters::{Adapter, Mastership};
 
@@ -16,6 +21,14 @@ pub(crate) fn listen() -> (TcpListener, String) {
     (listener, address)
 }
 
+/// Takes what is logged, and reads it.
+pub(crate) fn log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    (subscriber, move || fs::read_to_string(file.path()).unwrap())
+}
+
 /// The id of the node with this number: their order is the same.
 pub(crate) fn id(number: usize) -> String {
     format!("node-{number}")
@@ -24,6 +37,15 @@ pub(crate) fn id(number: usize) -> String {
 /// The configuration of a voter.
 pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
     Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds)
+}
+
+/// So many voters that hold one view, with their seeds.
+pub(crate) async fn form<A: Adapter>(count: usize) -> (Vec<A>, Vec<String>) {
+    let (listeners, seeds): (Vec<_>, Vec<_>) = (0..count).map(|_| listen()).unzip();
+    let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
+    let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
+    agreed_view(&nodes, count).await;
+    (nodes, seeds)
 }
 
 /// An address where nobody listens, and which nobody else can get: a dial is refused at once.

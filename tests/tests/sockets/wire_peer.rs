@@ -45,7 +45,7 @@ impl WirePeer {
     }
 
     /// Waits for the node that dials.
-    async fn accept(listener: TcpListener, config: Config) -> Self {
+    pub(crate) async fn accept(listener: TcpListener, config: Config) -> Self {
         listener.set_nonblocking(true).unwrap();
         let listener = ::tokio::net::TcpListener::from_std(listener).unwrap();
         Self::new(listener.accept().await.unwrap().0, config)
@@ -58,8 +58,13 @@ impl WirePeer {
         Self::new(socket.connect(address.parse().unwrap()).await.unwrap(), config)
     }
 
+    /// Ends the connection by a reset, so that its ports are free at once.
+    pub(crate) fn reset(self) {
+        self.stream.get_ref().set_zero_linger().unwrap();
+    }
+
     /// Several messages in one write.
-    async fn say(&mut self, messages: impl IntoIterator<Item = Message>) {
+    pub(crate) async fn say(&mut self, messages: impl IntoIterator<Item = Message>) {
         for message in messages {
             let body: Bytes = postcard::to_allocvec(&message).unwrap().into();
             self.stream.feed(body).await.unwrap();
@@ -105,9 +110,14 @@ impl WirePeer {
         Message::Status(Status { number: 1, term, role, held, promise, epoch, metadata })
     }
 
-    /// Says hello as somebody without a master, and becomes a member. Returns the view that it gets.
-    pub(crate) async fn join(&mut self) -> Vec<Member> {
+    /// Says hello as somebody without a master.
+    pub(crate) async fn greet(&mut self) {
         self.say([self.hello(), Self::status(Term(0), Role::Seeking, Epoch::default())]).await;
+    }
+
+    /// Becomes a member. Returns the view that it gets.
+    pub(crate) async fn join(&mut self) -> Vec<Member> {
+        self.greet().await;
         self.hear_hello().await;
         let master = self.hear_status().await;
         assert_eq!(master.role, Role::Master);

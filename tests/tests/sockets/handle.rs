@@ -1,0 +1,167 @@
+//! What the handle of a node promises to the service that holds it.
+
+use std::{io::ErrorKind, net::TcpListener};
+
+use ::tokio::{io::AsyncReadExt, net::TcpStream, task::yield_now};
+use formation_core::{Config, Event, StopReason};
+
+use crate::{
+    adapters::Adapter,
+    site::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
+};
+
+const STOPPED: &str = "the node has stopped";
+
+with_each_adapter!(
+    only_the_master_has_a_lease_and_its_term_is_everybodys,
+    leaving_is_seen_by_the_others_and_ends_every_handle,
+    leaving_frees_the_port_and_closes_every_connection_before_it_returns,
+    dropping_the_handle_closes_every_socket_and_ends_whoever_waits,
+    the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in,
+    a_slow_subscriber_is_told_how_many_events_it_missed,
+    a_command_over_a_limit_is_refused_and_changes_nothing,
+    a_contact_leads_to_a_master_whose_seed_leads_nowhere;
+    alone: the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops,
+);
+
+/// A node by itself, and where it listens.
+async fn single<A: Adapter>() -> (A, String) {
+    let (listener, address) = listen();
+    let node = A::start(Config::single(CLUSTER, "only", address.as_str()).local().build().unwrap(), listener);
+    node.wait_for_members(1).await;
+    // A view is to be seen before its events are told, and what a command has led to is told before its answer.
+    node.set_metadata("up".into()).await;
+    (node, address)
+}
+
+/// All that is still to be read.
+async fn rest<A: Adapter>(mut events: A::Events) -> Vec<Event> {
+    let mut rest = Vec::new();
+    while let Some(event) = A::next(&mut events).await {
+        rest.push(event);
+    }
+    rest
+}
+
+async fn only_the_master_has_a_lease_and_its_term_is_everybodys<A: Adapter>() {
+    let (nodes, _) = form::<A>(3).await;
+    let (master, term) = nodes[0].wait_for_master().await;
+    for node in &nodes {
+        assert_eq!(node.status().term, term);
+        let leadership = node.leadership();
+        assert_eq!(leadership.map(|leadership| leadership.term), (*node.node() == master).then_some(term));
+        assert!(leadership.is_none_or(|leadership| node.now() < leadership.valid_until));
+    }
+}
+
+async fn leaving_is_seen_by_the_others_and_ends_every_handle<A: Adapter>() {
+    let (nodes, _) = form::<A>(3).await;
+    let (mut watch, events) = (nodes[2].watch(), nodes[2].events());
+    nodes[2].try_leave().await.unwrap();
+    let view = nodes[0].wait_for_view(|view| view.len() == 2).await;
+    assert!(view.get(&nodes[2].node().id).is_none());
+
+    while A::changed(&mut watch).await.is_some() {}
+    let last = rest::<A>(events).await.pop();
+    assert!(matches!(last, Some(Event::Stopped { reason: StopReason::Left })), "{last:?}");
+    assert!(rest::<A>(nodes[2].events()).await.is_empty());
+    assert!(nodes[2].leadership().is_none());
+    assert_eq!(nodes[2].try_set_metadata("late".into()).await, Err(STOPPED.into()));
+    assert_eq!(nodes[2].try_leave().await, Err(STOPPED.into()));
+}
+
+async fn leaving_frees_the_port_and_closes_every_connection_before_it_returns<A: Adapter>() {
+    let (node, address) = single::<A>().await;
+    let mut peer = TcpStream::connect(&address).await.unwrap();
+    node.try_leave().await.unwrap();
+    assert_eq!(node.try_leave().await, Err(STOPPED.into()));
+    TcpListener::bind(&address).unwrap();
+    until_the_end(&mut peer).await;
+    assert!(node.leadership().is_none());
+}
+
+async fn dropping_the_handle_closes_every_socket_and_ends_whoever_waits<A: Adapter>() {
+    let (node, address) = single::<A>().await;
+    let (mut watch, events) = (node.watch(), node.events());
+    let mut peer = TcpStream::connect(&address).await.unwrap();
+    drop(node);
+    until_the_end(&mut peer).await;
+    while A::changed(&mut watch).await.is_some() {}
+    rest::<A>(events).await;
+    // The runtime drops what was cancelled a moment later.
+    while TcpListener::bind(&address).is_err() {
+        yield_now().await;
+    }
+}
+
+/// The end of the stream, or a reset when the connection was not accepted yet.
+async fn until_the_end(peer: &mut TcpStream) {
+    if let Err(error) = peer.read_to_end(&mut Vec::new()).await {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+async fn the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in<A: Adapter>() {
+    let (node, _) = single::<A>().await;
+    let (mut first, mut second) = (node.events(), node.events());
+    node.set_metadata("new".into()).await;
+    loop {
+        if let Event::MasterElected { master, .. } = A::next(&mut first).await.expect("it was elected") {
+            assert_eq!(master, *node.node());
+            break;
+        }
+    }
+    assert!(matches!(A::next(&mut second).await, Some(Event::ViewChanged { .. })));
+}
+
+async fn a_slow_subscriber_is_told_how_many_events_it_missed<A: Adapter>() {
+    const MISSED: usize = 7;
+    let (node, _) = single::<A>().await;
+    // The second begins now, and not at the start as the first one does.
+    let (_first, mut slow) = (node.events(), node.events());
+    for number in 0..A::EVENT_BUFFER + MISSED {
+        // Each is a view of its own, and thus an event.
+        node.set_metadata(number.to_string().into()).await;
+    }
+    assert_eq!(A::next_or_skipped(&mut slow).await, Some(Err(MISSED as u64)));
+    drop(node);
+    assert_eq!(rest::<A>(slow).await.len(), A::EVENT_BUFFER);
+}
+
+async fn a_command_over_a_limit_is_refused_and_changes_nothing<A: Adapter>() {
+    let (node, _) = single::<A>().await;
+    let before = node.view();
+    let refused = node.try_set_metadata(vec![0; 100_000].into()).await;
+    assert!(refused.as_ref().is_err_and(|error| error.contains("over the limit")), "{refused:?}");
+    let contacts = (1..10_000).map(|port| to_address(&format!("somewhere:{port}"))).collect();
+    let refused = node.try_add_contacts(contacts).await;
+    assert!(refused.as_ref().is_err_and(|error| error.contains("contacts")), "{refused:?}");
+    assert_eq!(node.view(), before);
+}
+
+/// The seed says who votes; the master listens elsewhere.
+async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
+    let nowhere = Dead::anywhere();
+    let seed = nowhere.address.to_string();
+    let (listener, contact) = listen();
+    let master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);
+    let (own_listener, own) = listen();
+    let config = Config::builder(CLUSTER, id(1), own).seeds([seed]).local().build().unwrap();
+    let member = A::start(config, own_listener);
+    member.try_add_contacts(vec![to_address(&contact)]).await.unwrap();
+    assert_eq!(ids(&member.wait_for_members(2).await), [id(0), id(1)]);
+    assert_eq!(member.wait_for_master().await.0, *master.node());
+}
+
+async fn the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops<A: Adapter>() {
+    let (subscriber, log) = site::log();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let (node, _) = single::<A>().await;
+    let name = node.node().to_string();
+    node.leave().await;
+    let log = log();
+    for happened in ["master elected", "view changed", "stopped"] {
+        let tells = |line: &str| [" INFO ", happened, &name].iter().all(|word| line.contains(word));
+        assert!(log.lines().any(tells), "{happened}:\n{log}");
+    }
+}

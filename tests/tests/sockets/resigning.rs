@@ -1,0 +1,84 @@
+//! A master that leaves is none any more for its own host before it is none for the others (PROTOCOL.md, "Leaving").
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use formation_core::{
+    Config, Leadership, Timing,
+    message::{Message, Vote},
+};
+
+use crate::{
+    adapters::Adapter,
+    site::{listen, voter},
+    wire_peer::WirePeer,
+};
+
+/// The two are only some instructions apart in a node, and it takes many words and some luck to get between them.
+const ROUNDS: usize = 100;
+const PEERS: usize = 30;
+
+with_each_adapter!(; alone: a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it);
+
+/// Nothing of this depends on time: a lease that was not ended outlives the test.
+fn patient(number: usize, seeds: &[String]) -> Config {
+    let hour = Duration::from_secs(3600);
+    let timing = Timing {
+        lease: hour,
+        down_after: hour,
+        bootstrap_wait: hour,
+        election_timeout: hour / 2,
+        handshake_timeout: hour,
+        ..Timing::wan()
+    };
+    voter(number, seeds).timing(timing).build().unwrap()
+}
+
+async fn a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it<A: Adapter>() {
+    for round in 0..ROUNDS {
+        let (mut listeners, seeds): (Vec<_>, Vec<_>) = (0..=PEERS).map(|_| listen()).unzip();
+        let node = Arc::new(A::start(patient(0, &seeds), listeners.remove(0)));
+        let peers: Vec<_> = listeners
+            .into_iter()
+            .enumerate()
+            .map(|(at, listener)| {
+                let (config, node) = (patient(at + 1, &seeds), node.clone());
+                ::tokio::spawn(async move { leadership_at_resign(config, listener, &*node).await })
+            })
+            .collect();
+        assert_eq!(node.wait_for_master().await.0, *node.node());
+        assert!(node.leadership().is_some());
+        let leave = async {
+            let _ = node.try_leave().await;
+            std::future::pending::<()>().await;
+        };
+        let heard = async {
+            for peer in peers {
+                assert_eq!(peer.await.unwrap(), None, "round {round}");
+            }
+        };
+        ::tokio::select! {
+            () = heard => {}
+            () = leave => {}
+        }
+    }
+}
+
+/// Votes for the node, and looks at its handle once it has read that the node resigns.
+async fn leadership_at_resign<A: Adapter>(config: Config, listener: TcpListener, node: &A) -> Option<Leadership> {
+    let mut peer = WirePeer::accept(listener, config).await;
+    peer.hear().await;
+    peer.greet().await;
+    loop {
+        match peer.hear().await {
+            Message::VoteRequest(request) => {
+                peer.say([Message::Vote(Vote { term: request.term, number: request.number, granted: true })]).await;
+            }
+            Message::Resign(_) => {
+                let leadership = node.leadership();
+                peer.reset();
+                return leadership;
+            }
+            _ => {}
+        }
+    }
+}
