@@ -176,3 +176,32 @@ pub(crate) async fn dial<T: Transport>(
     // A driver that is gone needs no answer.
     let _ = reports.send(Report::Dialed { dial, result }).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{duplex, join};
+
+    use super::*;
+
+    /// As the alert is, by which a peer says that it does not trust this node.
+    #[tokio::test]
+    async fn what_a_peer_said_last_is_read_though_it_takes_nothing_any_more() {
+        let (mut peer, ours) = duplex(64);
+        let (dead, _) = duplex(64);
+        let (reports, mut inbox) = mpsc::channel(4);
+        let mut tasks = JoinSet::new();
+        let conn = ConnId(1);
+        let connection = Connection::open(conn, Opening::ready(join(ours, dead)), &reports, &mut tasks);
+        connection.send(Bytes::from_static(b"anything")).unwrap();
+        // There is one thread: once the bytes are taken they have failed to be written.
+        while connection.outbox.capacity() == 0 {
+            tokio::task::yield_now().await;
+        }
+        peer.write_all(b"last words").await.unwrap();
+        drop(peer);
+        let first = inbox.recv().await;
+        assert!(matches!(&first, Some(Report::Received { chunk, .. }) if chunk == "last words"), "{first:?}");
+        let then = inbox.recv().await;
+        assert!(matches!(&then, Some(Report::Closed { error: None, .. })), "{then:?}");
+    }
+}

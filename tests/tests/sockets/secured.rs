@@ -1,10 +1,15 @@
 //! TLS: who is let in, who is not, and how both ends hear of it.
 
-use std::net::TcpListener;
+use std::{
+    io::Write,
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+};
 
 use formation_core::{CloseReason, Distrust, Event, Flaw};
 use formation_tokio::{Credentials, TlsConfig};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 
 use crate::{
     adapters::Adapter,
@@ -94,6 +99,7 @@ with_each_adapter!(
     a_certificate_that_is_not_valid_yet_is_refused,
     a_certificate_for_another_name_is_refused_by_who_dials,
     who_shows_no_certificate_is_refused_and_told_so,
+    who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens,
     who_speaks_no_tls_is_refused,
     credentials_are_replaced_while_nodes_run,
 );
@@ -151,10 +157,7 @@ async fn a_certificate_for_another_name_is_refused_by_who_dials<A: Adapter>() {
 
 async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
     let authority = Authority::new("one");
-    let mut shy = authority.config();
-    let mut client = (*shy.client).clone();
-    client.client_auth_cert_resolver = std::sync::Arc::new(NoCertificate);
-    shy.client = client.into();
+    let shy = TlsConfig { client: shy(&authority), ..authority.config() };
     let found = (false, Distrust { by_peer: false, flaw: Flaw::NoCertificate });
     let told = (true, Distrust { by_peer: true, flaw: Flaw::NoCertificate });
     let listeners = [listen(), listen()];
@@ -175,6 +178,27 @@ async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
             }
         }
     }
+}
+
+/// A socket that is closed with unread bytes is reset, and what its peer has not read is lost.
+async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens<A: Adapter>() {
+    let authority = Authority::new("one");
+    let (listener, address) = listen();
+    let node: A = start(0, &[address.clone()], listener, Secured::By(authority.config()));
+    let mut socket = TcpStream::connect(&address).unwrap();
+    let mut tls = ClientConnection::new(shy(&authority), "127.0.0.1".try_into().unwrap()).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut socket).unwrap();
+    }
+    tls.writer().write_all(&[0; 1024]).unwrap();
+    while tls.wants_write() {
+        tls.write_tls(&mut socket).unwrap();
+    }
+    let mut events = node.events();
+    while !matches!(A::next(&mut events).await.expect("the node runs"), Event::ConnClosed { .. }) {}
+    tls.read_tls(&mut socket).unwrap();
+    let told = tls.process_new_packets().unwrap_err();
+    assert_eq!(told, rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
 }
 
 async fn who_speaks_no_tls_is_refused<A: Adapter>() {
@@ -214,16 +238,18 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
     agreed_view(&nodes, 3).await;
 }
 
-/// A node that was set up without.
+/// As a node dials that was set up without a certificate.
+fn shy(authority: &Authority) -> Arc<ClientConfig> {
+    let mut client = (*authority.config().client).clone();
+    client.client_auth_cert_resolver = Arc::new(NoCertificate);
+    client.into()
+}
+
 #[derive(Debug)]
 struct NoCertificate;
 
-impl rustls::client::ResolvesClientCert for NoCertificate {
-    fn resolve(
-        &self,
-        _hints: &[&[u8]],
-        _schemes: &[rustls::SignatureScheme],
-    ) -> Option<std::sync::Arc<rustls::sign::CertifiedKey>> {
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         None
     }
 
