@@ -190,7 +190,7 @@ async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_
     while tls.is_handshaking() {
         tls.complete_io(&mut socket).unwrap();
     }
-    tls.writer().write_all(&[0; 1024]).unwrap();
+    tls.writer().write_all(&[0; 32 * 1024]).unwrap();
     while tls.wants_write() {
         tls.write_tls(&mut socket).unwrap();
     }
