@@ -17,6 +17,10 @@ pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::Refused { node, address, reason, holder } => {
             format!("refused {} at {address}: {reason}{}", node.id, held_by(holder))
         }
+        Event::ConnClosed { dialed, reason, .. } => {
+            let whom = dialed.as_ref().map_or("who has connected".to_owned(), |address| address.to_string());
+            format!("has no link to {whom}: {reason}")
+        }
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
         Event::PersistFailed => "cannot keep its votes, and votes no more until it is started again".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
