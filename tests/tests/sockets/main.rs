@@ -42,6 +42,7 @@ mod bootstrap;
 mod durable;
 mod failover;
 mod handle;
+#[cfg(target_os = "linux")]
 mod leaks;
 mod resigning;
 mod secured;
