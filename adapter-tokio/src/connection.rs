@@ -8,7 +8,7 @@ use formation_host::Opening;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
@@ -44,6 +44,7 @@ pub(crate) struct Connection {
     outbox: mpsc::Sender<Bytes>,
     /// Tells the reader by being dropped.
     _open: oneshot::Sender<Infallible>,
+    task: AbortHandle,
 }
 
 impl Connection {
@@ -60,7 +61,7 @@ impl Connection {
         let (outbox, to_write) = mpsc::channel(1);
         let (open, mut closing) = oneshot::channel();
         let reports = reports.clone();
-        tasks.spawn(async move {
+        let task = tasks.spawn(async move {
             let opened = tokio::select! {
                 // Nothing that would have to arrive was said on it yet.
                 _ = &mut closing => return,
@@ -75,13 +76,18 @@ impl Connection {
                 let _ = reports.send(closed).await;
             }
         });
-        Self { outbox, _open: open }
+        Self { outbox, _open: open, task }
     }
 
     /// Hands bytes to the writer. One `Send` is in flight at most, so there is room for it, or the writer has ended and
     /// its report is on the way.
     pub(crate) fn send(&self, bytes: Bytes) -> Result<(), mpsc::error::TrySendError<Bytes>> {
         self.outbox.try_send(bytes)
+    }
+
+    /// Closes the connection behind what is being written. What is left to do may be cut short.
+    pub(crate) fn close(self) -> AbortHandle {
+        self.task
     }
 }
 

@@ -1,6 +1,11 @@
 //! The one task that owns the state machine. It never waits for a single socket.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use formation_core::{
     Command, ConnId, Event, Formation, Input, Leadership, MembersView, Misuse, Origin, Output, Phase, Status, Timestamp,
@@ -8,7 +13,7 @@ use formation_core::{
 use formation_host::{Clock, Opening, Store};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -20,6 +25,8 @@ use crate::{
 
 /// Reports that wait for the driver; whoever has another one waits for room, in turn.
 const REPORTS: usize = 256;
+/// Closed connections that still deliver what was sent last; beyond it the oldest is cut.
+const CLOSING: usize = 256;
 /// How long nothing is accepted after a fault of the listener, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,6 +66,7 @@ pub(crate) struct Driver<T: Transport> {
     /// Connections; dials apart, as only these may finish when the node stops.
     links: JoinSet<()>,
     dials: JoinSet<()>,
+    closing: VecDeque<AbortHandle>,
     /// What has happened, told after the state that it led to is published.
     events: Vec<Event>,
 }
@@ -85,6 +93,7 @@ impl<T: Transport> Driver<T> {
             reports,
             links: JoinSet::new(),
             dials: JoinSet::new(),
+            closing: VecDeque::new(),
             events: Vec::new(),
         };
         driver.drive(Input::Tick);
@@ -189,7 +198,15 @@ impl<T: Transport> Driver<T> {
                 },
                 Output::Close { conn, reason } => {
                     tracing::debug!(%conn, %reason, "closing connection");
-                    self.connections.remove(&conn);
+                    if let Some(connection) = self.connections.remove(&conn) {
+                        self.closing.retain(|task| !task.is_finished());
+                        if self.closing.len() == CLOSING
+                            && let Some(oldest) = self.closing.pop_front()
+                        {
+                            oldest.abort();
+                        }
+                        self.closing.push_back(connection.close());
+                    }
                 }
                 Output::Persist { seq, state } => match &self.storage {
                     Some(storage) => storage.keep(seq, state, &self.reports, &mut self.links),
