@@ -222,6 +222,14 @@ impl Voter {
 }
 
 #[test]
+fn a_node_counts_its_candidacies() {
+    let mut voter = Voter::new();
+    assert_eq!(voter.bench.formation.status().counters.candidacies, 0);
+    voter.is_elected();
+    assert_eq!(voter.bench.formation.status().counters.candidacies, 1);
+}
+
+#[test]
 fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term() {
     let mut voter = Voter::new();
     let said = voter.n1.master(1);
