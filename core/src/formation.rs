@@ -102,6 +102,7 @@ impl Formation {
             timers: Timers::default(),
             outputs: VecDeque::new(),
             awake: BTreeSet::new(),
+            // Never said: who has just started is held, or stands.
             status: message::Status {
                 number: 0,
                 term: Term::default(),

@@ -248,3 +248,17 @@ fn a_status_travels_right_behind_the_hello_that_answers() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_node_counts_the_bytes_and_the_frames_that_it_hears() {
+    let config = Net::config(1, 3);
+    let mut peer = Peer::of(&config, "n9", "h9:1");
+    let mut bench = Bench::new(config);
+    let conn = bench.accept();
+    let said = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
+    for chunk in said.chunks(50) {
+        bench.receive(conn, chunk.to_vec());
+    }
+    let counters = bench.formation.status().counters;
+    assert_eq!((counters.bytes_received, counters.frames_received), (said.len() as u64, 3));
+}

@@ -7,6 +7,7 @@ mod chunking;
 mod claims;
 mod connections;
 mod detectors;
+mod dialing;
 mod edges;
 mod every_order;
 mod failover;

@@ -328,3 +328,16 @@ fn who_leaves_ends_what_it_is_first() {
         assert_eq!(voting.election.role(), Role::Leaving);
     }
 }
+
+/// It reported no lease that could bind it to itself.
+#[test]
+fn e5_a_candidate_that_leaves_as_soon_as_it_stands_is_bound_to_nobody() {
+    let mut voting = Voting::new("a");
+    for other in ["b", "c"] {
+        voting.election.link_up(&at(other), &node(other));
+        voting.says(other, Role::Seeking, None);
+    }
+    assert_eq!((voting.now, voting.election.promised_to()), (0, Some(&node("a"))));
+    voting.election.leave();
+    assert_eq!(voting.election.promised_to(), None);
+}
