@@ -262,3 +262,22 @@ fn a_node_counts_the_bytes_and_the_frames_that_it_hears() {
     let counters = bench.formation.status().counters;
     assert_eq!((counters.bytes_received, counters.frames_received), (said.len() as u64, 3));
 }
+
+/// PROTOCOL, "Two connections": the higher id on the one that it is going to keep, the lower on the newest established.
+#[test]
+fn of_two_connections_each_end_speaks_on_one() {
+    for (own, other, on_first) in [(1, 0, true), (0, 1, false)] {
+        let config = Net::config(own, 3);
+        let mut peer = Peer::of(&config, &format!("n{other}"), &Net::address(other));
+        let mut bench = Bench::new(config);
+        // Dialed by the other, and nothing has come behind its hello that would show that it is established there.
+        let first = bench.greeted_by(&mut peer);
+        let second = bench.answer(&Net::address(other));
+        bench.receive(second, [peer.hello(), peer.master(1), Peer::heartbeat(1, 1)].concat());
+        assert_eq!((bench.closed(first), bench.closed(second)), (None, None));
+        let acked = |bench: &mut Bench, conn| {
+            bench.messages(conn).iter().any(|message| matches!(message, Message::HeartbeatAck(_)))
+        };
+        assert_eq!((acked(&mut bench, first), acked(&mut bench, second)), (on_first, !on_first));
+    }
+}

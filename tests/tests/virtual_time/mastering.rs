@@ -221,6 +221,20 @@ impl Voter {
     }
 }
 
+/// Its last master may have told nobody.
+#[test]
+fn a_new_master_lets_go_who_has_said_that_it_leaves() {
+    let mut voter = Voter::new();
+    let mut peer = Peer::of(&voter.config, "j", "j:1");
+    let conn = voter.bench.greeted_by(&mut peer);
+    let leaving = peer.status(0, Role::Leaving, Epoch::default());
+    voter.bench.receive(conn, leaving);
+    voter.bench.messages(conn);
+    voter.is_elected();
+    assert!(voter.bench.messages(conn).contains(&Message::Leave));
+    assert_eq!(member(&voter.bench, "j"), None);
+}
+
 #[test]
 fn a_node_counts_its_candidacies() {
     let mut voter = Voter::new();
@@ -239,7 +253,14 @@ fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term()
     voter.bench.receive(voter.conn, Peer::page(Epoch { term: Term(1), version: 1 }, all.to_vec()));
     peers[1].node.incarnation.0 += 1;
     for peer in &mut peers {
-        voter.bench.greeted_by(peer);
+        let conn = voter.bench.greeted_by(peer);
+        // They do not know yet that the last master is none any more.
+        let said = peer.status(
+            1,
+            Role::Following { master: voter.n1.node.clone(), address: voter.n1.address.clone() },
+            Epoch::default(),
+        );
+        voter.bench.receive(conn, said);
     }
     let ended = voter.n1.status(1, Role::Seeking, Epoch::default());
     voter.bench.receive(voter.conn, ended);

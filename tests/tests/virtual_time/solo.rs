@@ -1,6 +1,10 @@
 //! Going on without a quorum, and becoming one again (E8). Who wins is also shown rule by rule in the core's own tests; here whole
 //! nodes part and meet.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod sides;
+
 use std::time::Duration;
 
 use formation_core::{
