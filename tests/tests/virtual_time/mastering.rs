@@ -221,6 +221,19 @@ impl Voter {
     }
 }
 
+/// What was said on the last connection may be lost with it.
+#[test]
+fn a_master_lets_go_who_leaves_on_its_next_connection_too_and_nobody_else() {
+    let (mut bench, config) = master(Limits::default());
+    let mut peers = ["j", "k"].map(|id| Peer::of(&config, id, &format!("{id}:1")));
+    let conns = peers.each_mut().map(|peer| bench.sought_by(peer));
+    let leaving = peers[0].status(1, Role::Leaving, Epoch::default());
+    bench.receive(conns[0], leaving);
+    let again = peers.each_mut().map(|peer| bench.greeted_by(peer));
+    let told = again.map(|conn| bench.messages(conn).contains(&Message::Leave));
+    assert_eq!(told, [true, false]);
+}
+
 /// Its last master may have told nobody.
 #[test]
 fn a_new_master_lets_go_who_has_said_that_it_leaves() {
