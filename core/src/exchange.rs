@@ -69,11 +69,12 @@ impl Formation {
     fn refused_by_peer(&mut self, conn: ConnId, dialed: Option<Address>, rejected: Rejected) {
         let Rejected { reason, holder } = rejected;
         let loses = holder.as_ref().is_some_and(|holder| self.loses_its_id(reason, dialed.as_ref(), holder));
-        if let Some(address) = dialed
+        if let Some(address) = dialed {
+            self.seeking.led_to_a_stranger(&address, reason);
             // Whoever reads why this node has stopped finds who has its id.
-            && (self.seeking.refused(&address, reason) || loses)
-        {
-            self.event(Event::Rejected { address, reason, holder });
+            if self.seeking.rejected(&address, reason) || loses {
+                self.event(Event::Rejected { address, reason, holder });
+            }
         }
         self.end(conn, End::Ours(CloseReason::RefusedByPeer(reason)));
         match reason {
@@ -150,19 +151,20 @@ impl Formation {
                 self.election.accept_master(&node, &address, term);
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
-                if self.seeking.refused(&address, reason) {
+                if self.seeking.rejected(&address, reason) {
                     self.event(Event::Rejected { address, reason, holder: None });
                 }
             }
             Message::MembersUpdate(update) => {
+                // Who has gone over to another master, or follows no solo one (E8), may still be sent views.
+                if self.election.master().is_none_or(|(master, _)| *master != node) {
+                    return;
+                }
                 // A master writes in its own term only; a view from beyond would stand in the way of every later one (G3).
                 if epoch_term(&update) > self.election.term() {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
-                let from_master = self.election.master().is_some_and(|(master, _)| *master == node);
-                if from_master {
-                    self.take_update(&node, update);
-                }
+                self.take_update(&node, update);
             }
             Message::Leave => self.dismissed |= self.leaving && peer.leads(),
             Message::Ping => {}

@@ -17,6 +17,7 @@ use crate::{
     link::{End, Link, Peer, Phase as LinkPhase},
     membership::Membership,
     message::{self, Role},
+    refusals::Refusals,
     rng::Rng,
     seeking::Seeking,
     status::{Counters, Phase, Status},
@@ -38,6 +39,7 @@ pub struct Formation {
     pub(crate) election: Election,
     pub(crate) membership: Membership,
     pub(crate) seeking: Seeking,
+    pub(crate) refusals: Refusals,
     pub(crate) links: BTreeMap<ConnId, Link>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) peer_at: BTreeMap<Address, NodeId>,
@@ -84,6 +86,7 @@ impl Formation {
         let election = Election::new(&config, &start, Rng::new(rng.next_u64()), now);
         let seeking = Seeking::new(&config, Rng::new(rng.next_u64()), now);
         let membership = Membership::new(config.limits().members);
+        let refusals = Refusals::new(config.limits().members);
         let metadata = config.metadata().clone();
         let mut formation = Self {
             config: Arc::new(config),
@@ -93,6 +96,7 @@ impl Formation {
             election,
             membership,
             seeking,
+            refusals,
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
             peer_at: BTreeMap::new(),
@@ -494,8 +498,9 @@ impl Formation {
             End::Ours(reason) => Some(reason),
         };
         if let Some(reason) = reason {
+            // These have events of their own, which are not said of each connection.
             let reported = match reason {
-                CloseReason::RefusedByPeer(_) => None,
+                CloseReason::Refused(_) | CloseReason::RefusedByPeer(_) | CloseReason::SelfDial => None,
                 reason => Some(reason),
             };
             self.outputs.push_back(Output::Close { conn, reason });

@@ -105,11 +105,13 @@ impl Formation {
             Refusal::SelfDial => self.met_itself(conn, hello.nonce),
             Refusal::Reject(reason, holder) => {
                 let node = Node { id: hello.id, incarnation: hello.incarnation };
-                let rejected = Rejected { reason, holder: holder.clone() };
+                let news = self.refusals.is_news(&node, &hello.address, reason, holder.as_ref());
                 // Two nodes of one id refuse each other, and either may be the one that has to go.
                 let rival = Holder { node: node.clone(), address: hello.address.clone() };
                 let loses = node.id == self.me.id && self.loses_its_id(reason, Some(&rival.address), &rival);
-                if self.refuse(conn, rejected, first) || loses {
+                self.refuse(conn, Rejected { reason, holder: holder.clone() }, first);
+                // Whoever reads why this node has stopped finds who has its id.
+                if news || loses {
                     self.event(Event::Refused { node, address: hello.address, reason, holder });
                 }
                 if loses {
@@ -127,23 +129,28 @@ impl Formation {
         let ends = || [other, Some(conn)].into_iter().flatten();
         let dialed = ends().find_map(|end| self.links.get(&end)?.dialed.clone());
         if let Some(address) = dialed.filter(|_| other.is_some())
-            && self.seeking.is_self(&address)
+            && self.seeking.is_self(&address, self.now)
         {
             self.event(Event::SelfDial { address, own: self.config.address().clone() });
+        }
+        if other.is_none() {
+            // Somebody repeats what this node once said.
+            self.event(Event::ConnClosed { conn, reason: CloseReason::SelfDial });
         }
         for end in ends() {
             self.end(end, End::Ours(CloseReason::SelfDial));
         }
     }
 
-    /// Says why, then closes. Whether that is news: an address that was dialed is reported once.
-    fn refuse(&mut self, conn: ConnId, rejected: Rejected, first: Bytes) -> bool {
-        let Some(link) = self.links.get_mut(&conn) else { return false };
+    /// Says why, then closes.
+    fn refuse(&mut self, conn: ConnId, rejected: Rejected, first: Bytes) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
         let reason = rejected.reason;
         link.phase = Phase::Refusing { rejected, first, said: false };
-        let dialed = link.dialed.clone();
+        if let Some(address) = &link.dialed {
+            self.seeking.led_to_a_stranger(address, reason);
+        }
         self.wake(conn);
-        dialed.is_none_or(|address| self.seeking.refused(&address, reason))
     }
 
     /// What may be asked of anybody: the answer shows nothing, and changes nothing.
@@ -246,6 +253,7 @@ impl Formation {
         if let Some(dialed) = link.dialed.clone() {
             self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }
+        self.refusals.taken_in(&node.id, &hello.address);
         self.pending.remove(&conn);
         self.timers.clear(&Timer::Handshake(conn));
         self.watch_link(conn);

@@ -107,7 +107,7 @@ pub enum Origin {
 pub enum Command {
     /// Leave the cluster; [`Event::Stopped`] follows once the master has confirmed it, and within `down_after` in any case.
     Leave,
-    /// More addresses to dial while there is no master. One that led to this node itself is dialed again when it is named again.
+    /// More addresses to dial while there is no master.
     AddContacts(Vec<Address>),
     /// What this node says of itself in the member list.
     SetMetadata(Bytes),
@@ -170,7 +170,7 @@ pub enum Event {
         /// Why, when this end closed it or was told.
         reason: Option<CloseReason>,
     },
-    /// A connection ended before it was established, by the fault of its peer.
+    /// A connection ended before it was established, by the fault of its peer, and no other event says so.
     ConnClosed {
         /// Which.
         conn: ConnId,
@@ -218,7 +218,8 @@ pub enum Event {
         /// Who has the id or the address that this node claims too, where that is why.
         holder: Option<Holder>,
     },
-    /// This node refused a peer. Said once for each connection.
+    /// This node refused a peer. Said once until that peer has been taken in, or something of this has changed; with more
+    /// such peers than `Limits::members`, again from time to time.
     Refused {
         /// Who it said it was.
         node: Node,
@@ -229,8 +230,8 @@ pub enum Event {
         /// Who has the id or the address that it claims, where that is why.
         holder: Option<Holder>,
     },
-    /// An address leads to this node itself, and is not dialed again. When it is a seed, the seed list
-    /// names this node by two spellings, and only `own` can vote.
+    /// An address leads to this node itself. Said once until it has led elsewhere; it is looked at again every `down_after`.
+    /// When it is a seed and stays so, the seed list names this node by two spellings, and only `own` can vote.
     SelfDial {
         /// The address that was dialed.
         address: Address,

@@ -53,6 +53,7 @@ pub mod message;
 mod peers;
 mod phi;
 mod proof;
+mod refusals;
 mod rng;
 mod roster;
 mod seeking;

@@ -84,9 +84,11 @@ impl Formation {
         }
         let Some(roster) = &mut self.membership.roster else { return };
         let term = self.election.term();
+        if self.election.is_solo() && !peer.takes_views_of(&self.me) {
+            return roster.has_gone_over(id);
+        }
         let follows_me = match &status.role {
             Role::Leaving | Role::Master | Role::Solo { .. } => return,
-            _ if self.election.is_solo() && peer.is_elsewhere(&self.me) => return,
             Role::Following { master, .. } => *master == self.me && status.term == term,
             Role::Seeking | Role::Standing => false,
         };

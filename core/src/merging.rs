@@ -19,6 +19,12 @@ impl Peer {
             _ => false,
         }
     }
+
+    /// Whether it takes the views of this solo master, as far as is known: to who has another master they may be of a newer
+    /// term than any that it knows of.
+    pub(crate) fn takes_views_of(&self, solo: &Node) -> bool {
+        self.status.is_some() && !self.is_elsewhere(solo)
+    }
 }
 
 impl Formation {

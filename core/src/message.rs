@@ -125,7 +125,7 @@ pub struct Rejected {
 }
 
 /// A living node that has an id or an address which another one claims as well.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Holder {
     /// Who.
     pub node: Node,

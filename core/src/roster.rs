@@ -197,6 +197,15 @@ impl Roster {
         }
     }
 
+    /// The member has another master now: what it holds is not known any more, and it reads nothing to its end.
+    pub(crate) fn has_gone_over(&mut self, id: &NodeId) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        tracked.holds = None;
+        tracked.check = None;
+        let series = tracked.series.take();
+        self.unpin(series);
+    }
+
     pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, epoch: Epoch, now: Timestamp) -> Ack {
         let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
         let mut patience = self.suspect_after;

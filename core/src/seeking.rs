@@ -18,7 +18,7 @@ pub(crate) struct Seeking {
     last_dial: u64,
     backoff_min: Duration,
     backoff_max: Duration,
-    /// How long an address that led to the node of another one is left alone.
+    /// How long an address that led to the node of another one, or to this node itself, is left alone.
     look_again: Duration,
     rng: Rng,
 }
@@ -29,12 +29,13 @@ struct Target {
     state: State,
     /// Whom the last established connection led to: the address need not be the one that the peer advertises.
     found: Option<NodeId>,
-    /// That peer advertises another address: this one may lead elsewhere by then, whether the peer is linked or not.
+    /// That peer advertises another address, or it is this node itself: the address may lead elsewhere by then.
     look_at: Option<Timestamp>,
     retry_at: Timestamp,
     backoff: Duration,
-    /// It leads to this node itself.
+    /// It led to this node itself, and nowhere else since.
     is_self: bool,
+    /// Why this node was refused there.
     reported: BTreeSet<RejectReason>,
 }
 
@@ -51,9 +52,16 @@ impl Target {
         (self.state == State::Idle && !self.is_self).then_some(self.retry_at)
     }
 
-    /// When it may be dialed though there is one.
+    /// When it may be dialed to see where it leads by now.
     fn looks(&self) -> Option<Timestamp> {
-        self.look_at.filter(|_| self.state != State::Dialing && !self.is_self)
+        self.look_at.filter(|_| self.state != State::Dialing)
+    }
+
+    /// A permanent refusal is retried as seldom as possible.
+    fn slow_down(&mut self, reason: RejectReason, backoff_max: Duration) {
+        if reason.is_permanent() {
+            self.backoff = backoff_max;
+        }
     }
 }
 
@@ -72,10 +80,8 @@ impl Seeking {
         seeking
     }
 
-    /// An address that was known to lead to this node itself may lead elsewhere when it is named again.
     pub(crate) fn add(&mut self, address: &Address, is_seed: bool, now: Timestamp) {
-        let known = self.targets.entry(address.clone()).and_modify(|target| target.is_self = false);
-        known.or_insert(Target {
+        self.targets.entry(address.clone()).or_insert(Target {
             is_seed,
             state: State::Idle,
             found: None,
@@ -156,6 +162,7 @@ impl Seeking {
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId, advertised: &Address, now: Timestamp) {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
+            target.is_self = false;
             target.look_at = (address != advertised).then(|| now + self.look_again);
         }
     }
@@ -174,18 +181,26 @@ impl Seeking {
         }
     }
 
-    /// This end or the other refused the link: whether that is news. A permanent refusal is retried as seldom as possible.
-    pub(crate) fn refused(&mut self, address: &Address, reason: RejectReason) -> bool {
-        let Some(target) = self.targets.get_mut(address) else { return true };
-        if reason.is_permanent() {
-            target.backoff = self.backoff_max;
+    /// The dialed address leads to a node that is kept outside for this reason, or that keeps this one outside.
+    pub(crate) fn led_to_a_stranger(&mut self, address: &Address, reason: RejectReason) {
+        if let Some(target) = self.targets.get_mut(address) {
+            target.is_self = false;
+            target.slow_down(reason, self.backoff_max);
         }
+    }
+
+    /// Who is at the address has refused this node: whether that is news.
+    pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
+        let Some(target) = self.targets.get_mut(address) else { return true };
+        target.slow_down(reason, self.backoff_max);
         target.reported.insert(reason)
     }
 
     /// The address leads to this node itself: whether that is news.
-    pub(crate) fn is_self(&mut self, address: &Address) -> bool {
-        self.targets.get_mut(address).is_some_and(|target| !core::mem::replace(&mut target.is_self, true))
+    pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
+        let Some(target) = self.targets.get_mut(address) else { return false };
+        target.look_at = Some(now + self.look_again);
+        !core::mem::replace(&mut target.is_self, true)
     }
 
     fn back_off(&mut self, address: &Address, now: Timestamp) {

@@ -119,9 +119,10 @@ impl Formation {
         }
         let beat_len = beat.map_or(0, |(_, frame)| frame.len());
         let mut updated = false;
+        let takes_views = !self.election.is_solo() || peer.takes_views_of(&self.me);
         if let Some(roster) = &mut self.membership.roster {
             let room = |out: &bytes::BytesMut| self.config.limits().send.saturating_sub(out.len() + beat_len);
-            while let Some(update) = roster.next_update(&self.membership.view, id, room(out)) {
+            while takes_views && let Some(update) = roster.next_update(&self.membership.view, id, room(out)) {
                 out.extend_from_slice(&update);
                 updated = true;
             }

@@ -130,14 +130,27 @@ impl Bench {
         self.dials.iter().map(|(_, address)| address.clone()).collect()
     }
 
+    fn take_dial(&mut self, address: &str) -> DialId {
+        let at = self.dials.iter().position(|(_, a)| a.as_str() == address);
+        self.dials.remove(at.unwrap_or_else(|| panic!("{address} is not being dialed"))).0
+    }
+
     /// The oldest unanswered dial to the address comes through.
     ///
     /// # Panics
     /// When there is none.
     pub fn answer(&mut self, address: &str) -> ConnId {
-        let at = self.dials.iter().position(|(_, a)| a.as_str() == address);
-        let (dial, _) = self.dials.remove(at.unwrap_or_else(|| panic!("{address} is not being dialed")));
+        let dial = self.take_dial(address);
         self.open(Origin::Dialed(dial))
+    }
+
+    /// The oldest unanswered dial to the address fails.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn fail_dial(&mut self, address: &str) {
+        let dial = self.take_dial(address);
+        self.give(Input::DialFailed { dial });
     }
 
     /// Bytes come on a connection.

@@ -66,7 +66,7 @@ pub enum Fault {
     SlowMaster(Duration),
     /// A node's address resolves to nothing.
     NameGone(NodeIx),
-    /// The address of the first leads to the second.
+    /// The address of the first leads to the second, which finds itself there.
     NameMoved(NodeIx, NodeIx),
     /// A node hears of the address of another.
     Contact(NodeIx, NodeIx),
@@ -223,8 +223,7 @@ impl Fault {
                 }
             }
             Self::NameGone(ix) => net.lead_astray(&Net::address(ix), None),
-            // Both ways, two nodes would each take the other's address for their own, and not dial it again.
-            Self::NameMoved(from, to) if from > to => net.lead_astray(&Net::address(from), Some(Target::Node(to))),
+            Self::NameMoved(from, to) if from != to => net.lead_astray(&Net::address(from), Some(Target::Node(to))),
             Self::Contact(ix, of) if listens(net, ix) => {
                 let contact = net.host(of).config.address().clone();
                 net.command(ix, Command::AddContacts(vec![contact]));

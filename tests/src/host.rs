@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Term, Timestamp};
+use formation_core::{Address, CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Term, Timestamp};
 
 use crate::{checks::Mirror, clock::Clock, replay::Run, wire::WireId};
 
@@ -65,6 +65,8 @@ pub struct Host {
     pub(crate) wakes_at: Option<Timestamp>,
     /// Until then it may take nobody for down, as it has slept.
     pub(crate) just_awake: Timestamp,
+    /// Addresses at which this run has found itself, and that it has dialed nowhere else since.
+    pub(crate) found_itself: BTreeSet<Address>,
     /// When it has to have left.
     pub(crate) left_by: Option<Timestamp>,
     pub(crate) mirror: Mirror,
@@ -99,6 +101,7 @@ impl Host {
             paused_until: 0,
             wakes_at: None,
             just_awake: Timestamp::ZERO,
+            found_itself: BTreeSet::new(),
             left_by: None,
             mirror: Mirror::default(),
             solo_said: None,
@@ -120,6 +123,7 @@ impl Host {
         self.paused_until = 0;
         self.wakes_at = None;
         self.just_awake = Timestamp::ZERO;
+        self.found_itself.clear();
         self.left_by = None;
         self.mirror = Mirror::default();
         self.solo_said = None;

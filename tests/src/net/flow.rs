@@ -395,6 +395,9 @@ impl Net {
                     self.tally.told(&event);
                     self.follow_sides(ix, &event);
                     let host = &mut self.hosts[ix];
+                    if let Event::SelfDial { address, .. } = &event {
+                        host.found_itself.insert(address.clone());
+                    }
                     if let Event::ViewChanged { epoch, changes } = &event {
                         changed = true;
                         let formation = host.formation.as_ref().expect("it runs");
@@ -513,6 +516,9 @@ impl Net {
             Some(should) if *should != target && target.is_none() => self.tally.count("dial of a name that is gone"),
             Some(should) if *should != target => self.tally.count("dial led astray"),
             _ => {}
+        }
+        if target.is_some_and(|target| target != Target::Node(ix)) && self.hosts[ix].found_itself.remove(addr) {
+            self.tally.count("dial of a name that led to the node itself");
         }
         let wire = self.wire(Owner::Node(run), Some(dial));
         if self.hosts[ix].dials.insert(dial, wire).is_some() {

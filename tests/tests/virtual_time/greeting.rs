@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use formation_core::{
-    CloseReason, Config, ConnId, Event, Incarnation, Input, NodeId, Phase, RejectReason, message::Message,
+    Address, CloseReason, Command, Config, ConnId, Event, Incarnation, Input, NodeId, Phase, RejectReason,
+    message::Message,
 };
 use formation_tests::{Bench, Peer};
 
@@ -85,23 +86,76 @@ fn a_hello_with_the_own_id_comes_from_the_node_itself_or_another_run_of_it_or_it
     }
 }
 
-#[test]
-fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
-    let mut bench = Bench::new(config());
-    let other = bench.answer("h1:1");
+/// Answers the dial of `alias:1`, which leads to the node itself.
+fn dial_itself(bench: &mut Bench) -> [ConnId; 2] {
     let own = bench.answer("alias:1");
     let hello = bench.messages(own).pop().unwrap().to_frame();
     let far = bench.accept();
     bench.receive(far, hello);
+    [own, far]
+}
+
+#[test]
+fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
+    let mut bench = Bench::new(config());
+    let other = bench.answer("h1:1");
+    let [own, far] = dial_itself(&mut bench);
     let closed = [other, own, far].map(|conn| bench.closed(conn));
     assert_eq!(closed, [None, Some(CloseReason::SelfDial), Some(CloseReason::SelfDial)]);
-    let said = bench.events().filter(|event| match event {
-        Event::SelfDial { address, .. } => address.as_str() == "alias:1",
-        _ => false,
-    });
-    assert_eq!(said.count(), 1);
-    bench.advance(10 * SECOND);
-    assert!(bench.dialing().iter().all(|address| address.as_str() != "alias:1"));
+}
+
+/// Such a connection shows no address that leads to this node.
+#[test]
+fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection() {
+    let mut bench = Bench::new(config());
+    let conn = bench.greeted_by(&mut peer("n0", "h0:1", 10));
+    let said: Vec<_> = bench.events().collect();
+    assert_eq!(said, [&Event::ConnClosed { conn, reason: CloseReason::SelfDial }]);
+}
+
+/// Names move: it may lead elsewhere by then, and if it does not, that is no news.
+#[test]
+fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_told_once_until_it_has_led_elsewhere() {
+    let mut bench = Bench::new(config());
+    let is_due = |bench: &Bench| bench.dialing().iter().any(|address| address.as_str() == "alias:1");
+    let wait = config().timing().down_after;
+    let told = |bench: &Bench| {
+        assert!(!bench.events().any(|event| matches!(event, Event::ConnClosed { .. })), "one event is enough");
+        bench.events().filter(|event| matches!(event, Event::SelfDial { .. })).count()
+    };
+    let looks_again = |bench: &mut Bench| {
+        // Naming it anew makes it no busier.
+        bench.give(Input::Command(Command::AddContacts(vec![Address::new("alias:1").unwrap()])));
+        bench.advance(wait - Duration::from_micros(1));
+        assert!(!is_due(bench), "busier than every down_after");
+        bench.advance(Duration::from_micros(1));
+        assert!(is_due(bench), "not looked at after down_after");
+    };
+    for _ in 0..3 {
+        dial_itself(&mut bench);
+        looks_again(&mut bench);
+        assert_eq!(told(&bench), 1);
+    }
+    // Nowhere is not elsewhere.
+    bench.fail_dial("alias:1");
+    looks_again(&mut bench);
+    dial_itself(&mut bench);
+    looks_again(&mut bench);
+    assert_eq!(told(&bench), 1);
+    for (id, cluster) in [("x", "test"), ("y", "other")] {
+        let before = told(&bench);
+        let conn = bench.answer("alias:1");
+        let theirs = Config::builder(cluster, id, format!("{id}:1")).seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
+        let hello = Peer::of(&theirs, id, &format!("{id}:1")).hello();
+        bench.receive(conn, hello);
+        bench.give(Input::Closed { conn });
+        while !is_due(&bench) {
+            bench.advance(Duration::from_millis(10));
+        }
+        dial_itself(&mut bench);
+        assert_eq!(told(&bench), before + 1, "it has led to {id} of {cluster}");
+        looks_again(&mut bench);
+    }
 }
 
 #[test]

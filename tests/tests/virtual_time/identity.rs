@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, Config, ConnId, Epoch, Event, Incarnation, RejectReason, StopReason, Term,
-    message::{Holder, Message, Rejected},
+    Address, CloseReason, Config, ConnId, Epoch, Event, Incarnation, Input, RejectReason, StopReason, Term,
+    message::{Holder, Message, ProtocolRange, Rejected},
 };
 use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings};
 
@@ -94,6 +94,60 @@ fn a_dialed_node_of_another_cluster_is_reported_once() {
     }
     let refused = bench.events().filter(|event| matches!(event, Event::Refused { .. })).count();
     assert_eq!(refused, 1);
+}
+
+/// How many refusals the node tells of, once each of these has come.
+fn told_of(bench: &mut Bench, peers: &[&Peer]) -> usize {
+    for peer in peers {
+        let conn = bench.greeted_by(&mut Peer::clone(peer));
+        assert!(matches!(bench.closed(conn), Some(CloseReason::Refused(_))), "{peer:?} is let in");
+    }
+    bench.events().filter(|event| matches!(event, Event::Refused { .. })).count()
+}
+
+#[test]
+fn a_refused_peer_is_told_once_until_it_was_taken_in_or_its_refusal_has_changed() {
+    let other = Config::builder("other", "x", "x:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
+    let [mut x, y, moved] = [("x", "x:1"), ("y", "y:1"), ("x", "x:2")].map(|(id, at)| Peer::of(&other, id, at));
+    let mut bench = Bench::new(config());
+    assert_eq!(told_of(&mut bench, &[&x, &x, &x]), 1);
+    assert_eq!(told_of(&mut bench, &[&y, &x, &y]), 2, "each peer by itself");
+    assert_eq!(told_of(&mut bench, &[&moved, &x, &moved]), 3, "and each address");
+    let mut old = x.clone();
+    old.protocol = ProtocolRange { min: 9, max: 9 };
+    assert_eq!(told_of(&mut bench, &[&old, &x, &old]), 4, "another reason");
+    x.node.incarnation.0 += 1;
+    assert_eq!(told_of(&mut bench, &[&x, &x]), 5, "another run");
+    let mut mended = Peer::of(&config(), "x", "x:1");
+    mended.node = x.node.clone();
+    let conn = bench.greeted_by(&mut mended);
+    bench.give(Input::Closed { conn });
+    assert_eq!(told_of(&mut bench, &[&x, &x]), 6, "it was taken in meanwhile");
+    assert_eq!(told_of(&mut bench, &[&moved, &y]), 6, "and only it");
+}
+
+#[test]
+fn a_refused_peer_is_told_again_when_somebody_else_has_what_it_claims() {
+    let mut bench = Bench::new(config());
+    let claimant = Peer::of(&config(), "x", "x:2");
+    for run in 1..=3 {
+        let mut holder = Peer::of(&config(), "x", "x:1");
+        holder.node.incarnation.0 += run;
+        bench.greeted_by(&mut holder);
+        assert_eq!(told_of(&mut bench, &[&claimant, &claimant]), run as usize);
+    }
+}
+
+/// Whoever dials whom.
+#[test]
+fn a_refused_peer_that_was_dialed_is_not_told_again_when_it_dials() {
+    let mut bench = Bench::new(config());
+    let other = Config::builder("other", "x", "h1:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
+    let mut stranger = Peer::of(&other, "x", "h1:1");
+    let conn = bench.answer("h1:1");
+    let hello = stranger.hello();
+    bench.receive(conn, hello);
+    assert_eq!(told_of(&mut bench, &[&stranger, &stranger]), 1);
 }
 
 /// Simulator seed 374: while a voter is away, somebody at another address is taken in under its id, and the master goes

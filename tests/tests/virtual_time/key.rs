@@ -513,8 +513,8 @@ fn g7_a_frame_before_the_proof_keeps_the_limit_of_strangers() {
 
 /// An address that leads back to the node itself, where the dialing end is the first to know.
 #[test]
-fn a_node_with_a_key_that_dials_itself_knows_it_and_does_not_again() {
-    let config = Net::builder(0, 1).contacts(["alias:1"]).key(KEY).build().unwrap();
+fn a_node_with_a_key_that_dials_itself_knows_it_and_says_so_once() {
+    let config = Net::builder(0, 3).contacts(["alias:1"]).key(KEY).build().unwrap();
     let mut net = Net::new(1, Settings::default());
     let ix = net.add(config);
     net.name("alias:1", formation_tests::Target::Node(ix));
@@ -523,7 +523,7 @@ fn a_node_with_a_key_that_dials_itself_knows_it_and_does_not_again() {
     let met = |event: &Event| matches!(event, Event::SelfDial { address, own } if address.as_str() == "alias:1" && own.as_str() == "h0:1");
     net.expect(net.count(ix, Duration::ZERO, met) == 1, "it is said once");
     let closes = &net.host(ix).closes;
-    net.expect(closes.len() == 2, "both ends, and no more");
+    net.expect(closes.len() == 4, "both ends, at once and after down_after");
     net.expect(closes.iter().all(|(_, reason)| *reason == CloseReason::SelfDial), "by name");
 }
 

@@ -169,6 +169,20 @@ fn a_member_too_many_is_told_that_the_cluster_is_full_and_joins_when_there_is_ro
     net.expect(done, "ClusterFull is retried");
 }
 
+/// As many refusals as there may be members are remembered: one more, and all count as untold.
+#[test]
+fn g7_the_refusals_that_were_told_are_remembered_up_to_the_limit_of_members() {
+    let mut bench = master(Limits { members: 2, ..Limits::default() });
+    let other = Config::single("other", "x", "x:1").build().unwrap();
+    let told = ["a", "b", "a", "b", "c", "c", "a", "a"].map(|name| {
+        let before = bench.events().count();
+        let (conn, _) = greet(&mut bench, &other, name);
+        assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::WrongCluster)));
+        bench.events().count() - before
+    });
+    assert_eq!(told, [1, 1, 0, 0, 1, 0, 1, 0]);
+}
+
 #[test]
 fn metadata_over_the_masters_limit_is_refused() {
     let mut bench = master(Limits { metadata: 10, ..Limits::default() });

@@ -55,6 +55,7 @@ const HAPPENS: &[&str] = &[
     "dial of a name that is gone",
     "dial led astray",
     "node dialed itself",
+    "dial of a name that led to the node itself",
     // The cluster key.
     "proof given",
     "proof refused",

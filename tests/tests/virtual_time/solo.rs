@@ -8,8 +8,8 @@ mod sides;
 use std::time::Duration;
 
 use formation_core::{
-    Epoch, Event, LossReason, Output, Phase, Term,
-    message::{Heartbeat, Message, Role},
+    Command, ConnId, Epoch, Event, Input, LossReason, Output, Phase, Term,
+    message::{Heartbeat, HeartbeatAck, Message, Role},
 };
 use formation_tests::{Bench, Crash, Cut, Net, NodeIx, Peer, Settings, for_each_seed};
 
@@ -274,4 +274,101 @@ fn e8_a_node_without_solo_after_ignores_a_solo_master_and_says_so() {
     let status = bench.formation.status();
     assert_eq!((status.phase, status.term, status.master), (Phase::Seeking, Term(0), None));
     assert_eq!(ignored(&bench), 1, "once, however often the number of its members changes");
+}
+
+/// A solo master, and what it says to the one who joined it: who acknowledges `held`, whatever is said.
+fn updates(bench: &mut Bench, (conn, peer): (ConnId, &Peer), held: Epoch) -> usize {
+    let mut updates = 0;
+    for _ in 0..10 {
+        bench.advance(SECOND / 5);
+        for message in bench.messages(conn) {
+            updates += usize::from(matches!(message, Message::MembersUpdate(_)));
+            if let Message::Heartbeat(beat) = message {
+                let ack = HeartbeatAck { term: Term(9), number: beat.number, epoch: held, confirms: false };
+                bench.receive(conn, Message::HeartbeatAck(ack).to_frame());
+            }
+        }
+    }
+    assert_eq!(bench.closed(conn), None, "{peer:?}");
+    updates
+}
+
+/// Whose views it takes only if they come from that one.
+#[test]
+fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_seeks_again() {
+    let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
+    let mut bench = Bench::new(config.clone());
+    bench.advance(2 * AFTER);
+    assert_eq!(bench.formation.status().phase, Phase::Solo);
+    let mut peer = Peer::of(&config, "n1", "h1:1");
+    let mut conn = bench.sought_by(&mut peer);
+    let other = Peer::of(&config, "n2", "h2:1");
+    let follows = Role::Following { master: other.node.clone(), address: other.address.clone() };
+    let (older, newer) = (Epoch::default(), Epoch { term: Term(9), version: 4 });
+    for (role, theirs) in [(follows.clone(), newer), (follows, older), (Role::Solo { members: 0 }, older)] {
+        let first = bench.messages(conn);
+        assert!(first.iter().any(|message| matches!(message, Message::MembersUpdate(_))), "{first:?}");
+        let said = peer.status(9, role.clone(), theirs);
+        bench.receive(conn, said);
+        bench.messages(conn);
+        bench.command(Command::SetMetadata("news".into()));
+        assert_eq!(updates(&mut bench, (conn, &peer), theirs), 0, "{role:?}");
+        bench.give(Input::Closed { conn });
+        conn = bench.greeted_by(&mut peer);
+        assert_eq!(updates(&mut bench, (conn, &peer), theirs), 0, "nor before it is known that it has none");
+        let seeks = peer.seeking();
+        bench.receive(conn, seeks);
+    }
+    let again = bench.messages(conn);
+    let told = |like: fn(&Message) -> bool| again.iter().any(like);
+    assert!(told(|message| matches!(message, Message::JoinResponse(_))), "{again:?}");
+    assert!(told(|message| matches!(message, Message::MembersUpdate(_))), "{again:?}");
+}
+
+/// It may be under way when the other goes over. Only a view of its own master has to be one of a term that the node knows.
+#[test]
+fn e8_a_view_of_a_solo_master_that_is_not_followed_is_ignored_whatever_its_term() {
+    let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
+    let mut bench = Bench::new(config.clone());
+    let [mut master, mut solo] = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, at)| Peer::of(&config, id, at));
+    let (followed, ignored) = (bench.greeted_by(&mut master), bench.greeted_by(&mut solo));
+    let leads = master.master(4);
+    bench.receive(followed, leads);
+    let role = Role::Solo { members: 2 };
+    let epoch = |term| Epoch { term: Term(term), version: 1 };
+    let said = solo.status(7, role, epoch(7));
+    bench.receive(ignored, [said, Peer::page(epoch(7), vec![solo.member()])].concat());
+    assert_eq!((bench.closed(ignored), bench.formation.view().len()), (None, 0));
+    bench.receive(followed, Peer::page(epoch(4), vec![master.member()]));
+    assert_eq!((bench.closed(followed), bench.formation.view().len()), (None, 1));
+}
+
+/// The solo master and the quorum's do not reach each other, and have a neighbour in common; and the former, by others, has
+/// come to a newer term, so that its views are newer than that neighbour's.
+#[test]
+fn e8_who_has_left_a_solo_master_for_a_quorums_is_told_no_views_by_it() {
+    for_each_seed(10, |seed| {
+        let mut net = formed(seed, 7, 1);
+        part(&mut net, &[&[0, 1, 7], &[2, 3, 4, 5], &[6]]);
+        raise(&mut net, 6);
+        (2..6).for_each(|ix| net.heal(1, ix));
+        let done = net.run_until(20 * SECOND, |net| master_of(net, &[1, 2, 3, 4, 5]).is_some());
+        net.expect(done && net.status(0).phase == Phase::Solo, "one has gone over");
+        // Nobody but the solo master itself could tell that neighbour of its new term.
+        net.cut(1, 7, Cut::Lose);
+        let since = net.now() + Duration::from_micros(1);
+        net.heal(0, 6);
+        let done = net.run_until(20 * SECOND, |net| master_of(net, &[0, 6, 7]) == Some(0));
+        net.expect(done && epoch(&net, 0) > epoch(&net, 1), "another has come with a newer term");
+        net.run_for(4 * SECOND);
+        let views = |net: &Net| net.tally.of("snapshot page sent") + net.tally.of("delta sent");
+        let before = views(&net);
+        net.run_for(10 * SECOND);
+        net.expect(views(&net) == before, &format!("{} views, and nothing has changed", views(&net) - before));
+        let one = net.node(1);
+        let parted = |event: &Event| matches!(event, Event::Unlinked { node, .. } if *node == one);
+        net.expect(net.count(0, since, parted) == 0, "the two have lost their link");
+        net.heal_all();
+        net.converge(20 * SECOND);
+    });
 }
