@@ -459,7 +459,7 @@ impl Formation {
             self.timers.set(Timer::Dial(dial), *now + timeout);
             self.outputs.push_back(Output::Dial { dial, addr, timeout });
         }
-        match seeking.next_retry(*now, wanted) {
+        match seeking.next_retry(wanted) {
             Some(at) => self.timers.set(Timer::Redial, at),
             None => self.timers.clear(&Timer::Redial),
         }
@@ -541,7 +541,6 @@ impl Formation {
         for conn in all {
             self.end(conn, End::Ours(close));
         }
-        self.timers.clear_all();
         self.stopped = true;
         self.event(Event::Stopped { reason });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use formation_core::{CloseReason, Command, Config, Epoch, Event, Phase, message::Message, message::Role};
+use formation_core::{CloseReason, Command, Config, Epoch, Event, Output, Phase, message::Message, message::Role};
 use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -250,17 +250,22 @@ fn a_status_travels_right_behind_the_hello_that_answers() {
 }
 
 #[test]
-fn a_node_counts_the_bytes_and_the_frames_that_it_hears() {
+fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_says() {
     let config = Net::config(1, 3);
     let mut peer = Peer::of(&config, "n9", "h9:1");
     let mut bench = Bench::new(config);
     let conn = bench.accept();
-    let said = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
-    for chunk in said.chunks(50) {
+    let heard = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
+    for chunk in heard.chunks(50) {
         bench.receive(conn, chunk.to_vec());
     }
     let counters = bench.formation.status().counters;
-    assert_eq!((counters.bytes_received, counters.frames_received), (said.len() as u64, 3));
+    assert_eq!((counters.bytes_received, counters.frames_received), (heard.len() as u64, 3));
+    let said = bench.outputs.iter().map(|output| match output {
+        Output::Send { bytes, .. } => bytes.len() as u64,
+        _ => 0,
+    });
+    assert_eq!(counters.bytes_sent, said.sum());
 }
 
 /// PROTOCOL, "Two connections": the higher id on the one that it is going to keep, the lower on the newest established.

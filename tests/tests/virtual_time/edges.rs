@@ -61,6 +61,7 @@ fn a_node_stops_for_its_id_when_it_was_refused_for_twice_down_after_and_no_soone
     assert!(!meets_its_rival(&mut bench));
     bench.advance(MOMENT);
     assert!(meets_its_rival(&mut bench));
+    assert_eq!(bench.events().filter(|event| matches!(event, Event::Stopped { .. })).count(), 1);
 }
 
 #[test]
@@ -136,6 +137,26 @@ fn an_address_that_refuses_for_now_is_dialed_again_sooner_than_one_that_refuses_
     }
     for reason in [RejectReason::WrongCluster, RejectReason::IdInUse, RejectReason::MetadataTooLong] {
         assert!(!dialed_within(reason, timing.dial_backoff_max / 2 - MOMENT), "{reason}");
+    }
+}
+
+/// What stood in the way before is over: it is news again, and the address is dialed as if nothing had been.
+#[test]
+fn an_address_that_has_taken_the_node_in_starts_anew() {
+    let mut bench = outsider();
+    let told = |bench: &Bench| bench.events().filter(|event| matches!(event, Event::Rejected { .. })).count();
+    for rejections in [1, 2] {
+        for _ in 0..3 {
+            let conn = reaches(&mut bench, "h0:1");
+            bench.receive(conn, rejected(RejectReason::WrongCluster, None));
+            assert_eq!(told(&bench), rejections);
+        }
+        let conn = reaches(&mut bench, "h0:1");
+        let mut voter = peer("n0", "h0:1");
+        bench.receive(conn, [voter.hello(), voter.seeking()].concat());
+        bench.give(Input::Closed { conn });
+        bench.advance(config("n9", "h9:1").timing().dial_backoff_min * 3 / 2);
+        assert!(bench.dialing().iter().any(|address| address.as_str() == "h0:1"));
     }
 }
 

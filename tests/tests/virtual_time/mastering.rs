@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use formation_core::{
     Address, Command, Config, ConnId, Epoch, Event, Incarnation, Input, Limits, Member, MemberState, Node, NodeId,
-    RejectReason, Term,
+    RejectReason, StopReason, Term,
     message::{JoinResponse, Message, Role, VoteRequest},
 };
 use formation_tests::{Bench, Peer};
@@ -246,6 +246,17 @@ fn a_new_master_lets_go_who_has_said_that_it_leaves() {
     voter.is_elected();
     assert!(voter.bench.messages(conn).contains(&Message::Leave));
     assert_eq!(member(&voter.bench, "j"), None);
+}
+
+/// G2: the newer run of it may be elected.
+#[test]
+fn g2_a_master_that_is_superseded_leads_no_more() {
+    let mut voter = Voter::new();
+    voter.is_elected();
+    voter.bench.greeted_by(&mut Peer::of(&voter.config, "n0", "n0:1"));
+    assert_eq!(voter.bench.formation.leadership(voter.bench.now), None);
+    assert!(voter.bench.events().any(|event| matches!(event, Event::MasterLost { .. })));
+    assert!(matches!(voter.bench.events().last(), Some(Event::Stopped { reason: StopReason::Superseded })));
 }
 
 #[test]

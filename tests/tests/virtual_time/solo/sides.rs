@@ -1,7 +1,7 @@
 //! Who belongs to which side (E8), on one node that is told what the others say: whom a solo master counts and takes in, and
 //! when a node has changed sides.
 
-use formation_core::{ConnId, Incarnation, Member, MemberState};
+use formation_core::{ConnId, Incarnation, Input, Member, MemberState};
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_anoth
         bench.receive(to_j, status);
         assert_eq!(members(&mut bench, to_j), Some(counted));
     }
-    bench.give(formation_core::Input::Closed { conn: to_k });
+    bench.give(Input::Closed { conn: to_k });
     assert_eq!(members(&mut bench, to_j), Some(3), "k is suspect");
     // It has fewer members, and gives way.
     let status = n1.status(1, Role::Solo { members: 1 }, Epoch::default());
