@@ -276,6 +276,16 @@ fn e8_nobody_follows_a_solo_master_beside_a_quorums_or_beside_who_stands() {
     }
 }
 
+#[test]
+fn e8_who_has_resigned_is_no_quorums_master_to_wait_for() {
+    let mut voting = Voting::beside("e", &["a", "d"]);
+    voting.says_in(7, "a", Role::Seeking, None);
+    voting.says_in(3, "a", Role::Master, None);
+    voting.election.resigned(&node("a"), &at("a"), Term(3));
+    voting.says_in(8, "d", Role::Solo { members: 1 }, None);
+    assert!(voting.election.follows_solo());
+}
+
 /// It would stand in vain, and its members would be without a master for as long.
 #[test]
 fn e8_voters_that_could_not_vote_are_no_quorum() {
