@@ -311,7 +311,6 @@ impl Election {
             self.lose_master(LossReason::Ended);
         }
         self.kept.retain(|id, (candidate, _)| *id != node.id || candidate == node);
-        self.forget_rival(voter);
         if let Some(known) = self.others.get_mut(voter) {
             if known.heard.as_ref().is_some_and(|heard| heard.node != *node) {
                 known.heard = None;
@@ -567,7 +566,6 @@ impl Election {
             self.promise = None;
         }
         self.part = Part::Leaving;
-        self.free_since = None;
         resigned
     }
 }

@@ -258,8 +258,7 @@ impl Formation {
         let (term, role, held) = (self.election.term(), self.election.role(), self.election.is_held());
         let promise = self.election.promised_to();
         let known = &self.status;
-        let same = known.number > 0
-            && known.term == term
+        let same = known.term == term
             && known.role == role
             && known.held == held
             && known.promise.as_ref() == promise

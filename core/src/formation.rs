@@ -106,6 +106,7 @@ impl Formation {
             timers: Timers::default(),
             outputs: VecDeque::new(),
             awake: BTreeSet::new(),
+            // Never said: who has just started is held, or stands.
             status: message::Status {
                 number: 0,
                 term: Term::default(),
@@ -461,7 +462,7 @@ impl Formation {
             self.timers.set(Timer::Dial(dial), *now + timeout);
             self.outputs.push_back(Output::Dial { dial, addr, timeout });
         }
-        match seeking.next_retry(*now, wanted) {
+        match seeking.next_retry(wanted) {
             Some(at) => self.timers.set(Timer::Redial, at),
             None => self.timers.clear(&Timer::Redial),
         }
@@ -546,7 +547,6 @@ impl Formation {
         for conn in all {
             self.end(conn, End::Ours(close));
         }
-        self.timers.clear_all();
         self.stopped = true;
         self.event(Event::Stopped { reason });
     }

@@ -295,6 +295,16 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_a_node_an_epoch_and_a_digest_are_shown_as_one_word_each() {
+        let node = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(7) };
+        assert_eq!((node.to_string(), format!("{node:?}")), ("a#7".into(), "a#7".into()));
+        assert_eq!(Epoch { term: Term(3), version: 12 }.to_string(), "3.12");
+        assert_eq!((Term(3).to_string(), ConnId(4).to_string()), ("3".into(), "4".into()));
+        let digest = ElectorateDigest(core::array::from_fn(|at| at as u8));
+        assert_eq!(format!("{digest:?}"), "000102030405060708090a0b0c0d0e0f");
+    }
+
+    #[test]
     fn a_name_from_the_wire_is_checked_like_any_other() {
         let bytes = postcard::to_allocvec("Host:1").unwrap();
         assert!(postcard::from_bytes::<Address>(&bytes).is_err());

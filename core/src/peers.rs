@@ -25,7 +25,7 @@ impl Formation {
 
     /// Of several links to one peer the higher id keeps one (PROTOCOL.md, "Two connections").
     pub(crate) fn resolve_duplicates(&mut self, id: &NodeId) {
-        let Some(peer) = self.peers.get(id).filter(|peer| peer.links.len() > 1 && self.me.id > peer.node.id) else {
+        let Some(peer) = self.peers.get(id).filter(|peer| self.me.id > peer.node.id) else {
             return;
         };
         let Some(kept) = self.kept_link(&peer.links) else { return };

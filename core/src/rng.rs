@@ -47,6 +47,33 @@ impl Rng {
 mod tests {
     use super::*;
 
+    /// The first numbers that the authors' own programs draw, of SplitMix64 from 1234567 and of xoshiro256++ from 1, 2, 3, 4.
+    #[test]
+    fn what_is_drawn_is_what_the_two_generators_are_known_to_draw() {
+        let seeded = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+        ];
+        assert_eq!(Rng::new(1_234_567), Rng(seeded));
+        let mut rng = Rng([1, 2, 3, 4]);
+        for known in [
+            41_943_041,
+            58_720_359,
+            3_588_806_011_781_223,
+            3_591_011_842_654_386,
+            9_228_616_714_210_784_205,
+            9_973_669_472_204_895_162,
+            14_011_001_112_246_962_877,
+            12_406_186_145_184_390_807,
+            15_849_039_046_786_891_736,
+            10_450_023_813_501_588_000,
+        ] {
+            assert_eq!(rng.next_u64(), known);
+        }
+    }
+
     #[test]
     fn numbers_stay_in_range_and_reach_both_ends() {
         let mut rng = Rng::new(0);

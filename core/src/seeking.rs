@@ -122,16 +122,12 @@ impl Seeking {
         dials
     }
 
-    /// When to look again for what is wanted but not due yet.
-    pub(crate) fn next_retry(
-        &self,
-        now: Timestamp,
-        wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool,
-    ) -> Option<Timestamp> {
+    /// When to look again for what is wanted but was not due.
+    pub(crate) fn next_retry(&self, wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool) -> Option<Timestamp> {
         let next = |(address, target): (&Address, &Target)| {
             let is_wanted = |found| wanted(address, target.is_seed, found);
-            let retry = target.waits().filter(|at| *at > now && is_wanted(target.found.as_ref()));
-            let look = target.looks().filter(|at| *at > now && is_wanted(None));
+            let retry = target.waits().filter(|_| is_wanted(target.found.as_ref()));
+            let look = target.looks().filter(|_| is_wanted(None));
             retry.into_iter().chain(look).min()
         };
         self.targets.iter().filter_map(next).min()

@@ -118,20 +118,18 @@ impl Formation {
             message.encode(out);
         }
         let beat_len = beat.map_or(0, |(_, frame)| frame.len());
-        let mut updated = false;
         let takes_views = !self.election.is_solo() || peer.takes_views_of(&self.me);
         if let Some(roster) = &mut self.membership.roster {
             let room = |out: &bytes::BytesMut| self.config.limits().send.saturating_sub(out.len() + beat_len);
             while takes_views && let Some(update) = roster.next_update(&self.membership.view, id, room(out)) {
                 out.extend_from_slice(&update);
-                updated = true;
             }
             if let Some((number, _)) = beat {
                 roster.heartbeat_sent(id, *number);
             }
         }
         let (_, frame) = beat?;
-        if out.is_empty() && !updated {
+        if out.is_empty() {
             return Some(frame.clone());
         }
         out.extend_from_slice(frame);

@@ -47,10 +47,6 @@ impl Timers {
         }
     }
 
-    pub(crate) fn clear_all(&mut self) {
-        *self = Self::default();
-    }
-
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }

@@ -148,3 +148,34 @@ impl MembersView {
         missing.chain(new.map(|m| Change::Upsert((**m).clone()))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Incarnation;
+
+    /// A page or a delta must never be longer than it was reckoned, nor much shorter, or it would take more sends than it has to.
+    #[test]
+    fn what_a_change_is_reckoned_to_take_on_the_wire_is_enough_and_hardly_more() {
+        for (id, address, metadata) in [(1, 3, 0), (5, 9, 127), (64, 259, 512)] {
+            let id = NodeId::new("x".repeat(id)).unwrap();
+            let address = Address::new(alloc::format!("{}:1", "h".repeat(address - 2))).unwrap();
+            for incarnation in [1, u64::MAX].map(Incarnation) {
+                let node = Node { id: id.clone(), incarnation };
+                let metadata = Bytes::from(alloc::vec![7; metadata]);
+                let member = Member { node, address: address.clone(), state: MemberState::Suspect, metadata };
+                let removed = Change::Remove { id: id.clone(), reason: RemovalReason::Down };
+                for (takes, reckoned) in [
+                    (postcard::to_allocvec(&member).unwrap().len(), member.wire_size()),
+                    (postcard::to_allocvec(&removed).unwrap().len(), removed.wire_size()),
+                    {
+                        let change = Change::Upsert(member);
+                        (postcard::to_allocvec(&change).unwrap().len(), change.wire_size())
+                    },
+                ] {
+                    assert!((takes..takes + 16).contains(&reckoned), "{takes} bytes were reckoned to be {reckoned}");
+                }
+            }
+        }
+    }
+}

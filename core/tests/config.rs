@@ -43,8 +43,10 @@ fn getters_return_what_was_given() {
         .contacts(["d:1", " D:1 "])
         .bootstrap(Bootstrap::JoinOnly)
         .metadata(Bytes::from_static(b"rack 7"))
+        .state_dir("/var/lib/prod")
         .build()
         .unwrap();
+    assert_eq!(config.state_dir(), Some("/var/lib/prod"));
     assert_eq!((config.cluster().as_str(), config.id().as_str(), config.address().as_str()), ("prod", "a", "a:1"));
     assert_eq!(config.seeds().iter().map(Address::as_str).collect::<Vec<_>>(), ["a:1", "b:1", "c:1"]);
     assert_eq!(config.contacts().iter().map(Address::as_str).collect::<Vec<_>>(), ["d:1"]);

@@ -338,7 +338,7 @@ impl Election {
     /// E6: what was once reported as valid stays true.
     pub(super) fn bind_to_self(&mut self) {
         let (to, term, until) = (self.me.clone(), self.hard.term, self.lease_end);
-        self.promise = (until > self.now).then_some(Promise { to, term, until, floor: until });
+        self.promise = Some(Promise { to, term, until, floor: until });
     }
 
     pub(super) fn lose_master(&mut self, reason: LossReason) {

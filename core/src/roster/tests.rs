@@ -237,6 +237,24 @@ fn who_loses_its_link_is_suspect_at_once_and_is_sent_everything_again() {
     assert_eq!(kept.read("a"), ["3.4 page 0: a b m"]);
 }
 
+/// E8: what it was sent it has not taken, and what it takes from another is not known.
+#[test]
+fn who_has_gone_over_to_another_master_is_sent_everything_when_it_is_back() {
+    let mut kept = Kept::large(FULL, Limits::default());
+    assert!(kept.next("a01").unwrap().starts_with("3.8 page 0"));
+    kept.admit(member("r"));
+    assert_eq!(kept.pinned(), ["3.8"]);
+    kept.roster.has_gone_over(&id("a01"));
+    assert_eq!(kept.pinned(), [""; 0], "it reads nothing to its end");
+    for _ in 0..2 {
+        kept.admit(sized("a01", 512));
+        let read = kept.read("a01");
+        assert!(read[0].starts_with("3.9 page 0") && read[1].starts_with("3.9 page 1"), "{read:?}");
+        kept.roster.has_gone_over(&id("a01"));
+    }
+    kept.roster.has_gone_over(&id("z"));
+}
+
 #[test]
 fn a_member_is_due_as_suspect_and_then_as_down() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);

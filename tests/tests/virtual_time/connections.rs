@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use formation_core::{CloseReason, Command, Config, Epoch, Event, Phase, message::Message, message::Role};
+use formation_core::{CloseReason, Command, Config, Epoch, Event, Output, Phase, message::Message, message::Role};
 use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -246,5 +246,43 @@ fn a_status_travels_right_behind_the_hello_that_answers() {
     match &bench.messages(conn)[..] {
         [Message::Hello(_), Message::Status(status), ..] => assert_eq!(status.role, Role::Seeking),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_says() {
+    let config = Net::config(1, 3);
+    let mut peer = Peer::of(&config, "n9", "h9:1");
+    let mut bench = Bench::new(config);
+    let conn = bench.accept();
+    let heard = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
+    for chunk in heard.chunks(50) {
+        bench.receive(conn, chunk.to_vec());
+    }
+    let counters = bench.formation.status().counters;
+    assert_eq!((counters.bytes_received, counters.frames_received), (heard.len() as u64, 3));
+    let said = bench.outputs.iter().map(|output| match output {
+        Output::Send { bytes, .. } => bytes.len() as u64,
+        _ => 0,
+    });
+    assert_eq!(counters.bytes_sent, said.sum());
+}
+
+/// PROTOCOL, "Two connections": the higher id on the one that it is going to keep, the lower on the newest established.
+#[test]
+fn of_two_connections_each_end_speaks_on_one() {
+    for (own, other, on_first) in [(1, 0, true), (0, 1, false)] {
+        let config = Net::config(own, 3);
+        let mut peer = Peer::of(&config, &format!("n{other}"), &Net::address(other));
+        let mut bench = Bench::new(config);
+        // Dialed by the other, and nothing has come behind its hello that would show that it is established there.
+        let first = bench.greeted_by(&mut peer);
+        let second = bench.answer(&Net::address(other));
+        bench.receive(second, [peer.hello(), peer.master(1), Peer::heartbeat(1, 1)].concat());
+        assert_eq!((bench.closed(first), bench.closed(second)), (None, None));
+        let acked = |bench: &mut Bench, conn| {
+            bench.messages(conn).iter().any(|message| matches!(message, Message::HeartbeatAck(_)))
+        };
+        assert_eq!((acked(&mut bench, first), acked(&mut bench, second)), (on_first, !on_first));
     }
 }

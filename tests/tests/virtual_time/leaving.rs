@@ -436,7 +436,12 @@ fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise()
     let leaving = leaver.status(7, Role::Leaving, bench.formation.view().epoch());
     bench.receive(to_leaver, leaving);
     let (master, to_master) = &peers[0];
-    let next = Peer::page(Epoch { term: Term(7), version: 9 }, vec![master.member(), own, peers[1].0.member()]);
-    bench.receive(*to_master, next);
+    let page = |version, members| Peer::page(Epoch { term: Term(7), version }, members);
+    let stay = vec![master.member(), own, peers[1].0.member()];
+    // However many views come in between.
+    let all = stay.iter().cloned().chain([peers[2].0.member(), leaver.member()]).collect();
+    bench.receive(*to_master, page(8, all));
+    assert_eq!(changes_of(&bench), []);
+    bench.receive(*to_master, page(9, stay));
     assert_eq!(changes_of(&bench), [removed("n3", RemovalReason::Down), removed("n4", RemovalReason::Left)]);
 }

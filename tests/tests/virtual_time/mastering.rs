@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use formation_core::{
     Address, Command, Config, ConnId, Epoch, Event, Incarnation, Input, Limits, Member, MemberState, Node, NodeId,
-    RejectReason, Term,
+    RejectReason, StopReason, Term,
     message::{JoinResponse, Message, Role, VoteRequest},
 };
 use formation_tests::{Bench, Peer};
@@ -219,6 +219,70 @@ impl Voter {
         self.bench.receive(self.conn, Peer::vote(&asked));
         assert!(self.bench.formation.leadership(self.bench.now).is_some());
     }
+}
+
+/// What was said on the last connection may be lost with it.
+#[test]
+fn a_master_lets_go_who_leaves_on_its_next_connection_too_and_nobody_else() {
+    let (mut bench, config) = master(Limits::default());
+    let mut peers = ["j", "k"].map(|id| Peer::of(&config, id, &format!("{id}:1")));
+    let conns = peers.each_mut().map(|peer| bench.sought_by(peer));
+    let leaving = peers[0].status(1, Role::Leaving, Epoch::default());
+    bench.receive(conns[0], leaving);
+    let again = peers.each_mut().map(|peer| bench.greeted_by(peer));
+    let told = again.map(|conn| bench.messages(conn).contains(&Message::Leave));
+    assert_eq!(told, [true, false]);
+}
+
+/// Its last master may have told nobody.
+#[test]
+fn a_new_master_lets_go_who_has_said_that_it_leaves() {
+    let mut voter = Voter::new();
+    let mut peer = Peer::of(&voter.config, "j", "j:1");
+    let conn = voter.bench.greeted_by(&mut peer);
+    let leaving = peer.status(0, Role::Leaving, Epoch::default());
+    voter.bench.receive(conn, leaving);
+    voter.bench.messages(conn);
+    voter.is_elected();
+    assert!(voter.bench.messages(conn).contains(&Message::Leave));
+    assert_eq!(member(&voter.bench, "j"), None);
+}
+
+/// G2: the newer run of it may be elected.
+#[test]
+fn g2_a_master_that_is_superseded_leads_no_more() {
+    let mut voter = Voter::new();
+    voter.is_elected();
+    voter.bench.greeted_by(&mut Peer::of(&voter.config, "n0", "n0:1"));
+    assert_eq!(voter.bench.formation.leadership(voter.bench.now), None);
+    assert!(voter.bench.events().any(|event| matches!(event, Event::MasterLost { .. })));
+    assert!(matches!(voter.bench.events().last(), Some(Event::Stopped { reason: StopReason::Superseded })));
+}
+
+#[test]
+fn a_node_counts_its_candidacies() {
+    let mut voter = Voter::new();
+    assert_eq!(voter.bench.formation.status().counters.candidacies, 0);
+    voter.is_elected();
+    assert_eq!(voter.bench.formation.status().counters.candidacies, 1);
+}
+
+#[test]
+fn the_first_view_of_a_term_has_everybody_active_who_is_linked_whomever_it_follows_yet() {
+    let mut voter = Voter::new();
+    let mut peer = Peer::of(&voter.config, "j", "j:1");
+    let said = voter.n1.master(1);
+    let page = Peer::page(Epoch { term: Term(1), version: 1 }, vec![voter.n1.member(), peer.member()]);
+    voter.bench.receive(voter.conn, [said, page].concat());
+    let conn = voter.bench.greeted_by(&mut peer);
+    let last = Role::Following { master: voter.n1.node.clone(), address: voter.n1.address.clone() };
+    let status = peer.status(1, last, Epoch::default());
+    voter.bench.receive(conn, status);
+    let ended = voter.n1.status(1, Role::Seeking, Epoch::default());
+    voter.bench.receive(voter.conn, ended);
+    voter.is_elected();
+    assert_eq!(member(&voter.bench, "j").map(|member| member.state), Some(MemberState::Active));
+    assert_eq!(voter.bench.formation.view().epoch().version, 1, "nothing had to be set right");
 }
 
 #[test]

@@ -88,6 +88,62 @@ fn e2_a_voter_that_has_answered_is_not_asked_again() {
 }
 
 #[test]
+fn e2_a_voter_that_links_to_a_candidate_is_asked_and_one_that_links_after_it_gave_up_is_released() {
+    let mut voting = Voting::new("a");
+    voting.wait(3_000);
+    voting.election.link_up(&at("b"), &node("b"));
+    assert_eq!(asked(&voting.says("b", Role::Seeking, None)), 1);
+    voting.election.link_up(&at("c"), &node("c"));
+    assert!(voting.effects().contains(&Effect::Ask(at("c"))));
+    voting.wait(500);
+    voting.election.link_down(&at("c"));
+    voting.election.link_up(&at("c"), &node("c"));
+    assert_eq!(released(&voting.effects()), 1);
+}
+
+#[test]
+fn e7_a_refusal_tells_a_candidate_of_a_newer_term() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    let number = voting.election.number;
+    voting.election.vote(&at("b"), Vote { term: Term(5), number, granted: false });
+    assert_eq!(voting.election.term(), Term(5));
+}
+
+#[test]
+fn e3_a_request_that_is_kept_is_forgotten_with_the_link_of_its_candidate() {
+    let mut voting = Voting::seasoned("c");
+    assert_eq!(answer(&voting.asks("b", 1)), None, "it is not b's turn");
+    voting.election.link_down(&at("b"));
+    voting.wait(50);
+    voting.election.link_up(&at("b"), &node("b"));
+    assert_eq!(answer(&voting.wait(1_000)), None);
+    assert_eq!((voting.election.promised_to(), voting.election.term()), (None, Term(0)));
+}
+
+/// A `Release` that comes late, by a link that is not in use any more.
+#[test]
+fn e5_a_release_of_an_earlier_term_ends_no_promise_to_the_master_of_a_later() {
+    let mut voting = Voting::seasoned("c");
+    assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+    assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), beat(2)), (true, true));
+    voting.election.release(&node("a"), Release { term: Term(1) });
+    assert_eq!(voting.election.promised_to(), Some(&node("a")));
+}
+
+/// Its status, which says so too, may come later.
+#[test]
+fn e1_e2_who_has_resigned_holds_nobody_and_is_nobody_to_wait_for() {
+    let mut voting = Voting::new("b");
+    voting.election.link_up(&at("a"), &node("a"));
+    voting.election.link_up(&at("c"), &node("c"));
+    voting.says_in(1, "a", Role::Master, Some("a"));
+    voting.says_in(1, "c", Role::Seeking, None);
+    voting.election.resigned(&node("a"), &at("a"), Term(1));
+    assert_eq!(asked(&voting.effects()), 2);
+}
+
+#[test]
 fn e1_a_voter_counts_as_held_until_it_has_heard_every_other_or_waited() {
     let mut voting = Voting::new("c");
     assert!(voting.election.is_held());
@@ -327,4 +383,17 @@ fn who_leaves_ends_what_it_is_first() {
     for voting in [voting, candidate, follower] {
         assert_eq!(voting.election.role(), Role::Leaving);
     }
+}
+
+/// It reported no lease that could bind it to itself.
+#[test]
+fn e5_a_candidate_that_leaves_as_soon_as_it_stands_is_bound_to_nobody() {
+    let mut voting = Voting::new("a");
+    for other in ["b", "c"] {
+        voting.election.link_up(&at(other), &node(other));
+        voting.says(other, Role::Seeking, None);
+    }
+    assert_eq!((voting.now, voting.election.promised_to()), (0, Some(&node("a"))));
+    voting.election.leave();
+    assert_eq!(voting.election.promised_to(), None);
 }

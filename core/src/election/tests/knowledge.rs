@@ -390,6 +390,16 @@ fn e2_who_leaves_is_nobody_to_wait_for() {
 }
 
 #[test]
+fn e2_waits_are_short_again_after_a_master_was_followed() {
+    let mut voting = Voting::seasoned("a");
+    voting.says("b", Role::Seeking, None);
+    voting.wait(500);
+    assert_eq!(voting.election.failures, 1);
+    voting.says_in(1, "b", Role::Master, None);
+    assert_eq!(voting.election.failures, 0);
+}
+
+#[test]
 fn e2_waits_are_short_again_after_a_candidacy_that_was_won() {
     let mut voting = Voting::seasoned("a");
     voting.says("b", Role::Seeking, None);

@@ -249,6 +249,43 @@ fn e8_a_solo_master_that_a_quorum_confirms_stands_at_once() {
     assert_eq!(voting.election.role(), Role::Master);
 }
 
+/// A confirmation counts for as long as the lease that it would have been of.
+#[test]
+fn e8_a_solo_master_that_a_quorum_has_confirmed_at_different_times_stands_while_all_of_them_count() {
+    // A lease of a second, but for the hundredth by which clocks may differ.
+    for (ms, stands) in [(989, true), (990, false)] {
+        let mut voting = Voting::solo("d", &["a", "b"]);
+        ["a", "b"].iter().for_each(|other| drop(voting.says_in(1, other, follows("d"), Some("d"))));
+        let first = voting.beat();
+        voting.confirms("a", first);
+        voting.wait(ms);
+        let second = voting.beat();
+        assert_eq!(asked(&voting.confirms("b", second)) == 2, stands, "after {ms} ms");
+    }
+}
+
+#[test]
+fn e8_nobody_follows_a_solo_master_beside_a_quorums_or_beside_who_stands() {
+    for (role, follows) in [(Role::Seeking, true), (Role::Master, false), (Role::Standing, false)] {
+        let mut voting = Voting::beside("e", &["a", "d"]);
+        // In an older term than its own, so that it is not followed.
+        voting.says_in(7, "a", Role::Seeking, None);
+        voting.says_in(3, "a", role.clone(), None);
+        voting.says_in(8, "d", Role::Solo { members: 1 }, None);
+        assert_eq!(voting.election.follows_solo(), follows, "{role:?}");
+    }
+}
+
+#[test]
+fn e8_who_has_resigned_is_no_quorums_master_to_wait_for() {
+    let mut voting = Voting::beside("e", &["a", "d"]);
+    voting.says_in(7, "a", Role::Seeking, None);
+    voting.says_in(3, "a", Role::Master, None);
+    voting.election.resigned(&node("a"), &at("a"), Term(3));
+    voting.says_in(8, "d", Role::Solo { members: 1 }, None);
+    assert!(voting.election.follows_solo());
+}
+
 /// It would stand in vain, and its members would be without a master for as long.
 #[test]
 fn e8_voters_that_could_not_vote_are_no_quorum() {
@@ -322,8 +359,10 @@ fn e8_a_follower_of_a_solo_master_goes_over_to_a_quorums() {
 #[test]
 fn e8_the_solo_side_takes_over_no_term_from_who_follows_another() {
     let mut voting = Voting::solo("b", &["c", "d"]);
-    voting.says_in(8, "c", follows("x"), Some("x"));
-    assert_eq!((voting.election.is_solo(), voting.election.term()), (true, Term(1)));
+    for promise in [Some("x"), None] {
+        voting.says_in(8, "c", follows("x"), promise);
+        assert_eq!((voting.election.is_solo(), voting.election.term()), (true, Term(1)));
+    }
     voting
         .election
         .heartbeat_ack(&at("c"), &HeartbeatAck { term: Term(8), number: 1, epoch: Epoch::default(), confirms: false });

@@ -1,0 +1,96 @@
+//! Faults of the host: each is named, and leaves the node as it was.
+
+use bytes::Bytes;
+use formation_core::{Config, ConnId, DialId, Formation, Incarnation, Input, Misuse, Origin, Output, Start, Timestamp};
+
+fn started(config: Config) -> Formation {
+    Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO)
+}
+
+/// A node that dials nobody, as it is alone.
+fn alone() -> Formation {
+    started(Config::single("test", "m", "m:1").build().expect("a valid configuration"))
+}
+
+#[track_caller]
+fn is_misuse(node: &mut Formation, input: Input, misuse: Misuse) {
+    let before = node.clone();
+    assert_eq!(node.handle_input(Timestamp::from_micros(9), input), Err(misuse));
+    assert_eq!(*node, before);
+}
+
+fn give(node: &mut Formation, input: Input) {
+    node.handle_input(Timestamp::ZERO, input).expect("no misuse");
+}
+
+fn received(conn: ConnId) -> Input {
+    Input::Received { conn, chunk: Bytes::new() }
+}
+
+#[test]
+fn what_is_said_of_a_connection_that_never_was_is_misuse() {
+    let mut node = alone();
+    let never = |conn| [received(conn), Input::Flushed { conn }, Input::Closed { conn }];
+    for input in never(ConnId(5)) {
+        is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(5)));
+    }
+    give(&mut node, Input::Opened { conn: ConnId(5), origin: Origin::Accepted });
+    for input in never(ConnId(6)) {
+        is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(6)));
+    }
+    // One that the node may have closed already is not.
+    for input in [received(ConnId(5)), Input::Closed { conn: ConnId(5) }, received(ConnId(5))] {
+        give(&mut node, input);
+    }
+}
+
+#[test]
+fn a_connection_whose_name_is_not_the_largest_so_far_is_misuse() {
+    let mut node = alone();
+    let opened = |conn| Input::Opened { conn: ConnId(conn), origin: Origin::Accepted };
+    give(&mut node, opened(5));
+    for conn in [4, 5] {
+        is_misuse(&mut node, opened(conn), Misuse::ReusedConn { conn: ConnId(conn), newest: ConnId(5) });
+    }
+    give(&mut node, opened(6));
+}
+
+#[test]
+fn an_answer_to_a_dial_that_was_never_asked_for_is_misuse() {
+    let mut node =
+        started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
+    for dial in [0, 2].map(DialId) {
+        is_misuse(&mut node, Input::DialFailed { dial }, Misuse::UnknownDial(dial));
+        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(dial) };
+        is_misuse(&mut node, opened, Misuse::UnknownDial(dial));
+    }
+    give(&mut node, Input::DialFailed { dial: DialId(1) });
+}
+
+#[test]
+fn a_send_is_flushed_once() {
+    let mut node =
+        started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
+    let conn = ConnId(1);
+    give(&mut node, Input::Opened { conn, origin: Origin::Dialed(DialId(1)) });
+    let said = core::iter::from_fn(|| node.poll_output()).any(|output| matches!(output, Output::Send { .. }));
+    assert!(said, "who dials speaks first");
+    give(&mut node, Input::Flushed { conn });
+    is_misuse(&mut node, Input::Flushed { conn }, Misuse::NotInFlight(conn));
+}
+
+#[test]
+fn a_persist_is_answered_once_and_by_its_number() {
+    let mut node = alone();
+    for (in_flight, numbers) in [(Some(1), [0, 2]), (Some(2), [1, 3]), (None, [2, 3])] {
+        for seq in numbers {
+            let misuse = Misuse::NotPersisting { seq, in_flight };
+            is_misuse(&mut node, Input::Persisted { seq }, misuse.clone());
+            is_misuse(&mut node, Input::PersistFailed { seq }, misuse);
+        }
+        // Its own vote, and then that it has been a master.
+        if let Some(seq) = in_flight {
+            give(&mut node, Input::Persisted { seq });
+        }
+    }
+}
