@@ -99,7 +99,7 @@ impl Scene {
             links: 10,
             partial_bytes,
             members: 3,
-            metadata: 16,
+            metadata: 2_000,
             change_log: 4,
             contacts: 4,
             pinned_epochs: 1,
@@ -115,7 +115,7 @@ impl Scene {
             builder = builder.solo_after(Timing::lan().bootstrap_wait);
         }
         if self.phi {
-            builder = builder.detector(Detector::PhiAccrual(PhiAccrual::default()));
+            builder = builder.detector(Detector::PhiAccrual(PhiAccrual { window: 10, ..PhiAccrual::default() }));
         }
         let max = if self.next { 2 } else { 1 };
         builder.protocol(ProtocolRange { min: 1, max }).limits(limits).build().expect("a valid configuration")

@@ -4,12 +4,15 @@ use std::{collections::BTreeSet, slice, time::Duration};
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
-use formation_core::{Change, Command, ConnId, DialId, Event, Input, MemberState, Origin, Output};
+use formation_core::{
+    Change, Command, ConnId, DialId, Event, Input, MemberState, Origin, Output,
+    message::{JoinResponse, MembersUpdate, Message},
+};
 
 use super::{
     chunking,
     host::Host,
-    say::{Say, contact},
+    say::{self, Say, contact},
     scene::Scene,
     spell::{Spell, spelled},
 };
@@ -163,11 +166,19 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
     play(&mut host, rest);
     let own = host.node().node();
     let phases = host.phases().iter().map(|phase| format!("was {phase:?}"));
+    let said = host.run().outputs.iter().filter_map(|output| match output {
+        Output::Send { bytes, .. } => Some(messages(&mut BytesMut::from(&bytes[..]))),
+        _ => None,
+    });
+    let said = said.flatten().filter_map(|message| match message {
+        Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => Some(format!("turns away: {reason:?}")),
+        Message::MembersUpdate(MembersUpdate::Page { last: false, .. }) => Some("says its view in pages".into()),
+        Message::MembersUpdate(MembersUpdate::Delta { .. }) => Some("says what has changed".into()),
+        message if message.since() > 1 => Some("speaks the next protocol".into()),
+        _ => None,
+    });
     let outputs = host.run().outputs.iter().filter_map(|output| match output {
         Output::Close { reason, .. } => Some(format!("closed: {reason:?}")),
-        Output::Send { bytes, .. } if messages(&mut BytesMut::from(&bytes[..])).iter().any(|said| said.since() > 1) => {
-            Some("speaks the next protocol".into())
-        }
         Output::Event(Event::MasterElected { master, .. }) if master == own => Some("is the master".into()),
         Output::Event(Event::MasterElected { .. }) => Some("follows a master".into()),
         Output::Event(Event::MasterLost { reason, .. }) => Some(format!("lost its master: {reason:?}")),
@@ -185,7 +196,7 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         Output::Event(Event::SoloMasterIgnored { .. }) => Some("ignored a solo master".into()),
         _ => None,
     });
-    outputs.chain(phases).collect()
+    outputs.chain(phases).chain(said).collect()
 }
 
 fn is_suspect(change: &Change) -> bool {
@@ -262,8 +273,12 @@ fn run(host: &mut Host, step: &Step) {
         Step::Settle => host.settle(),
         Step::Leave => host.must(Input::Command(Command::Leave)),
         Step::Metadata(ref bytes) => {
+            let metadata = match bytes[..] {
+                [len] => say::bytes(len),
+                _ => Bytes::copy_from_slice(bytes),
+            };
             // A fuzzer can exceed the limit, which is a misuse like any other.
-            let _ = host.may(Input::Command(Command::SetMetadata(Bytes::copy_from_slice(bytes))));
+            let _ = host.may(Input::Command(Command::SetMetadata(metadata)));
         }
         Step::Contacts(ref addresses) => {
             let contacts = addresses.iter().copied().map(contact).collect();

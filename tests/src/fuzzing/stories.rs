@@ -1,7 +1,7 @@
 //! Scripts that are told rather than found, as seeds for a fuzzer: what takes more steps than it comes upon in a short time.
 
 use super::{
-    say::{Entry, Oddity, Part, Say, Someone},
+    say::{Difference, Entry, Oddity, Part, Say, Someone},
     script::{Fault, Late, Step, spell},
     talk::Secret,
 };
@@ -34,7 +34,7 @@ fn story(name: &'static str, outcome: &'static str, scene: u8, parts: &[Vec<Step
 /// All of them.
 pub fn stories() -> Vec<Story> {
     use Secret::{Current, Next};
-    let all = [with_keys(), with_failing_disks(), without_quorum()];
+    let all = [with_keys(), with_failing_disks(), without_quorum(), with_views()];
     let mut all = all.concat();
     all.extend([
         story("its own words come back", "closed: SelfDial", VOTER, &[vec![Step::Dialed(0), hears(Say::Echo)], done()]),
@@ -106,6 +106,18 @@ fn with_failing_disks() -> Vec<Story> {
         story("its vote for another", failed, VOTER, &[greeted(), seeks(), asked(), fails(), leads()]),
         story("a master takes over a term", failed, LEADS, &[newer(Part::Seeking), beats(4), pass(40)]),
         story("a member takes over a term", failed, FOLLOWS, &[newer(Part::Master), pass(40)]),
+        story(
+            "a master that can stand no more",
+            "lost its master: NewerTerm",
+            VOTER,
+            &[
+                greeted(),
+                seeks(),
+                waits(),
+                vec![Step::Persisted, Step::Flush(0), Step::Flush(0), hears(Say::Answer(1, 1)), Step::PersistFailed],
+                newer(Part::Seeking),
+            ],
+        ),
         story("a lonely vote", failed, SOLO, &[pass(61), fails(), pass(40)]),
         story("with a key", failed, KEY, &[proven(someone(0), Secret::Current), seeks(), waits(), fails(), leads()]),
     ]
@@ -120,7 +132,73 @@ fn without_quorum() -> Vec<Story> {
         story("it meets a master", "merged", SOLO, &[solo(), greeted(), quorums.to_vec(), done()]),
         story("it meets voters", "is the master", SOLO, &[solo(), greeted(), seeks(), beats(3), done()]),
         story("it follows", "follows a master", SOLO, &[greeted(), follows.to_vec(), pass(60)]),
+        story(
+            "who it follows is none any more",
+            "lost its master: Ended",
+            SOLO,
+            &[
+                greeted(),
+                follows.to_vec(),
+                vec![hears(Say::Heartbeat(1, 1, 1_000)), hears(status(Part::Seeking, 2))],
+                pass(10),
+            ],
+        ),
         story("it does not follow", "ignored a solo master", VOTER, &[greeted(), follows.to_vec()]),
+    ]
+}
+
+fn with_views() -> Vec<Story> {
+    let own = Someone { who: 2, elsewhere: None, incarnation: 5 };
+    let entry = |someone| Entry(someone, false, 0);
+    let page = |index, last, someone| hears(Say::Page { epoch: (1, 2), index, last, members: vec![entry(someone)] });
+    let delta = |base, base_by| {
+        let changes = vec![Difference::Upsert(entry(own)), Difference::Remove(1, true)];
+        hears(Say::Delta { base, base_by, epoch: (1, 3), changes })
+    };
+    let refused = (0..6).flat_map(|_| {
+        let holder = Someone { who: 2, elsewhere: Some(5), incarnation: 9 };
+        [Step::Dialed(0), hears(Say::Refused(4, holder)), Step::Settle, Step::Pass(30)]
+    });
+    let joins = |conn, who, metadata| {
+        vec![
+            Step::Accept,
+            Step::Receive(conn, Say::Hello(someone(who)), 0),
+            Step::Receive(conn, seeker(metadata), 0),
+            Step::Settle,
+        ]
+    };
+    let leaves = vec![Step::Receive(1, status(Part::Leaving, 4), 0), Step::Settle, Step::Settle];
+    let again = vec![Step::Accept, Step::Receive(2, Say::Hello(someone(0)), 0), Step::Receive(2, Say::Ping, 0)];
+    let much = vec![Step::Metadata(vec![249]), hears(seeker(249))];
+    let full = "turns away: ClusterFull";
+    vec![
+        story(
+            "a view comes in pages",
+            "is in a view that changed by 1",
+            FOLLOWS,
+            &[vec![page(0, false, someone(0)), page(1, false, own), page(2, true, someone(1))], done()],
+        ),
+        story(
+            "a delta on a view by another",
+            "is in a view that changed by 2",
+            FOLLOWS,
+            &[vec![delta((1, 1), Some(someone(1))), delta((0, 0), None)], done()],
+        ),
+        story("its id is in use", "stopped: IdInUse", VOTER, &[refused.collect()]),
+        story(
+            "the cluster is full until one leaves",
+            full,
+            LEADS,
+            &[joins(1, 0, 0), beats(1), joins(2, 3, 0), beats(1), leaves, beats(2)],
+        ),
+        story("too much metadata", "turns away: MetadataTooLong", LEADS, &[joins(1, 0, 255), beats(1)]),
+        story("a view goes out in pages", "says its view in pages", LEADS, &[much, joins(1, 0, 249), again, beats(3)]),
+        story(
+            "what changes is said in deltas",
+            "says what has changed",
+            LEADS,
+            &[joins(1, 0, 0), beats(2), vec![Step::Metadata(vec![3])], beats(2)],
+        ),
     ]
 }
 
@@ -134,6 +212,12 @@ fn hears(say: Say) -> Step {
 
 fn status(role: Part, term: u8) -> Say {
     Say::Status { number: 1 + term, term, role, held: false, promise: None, epoch: (0, 0), metadata: 0 }
+}
+
+/// Says something else of itself than before.
+fn seeker(metadata: u8) -> Say {
+    let (role, promise) = (Part::Seeking, None);
+    Say::Status { number: 2, term: 0, role, held: false, promise, epoch: (0, 0), metadata }
 }
 
 fn keyed(someone: Someone, secret: Secret) -> Say {
