@@ -7,12 +7,15 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use formation_core::{ConnId, DialId, Epoch, Event, Formation, Input, Misuse, Origin, Output, Phase, Term, Timestamp};
+use formation_core::{
+    ConnId, DialId, Epoch, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, StopReason, Term,
+    Timestamp,
+};
 
 use super::{
     say::Say,
     scene::{ROOMY, Scene, TIGHT},
-    talk::Talk,
+    talk::{Talk, votes},
 };
 use crate::Run;
 
@@ -42,10 +45,14 @@ pub(super) struct Host {
     conns: BTreeMap<ConnId, Conn>,
     /// Those that the node has closed.
     closed: Vec<ConnId>,
+    /// What was said on the one that is just being heard, where that matters.
+    speaker: Option<Talk>,
     /// The one whose beginning or end is just being told.
     passing: Option<ConnId>,
     dials: Vec<DialId>,
-    persist: Option<u64>,
+    persist: Option<(u64, HardState)>,
+    /// What is durable, or was.
+    durable: Vec<HardState>,
     /// How often the node had stood when it heard that nobody knows what is durable.
     failed_after: Option<u64>,
     /// What it has been.
@@ -80,6 +87,8 @@ impl Host {
             passing: None,
             dials: Vec::new(),
             persist: None,
+            durable: vec![scene.start().hard_state],
+            speaker: None,
             failed_after: None,
             phases: BTreeSet::new(),
             newest: 0,
@@ -211,8 +220,10 @@ impl Host {
     pub(super) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
         if let Some(open) = self.conns.get_mut(&conn) {
             open.talk.received(&chunk);
+            self.speaker = (!self.scene.keys.is_empty()).then(|| open.talk.clone());
         }
         self.must(Input::Received { conn, chunk });
+        self.speaker = None;
     }
 
     pub(super) fn flush(&mut self, conn: ConnId) {
@@ -231,13 +242,14 @@ impl Host {
     }
 
     pub(super) fn persisted(&mut self) {
-        if let Some(seq) = self.persist.take() {
+        if let Some((seq, state)) = self.persist.take() {
+            self.durable.push(state);
             self.must(Input::Persisted { seq });
         }
     }
 
     pub(super) fn persist_failed(&mut self) {
-        if let Some(seq) = self.persist.take() {
+        if let Some((seq, _)) = self.persist.take() {
             self.must(Input::PersistFailed { seq });
             // A node that has stopped hears of nothing.
             self.failed_after = (!self.stopped).then(|| self.node.status().counters.candidacies);
@@ -331,18 +343,24 @@ impl Host {
                     let open = open.unwrap_or_else(|| panic!("a Send on {conn}, which is closed or has one in flight"));
                     open.in_flight = true;
                     open.talk.sent(&bytes);
+                    for (term, own) in votes(&bytes) {
+                        self.vote_is_durable(term, own);
+                    }
                 }
                 Output::Close { conn, .. } => {
                     assert!(self.conns.remove(&conn).is_some(), "{conn} was closed before");
                     self.closed.push(conn);
                 }
-                Output::Persist { seq, .. } => {
-                    let before = self.persist.replace(seq);
+                Output::Persist { seq, state } => {
+                    let before = self.persist.replace((seq, state));
                     assert_eq!(before, None, "two Persists in flight");
                     assert_eq!(self.failed_after, None, "a Persist after one has failed");
                 }
-                Output::Event(Event::Stopped { .. }) => {
+                Output::Event(Event::Stopped { reason }) => {
                     assert!(!self.stopped, "stopped twice");
+                    if let Some(speaker) = self.speaker.as_ref().filter(|_| reason != StopReason::Left) {
+                        assert!(speaker.has_proven(self.scene.keys), "{reason:?} by who has not proven to hold a key");
+                    }
                     let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.passing);
                     assert_eq!(open.next(), None, "stopped with open connections");
                     self.stopped = true;
@@ -363,9 +381,17 @@ impl Host {
         self.epoch = epoch;
         if let Some(leadership) = self.node.leadership(self.now) {
             assert!(leadership.term >= self.led, "a term is a fencing token");
+            self.vote_is_durable(leadership.term, true);
             assert!(leadership.valid_until > self.now, "a lease that is over is not reported");
             self.led = leadership.term;
         }
+    }
+
+    /// E4
+    fn vote_is_durable(&self, term: Term, own: bool) {
+        let voted = self.durable.iter().filter(|state| state.term == term).filter_map(|state| state.voted_for.as_ref());
+        let durable = voted.map(|whom| whom == self.node.node()).any(|for_itself| for_itself == own);
+        assert!(durable, "a vote in {term:?} is used that is not durable; own: {own}");
     }
 
     /// With a key nobody is linked who has not proven to hold it.

@@ -85,6 +85,8 @@ fn with_keys() -> Vec<Story> {
     use Secret::{Current, Next};
     let bent = Say::Flipped(Box::new(Say::Proof(Current)), 50);
     let accepted = |then| vec![Step::Accept, hears(keyed(someone(1), Current)), then];
+    let newer = Someone { incarnation: 7, ..someone(2) };
+    let claims = vec![Step::Accept, hears(keyed(newer, Current))];
     let linked = "is linked by a key";
     vec![
         story("a holder of the key makes it the master", linked, KEY, &[proven(someone(1), Current), elected()]),
@@ -93,6 +95,7 @@ fn with_keys() -> Vec<Story> {
         story("a holder of the key is dialed and leads", linked, KEY, &[dialed(), leads()]),
         story("a wrong proof", "closed: Refused(BadProof)", KEY, &[accepted(hears(bent)), done()]),
         story("its own proof", "closed: Refused(BadProof)", KEY, &[accepted(hears(Say::Echo)), done()]),
+        story("a newer run without a proof", "closed: HandshakeTimeout", KEY, &[claims, pass(50)]),
         story("no proof", "closed: UnexpectedMessage", KEY, &[accepted(hears(Say::Leave)), done()]),
     ]
 }

@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    ClusterKey, Epoch, Origin,
+    ClusterKey, Epoch, Origin, Term,
     message::{Heartbeat, HeartbeatAck, Message, Proof, Vote, VoteRequest},
 };
 
@@ -69,10 +69,9 @@ impl Talk {
         if self.first.is_empty() {
             self.first = bytes.clone();
         }
-        let mut rest = bytes.clone();
-        while let Some(len) = frame(&rest).map(<[u8]>::len) {
-            self.last = rest.split_to(len);
-            if let Some(5 | 8) = self.last.get(4) {
+        for frame in frames(bytes) {
+            self.last = bytes.slice_ref(frame);
+            if let Some(5 | 8) = frame.get(4) {
                 self.asked = self.last.clone();
             }
         }
@@ -119,10 +118,29 @@ impl Talk {
 
     /// Whether the peer has proven, right behind its first word, that it holds one of these.
     pub(super) fn has_proven(&self, secrets: &[Secret]) -> bool {
-        let Some(second) = frame(&self.heard).and_then(|first| frame(&self.heard[first.len()..])) else { return false };
+        let Some(second) = frames(&self.heard).nth(1) else { return false };
         let proof = Message::decode(&second[4..]).ok();
         proof.is_some() && secrets.iter().any(|secret| self.right_proof(*secret) == proof)
     }
+}
+
+/// The votes that are in what a node says: the term, and whether it is its own, with which it asks for others'.
+pub(super) fn votes(bytes: &[u8]) -> impl Iterator<Item = (Term, bool)> {
+    let electoral = frames(bytes).filter(|frame| matches!(frame.get(4), Some(5 | 6)));
+    electoral.filter_map(|frame| match Message::decode(&frame[4..]) {
+        Ok(Message::VoteRequest(request)) => Some((request.term, true)),
+        Ok(Message::Vote(vote)) => vote.granted.then_some((vote.term, false)),
+        _ => None,
+    })
+}
+
+/// The whole frames of a stream.
+fn frames(mut stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let first = frame(stream)?;
+        stream = &stream[first.len()..];
+        Some(first)
+    })
 }
 
 /// The first frame of a stream.
