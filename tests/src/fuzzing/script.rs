@@ -147,7 +147,8 @@ fn steps(data: &[u8]) -> Vec<Step> {
 
 /// Any inputs in any order, by peers and by a host of any quality. The first byte chooses who the node is, the rest what
 /// happens. What must hold whatever comes is checked all the while: no panic, no lost or doubled answer, no view that goes
-/// back (G3, G8), no state that a misuse has changed.
+/// back (G3, G8), no state that a misuse has changed, no vote that is used before it is durable (E4), and with a key no word of
+/// a stranger that counts.
 pub fn script(data: &[u8]) {
     let Some((scene, rest)) = data.split_first() else { return };
     let mut host = Host::new(Scene::of(*scene));
