@@ -8,6 +8,7 @@ use super::{
 
 // Scenes: where they begin, and what the node is configured with.
 const VOTER: u8 = 0;
+const OTHER: u8 = 1;
 const FOLLOWS: u8 = 4;
 const LEADS: u8 = 5;
 const KEY: u8 = 8;
@@ -162,6 +163,11 @@ fn with_views() -> Vec<Story> {
         let holder = Someone { who: 2, elsewhere: Some(5), incarnation: 9 };
         [Step::Dialed(0), hears(Say::Refused(4, holder)), Step::Settle, Step::Pass(30)]
     });
+    let claimed = (0..6).flat_map(|_| {
+        let holder = Someone { who: 3, elsewhere: Some(0), incarnation: 9 };
+        [Step::Accept, Step::Receive(255, Say::Hello(holder), 0), Step::Settle, Step::Pass(30)]
+    });
+    let follows = Part::Following(own);
     let joins = |conn, who, metadata| {
         vec![
             Step::Accept,
@@ -188,6 +194,8 @@ fn with_views() -> Vec<Story> {
             &[vec![delta((1, 1), Some(someone(1))), delta((0, 0), None)], done()],
         ),
         story("its id is in use", "stopped: IdInUse", VOTER, &[refused.collect()]),
+        story("a voter has its id", "stopped: IdInUse", OTHER, &[claimed.collect()]),
+        story("a member follows", "is the master", LEADS, &[beats(1), vec![hears(status(follows, 1))], beats(2)]),
         story(
             "the cluster is full until one leaves",
             full,
