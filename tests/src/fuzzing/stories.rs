@@ -237,7 +237,7 @@ fn keyed(someone: Someone, secret: Secret) -> Say {
 
 /// The last connection is that of somebody who holds this key.
 fn proven(someone: Someone, secret: Secret) -> Vec<Step> {
-    // Counted from the end: there may be one more.
+    // Of one connection or two it is the last.
     let says = [keyed(someone, secret), Say::Proof(secret)];
     [vec![Step::Accept], says.map(|say| Step::Receive(255, say, 0)).to_vec()].concat()
 }
