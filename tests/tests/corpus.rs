@@ -34,6 +34,7 @@ const CORNERS: &[&str] = &[
     "stopped: Superseded",
     "suspects a member",
     "turns away: ClusterFull",
+    "turns away: MetadataTooLong",
     "was Solo",
     "was rejected: KeyMismatch",
     "closed: DialGivenUp",

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use formation_core::{ConnId, Input, Origin, message::Message};
 use formation_tests::{
     Rng, Run, Scenario,
-    fuzzing::{Story, TARGETS, stories},
+    fuzzing::{Story, TARGETS, cut, stories},
 };
 
 /// A fuzzer learns little from the rest of a long stream, and is slowed down by all of it.
@@ -27,11 +27,6 @@ fn main() -> io::Result<()> {
         for ix in 0..net.len() {
             net.host(ix).runs.iter().for_each(|run| hear(run, &mut seeds));
         }
-    }
-    for Story { script, .. } in stories() {
-        // In two cuts.
-        seeds.insert(("chunking", [&[2, 1, 30], &script[..]].concat()));
-        seeds.insert(("script", script));
     }
     for seed in 0..40 {
         let mut rng = Rng::new(seed);
@@ -59,6 +54,11 @@ fn main() -> io::Result<()> {
             fs::write(folder.join(format!("seed-{at:04}")), data)?;
         }
         println!("{target}: {} files", seeds.len());
+    }
+    for Story { name, script, .. } in stories() {
+        let name = name.replace(' ', "_");
+        fs::write(corpus.join("chunking").join(&name), cut(&script))?;
+        fs::write(corpus.join("script").join(name), script)?;
     }
     Ok(())
 }

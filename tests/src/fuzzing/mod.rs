@@ -18,7 +18,7 @@ pub use decoder::decoder;
 pub use formation::formation;
 pub use messages::messages;
 pub use script::{outcomes, script};
-pub use stories::{Story, stories};
+pub use stories::{Story, cut, stories};
 
 /// What a fuzzer calls.
 pub type Body = fn(&[u8]);

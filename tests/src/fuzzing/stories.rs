@@ -82,6 +82,11 @@ pub fn stories() -> Vec<Story> {
     all
 }
 
+/// A script as an input of the target `chunking`, in short and in longer pieces.
+pub fn cut(script: &[u8]) -> Vec<u8> {
+    [&[2, 1, 30], script].concat()
+}
+
 fn with_keys() -> Vec<Story> {
     use Secret::{Current, Next};
     let bent = Say::Flipped(Box::new(Say::Proof(Current)), 50);
@@ -317,14 +322,16 @@ fn careless() -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fuzzing::{outcomes, script};
+    use crate::fuzzing::{chunking, outcomes, script};
 
     #[test]
     fn stories_end_as_they_are_told() {
         for Story { name, outcome, script: data } in stories() {
             script(&data);
-            let outcomes = outcomes("script", &data);
-            assert!(outcomes.contains(outcome), "{name}: not {outcome:?}, but {outcomes:?}");
+            chunking(&cut(&data));
+            for outcomes in [outcomes("script", &data), outcomes("chunking", &cut(&data))] {
+                assert!(outcomes.contains(outcome), "{name}: not {outcome:?}, but {outcomes:?}");
+            }
         }
     }
 }
