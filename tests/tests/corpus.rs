@@ -11,31 +11,49 @@ use std::{
 
 use formation_tests::fuzzing::{Body, TARGETS, outcomes};
 
-/// Where scripts have to lead.
+/// Where scripts have to lead, in both targets that run them.
 const CORNERS: &[&str] = &[
+    "failed to persist",
     "follows a master",
+    "ignored a solo master",
     "is the master",
     "is in a view that changed by 1",
     "is in a view that changed by 2",
+    "is linked by a key",
     "lost its master: Ended",
+    "lost its master: GaveWay",
     "lost its master: LeaseLapsed",
     "lost its master: NewerTerm",
     "lost its master: Resigned",
     "lost its master: Silent",
+    "merged",
+    "says its view in pages",
+    "speaks the next protocol",
+    "stopped: IdInUse",
     "stopped: Left",
     "stopped: Superseded",
+    "suspects a member",
+    "turns away: ClusterFull",
+    "turns away: MetadataTooLong",
+    "was Solo",
+    "was rejected: KeyMismatch",
     "closed: DialGivenUp",
     "closed: Duplicate",
     "closed: HandshakeTimeout",
     "closed: NotNeeded",
+    "closed: Refused(BadProof)",
+    "closed: Refused(IdInUse)",
+    "closed: Refused(KeyMismatch)",
     "closed: SelfDial",
     "closed: Silent",
     "closed: Superseded",
     "closed: TermOutOfReach",
     "closed: TooManyLinks",
-    "closed: TooManyPartialBytes",
     "closed: TooManyPending",
 ];
+
+/// Where `chunking` has room for all bytes.
+const TIGHT_CORNERS: &[&str] = &["closed: TooManyPartialBytes"];
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
@@ -95,13 +113,23 @@ fn the_kept_scripts_hold_every_invariant() {
 }
 
 /// A corpus that leads nowhere would hold every invariant as well.
+#[track_caller]
+fn leads_to(target: &str, corners: &[&str]) {
+    let folder = fuzz().join("corpus").join(target);
+    let led: BTreeSet<String> =
+        names(&folder).iter().flat_map(|name| outcomes(target, &fs::read(folder.join(name)).unwrap())).collect();
+    let missing: Vec<_> = corners.iter().filter(|corner| !led.contains(**corner)).collect();
+    assert!(missing.is_empty(), "nothing kept for {target} leads to {missing:?}, only to {led:#?}");
+}
+
 #[test]
 fn the_kept_scripts_lead_into_every_corner() {
-    let folder = fuzz().join("corpus/script");
-    let led: BTreeSet<String> =
-        names(&folder).iter().flat_map(|name| outcomes(&fs::read(folder.join(name)).unwrap())).collect();
-    let missing: Vec<_> = CORNERS.iter().filter(|corner| !led.contains(**corner)).collect();
-    assert!(missing.is_empty(), "no kept script leads to {missing:?}, only to {led:#?}");
+    leads_to("script", &[CORNERS, TIGHT_CORNERS].concat());
+}
+
+#[test]
+fn the_kept_chunkings_lead_into_every_corner() {
+    leads_to("chunking", CORNERS);
 }
 
 /// What no test above runs, or no fuzzer, is no check at all.

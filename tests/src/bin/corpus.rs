@@ -1,4 +1,4 @@
-//! Writes what nodes hear in simulated runs into `fuzz/corpus/`, as seeds for the fuzzers:
+//! Writes what nodes hear in simulated runs, and stories, into `fuzz/corpus/`, as seeds for the fuzzers:
 //! `cargo run -p formation-tests --bin corpus`.
 
 use std::{
@@ -8,16 +8,19 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{ConnId, Input, Origin};
-use formation_tests::{Rng, Run, Scenario, fuzzing::TARGETS};
+use formation_core::{ConnId, Input, Origin, message::Message};
+use formation_tests::{
+    Rng, Run, Scenario,
+    fuzzing::{Story, TARGETS, cut, stories},
+};
 
 /// A fuzzer learns little from the rest of a long stream, and is slowed down by all of it.
 const LONGEST: usize = 1_500;
 
 fn main() -> io::Result<()> {
     let mut seeds = BTreeSet::new();
-    for seed in 0..12 {
-        let mut scenario = Scenario::draw(seed, false);
+    let solo = (0..4).map(Scenario::draw_solo);
+    for mut scenario in (0..12).map(|seed| Scenario::draw(seed, false)).chain(solo) {
         scenario.settings.record = true;
         let mut net = scenario.net();
         scenario.run(&mut net);
@@ -52,6 +55,11 @@ fn main() -> io::Result<()> {
         }
         println!("{target}: {} files", seeds.len());
     }
+    for Story { name, script, .. } in stories() {
+        let name = name.replace(' ', "_");
+        fs::write(corpus.join("chunking").join(&name), cut(&script))?;
+        fs::write(corpus.join("script").join(name), script)?;
+    }
     Ok(())
 }
 
@@ -71,6 +79,7 @@ fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
             _ => {}
         }
     }
+    let fails = run.inputs.iter().any(|(_, input)| matches!(input, Input::PersistFailed { .. }));
     for (origin, stream) in streams.into_values() {
         let stream = stream.freeze();
         let dialed = u8::from(matches!(origin, Origin::Dialed(_)));
@@ -88,11 +97,16 @@ fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
         for body in &frames {
             seeds.insert(("messages", [&[1], &body[..]].concat()));
         }
-        // On an established connection, with the lengths that the target adds.
-        let short = frames.iter().skip(1).filter(|body| body.len() < 256).take(20);
+        // On an established connection, with the lengths that the target adds, by a node whose disk may have failed.
+        let said = frames.iter().map(|body| (Message::decode(body), body));
+        let (greetings, rest): (Vec<_>, Vec<_>) =
+            said.partition(|(message, _)| matches!(message, Ok(Message::Hello(_) | Message::Proof(_))));
+        let keyed = greetings.iter().any(|(message, _)| matches!(message, Ok(Message::Proof(_))));
+        let short = rest.iter().map(|(_, body)| body).filter(|body| body.len() < 256).take(20);
         let rest: Vec<u8> = short.flat_map(|body| [&[body.len() as u8], &body[..]].concat()).collect();
         for follows in [0, 8] {
-            seeds.insert(("formation", [&[2 + 4 + follows + dialed, 0], &rest[..]].concat()));
+            let mode = dialed + 2 + 4 + follows + 16 * u8::from(keyed) + 32 * u8::from(fails);
+            seeds.insert(("formation", [&[mode, 0], &rest[..]].concat()));
         }
     }
 }

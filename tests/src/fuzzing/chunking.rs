@@ -8,9 +8,8 @@ use crate::{Recut, difference, replay};
 /// The first byte says how many lengths of chunks follow, used again and again (none: one chunk); the rest is as for
 /// [`script`](super::script()). How many bytes of unfinished frames there are is what cuts decide, so that limit is out of reach.
 pub fn chunking(data: &[u8]) {
-    let Some((count, rest)) = data.split_first() else { return };
-    let Some((lengths, rest)) = rest.split_at_checked(usize::from(count % 16)) else { return };
-    let Some((scene, rest)) = rest.split_first() else { return };
+    let Some((lengths, script)) = parts(data) else { return };
+    let Some((scene, rest)) = script.split_first() else { return };
     let mut host = Host::roomy(Scene::of(*scene));
     // No aftermath, in which the states that are compared would be over.
     play(&mut host, rest);
@@ -23,6 +22,12 @@ pub fn chunking(data: &[u8]) {
     if state != *host.node() {
         panic!("the states differ when cut by {lengths:?}\n{}", difference(&state, host.node()));
     }
+}
+
+/// The lengths and the script.
+pub(super) fn parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = data.split_first()?;
+    rest.split_at_checked(usize::from(count % 16))
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ impl Model {
 
 /// The node once the stream has come in chunks of these lengths, again and again; 0 is all that is left.
 fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
-    let mut host = Host::roomy(Scene::Voter);
+    let mut host = Host::roomy(Scene::of(0));
     let conn = host.open(Origin::Accepted);
     let limits = config().limits().clone();
     let mut limit = limits.frame_before_handshake;

@@ -1,70 +1,54 @@
 //! One peer that says anything at all.
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{ConnId, Origin, Output, message::Message};
+use formation_core::Origin;
 
 use super::{
     host::Host,
-    say::{Part, Say, framed, greeting},
-    scene::{KEY, Scene},
+    say::{Part, Say, Someone, framed},
+    scene::Scene,
+    talk::Secret,
 };
-use crate::{Net, Peer, messages};
 
 /// One peer that says anything at all (G8). The first byte chooses what kind of connection, the second how its bytes are
 /// cut, the rest is what comes.
 pub fn formation(data: &[u8]) {
     let [mode, cut, bytes @ ..] = data else { return };
-    let [dialed, established, with_lengths, follows, keyed] = [1, 2, 4, 8, 16].map(|bit| mode & bit != 0);
-    let mut host = Host::new(if keyed { Scene::Keyed } else { Scene::Voter });
+    let [dialed, established, with_lengths, follows, keyed, fails] = [1, 2, 4, 8, 16, 32].map(|bit| mode & bit != 0);
+    let mut host = Host::new(Scene::of(if keyed { 8 } else { 0 }));
     let origin = match host.take_dial(0) {
         Some(dial) if dialed => Origin::Dialed(dial),
         _ => Origin::Accepted,
     };
     let conn = host.open(origin);
-    // With a key, what the fuzzer says may come before the proof, too.
-    if established || (keyed && follows) {
-        if keyed {
-            greet_with_key(&mut host, conn, origin, established);
-        } else {
-            host.receive(conn, greeting(0).to_frame());
-        }
-        if follows && established {
-            // The peer is the master, so that what it says of members is listened to.
-            for say in [master(), Say::Admitted(1)] {
-                host.receive(conn, say.bytes());
-            }
+    let settle = |host: &mut Host| {
+        if fails {
+            host.persist_failed();
         }
         host.settle();
+    };
+    if established {
+        host.scene().greet(&mut host, conn, 0);
+        assert_eq!(host.node().status().links, 1, "who holds the key is linked");
+        if follows {
+            // The peer is the master, so that what it says of members is listened to.
+            for say in [master(), Say::Admitted(1)] {
+                host.say(conn, &say);
+            }
+        }
+        settle(&mut host);
+    } else if keyed && follows {
+        // It holds the key, and what the fuzzer says comes before its proof.
+        host.say(conn, &Say::Keyed(Someone { who: 0, elsewhere: None, incarnation: 1 }, vec![Secret::Current]));
+        settle(&mut host);
     }
     let stream = if with_lengths { frames(bytes) } else { Bytes::copy_from_slice(bytes) };
     for chunk in stream.chunks(usize::from(*cut).max(1)) {
         host.receive(conn, stream.slice_ref(chunk));
-        host.settle();
+        settle(&mut host);
         assert!(established || !keyed || host.node().status().links == 0, "linked without a proof");
     }
     host.aftermath();
-}
-
-/// A peer that holds the key, and may prove it.
-fn greet_with_key(host: &mut Host, conn: ConnId, origin: Origin, proves: bool) {
-    let mut peer = Peer::of(&Scene::Keyed.config(), "n0", &Net::address(0)).holding(KEY);
-    host.receive(conn, peer.hello());
-    let sent = host.run().outputs.iter().find_map(|output| match output {
-        Output::Send { conn: on, bytes } if *on == conn => Some(bytes),
-        _ => None,
-    });
-    let said = messages(&mut BytesMut::from(&sent.expect("its hello")[..]));
-    let [hello @ Message::Hello(_), ..] = &said[..] else { panic!("a hello comes first: {said:?}") };
-    let proof = match origin {
-        Origin::Accepted => peer.proof_dialing(hello),
-        Origin::Dialed(_) => peer.proof_accepting(hello),
-    };
-    host.settle();
-    if proves {
-        host.receive(conn, proof.to_frame());
-        host.settle();
-        assert_eq!(host.node().status().links, 1, "who holds the key is linked");
-    }
 }
 
 fn master() -> Say {
@@ -89,7 +73,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_connection_survives_noise() {
-        for mode in 0..32 {
+        for mode in 0..64 {
             for seed in 0..30 {
                 let mut data = vec![mode, (seed * 5) as u8];
                 data.extend(Rng::new(seed).bytes(300));

@@ -1,11 +1,22 @@
 //! A host in virtual time that checks what the core tells it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    slice,
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use formation_core::{ConnId, DialId, Epoch, Event, Formation, Input, Misuse, Origin, Output, Term, Timestamp};
+use formation_core::{
+    ConnId, DialId, Epoch, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, StopReason, Term,
+    Timestamp,
+};
 
-use super::scene::{ROOMY, Scene, TIGHT};
+use super::{
+    say::Say,
+    scene::{ROOMY, Scene, TIGHT},
+    talk::{Talk, votes},
+};
 use crate::Run;
 
 /// How long the core is watched after a script, in virtual time: more than every default timeout.
@@ -14,19 +25,38 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 /// The start of the node under test.
 const BEGIN: Timestamp = Timestamp::from_micros(1_000_000);
 
+/// An open connection.
+struct Conn {
+    /// Whether a `Send` is in flight.
+    in_flight: bool,
+    /// Its peer has proven that it holds a key of the node's.
+    proven: bool,
+    talk: Talk,
+}
+
 pub(super) struct Host {
+    scene: Scene,
     node: Formation,
     /// All that it was given and has said.
     run: Run,
     now: Timestamp,
     /// The latest moment that there was, before time may have run backwards.
     latest: Timestamp,
-    /// The open connections, and whether a `Send` is in flight on them.
-    conns: BTreeMap<ConnId, bool>,
+    conns: BTreeMap<ConnId, Conn>,
+    /// Those that the node has closed.
+    closed: Vec<ConnId>,
+    /// What was said on the one that is just being heard, where that matters.
+    speaker: Option<Talk>,
     /// The one whose beginning or end is just being told.
     passing: Option<ConnId>,
     dials: Vec<DialId>,
-    persist: Option<u64>,
+    persist: Option<(u64, HardState)>,
+    /// What is durable, or was.
+    durable: Vec<HardState>,
+    /// How often the node had stood when it heard that nobody knows what is durable.
+    failed_after: Option<u64>,
+    /// What it has been.
+    phases: BTreeSet<Phase>,
     newest: u64,
     stopped: bool,
     epoch: Epoch,
@@ -47,14 +77,20 @@ impl Host {
         let (config, start) = (scene.with_room(partial_bytes), scene.start());
         let node = Formation::new(config.clone(), start.clone(), BEGIN);
         let mut host = Self {
+            scene,
             node,
             run: Run { config, start, at: BEGIN, inputs: Vec::new(), outputs: Vec::new() },
             now: BEGIN,
             latest: BEGIN,
             conns: BTreeMap::new(),
+            closed: Vec::new(),
             passing: None,
             dials: Vec::new(),
             persist: None,
+            durable: vec![scene.start().hard_state],
+            speaker: None,
+            failed_after: None,
+            phases: BTreeSet::new(),
             newest: 0,
             stopped: false,
             epoch: Epoch::default(),
@@ -73,6 +109,16 @@ impl Host {
     /// All that it was given and has said so far.
     pub(super) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// Who the node under test is.
+    pub(super) fn scene(&self) -> Scene {
+        self.scene
+    }
+
+    /// What it has been so far.
+    pub(super) fn phases(&self) -> &BTreeSet<Phase> {
+        &self.phases
     }
 
     /// Whether the connection is open.
@@ -118,6 +164,29 @@ impl Host {
         Some(self.dials.swap_remove(which))
     }
 
+    /// The `which`th connection on which the node waits for no write to be done.
+    pub(super) fn idle_conn(&self, which: u8) -> Option<ConnId> {
+        let idle: Vec<_> = self.conns.iter().filter(|(_, conn)| !conn.in_flight).map(|(conn, _)| *conn).collect();
+        idle.get(usize::from(which).checked_rem(idle.len())?).copied()
+    }
+
+    /// The `which`th connection that the node has closed.
+    pub(super) fn closed_conn(&self, which: u8) -> Option<ConnId> {
+        self.closed.get(usize::from(which).checked_rem(self.closed.len())?).copied()
+    }
+
+    /// What a peer's words are on this connection, said one behind the other.
+    pub(super) fn words(&self, conn: ConnId, says: &[Say]) -> Bytes {
+        let mut talk = self.conns.get(&conn).map(|open| open.talk.clone()).unwrap_or_default();
+        let mut words = BytesMut::new();
+        for say in says {
+            let bytes = say.bytes(&talk);
+            talk.received(&bytes);
+            words.extend_from_slice(&bytes);
+        }
+        words.freeze()
+    }
+
     /// A name that a connection has had.
     pub(super) fn used_conn(&mut self) -> ConnId {
         if self.newest == 0 {
@@ -134,7 +203,7 @@ impl Host {
     pub(super) fn open(&mut self, origin: Origin) -> ConnId {
         self.newest += 1;
         let conn = ConnId(self.newest);
-        self.conns.insert(conn, false);
+        self.conns.insert(conn, Conn { in_flight: false, proven: false, talk: Talk::on(origin) });
         self.passing = Some(conn);
         self.must(Input::Opened { conn, origin });
         self.passing = None;
@@ -142,13 +211,24 @@ impl Host {
         conn
     }
 
+    /// A peer says something in one chunk.
+    pub(super) fn say(&mut self, conn: ConnId, say: &Say) {
+        let words = self.words(conn, slice::from_ref(say));
+        self.receive(conn, words);
+    }
+
     pub(super) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.talk.received(&chunk);
+            self.speaker = (!self.scene.keys.is_empty()).then(|| open.talk.clone());
+        }
         self.must(Input::Received { conn, chunk });
+        self.speaker = None;
     }
 
     pub(super) fn flush(&mut self, conn: ConnId) {
-        if let Some(in_flight @ true) = self.conns.get_mut(&conn) {
-            *in_flight = false;
+        if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.in_flight) {
+            open.in_flight = false;
             self.must(Input::Flushed { conn });
         }
     }
@@ -162,14 +242,23 @@ impl Host {
     }
 
     pub(super) fn persisted(&mut self) {
-        if let Some(seq) = self.persist.take() {
+        if let Some((seq, state)) = self.persist.take() {
+            self.durable.push(state);
             self.must(Input::Persisted { seq });
+        }
+    }
+
+    pub(super) fn persist_failed(&mut self) {
+        if let Some((seq, _)) = self.persist.take() {
+            self.must(Input::PersistFailed { seq });
+            // A node that has stopped hears of nothing.
+            self.failed_after = (!self.stopped).then(|| self.node.status().counters.candidacies);
         }
     }
 
     /// Everything that is under way succeeds, except for the dials.
     pub(super) fn settle(&mut self) {
-        while let Some(conn) = self.conns.iter().find_map(|(conn, in_flight)| in_flight.then_some(*conn)) {
+        while let Some(conn) = self.conns.iter().find_map(|(conn, open)| open.in_flight.then_some(*conn)) {
             self.flush(conn);
         }
         self.persisted();
@@ -182,7 +271,7 @@ impl Host {
     pub(super) fn aftermath(&mut self) {
         self.go_on();
         if !self.stopped {
-            assert!(self.conns.is_empty(), "silent connections live on: {:?}", self.conns);
+            assert!(self.conns.is_empty(), "silent connections live on: {:?}", self.conns.keys());
             self.has_room_as_ever();
         }
     }
@@ -250,18 +339,28 @@ impl Host {
                 }
                 Output::Send { conn, bytes } => {
                     assert!(!bytes.is_empty(), "nothing to write on {conn}");
-                    let before = self.conns.insert(conn, true);
-                    assert_eq!(before, Some(false), "a Send on {conn}, which is closed or has one in flight");
+                    let open = self.conns.get_mut(&conn).filter(|open| !open.in_flight);
+                    let open = open.unwrap_or_else(|| panic!("a Send on {conn}, which is closed or has one in flight"));
+                    open.in_flight = true;
+                    open.talk.sent(&bytes);
+                    for (term, own) in votes(&bytes) {
+                        self.vote_is_durable(term, own);
+                    }
                 }
                 Output::Close { conn, .. } => {
                     assert!(self.conns.remove(&conn).is_some(), "{conn} was closed before");
+                    self.closed.push(conn);
                 }
-                Output::Persist { seq, .. } => {
-                    let before = self.persist.replace(seq);
+                Output::Persist { seq, state } => {
+                    let before = self.persist.replace((seq, state));
                     assert_eq!(before, None, "two Persists in flight");
+                    assert_eq!(self.failed_after, None, "a Persist after one has failed");
                 }
-                Output::Event(Event::Stopped { .. }) => {
+                Output::Event(Event::Stopped { reason }) => {
                     assert!(!self.stopped, "stopped twice");
+                    if let Some(speaker) = self.speaker.as_ref().filter(|_| reason != StopReason::Left) {
+                        assert!(speaker.has_proven(self.scene.keys), "{reason:?} by who has not proven to hold a key");
+                    }
                     let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.passing);
                     assert_eq!(open.next(), None, "stopped with open connections");
                     self.stopped = true;
@@ -269,14 +368,42 @@ impl Host {
                 Output::Event(_) => {}
             }
         }
+        let status = self.node.status();
+        self.phases.insert(status.phase);
+        if let Some(before) = self.failed_after {
+            assert!(!status.can_vote, "it votes, and nobody knows what is durable");
+            assert_eq!(status.counters.candidacies, before, "it stands, and nobody knows what is durable");
+        }
+        self.links_are_proven(status.links);
         // G3
         let epoch = self.node.view().epoch();
         assert!(epoch >= self.epoch, "the view went back from {} to {epoch}", self.epoch);
         self.epoch = epoch;
         if let Some(leadership) = self.node.leadership(self.now) {
             assert!(leadership.term >= self.led, "a term is a fencing token");
+            self.vote_is_durable(leadership.term, true);
             assert!(leadership.valid_until > self.now, "a lease that is over is not reported");
             self.led = leadership.term;
         }
+    }
+
+    /// E4
+    fn vote_is_durable(&self, term: Term, own: bool) {
+        let voted = self.durable.iter().filter(|state| state.term == term).filter_map(|state| state.voted_for.as_ref());
+        let durable = voted.map(|whom| whom == self.node.node()).any(|for_itself| for_itself == own);
+        assert!(durable, "a vote in {term:?} is used that is not durable; own: {own}");
+    }
+
+    /// With a key nobody is linked who has not proven to hold it.
+    fn links_are_proven(&mut self, links: usize) {
+        let keys = self.scene.keys;
+        if keys.is_empty() || links <= self.conns.values().filter(|open| open.proven).count() {
+            return;
+        }
+        for open in self.conns.values_mut() {
+            open.proven = open.proven || open.talk.has_proven(keys);
+        }
+        let proven = self.conns.values().filter(|open| open.proven).count();
+        assert!(links <= proven, "{links} are linked, and {proven} have proven that they hold a key");
     }
 }

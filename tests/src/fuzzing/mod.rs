@@ -9,12 +9,16 @@ mod messages;
 mod say;
 mod scene;
 mod script;
+mod spell;
+mod stories;
+mod talk;
 
 pub use chunking::chunking;
 pub use decoder::decoder;
 pub use formation::formation;
 pub use messages::messages;
 pub use script::{outcomes, script};
+pub use stories::{Story, cut, stories};
 
 /// What a fuzzer calls.
 pub type Body = fn(&[u8]);

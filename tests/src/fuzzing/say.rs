@@ -9,7 +9,11 @@ use formation_core::{
     Term, message, message::Message,
 };
 
-use super::scene::{OWN, Scene, config};
+use super::{
+    scene::{OWN, Place, Scene, config},
+    spell::{Spell, spelled},
+    talk::{self, Secret, Talk},
+};
 use crate::Net;
 
 /// What a peer says. Small numbers, so that the fuzzer finds those that matter.
@@ -92,7 +96,47 @@ pub(super) enum Say {
     Flipped(Box<Say>, u16),
     /// Anything else.
     Raw(Vec<u8>),
+    /// The first word of somebody who holds these cluster keys.
+    Keyed(Someone, Vec<Secret>),
+    /// A proof that the peer holds this one; right, unless it comes out of its turn.
+    Proof(Secret),
+    /// What the node has said last.
+    Echo,
+    /// What the node wants to hear from somebody who holds this view: a vote, or that its heartbeat has come.
+    Answer(u8, u8),
+    /// A refusal that names who has what this node claims.
+    Refused(u8, Someone),
 }
+
+spelled!(enum Say {
+    Hello(someone),
+    OddHello(someone, oddity),
+    Rejected(why),
+    Status { number, term, role, held, promise, epoch, metadata },
+    Admitted(term),
+    TurnedAway(term, why),
+    Page { epoch, index, last, members },
+    Delta { base, base_by, epoch, changes },
+    VoteRequest(term, number, lease),
+    Vote(term, number, granted),
+    Release(term),
+    Heartbeat(term, number, lease),
+    HeartbeatAck(term, number, epoch, confirms),
+    Ping,
+    Leave,
+    Resign(term),
+    Unknown(variant, rest),
+    Frame(body),
+    Start(whole, len),
+    Long(len, come),
+    Flipped(right, bit),
+    Raw(bytes),
+    Keyed(someone, secrets),
+    Proof(secret),
+    Echo,
+    Answer(term, version),
+    Refused(why, holder),
+});
 
 /// A node, or somebody who claims to be one.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -104,6 +148,8 @@ pub(super) struct Someone {
     /// In which of its runs.
     pub(super) incarnation: u8,
 }
+
+spelled!(struct Someone { who, elsewhere, incarnation });
 
 /// What is odd in a first word.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -122,9 +168,29 @@ pub(super) enum Oddity {
     Nonce([u8; 16]),
 }
 
+spelled!(
+    enum Oddity {
+        Magic,
+        Protocol(min, max),
+        Cluster,
+        Electorate,
+        Extensions(len),
+        Nonce(nonce),
+    }
+);
+
 /// A member.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) struct Entry(pub(super) Someone, pub(super) bool, pub(super) u8);
+
+impl Spell for Entry {
+    fn spell(&self, into: &mut Vec<u8>) {
+        let Self(someone, suspect, metadata) = self;
+        someone.spell(into);
+        suspect.spell(into);
+        metadata.spell(into);
+    }
+}
 
 /// One part of a delta.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -134,6 +200,13 @@ pub(super) enum Difference {
     /// A member goes.
     Remove(u8, bool),
 }
+
+spelled!(
+    enum Difference {
+        Upsert(entry),
+        Remove(who, left),
+    }
+);
 
 /// A role.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -148,7 +221,20 @@ pub(super) enum Part {
     Master,
     /// On its way out.
     Leaving,
+    /// The master of so many, without a quorum.
+    Solo(u8),
 }
+
+spelled!(
+    enum Part {
+        Seeking,
+        Standing,
+        Following(whom),
+        Master,
+        Leaving,
+        Solo(members),
+    }
+);
 
 /// Small numbers for most of them, and those at which counting might fail.
 fn number(n: u8) -> u64 {
@@ -179,7 +265,7 @@ pub(super) fn contact(who: u8) -> Address {
 }
 
 impl Someone {
-    fn node(self) -> Node {
+    pub(super) fn node(self) -> Node {
         Node { id: id(self.who), incarnation: Incarnation(number(self.incarnation)) }
     }
 
@@ -193,8 +279,10 @@ fn member(Entry(someone, suspect, metadata): Entry) -> Member {
     Member { node: someone.node(), address: someone.address(), state, metadata: bytes(metadata) }
 }
 
-fn bytes(len: u8) -> Bytes {
-    vec![len; usize::from(len)].into()
+/// So many bytes; the last few numbers stand for some that fill a page of a snapshot, or are over the limit of metadata.
+pub(super) fn bytes(len: u8) -> Bytes {
+    let long = usize::from(len.saturating_sub(239)) * 200;
+    vec![len; usize::from(len).max(long)].into()
 }
 
 fn term(of: u8) -> Term {
@@ -245,6 +333,14 @@ fn hello(someone: Someone) -> message::Hello {
     }
 }
 
+/// What a first word says of the keys that its speaker holds, behind something of a later version.
+fn announcement(secrets: &[Secret]) -> Bytes {
+    match Message::decode(&talk::holder(&secrets[..secrets.len().min(31)]).hello()[4..]) {
+        Ok(Message::Hello(hello)) => [&[9, 2, 0, 0], &hello.extensions[..]].concat().into(),
+        said => panic!("not a hello: {said:?}"),
+    }
+}
+
 fn odd(mut hello: message::Hello, oddity: Oddity) -> message::Hello {
     match oddity {
         Oddity::Magic => hello.magic = *b"HTTP",
@@ -252,7 +348,7 @@ fn odd(mut hello: message::Hello, oddity: Oddity) -> message::Hello {
             hello.protocol = message::ProtocolRange { min: u16::from(min), max: u16::from(max) };
         }
         Oddity::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
-        Oddity::Electorate => hello.electorate = Scene::Single.config().electorate(),
+        Oddity::Electorate => hello.electorate = Scene { place: Place::Single, ..Scene::of(0) }.config().electorate(),
         Oddity::Extensions(len) => hello.extensions = bytes(len),
         Oddity::Nonce(nonce) => hello.nonce = nonce,
     }
@@ -268,14 +364,14 @@ pub(super) fn framed(body: &[u8]) -> Bytes {
 }
 
 impl Say {
-    /// Its bytes on the wire.
-    pub(super) fn bytes(&self) -> Bytes {
+    /// Its bytes on the wire, after all that was said there.
+    pub(super) fn bytes(&self, talk: &Talk) -> Bytes {
         match *self {
-            // Behind the newest variant.
+            // Behind the newest variant of the first protocol.
             Self::Unknown(variant, ref rest) => framed(&[&[14 + variant % 100], &rest[..]].concat()),
             Self::Frame(ref body) => framed(body),
             Self::Start(ref whole, len) => {
-                let mut start = whole.bytes();
+                let mut start = whole.bytes(talk);
                 start.truncate(usize::from(len));
                 start
             }
@@ -288,7 +384,7 @@ impl Say {
                 start.freeze()
             }
             Self::Flipped(ref right, bit) => {
-                let mut wrong = BytesMut::from(right.bytes());
+                let mut wrong = BytesMut::from(right.bytes(talk));
                 let bit = usize::from(bit) % (8 * wrong.len()).max(1);
                 if let Some(byte) = wrong.get_mut(bit / 8) {
                     *byte ^= 1 << (bit % 8);
@@ -296,6 +392,9 @@ impl Say {
                 wrong.freeze()
             }
             Self::Raw(ref bytes) => Bytes::copy_from_slice(bytes),
+            Self::Proof(secret) => talk.proof(secret).to_frame(),
+            Self::Echo => talk.last(),
+            Self::Answer(of, version) => talk.answer(epoch((of, version))).to_frame(),
             _ => self.message().to_frame(),
         }
     }
@@ -304,6 +403,15 @@ impl Say {
         match *self {
             Self::Hello(someone) => Message::Hello(hello(someone)),
             Self::OddHello(someone, oddity) => Message::Hello(odd(hello(someone), oddity)),
+            Self::Keyed(someone, ref secrets) => {
+                let mut keyed = hello(someone);
+                keyed.extensions = announcement(secrets);
+                Message::Hello(keyed)
+            }
+            Self::Refused(why, someone) => {
+                let holder = message::Holder { node: someone.node(), address: someone.address() };
+                Message::Rejected(message::Rejected { reason: reason(why), holder: Some(holder) })
+            }
             Self::Rejected(why) => Message::Rejected(message::Rejected { reason: reason(why), holder: None }),
             Self::Status { number: count, term: of, role, held, promise, epoch: seen, metadata } => {
                 Message::Status(message::Status {
@@ -317,6 +425,7 @@ impl Say {
                         }
                         Part::Master => message::Role::Master,
                         Part::Leaving => message::Role::Leaving,
+                        Part::Solo(members) => message::Role::Solo { members: u32::from(members) },
                     },
                     held,
                     promise: promise.map(Someone::node),
@@ -378,7 +487,10 @@ impl Say {
             | Self::Start(..)
             | Self::Long(..)
             | Self::Flipped(..)
-            | Self::Raw(_) => Message::Ping,
+            | Self::Raw(_)
+            | Self::Proof(_)
+            | Self::Echo
+            | Self::Answer(..) => Message::Ping,
         }
     }
 }

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use formation_core::{Bootstrap, Config, HardState, Incarnation, Limits, Origin, Start, Term};
+use formation_core::{
+    Bootstrap, Config, ConnId, Detector, DurableState, HardState, Incarnation, Limits, Origin, PhiAccrual, Start, Term,
+    Timing, message::ProtocolRange,
+};
 
 use super::{
     host::Host,
     say::{Entry, Part, Say, Someone},
+    talk::Secret,
 };
 use crate::Net;
 
 /// The place of the node under test among those of the simulator: one of three voters, and neither the first nor the last.
 /// Names are the simulator's, so that what was said there can be said here.
 pub(super) const OWN: usize = 1;
-
-/// The cluster key, where there is one.
-pub(super) const KEY: &[u8; 23] = b"the key of this cluster";
 
 /// Few bytes of unfinished frames: not two of the longest.
 pub(super) const TIGHT: usize = 8192;
@@ -24,8 +25,8 @@ pub(super) const TIGHT: usize = 8192;
 pub(super) const ROOMY: usize = 1 << 20;
 
 /// What the node under test is when things begin to happen.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Scene {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
     /// One of three voters, just started.
     Voter,
     /// No voter.
@@ -38,19 +39,50 @@ pub(super) enum Scene {
     Follows,
     /// A voter whom another has elected.
     Leads,
-    /// One of three voters that hold a cluster key, just started.
-    Keyed,
+    /// A voter that must not form a cluster, and has never been a member.
+    Joins,
+    /// A voter that has voted for another, and may form a cluster.
+    Resumed,
+}
+
+/// The node under test, and how it is configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene {
+    /// How far it has come.
+    pub(super) place: Place,
+    /// The cluster keys that it holds.
+    pub(super) keys: &'static [Secret],
+    /// Whether it goes on without a quorum.
+    pub(super) solo: bool,
+    /// Whether it judges members by φ.
+    pub(super) phi: bool,
+    /// Whether it speaks the next protocol, too.
+    pub(super) next: bool,
 }
 
 /// The configuration of most scenes.
 pub(super) fn config() -> Config {
-    Scene::Voter.config()
+    Scene::of(0).config()
 }
 
 impl Scene {
+    const PLACES: [Place; 8] = [
+        Place::Voter,
+        Place::Other,
+        Place::Restarted,
+        Place::Single,
+        Place::Follows,
+        Place::Leads,
+        Place::Joins,
+        Place::Resumed,
+    ];
+
+    /// Each number is another one, and the first are those without anything special.
     pub(super) fn of(choice: u8) -> Self {
-        let all = [Self::Voter, Self::Other, Self::Restarted, Self::Single, Self::Follows, Self::Leads];
-        all[usize::from(choice) % all.len()]
+        let keys: [&[Secret]; 4] = [&[], &[Secret::Current], &[Secret::Next, Secret::Current], &[Secret::Next]];
+        let [solo, phi, next] = [32, 64, 128].map(|bit| choice & bit != 0);
+        let place = Self::PLACES[usize::from(choice % 8)];
+        Self { place, keys: keys[usize::from(choice / 8 % 4)], solo, phi, next }
     }
 
     pub(super) fn config(self) -> Config {
@@ -67,70 +99,94 @@ impl Scene {
             links: 10,
             partial_bytes,
             members: 3,
-            metadata: 16,
+            metadata: 2_000,
             change_log: 4,
             contacts: 4,
             pinned_epochs: 1,
         };
-        let builder = match self {
-            Self::Voter | Self::Follows | Self::Leads => Net::builder(OWN, 3),
-            Self::Other => Net::builder(3, 3).contacts([Net::address(4)]),
-            Self::Keyed => Net::builder(OWN, 3).key(KEY),
-            Self::Restarted => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
-            Self::Single => Net::builder(0, 1),
+        let builder = match self.place {
+            Place::Voter | Place::Follows | Place::Leads | Place::Resumed => Net::builder(OWN, 3),
+            Place::Other => Net::builder(3, 3).contacts([Net::address(4)]),
+            Place::Restarted | Place::Joins => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
+            Place::Single => Net::builder(0, 1),
         };
-        builder.limits(limits).build().expect("a valid configuration")
+        let mut builder = self.keys.iter().fold(builder, |builder, secret| builder.key(secret.key()));
+        if self.solo {
+            builder = builder.solo_after(Timing::lan().bootstrap_wait);
+        }
+        if self.phi {
+            builder = builder.detector(Detector::PhiAccrual(PhiAccrual { window: 10, ..PhiAccrual::default() }));
+        }
+        let max = if self.next { 2 } else { 1 };
+        builder.protocol(ProtocolRange { min: 1, max }).limits(limits).build().expect("a valid configuration")
     }
 
     pub(super) fn start(self) -> Start {
-        let hard_state = match self {
-            Self::Restarted => HardState { term: Term(3), voted_for: None, joined: true },
+        let config = self.config();
+        let hard_state = match self.place {
+            Place::Restarted => HardState { term: Term(3), voted_for: None, joined: true },
+            Place::Resumed => {
+                let other = Someone { who: 1, elsewhere: None, incarnation: 1 };
+                HardState { term: Term(3), voted_for: Some(other.node()), joined: true }
+            }
             _ => HardState::default(),
         };
-        Start { incarnation: Incarnation(5), rng_seed: 1, hard_state }
+        let before = Start { hard_state, ..Start::new(Incarnation(4), 0) };
+        Start::resume(&config, DurableState::of(&config, &before), Incarnation(5), 1).expect("it is its own")
     }
 
     pub(super) fn prepare(self, host: &mut Host) {
-        match self {
-            Self::Follows => follow(host),
-            Self::Leads => lead(host),
-            Self::Voter | Self::Other | Self::Restarted | Self::Single | Self::Keyed => {}
+        match self.place {
+            Place::Follows => self.follow(host),
+            Place::Leads => self.lead(host),
+            Place::Voter | Place::Other | Place::Restarted | Place::Single | Place::Joins | Place::Resumed => {}
+        }
+    }
+
+    /// Another voter connects, is the master, and counts this node among its members.
+    fn follow(self, host: &mut Host) {
+        let conn = host.open(Origin::Accepted);
+        let members = [(0, 1), (2, 5)].map(|(who, incarnation)| Someone { who, elsewhere: None, incarnation });
+        let members = members.map(|member| Entry(member, false, 0)).to_vec();
+        let page = Say::Page { epoch: (1, 1), index: 0, last: true, members };
+        self.greet(host, conn, 0);
+        for say in [status(Part::Master, 1), Say::Admitted(1), page] {
+            host.say(conn, &say);
+        }
+        host.settle();
+    }
+
+    /// Another voter connects, and grants its vote once this node has asked for it.
+    fn lead(self, host: &mut Host) {
+        let conn = host.open(Origin::Accepted);
+        self.greet(host, conn, 1);
+        host.say(conn, &status(Part::Seeking, 0));
+        // Until a little after `bootstrap_wait`.
+        for _ in 0..16 {
+            host.settle();
+            host.pass(Duration::from_millis(200));
+            host.say(conn, &Say::Ping);
+        }
+        host.settle();
+        host.say(conn, &Say::Vote(1, 1, true));
+        host.settle();
+    }
+
+    /// Another node says who it is, and proves that it holds a key where that is asked.
+    pub(super) fn greet(self, host: &mut Host, conn: ConnId, who: u8) {
+        let someone = Someone { who, elsewhere: None, incarnation: 1 };
+        match self.keys {
+            [] => host.say(conn, &Say::Hello(someone)),
+            [secret, ..] => {
+                host.say(conn, &Say::Keyed(someone, vec![*secret]));
+                host.say(conn, &Say::Proof(*secret));
+            }
         }
     }
 }
 
-fn says(who: u8, role: Part, term: u8) -> [Say; 2] {
-    let status = Say::Status { number: 1, term, role, held: false, promise: None, epoch: (term, term), metadata: 0 };
-    [Say::Hello(Someone { who, elsewhere: None, incarnation: 1 }), status]
-}
-
-/// Another voter connects, is the master, and counts this node among its members.
-fn follow(host: &mut Host) {
-    let conn = host.open(Origin::Accepted);
-    let members = [(0, 1), (2, 5)].map(|(who, incarnation)| Someone { who, elsewhere: None, incarnation });
-    let members = members.map(|member| Entry(member, false, 0)).to_vec();
-    let page = Say::Page { epoch: (1, 1), index: 0, last: true, members };
-    for say in says(0, Part::Master, 1).into_iter().chain([Say::Admitted(1), page]) {
-        host.receive(conn, say.bytes());
-    }
-    host.settle();
-}
-
-/// Another voter connects, and grants its vote once this node has asked for it.
-fn lead(host: &mut Host) {
-    let conn = host.open(Origin::Accepted);
-    for say in says(1, Part::Seeking, 0) {
-        host.receive(conn, say.bytes());
-    }
-    // Until a little after `bootstrap_wait`.
-    for _ in 0..16 {
-        host.settle();
-        host.pass(Duration::from_millis(200));
-        host.receive(conn, Say::Ping.bytes());
-    }
-    host.settle();
-    host.receive(conn, Say::Vote(1, 1, true).bytes());
-    host.settle();
+fn status(role: Part, term: u8) -> Say {
+    Say::Status { number: 1, term, role, held: false, promise: None, epoch: (term, term), metadata: 0 }
 }
 
 #[cfg(test)]
@@ -141,9 +197,21 @@ mod tests {
 
     #[test]
     fn each_scene_begins_where_it_says() {
-        let phases: Vec<_> = (0..6).map(|choice| Host::new(Scene::of(choice)).node().status().phase).collect();
-        let seeking = Phase::Seeking;
-        assert_eq!(phases, [seeking, seeking, seeking, Phase::Standing, Phase::Following, Phase::Master]);
-        assert_eq!(Host::new(Scene::Follows).node().view().len(), 2);
+        for choice in 0..=255 {
+            let scene = Scene::of(choice);
+            let host = Host::new(scene);
+            let phase = match scene.place {
+                Place::Single => Phase::Standing,
+                Place::Follows => Phase::Following,
+                Place::Leads => Phase::Master,
+                _ => Phase::Seeking,
+            };
+            assert_eq!(host.node().status().phase, phase, "{scene:?}");
+            let members = match scene.place {
+                Place::Follows | Place::Leads => 2,
+                _ => 0,
+            };
+            assert_eq!(host.node().view().len(), members, "{scene:?}");
+        }
     }
 }

@@ -1,16 +1,22 @@
 //! A list of inputs in any order.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, slice, time::Duration};
 
 use arbitrary::{Arbitrary, Unstructured};
-use bytes::Bytes;
-use formation_core::{Command, ConnId, DialId, Event, Input, Origin, Output};
+use bytes::{Bytes, BytesMut};
+use formation_core::{
+    Change, Command, ConnId, DialId, Event, Input, MemberState, Origin, Output,
+    message::{JoinResponse, MembersUpdate, Message},
+};
 
 use super::{
+    chunking,
     host::Host,
-    say::{Say, contact},
+    say::{self, Say, contact},
     scene::Scene,
+    spell::{Spell, spelled},
 };
+use crate::messages;
 
 /// One thing that happens. Connections and dials are chosen among those there are.
 #[derive(Arbitrary, Clone, Debug)]
@@ -49,7 +55,35 @@ pub(super) enum Step {
     Contacts(Vec<u8>),
     /// An input that may be the host's fault.
     Misuse(Fault, u8),
+    /// A vote cannot be made durable.
+    PersistFailed,
+    /// Something that was on its way when the node closed the connection.
+    Late(Late, u8),
 }
+
+spelled!(
+    enum Step {
+        Sleep(millis),
+        Pass(twentieths),
+        Back(millis),
+        Tick,
+        Accept,
+        Dialed(which),
+        DialFailed(which),
+        Receive(which, say, cut),
+        Burst(which, says),
+        Flush(which),
+        Close(which),
+        Persisted,
+        Settle,
+        Leave,
+        Metadata(bytes),
+        Contacts(addresses),
+        Misuse(fault, number),
+        PersistFailed,
+        Late(what, which),
+    }
+);
 
 /// What a careless host says of something that there may not be.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -66,7 +100,43 @@ pub(super) enum Fault {
     Flushed,
     /// A write that was never asked for.
     Persisted,
+    /// Its failure.
+    PersistFailed,
+    /// A flush of a connection on which nothing was to be sent.
+    FlushedTwice,
 }
+
+spelled!(
+    enum Fault {
+        Opened,
+        Dialed,
+        DialFailed,
+        Received,
+        Flushed,
+        Persisted,
+        PersistFailed,
+        FlushedTwice,
+    }
+);
+
+/// What a host says of a connection that it has not closed yet.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Late {
+    /// Bytes have come.
+    Received,
+    /// A write is done.
+    Flushed,
+    /// Its peer has closed it.
+    Closed,
+}
+
+spelled!(
+    enum Late {
+        Received,
+        Flushed,
+        Closed,
+    }
+);
 
 /// As many steps as the bytes yield: unlike a `Vec`'s, its length needs no luck.
 fn steps(data: &[u8]) -> Vec<Step> {
@@ -77,7 +147,8 @@ fn steps(data: &[u8]) -> Vec<Step> {
 
 /// Any inputs in any order, by peers and by a host of any quality. The first byte chooses who the node is, the rest what
 /// happens. What must hold whatever comes is checked all the while: no panic, no lost or doubled answer, no view that goes
-/// back (G3, G8), no state that a misuse has changed.
+/// back (G3, G8), no state that a misuse has changed, no vote that is used before it is durable (E4), and with a key no word of
+/// a stranger that counts.
 pub fn script(data: &[u8]) {
     let Some((scene, rest)) = data.split_first() else { return };
     let mut host = Host::new(Scene::of(*scene));
@@ -85,24 +156,59 @@ pub fn script(data: &[u8]) {
     host.aftermath();
 }
 
-/// What a script has led to, for those who ask whether scripts lead anywhere.
-pub fn outcomes(data: &[u8]) -> BTreeSet<String> {
-    let Some((scene, rest)) = data.split_first() else { return BTreeSet::new() };
+/// What an input of `script` or `chunking` has led to, for those who ask whether scripts lead anywhere.
+pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
+    let script = match target {
+        "chunking" => chunking::parts(data).map_or(&[][..], |(_, script)| script),
+        _ => data,
+    };
+    let Some((scene, rest)) = script.split_first() else { return BTreeSet::new() };
     let mut host = Host::new(Scene::of(*scene));
     play(&mut host, rest);
     let own = host.node().node();
+    let phases = host.phases().iter().map(|phase| format!("was {phase:?}"));
+    let said = host.run().outputs.iter().filter_map(|output| match output {
+        Output::Send { bytes, .. } => Some(messages(&mut BytesMut::from(&bytes[..]))),
+        _ => None,
+    });
+    let said = said.flatten().filter_map(|message| match message {
+        Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => Some(format!("turns away: {reason:?}")),
+        Message::MembersUpdate(MembersUpdate::Page { last: false, .. }) => Some("says its view in pages".into()),
+        Message::MembersUpdate(MembersUpdate::Delta { .. }) => Some("says what has changed".into()),
+        message if message.since() > 1 => Some("speaks the next protocol".into()),
+        _ => None,
+    });
     let outputs = host.run().outputs.iter().filter_map(|output| match output {
         Output::Close { reason, .. } => Some(format!("closed: {reason:?}")),
         Output::Event(Event::MasterElected { master, .. }) if master == own => Some("is the master".into()),
         Output::Event(Event::MasterElected { .. }) => Some("follows a master".into()),
         Output::Event(Event::MasterLost { reason, .. }) => Some(format!("lost its master: {reason:?}")),
+        Output::Event(Event::ViewChanged { changes, .. }) if changes.iter().any(is_suspect) => {
+            Some("suspects a member".into())
+        }
         Output::Event(Event::ViewChanged { changes, .. }) if host.node().view().get(&own.id).is_some() => {
             Some(format!("is in a view that changed by {}", changes.len().min(3)))
         }
         Output::Event(Event::Stopped { reason }) => Some(format!("stopped: {reason:?}")),
+        Output::Event(Event::Linked { .. }) if !host.scene().keys.is_empty() => Some("is linked by a key".into()),
+        Output::Event(Event::PersistFailed) => Some("failed to persist".into()),
+        Output::Event(Event::Rejected { reason, .. }) => Some(format!("was rejected: {reason:?}")),
+        Output::Event(Event::Merged { .. }) => Some("merged".into()),
+        Output::Event(Event::SoloMasterIgnored { .. }) => Some("ignored a solo master".into()),
         _ => None,
     });
-    outputs.collect()
+    outputs.chain(phases).chain(said).collect()
+}
+
+fn is_suspect(change: &Change) -> bool {
+    matches!(change, Change::Upsert(member) if member.state == MemberState::Suspect)
+}
+
+/// The bytes of a script.
+pub(super) fn spell(scene: u8, steps: &[Step]) -> Vec<u8> {
+    let mut script = vec![scene];
+    steps.iter().for_each(|step| step.spell(&mut script));
+    script
 }
 
 pub(super) fn play(host: &mut Host, data: &[u8]) {
@@ -131,18 +237,17 @@ fn run(host: &mut Host, step: &Step) {
             }
         }
         Step::Receive(which, ref say, cut) => {
-            let bytes = say.bytes();
-            let cut = if cut == 0 { bytes.len().max(1) } else { usize::from(cut) };
             if let Some(conn) = host.conn(which) {
+                let bytes = host.words(conn, slice::from_ref(say));
+                let cut = if cut == 0 { bytes.len().max(1) } else { usize::from(cut) };
                 for chunk in bytes.chunks(cut) {
                     host.receive(conn, bytes.slice_ref(chunk));
                 }
             }
         }
         Step::Burst(which, ref says) => {
-            let bytes: Vec<u8> = says.iter().flat_map(Say::bytes).collect();
             if let Some(conn) = host.conn(which) {
-                host.receive(conn, bytes.into());
+                host.receive(conn, host.words(conn, says));
             }
         }
         Step::Flush(which) => {
@@ -156,11 +261,25 @@ fn run(host: &mut Host, step: &Step) {
             }
         }
         Step::Persisted => host.persisted(),
+        Step::PersistFailed => host.persist_failed(),
+        Step::Late(what, which) => {
+            if let Some(conn) = host.closed_conn(which) {
+                host.must(match what {
+                    Late::Received => Input::Received { conn, chunk: Bytes::from_static(b"late") },
+                    Late::Flushed => Input::Flushed { conn },
+                    Late::Closed => Input::Closed { conn },
+                });
+            }
+        }
         Step::Settle => host.settle(),
         Step::Leave => host.must(Input::Command(Command::Leave)),
         Step::Metadata(ref bytes) => {
+            let metadata = match bytes[..] {
+                [len] => say::bytes(len),
+                _ => Bytes::copy_from_slice(bytes),
+            };
             // A fuzzer can exceed the limit, which is a misuse like any other.
-            let _ = host.may(Input::Command(Command::SetMetadata(Bytes::copy_from_slice(bytes))));
+            let _ = host.may(Input::Command(Command::SetMetadata(metadata)));
         }
         Step::Contacts(ref addresses) => {
             let contacts = addresses.iter().copied().map(contact).collect();
@@ -180,6 +299,8 @@ fn run(host: &mut Host, step: &Step) {
                 Fault::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
                 Fault::Flushed => Input::Flushed { conn: unknown },
                 Fault::Persisted => Input::Persisted { seq: u64::MAX - number },
+                Fault::PersistFailed => Input::PersistFailed { seq: u64::MAX - number },
+                Fault::FlushedTwice => Input::Flushed { conn: host.idle_conn(number as u8).unwrap_or(unknown) },
             };
             let said = host.may(input);
             assert!(said.is_err() || host.is_stopped(), "{fault:?} was taken for good");
@@ -199,6 +320,15 @@ mod tests {
             let steps = steps(&noise[1..]).len();
             assert!(steps > 50, "too short to show anything: {steps} steps");
             script(&noise);
+        }
+    }
+
+    #[test]
+    fn what_is_spelled_is_read_as_the_same() {
+        for seed in 0..200 {
+            let told = steps(&Rng::new(seed).bytes(2_000));
+            let read = steps(&spell(0, &told)[1..]);
+            assert_eq!(format!("{read:#?}"), format!("{told:#?}"));
         }
     }
 }
