@@ -235,7 +235,9 @@ impl Host {
 
     pub(super) fn close(&mut self, conn: ConnId) {
         self.passing = Some(conn);
-        self.must(Input::Closed { conn });
+        // Of every fourth connection the host says that it could not be secured, and who found what.
+        let distrust = Distrust { by_peer: conn.0 % 8 == 3, flaw: Flaw::UnknownIssuer };
+        self.must(if conn.0 % 4 == 3 { Input::Distrusted { conn, distrust } } else { Input::Closed { conn } });
         self.passing = None;
         // Not before: time passes with each input, and may bring a word about a connection that is just ending.
         self.conns.remove(&conn);
