@@ -12,7 +12,7 @@ use alloc::{format, string::String, vec::Vec};
 use std::{env, println, time::Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
-use world::{Frame, PROMPT, Rules, Step, World};
+use world::{Frame, PROMPT, Rules, Step, To, World};
 
 const SAFE: &str = "G1, G2, E4 and E6 hold";
 const LEADS: &str = "a voter leads";
@@ -25,6 +25,10 @@ const KEPT: &str = "a request is kept";
 const RESIGNED: &str = "a master resigns";
 const KEEPS_NOTHING: &str = "a voter goes on without a disk";
 const VOTES_AGAIN: &str = "a voter that came back grants its vote";
+const ALONE: &str = "a voter goes on alone";
+const YIELDS_TO_A_QUORUM: &str = "a solo master gives way to a quorum's";
+const YIELDS_TO_ANOTHER: &str = "a solo master gives way to another";
+const BESIDE_A_QUORUM: &str = "a quorum's master and a solo one lead at once";
 
 /// How much is tried.
 #[derive(Clone, Debug)]
@@ -89,6 +93,13 @@ impl Model for Bounds {
             Property::sometimes(VOTES_AGAIN, |_, world: &World| {
                 how_many(world, |ix| world.came_back(ix) && world.grants(ix)) > 0
             }),
+            Property::sometimes(ALONE, |_, world: &World| how_many(world, |ix| world.is_solo(ix)) > 0),
+            Property::sometimes(BESIDE_A_QUORUM, |_, world: &World| {
+                how_many(world, |ix| world.is_solo(ix)) > 0
+                    && how_many(world, |ix| world.leads(ix) && !world.is_solo(ix)) > 0
+            }),
+            Property::sometimes(YIELDS_TO_A_QUORUM, |_, world: &World| world.gave_way == Some(To::Quorum)),
+            Property::sometimes(YIELDS_TO_ANOTHER, |_, world: &World| world.gave_way == Some(To::Solo)),
         ])
     }
 }
@@ -199,6 +210,24 @@ fn g1_g2_e7_hold_when_a_master_meets_a_newer_term() {
     let from = World::formed_beside_a_newer_term(0);
     let bounds = Bounds { from, rules: PROMPT, terms: 4, time: 3, depth: 0 };
     explore("a newer term", bounds, &[LEADS, LEADS_NEXT, RELEASED, REFUSED]);
+}
+
+/// E8: the promises behind a quorum's master hold, whoever goes on alone beside it, and meets it at any time or never.
+#[test]
+fn g1_g2_e8_hold_when_a_solo_master_meets_a_quorums() {
+    let mut from = World::parted(|ix| ix / 2, 3);
+    (from.cuts, from.mends) = (far(1, 0), Some(far(1, 2)));
+    let bounds = Bounds { from, rules: PROMPT, terms: 4, time: far(2, 1), depth: 0 };
+    explore("a solo master meets a quorum's", bounds, &[LEADS, LEADS_NEXT, ALONE, BESIDE_A_QUORUM, YIELDS_TO_A_QUORUM]);
+}
+
+/// E8: of those that have lost all others, two or more meet.
+#[test]
+fn g1_g2_e8_hold_when_solo_masters_meet() {
+    let mut from = World::parted(|ix| ix, 3);
+    (from.cuts, from.mends) = (far(1, 0), Some(far(1, 2)));
+    let bounds = Bounds { from, rules: PROMPT, terms: 4, time: far(3, 2), depth: 0 };
+    explore("solo masters meet", bounds, &[LEADS, LEADS_NEXT, ALONE, BESIDE_A_QUORUM, YIELDS_TO_ANOTHER]);
 }
 
 /// As deep as it goes in reasonable time: this space is not tried to its end.

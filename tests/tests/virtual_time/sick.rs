@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use formation_core::{Change, Event, LossReason, MemberState, RemovalReason, Timing};
+use formation_core::{
+    Change, Config, Detector, Event, LossReason, MemberState, PhiAccrual, RemovalReason, Timestamp, Timing,
+};
 use formation_tests::{Cut, Net, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -120,4 +122,52 @@ fn a_master_whose_own_words_are_late_takes_nobody_for_down() {
     });
     println!("{kept} kept their lease, {lapsed} leases lapsed, {suspected} members were suspected");
     assert!(kept > 0 && lapsed > 0 && suspected > 0, "a pass that shows nothing: {kept}, {lapsed}, {suspected}");
+}
+
+/// What time it is on the clock of the first node.
+fn node_time(net: &Net) -> Timestamp {
+    net.host(0).clock.local(u64::try_from(net.now().as_micros()).expect("a short run"))
+}
+
+/// Nobody has to confirm the lease of a voter that is alone in its seed list.
+#[test]
+fn the_only_voter_stalls_again_and_again_and_stays_master_and_takes_nobody_for_down() {
+    let single = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
+    assert_eq!(single, Net::config(0, 1), "said explicitly or by a list of one");
+    let (mut stalls, mut parted) = (0, 0);
+    for_each_seed(24, |seed| {
+        for times in timings() {
+            let mut net = Net::new(seed, Settings::default());
+            for ix in 0..3 {
+                let phi = Detector::PhiAccrual(PhiAccrual::default());
+                let detector = if seed % 2 == 0 { Detector::Deadlines } else { phi };
+                let builder = Net::builder(ix, 1).timing(times.clone()).detector(detector);
+                let builder = if seed % 3 == 0 { builder.solo_after(5 * SECOND) } else { builder };
+                net.add(builder.build().expect("a valid configuration"));
+            }
+            net.start_all();
+            net.converge(2 * SECOND);
+            net.run_for(5 * SECOND);
+            let (before, since) = (net.masters(), net.now());
+            let lengths = around_each_timeout(&times);
+            for _ in 0..40 {
+                let pause = lengths[net.rng.below(lengths.len())];
+                net.pause(0, pause);
+                let longest = [ms(1), times.heartbeat_interval, times.down_after][net.rng.below(3)];
+                let awake = net.rng.within((Duration::ZERO, longest));
+                net.run_for(pause + awake);
+                stalls += 1;
+                let leads = net.host(0).formation.as_ref().and_then(|node| node.leadership(node_time(&net)));
+                net.expect(net.masters() == before && leads.is_some(), "it leads all the while");
+            }
+            net.converge(20 * SECOND);
+            net.expect(net.masters() == before, "in its first term");
+            let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
+            net.expect(net.count(0, since, lost) == 0, "it has lost its mastership");
+            nobody_else_is_down(&net, since, 0, "stalled again and again");
+            parted += net.count(0, since, |event| matches!(event, Event::Unlinked { .. }));
+        }
+    });
+    println!("{stalls} stalls, {parted} links lost");
+    assert!(parted > 0, "a pass that shows nothing: its members never noticed");
 }

@@ -1,6 +1,9 @@
 //! Voters around the real [`Election`], and what carries their words: links that keep their order and lose what is under
 //! way when they break, disks, and one clock of which each voter learns when something reaches it.
 
+mod look;
+mod words;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
@@ -14,7 +17,7 @@ use super::super::{Effect, Election, Part};
 use crate::{
     config::{Config, Timing},
     id::{Address, Incarnation, Node, NodeId, Term},
-    interface::{HardState, Start},
+    interface::{HardState, LossReason, Start},
     message::{Heartbeat, HeartbeatAck, Release, Role, Status, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
@@ -52,6 +55,8 @@ pub(super) struct Voter {
     /// With which voters it has a link, and which one.
     links: Vec<Option<u8>>,
     last_beat: Option<u64>,
+    /// Of whom it has a status: whether that is of another side than it, were it a solo master (E8).
+    elsewhere: Vec<Option<bool>>,
     pub(super) dead: bool,
     /// Until when it has ever been told that it is the master, while that is to come.
     claim: Option<Timestamp>,
@@ -69,12 +74,25 @@ pub(super) struct World {
     pub(super) masters: BTreeMap<Term, Node>,
     pub(super) cuts: u8,
     pub(super) crashes: u8,
+    /// How many links come back; `None`: as many as break.
+    pub(super) mends: Option<u8>,
     /// How many disks fail.
     pub(super) failures: u8,
     /// How many leave.
     pub(super) leaves: u8,
+    /// After how many units a voter goes on without a quorum (E8), if ever.
+    solo_after: Option<u32>,
+    /// To whom a solo master has given way in the last step.
+    pub(super) gave_way: Option<To>,
     /// What should never have come to be.
     pub(super) broken: Option<String>,
+}
+
+/// Who goes on where a solo master gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum To {
+    Quorum,
+    Solo,
 }
 
 /// How it goes on.
@@ -140,10 +158,14 @@ fn index(id: &NodeId) -> usize {
     id.as_str()[1..].parse().expect("ids are n and a number")
 }
 
-fn start(ix: usize, voters: usize, incarnation: u64, disk: &HardState, now: u64) -> Voter {
+fn start(ix: usize, (voters, solo): (usize, Option<u32>), incarnation: u64, disk: &HardState, now: u64) -> Voter {
     let id = format!("n{ix}");
     let seeds = (0..voters).map(|ix| format!("h{ix}:1"));
     let config = Config::builder("model", id.as_str(), name(ix).as_str()).seeds(seeds).timing(timing());
+    let config = match solo {
+        Some(units) => config.solo_after(UNIT * units),
+        None => config,
+    };
     let config = config.build().expect("a valid configuration");
     let start = Start { incarnation: Incarnation(incarnation), rng_seed: 0, hard_state: disk.clone() };
     let election = Election::new(&config, &start, Rng::new(0), at(now));
@@ -156,6 +178,7 @@ fn start(ix: usize, voters: usize, incarnation: u64, disk: &HardState, now: u64)
         said,
         links: alloc::vec![None; voters],
         last_beat: None,
+        elsewhere: alloc::vec![None; voters],
         dead: false,
         claim: None,
     }
@@ -178,18 +201,22 @@ fn status(election: &Election) -> Status {
 }
 
 impl World {
-    /// All voters have just started, and their first words are under way.
-    pub(super) fn fresh(voters: usize, cuts: u8, crashes: u8) -> Self {
+    fn begun(voters: usize, solo_after: Option<u32>) -> Self {
         let mut world = Self {
             now: 1,
-            voters: (0..voters).map(|ix| Arc::new(start(ix, voters, 1, &HardState::default(), 1))).collect(),
+            voters: (0..voters)
+                .map(|ix| Arc::new(start(ix, (voters, solo_after), 1, &HardState::default(), 1)))
+                .collect(),
             wires: alloc::vec![VecDeque::new(); voters * voters],
             links: alloc::vec![(0, false); voters * voters],
             masters: BTreeMap::new(),
-            cuts,
-            crashes,
+            cuts: 0,
+            crashes: 0,
+            mends: None,
             failures: 0,
             leaves: 0,
+            solo_after,
+            gave_way: None,
             broken: None,
         };
         for (a, b) in world.pairs() {
@@ -198,14 +225,43 @@ impl World {
         world
     }
 
-    /// All has been said that there is to say, without loss of time: the lowest id is the master.
+    /// All voters have just started, and their first words are under way.
+    pub(super) fn fresh(voters: usize, cuts: u8, crashes: u8) -> Self {
+        Self { cuts, crashes, ..Self::begun(voters, None) }
+    }
+
+    /// Without loss of time: the lowest id is the master.
     pub(super) fn formed(voters: usize, cuts: u8, crashes: u8) -> Self {
         let mut world = Self::fresh(voters, cuts, crashes);
-        let quick = |step: &Step| matches!(step, Step::Deliver { .. } | Step::Persisted(_));
-        while let Some(step) = world.steps(PROMPT).into_iter().find(quick) {
-            world.take(step, PROMPT);
-        }
+        world.come_to_rest();
         world
+    }
+
+    /// A cluster of as many as there are in these groups, which have lost each other: so long ago that whoever has no quorum with it
+    /// has lost its master, and will go on alone in one unit (E8).
+    pub(super) fn parted(group: fn(usize) -> usize, solo_after: u32) -> Self {
+        let mut world = Self::begun(3, Some(solo_after));
+        world.come_to_rest();
+        for (a, b) in world.pairs().filter(|(a, b)| group(*a) != group(*b)) {
+            world.cut(a, b);
+        }
+        loop {
+            let mut next = world.clone();
+            next.take(Step::Pass, PROMPT);
+            next.come_to_rest();
+            if (0..3).any(|ix| next.is_solo(ix)) {
+                return world;
+            }
+            world = next;
+        }
+    }
+
+    /// All has been said that there is to say.
+    fn come_to_rest(&mut self) {
+        let quick = |step: &Step| matches!(step, Step::Deliver { .. } | Step::Persisted(_) | Step::Tick(_));
+        while let Some(step) = self.steps(PROMPT).into_iter().find(quick) {
+            self.take(step, PROMPT);
+        }
     }
 
     /// The same, but the second died when it had just voted for itself in the next term, and nobody heard of it.
@@ -267,7 +323,7 @@ impl World {
         }
         for (a, b) in self.pairs() {
             if !self.links[self.wire(a, b)].1 {
-                if !self.voters[a].dead && !self.voters[b].dead {
+                if !self.voters[a].dead && !self.voters[b].dead && self.mends != Some(0) {
                     steps.push(Step::Mend(a, b));
                 }
             } else if self.cuts > 0 {
@@ -279,6 +335,7 @@ impl World {
 
     /// Lets it happen.
     pub(super) fn take(&mut self, step: Step, rules: Rules) {
+        self.gave_way = None;
         match step {
             Step::Pass => {
                 self.now += 1;
@@ -311,7 +368,10 @@ impl World {
                 self.cuts -= 1;
                 self.cut(a, b);
             }
-            Step::Mend(a, b) => self.connect(a, b),
+            Step::Mend(a, b) => {
+                self.mends = self.mends.map(|mends| mends - 1);
+                self.connect(a, b);
+            }
             Step::Crash(ix) => {
                 self.crashes -= 1;
                 for other in (0..self.voters.len()).filter(|other| *other != ix) {
@@ -319,12 +379,12 @@ impl World {
                     let wire = self.wire(other, ix);
                     self.wires[wire].clear();
                 }
-                let voters = self.voters.len();
+                let world = (self.voters.len(), self.solo_after);
                 let voter = Arc::make_mut(&mut self.voters[ix]);
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
                 // What it knew is gone, and nobody acts on its lease.
-                *voter = Voter { dead: true, ..start(ix, voters, next, &disk, 0) };
+                *voter = Voter { dead: true, ..start(ix, world, next, &disk, 0) };
             }
             Step::Leave(ix) => {
                 self.leaves -= 1;
@@ -339,9 +399,9 @@ impl World {
                 Arc::make_mut(&mut self.voters[ix]).claim = None;
             }
             Step::Start(ix) => {
-                let (voters, now) = (self.voters.len(), self.now);
+                let (world, now) = ((self.voters.len(), self.solo_after), self.now);
                 let voter = Arc::make_mut(&mut self.voters[ix]);
-                *voter = start(ix, voters, voter.election.me.incarnation.0, &voter.disk.clone(), now);
+                *voter = start(ix, world, voter.election.me.incarnation.0, &voter.disk.clone(), now);
             }
         }
         for voter in &mut self.voters {
@@ -374,192 +434,6 @@ impl World {
             let (wire, node) = (self.wire(from, to), self.voters[from].election.me.clone());
             self.wires[wire].push_back(Frame::Hello(node));
         }
-    }
-
-    fn say(&mut self, from: usize, to: usize, frame: Frame) {
-        let (link, whole) = self.links[self.wire(from.min(to), from.max(to))];
-        if !whole || self.voters[from].links[to] != Some(link) {
-            // Said on a link that is gone already.
-            return;
-        }
-        if let Frame::Request(VoteRequest { term, .. }) | Frame::Vote(Vote { term, granted: true, .. }) = &frame {
-            let disk = &self.voters[from].durable;
-            if disk.term < *term || (disk.term == *term && disk.voted_for.is_none()) {
-                self.broken = Some(format!("E4: n{from} says {frame:?}, and what is durable is {disk:?}"));
-            }
-        }
-        let wire = self.wire(from, to);
-        let wire = &mut self.wires[wire];
-        // Of those that wait for a slow link the newest replaces the older one.
-        match frame {
-            Frame::Status(_) => wire.retain(|frame| !matches!(frame, Frame::Status(_))),
-            Frame::Beat(_) => wire.retain(|frame| !matches!(frame, Frame::Beat(_))),
-            Frame::Ack(_) => wire.retain(|frame| !matches!(frame, Frame::Ack(_))),
-            _ => {}
-        }
-        wire.push_back(frame);
-    }
-
-    /// A voter for which the time changes nothing learns of it at once: it could not tell when it did, since every input
-    /// begins with it.
-    fn tick_idle(&mut self) {
-        for ix in 0..self.voters.len() {
-            let voter = &self.voters[ix];
-            if voter.dead || voter.election.is_master() {
-                continue;
-            }
-            let mut next = voter.election.clone();
-            next.advance(at(self.now));
-            let told = core::mem::replace(&mut next.now, voter.election.now);
-            if next == voter.election {
-                next.now = told;
-                Arc::make_mut(&mut self.voters[ix]).election = next;
-            }
-        }
-    }
-
-    /// One input to a voter, and all that follows from it.
-    fn with(&mut self, ix: usize, input: impl FnOnce(&mut Election)) {
-        let now = at(self.now);
-        Arc::make_mut(&mut self.voters[ix]).election.advance(now);
-        self.settle(ix);
-        let voter = Arc::make_mut(&mut self.voters[ix]);
-        input(&mut voter.election);
-        voter.election.advance(now);
-        self.settle(ix);
-    }
-
-    fn settle(&mut self, ix: usize) {
-        while let Some(effect) = Arc::make_mut(&mut self.voters[ix]).election.next_effect() {
-            match effect {
-                Effect::Persist { state, .. } => Arc::make_mut(&mut self.voters[ix]).writing = Some(state),
-                Effect::Ask(to) => {
-                    if let Some(request) = self.voters[ix].election.request_for(&to) {
-                        self.say(ix, place(&to), Frame::Request(request));
-                    }
-                }
-                Effect::Answer { to, vote } => self.say(ix, index(&to.id), Frame::Vote(vote)),
-                Effect::Release { to, release } => self.say(ix, place(&to), Frame::Release(release)),
-                Effect::Found { term, master, .. } => {
-                    if master == self.voters[ix].election.me {
-                        self.elected(ix, term);
-                    }
-                }
-                Effect::Lost { .. } => {}
-            }
-        }
-        if self.voters[ix].election.is_master() && self.voters[ix].last_beat != Some(self.now) {
-            self.beat(ix);
-        }
-        let said = status(&self.voters[ix].election);
-        if said != self.voters[ix].said {
-            Arc::make_mut(&mut self.voters[ix]).said = said.clone();
-            for to in 0..self.voters.len() {
-                self.say(ix, to, Frame::Status(said.clone()));
-            }
-        }
-        // A random wait: here always one unit, however often it failed.
-        let election = &mut Arc::make_mut(&mut self.voters[ix]).election;
-        if election.not_before > election.now {
-            election.not_before = election.now + UNIT;
-        }
-        election.rng = Rng::new(0);
-    }
-
-    fn elected(&mut self, ix: usize, term: Term) {
-        let me = self.voters[ix].election.me.clone();
-        let known = self.masters.entry(term).or_insert_with(|| me.clone());
-        if *known != me {
-            self.broken = Some(format!("G1: {known} and {me} are both masters of {term}"));
-        }
-    }
-
-    fn beat(&mut self, ix: usize) {
-        let voter = Arc::make_mut(&mut self.voters[ix]);
-        voter.last_beat = Some(self.now);
-        let Some(heartbeat) = voter.election.next_heartbeat() else { return };
-        for to in 0..self.voters.len() {
-            self.say(ix, to, Frame::Beat(heartbeat));
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize, frame: Frame) {
-        let address = name(from);
-        let (link, _) = self.links[self.wire(from.min(to), from.max(to))];
-        let peer = self.voters[from].election.me.clone();
-        match frame {
-            Frame::Down => {
-                Arc::make_mut(&mut self.voters[to]).links[from] = None;
-                self.with(to, |election| election.link_down(&address));
-            }
-            Frame::Hello(node) => {
-                let voter = Arc::make_mut(&mut self.voters[to]);
-                voter.links[from] = Some(link);
-                let said = voter.said.clone();
-                self.say(to, from, Frame::Status(said));
-                self.with(to, |election| election.link_up(&address, &node));
-            }
-            Frame::Status(status) => self.with(to, |election| election.heard_status(&peer, &address, &status)),
-            Frame::Request(request) => self.with(to, |election| election.vote_request(&peer, request)),
-            Frame::Vote(vote) => self.with(to, |election| election.vote(&address, vote)),
-            Frame::Release(release) => self.with(to, |election| election.release(&peer, release)),
-            Frame::Resign(term) => self.with(to, |election| election.resigned(&peer, &address, term)),
-            Frame::Beat(heartbeat) => {
-                let mut confirms = false;
-                self.with(to, |election| (_, confirms) = election.heartbeat(&peer, &address, heartbeat));
-                let term = self.voters[to].election.term();
-                let ack = HeartbeatAck { term, number: heartbeat.number, epoch: Default::default(), confirms };
-                self.say(to, from, Frame::Ack(ack));
-            }
-            Frame::Ack(ack) => self.with(to, |election| election.heartbeat_ack(&address, &ack)),
-        }
-    }
-
-    /// G2 and E6, by what every voter would be told now.
-    fn look(&mut self) {
-        let now = at(self.now);
-        for ix in 0..self.voters.len() {
-            let election = &self.voters[ix].election;
-            let leads = election.leadership(now);
-            if election.now == now && election.is_master() && leads.is_none() {
-                self.broken = Some(format!("E6: n{ix} is a master, and its lease has lapsed"));
-            }
-            let Some(leadership) = leads else { continue };
-            if self.voters[ix].claim < Some(leadership.valid_until) {
-                Arc::make_mut(&mut self.voters[ix]).claim = Some(leadership.valid_until);
-            }
-            let other = (0..self.voters.len()).find(|other| *other != ix && self.voters[*other].claim.is_some());
-            if let Some(other) = other {
-                self.broken = Some(format!("G2: n{ix} has a lease, and n{other} was told of one that is not over"));
-            }
-        }
-    }
-
-    pub(super) fn leads(&self, ix: usize) -> bool {
-        self.voters[ix].election.leadership(at(self.now)).is_some()
-    }
-
-    /// It goes on without a disk.
-    pub(super) fn keeps_nothing(&self, ix: usize) -> bool {
-        !self.voters[ix].dead && self.voters[ix].election.persistence.failed
-    }
-
-    pub(super) fn keeps(&self, ix: usize) -> bool {
-        !self.voters[ix].election.kept.is_empty()
-    }
-
-    pub(super) fn came_back(&self, ix: usize) -> bool {
-        self.voters[ix].election.me.incarnation > Incarnation(1)
-    }
-
-    /// Its vote is under way.
-    pub(super) fn grants(&self, ix: usize) -> bool {
-        let wires = (0..self.voters.len()).map(|to| &self.wires[self.wire(ix, to)]);
-        wires.flatten().any(|frame| matches!(frame, Frame::Vote(vote) if vote.granted))
-    }
-
-    pub(super) fn stands(&self, ix: usize) -> bool {
-        matches!(self.voters[ix].election.part, Part::Candidate(_))
     }
 }
 
