@@ -10,6 +10,7 @@ use crate::{
     interface::{Event, StopReason},
     link::{End, Peer, Phase},
     message::{self, HeartbeatAck, Holder, JoinResponse, MembersUpdate, Message, Rejected, Role},
+    shared::Shared,
     view::Change,
 };
 
@@ -61,7 +62,7 @@ impl Formation {
                     }
                     self.resolve_duplicates(&peer);
                 }
-                self.heard(conn, &peer, message);
+                self.heard(conn, &peer, message.meaning());
             }
         }
     }
@@ -169,7 +170,7 @@ impl Formation {
             Message::Leave => self.dismissed |= self.leaving && peer.leads(),
             Message::Ping => {}
             #[cfg(feature = "unstable-next-protocol")]
-            Message::Probe { .. } => {}
+            Message::Probe { .. } | Message::Beat { .. } => {}
         }
     }
 
@@ -275,7 +276,7 @@ impl Formation {
             epoch: self.membership.held(),
             metadata: self.metadata.clone(),
         };
-        self.status_frame = Message::Status(self.status.clone()).to_frame();
+        self.status_frame = Shared::new(&Message::Status(self.status.clone()));
         self.awake.extend(self.peers.values().flat_map(|peer| peer.links.iter().copied()));
         self.say_own_metadata();
     }

@@ -20,6 +20,7 @@ use crate::{
     refusals::Refusals,
     rng::Rng,
     seeking::Seeking,
+    shared::Shared,
     status::{Counters, Phase, Status},
     time::Timestamp,
     timer::{Timer, Timers},
@@ -53,10 +54,10 @@ pub struct Formation {
     pub(crate) awake: BTreeSet<ConnId>,
     /// What this node says of itself, and the same as a frame.
     pub(crate) status: message::Status,
-    pub(crate) status_frame: Bytes,
+    pub(crate) status_frame: Shared,
     pub(crate) metadata: Bytes,
     /// The newest heartbeat of a master, encoded once for all links.
-    pub(crate) heartbeat: Option<(u64, Bytes)>,
+    pub(crate) heartbeat: Option<(u64, Shared)>,
     /// Something that decides who is dialed has changed.
     pub(crate) redial: bool,
     /// The master that was reported as out of reach.
@@ -116,7 +117,7 @@ impl Formation {
                 epoch: crate::id::Epoch::default(),
                 metadata: metadata.clone(),
             },
-            status_frame: Bytes::new(),
+            status_frame: Shared::default(),
             metadata,
             heartbeat: None,
             redial: true,

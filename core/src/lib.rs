@@ -58,6 +58,7 @@ mod rng;
 mod roster;
 mod seeking;
 mod sending;
+mod shared;
 mod status;
 mod time;
 mod timer;

@@ -10,6 +10,7 @@ use crate::{
     link::Peer,
     message::{HeartbeatAck, JoinResponse, Message, Role},
     roster::{Ack, Roster},
+    shared::Shared,
     timer::Timer,
     view::{Member, MemberState, RemovalReason},
 };
@@ -62,10 +63,8 @@ impl Formation {
     /// A heartbeat to every member that has a link.
     pub(crate) fn beat(&mut self) {
         let Some(heartbeat) = self.election.next_heartbeat() else { return };
-        let mut frame = core::mem::take(&mut self.scratch);
-        Message::Heartbeat(heartbeat).encode(&mut frame);
-        self.heartbeat = Some((heartbeat.number, frame.split().freeze()));
-        self.scratch = frame;
+        let frame = Shared::encoded(&Message::Heartbeat(heartbeat), &mut self.scratch);
+        self.heartbeat = Some((heartbeat.number, frame));
         self.timers.set(Timer::Heartbeat, self.now + self.config.timing().heartbeat_interval);
         if let Some(roster) = &self.membership.roster {
             for peer in self.peers.values_mut().filter(|peer| roster.tracks(&peer.node.id)) {

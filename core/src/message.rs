@@ -51,6 +51,13 @@ pub enum Message {
     Probe {
         number: u64,
     },
+    /// Since version 2, in place of `Heartbeat`: said to many, of whom some may speak an older version.
+    #[cfg(feature = "unstable-next-protocol")]
+    #[doc(hidden)]
+    Beat {
+        version: u16,
+        heartbeat: Heartbeat,
+    },
 }
 
 /// A range of protocol versions, both ends included.
@@ -294,7 +301,7 @@ impl Message {
     pub fn since(&self) -> u16 {
         match self {
             #[cfg(feature = "unstable-next-protocol")]
-            Self::Probe { .. } => 2,
+            Self::Probe { .. } | Self::Beat { .. } => 2,
             _ => 1,
         }
     }
@@ -314,7 +321,36 @@ impl Message {
             Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::Leave | Self::Proof(_) => return None,
             #[cfg(feature = "unstable-next-protocol")]
             Self::Probe { .. } => return None,
+            #[cfg(feature = "unstable-next-protocol")]
+            Self::Beat { heartbeat, .. } => heartbeat.term,
         })
+    }
+
+    /// Other words for the same, where a peer of this version is told it in others.
+    fn in_words_of(&self, version: u16) -> Option<Self> {
+        match (version, self) {
+            #[cfg(feature = "unstable-next-protocol")]
+            (2.., Self::Ping) => Some(Self::Probe { number: version.into() }),
+            #[cfg(feature = "unstable-next-protocol")]
+            (2.., Self::Heartbeat(heartbeat)) => Some(Self::Beat { version, heartbeat: *heartbeat }),
+            _ => None,
+        }
+    }
+
+    /// What it means, in the words of the first version.
+    pub(crate) fn meaning(self) -> Self {
+        match self {
+            #[cfg(feature = "unstable-next-protocol")]
+            Self::Probe { .. } => Self::Ping,
+            #[cfg(feature = "unstable-next-protocol")]
+            Self::Beat { heartbeat, .. } => Self::Heartbeat(heartbeat),
+            _ => self,
+        }
+    }
+
+    /// Appends the message as one frame, in words that a peer of this version can read.
+    pub(crate) fn encode_for(&self, version: u16, into: &mut BytesMut) {
+        self.in_words_of(version).as_ref().unwrap_or(self).encode(into);
     }
 
     /// Appends the message as one frame.

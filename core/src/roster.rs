@@ -14,6 +14,7 @@ use crate::{
     id::{Epoch, Node, NodeId, Term},
     message::{MembersUpdate, Message},
     phi::Arrivals,
+    shared::Shared,
     time::Timestamp,
     view::{Change, Member, MemberState, MembersView, RemovalReason},
 };
@@ -36,7 +37,7 @@ pub(crate) struct Roster {
     log: VecDeque<Step>,
     pinned: BTreeMap<Epoch, Pinned>,
     /// Encoded deltas to the present epoch, by their base: most links lack the same.
-    deltas: BTreeMap<Epoch, (Epoch, Bytes)>,
+    deltas: BTreeMap<Epoch, (Epoch, Shared)>,
 }
 
 /// A member but for the master itself.
@@ -67,7 +68,7 @@ struct Step {
 /// A snapshot, encoded once for all who read it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pinned {
-    pages: Vec<Bytes>,
+    pages: Vec<Shared>,
     readers: usize,
 }
 
@@ -268,8 +269,13 @@ impl Roster {
         }
     }
 
-    /// The next frame that the member lacks, if it fits in `room` bytes.
-    pub(crate) fn next_update(&mut self, view: &MembersView, id: &NodeId, room: usize) -> Option<Bytes> {
+    /// The next frame that the member lacks, for a link of this version, if it fits in `room` bytes.
+    pub(crate) fn next_update(
+        &mut self,
+        view: &MembersView,
+        id: &NodeId,
+        (version, room): (u16, usize),
+    ) -> Option<Bytes> {
         let tracked = self.tracked.get(id)?;
         if tracked.series.is_none() {
             if tracked.holds == Some(view.epoch()) {
@@ -277,13 +283,14 @@ impl Roster {
             }
             let holds = tracked.holds;
             if let Some((epoch, frame)) = holds.and_then(|base| self.delta(view, base)) {
+                let frame = frame.in_version(version);
                 if frame.len() > room {
                     return None;
                 }
                 let tracked = self.tracked.get_mut(id)?;
                 tracked.holds = Some(epoch);
                 tracked.check = None;
-                return Some(frame);
+                return Some(frame.clone());
             }
             let epoch = self.pin(view, holds)?;
             self.tracked.get_mut(id)?.series = Some((epoch, 0));
@@ -291,7 +298,8 @@ impl Roster {
         let tracked = self.tracked.get_mut(id)?;
         let (epoch, page) = tracked.series?;
         let pages = &self.pinned.get(&epoch)?.pages;
-        let frame = pages.get(page).filter(|frame| frame.len() <= room)?.clone();
+        let frame = pages.get(page)?.in_version(version);
+        let frame = Some(frame).filter(|frame| frame.len() <= room)?.clone();
         if page + 1 < pages.len() {
             tracked.series = Some((epoch, page + 1));
         } else {
@@ -327,7 +335,7 @@ impl Roster {
     }
 
     /// A delta from `base` towards the present: `None` when the log does not reach back, or a snapshot is shorter.
-    fn delta(&mut self, view: &MembersView, base: Epoch) -> Option<(Epoch, Bytes)> {
+    fn delta(&mut self, view: &MembersView, base: Epoch) -> Option<(Epoch, Shared)> {
         if let Some(known) = self.deltas.get(&base) {
             return Some(known.clone());
         }
@@ -352,7 +360,8 @@ impl Roster {
         }
         let changes = merged.into_values().cloned().collect();
         let base_by = self.base_by.clone().filter(|_| base.term < epoch.term);
-        let frame = Message::MembersUpdate(MembersUpdate::Delta { base, base_by, epoch, changes }).to_frame();
+        let delta = MembersUpdate::Delta { base, base_by, epoch, changes };
+        let frame = Shared::new(&Message::MembersUpdate(delta));
         if self.deltas.len() >= self.pin_limit {
             self.deltas.clear();
         }
@@ -387,7 +396,7 @@ impl Roster {
     }
 }
 
-fn pages(view: &MembersView, limit: usize) -> Vec<Bytes> {
+fn pages(view: &MembersView, limit: usize) -> Vec<Shared> {
     let mut pages: Vec<Vec<Member>> = Vec::from([Vec::new()]);
     let mut size = 0;
     for member in view.iter() {
@@ -408,7 +417,7 @@ fn pages(view: &MembersView, limit: usize) -> Vec<Bytes> {
         last: index == last,
         members,
     };
-    pages.into_iter().enumerate().map(page).map(|page| Message::MembersUpdate(page).to_frame()).collect()
+    pages.into_iter().enumerate().map(page).map(|page| Shared::new(&Message::MembersUpdate(page))).collect()
 }
 
 #[cfg(test)]

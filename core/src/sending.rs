@@ -84,14 +84,14 @@ impl Formation {
             *status_said = self.status.number;
         }
         if say_status {
-            out.extend_from_slice(&self.status_frame);
+            out.extend_from_slice(self.status_frame.in_version(version));
         }
-        if speaks_here && let Some(bytes) = self.compose_owed(id, &mut out) {
+        if speaks_here && let Some(bytes) = self.compose_owed(id, version, &mut out) {
             self.scratch = out;
             return bytes;
         }
         if out.is_empty() && ping {
-            ping_of(version).encode(&mut out);
+            Message::Ping.encode_for(version, &mut out);
         }
         let bytes = out.split().freeze();
         self.scratch = out;
@@ -99,12 +99,13 @@ impl Formation {
     }
 
     /// Appends what is owed to the peer, or hands out the shared heartbeat where that is all.
-    fn compose_owed(&mut self, id: &NodeId, out: &mut bytes::BytesMut) -> Option<Bytes> {
+    fn compose_owed(&mut self, id: &NodeId, version: u16, out: &mut bytes::BytesMut) -> Option<Bytes> {
         let peer = self.peers.get_mut(id)?;
         let request = self.election.request_for(&peer.address).filter(|_| peer.owed.request);
         let owed = &mut peer.owed;
         owed.request = false;
         let beat = self.heartbeat.as_ref().filter(|_| core::mem::take(&mut owed.heartbeat));
+        let beat = beat.map(|(number, frame)| (*number, frame.in_version(version)));
         let messages = [
             owed.release.take().map(Message::Release),
             request.map(Message::VoteRequest),
@@ -115,17 +116,18 @@ impl Formation {
             owed.join.take().map(Message::JoinResponse),
         ];
         for message in messages.into_iter().flatten() {
-            message.encode(out);
+            message.encode_for(version, out);
         }
         let beat_len = beat.map_or(0, |(_, frame)| frame.len());
         let takes_views = !self.election.is_solo() || peer.takes_views_of(&self.me);
         if let Some(roster) = &mut self.membership.roster {
             let room = |out: &bytes::BytesMut| self.config.limits().send.saturating_sub(out.len() + beat_len);
-            while takes_views && let Some(update) = roster.next_update(&self.membership.view, id, room(out)) {
+            while takes_views && let Some(update) = roster.next_update(&self.membership.view, id, (version, room(out)))
+            {
                 out.extend_from_slice(&update);
             }
             if let Some((number, _)) = beat {
-                roster.heartbeat_sent(id, *number);
+                roster.heartbeat_sent(id, number);
             }
         }
         let (_, frame) = beat?;
@@ -134,14 +136,5 @@ impl Formation {
         }
         out.extend_from_slice(frame);
         None
-    }
-}
-
-/// What keeps an idle link alive, in words that the peer can read.
-fn ping_of(version: u16) -> Message {
-    match version {
-        #[cfg(feature = "unstable-next-protocol")]
-        2.. => Message::Probe { number: u64::from(version) },
-        _ => Message::Ping,
     }
 }

@@ -205,7 +205,7 @@ fn variant(message: &Message) -> usize {
         Message::Proof(_) => 13,
         // Of a version that is for tests only, and has no bytes to keep.
         #[cfg(feature = "unstable-next-protocol")]
-        Message::Probe { .. } => unreachable!("it has no fixture"),
+        Message::Probe { .. } | Message::Beat { .. } => unreachable!("it has no fixture"),
     }
 }
 

@@ -124,7 +124,7 @@ impl Kept {
     }
 
     fn frame(&mut self, member: &str) -> Option<Bytes> {
-        self.roster.next_update(&self.view, &id(member), usize::MAX)
+        self.roster.next_update(&self.view, &id(member), (1, usize::MAX))
     }
 
     /// The next that the member is sent.
@@ -437,8 +437,8 @@ fn what_does_not_fit_beside_the_rest_waits() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     let fits = |kept: &mut Kept| {
         let len = kept.clone().frame("a").unwrap().len();
-        assert_eq!(kept.roster.next_update(&kept.view, &id("a"), len - 1), None);
-        let frame = kept.roster.next_update(&kept.view, &id("a"), len);
+        assert_eq!(kept.roster.next_update(&kept.view, &id("a"), (1, len - 1)), None);
+        let frame = kept.roster.next_update(&kept.view, &id("a"), (1, len));
         told(&frame.unwrap())
     };
     assert_eq!(fits(&mut kept), "3.2 page 0: a m");

@@ -46,6 +46,7 @@ const HAPPENS: &[&str] = &[
     "sender waits for room",
     "ping",
     "word of the next protocol",
+    "word of the next protocol to many",
     "node left",
     // Leaving, sick masters, late knowledge.
     "leave confirmed",

@@ -1,16 +1,17 @@
-//! Two protocol versions side by side. The second is for tests only: it has one message more, which is said in place of the
-//! first one's `Ping`. That nobody is told what it cannot read, the simulator checks with every word.
+//! Two protocol versions side by side. The second is for tests only: it has two messages more, which are said in place of the
+//! first one's `Ping` and `Heartbeat`. The latter goes to many, and is encoded once for each version. That nobody is told what it cannot read, the simulator checks with every word.
 
 use std::time::Duration;
 
 use formation_core::{
-    CloseReason, Event, RejectReason,
-    message::{Message, ProtocolRange},
+    CloseReason, Config, Event, RejectReason, Term,
+    message::{Heartbeat, Message, ProtocolRange},
 };
 use formation_tests::{Bench, Crash, Net, Peer, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NEXT: &str = "word of the next protocol";
+const NEXT_TO_MANY: &str = "word of the next protocol to many";
 
 /// One node after the other is started again with these versions; the others stay together.
 fn upgrade(net: &mut Net, min: u16, max: u16) {
@@ -39,18 +40,52 @@ fn a_cluster_upgraded_node_by_node_keeps_working_and_so_it_does_on_the_way_back(
         net.start_all();
         net.converge(5 * SECOND);
         net.run_for(SECOND);
-        net.expect(net.tally.of(NEXT) == 0, "somebody speaks a version that nobody does");
+        net.expect(net.tally.of(NEXT) + net.tally.of(NEXT_TO_MANY) == 0, "somebody speaks a version that nobody does");
         upgrade(&mut net, 1, 2);
-        let before = net.tally.of(NEXT);
+        let before = [NEXT, NEXT_TO_MANY].map(|word| net.tally.of(word));
         net.run_for(SECOND);
-        net.expect(net.tally.of(NEXT) > before, "all speak the next version, and nobody does");
+        let after = [NEXT, NEXT_TO_MANY].map(|word| net.tally.of(word));
+        net.expect(after[0] > before[0] && after[1] > before[1], "all speak the next version, and nobody does");
         upgrade(&mut net, 2, 2);
         upgrade(&mut net, 1, 2);
         upgrade(&mut net, 1, 1);
-        let before = net.tally.of(NEXT);
+        let before = [NEXT, NEXT_TO_MANY].map(|word| net.tally.of(word));
         net.run_for(SECOND);
-        net.expect(net.tally.of(NEXT) == before, "somebody still speaks the next version");
+        let after = [NEXT, NEXT_TO_MANY].map(|word| net.tally.of(word));
+        net.expect(after == before, "somebody still speaks the next version");
     });
+}
+
+/// Each has the words of its own version, in whatever order they joined and whoever is told first.
+#[test]
+fn what_a_master_says_to_many_is_said_to_each_in_the_version_of_its_link() {
+    for newest in [1, 2] {
+        let config = Config::single("test", "m", "m:1").protocol(ProtocolRange { min: 1, max: newest });
+        let config = config.build().expect("versions that there are");
+        let mut bench = Bench::new(config.clone());
+        let speakers = [1, 2, 2, 1, 2].into_iter().enumerate().map(|(ix, max)| {
+            let mut peer = Peer::of(&config, &format!("p{ix}"), &format!("p{ix}:1"));
+            peer.protocol = ProtocolRange { min: 1, max };
+            (bench.sought_by(&mut peer), max.min(newest))
+        });
+        let links: Vec<_> = speakers.collect();
+        for _ in 0..3 {
+            links.iter().for_each(|(conn, _)| drop(bench.messages(*conn)));
+            bench.advance(config.timing().heartbeat_interval);
+            let mut said = Vec::new();
+            for (conn, version) in &links {
+                let beats = bench.messages(*conn).into_iter().filter_map(|message| match message {
+                    Message::Heartbeat(heartbeat) => Some((1, heartbeat)),
+                    Message::Beat { version, heartbeat } => Some((version, heartbeat)),
+                    _ => None,
+                });
+                said.extend(beats.map(|(worded, heartbeat)| (*version, worded, heartbeat)));
+            }
+            assert_eq!(said.len(), links.len());
+            assert!(said.iter().all(|(version, worded, _)| version == worded), "{said:?}");
+            assert!(said.iter().all(|(.., heartbeat)| *heartbeat == said[0].2), "and it is the same: {said:?}");
+        }
+    }
 }
 
 #[test]
@@ -69,7 +104,7 @@ fn a_node_left_behind_by_two_versions_is_refused_by_name_and_stays_outside() {
 
 #[test]
 fn a_word_of_a_version_that_was_not_agreed_on_is_no_message() {
-    for max in [1, 2] {
+    for (max, many) in [(1, false), (1, true), (2, false), (2, true)] {
         let protocol = ProtocolRange { min: 1, max };
         let config = Net::builder(0, 3).protocol(protocol).build().expect("versions that there are");
         let mut bench = Bench::new(config.clone());
@@ -80,7 +115,10 @@ fn a_word_of_a_version_that_was_not_agreed_on_is_no_message() {
         bench.receive(conn, hello);
         bench.receive(conn, Message::Ping.to_frame());
         assert_eq!(bench.closed(conn), None);
-        bench.receive(conn, Message::Probe { number: 1 }.to_frame());
+        let heartbeat = Heartbeat { term: Term(1), number: 1, lease: SECOND };
+        let word =
+            [Message::Probe { number: 1 }, Message::Beat { version: 2, heartbeat }][usize::from(many)].to_frame();
+        bench.receive(conn, word);
         assert_eq!(bench.closed(conn), Some(CloseReason::Malformed));
     }
 }
