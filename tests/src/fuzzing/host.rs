@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    ConnId, DialId, Epoch, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, StopReason, Term,
-    Timestamp,
+    ConnId, DialId, Distrust, Epoch, Event, Flaw, Formation, HardState, Input, Misuse, Origin, Output, Phase,
+    StopReason, Term, Timestamp,
 };
 
 use super::{

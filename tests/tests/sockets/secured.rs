@@ -184,7 +184,7 @@ async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
 async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens<A: Adapter>() {
     let authority = Authority::new("one");
     let (listener, address) = listen();
-    let node: A = start(0, &[address.clone()], listener, Secured::By(authority.config()));
+    let node: A = start(0, std::slice::from_ref(&address), listener, Secured::By(authority.config()));
     let mut socket = TcpStream::connect(&address).unwrap();
     let mut tls = ClientConnection::new(shy(&authority), "127.0.0.1".try_into().unwrap()).unwrap();
     while tls.is_handshaking() {
