@@ -1,7 +1,5 @@
 //! Connections that cannot be secured: PROTOCOL, "Below this protocol", on one node whose host says so.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 use std::time::Duration;
 
 use formation_core::{Address, CloseReason, ConnId, Distrust, Event, Flaw, Input, Misuse, Output, Timestamp};
