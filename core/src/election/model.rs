@@ -186,6 +186,19 @@ fn e1_g2_hold_when_a_voter_dies_and_forgets_its_votes() {
     explore("a voter forgets", bounds, &[LEADS, LEADS_NEXT, LAPSED, CONTESTED, REFUSED, RELEASED, KEPT, VOTES_AGAIN]);
 }
 
+/// What the runs above try one by one, at once.
+#[test]
+fn g1_g2_e4_hold_when_a_slow_master_a_cut_and_a_death_meet() {
+    let bounds = Bounds {
+        from: World::formed(3, 1, 1),
+        rules: Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT },
+        terms: 2,
+        time: far(1, 2),
+        depth: 0,
+    };
+    explore("a slow master, a cut and a death", bounds, &[LEADS, LAPSED]);
+}
+
 /// E5: a resignation ends promises that a lease may have been reported on.
 #[test]
 fn g1_g2_hold_when_a_voter_leaves() {
