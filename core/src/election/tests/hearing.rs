@@ -102,6 +102,23 @@ fn e2_a_voter_that_links_to_a_candidate_is_asked_and_one_that_links_after_it_gav
 }
 
 #[test]
+fn e3_a_request_waits_for_a_promise_to_another_that_has_at_most_a_stagger_left() {
+    for (after, answered) in [(899, Some(false)), (900, None)] {
+        let mut voting = Voting::seasoned("c");
+        assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+        voting.wait(after);
+        assert_eq!(answer(&voting.asks("b", 2)), answered, "after {after} ms of a second");
+    }
+}
+
+#[test]
+fn e7_a_newer_term_is_made_durable() {
+    let mut voting = Voting::seasoned("c");
+    let effects = voting.says_in(5, "b", Role::Seeking, None);
+    assert!(matches!(&effects[..], [Effect::Persist { state, .. }] if state.term == Term(5)), "{effects:?}");
+}
+
+#[test]
 fn e7_a_refusal_tells_a_candidate_of_a_newer_term() {
     let mut voting = Voting::seasoned("a");
     voting.says("b", Role::Seeking, None);
