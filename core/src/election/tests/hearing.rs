@@ -119,6 +119,23 @@ fn e7_a_newer_term_is_made_durable() {
 }
 
 #[test]
+fn e3_who_accepts_a_master_makes_it_durable_that_its_vote_is_spent() {
+    let mut voting = Voting::seasoned("c");
+    let effects = voting.says_in(5, "b", Role::Master, None);
+    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true };
+    let durable = |effect: &Effect| matches!(effect, Effect::Persist { state, .. } if *state == spent);
+    assert!(effects.iter().any(durable), "{effects:?}");
+}
+
+#[test]
+fn e7_an_acknowledgement_tells_a_master_of_a_newer_term() {
+    let mut voting = master();
+    let ack = HeartbeatAck { term: Term(5), number: 0, epoch: Epoch::default(), confirms: false };
+    voting.election.heartbeat_ack(&at("c"), &ack);
+    assert_eq!((voting.election.role(), voting.election.term()), (Role::Standing, Term(6)));
+}
+
+#[test]
 fn e7_a_refusal_tells_a_candidate_of_a_newer_term() {
     let mut voting = Voting::seasoned("a");
     voting.says("b", Role::Seeking, None);
@@ -391,6 +408,7 @@ fn who_leaves_ends_what_it_is_first() {
     let mut voting = master();
     assert_eq!(voting.election.leave(), Some(Term(1)));
     assert_eq!(lost(&voting.effects()), Some(LossReason::Resigned));
+    assert_eq!(voting.election.promised_to(), None, "what it resigned from binds it no more");
     let mut candidate = Voting::seasoned("a");
     candidate.says("b", Role::Seeking, None);
     assert_eq!(candidate.election.leave(), None);
