@@ -160,6 +160,38 @@ fn an_address_that_has_taken_the_node_in_starts_anew() {
     }
 }
 
+#[test]
+fn a_link_is_news_and_so_is_a_refusal_of_who_was_taken_in_before() {
+    let mut bench = outsider();
+    let mut other = peer("x", "x:1");
+    for refusals in [1, 2] {
+        other.cluster = "other".parse().unwrap();
+        for _ in 0..2 {
+            bench.greeted_by(&mut other);
+            let refused = bench.events().filter(|event| matches!(event, Event::Refused { .. }));
+            assert_eq!(refused.count(), refusals);
+        }
+        other.cluster = "test".parse().unwrap();
+        let conn = bench.greeted_by(&mut other);
+        let linked = |event: &&Event| matches!(event, Event::Linked { node, .. } if *node == other.node);
+        assert_eq!(bench.events().filter(linked).count(), refusals);
+        bench.give(Input::Closed { conn });
+    }
+}
+
+#[test]
+fn who_repeats_what_the_node_has_said_is_closed_and_that_is_said() {
+    let mut bench = outsider();
+    let dialed = reaches(&mut bench, "h0:1");
+    let own = bench.messages(dialed).remove(0).to_frame();
+    bench.give(Input::Closed { conn: dialed });
+    let conn = bench.accept();
+    bench.receive(conn, own);
+    let reason = CloseReason::SelfDial;
+    assert_eq!(bench.closed(conn), Some(reason));
+    assert!(bench.events().any(|event| *event == Event::ConnClosed { conn, reason }));
+}
+
 /// The host reads nothing any more, or the peer does not: the words of the refusal stay unwritten.
 #[test]
 fn a_refusal_that_cannot_be_written_ends_after_handshake_timeout_for_the_reason_that_it_names() {

@@ -303,7 +303,7 @@ fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_
     let mut peer = Peer::of(&config, "n1", "h1:1");
     let mut conn = bench.sought_by(&mut peer);
     let other = Peer::of(&config, "n2", "h2:1");
-    let follows = Role::Following { master: other.node.clone(), address: other.address };
+    let follows = Role::Following { master: other.node, address: other.address };
     let (older, newer) = (Epoch::default(), Epoch { term: Term(9), version: 4 });
     for (role, theirs) in [(follows.clone(), newer), (follows, older), (Role::Solo { members: 0 }, older)] {
         let first = bench.messages(conn);

@@ -102,6 +102,40 @@ fn e2_a_voter_that_links_to_a_candidate_is_asked_and_one_that_links_after_it_gav
 }
 
 #[test]
+fn e3_a_request_waits_for_a_promise_to_another_that_has_at_most_a_stagger_left() {
+    for (after, answered) in [(899, Some(false)), (900, None)] {
+        let mut voting = Voting::seasoned("c");
+        assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+        voting.wait(after);
+        assert_eq!(answer(&voting.asks("b", 2)), answered, "after {after} ms of a second");
+    }
+}
+
+#[test]
+fn e7_a_newer_term_is_made_durable() {
+    let mut voting = Voting::seasoned("c");
+    let effects = voting.says_in(5, "b", Role::Seeking, None);
+    assert!(matches!(&effects[..], [Effect::Persist { state, .. }] if state.term == Term(5)), "{effects:?}");
+}
+
+#[test]
+fn e3_who_accepts_a_master_makes_it_durable_that_its_vote_is_spent() {
+    let mut voting = Voting::seasoned("c");
+    let effects = voting.says_in(5, "b", Role::Master, None);
+    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true };
+    let durable = |effect: &Effect| matches!(effect, Effect::Persist { state, .. } if *state == spent);
+    assert!(effects.iter().any(durable), "{effects:?}");
+}
+
+#[test]
+fn e7_an_acknowledgement_tells_a_master_of_a_newer_term() {
+    let mut voting = master();
+    let ack = HeartbeatAck { term: Term(5), number: 0, epoch: Epoch::default(), confirms: false };
+    voting.election.heartbeat_ack(&at("c"), &ack);
+    assert_eq!((voting.election.role(), voting.election.term()), (Role::Standing, Term(6)));
+}
+
+#[test]
 fn e7_a_refusal_tells_a_candidate_of_a_newer_term() {
     let mut voting = Voting::seasoned("a");
     voting.says("b", Role::Seeking, None);
@@ -374,6 +408,7 @@ fn who_leaves_ends_what_it_is_first() {
     let mut voting = master();
     assert_eq!(voting.election.leave(), Some(Term(1)));
     assert_eq!(lost(&voting.effects()), Some(LossReason::Resigned));
+    assert_eq!(voting.election.promised_to(), None, "what it resigned from binds it no more");
     let mut candidate = Voting::seasoned("a");
     candidate.says("b", Role::Seeking, None);
     assert_eq!(candidate.election.leave(), None);

@@ -67,6 +67,7 @@ fn e8_a_voter_alone_leads_after_solo_after_once_its_vote_is_durable() {
     voting.election.persisted();
     assert!(is_elected(&voting.effects()));
     assert_eq!(voting.election.role(), Role::Solo { members: 1 });
+    assert_eq!(voting.election.promised_to(), None, "nobody has to wait for the end of it");
     assert_eq!(voting.election.leadership(Timestamp::from_micros(voting.now)).map(|l| l.term), Some(Term(1)));
     assert!(voting.wait(3_600_000).is_empty(), "nobody has to confirm it");
 }
@@ -173,6 +174,26 @@ fn e8_a_loser_follows_as_soon_as_the_winner_goes_on_above_it() {
     assert_eq!((voting.election.role(), voting.election.follows_solo()), (follows("a"), true));
     assert_eq!(voting.election.promised_to(), None);
     assert!(voting.election.take_gave_way());
+}
+
+#[test]
+fn e8_who_gave_way_to_a_master_that_is_gone_leads_again_without_waiting_and_counts_anew() {
+    let mut voting = Voting::solo("b", &["a"]);
+    voting.election.set_members(2);
+    assert!(gave_way(&voting.says_in(0, "a", Role::Solo { members: 3 }, None)));
+    voting.election.link_down(&at("a"));
+    assert!(is_elected(&voting.wait(1)));
+    assert_eq!(voting.election.role(), Role::Solo { members: 1 });
+}
+
+#[test]
+fn e8_a_master_that_was_lost_in_silence_keeps_nobody_from_following_a_solo_one() {
+    let mut voting = Voting::beside("e", &["a", "d"]);
+    voting.says_in(4, "a", Role::Master, None);
+    voting.wait(1_000);
+    assert_eq!(voting.election.role(), Role::Seeking);
+    voting.says_in(5, "d", Role::Solo { members: 1 }, None);
+    assert!(voting.election.follows_solo());
 }
 
 #[test]
