@@ -13,7 +13,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::super::{Effect, Election, Part};
+use super::super::{Effect, Election, Part, Stance};
 use crate::{
     config::{Config, Timing},
     id::{Address, Incarnation, Node, NodeId, Term},
@@ -245,7 +245,7 @@ impl World {
         for (a, b) in world.pairs().filter(|(a, b)| group(*a) != group(*b)) {
             world.cut(a, b);
         }
-        loop {
+        for _ in 0..5 * solo_after {
             let mut next = world.clone();
             next.take(Step::Pass, PROMPT);
             next.come_to_rest();
@@ -254,6 +254,7 @@ impl World {
             }
             world = next;
         }
+        panic!("nobody goes on alone");
     }
 
     /// All has been said that there is to say.

@@ -3,6 +3,17 @@
 use super::*;
 
 impl Voter {
+    /// Another that is linked says this of itself.
+    fn knows_one(&self, stance: Stance) -> bool {
+        let heard = self
+            .election
+            .others
+            .values()
+            .filter(|other| other.linked.is_some())
+            .filter_map(|other| other.heard.as_ref());
+        heard.into_iter().any(|heard| heard.stance == stance)
+    }
+
     /// How many a solo master has, itself included.
     fn members(&self) -> u32 {
         1 + self.elsewhere.iter().map(|elsewhere| u32::from(*elsewhere == Some(false))).sum::<u32>()
@@ -131,8 +142,9 @@ impl World {
                     }
                 }
                 Effect::Lost { reason: LossReason::GaveWay, .. } => {
-                    let to_a_quorum = self.voters[ix].election.has_met_a_quorums_master();
-                    self.gave_way = Some(if to_a_quorum { To::Quorum } else { To::Solo });
+                    let knows = |stance| self.voters[ix].knows_one(stance);
+                    let to_another = knows(Stance::Solo).then_some(To::Solo);
+                    self.gave_way = if knows(Stance::Master) { Some(To::Quorum) } else { to_another };
                 }
                 Effect::Lost { .. } => {}
             }
