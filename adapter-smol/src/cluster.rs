@@ -107,7 +107,9 @@ impl Cluster {
         Events { events: first.unwrap_or_else(|| self.events.activate_cloned()) }
     }
 
-    /// This node's mastership, if it is the master and its lease is alive at this moment.
+    /// The mastership of this node, if its lease is valid at this moment. What it says stays true until
+    /// [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now), unless you let it [`leave`](Self::leave)
+    /// before: stop acting as the master first.
     pub fn leadership(&self) -> Option<Leadership> {
         let leadership = self.shared.lock().leadership;
         leadership.filter(|leadership| self.clock.now() < leadership.valid_until)

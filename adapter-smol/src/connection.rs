@@ -7,7 +7,7 @@ use formation_core::{Address, ConnId};
 use formation_host::Opening;
 use smol::{
     Task, Timer,
-    channel::{self, Receiver, Sender},
+    channel::{self, Receiver, Sender, TrySendError},
     future,
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
 };
@@ -51,10 +51,10 @@ impl Connection {
         Self { outgoing, _open, task }
     }
 
-    /// Hands bytes to the writer, which has room: the core has one `Send` in flight at most. Bytes for a connection
-    /// whose writer has failed go nowhere, and its reader reports the end.
-    pub(crate) fn send(&self, bytes: Bytes) {
-        let _ = self.outgoing.try_send(bytes);
+    /// Hands bytes to the writer. One `Send` is in flight at most, so there is room for it, or the writer has ended and
+    /// its report is on the way.
+    pub(crate) fn send(&self, bytes: Bytes) -> Result<(), TrySendError<Bytes>> {
+        self.outgoing.try_send(bytes)
     }
 
     /// Ends the connection so that what was sent still arrives. The task is what is left to do.
@@ -116,7 +116,7 @@ async fn read<S>(
             Some(Err(error)) => return Some(Err(error)),
         };
         if signals.send(Signal::Received(conn, Bytes::copy_from_slice(&buffer[..len]))).await.is_err() {
-            return None;
+            break;
         }
     }
     future::or(drain(&mut stream), pause(LINGER)).await;
@@ -141,7 +141,7 @@ async fn write<S>(
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         if signals.send(Signal::Flushed(conn)).await.is_err() {
-            return Ok(());
+            break;
         }
     }
     stream.close().await

@@ -14,7 +14,7 @@ use formation_core::{Command, ConnId, DialId, Event, Formation, Input, Misuse, O
 use formation_host::{Clock, Opening, Store};
 use smol::{
     Task, Timer,
-    channel::{self, Receiver, Sender},
+    channel::{self, Receiver, Sender, TrySendError},
     future,
 };
 
@@ -132,10 +132,11 @@ impl<T: Transport> Driver<T> {
         for (_, dial) in self.dials.drain() {
             dial.cancel().await;
         }
+        // Readers must not wait for room in an inbox that nobody empties.
+        self.signals.close();
         for closing in self.closing.drain(..) {
             closing.await;
         }
-        self.signals.close();
         // Whoever waits for the end may start the node again at once.
         if let Some(storage) = self.storage.take() {
             storage.finish().await;
@@ -241,11 +242,11 @@ impl<T: Transport> Driver<T> {
                 });
                 self.dials.insert(id, task);
             }
-            Output::Send { conn, bytes } => {
-                if let Some(conn) = self.conns.get(&conn) {
-                    conn.send(bytes);
-                }
-            }
+            Output::Send { conn, bytes } => match self.conns.get(&conn).map(|link| link.send(bytes)) {
+                Some(Ok(()) | Err(TrySendError::Closed(_))) => {}
+                Some(Err(TrySendError::Full(_))) => tracing::error!(node = %self.node, %conn, "two Sends in flight"),
+                None => tracing::error!(node = %self.node, %conn, "a Send for a connection that is not open"),
+            },
             Output::Close { conn, reason } => {
                 tracing::debug!(node = %self.node, conn = conn.0, %reason, "closed");
                 if let Some(conn) = self.conns.remove(&conn) {
@@ -315,7 +316,7 @@ mod tests {
 
     use formation_core::{Config, Incarnation, Start};
     use smol::{
-        io::AsyncReadExt,
+        io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
     };
 
@@ -362,6 +363,31 @@ mod tests {
             ends(false).await;
         };
         smol::block_on(future::or(both, too_long));
+    }
+
+    /// As a peer makes of it that sends faster than this node reads, at any moment.
+    #[test]
+    fn a_node_whose_inbox_is_full_leaves_all_the_same() {
+        let too_long = async {
+            Timer::after(Duration::from_secs(20)).await;
+            panic!("it waits for a reader that waits for it");
+        };
+        let leaves = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let config = Config::single("full", "a", address.to_string()).local().build().unwrap();
+            let (mut driver, requests) = driver(config, Clock::start().now(), listener.clone());
+            let mut peer = TcpStream::connect(address).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            while driver.to_self.try_send(Signal::Flushed(ConnId(7))).is_ok() {}
+            driver.open(Opening::ready(stream), Origin::Accepted);
+            // More than one read takes, as there may be room for one.
+            peer.write_all(&[0; 64 * 1024]).await.unwrap();
+            let (reply, _answer) = channel::bounded(1);
+            requests.send(Request { command: Command::Leave, reply }).await.unwrap();
+            driver.run().await;
+        };
+        smol::block_on(future::or(leaves, too_long));
     }
 
     async fn ends(by_leaving: bool) {

@@ -51,17 +51,21 @@ async fn connect_any(resolved: Vec<SocketAddr>, timeout: Duration) -> io::Result
     let share = timeout / u32::try_from(resolved.len()).unwrap_or(u32::MAX).max(1);
     let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     for addr in resolved {
-        match future::or(TcpStream::connect(addr), timed_out(share)).await {
-            // A dial of a local port on which nobody listens can leave from that very port, and TCP then connects the
-            // socket to itself. Nobody is there.
-            Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
-                failure = io::ErrorKind::ConnectionRefused.into();
-            }
+        match future::or(TcpStream::connect(addr), timed_out(share)).await.and_then(not_to_itself) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+/// TCP connects a socket to itself when a dial of a local port that nobody listens on happens to leave from that port.
+/// Nobody is there: taken for a connection, it would look as if the address were this node's own.
+fn not_to_itself(stream: TcpStream) -> io::Result<TcpStream> {
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
 }
 
 #[cfg(test)]

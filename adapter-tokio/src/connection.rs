@@ -136,7 +136,7 @@ async fn read<S>(
             },
         };
         if reports.send(report).await.is_err() {
-            return None;
+            break;
         }
     }
     let _ = timeout(LINGER, drain(&mut stream)).await;
@@ -163,7 +163,7 @@ async fn write<S>(
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         if reports.send(Report::Flushed { conn }).await.is_err() {
-            return Ok(());
+            break;
         }
     }
     stream.shutdown().await

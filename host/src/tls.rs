@@ -158,11 +158,13 @@ pub fn server_name(address: &Address) -> io::Result<ServerName<'static>> {
 pub fn distrust(error: &io::Error) -> Option<Distrust> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let (by_peer, flaw) = match error {
-        Error::AlertReceived(alert) => (true, told(*alert)),
+        Error::AlertReceived(alert) => (true, told(*alert)?),
         Error::InvalidMessage(_) => (false, Flaw::NotSecured),
         Error::NoCertificatesPresented => (false, Flaw::NoCertificate),
         Error::InvalidCertificate(error) => (false, found(error)),
-        _ => (false, Flaw::Other),
+        Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) => (false, Flaw::Other),
+        // A connection that was secured and has come to harm.
+        _ => return None,
     };
     Some(Distrust { by_peer, flaw })
 }
@@ -180,15 +182,18 @@ fn found(error: &CertificateError) -> Flaw {
     }
 }
 
-/// An alert says less than the peer knows: of a name, only that the certificate is bad.
-fn told(alert: AlertDescription) -> Flaw {
-    match alert {
-        AlertDescription::CertificateExpired => Flaw::Expired,
-        AlertDescription::CertificateRevoked => Flaw::Revoked,
-        AlertDescription::UnknownCA => Flaw::UnknownIssuer,
-        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => Flaw::NoCertificate,
-        _ => Flaw::Other,
-    }
+/// An alert says less than the peer knows: of a name, only that the certificate is bad. Some are not about trust.
+fn told(alert: AlertDescription) -> Option<Flaw> {
+    use AlertDescription as Is;
+    Some(match alert {
+        Is::CertificateExpired => Flaw::Expired,
+        Is::CertificateRevoked => Flaw::Revoked,
+        Is::UnknownCA => Flaw::UnknownIssuer,
+        Is::CertificateRequired | Is::NoCertificate => Flaw::NoCertificate,
+        Is::BadCertificate | Is::UnsupportedCertificate | Is::CertificateUnknown | Is::AccessDenied => Flaw::Other,
+        Is::HandshakeFailure | Is::ProtocolVersion | Is::InsufficientSecurity | Is::DecryptError => Flaw::Other,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -240,7 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_network_says_nothing_of_trust() {
+    fn an_error_of_the_network_or_of_the_peer_itself_says_nothing_of_trust() {
+        let of = |error: Error| distrust(&io::Error::new(io::ErrorKind::InvalidData, error));
+        assert_eq!(of(Error::AlertReceived(AlertDescription::InternalError)), None);
+        assert_eq!(of(Error::DecryptError), None);
+        let bad = Some(Distrust { by_peer: true, flaw: Flaw::Other });
+        assert_eq!(of(Error::AlertReceived(AlertDescription::BadCertificate)), bad);
         assert_eq!(distrust(&io::ErrorKind::ConnectionReset.into()), None);
         assert_eq!(distrust(&io::Error::other("something else")), None);
     }

@@ -22,6 +22,12 @@ pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
             format!("has no link to {whom}: {reason}")
         }
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
+        Event::Merged { from, to } => {
+            format!("has changed sides: its views went on to {from} without a quorum, and begin again with {to}")
+        }
+        Event::SoloMasterIgnored { node, address } => {
+            format!("does not follow {} at {address}, which goes on without a quorum", node.id)
+        }
         Event::PersistFailed => "cannot keep its votes, and votes no more until it is started again".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
         _ => return None,
