@@ -257,6 +257,26 @@ impl World {
         panic!("nobody goes on alone");
     }
 
+    /// The second leads: it won while the first was away, which follows it by now. A heartbeat has reached both followers, and
+    /// what they say to it is under way.
+    pub(super) fn led_by_the_second() -> Self {
+        let mut world = Self::begun(3, None);
+        world.cut(0, 1);
+        world.cut(0, 2);
+        world.come_to_rest();
+        while !world.leads(1) {
+            world.take(Step::Pass, PROMPT);
+            world.come_to_rest();
+        }
+        world.connect(0, 1);
+        world.connect(0, 2);
+        world.come_to_rest();
+        for step in [Step::Pass, Step::Tick(1), Step::Deliver { from: 1, to: 0 }, Step::Deliver { from: 1, to: 2 }] {
+            world.take(step, PROMPT);
+        }
+        world
+    }
+
     /// All has been said that there is to say.
     fn come_to_rest(&mut self) {
         let quick = |step: &Step| matches!(step, Step::Deliver { .. } | Step::Persisted(_) | Step::Tick(_));
