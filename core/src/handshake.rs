@@ -257,6 +257,7 @@ impl Formation {
         self.refusals.taken_in(&node.id, &hello.address);
         self.pending.remove(&conn);
         self.timers.clear(&Timer::Handshake(conn));
+            metadata_too_long: false,
         self.watch_link(conn);
         if is_first {
             self.event(Event::Linked { node: node.clone(), address: hello.address.clone(), conn });

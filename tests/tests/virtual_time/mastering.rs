@@ -97,6 +97,28 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
     }
 }
 
+/// No more is kept of a peer than a member may have, by nobody.
+#[test]
+fn g7_metadata_that_is_too_long_is_not_kept() {
+    let limits = Limits { metadata: 10, ..Limits::default() };
+    let voter = Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).limits(limits.clone());
+    let (alone, config) = master(limits);
+    let voter = voter.build().unwrap();
+    for (mut bench, config) in [(alone, config), (Bench::new(voter.clone()), voter)] {
+        let mut peer = Peer::of(&config, "j", "j:1");
+        let conn = bench.greeted_by(&mut peer);
+        for (len, is_kept) in [(10, true), (11, false), (10_000, false), (9, true)] {
+            peer.metadata = vec![b'#'; len].into();
+            let seeking = peer.seeking();
+            bench.receive(conn, seeking);
+            let kept = format!("{:?}", bench.formation.clone());
+            let longest = kept.split(|c| c != '#').map(str::len).max();
+            assert!(longest <= Some(10), "{len}: {longest:?}");
+            assert_eq!(kept.contains(&"#".repeat(len)), is_kept, "{len}");
+        }
+    }
+}
+
 #[test]
 fn a_full_cluster_goes_on_serving_its_members() {
     let (mut bench, config) = master(Limits { members: 2, ..Limits::default() });
