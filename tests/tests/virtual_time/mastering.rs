@@ -150,6 +150,25 @@ fn who_leaves_is_removed_and_told_so() {
     assert!(member(&bench, "j").is_none() && member(&bench, "k").is_some());
 }
 
+/// Who hears the heartbeat knows by then what its sender has become (G2, E8).
+#[test]
+fn a_master_says_its_new_status_before_the_heartbeat_of_the_same_write() {
+    let (mut bench, config) = master(Limits::default());
+    let conn = bench.sought_by(&mut Peer::of(&config, "j", "j:1"));
+    bench.hold_answers();
+    bench.command(Command::SetMetadata(Bytes::from_static(b"in flight")));
+    bench.messages(conn);
+    bench.command(Command::SetMetadata(Bytes::from_static(b"new")));
+    bench.advance(config.timing().heartbeat_interval);
+    assert_eq!(bench.messages(conn), [], "one write at a time");
+    bench.flush(conn);
+    let said = bench.messages(conn);
+    let status = said.iter().position(|message| matches!(message, Message::Status(said) if said.metadata == "new"));
+    let heartbeat = said.iter().position(|message| matches!(message, Message::Heartbeat(_)));
+    assert_eq!(status, Some(0), "{said:?}");
+    assert!(heartbeat > status, "{said:?}");
+}
+
 /// A member starts again, and has said no more than its hello.
 fn restarted(bench: &mut Bench, peer: &mut Peer) -> ConnId {
     let conn = bench.sought_by(peer);
