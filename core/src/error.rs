@@ -9,7 +9,8 @@ use crate::id::{ConnId, DialId};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// An input names a connection that was never opened.
+    /// An input names a connection that is newer than all that were opened. An older one, opened or not, counts as one that is
+    /// over, of which late inputs may still come.
     #[error("connection {0} was never opened; say Input::Opened first")]
     UnknownConn(ConnId),
     /// A connection was opened under a name that is not larger than all before.
