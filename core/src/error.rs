@@ -196,7 +196,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// Whether only a person can mend it; then the address is retried no faster than the longest backoff.
+    /// Whether only a person can mend it; then the address is retried after the longest backoff each time, ± 50 %.
     pub fn is_permanent(self) -> bool {
         !matches!(self, Self::ElectorateMismatch | Self::ClusterFull)
     }

@@ -41,7 +41,7 @@
 //!
 //! # Refusals
 //!
-//! The permanent ones are retried no faster than the longest backoff: only a person can mend them. A node that is refused
+//! The permanent ones are retried after the longest backoff each time, ± 50 %: only a person can mend them. A node that is refused
 //! stays outside, and does not form a cluster of its own for that.
 //!
 //! | [`RejectReason`](crate::RejectReason) | what it means | what to do |
