@@ -79,7 +79,8 @@ pub enum Input {
     },
     /// The connection has ended, since it could not be secured as the host wants it to be (TLS): the host says that it is open
     /// when the way to the peer is, and secures it then, so that the time and the number of such connections are limited as
-    /// those of all that are not established. Told as an [`Event::ConnClosed`].
+    /// those of all that are not established. Told as an [`Event::ConnClosed`]; of a connection that is established already, as
+    /// the reason of [`Event::Unlinked`], if it was the last one to that peer.
     Distrusted {
         /// Which connection.
         conn: ConnId,
