@@ -358,7 +358,7 @@ impl Formation {
                 self.timers.clear(&Timer::Dial(dial));
                 match self.seeking.opened(dial, conn) {
                     Some(address) => Some(address),
-                    None => return self.outputs.push_back(close(CloseReason::DialGivenUp)),
+                    None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
                 }
             }
         };
@@ -367,7 +367,7 @@ impl Formation {
                 self.seeking.closed(address, conn, self.now);
             }
             self.redial = true;
-            return self.outputs.push_back(close(CloseReason::TooManyLinks));
+            return self.close_unused(conn, dialed, CloseReason::TooManyLinks);
         }
         if origin == Origin::Accepted {
             self.pending.insert(conn);
@@ -382,6 +382,12 @@ impl Formation {
         self.timers.set(Timer::Handshake(conn), self.now + self.config.timing().handshake_timeout);
         self.awake.insert(conn);
     }
+    /// Closes a connection that has not become a link.
+    fn close_unused(&mut self, conn: ConnId, dialed: Option<Address>, reason: CloseReason) {
+        self.outputs.push_back(Output::Close { conn, reason });
+        self.event(Event::ConnClosed { conn, dialed, reason });
+    }
+
 
     fn dial_failed(&mut self, dial: DialId) {
         self.timers.clear(&Timer::Dial(dial));

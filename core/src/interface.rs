@@ -180,11 +180,12 @@ pub enum Event {
         /// Why, when this end closed it or was told.
         reason: Option<CloseReason>,
     },
-    /// A connection ended before it was established, by the fault of its peer, and no other event says so.
+    /// A connection ended before it was established, by the fault of its peer, for want of room, or because its dial had been
+    /// given up, and no other event says so.
     ConnClosed {
         /// Which.
         conn: ConnId,
-        /// The address that was dialed, unless the peer has opened it.
+        /// The address that was dialed, unless the peer has opened it, or the dial had been given up.
         dialed: Option<Address>,
         /// Why.
         reason: CloseReason,

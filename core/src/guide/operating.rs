@@ -7,7 +7,7 @@
 //! | [`Event`](crate::Event) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Linked`, `Unlinked` | the first connection to a peer is established, or the last one has ended | |
-//! | `ConnClosed` | a connection ended before it was established, by its peer's fault; see its reason below. `dialed` is where it led | when it repeats: find out who connects to this port |
+//! | `ConnClosed` | a connection ended before it was established, by its peer's fault, for want of room, or because its dial had been given up; see its reason below. `dialed` is where it led | when it repeats: find out who connects to this port |
 //! | `MasterElected` | there is a master, or it has a new term; it may be this node | act as the master by `leadership`, not by this event |
 //! | `MasterLost` | the last master is none any more; see its reason below | |
 //! | `MasterUnreachable` | others follow a master that this node cannot reach | look at the network between the two, and at the address that it advertises |

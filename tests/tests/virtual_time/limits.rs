@@ -115,7 +115,9 @@ fn g7_a_connection_over_the_limit_of_links_is_closed() {
     let mut bench = master(Limits { links: 3, ..Limits::default() });
     let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut bench, name).0).into();
     let more = bench.accept();
-    assert_eq!(bench.closed(more), Some(CloseReason::TooManyLinks));
+    let reason = CloseReason::TooManyLinks;
+    assert_eq!(bench.closed(more), Some(reason));
+    assert!(bench.events().any(|event| *event == Event::ConnClosed { conn: more, dialed: None, reason }));
     assert!(joined.iter().all(|conn| bench.closed(*conn).is_none()), "the links of today live on");
     bench.give(Input::Closed { conn: joined[0] });
     let next = bench.accept();
