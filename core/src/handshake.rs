@@ -124,7 +124,9 @@ impl Formation {
 
     /// The nonce finds the other end. The one that was dialed has the address that leads back.
     fn met_itself(&mut self, conn: ConnId, seen: [u8; 16]) {
-        let is_other = |link: &Link| link.nonce == seen && !link.is_established();
+        let Some(side) = self.links.get(&conn).map(|link| Side::of(link.origin)) else { return };
+        // Of the two ends this node has dialed one and accepted the other; what only echoes has no such other end.
+        let is_other = |link: &Link| link.nonce == seen && Side::of(link.origin) != side && !link.is_established();
         let other = self.links.iter().find(|(_, link)| is_other(link)).map(|(other, _)| *other);
         let ends = || [other, Some(conn)].into_iter().flatten();
         let dialed = ends().find_map(|end| self.links.get(&end)?.dialed.clone());
