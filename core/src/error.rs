@@ -201,6 +201,11 @@ impl RejectReason {
         !matches!(self, Self::ElectorateMismatch | Self::ClusterFull)
     }
 
+    /// Whether it keeps a node that is linked from being a member, and is judged by the master alone.
+    pub(crate) fn is_said_by_the_master(self) -> bool {
+        matches!(self, Self::ClusterFull | Self::MetadataTooLong)
+    }
+
     /// Whether it is judged before a proof of the cluster key, and so may be said by anybody.
     pub(crate) fn needs_no_proof(self) -> bool {
         matches!(

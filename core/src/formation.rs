@@ -351,7 +351,6 @@ impl Formation {
 
     fn opened(&mut self, conn: ConnId, origin: Origin) {
         self.newest_conn = Some(conn);
-        let close = |reason| Output::Close { conn, reason };
         let dialed = match origin {
             Origin::Accepted => None,
             Origin::Dialed(dial) => {
@@ -382,12 +381,12 @@ impl Formation {
         self.timers.set(Timer::Handshake(conn), self.now + self.config.timing().handshake_timeout);
         self.awake.insert(conn);
     }
+
     /// Closes a connection that has not become a link.
     fn close_unused(&mut self, conn: ConnId, dialed: Option<Address>, reason: CloseReason) {
         self.outputs.push_back(Output::Close { conn, reason });
         self.event(Event::ConnClosed { conn, dialed, reason });
     }
-
 
     fn dial_failed(&mut self, dial: DialId) {
         self.timers.clear(&Timer::Dial(dial));

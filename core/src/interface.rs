@@ -231,8 +231,8 @@ pub enum Event {
         /// Who has the id or the address that this node claims too, where that is why.
         holder: Option<Holder>,
     },
-    /// This node refused a peer. Said once until that peer has been taken in, or something of this has changed; with more
-    /// such peers than `Limits::members`, again from time to time.
+    /// This node refused a peer. Said once until that peer has been linked (or, what only a master says of a linked one,
+    /// until it is a member), or something of this has changed; with more such peers than `Limits::members`, again from time to time.
     Refused {
         /// Who it said it was.
         node: Node,

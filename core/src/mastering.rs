@@ -112,7 +112,13 @@ impl Formation {
         if let Some(peer) = self.peers.get_mut(id).filter(|_| !follows_me) {
             peer.owed.join = Some(join);
         }
-        if refusal.is_none() {
+        if let Some(reason) = refusal {
+            // Who is a member goes on as it is known: it is not refused.
+            if !follows_me {
+                self.report_refusal(node, address, reason, None, false);
+            }
+        } else {
+            self.refusals.taken_in(id, &address);
             let member = Member { node, address, state: MemberState::Active, metadata };
             let changes = roster.admit(&mut self.membership.view, member, self.now);
             self.view_changed(changes);

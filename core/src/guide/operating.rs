@@ -13,7 +13,7 @@
 //! | `MasterUnreachable` | others follow a master that this node cannot reach | look at the network between the two, and at the address that it advertises |
 //! | `ViewChanged` | the members have changed; each change says how | |
 //! | `Rejected` | a peer refused this node; see the refusals below. Said once for each address and reason | |
-//! | `Refused` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was taken in | the same, seen from the other end |
+//! | `Refused` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was linked, or, of `ClusterFull` and `MetadataTooLong`, a member | the same, seen from the other end |
 //! | `SelfDial` | an address leads to this node itself; said once until it has led elsewhere. When it is a seed and stays so, the seed list has this node under two spellings, and only its own can vote | give each node one spelling of its address, in the seed list and as its own; where names move, wait |
 //! | `Merged` | clusters that had gone on by themselves have met, and this node was on the side that gave way (E8). From `from` on it has the views of the other | look at what this side has done since they parted: nobody else knows of it |
 //! | `SoloMasterIgnored` | a peer goes on without a quorum, and this node is not configured to (E8) | give all nodes the same `solo_after` |
