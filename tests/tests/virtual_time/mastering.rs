@@ -83,6 +83,7 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = bench.sought_by(&mut peer);
     bench.messages(conn);
+    let mut refusals = 0;
     for (len, role, answers, written) in [
         (10, follows("m", 10), vec![], 10),
         (11, follows("m", 10), vec![], 10),
@@ -93,6 +94,9 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
         let status = peer.status(1, role, Epoch::default());
         bench.receive(conn, status);
         assert_eq!(told(&mut bench, conn), answers, "{len} bytes");
+        refusals += answers.iter().filter(|answer| answer.is_err()).count();
+        let refused = bench.events().filter(|event| matches!(event, Event::Refused { .. })).count();
+        assert_eq!(refused, refusals, "{len} bytes: a member that goes on as one is not refused");
         assert_eq!(member(&bench, "j").unwrap().metadata.len(), written, "{len} bytes");
     }
 }
