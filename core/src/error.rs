@@ -9,7 +9,8 @@ use crate::id::{ConnId, DialId};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// An input names a connection that was never opened.
+    /// An input names a connection that is newer than all that were opened. An older one, opened or not, counts as one that is
+    /// over, of which late inputs may still come.
     #[error("connection {0} was never opened; say Input::Opened first")]
     UnknownConn(ConnId),
     /// A connection was opened under a name that is not larger than all before.
@@ -195,9 +196,14 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// Whether only a person can mend it; then the address is retried no faster than the longest backoff.
+    /// Whether only a person can mend it; then the address is retried after the longest backoff each time, ± 50 %.
     pub fn is_permanent(self) -> bool {
         !matches!(self, Self::ElectorateMismatch | Self::ClusterFull)
+    }
+
+    /// Whether it keeps a node that is linked from being a member, and is judged by the master alone.
+    pub(crate) fn is_said_by_the_master(self) -> bool {
+        matches!(self, Self::ClusterFull | Self::MetadataTooLong)
     }
 
     /// Whether it is judged before a proof of the cluster key, and so may be said by anybody.

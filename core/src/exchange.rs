@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use crate::{
     election::Effect,
     error::{CloseReason, RejectReason},
@@ -174,13 +176,17 @@ impl Formation {
         }
     }
 
-    fn heard_status(&mut self, id: &NodeId, status: message::Status) {
+    fn heard_status(&mut self, id: &NodeId, mut status: message::Status) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         // Two links to one peer may deliver its statuses out of order.
         if peer.status.as_ref().is_some_and(|known| known.number >= status.number) {
             return;
         }
         let was_solo = matches!(peer.status.as_ref().map(|known| &known.role), Some(Role::Solo { .. }));
+        peer.metadata_too_long = status.metadata.len() > self.config.limits().metadata;
+        if peer.metadata_too_long {
+            status.metadata = Bytes::new();
+        }
         peer.status = Some(status.clone());
         let (node, address) = (peer.node.clone(), peer.address.clone());
         self.election.heard_status(&node, &address, &status);

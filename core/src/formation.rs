@@ -351,14 +351,13 @@ impl Formation {
 
     fn opened(&mut self, conn: ConnId, origin: Origin) {
         self.newest_conn = Some(conn);
-        let close = |reason| Output::Close { conn, reason };
         let dialed = match origin {
             Origin::Accepted => None,
             Origin::Dialed(dial) => {
                 self.timers.clear(&Timer::Dial(dial));
                 match self.seeking.opened(dial, conn) {
                     Some(address) => Some(address),
-                    None => return self.outputs.push_back(close(CloseReason::DialGivenUp)),
+                    None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
                 }
             }
         };
@@ -367,7 +366,7 @@ impl Formation {
                 self.seeking.closed(address, conn, self.now);
             }
             self.redial = true;
-            return self.outputs.push_back(close(CloseReason::TooManyLinks));
+            return self.close_unused(conn, dialed, CloseReason::TooManyLinks);
         }
         if origin == Origin::Accepted {
             self.pending.insert(conn);
@@ -381,6 +380,12 @@ impl Formation {
         self.links.insert(conn, Link::new(origin, dialed, nonce, self.now));
         self.timers.set(Timer::Handshake(conn), self.now + self.config.timing().handshake_timeout);
         self.awake.insert(conn);
+    }
+
+    /// Closes a connection that has not become a link.
+    fn close_unused(&mut self, conn: ConnId, dialed: Option<Address>, reason: CloseReason) {
+        self.outputs.push_back(Output::Close { conn, reason });
+        self.event(Event::ConnClosed { conn, dialed, reason });
     }
 
     fn dial_failed(&mut self, dial: DialId) {

@@ -105,15 +105,12 @@ impl Formation {
             Refusal::SelfDial => self.met_itself(conn, hello.nonce),
             Refusal::Reject(reason, holder) => {
                 let node = Node { id: hello.id, incarnation: hello.incarnation };
-                let news = self.refusals.is_news(&node, &hello.address, reason, holder.as_ref());
                 // Two nodes of one id refuse each other, and either may be the one that has to go.
                 let rival = Holder { node: node.clone(), address: hello.address.clone() };
                 let loses = node.id == self.me.id && self.loses_its_id(reason, Some(&rival.address), &rival);
                 self.refuse(conn, Rejected { reason, holder: holder.clone() }, first);
                 // Whoever reads why this node has stopped finds who has its id.
-                if news || loses {
-                    self.event(Event::Refused { node, address: hello.address, reason, holder });
-                }
+                self.report_refusal(node, hello.address, reason, holder, loses);
                 if loses {
                     self.stop(StopReason::IdInUse);
                 }
@@ -122,9 +119,25 @@ impl Formation {
         }
     }
 
+    /// Says whom this node refuses, if that is news, or has to be said all the same.
+    pub(crate) fn report_refusal(
+        &mut self,
+        node: Node,
+        address: Address,
+        reason: RejectReason,
+        holder: Option<Holder>,
+        all_the_same: bool,
+    ) {
+        if self.refusals.is_news(&node, &address, reason, holder.as_ref()) || all_the_same {
+            self.event(Event::Refused { node, address, reason, holder });
+        }
+    }
+
     /// The nonce finds the other end. The one that was dialed has the address that leads back.
     fn met_itself(&mut self, conn: ConnId, seen: [u8; 16]) {
-        let is_other = |link: &Link| link.nonce == seen && !link.is_established();
+        let Some(side) = self.links.get(&conn).map(|link| Side::of(link.origin)) else { return };
+        // Of the two ends this node has dialed one and accepted the other; what only echoes has no such other end.
+        let is_other = |link: &Link| link.nonce == seen && Side::of(link.origin) != side && !link.is_established();
         let other = self.links.iter().find(|(_, link)| is_other(link)).map(|(other, _)| *other);
         let ends = || [other, Some(conn)].into_iter().flatten();
         let dialed = ends().find_map(|end| self.links.get(&end)?.dialed.clone());
@@ -244,6 +257,7 @@ impl Formation {
             is_voter,
             links: Vec::new(),
             status: None,
+            metadata_too_long: false,
             owed: Owed::default(),
         });
         peer.links.push(conn);
@@ -254,7 +268,7 @@ impl Formation {
         if let Some(dialed) = link.dialed.clone() {
             self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }
-        self.refusals.taken_in(&node.id, &hello.address);
+        self.refusals.linked(&node.id, &hello.address);
         self.pending.remove(&conn);
         self.timers.clear(&Timer::Handshake(conn));
         self.watch_link(conn);

@@ -79,7 +79,8 @@ pub enum Input {
     },
     /// The connection has ended, since it could not be secured as the host wants it to be (TLS): the host says that it is open
     /// when the way to the peer is, and secures it then, so that the time and the number of such connections are limited as
-    /// those of all that are not established. Told as an [`Event::ConnClosed`].
+    /// those of all that are not established. Told as an [`Event::ConnClosed`]; of a connection that is established already, as
+    /// the reason of [`Event::Unlinked`], if it was the last one to that peer.
     Distrusted {
         /// Which connection.
         conn: ConnId,
@@ -179,11 +180,12 @@ pub enum Event {
         /// Why, when this end closed it or was told.
         reason: Option<CloseReason>,
     },
-    /// A connection ended before it was established, by the fault of its peer, and no other event says so.
+    /// A connection ended before it was established, by the fault of its peer, for want of room, or because its dial had been
+    /// given up, and no other event says so.
     ConnClosed {
         /// Which.
         conn: ConnId,
-        /// The address that was dialed, unless the peer has opened it.
+        /// The address that was dialed, unless the peer has opened it, or the dial had been given up.
         dialed: Option<Address>,
         /// Why.
         reason: CloseReason,
@@ -229,8 +231,8 @@ pub enum Event {
         /// Who has the id or the address that this node claims too, where that is why.
         holder: Option<Holder>,
     },
-    /// This node refused a peer. Said once until that peer has been taken in, or something of this has changed; with more
-    /// such peers than `Limits::members`, again from time to time.
+    /// This node refused a peer. Said once until that peer has been linked (or, what only a master says of a linked one,
+    /// until it is a member), or something of this has changed; with more such peers than `Limits::members`, again from time to time.
     Refused {
         /// Who it said it was.
         node: Node,

@@ -108,6 +108,8 @@ pub(crate) struct Peer {
     /// Its established connections, in the order in which they were established.
     pub(crate) links: Vec<ConnId>,
     pub(crate) status: Option<Status>,
+    /// So that it is not kept: the status has none.
+    pub(crate) metadata_too_long: bool,
     pub(crate) owed: Owed,
 }
 

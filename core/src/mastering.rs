@@ -92,7 +92,8 @@ impl Formation {
             Role::Seeking | Role::Standing => false,
         };
         let known = self.membership.view.get(id);
-        let same = known.is_some_and(|known| known.node == peer.node && known.metadata == status.metadata);
+        let says_the_same = |known: &Member| !peer.metadata_too_long && known.metadata == status.metadata;
+        let same = known.is_some_and(|known| known.node == peer.node && says_the_same(known));
         if follows_me && same {
             return;
         }
@@ -101,7 +102,7 @@ impl Formation {
             self.turned_away = true;
             Some(RejectReason::ClusterFull)
         } else {
-            (status.metadata.len() > limits.metadata).then_some(RejectReason::MetadataTooLong)
+            peer.metadata_too_long.then_some(RejectReason::MetadataTooLong)
         };
         let (node, address, metadata) = (peer.node.clone(), peer.address.clone(), status.metadata.clone());
         let join = match refusal {
@@ -111,7 +112,13 @@ impl Formation {
         if let Some(peer) = self.peers.get_mut(id).filter(|_| !follows_me) {
             peer.owed.join = Some(join);
         }
-        if refusal.is_none() {
+        if let Some(reason) = refusal {
+            // Who is a member goes on as it is known: it is not refused.
+            if !follows_me {
+                self.report_refusal(node, address, reason, None, false);
+            }
+        } else {
+            self.refusals.taken_in(id, &address);
             let member = Member { node, address, state: MemberState::Active, metadata };
             let changes = roster.admit(&mut self.membership.view, member, self.now);
             self.view_changed(changes);

@@ -46,12 +46,28 @@ impl Refusals {
         self.told.entry(by).or_default().insert(refusal)
     }
 
-    /// What stood in this peer's way is over.
+    /// The peer is linked: what stood in the way of that is over.
+    pub(crate) fn linked(&mut self, peer: &NodeId, address: &Address) {
+        self.forget(peer, address, |reason| !reason.is_said_by_the_master());
+    }
+
+    /// The peer is a member: nothing stands in its way any more.
     pub(crate) fn taken_in(&mut self, peer: &NodeId, address: &Address) {
-        if !self.told.is_empty()
-            && let Some(told) = self.told.remove(&(peer.clone(), address.clone()))
-        {
-            self.count -= told.len();
+        self.forget(peer, address, |_| true);
+    }
+
+    fn forget(&mut self, peer: &NodeId, address: &Address, is_over: impl Fn(RejectReason) -> bool) {
+        if self.told.is_empty() {
+            return;
+        }
+        let by = (peer.clone(), address.clone());
+        let Some(told) = self.told.get_mut(&by) else { return };
+        let before = told.len();
+        told.retain(|(_, reason, _)| !is_over(*reason));
+        let left = told.len();
+        self.count -= before - left;
+        if left == 0 {
+            self.told.remove(&by);
         }
     }
 }

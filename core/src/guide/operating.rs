@@ -7,13 +7,13 @@
 //! | [`Event`](crate::Event) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Linked`, `Unlinked` | the first connection to a peer is established, or the last one has ended | |
-//! | `ConnClosed` | a connection ended before it was established, by its peer's fault; see its reason below. `dialed` is where it led | when it repeats: find out who connects to this port |
+//! | `ConnClosed` | a connection ended before it was established, by its peer's fault, for want of room, or because its dial had been given up; see its reason below. `dialed` is where it led | when it repeats: find out who connects to this port |
 //! | `MasterElected` | there is a master, or it has a new term; it may be this node | act as the master by `leadership`, not by this event |
 //! | `MasterLost` | the last master is none any more; see its reason below | |
 //! | `MasterUnreachable` | others follow a master that this node cannot reach | look at the network between the two, and at the address that it advertises |
 //! | `ViewChanged` | the members have changed; each change says how | |
 //! | `Rejected` | a peer refused this node; see the refusals below. Said once for each address and reason | |
-//! | `Refused` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was taken in | the same, seen from the other end |
+//! | `Refused` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was linked, or, of `ClusterFull` and `MetadataTooLong`, a member | the same, seen from the other end |
 //! | `SelfDial` | an address leads to this node itself; said once until it has led elsewhere. When it is a seed and stays so, the seed list has this node under two spellings, and only its own can vote | give each node one spelling of its address, in the seed list and as its own; where names move, wait |
 //! | `Merged` | clusters that had gone on by themselves have met, and this node was on the side that gave way (E8). From `from` on it has the views of the other | look at what this side has done since they parted: nobody else knows of it |
 //! | `SoloMasterIgnored` | a peer goes on without a quorum, and this node is not configured to (E8) | give all nodes the same `solo_after` |
@@ -41,7 +41,7 @@
 //!
 //! # Refusals
 //!
-//! The permanent ones are retried no faster than the longest backoff: only a person can mend them. A node that is refused
+//! The permanent ones are retried after the longest backoff each time, ± 50 %: only a person can mend them. A node that is refused
 //! stays outside, and does not form a cluster of its own for that.
 //!
 //! | [`RejectReason`](crate::RejectReason) | what it means | what to do |

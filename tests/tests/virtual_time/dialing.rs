@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    CloseReason, Command, Config, ConfigBuilder, ConnId, DialId, Epoch, Event, Input, Output, Phase,
+    Address, CloseReason, Command, Config, ConfigBuilder, ConnId, DialId, Epoch, Event, Input, Limits, Output, Phase,
     message::{Message, Role},
 };
 use formation_tests::{Bench, Peer};
@@ -111,6 +111,31 @@ fn who_has_come_of_its_own_accord_is_not_dialed() {
     bench.greeted_by(&mut peer("n1", "h1:1"));
     bench.advance(2 * SECOND);
     assert_eq!(dials(&bench, "h1:1").len(), 1);
+}
+
+#[test]
+fn a_dial_that_succeeds_for_nothing_is_told() {
+    let closed = |conn, dialed: Option<&str>, reason| {
+        let dialed = dialed.map(|address| Address::new(address).unwrap());
+        Event::ConnClosed { conn, dialed, reason }
+    };
+    let config = config("n0", "h0:1");
+    let timeout = config.clone().build().unwrap().timing().handshake_timeout;
+    let mut bench = Bench::new(config.limits(Limits { links: 4, ..Limits::default() }).build().unwrap());
+    bench.advance(timeout);
+    let late = bench.answer("h1:1");
+    for _ in 0..4 {
+        bench.accept();
+    }
+    bench.fail_dial("h2:1");
+    while dials(&bench, "h2:1").len() == 1 {
+        bench.advance(Duration::from_millis(10));
+    }
+    let over = bench.answer("h2:1");
+    let told: Vec<Event> = bench.events().cloned().collect();
+    let expected =
+        [closed(late, None, CloseReason::DialGivenUp), closed(over, Some("h2:1"), CloseReason::TooManyLinks)];
+    assert_eq!(told, expected);
 }
 
 #[test]

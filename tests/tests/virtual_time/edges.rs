@@ -189,7 +189,7 @@ fn who_repeats_what_the_node_has_said_is_closed_and_that_is_said() {
     bench.receive(conn, own);
     let reason = CloseReason::SelfDial;
     assert_eq!(bench.closed(conn), Some(reason));
-    assert!(bench.events().any(|event| *event == Event::ConnClosed { conn, reason }));
+    assert!(bench.events().any(|event| *event == Event::ConnClosed { conn, dialed: None, reason }));
 }
 
 /// The host reads nothing any more, or the peer does not: the words of the refusal stay unwritten.

@@ -113,6 +113,26 @@ fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection(
     assert_eq!(said, [&Event::ConnClosed { conn, dialed: None, reason: CloseReason::SelfDial }]);
 }
 
+/// It may be anything that says back what it hears, over one connection or over another that leads there.
+#[test]
+fn what_only_echoes_at_a_dialed_address_is_not_the_node_itself() {
+    let mut bench = Bench::new(config());
+    let [conn, other] = ["h1:1", "alias:1"].map(|address| bench.answer(address));
+    let [own, others] = [conn, other].map(|conn| bench.messages(conn).remove(0).to_frame());
+    let crossed = {
+        let mut bench = bench.clone();
+        bench.receive(conn, others);
+        (bench, [Some(CloseReason::SelfDial), None])
+    };
+    bench.receive(conn, own);
+    for (bench, closed) in [(bench, [Some(CloseReason::SelfDial), None]), crossed] {
+        assert_eq!([conn, other].map(|conn| bench.closed(conn)), closed);
+        let dialed = Some(Address::new("h1:1").unwrap());
+        let said: Vec<_> = bench.events().collect();
+        assert_eq!(said, [&Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial }]);
+    }
+}
+
 /// Names move: it may lead elsewhere by then, and if it does not, that is no news.
 #[test]
 fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_told_once_until_it_has_led_elsewhere() {

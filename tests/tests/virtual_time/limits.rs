@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Address, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Event, Input, Limits, Misuse,
+    Address, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Epoch, Event, Input, Limits, Misuse,
     RejectReason,
-    message::{JoinResponse, MembersUpdate, Message},
+    message::{JoinResponse, MembersUpdate, Message, Role},
 };
 use formation_tests::{Bench, Net, Peer, Settings};
 
@@ -115,7 +115,9 @@ fn g7_a_connection_over_the_limit_of_links_is_closed() {
     let mut bench = master(Limits { links: 3, ..Limits::default() });
     let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut bench, name).0).into();
     let more = bench.accept();
-    assert_eq!(bench.closed(more), Some(CloseReason::TooManyLinks));
+    let reason = CloseReason::TooManyLinks;
+    assert_eq!(bench.closed(more), Some(reason));
+    assert!(bench.events().any(|event| *event == Event::ConnClosed { conn: more, dialed: None, reason }));
     assert!(joined.iter().all(|conn| bench.closed(*conn).is_none()), "the links of today live on");
     bench.give(Input::Closed { conn: joined[0] });
     let next = bench.accept();
@@ -183,6 +185,41 @@ fn g7_the_refusals_that_were_told_are_remembered_up_to_the_limit_of_members() {
     assert_eq!(told, [1, 1, 0, 0, 1, 0, 1, 0]);
 }
 
+/// The peers that the node says it has refused, in order.
+fn refused(bench: &Bench, why: RejectReason) -> Vec<String> {
+    let name = |event: &Event| match event {
+        Event::Refused { node, reason, holder: None, .. } if *reason == why => Some(node.id.as_str().to_owned()),
+        _ => None,
+    };
+    bench.events().filter_map(name).collect()
+}
+
+#[test]
+fn a_master_says_once_whom_it_has_no_room_for_until_it_has_taken_it_in() {
+    let mut bench = master(Limits { members: 2, ..Limits::default() });
+    let (member, _) = join(&mut bench, "a");
+    let (outside, mut peer) = join(&mut bench, "b");
+    assert_eq!(refused(&bench, RejectReason::ClusterFull), ["b"]);
+    let seeking = peer.seeking();
+    bench.receive(outside, seeking);
+    bench.give(Input::Closed { conn: outside });
+    let (outside, mut peer) = join(&mut bench, "b");
+    assert_eq!(refused(&bench, RejectReason::ClusterFull), ["b"], "it is as full as before, whoever links anew");
+    bench.give(Input::Closed { conn: member });
+    while bench.formation.view().len() == 2 && bench.formation.view().get(&peer.node.id).is_none() {
+        bench.advance(Duration::from_millis(100));
+        let ping = Message::Ping.to_frame();
+        bench.receive(outside, ping);
+    }
+    assert!(bench.formation.view().get(&peer.node.id).is_some(), "there is room");
+    let leaving = peer.status(1, Role::Leaving, Epoch::default());
+    bench.receive(outside, leaving);
+    bench.give(Input::Closed { conn: outside });
+    join(&mut bench, "c");
+    join(&mut bench, "b");
+    assert_eq!(refused(&bench, RejectReason::ClusterFull), ["b", "b"]);
+}
+
 #[test]
 fn metadata_over_the_masters_limit_is_refused() {
     let mut bench = master(Limits { metadata: 10, ..Limits::default() });
@@ -191,13 +228,14 @@ fn metadata_over_the_masters_limit_is_refused() {
     let status = formation_core::message::Status {
         number: 1,
         term: formation_core::Term(0),
-        role: formation_core::message::Role::Seeking,
+        role: Role::Seeking,
         held: false,
         promise: None,
-        epoch: formation_core::Epoch::default(),
+        epoch: Epoch::default(),
         metadata: Bytes::from(vec![0; 11]),
     };
     bench.receive(conn, Message::Status(status).to_frame());
+    assert_eq!(refused(&bench, RejectReason::MetadataTooLong), ["a"]);
     let said = bench.messages(conn);
     let told = said.iter().any(|message| match message {
         Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => *reason == RejectReason::MetadataTooLong,

@@ -83,6 +83,7 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = bench.sought_by(&mut peer);
     bench.messages(conn);
+    let mut refusals = 0;
     for (len, role, answers, written) in [
         (10, follows("m", 10), vec![], 10),
         (11, follows("m", 10), vec![], 10),
@@ -93,7 +94,32 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
         let status = peer.status(1, role, Epoch::default());
         bench.receive(conn, status);
         assert_eq!(told(&mut bench, conn), answers, "{len} bytes");
+        refusals += answers.iter().filter(|answer| answer.is_err()).count();
+        let refused = bench.events().filter(|event| matches!(event, Event::Refused { .. })).count();
+        assert_eq!(refused, refusals, "{len} bytes: a member that goes on as one is not refused");
         assert_eq!(member(&bench, "j").unwrap().metadata.len(), written, "{len} bytes");
+    }
+}
+
+/// No more is kept of a peer than a member may have, by nobody.
+#[test]
+fn g7_metadata_that_is_too_long_is_not_kept() {
+    let limits = Limits { metadata: 10, ..Limits::default() };
+    let voter = Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).limits(limits.clone());
+    let (alone, config) = master(limits);
+    let voter = voter.build().unwrap();
+    for (mut bench, config) in [(alone, config), (Bench::new(voter.clone()), voter)] {
+        let mut peer = Peer::of(&config, "j", "j:1");
+        let conn = bench.greeted_by(&mut peer);
+        for (len, is_kept) in [(10, true), (11, false), (10_000, false), (9, true)] {
+            peer.metadata = vec![b'#'; len].into();
+            let seeking = peer.seeking();
+            bench.receive(conn, seeking);
+            let kept = format!("{:?}", bench.formation.clone());
+            let longest = kept.split(|c| c != '#').map(str::len).max();
+            assert!(longest <= Some(10), "{len}: {longest:?}");
+            assert_eq!(kept.contains(&"#".repeat(len)), is_kept, "{len}");
+        }
     }
 }
 
@@ -126,6 +152,25 @@ fn who_leaves_is_removed_and_told_so() {
     assert!(bench.messages(conn).contains(&Message::Leave) && !bench.messages(other).contains(&Message::Leave));
     assert_eq!((bench.closed(conn), bench.closed(other)), (None, None));
     assert!(member(&bench, "j").is_none() && member(&bench, "k").is_some());
+}
+
+/// Who hears the heartbeat knows by then what its sender has become (G2, E8).
+#[test]
+fn a_master_says_its_new_status_before_the_heartbeat_of_the_same_write() {
+    let (mut bench, config) = master(Limits::default());
+    let conn = bench.sought_by(&mut Peer::of(&config, "j", "j:1"));
+    bench.hold_answers();
+    bench.command(Command::SetMetadata(Bytes::from_static(b"in flight")));
+    bench.messages(conn);
+    bench.command(Command::SetMetadata(Bytes::from_static(b"new")));
+    bench.advance(config.timing().heartbeat_interval);
+    assert_eq!(bench.messages(conn), [], "one write at a time");
+    bench.flush(conn);
+    let said = bench.messages(conn);
+    let status = said.iter().position(|message| matches!(message, Message::Status(said) if said.metadata == "new"));
+    let heartbeat = said.iter().position(|message| matches!(message, Message::Heartbeat(_)));
+    assert_eq!(status, Some(0), "{said:?}");
+    assert!(heartbeat > status, "{said:?}");
 }
 
 /// A member starts again, and has said no more than its hello.

@@ -47,7 +47,7 @@ fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
     });
 }
 
-/// PROTOCOL, "Finding each other": permanent refusals are not retried faster than the longest backoff.
+/// PROTOCOL, "Finding each other": permanent refusals are retried after the longest backoff, ± 50 %.
 #[test]
 fn a_node_refused_for_good_is_not_knocking_all_the_time() {
     let mut net = formed(0);
