@@ -57,6 +57,9 @@ const HAPPENS: &[&str] = &[
     "dial led astray",
     "node dialed itself",
     "dial of a name that led to the node itself",
+    // Who only joins.
+    "a node that only joins has joined",
+    "a node that only joins refused its vote before",
     // The cluster key.
     "proof given",
     "proof refused",
