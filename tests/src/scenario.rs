@@ -99,6 +99,14 @@ impl Scenario {
                 faults.insert(rng.below(faults.len() + 1), (wait, Fault::draw_keyed(&mut rng, nodes)));
             }
         }
+        // Of a stream of its own, too, and in one of eleven.
+        let mut lies = Rng::new(seed ^ 0x11a2);
+        if seed % 11 == 4 && !faults.is_empty() {
+            for _ in 0..1 + lies.below(2) {
+                let wait = lies.within((Duration::ZERO, SECOND));
+                faults.insert(lies.below(faults.len() + 1), (wait, Fault::Liar(lies.below(voters))));
+            }
+        }
         let settings = Settings { eavesdrop: keyed, ..settings };
         let (solo, absent) = (None, BTreeSet::new());
         let joins_only = draw_joins_only(seed, voters, others);
@@ -238,7 +246,7 @@ impl Scenario {
         net.read_all();
         let all = self.voters + self.others;
         for ix in all..net.len() {
-            // Nothing can be agreed on while two nodes claim one id.
+            // Nothing can be agreed on while two nodes claim one id or one address.
             net.crash_if(ix, |_, _| true, Crash::Process);
         }
         net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
