@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use formation_core::{
-    Change, Config, Epoch, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId, Phase,
-    Term,
+    Bootstrap, Change, Config, Epoch, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId,
+    Phase, Term,
     message::{Message, Role},
 };
 
@@ -31,6 +31,30 @@ pub(crate) fn says_too_early(message: &Message, disk: &HardState) -> Option<Stri
     };
     let durable = disk.term > term || (disk.term == term && disk.voted_for.is_some());
     (!durable).then(|| format!("{what} in term {term}, and what is durable is {disk:?}"))
+}
+
+/// `Bootstrap::JoinOnly`: what only a voter may say that may form a cluster, or has joined one.
+pub(crate) fn forms(message: &Message) -> bool {
+    match message {
+        Message::VoteRequest(_) => true,
+        Message::Vote(vote) => vote.granted,
+        Message::Status(status) => matches!(status.role, Role::Standing | Role::Master | Role::Solo { .. }),
+        _ => false,
+    }
+}
+
+/// `Bootstrap::JoinOnly`: a node that has never joined neither stands nor is master.
+pub(crate) fn only_joins(config: &Config, formation: &Formation, has_joined: bool) -> Result<(), String> {
+    let phase = formation.status().phase;
+    if config.bootstrap() == Bootstrap::Form || has_joined {
+        return Ok(());
+    }
+    match phase {
+        Phase::Standing | Phase::Master | Phase::Solo => {
+            Err(format!("JoinOnly: {} is {phase:?}, and has never joined", formation.node()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// G7, as far as it can be seen from outside.

@@ -30,6 +30,8 @@ pub enum Fault {
     Start(NodeIx),
     /// A second node of the same id starts, at an address of its own.
     Twin(NodeIx),
+    /// A node of another id starts that claims the address of this voter, which goes on leading to the voter.
+    Liar(NodeIx),
     /// Two nodes are cut from each other.
     Cut(NodeIx, NodeIx, Cut),
     /// The first does not reach the second any more, though the second reaches the first.
@@ -179,6 +181,7 @@ impl Fault {
                 net.start(ix);
             }
             Self::Twin(of) => net.start_twin(of),
+            Self::Liar(of) => net.start_liar(of),
             Self::Cut(a, b, how) => net.cut(a, b, how),
             Self::CutOneWay(from, to, how) => net.cut_one_way(from, to, how),
             Self::Isolate(ix, how) => net.isolate(ix, how),
@@ -247,6 +250,7 @@ impl Fault {
             Self::CrashMaster(_) => "fault: crash of the master",
             Self::Start(_) => "fault: restart",
             Self::Twin(_) => "fault: twin",
+            Self::Liar(_) => "fault: liar",
             Self::Cut(_, _, Cut::Hold) => "fault: cut that holds back",
             Self::Cut(_, _, Cut::Lose) => "fault: cut that loses",
             Self::CutOneWay(..) => "fault: cut one way",

@@ -67,6 +67,8 @@ pub struct Host {
     pub(crate) just_awake: Timestamp,
     /// Addresses at which this run has found itself, and that it has dialed nowhere else since.
     pub(crate) found_itself: BTreeSet<Address>,
+    /// It has met a master, in this run or, by its disk, in an earlier one.
+    pub(crate) has_joined: bool,
     /// When it has to have left.
     pub(crate) left_by: Option<Timestamp>,
     pub(crate) mirror: Mirror,
@@ -102,6 +104,7 @@ impl Host {
             wakes_at: None,
             just_awake: Timestamp::ZERO,
             found_itself: BTreeSet::new(),
+            has_joined: false,
             left_by: None,
             mirror: Mirror::default(),
             solo_said: None,

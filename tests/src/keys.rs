@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{
-    CloseReason, ClusterKey, Config, Event, Incarnation, StopReason,
+    CloseReason, ClusterKey, Config, ConfigBuilder, Event, Incarnation, StopReason,
     message::{Message, Proof, Role},
 };
 
@@ -32,8 +32,13 @@ pub fn keys(stage: u64) -> Vec<Vec<u8>> {
 
 /// The same configuration at `address`, with the keys of a stage.
 pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> Config {
+    under(config.id().as_str(), config, address, stage).build().expect("a valid configuration")
+}
+
+/// The same under another id, to be changed further.
+pub(crate) fn under(id: &str, config: &Config, address: &str, stage: Option<u64>) -> ConfigBuilder {
     let seeds = config.seeds().iter().map(|seed| seed.as_str());
-    let builder = Config::builder(config.cluster().as_str(), config.id().as_str(), address)
+    let builder = Config::builder(config.cluster().as_str(), id, address)
         .seeds(seeds)
         .contacts(config.contacts().iter().map(|contact| contact.as_str()))
         .bootstrap(config.bootstrap())
@@ -44,11 +49,10 @@ pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> C
         .protocol(config.protocol());
     let held = stage.map(keys).unwrap_or_default();
     let builder = held.into_iter().fold(builder, |builder, key| builder.key(ClusterKey::new(key)));
-    let builder = match config.solo_after() {
+    match config.solo_after() {
         Some(after) => builder.solo_after(after),
         None => builder,
-    };
-    builder.build().expect("a valid configuration")
+    }
 }
 
 /// What somebody tries who does not hold the key.

@@ -182,6 +182,7 @@ impl Net {
         host.reset();
         host.gone = false;
         host.durable = host.disk.clone();
+        host.has_joined &= host.disk.joined;
         // Unique, as nodes may share an id.
         let incarnation = Incarnation((self.now + 1 + u64::from(host.generation)) * 1_000 + ix as u64);
         let start = Start { incarnation, rng_seed: self.rng.draw(), hard_state: host.disk.clone() };

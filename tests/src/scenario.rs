@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, panic, time::Duration};
 
-use formation_core::{Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, message::ProtocolRange};
+use formation_core::{Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, message::ProtocolRange};
 
 use crate::{
     fault::Fault,
@@ -33,6 +33,8 @@ pub struct Scenario {
     pub settings: Settings,
     /// Whether the nodes hold a cluster key.
     pub keyed: bool,
+    /// Who forms no cluster, and only joins one; enough voters for a quorum are left that do.
+    pub joins_only: Option<NodeIx>,
     /// When each node starts.
     pub starts: Vec<Duration>,
     /// After how long voters go on without a quorum (E8), if ever.
@@ -97,9 +99,18 @@ impl Scenario {
                 faults.insert(rng.below(faults.len() + 1), (wait, Fault::draw_keyed(&mut rng, nodes)));
             }
         }
+        // Of a stream of its own, too, and in one of eleven.
+        let mut lies = Rng::new(seed ^ 0x11a2);
+        if seed % 11 == 4 && !faults.is_empty() {
+            for _ in 0..1 + lies.below(2) {
+                let wait = lies.within((Duration::ZERO, SECOND));
+                faults.insert(lies.below(faults.len() + 1), (wait, Fault::Liar(lies.below(voters))));
+            }
+        }
         let settings = Settings { eavesdrop: keyed, ..settings };
         let (solo, absent) = (None, BTreeSet::new());
-        Self { seed, voters, others, settings, keyed, starts, solo, absent, faults }
+        let joins_only = draw_joins_only(seed, voters, others);
+        Self { seed, voters, others, settings, keyed, joins_only, starts, solo, absent, faults }
     }
 
     /// The scenario of a seed in which voters go on without a quorum (E8): partitions that last, and in every other a
@@ -123,6 +134,8 @@ impl Scenario {
         // As few of them as are no quorum stay, and one at least.
         if rng.one_in(2) {
             let stay = 1 + rng.below((scenario.voters / 2).max(1));
+            // They have to go on alone, and who only joins does not.
+            scenario.joins_only = None;
             while scenario.voters - scenario.absent.len() > stay {
                 scenario.absent.insert(rng.below(scenario.voters));
             }
@@ -200,6 +213,10 @@ impl Scenario {
         let protocol = ProtocolRange { min: 1, max: if self.seed % 5 == 4 && ix % 2 == 1 { 2 } else { 1 } };
         let builder = Net::builder(ix, self.voters).detector(detector).protocol(protocol);
         let builder = builder.limits(self.limits());
+        let builder = match self.joins_only {
+            Some(joins) if joins == ix => builder.bootstrap(Bootstrap::JoinOnly),
+            _ => builder,
+        };
         let builder = match self.solo {
             Some(after) => builder.solo_after(after),
             None => builder,
@@ -229,7 +246,7 @@ impl Scenario {
         net.read_all();
         let all = self.voters + self.others;
         for ix in all..net.len() {
-            // Nothing can be agreed on while two nodes claim one id.
+            // Nothing can be agreed on while two nodes claim one id or one address.
             net.crash_if(ix, |_, _| true, Crash::Process);
         }
         net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
@@ -272,7 +289,7 @@ impl Scenario {
     }
 
     /// Two connections between two voters become one, and never none. G6: the lowest id is the master, when all have started
-    /// before the first has waited `bootstrap_wait`.
+    /// before the first has waited `bootstrap_wait`, unless it only joins.
     fn judge_undisturbed(&self, net: &mut Net) {
         let is_voter = |id: &NodeId| (0..self.voters).any(|ix| net.host(ix).config.id() == id);
         let parted = |event: &Event| matches!(event, Event::Unlinked { node, .. } if is_voter(&node.id));
@@ -290,7 +307,9 @@ impl Scenario {
         let voters = &self.starts[..self.voters];
         let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
         // What the last has to do before the others have linked and heard it takes some time.
-        if spread.is_some_and(|spread| spread + SECOND < net.host(0).config.timing().bootstrap_wait) {
+        if self.joins_only != Some(0)
+            && spread.is_some_and(|spread| spread + SECOND < net.host(0).config.timing().bootstrap_wait)
+        {
             net.expect(net.master() == Some(0), "G6: another than the lowest id is the master");
             net.tally.count("undisturbed formation");
         }
@@ -334,6 +353,15 @@ impl Scenario {
     fn explain(&self, failure: &Failure) -> String {
         format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report)
     }
+}
+
+/// In one of seven scenarios somebody, if there are enough others to form a cluster. Of a stream of its own.
+fn draw_joins_only(seed: u64, voters: usize, others: usize) -> Option<NodeIx> {
+    let mut rng = Rng::new(seed ^ 0x0010_14e5);
+    if seed % 7 != 5 || voters < 3 {
+        return None;
+    }
+    Some(if others > 0 && rng.one_in(4) { voters + rng.below(others) } else { rng.below(voters) })
 }
 
 /// From a calm network to one in which everything takes nearly as long as an election may.

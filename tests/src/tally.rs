@@ -65,6 +65,7 @@ impl Tally {
             Message::HeartbeatAck(ack) if !ack.confirms => "heartbeat not confirmed",
             Message::Rejected(rejected) => match rejected.reason {
                 RejectReason::IdInUse => "id in use",
+                RejectReason::AddressInUse => "address in use",
                 RejectReason::Superseded => "older run refused",
                 RejectReason::BadProof => "proof refused",
                 RejectReason::KeyMismatch => "no key in common",

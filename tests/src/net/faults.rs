@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use formation_core::{Address, ConfigBuilder, HardState, message::ProtocolRange};
+use formation_core::{Address, Bootstrap, ConfigBuilder, HardState, Timing, message::ProtocolRange};
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
     host::{Crash, NodeIx},
-    keys::with_keys,
+    keys::{under, with_keys},
     wire::{Phase, Piece, WireId},
 };
 
@@ -47,6 +47,26 @@ impl Net {
         let twin = self.add(with_keys(&self.hosts[of].config, &Self::address(twin), stage));
         self.hosts[twin].key_stage = stage;
         self.start(twin);
+    }
+
+    /// A node of another id that claims a voter's address, which goes on leading where it leads. Two nodes at one seed address
+    /// would have two votes where a quorum counts one, and G2 assumes that there is one: so it can keep no vote, and does
+    /// not wait long enough to confirm the others' lease.
+    pub fn start_liar(&mut self, of: NodeIx) {
+        let (address, stage) = (self.hosts[of].config.address().clone(), self.hosts[of].key_stage);
+        let timing = self.hosts[of].config.timing().clone();
+        let lease = 3 * timing.heartbeat_interval;
+        assert!(lease < timing.lease, "it would confirm a lease of {:?}", timing.lease);
+        let liar = under(&format!("liar{}", self.len()), &self.hosts[of].config, address.as_str(), stage);
+        let liar = liar.timing(Timing { lease, bootstrap_wait: lease, ..timing }).bootstrap(Bootstrap::Form);
+        let leads = self.names.get(&address).copied();
+        let liar = self.add(liar.build().expect("a valid configuration"));
+        match leads {
+            Some(target) => self.names.insert(address, target),
+            None => self.names.remove(&address),
+        };
+        self.start(liar);
+        self.fail_disk(liar);
     }
 
     /// A node forgets what it had made durable; it does not run.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, RemovalReason,
+    Bootstrap, Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, RemovalReason,
     message::{Message, Role, Status},
 };
 
 use super::{Cut, Happening, Net, Target};
 use crate::{
-    checks::{says_too_early, stays_in_bounds},
+    checks::{forms, only_joins, says_too_early, stays_in_bounds},
     host::{NodeIx, RunId},
     peer::messages,
     wire::{Owner, Phase, Piece, WireId},
@@ -344,6 +344,14 @@ impl Net {
                         if host.persist_failed && matches!(message, Message::HeartbeatAck(ack) if ack.confirms) {
                             self.tally.count("lease confirmed without a disk");
                         }
+                        if host.config.bootstrap() == Bootstrap::JoinOnly && !host.has_joined {
+                            if forms(message) {
+                                self.fail(&format!("JoinOnly: node {ix} has never joined, and says {message:?}"));
+                            }
+                            if matches!(message, Message::Vote(_)) {
+                                self.tally.count("a node that only joins refused its vote before");
+                            }
+                        }
                         if let Some(why) = says_too_early(message, &host.durable) {
                             self.fail(&format!("E4: node {ix} {why}"));
                         }
@@ -395,6 +403,13 @@ impl Net {
                     self.tally.told(&event);
                     self.follow_sides(ix, &event);
                     let host = &mut self.hosts[ix];
+                    if let Event::MasterElected { master, .. } = &event
+                        && master.id != *host.config.id()
+                        && !std::mem::replace(&mut host.has_joined, true)
+                        && host.config.bootstrap() == Bootstrap::JoinOnly
+                    {
+                        self.tally.count("a node that only joins has joined");
+                    }
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
                     }
@@ -483,6 +498,7 @@ impl Net {
             found = checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
         found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
+        found = found.and_then(|()| only_joins(&host.config, formation, host.has_joined));
         found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
         found = found.and_then(|()| host.mirror.said_all(formation.node()));
         let late = host.clock.local(self.now.saturating_sub(self.settings.tick_late.1.as_micros() as u64));

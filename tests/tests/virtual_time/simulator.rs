@@ -42,6 +42,7 @@ const HAPPENS: &[&str] = &[
     "handshake timed out",
     "master unreachable",
     "id in use",
+    "address in use",
     "stream broken off",
     "sender waits for room",
     "ping",
@@ -57,6 +58,9 @@ const HAPPENS: &[&str] = &[
     "dial led astray",
     "node dialed itself",
     "dial of a name that led to the node itself",
+    // Who only joins.
+    "a node that only joins has joined",
+    "a node that only joins refused its vote before",
     // The cluster key.
     "proof given",
     "proof refused",
@@ -72,6 +76,7 @@ const HAPPENS: &[&str] = &[
     "fault: crash of the master",
     "fault: restart",
     "fault: twin",
+    "fault: liar",
     "fault: cut that holds back",
     "fault: cut that loses",
     "fault: cut one way",
