@@ -69,7 +69,7 @@
 //! | `Distrusted` | the connection could not be secured (TLS); it says who does not trust whom, and why, below | |
 //! | `Duplicate` | the two nodes have dialed each other, and keep one connection | |
 //! | `Superseded` | the peer was started again | |
-//! | `SelfDial` | the node dialed itself | see the event |
+//! | `SelfDial` | the node dialed itself (`SelfDial` says so), or heard its own words (`ConnClosed` does) | see the event; of the latter, find out what repeats them |
 //! | `TooManyPending` | more connections wait for their handshake than `Limits::pending_links` | when it repeats: somebody opens connections and says nothing |
 //! | `TooManyLinks` | there are as many connections as `Limits::links` | raise it, or find out who has them all |
 //! | `TooManyPartialBytes` | unfinished frames take more than `Limits::partial_bytes` | when it repeats: somebody sends frames and does not finish them |
