@@ -141,15 +141,13 @@ impl Formation {
         let other = self.links.iter().find(|(_, link)| is_other(link)).map(|(other, _)| *other);
         let ends = || [other, Some(conn)].into_iter().flatten();
         let dialed = ends().find_map(|end| self.links.get(&end)?.dialed.clone());
-        if let Some(address) = dialed.filter(|_| other.is_some())
+        if other.is_none() {
+            // Somebody repeats what this node once said.
+            self.event(Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial });
+        } else if let Some(address) = dialed
             && self.seeking.is_self(&address, self.now)
         {
             self.event(Event::SelfDial { address, own: self.config.address().clone() });
-        }
-        if other.is_none() {
-            // Somebody repeats what this node once said.
-            let dialed = self.links.get(&conn).and_then(|link| link.dialed.clone());
-            self.event(Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial });
         }
         for end in ends() {
             self.end(end, End::Ours(CloseReason::SelfDial));
