@@ -103,21 +103,26 @@ fn a_node_joins_once_names_lead_home_wherever_they_led_before() {
     });
 }
 
+/// Of three voters the first two are found elsewhere for a while; then their names lead home, and the two link.
+fn links_once_names_lead_home(seed: u64, astray: [Option<Target>; 2]) -> Net {
+    let mut net = Net::of_voters(seed, 3, Settings::default());
+    astray.into_iter().enumerate().for_each(|(ix, astray)| net.lead_astray(&Net::address(ix), astray));
+    net.start_all();
+    let wait = net.rng.within((SECOND / 10, 8 * SECOND));
+    net.run_for(wait);
+    net.expect(net.between(0, 1).is_empty(), "no name leads from one to the other");
+    net.heal_all();
+    let patience = patience(&net);
+    let done = net.run_until(patience, |net| net.converged() && net.between(0, 1).len() == 1);
+    net.expect(done, "the two are not linked");
+    net
+}
+
 /// Each of two voters once found the third at the other's address.
 #[test]
 fn voters_link_once_their_names_lead_home_wherever_they_led_before() {
     for_each_seed(40, |seed| {
-        let astray = ASTRAY[seed as usize % ASTRAY.len()];
-        let mut net = Net::of_voters(seed, 3, Settings::default());
-        [0, 1].into_iter().for_each(|ix| net.lead_astray(&Net::address(ix), astray));
-        net.start_all();
-        let wait = net.rng.within((SECOND / 10, 8 * SECOND));
-        net.run_for(wait);
-        net.expect(net.between(0, 1).is_empty(), "no name leads from one to the other");
-        net.heal_all();
-        let patience = patience(&net);
-        let done = net.run_until(patience, |net| net.converged() && net.between(0, 1).len() == 1);
-        net.expect(done, "the two are not linked");
+        links_once_names_lead_home(seed, [ASTRAY[seed as usize % ASTRAY.len()]; 2]);
     });
 }
 
@@ -147,16 +152,7 @@ fn a_member_finds_its_only_voter_again_when_the_name_of_that_resolves_again() {
 #[test]
 fn voters_link_once_the_names_that_led_to_themselves_lead_home() {
     for_each_seed(40, |seed| {
-        let mut net = Net::of_voters(seed, 3, Settings::default());
-        [(0, 1), (1, 0)].into_iter().for_each(|(of, to)| net.lead_astray(&Net::address(of), Some(Target::Node(to))));
-        net.start_all();
-        let wait = net.rng.within((SECOND / 10, 8 * SECOND));
-        net.run_for(wait);
-        net.expect(net.between(0, 1).is_empty(), "no name leads from one to the other");
-        net.heal_all();
-        let patience = patience(&net);
-        let done = net.run_until(patience, |net| net.converged() && net.between(0, 1).len() == 1);
-        net.expect(done, "the two are not linked");
+        let net = links_once_names_lead_home(seed, [1, 0].map(|to| Some(Target::Node(to))));
         for ix in 0..2 {
             net.expect(net.count(ix, Duration::ZERO, met_itself) == 1, &format!("node {ix} says it once"));
         }
