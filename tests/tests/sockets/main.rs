@@ -38,6 +38,7 @@ macro_rules! with_adapter {
 
 mod adapters;
 mod alone;
+mod authority;
 mod bootstrap;
 mod durable;
 mod failover;

@@ -8,37 +8,20 @@ use std::{
 
 use formation_core::{CloseReason, Distrust, Event, Flaw};
 use formation_tokio::{Credentials, TlsConfig};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 
 use crate::{
     adapters::Adapter,
+    authority::Authority,
     site::{Dead, agreed_view, listen, voter},
 };
 
-/// Who issues certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
 impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for this name, changed in some way, and its key.
-    fn issue(&self, name: &str, change: impl Fn(&mut CertificateParams)) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut params);
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-
     /// What a node has whose certificate is for this name, and which trusts these authorities.
     fn config_for(&self, name: &str, trusted: &[&Self], change: impl Fn(&mut CertificateParams)) -> TlsConfig {
         let (certificate, key) = self.issue(name, change);
-        let trusted: String = trusted.iter().map(|authority| authority.0.pem()).collect();
+        let trusted: String = trusted.iter().map(|authority| authority.pem()).collect();
         TlsConfig::mutual(trusted.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
     }
 

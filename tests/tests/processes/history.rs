@@ -1,0 +1,195 @@
+//! What all processes have said, held against the guarantees. It trusts nothing that a node thinks of itself but what it
+//! has told its service: events, and the leases by which the service may act.
+
+use std::collections::BTreeMap;
+
+use formation_core::{Change, Epoch, Event, Member, MemberState, Node, NodeId, Term};
+
+use crate::record::{Record, What};
+
+type Members = BTreeMap<NodeId, Member>;
+
+/// All that was said so far.
+#[derive(Default)]
+pub(crate) struct History {
+    masters: BTreeMap<Term, Node>,
+    views: BTreeMap<Epoch, (Node, Members)>,
+    claims: Vec<Claim>,
+    nodes: BTreeMap<Node, Told>,
+}
+
+/// A node could act as the master from one moment to the other, in microseconds.
+#[derive(Clone, Debug)]
+struct Claim {
+    node: Node,
+    term: Term,
+    from: u64,
+    until: u64,
+}
+
+/// What one run of a node has said last.
+#[derive(Default)]
+struct Told {
+    epoch: Epoch,
+    members: Members,
+    master: Option<(Term, Node)>,
+    persist_failed: bool,
+    /// It has said that it leaves, or its process has ended: its host lets it act no longer.
+    over: Option<u64>,
+}
+
+impl History {
+    /// Takes one more line. Those of one process come in their order, those of several in any.
+    ///
+    /// # Errors
+    /// Says which guarantee is broken, by whom.
+    pub(crate) fn take(&mut self, record: &Record) -> Result<(), String> {
+        let node = &record.node;
+        match &record.what {
+            What::Started {} | What::Lease(None) => {}
+            What::Skipped(count) => return Err(format!("{node} has told {count} events less than there were")),
+            What::Leaving => self.ends(node, record.at),
+            What::Lease(Some(lease)) => {
+                self.leads(node, lease.term)?;
+                let over = self.told(node).over.unwrap_or(u64::MAX);
+                self.claim(node, lease.term, (record.at, lease.valid_until_us.min(over)));
+            }
+            What::Event(Event::MasterElected { term, master, .. }) => {
+                self.told(node).master = Some((*term, master.clone()));
+                self.leads(master, *term)?;
+            }
+            What::Event(Event::MasterLost { .. } | Event::Stopped { .. }) => self.told(node).master = None,
+            What::Event(Event::ViewChanged { epoch, changes }) => self.changes(node, *epoch, changes)?,
+            What::Event(Event::PersistFailed) => self.told(node).persist_failed = true,
+            What::Event(_) => {}
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, node: &Node) -> &mut Told {
+        self.nodes.entry(node.clone()).or_default()
+    }
+
+    /// From then on this node cannot act as a master, whatever it was promised.
+    pub(crate) fn ends(&mut self, node: &Node, at: u64) {
+        let told = self.told(node);
+        told.over = Some(told.over.map_or(at, |over| over.min(at)));
+        for claim in self.claims.iter_mut().filter(|claim| claim.node == *node) {
+            claim.until = claim.until.min(at);
+        }
+    }
+
+    /// G1, which durable votes give always.
+    fn leads(&mut self, node: &Node, term: Term) -> Result<(), String> {
+        let known = self.masters.entry(term).or_insert_with(|| node.clone());
+        if known != node {
+            return Err(format!("G1: {known} and {node} are both masters of term {term}"));
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, node: &Node, term: Term, (from, until): (u64, u64)) {
+        if from >= until {
+            return;
+        }
+        let last = self.claims.iter_mut().rev().find(|claim| claim.node == *node);
+        match last {
+            Some(last) if last.term == term && from <= last.until => last.until = last.until.max(until),
+            _ => self.claims.push(Claim { node: node.clone(), term, from, until }),
+        }
+    }
+
+    /// G2: no two nodes could act as masters at one moment. To be asked once all have said what they have to say of the time
+    /// in question.
+    pub(crate) fn one_master_at_a_time(&self) -> Result<(), String> {
+        let mut claims: Vec<_> = self.claims.iter().filter(|claim| claim.from < claim.until).collect();
+        claims.sort_by_key(|claim| claim.from);
+        let mut longest: Option<&Claim> = None;
+        for claim in claims {
+            if let Some(before) = longest
+                && before.node != claim.node
+                && claim.from < before.until
+            {
+                return Err(format!(
+                    "G2: {} may act in term {} until {} us, and {} in term {} from {} us",
+                    before.node, before.term, before.until, claim.node, claim.term, claim.from
+                ));
+            }
+            if longest.is_none_or(|longest| longest.until < claim.until) {
+                longest = Some(claim);
+            }
+        }
+        Ok(())
+    }
+
+    /// G3: epochs grow at each node, and one epoch is one list of members.
+    fn changes(&mut self, node: &Node, epoch: Epoch, changes: &[Change]) -> Result<(), String> {
+        let told = self.nodes.entry(node.clone()).or_default();
+        if epoch <= told.epoch {
+            return Err(format!("G3: {node} went from view {} to {epoch}", told.epoch));
+        }
+        told.epoch = epoch;
+        for change in changes {
+            match change {
+                Change::Upsert(member) => drop(told.members.insert(member.node.id.clone(), member.clone())),
+                Change::Remove { id, .. } => drop(told.members.remove(id)),
+            }
+        }
+        let (other, members) = self.views.entry(epoch).or_insert_with(|| (node.clone(), told.members.clone()));
+        if *members != told.members {
+            return Err(format!(
+                "G3: view {epoch} of {other} and that of {node} differ\n  {members:?}\n  {:?}",
+                told.members
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether these, and no others, are active members of one view, which all of them hold, and follow one master that can
+    /// act at that time.
+    pub(crate) fn agree<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone, at: u64) -> bool {
+        let Some(master) = self.leader(nodes.clone(), at) else { return false };
+        let epoch = self.nodes[master].epoch;
+        let members: Vec<&Node> = self.nodes[master].members.values().map(|member| &member.node).collect();
+        let mut sorted: Vec<&Node> = nodes.clone().collect();
+        sorted.sort();
+        members == sorted
+            && self.nodes[master].members.values().all(|member| member.state == MemberState::Active)
+            && nodes.into_iter().all(|node| self.nodes[node].epoch == epoch)
+    }
+
+    /// Whom all of these follow, if it is one of them and can act at that time.
+    pub(crate) fn leader<'a>(&self, mut nodes: impl Iterator<Item = &'a Node> + Clone, at: u64) -> Option<&'a Node> {
+        let (first, all) = (nodes.clone().next()?, nodes.clone());
+        let told = |node: &Node| self.nodes.get(node)?.master.as_ref();
+        let (term, master) = told(first)?;
+        let agreed = nodes.all(|node| told(node).is_some_and(|(other, theirs)| (other, theirs) == (term, master)));
+        let master = all.into_iter().find(|node| *node == master)?;
+        let claim = self.claims.iter().rev().find(|claim| claim.node == *master)?;
+        (agreed && claim.term == *term && claim.until > at).then_some(master)
+    }
+
+    /// Since when the master of that term could act.
+    pub(crate) fn leads_since(&self, master: &Node) -> Option<u64> {
+        let last = self.claims.iter().rev().find(|claim| claim.node == *master)?;
+        Some(last.from)
+    }
+
+    /// It votes no more until it is started again (E4).
+    pub(crate) fn has_failed_to_persist(&self, node: &Node) -> bool {
+        self.nodes.get(node).is_some_and(|told| told.persist_failed)
+    }
+
+    /// How many masters there were.
+    pub(crate) fn terms(&self) -> usize {
+        self.masters.len()
+    }
+
+    /// How many different views there were.
+    pub(crate) fn views(&self) -> usize {
+        self.views.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

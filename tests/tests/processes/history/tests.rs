@@ -1,0 +1,172 @@
+//! The checker, on histories made by hand: each breaks one guarantee, and is told apart from one that is like it and does not.
+
+use formation_core::{Address, Incarnation, LossReason, RemovalReason};
+use serde_json::json;
+
+use super::*;
+
+fn node(id: &str) -> Node {
+    Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+}
+
+/// What the program prints.
+fn line(at: u64, id: &str, what: serde_json::Value) -> Record {
+    let mut line = json!({ "monotonic_us": at, "wall_us": 0, "node": node(id) });
+    line.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
+    serde_json::from_value(line).unwrap()
+}
+
+fn event(at: u64, id: &str, event: Event) -> Record {
+    line(at, id, json!({ "event": event }))
+}
+
+fn lease(at: u64, id: &str, term: u64, until: u64) -> Record {
+    line(at, id, json!({ "lease": { "term": term, "valid_until_us": until } }))
+}
+
+fn elected(at: u64, id: &str, term: u64, master: &str) -> Record {
+    let address = Address::new("a:1").unwrap();
+    event(at, id, Event::MasterElected { term: Term(term), master: node(master), address })
+}
+
+fn epoch(term: u64, version: u64) -> Epoch {
+    Epoch { term: Term(term), version }
+}
+
+fn member(id: &str, state: MemberState) -> Change {
+    let address = Address::new(format!("{id}:1")).unwrap();
+    Change::Upsert(Member { node: node(id), address, state, metadata: Default::default() })
+}
+
+fn view(at: u64, id: &str, epoch: Epoch, changes: &[Change]) -> Record {
+    event(at, id, Event::ViewChanged { epoch, changes: changes.into() })
+}
+
+/// What the checker says of these lines.
+fn judge(lines: &[Record]) -> Result<(), String> {
+    let mut history = History::default();
+    lines.iter().try_for_each(|line| history.take(line))?;
+    history.one_master_at_a_time()
+}
+
+fn breaks(guarantee: &str, lines: &[Record]) {
+    let problem = judge(lines).unwrap_err();
+    assert!(problem.starts_with(guarantee), "{problem}");
+}
+
+#[test]
+fn g1_is_broken_by_two_leases_of_one_term() {
+    assert_eq!(judge(&[lease(0, "a", 1, 10), lease(20, "b", 2, 30)]), Ok(()));
+    breaks("G1", &[lease(0, "a", 1, 10), lease(20, "b", 1, 30)]);
+}
+
+#[test]
+fn g1_is_broken_by_two_nodes_that_follow_different_masters_in_one_term() {
+    assert_eq!(judge(&[elected(0, "a", 1, "c"), elected(0, "b", 1, "c")]), Ok(()));
+    breaks("G1", &[elected(0, "a", 1, "c"), elected(0, "b", 1, "d")]);
+}
+
+#[test]
+fn g2_is_broken_by_leases_that_overlap_in_whatever_order_they_are_told() {
+    let (early, late) = (lease(0, "a", 1, 10), lease(9, "b", 2, 20));
+    breaks("G2", &[early.clone(), late.clone()]);
+    breaks("G2", &[late, early]);
+    assert_eq!(judge(&[lease(10, "b", 2, 20), lease(0, "a", 1, 10)]), Ok(()));
+}
+
+#[test]
+fn g2_is_broken_by_a_short_lease_inside_of_a_long_one() {
+    let mut lines = vec![lease(0, "a", 1, 10), lease(5, "a", 1, 100), lease(50, "b", 2, 60)];
+    breaks("G2", &lines);
+    lines.remove(1);
+    assert_eq!(judge(&lines), Ok(()));
+}
+
+#[test]
+fn a_lease_that_is_told_when_it_is_over_gave_nothing() {
+    assert_eq!(judge(&[lease(0, "a", 1, 50), lease(60, "b", 2, 55), lease(10, "b", 2, 5)]), Ok(()));
+}
+
+#[test]
+fn a_lease_ends_when_its_node_leaves_or_its_process_does() {
+    let leaves = line(5, "a", json!({ "leaving": null }));
+    assert_eq!(judge(&[lease(0, "a", 1, 10), leaves.clone(), lease(5, "b", 2, 20)]), Ok(()));
+    assert_eq!(judge(&[leaves.clone(), lease(0, "a", 1, 10), lease(5, "b", 2, 20)]), Ok(()));
+    breaks("G2", &[lease(0, "a", 1, 10), leaves, lease(4, "b", 2, 20)]);
+    let mut history = History::default();
+    history.take(&lease(0, "a", 1, 10)).unwrap();
+    history.ends(&node("a"), 7);
+    history.take(&lease(7, "b", 2, 20)).unwrap();
+    assert_eq!(history.one_master_at_a_time(), Ok(()));
+}
+
+#[test]
+fn g3_is_broken_by_a_view_that_is_no_newer() {
+    let first = view(0, "a", epoch(1, 2), &[member("a", MemberState::Active)]);
+    assert_eq!(judge(&[first.clone(), view(1, "a", epoch(2, 1), &[])]), Ok(()));
+    for older in [epoch(1, 2), epoch(1, 1)] {
+        breaks("G3", &[first.clone(), view(1, "a", older, &[])]);
+    }
+}
+
+#[test]
+fn g3_is_broken_by_two_lists_of_one_epoch() {
+    let a = || member("a", MemberState::Active);
+    let b = |state| member("b", state);
+    let at_once = view(0, "a", epoch(1, 2), &[a(), b(MemberState::Suspect)]);
+    let one_by_one = |state| [view(0, "b", epoch(1, 1), &[a()]), view(0, "b", epoch(1, 2), &[b(state)])];
+    let [first, second] = one_by_one(MemberState::Suspect);
+    assert_eq!(judge(&[at_once.clone(), first, second]), Ok(()));
+    let [first, second] = one_by_one(MemberState::Active);
+    breaks("G3", &[at_once.clone(), first, second]);
+    let removed = Change::Remove { id: NodeId::new("b").unwrap(), reason: RemovalReason::Down };
+    breaks("G3", &[at_once, view(0, "b", epoch(1, 2), &[a(), b(MemberState::Suspect), removed])]);
+}
+
+#[test]
+fn a_history_with_a_hole_is_no_history() {
+    breaks("a#1 has told 3 events less", &[line(0, "a", json!({ "skipped": 3 }))]);
+}
+
+/// Two nodes that hold one view, and follow the first.
+fn agreed() -> Vec<Record> {
+    let members = [member("a", MemberState::Active), member("b", MemberState::Active)];
+    vec![
+        elected(0, "a", 1, "a"),
+        elected(0, "b", 1, "a"),
+        lease(0, "a", 1, 100),
+        view(0, "a", epoch(1, 1), &members),
+        view(0, "b", epoch(1, 1), &members),
+    ]
+}
+
+fn agree(lines: &[Record], nodes: &[&str], at: u64) -> bool {
+    let mut history = History::default();
+    lines.iter().try_for_each(|line| history.take(line)).unwrap();
+    let nodes: Vec<Node> = nodes.iter().map(|id| node(id)).collect();
+    history.agree(nodes.iter(), at)
+}
+
+#[test]
+fn g5_nodes_agree_when_they_are_the_active_members_of_one_view_and_follow_a_master_with_a_lease() {
+    assert!(agree(&agreed(), &["a", "b"], 99));
+    assert!(!agree(&agreed(), &["a", "b"], 100), "its lease is over");
+    assert!(!agree(&agreed(), &["a"], 50), "the view has one more");
+    assert!(!agree(&agreed(), &["a", "b", "c"], 50), "the view has one less");
+    assert!(!agree(&[], &[], 50), "nobody is no cluster");
+    let lost = Event::MasterLost { term: Term(1), master: node("a"), reason: LossReason::Silent };
+    let stopped = Event::Stopped { reason: formation_core::StopReason::Left };
+    let changes: [(&str, Record); 4] = [
+        ("it follows nobody", event(1, "b", lost)),
+        ("it has stopped", event(1, "b", stopped)),
+        ("it is behind", view(1, "a", epoch(1, 2), &[])),
+        ("it follows another", elected(1, "b", 2, "b")),
+    ];
+    for (why, change) in changes {
+        let lines = [agreed(), vec![change]].concat();
+        assert!(!agree(&lines, &["a", "b"], 50), "{why}");
+    }
+    let suspect = [member("b", MemberState::Suspect)];
+    let lines = [agreed(), vec![view(1, "a", epoch(1, 2), &suspect), view(1, "b", epoch(1, 2), &suspect)]].concat();
+    assert!(!agree(&lines, &["a", "b"], 50), "a member is suspect");
+}
