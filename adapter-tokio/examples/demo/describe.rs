@@ -1,6 +1,6 @@
 //! Events as a person reads them.
 
-use formation_tokio::{Change, Event, Holder, MemberState, Node};
+use crate::formation::{Change, Event, Holder, MemberState, Node};
 
 /// One line for an event that `own` told of, or nothing for what is only interesting in a log.
 pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {

@@ -10,7 +10,7 @@ mod timeline;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use formation_tokio::Timing;
+use formation_tokio::{self as formation, Timing};
 use tokio::{
     runtime,
     time::{self, Instant},

@@ -1,11 +1,33 @@
 //! What a node prints: lines for a person, or JSON for a program.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    error::Error,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use formation_tokio::{Cluster, Event, Leadership, Node, Skipped};
 use serde::Serialize;
 
-use crate::describe::describe;
+use crate::{
+    describe::describe,
+    formation::{Cluster, Event, Leadership, Node, Skipped},
+    run::FAILED,
+};
+
+/// What is logged goes to the standard error.
+pub(crate) fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+}
+
+/// How the process ends, and why if it could not start.
+pub(crate) fn exit_code(run: Result<u8, Box<dyn Error>>) -> ExitCode {
+    run.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        FAILED
+    })
+    .into()
+}
 
 /// Where a node says what happens to it.
 pub(crate) struct Reporter {
@@ -32,6 +54,8 @@ enum What<'a> {
         listen: &'a str,
     },
     Event(&'a Event),
+    /// It acts as a master no more, and begins to leave.
+    Leaving,
     /// How many events were not told.
     Skipped(u64),
     /// It is the master of this term until then; nothing when it is none any more.
@@ -57,6 +81,10 @@ impl Reporter {
 
     pub(crate) fn skipped(&self, cluster: &Cluster, skipped: Skipped) {
         self.say(cluster, What::Skipped(skipped.0), || Some(skipped.to_string()));
+    }
+
+    pub(crate) fn leaving(&self, cluster: &Cluster) {
+        self.say(cluster, What::Leaving, || None);
     }
 
     /// A person reads of the master by its events.

@@ -8,8 +8,9 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use formation_tokio::{Bootstrap, ClusterKey, Config, Credentials, TlsConfig};
 use serde::Deserialize;
+
+use crate::formation::{Bootstrap, ClusterKey, Config, Credentials, TlsConfig};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 

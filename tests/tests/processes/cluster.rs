@@ -1,7 +1,7 @@
 //! The machines with their nodes, and what they have said.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -42,8 +42,8 @@ pub(crate) struct Cluster {
     programs: Vec<PathBuf>,
     sender: Sender<Said>,
     receiver: Receiver<Said>,
-    /// When processes ended that the suite has ended.
-    ended: BTreeMap<(usize, usize), u64>,
+    /// Processes that have ended by themselves, as they were told to.
+    ended: BTreeSet<(usize, usize)>,
 }
 
 /// Where a node listens.
@@ -109,7 +109,7 @@ impl Cluster {
             programs: programs.into(),
             sender,
             receiver,
-            ended: BTreeMap::new(),
+            ended: BTreeSet::new(),
         }
     }
 
@@ -128,23 +128,17 @@ impl Cluster {
         machine.start(&self.programs[number % self.programs.len()], &flags, &self.sender);
     }
 
-    /// `kill -9`.
+    /// `kill -9`. What the node could do as a master goes on to count: nobody can know that it is no more.
     pub(crate) fn kill(&mut self, number: usize) {
-        let machine = &mut self.machines[number];
-        let run = (number, machine.current_run());
-        let node = machine.kill();
-        self.ended.insert(run, now());
-        if let Some(node) = node {
-            self.history.ends(&node, now());
-        }
+        self.machines[number].kill();
     }
 
     /// Lets a node leave that was told to.
     pub(crate) fn gone(&mut self, number: usize, limit: Duration) -> Result<(), String> {
         let run = self.machines[number].current_run();
-        self.until(limit, &format!("machine {number} has left"), |cluster| cluster.ended.contains_key(&(number, run)))?;
+        self.until(limit, &format!("machine {number} has left"), |cluster| cluster.ended.contains(&(number, run)))?;
         match self.machines[number].wait() {
-            Some((status, _)) if !status.success() => {
+            Some(status) if !status.success() => {
                 Err(format!("machine {number} was told to leave, and ended with {status}"))
             }
             _ => Ok(()),
@@ -206,10 +200,10 @@ impl Cluster {
         let is_current = machine.has_process() && machine.current_run() == run;
         let Some(line) = line else {
             if is_current && !machine.was_told_to_leave() {
-                let status = machine.wait().map(|(status, _)| status);
+                let status = machine.wait();
                 return Err(format!("the process of machine {number} ended by itself: {status:?}"));
             }
-            self.ended.entry((number, run)).or_insert_with(now);
+            self.ended.insert((number, run));
             return Ok(());
         };
         let record: Record = match serde_json::from_str(&line) {
@@ -220,9 +214,6 @@ impl Cluster {
         };
         if is_current && matches!(record.what, What::Started {}) {
             machine.is_node(&record.node);
-        }
-        if let Some(at) = self.ended.get(&(number, run)) {
-            self.history.ends(&record.node, *at);
         }
         self.history.take(&record)
     }

@@ -34,7 +34,7 @@ struct Told {
     members: Members,
     master: Option<(Term, Node)>,
     persist_failed: bool,
-    /// It has said that it leaves, or its process has ended: its host lets it act no longer.
+    /// It has said that it leaves: its host lets it act no longer.
     over: Option<u64>,
 }
 
@@ -70,8 +70,8 @@ impl History {
         self.nodes.entry(node.clone()).or_default()
     }
 
-    /// From then on this node cannot act as a master, whatever it was promised.
-    pub(crate) fn ends(&mut self, node: &Node, at: u64) {
+    /// From then on this node does not act as a master, whatever it was promised.
+    fn ends(&mut self, node: &Node, at: u64) {
         let told = self.told(node);
         told.over = Some(told.over.map_or(at, |over| over.min(at)));
         for claim in self.claims.iter_mut().filter(|claim| claim.node == *node) {

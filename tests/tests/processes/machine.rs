@@ -136,17 +136,16 @@ impl Machine {
         self.process = Some(Process { child, node: None, stopped: false, leaves: false });
     }
 
-    /// `kill -9`. The node that it was, once it is no more.
-    pub(crate) fn kill(&mut self) -> Option<Node> {
+    /// `kill -9`. Then it is no more.
+    pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
-        self.wait().and_then(|(_, node)| node)
+        self.wait();
     }
 
     /// Waits for the end of its process, which has to come.
-    pub(crate) fn wait(&mut self) -> Option<(ExitStatus, Option<Node>)> {
+    pub(crate) fn wait(&mut self) -> Option<ExitStatus> {
         let mut process = self.process.take()?;
-        let status = process.child.wait().expect("a child can be waited for");
-        Some((status, process.node))
+        Some(process.child.wait().expect("a child can be waited for"))
     }
 
     /// SIGSTOP.

@@ -63,8 +63,9 @@ fn g1_g2_g3_and_g5_hold_for_processes_under_faults() {
     }
     let seed = number(SEED).unwrap_or_else(|| cluster::now() % 1_000_000);
     tell(&format!("{ROUNDS}={rounds} {SEED}={seed} plays the same rounds"));
-    let vars =
-        [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths([build("formation-tokio", "node")]).unwrap())];
+    // In one cluster, by turns.
+    let programs = [build("formation-tokio", "node"), build("formation-smol", "smol-node")];
+    let vars = [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths(programs).unwrap())];
     sandbox::enter(TEST, &vars, ROUND * u32::try_from(rounds + SIZES.len() as u64).unwrap());
 }
 

@@ -88,16 +88,11 @@ fn a_lease_that_is_told_when_it_is_over_gave_nothing() {
 }
 
 #[test]
-fn a_lease_ends_when_its_node_leaves_or_its_process_does() {
+fn a_lease_ends_when_its_node_leaves() {
     let leaves = line(5, "a", json!({ "leaving": null }));
     assert_eq!(judge(&[lease(0, "a", 1, 10), leaves.clone(), lease(5, "b", 2, 20)]), Ok(()));
     assert_eq!(judge(&[leaves.clone(), lease(0, "a", 1, 10), lease(5, "b", 2, 20)]), Ok(()));
     breaks("G2", &[lease(0, "a", 1, 10), leaves, lease(4, "b", 2, 20)]);
-    let mut history = History::default();
-    history.take(&lease(0, "a", 1, 10)).unwrap();
-    history.ends(&node("a"), 7);
-    history.take(&lease(7, "b", 2, 20)).unwrap();
-    assert_eq!(history.one_master_at_a_time(), Ok(()));
 }
 
 #[test]
