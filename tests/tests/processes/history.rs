@@ -180,6 +180,10 @@ impl History {
         self.nodes.get(node).is_some_and(|told| told.persist_failed)
     }
 
+    pub(crate) fn master_of(&self, term: Term) -> Option<&Node> {
+        self.masters.get(&term)
+    }
+
     /// How many masters there were.
     pub(crate) fn terms(&self) -> usize {
         self.masters.len()

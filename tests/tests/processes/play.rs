@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use formation_core::Term;
+
 use crate::{
     cluster::{Cluster, now, timing, until_led, until_whole},
     round::{Blow, Round, Strike, Weather},
@@ -18,12 +20,17 @@ pub(crate) struct Outcome {
     pub(crate) disk_failed: bool,
 }
 
-/// Starts all nodes.
+/// Starts all nodes at once. The lowest becomes the master (G6).
 pub(crate) fn form(cluster: &mut Cluster) -> Result<Duration, String> {
     for number in 0..cluster.machines.len() {
         cluster.start(number);
     }
-    cluster.until(until_whole(cluster.voters), "all nodes have formed one cluster", |cluster| cluster.is_whole())
+    let time = cluster
+        .until(until_whole(cluster.voters), "all nodes have formed one cluster", |cluster| cluster.is_whole())?;
+    match cluster.history.master_of(Term(1)) {
+        Some(master) if cluster.machines[0].node() == Some(master) => Ok(time),
+        other => Err(format!("G6: the first master is {other:?}")),
+    }
 }
 
 /// Plays a round. The cluster is whole before, and behind it.
