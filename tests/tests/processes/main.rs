@@ -169,6 +169,9 @@ fn play_some(
         }
         times.add(whole_again(format_args!("{size}")), outcome.whole);
         times.add(whole_again(round.strikes[0].blow), outcome.whole);
+        if outcome.starved {
+            times.add("whole again, though nothing had happened", outcome.whole);
+        }
         if outcome.disk_failed {
             times.add(DISK, outcome.whole);
         }

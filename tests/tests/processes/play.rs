@@ -16,6 +16,8 @@ pub(crate) struct Outcome {
     pub(crate) failover: Option<Duration>,
     /// From the end of the faults until all was as it should be.
     pub(crate) whole: Duration,
+    /// The cluster was not whole though nothing had happened to it: processes that get no time for a lease lose their master.
+    pub(crate) starved: bool,
     /// A vote could not be kept.
     pub(crate) disk_failed: bool,
 }
@@ -35,11 +37,18 @@ pub(crate) fn form(cluster: &mut Cluster) -> Result<Duration, String> {
 
 /// Plays a round. The cluster is whole before, and behind it.
 pub(crate) fn play(cluster: &mut Cluster, round: &Round) -> Result<Outcome, String> {
+    let mut outcome = Outcome::default();
     if round.rested {
         cluster.pass(timing().bootstrap_wait)?;
+        outcome.starved = !cluster.is_whole();
     }
     let everybody: Vec<usize> = (0..cluster.machines.len()).collect();
-    let master = cluster.leader(&everybody).ok_or("G5: a cluster that nothing happens to has lost its master")?;
+    let mut master = None;
+    cluster.until(until_whole(cluster.voters), "all nodes are one cluster still", |cluster| {
+        master = cluster.leader(&everybody).filter(|_| cluster.is_whole());
+        master.is_some()
+    })?;
+    let master = master.ok_or("a whole cluster has a master")?;
     if let Some(weather) = round.weather {
         change_weather(cluster, weather);
     }
@@ -56,7 +65,6 @@ pub(crate) fn play(cluster: &mut Cluster, round: &Round) -> Result<Outcome, Stri
             _ => sound.retain(|number| !victims.contains(number)),
         }
     }
-    let mut outcome = Outcome::default();
     let sound: Vec<usize> = sound.into_iter().collect();
     if round.awaits && round.weather.is_none() && voters(cluster, &sound) >= quorum(cluster) {
         let what = format!("machines {sound:?} follow a master among them");
