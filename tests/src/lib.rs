@@ -35,7 +35,7 @@ pub use peer::{Peer, messages};
 pub use replay::{Recut, Run, difference, replay};
 pub use rng::Rng;
 pub use scenario::{Failure, Scenario};
-pub use seeds::{for_each_seed, seeds};
+pub use seeds::{for_each_seed, number, seeds};
 pub use settings::Settings;
 pub use tally::Tally;
 pub use wire::WireId;

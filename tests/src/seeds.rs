@@ -2,7 +2,8 @@
 
 use std::env;
 
-pub(crate) fn number(name: &str) -> Option<u64> {
+/// A number from the environment.
+pub fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 

@@ -4,12 +4,7 @@ use std::{future::pending, io};
 
 use futures_lite::StreamExt;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
-    Leave,
-    /// To read its certificates anew.
-    Renew,
-}
+use crate::run::Asked;
 
 pub(crate) struct Signals(async_signal::Signals);
 

@@ -10,7 +10,7 @@ use crate::{
     pause,
     report::Reporter,
     settings::{Flags, Settings},
-    signals::{Asked, Signals},
+    signals::Signals,
 };
 
 /// How often the lease is looked at. It grows with every heartbeat, of which no event tells.
@@ -20,6 +20,14 @@ pub(crate) const FAILED: u8 = 1;
 const SUPERSEDED: u8 = 3;
 const ID_IN_USE: u8 = 4;
 const STOPPED: u8 = 5;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Leave,
+    /// To read its certificates anew.
+    Renew,
+}
 
 /// Runs a node until it has stopped, and says how the process ends.
 pub(crate) async fn run(flags: Flags) -> Result<u8, Box<dyn Error>> {

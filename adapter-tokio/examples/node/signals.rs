@@ -4,12 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
-    Leave,
-    /// To read its certificates anew.
-    Renew,
-}
+use crate::run::Asked;
 
 pub(crate) struct Signals {
     interrupt: Signal,

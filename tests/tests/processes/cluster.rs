@@ -35,8 +35,8 @@ pub(crate) struct Size {
 pub(crate) struct Cluster {
     pub(crate) machines: Vec<Machine>,
     pub(crate) voters: usize,
-    /// What all nodes are told, but for what each has of its own.
-    flags: Vec<String>,
+    /// What the node of each machine is told.
+    flags: Vec<Vec<String>>,
     pub(crate) router: Router,
     pub(crate) history: History,
     programs: Vec<PathBuf>,
@@ -49,6 +49,35 @@ pub(crate) struct Cluster {
 /// Where a node listens.
 fn listen(machine: usize) -> String {
     format!("{}:{PORT}", address(machine))
+}
+
+/// What a node is told, but for what secures its connections.
+fn flags(machine: &Machine, voters: usize) -> Vec<String> {
+    let number = machine.number;
+    let mut flags: Vec<String> = ["--json", "--cluster", "processes", "--times", TIMES].map(String::from).into();
+    flags.extend((0..voters).flat_map(|voter| ["--seed".into(), listen(voter)]));
+    flags.extend(["--id".into(), format!("node-{number}"), "--listen".into(), listen(number)]);
+    if number < voters {
+        flags.extend(["--state-dir".into(), machine.state_dir().display().to_string()]);
+    }
+    flags
+}
+
+/// Gives every node a certificate and the cluster key.
+fn secure(machines: &[Machine], home: &Path, flags: &mut [Vec<String>]) {
+    let authority = Authority::new("the cluster's");
+    for (machine, flags) in machines.iter().zip(flags) {
+        let (certificate, key) = authority.issue(&address(machine.number), |_| {});
+        for (flag, path, content) in [
+            ("--tls-authority", home.join("authority"), authority.pem()),
+            ("--key-file", home.join("cluster-key"), "a key that everybody of the suite knows".into()),
+            ("--tls-certificate", machine.path("certificate"), certificate),
+            ("--tls-key", machine.path("key"), key),
+        ] {
+            fs::write(&path, content).expect("there is room for a file");
+            flags.extend([flag.into(), path.display().to_string()]);
+        }
+    }
 }
 
 /// The time of all nodes' clocks.
@@ -80,24 +109,10 @@ impl Cluster {
     pub(crate) fn new(size: Size, programs: &[PathBuf], home: &Path, rng: Rng) -> Self {
         let Size { machines, voters, secured } = size;
         let router = Router::start(machines, rng).expect("interfaces can be made");
-        let authority = Authority::new("the cluster's");
         let machines: Vec<_> = (0..machines).map(|number| Machine::new(number, home)).collect();
-        let mut flags: Vec<String> = ["--json", "--cluster", "processes", "--times", TIMES].map(String::from).into();
-        flags.extend((0..voters).flat_map(|voter| ["--seed".into(), listen(voter)]));
+        let mut flags: Vec<_> = machines.iter().map(|machine| flags(machine, voters)).collect();
         if secured {
-            for (number, machine) in machines.iter().enumerate() {
-                let (certificate, key) = authority.issue(&address(number), |_| {});
-                machine.keep("certificate", &certificate);
-                machine.keep("key", &key);
-            }
-            for (flag, name, content) in [
-                ("--tls-authority", "authority", authority.pem()),
-                ("--key-file", "cluster-key", "a key that everybody of the suite knows".into()),
-            ] {
-                let path = home.join(name);
-                fs::write(&path, content).expect("there is room for a file");
-                flags.extend([flag.into(), path.display().to_string()]);
-            }
+            secure(&machines, home, &mut flags);
         }
         let (sender, receiver) = channel();
         Self {
@@ -115,28 +130,16 @@ impl Cluster {
 
     /// Starts the node of a machine.
     pub(crate) fn start(&mut self, number: usize) {
-        let machine = &mut self.machines[number];
-        let path = |name: &str| machine.path(name).display().to_string();
-        let mut flags = self.flags.clone();
-        flags.extend(["--id".into(), format!("node-{number}"), "--listen".into(), listen(number)]);
-        if machine.path("certificate").exists() {
-            flags.extend(["--tls-certificate".into(), path("certificate"), "--tls-key".into(), path("key")]);
-        }
-        if number < self.voters {
-            flags.extend(["--state-dir".into(), machine.state_dir().display().to_string()]);
-        }
-        machine.start(&self.programs[number % self.programs.len()], &flags, &self.sender);
-    }
-
-    /// `kill -9`. What the node could do as a master goes on to count: nobody can know that it is no more.
-    pub(crate) fn kill(&mut self, number: usize) {
-        self.machines[number].kill();
+        let program = &self.programs[number % self.programs.len()];
+        self.machines[number].start(program, &self.flags[number], &self.sender);
     }
 
     /// Lets a node leave that was told to.
     pub(crate) fn gone(&mut self, number: usize, limit: Duration) -> Result<(), String> {
         let run = self.machines[number].current_run();
-        self.until(limit, &format!("machine {number} has left"), |cluster| cluster.ended.contains(&(number, run)))?;
+        self.until(limit, &format!("machine {number} has left"), |cluster| {
+            cluster.ended.contains(&(number, run)).then_some(())
+        })?;
         match self.machines[number].wait() {
             Some(status) if !status.success() => {
                 Err(format!("machine {number} was told to leave, and ended with {status}"))
@@ -145,22 +148,21 @@ impl Cluster {
         }
     }
 
-    /// The nodes of some machines, or of none if one of them has not said who it is.
-    pub(crate) fn nodes(&self, machines: impl Iterator<Item = usize>) -> Vec<&Node> {
-        machines.map(|number| self.machines[number].node()).collect::<Option<_>>().unwrap_or_default()
+    /// The nodes of some machines, unless one of them has not said who it is.
+    fn nodes(&self, machines: impl Iterator<Item = usize>) -> Option<Vec<&Node>> {
+        machines.map(|number| self.machines[number].node()).collect()
     }
 
     /// The machine of the master that all of these machines follow.
     pub(crate) fn leader(&self, machines: &[usize]) -> Option<usize> {
-        let nodes = self.nodes(machines.iter().copied());
-        let master = self.history.leader(nodes.into_iter(), now())?;
+        let nodes = self.nodes(machines.iter().copied())?;
+        let master = self.history.leader(&nodes, now())?;
         machines.iter().copied().find(|number| self.machines[*number].node() == Some(master))
     }
 
     /// All machines are one cluster.
     pub(crate) fn is_whole(&self) -> bool {
-        let nodes = self.nodes(0..self.machines.len());
-        self.history.agree(nodes.into_iter(), now())
+        self.nodes(0..self.machines.len()).is_some_and(|nodes| self.history.agree(&nodes, now()))
     }
 
     /// Takes what the nodes say for so long.
@@ -170,20 +172,22 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes what the nodes say until something is so, and says how long that took.
-    pub(crate) fn until(
+    /// Takes what the nodes say until there is something, and says how long that took.
+    pub(crate) fn until<T>(
         &mut self,
         limit: Duration,
         what: &str,
-        mut is_so: impl FnMut(&mut Self) -> bool,
-    ) -> Result<Duration, String> {
+        mut look: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<(T, Duration), String> {
         let (start, end) = (Instant::now(), Instant::now() + limit);
-        while !is_so(self) {
+        loop {
+            if let Some(found) = look(self) {
+                return Ok((found, start.elapsed()));
+            }
             if !self.take_one(end)? {
                 return Err(format!("G5: it is not so after {limit:?} that {what}"));
             }
         }
-        Ok(start.elapsed())
     }
 
     /// Takes one line, or says that the time is up.

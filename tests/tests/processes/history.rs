@@ -14,6 +14,7 @@ type Members = BTreeMap<NodeId, Member>;
 pub(crate) struct History {
     masters: BTreeMap<Term, Node>,
     views: BTreeMap<Epoch, (Node, Members)>,
+    /// Those of a node that was killed go on to count: nobody can know that it is no more.
     claims: Vec<Claim>,
     nodes: BTreeMap<Node, Told>,
 }
@@ -147,32 +148,34 @@ impl History {
 
     /// Whether these, and no others, are active members of one view, which all of them hold, and follow one master that can
     /// act at that time.
-    pub(crate) fn agree<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone, at: u64) -> bool {
-        let Some(master) = self.leader(nodes.clone(), at) else { return false };
-        let epoch = self.nodes[master].epoch;
-        let members: Vec<&Node> = self.nodes[master].members.values().map(|member| &member.node).collect();
-        let mut sorted: Vec<&Node> = nodes.clone().collect();
+    pub(crate) fn agree(&self, nodes: &[&Node], at: u64) -> bool {
+        let Some(master) = self.leader(nodes, at) else { return false };
+        let Told { epoch, members, .. } = &self.nodes[master];
+        let mut sorted = nodes.to_vec();
         sorted.sort();
-        members == sorted
-            && self.nodes[master].members.values().all(|member| member.state == MemberState::Active)
-            && nodes.into_iter().all(|node| self.nodes[node].epoch == epoch)
+        members.values().map(|member| &member.node).eq(sorted)
+            && members.values().all(|member| member.state == MemberState::Active)
+            && nodes.iter().all(|node| self.nodes[*node].epoch == *epoch)
     }
 
     /// Whom all of these follow, if it is one of them and can act at that time.
-    pub(crate) fn leader<'a>(&self, mut nodes: impl Iterator<Item = &'a Node> + Clone, at: u64) -> Option<&'a Node> {
-        let (first, all) = (nodes.clone().next()?, nodes.clone());
-        let told = |node: &Node| self.nodes.get(node)?.master.as_ref();
-        let (term, master) = told(first)?;
-        let agreed = nodes.all(|node| told(node).is_some_and(|(other, theirs)| (other, theirs) == (term, master)));
-        let master = all.into_iter().find(|node| *node == master)?;
-        let claim = self.claims.iter().rev().find(|claim| claim.node == *master)?;
+    pub(crate) fn leader<'a>(&self, nodes: &[&'a Node], at: u64) -> Option<&'a Node> {
+        let followed = |node: &Node| self.nodes.get(node)?.master.as_ref();
+        let (term, master) = followed(nodes.first()?)?;
+        let master = *nodes.iter().find(|node| **node == master)?;
+        let agreed =
+            nodes.iter().all(|node| followed(node).is_some_and(|(other, theirs)| (other, theirs) == (term, master)));
+        let claim = self.last_claim(master)?;
         (agreed && claim.term == *term && claim.until > at).then_some(master)
     }
 
-    /// Since when the master of that term could act.
+    /// Since when this node can act as a master, or could when it was one last.
     pub(crate) fn leads_since(&self, master: &Node) -> Option<u64> {
-        let last = self.claims.iter().rev().find(|claim| claim.node == *master)?;
-        Some(last.from)
+        Some(self.last_claim(master)?.from)
+    }
+
+    fn last_claim(&self, node: &Node) -> Option<&Claim> {
+        self.claims.iter().rev().find(|claim| claim.node == *node)
     }
 
     /// It votes no more until it is started again (E4).

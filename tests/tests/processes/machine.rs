@@ -16,6 +16,8 @@ use crate::{router, sandbox::run};
 
 /// Bytes of a disk.
 const DISK: &str = "size=64k";
+/// No table, whether there was one or not: it is made first, for one that is not there cannot be deleted.
+const UNFILTERED: &str = "table inet fault; delete table inet fault";
 
 pub(crate) struct Machine {
     pub(crate) number: usize,
@@ -28,7 +30,6 @@ pub(crate) struct Machine {
 struct Process {
     child: Child,
     node: Option<Node>,
-    stopped: bool,
     leaves: bool,
 }
 
@@ -75,10 +76,6 @@ impl Machine {
     /// A file of its own, beside its disk.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.join(name)
-    }
-
-    pub(crate) fn keep(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).expect("there is room for a file");
     }
 
     /// Where its votes are kept.
@@ -133,7 +130,7 @@ impl Machine {
             }
             let _ = sender.send(Said { machine, run, line: None });
         });
-        self.process = Some(Process { child, node: None, stopped: false, leaves: false });
+        self.process = Some(Process { child, node: None, leaves: false });
     }
 
     /// `kill -9`. Then it is no more.
@@ -149,15 +146,13 @@ impl Machine {
     }
 
     /// SIGSTOP.
-    pub(crate) fn stop(&mut self) {
+    pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
-        self.set_stopped(true);
     }
 
     /// SIGCONT.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn go_on(&self) {
         self.signal(Signal::CONT);
-        self.set_stopped(false);
     }
 
     /// SIGTERM: it is to leave.
@@ -170,12 +165,6 @@ impl Machine {
 
     pub(crate) fn was_told_to_leave(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.leaves)
-    }
-
-    fn set_stopped(&mut self, stopped: bool) {
-        if let Some(process) = &mut self.process {
-            process.stopped = stopped;
-        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -210,17 +199,13 @@ impl Machine {
     }
 
     fn filter(&self, rule: &str) {
-        let table = format!(
-            "table inet fault {{ chain input {{ type filter hook input priority 0; iifname {} {rule}; }}; }}",
-            router::interface(self.number)
-        );
-        self.unfilter();
-        run(&["ip", "netns", "exec", &self.space(), "nft", &table]);
+        let wire = router::interface(self.number);
+        let chain = format!("chain input {{ type filter hook input priority 0; iifname {wire} {rule}; }};");
+        self.nft(&format!("{UNFILTERED}; table inet fault {{ {chain} }}"));
     }
 
-    fn unfilter(&self) {
-        // Made first, for one that is not there cannot be deleted.
-        run(&["ip", "netns", "exec", &self.space(), "nft", "table inet fault; delete table inet fault"]);
+    fn nft(&self, script: &str) {
+        run(&["ip", "netns", "exec", &self.space(), "nft", script]);
     }
 
     /// Sends no more than so many kilobits in a second.
@@ -232,7 +217,7 @@ impl Machine {
 
     /// A wire as it should be.
     pub(crate) fn mend_wire(&self) {
-        self.unfilter();
+        self.nft(UNFILTERED);
         let wire = router::interface(self.number);
         run(&["tc", "-n", &self.space(), "qdisc", "replace", "dev", &wire, "root", "pfifo", "limit", "1000"]);
     }

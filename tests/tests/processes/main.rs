@@ -27,7 +27,7 @@ use std::{
 };
 
 use cluster::{Cluster, Size};
-use formation_tests::Rng;
+use formation_tests::{Rng, number};
 use round::{Blow, Round};
 use sandbox::tell;
 use times::Times;
@@ -67,11 +67,6 @@ fn g1_g2_g3_and_g5_hold_for_processes_under_faults() {
     let programs = [build("formation-tokio", "node"), build("formation-smol", "smol-node")];
     let vars = [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths(programs).unwrap())];
     sandbox::enter(TEST, &vars, ROUND * u32::try_from(rounds + SIZES.len() as u64).unwrap());
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 fn skip(reason: &str) {

@@ -27,8 +27,9 @@ pub(crate) fn form(cluster: &mut Cluster) -> Result<Duration, String> {
     for number in 0..cluster.machines.len() {
         cluster.start(number);
     }
-    let time = cluster
-        .until(until_whole(cluster.voters), "all nodes have formed one cluster", |cluster| cluster.is_whole())?;
+    let ((), time) = cluster.until(until_whole(cluster.voters), "all nodes have formed one cluster", |cluster| {
+        cluster.is_whole().then_some(())
+    })?;
     match cluster.history.master_of(Term(1)) {
         Some(master) if cluster.machines[0].node() == Some(master) => Ok(time),
         other => Err(format!("G6: the first master is {other:?}")),
@@ -43,12 +44,9 @@ pub(crate) fn play(cluster: &mut Cluster, round: &Round) -> Result<Outcome, Stri
         outcome.starved = !cluster.is_whole();
     }
     let everybody: Vec<usize> = (0..cluster.machines.len()).collect();
-    let mut master = None;
-    cluster.until(until_whole(cluster.voters), "all nodes are one cluster still", |cluster| {
-        master = cluster.leader(&everybody).filter(|_| cluster.is_whole());
-        master.is_some()
+    let (master, _) = cluster.until(until_whole(cluster.voters), "all nodes are one cluster still", |cluster| {
+        cluster.leader(&everybody).filter(|_| cluster.is_whole())
     })?;
-    let master = master.ok_or("a whole cluster has a master")?;
     if let Some(weather) = round.weather {
         change_weather(cluster, weather);
     }
@@ -68,9 +66,9 @@ pub(crate) fn play(cluster: &mut Cluster, round: &Round) -> Result<Outcome, Stri
     let sound: Vec<usize> = sound.into_iter().collect();
     if round.awaits && round.weather.is_none() && voters(cluster, &sound) >= quorum(cluster) {
         let what = format!("machines {sound:?} follow a master among them");
-        cluster.until(until_led(cluster.voters), &what, |cluster| cluster.leader(&sound).is_some())?;
-        let led_by = cluster.leader(&sound).filter(|leader| *leader != master);
-        let since = led_by.and_then(|leader| cluster.history.leads_since(cluster.machines[leader].node()?));
+        let (leader, _) = cluster.until(until_led(cluster.voters), &what, |cluster| cluster.leader(&sound))?;
+        let another = cluster.machines[leader].node().filter(|_| leader != master);
+        let since = another.and_then(|node| cluster.history.leads_since(node));
         outcome.failover = since.map(|since| Duration::from_micros(since.saturating_sub(at)));
     }
     cluster.pass(round.lasts)?;
@@ -82,12 +80,10 @@ pub(crate) fn play(cluster: &mut Cluster, round: &Round) -> Result<Outcome, Stri
         }
     }
     heal(cluster, round);
-    let mut disk_failed = false;
-    outcome.whole = cluster.until(until_whole(cluster.voters), "all nodes are one cluster again", |cluster| {
-        disk_failed |= restart_who_votes_no_more(cluster);
-        cluster.is_whole()
+    ((), outcome.whole) = cluster.until(until_whole(cluster.voters), "all nodes are one cluster again", |cluster| {
+        outcome.disk_failed |= restart_who_votes_no_more(cluster);
+        cluster.is_whole().then_some(())
     })?;
-    outcome.disk_failed = disk_failed;
     cluster.history.one_master_at_a_time()?;
     Ok(outcome)
 }
@@ -123,10 +119,10 @@ fn targets(round: &Round, master: usize) -> Vec<Vec<usize>> {
 fn hit(cluster: &mut Cluster, blow: Blow, victims: &[usize]) {
     let is = |number: usize| victims.contains(&number);
     match blow {
-        Blow::Kill => victims.iter().for_each(|victim| cluster.kill(*victim)),
+        Blow::Kill => victims.iter().for_each(|victim| cluster.machines[*victim].kill()),
         Blow::Vanish => {
             cluster.router.change(|from, to, path| path.cut |= is(from) || is(to));
-            victims.iter().for_each(|victim| cluster.kill(*victim));
+            victims.iter().for_each(|victim| cluster.machines[*victim].kill());
         }
         Blow::Stop => victims.iter().for_each(|victim| cluster.machines[*victim].stop()),
         Blow::Leave => victims.iter().for_each(|victim| cluster.machines[*victim].terminate()),
@@ -176,7 +172,7 @@ fn restart_who_votes_no_more(cluster: &mut Cluster) -> bool {
     };
     let failed: Vec<usize> = (0..cluster.machines.len()).filter(|number| failed(cluster, *number)).collect();
     for number in &failed {
-        cluster.kill(*number);
+        cluster.machines[*number].kill();
         cluster.start(*number);
     }
     !failed.is_empty()

@@ -1,6 +1,6 @@
 //! What the program of a node prints with `--json`.
 
-use formation_core::{Event, Node};
+use formation_core::{Event, Node, Term};
 use serde::Deserialize;
 
 /// One line. All processes of a machine have the same monotonic clock.
@@ -26,6 +26,6 @@ pub(crate) enum What {
 /// Its node is the master of this term until then.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Lease {
-    pub(crate) term: formation_core::Term,
+    pub(crate) term: Term,
     pub(crate) valid_until_us: u64,
 }

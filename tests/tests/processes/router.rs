@@ -44,6 +44,8 @@ struct State {
     last: Vec<Vec<Instant>>,
     queue: BinaryHeap<Reverse<Late>>,
     number: u64,
+    /// The machines are gone.
+    ended: bool,
 }
 
 /// A packet on its way. The derived order is that of arrivals.
@@ -82,6 +84,7 @@ impl Router {
             last: vec![vec![Instant::now(); machines]; machines],
             queue: BinaryHeap::new(),
             number: 0,
+            ended: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), devices });
         for machine in 0..machines {
@@ -104,6 +107,14 @@ impl Router {
     }
 }
 
+/// Its threads end with it, once the machines have taken the interfaces away.
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.news.notify_one();
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,8 +123,11 @@ impl Shared {
     fn receive(&self, from: usize) {
         let mut packet = [0; PACKET];
         loop {
-            // An interface that is not up yet has nothing to say, and says so.
+            // An interface that is not up yet has nothing to say, and says so; and so does one that is gone.
             let Ok(length) = self.devices[from].recv(&mut packet) else {
+                if self.lock().ended {
+                    return;
+                }
                 thread::yield_now();
                 continue;
             };
@@ -129,7 +143,7 @@ impl Shared {
 
     fn deliver(&self) {
         let mut state = self.lock();
-        loop {
+        while !state.ended {
             let now = Instant::now();
             let wait = match state.queue.peek() {
                 None => None,

@@ -1,8 +1,9 @@
 //! What is left of nodes that have stopped: nothing.
 
-use std::{env, fs, path::Path};
+use std::{fs, path::Path};
 
 use ::tokio::{net::TcpStream, task::yield_now};
+use formation_tests::number;
 
 use crate::{
     adapters::Adapter,
@@ -11,7 +12,7 @@ use crate::{
 
 /// How many nodes of each adapter start and stop.
 const CYCLES: &str = "FORMATION_CYCLES";
-const CYCLES_BY_DEFAULT: usize = 500;
+const CYCLES_BY_DEFAULT: u64 = 500;
 const NODES: usize = 3;
 
 with_each_adapter!(; alone: nothing_is_left_of_nodes_that_have_stopped);
@@ -64,12 +65,12 @@ fn each(dir: &str, say: impl Fn(&Path) -> Option<String>) -> Vec<String> {
 }
 
 async fn nothing_is_left_of_nodes_that_have_stopped<A: Adapter>() {
-    let cycles = env::var(CYCLES).map_or(CYCLES_BY_DEFAULT, |cycles| cycles.parse().unwrap());
+    let cycles = number(CYCLES).unwrap_or(CYCLES_BY_DEFAULT);
     let own = Held::now::<A>();
     // What the runtime starts with the first node stays; it is no socket, and no task that counts.
     drop(form::<A>(NODES).await);
     let before = Held::once::<A>(|held| (held.sockets(), held.tasks) == (own.sockets(), own.tasks)).await;
-    for round in 0..cycles.div_ceil(NODES) {
+    for round in 0..cycles.div_ceil(NODES as u64) {
         match round % 4 {
             0 => drop(form::<A>(NODES).await),
             1 => leave(form::<A>(NODES).await.0).await,

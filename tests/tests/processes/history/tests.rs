@@ -139,7 +139,7 @@ fn agree(lines: &[Record], nodes: &[&str], at: u64) -> bool {
     let mut history = History::default();
     lines.iter().try_for_each(|line| history.take(line)).unwrap();
     let nodes: Vec<Node> = nodes.iter().map(|id| node(id)).collect();
-    history.agree(nodes.iter(), at)
+    history.agree(&nodes.iter().collect::<Vec<_>>(), at)
 }
 
 #[test]
