@@ -254,7 +254,9 @@ impl Formation {
         self.gone.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
         self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
         self.count_members();
-        if let Some(roster) = &self.membership.roster {
+        if let Some(roster) =
+            self.membership.roster.as_ref().filter(|roster| roster.tells_at_once(&self.membership.view))
+        {
             let linked = roster.members().filter_map(|id| self.peers.get(id));
             self.awake.extend(linked.flat_map(|peer| peer.links.iter().copied()));
         }

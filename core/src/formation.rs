@@ -46,6 +46,8 @@ pub struct Formation {
     pub(crate) peer_at: BTreeMap<Address, NodeId>,
     /// Accepted and not yet established.
     pub(crate) pending: BTreeSet<ConnId>,
+    /// How many links are.
+    pub(crate) established: usize,
     newest_conn: Option<ConnId>,
     partial_bytes: usize,
     pub(crate) timers: Timers,
@@ -102,6 +104,7 @@ impl Formation {
             peers: BTreeMap::new(),
             peer_at: BTreeMap::new(),
             pending: BTreeSet::new(),
+            established: 0,
             newest_conn: None,
             partial_bytes: 0,
             timers: Timers::default(),
@@ -230,7 +233,7 @@ impl Formation {
             term: self.election.term(),
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
             can_vote: self.election.can_vote(),
-            links: self.peers.values().map(|peer| peer.links.len()).sum(),
+            links: self.established,
             pending_links: self.pending.len(),
             partial_bytes: self.partial_bytes,
             counters: Counters { candidacies: self.election.candidacies(), ..self.counters },
@@ -528,6 +531,7 @@ impl Formation {
             }
         }
         if let Some(id) = link.peer() {
+            self.established -= 1;
             self.peer_lost_link(id, conn, reason);
         }
     }

@@ -263,6 +263,7 @@ impl Formation {
         self.peer_at.insert(hello.address.clone(), node.id.clone());
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.phase = Phase::Established { peer: node.id.clone(), first, version, status_said: 0, heard: false };
+        self.established += 1;
         if let Some(dialed) = link.dialed.clone() {
             self.seeking.established(&dialed, &node.id, &hello.address, self.now);
         }

@@ -66,7 +66,8 @@ impl Formation {
         let frame = Shared::encoded(&Message::Heartbeat(heartbeat), &mut self.scratch);
         self.heartbeat = Some((heartbeat.number, frame));
         self.timers.set(Timer::Heartbeat, self.now + self.config.timing().heartbeat_interval);
-        if let Some(roster) = &self.membership.roster {
+        if let Some(roster) = &mut self.membership.roster {
+            roster.beats(&self.membership.view);
             for peer in self.peers.values_mut().filter(|peer| roster.tracks(&peer.node.id)) {
                 peer.owed.heartbeat = true;
                 self.awake.extend(peer.links.iter().copied());

@@ -22,6 +22,10 @@ use crate::{
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
 const HEAD_ROOM: usize = 256;
 
+/// Updates that go out at once between two heartbeats. With what changes beyond it everybody waits for the next heartbeat, for
+/// to tell each of a crowd of each other would take the square of it.
+const AT_ONCE: usize = 1_024;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Roster {
     suspect_after: Duration,
@@ -35,6 +39,10 @@ pub(crate) struct Roster {
     base_by: Option<Node>,
     /// Oldest first, each entry's base the epoch of the one before.
     log: VecDeque<Step>,
+    /// Whoever holds an older view than this is to be told of the present one.
+    due: Epoch,
+    /// The updates that have become due since the last heartbeat.
+    told: usize,
     pinned: BTreeMap<Epoch, Pinned>,
     /// Encoded deltas to the present epoch, by their base: most links lack the same.
     deltas: BTreeMap<Epoch, (Epoch, Shared)>,
@@ -94,6 +102,8 @@ impl Roster {
             tracked: BTreeMap::new(),
             base_by: None,
             log: VecDeque::new(),
+            due: Epoch::default(),
+            told: 0,
             pinned: BTreeMap::new(),
             deltas: BTreeMap::new(),
         }
@@ -229,6 +239,16 @@ impl Roster {
         }
     }
 
+    /// Whether the members are to be told of the present view before the next heartbeat.
+    pub(crate) fn tells_at_once(&self, view: &MembersView) -> bool {
+        self.due == view.epoch()
+    }
+
+    /// A heartbeat goes to every member, and with it what has waited for it.
+    pub(crate) fn beats(&mut self, view: &MembersView) {
+        (self.due, self.told) = (view.epoch(), 0);
+    }
+
     /// A heartbeat of this number goes to the member.
     pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
         if let Some(tracked) = self.tracked.get_mut(id)
@@ -278,10 +298,10 @@ impl Roster {
     ) -> Option<Bytes> {
         let tracked = self.tracked.get(id)?;
         if tracked.series.is_none() {
-            if tracked.holds == Some(view.epoch()) {
+            let holds = tracked.holds;
+            if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) {
                 return None;
             }
-            let holds = tracked.holds;
             if let Some((epoch, frame)) = holds.and_then(|base| self.delta(view, base)) {
                 let frame = frame.in_version(version);
                 if frame.len() > room {
@@ -331,6 +351,10 @@ impl Roster {
         }
         self.deltas.clear();
         self.pinned.retain(|_, pinned| pinned.readers > 0);
+        if self.told == 0 || self.told + self.tracked.len() <= AT_ONCE {
+            self.told += self.tracked.len();
+            self.due = epoch;
+        }
         changes
     }
 

@@ -186,6 +186,34 @@ fn a_delta_on_a_view_of_an_earlier_term_says_who_wrote_it() {
 }
 
 #[test]
+fn what_a_crowd_changes_between_two_heartbeats_is_told_with_the_second() {
+    let ids: Vec<String> = (0..AT_ONCE / 2).map(|ix| format!("a{ix:03}")).collect();
+    let mut kept = Kept::joined(Limits::default(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    kept.roster.beats(&kept.view);
+    kept.read("a000");
+    kept.remove("a511");
+    assert!(kept.roster.tells_at_once(&kept.view));
+    assert_eq!(kept.read("a000"), ["3.513 to 3.514: -a511"]);
+    kept.remove("a510");
+    assert!(kept.roster.tells_at_once(&kept.view), "to tell 510 after 511 is within the bounds");
+    kept.remove("a509");
+    assert!(!kept.roster.tells_at_once(&kept.view));
+    assert_eq!(kept.read("a000"), ["3.514 to 3.516: -a509 -a510"], "who is behind is told all");
+    assert_eq!(kept.read("a001").len(), 1);
+    kept.remove("a508");
+    assert_eq!(kept.read("a000"), [""; 0]);
+    kept.admit(member("late"));
+    assert_eq!(kept.read("late").len(), 1, "who joins waits for nothing");
+    assert_eq!(kept.read("late"), [""; 0]);
+    assert_eq!(kept.read("a000"), [""; 0]);
+    kept.roster.beats(&kept.view);
+    assert_eq!(kept.read("late"), [""; 0]);
+    assert_eq!(kept.read("a000"), ["3.516 to 3.518: -a508 +late"]);
+    kept.remove("late");
+    assert!(kept.roster.tells_at_once(&kept.view), "a heartbeat later it begins anew");
+}
+
+#[test]
 fn who_joins_is_sent_the_view_and_then_what_changes() {
     let mut kept = Kept::joined(Limits::default(), &[]);
     assert_eq!(kept.admit(member("a")), [Change::Upsert(member("a"))]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
     Address, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Epoch, Event, Input, Limits, Misuse,
-    RejectReason,
+    RejectReason, Timing,
     message::{JoinResponse, MembersUpdate, Message, Role},
 };
 use formation_tests::{Bench, Net, Peer, Settings};
@@ -321,6 +321,8 @@ fn pinned(limit: usize) -> usize {
         // Behind the hello come the admission and the first page; the next is not asked for before that is read.
         bench.flush(slow[slow.len() - 1]);
     }
+    // So many are not told of each other at once.
+    bench.advance(Timing::lan().heartbeat_interval);
     let mut epochs = std::collections::BTreeSet::new();
     for conn in slow {
         while bench.flush(conn) {}

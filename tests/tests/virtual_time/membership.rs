@@ -78,6 +78,32 @@ fn joins_cost_bytes_that_grow_with_the_square_not_the_cube() {
     assert!(ratio < 24.0, "four times as many joins cost {ratio:.1} times as much");
 }
 
+/// How many views all members see in a second in which n more join, and until all agree.
+fn views_of_a_crowd(n: usize) -> usize {
+    let mut net = Net::of_voters(1, 3, Settings { compare_views: false, ..Settings::default() });
+    net.start_all();
+    net.converge(SECOND);
+    let since = net.now();
+    for ix in 3..3 + n {
+        net.add(Net::config(ix, 3));
+        net.start_in(ix, SECOND * (ix - 3) as u32 / n as u32);
+    }
+    net.run_for(SECOND);
+    // Two heartbeats, and what a dial takes.
+    net.converge(ms(500));
+    let master = net.master().unwrap();
+    let changed = |event: &Event| matches!(event, Event::ViewChanged { .. });
+    (0..3 + n).filter(|ix| *ix != master).map(|ix| net.count(ix, since, changed)).sum()
+}
+
+/// Of each to each would be 80,000; there are five heartbeats in a second, and two in the time in which all come to agree.
+#[test]
+fn g5_a_crowd_that_joins_is_told_of_itself_with_the_heartbeats() {
+    let views = views_of_a_crowd(400);
+    println!("when 400 join in a second, all that they see is {views} views");
+    assert!(views <= 7 * (1_024 + 2 * 400), "each is told of each: {views} views");
+}
+
 fn claims(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {
     let id = net.host(victim).config.id().to_string();
     let config = Config::builder("test", id, address).seeds((0..3).map(Net::address)).build().unwrap();
