@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Context,
+    time::{Duration, Instant},
 };
 
 use async_broadcast as broadcast;
@@ -20,7 +21,7 @@ use smol::{
 
 use crate::{
     cluster::Shared,
-    connection::{Connection, accept, dial},
+    connection::{Connection, dial},
     storage::Storage,
     transport::Transport,
     turns::{Source, Turns},
@@ -30,10 +31,11 @@ use crate::{
 const SIGNALS: usize = 256;
 /// Closed connections that still deliver what was sent last; beyond it the oldest is cut.
 const CLOSING: usize = 256;
+/// After a failed accept, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the other tasks tell the driver.
 pub(crate) enum Signal<S> {
-    Accepted(Opening<S>),
     Dialed(DialId, io::Result<Opening<S>>),
     Received(ConnId, Bytes),
     Flushed(ConnId),
@@ -52,6 +54,7 @@ enum Next<S> {
     Due,
     Request(Request),
     Signal(Signal<S>),
+    Accepted(io::Result<Opening<S>>),
 }
 
 pub(crate) struct Driver<T: Transport> {
@@ -63,6 +66,7 @@ pub(crate) struct Driver<T: Transport> {
     requests: Receiver<Request>,
     signals: Receiver<Signal<T::Stream>>,
     turns: Turns,
+    accept_from: Option<Instant>,
     to_self: Sender<Signal<T::Stream>>,
     opened: u64,
     conns: HashMap<ConnId, Connection>,
@@ -103,6 +107,7 @@ impl<T: Transport> Driver<T> {
             requests,
             signals,
             turns: Turns::new(),
+            accept_from: None,
             to_self,
             opened: 0,
             conns: HashMap::new(),
@@ -116,7 +121,6 @@ impl<T: Transport> Driver<T> {
 
     /// Runs until the node has stopped, or the task is cancelled; with it end all the tasks that it has spawned.
     pub(crate) async fn run(mut self) {
-        let accepting = smol::spawn(accept(self.transport.clone(), self.to_self.clone(), self.node.clone()));
         self.settle();
         while !self.stopped {
             match self.next().await {
@@ -126,9 +130,9 @@ impl<T: Transport> Driver<T> {
                     let _ = reply.try_send(self.feed(Input::Command(command)));
                 }
                 Next::Signal(signal) => self.signal(signal),
+                Next::Accepted(accepted) => self.accepted(accepted).await,
             }
         }
-        accepting.cancel().await;
         for (_, dial) in self.dials.drain() {
             dial.cancel().await;
         }
@@ -157,19 +161,43 @@ impl<T: Transport> Driver<T> {
                 Err(_) => future::pending().await,
             }
         });
+        let mut accepted = pin!(async { Next::Accepted(accept(&*self.transport, self.accept_from).await) });
         let take = |cx: &mut Context<'_>| {
             self.turns.take(|source| match source {
                 Source::Timers => due.as_mut().poll(cx),
                 Source::Requests => request.as_mut().poll(cx),
                 Source::Signals => signal.as_mut().poll(cx),
+                Source::Accepts => accepted.as_mut().poll(cx),
             })
         };
         future::poll_fn(take).await
     }
 
+    /// No failure ends it, and none makes it spin.
+    async fn accepted(&mut self, accepted: io::Result<Opening<T::Stream>>) {
+        self.accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);
+        match accepted {
+            Ok(opening) => {
+                self.open(opening, Origin::Accepted);
+                self.hear_out().await;
+            }
+            Err(error) => tracing::warn!(node = %self.node, %error, "accepting a connection failed"),
+        }
+    }
+
+    /// Lets those speak who are there, the newest too, before the next is accepted. Else, of many that connect at once, the
+    /// first would be closed as the oldest that have said nothing, though nobody had listened.
+    async fn hear_out(&mut self) {
+        future::yield_now().await;
+        for _ in 0..self.signals.len() {
+            if let Ok(signal) = self.signals.try_recv() {
+                self.signal(signal);
+            }
+        }
+    }
+
     fn signal(&mut self, signal: Signal<T::Stream>) {
         match signal {
-            Signal::Accepted(opening) => self.open(opening, Origin::Accepted),
             Signal::Dialed(dial, result) => {
                 self.dials.remove(&dial);
                 match result {
@@ -302,6 +330,13 @@ impl<T: Transport> Driver<T> {
     }
 }
 
+async fn accept<T: Transport>(transport: &T, from: Option<Instant>) -> io::Result<Opening<T::Stream>> {
+    if let Some(from) = from {
+        Timer::at(from).await;
+    }
+    transport.accept().await
+}
+
 async fn due<S>(deadline: Option<Timestamp>, now: Timestamp) -> Next<S> {
     match deadline {
         Some(deadline) => Timer::after(deadline.since(now)).await,
@@ -347,6 +382,7 @@ mod tests {
             Next::Due => 0,
             Next::Request(_) => 1,
             Next::Signal(_) => 2,
+            Next::Accepted(_) => 3,
         });
         assert!(matches!(took[..], [Next::Due, Next::Request(_), Next::Signal(_)]), "each waits, and has its turn");
     }

@@ -8,16 +8,17 @@ pub(crate) enum Source {
     Timers,
     Requests,
     Signals,
+    Accepts,
 }
 
 /// Whoever had its turn goes behind the others. So nobody keeps another waiting, not even a clock that finds a deadline due
 /// whenever it is read.
 #[derive(Debug)]
-pub(crate) struct Turns([Source; 3]);
+pub(crate) struct Turns([Source; 4]);
 
 impl Turns {
     pub(crate) fn new() -> Self {
-        Self([Source::Timers, Source::Requests, Source::Signals])
+        Self([Source::Timers, Source::Requests, Source::Signals, Source::Accepts])
     }
 
     /// Takes from the first source that has something. When none has, all of them were asked.
@@ -69,6 +70,6 @@ mod tests {
             Poll::<()>::Pending
         });
         assert!(taken.is_pending());
-        assert_eq!(asked, [Source::Timers, Source::Requests, Source::Signals]);
+        assert_eq!(asked, [Source::Timers, Source::Requests, Source::Signals, Source::Accepts]);
     }
 }

@@ -13,7 +13,7 @@ use formation_core::{
 use formation_host::{Clock, Opening, Store};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinSet, yield_now},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -104,7 +104,10 @@ impl<T: Transport> Driver<T> {
                 accepted = accept(&*driver.transport, accept_from) => {
                     accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);
                     match accepted {
-                        Ok(opening) => driver.open(opening, Origin::Accepted),
+                        Ok(opening) => {
+                            driver.open(opening, Origin::Accepted);
+                            driver.hear_out(&mut inbox).await;
+                        }
                         Err(error) => tracing::warn!(%error, "cannot accept; trying again soon"),
                     }
                 }
@@ -125,6 +128,17 @@ impl<T: Transport> Driver<T> {
         driver.connections.clear();
         driver.dials.shutdown().await;
         while driver.links.join_next().await.is_some() {}
+    }
+
+    /// Lets those speak who are there, the newest too, before the next is accepted. Else, of many that connect at once, the
+    /// first would be closed as the oldest that have said nothing, though nobody had listened.
+    async fn hear_out(&mut self, inbox: &mut mpsc::Receiver<Report<T::Stream>>) {
+        yield_now().await;
+        for _ in 0..inbox.len() {
+            if let Ok(report) = inbox.try_recv() {
+                self.report(report);
+            }
+        }
     }
 
     fn report(&mut self, report: Report<T::Stream>) {

@@ -40,6 +40,7 @@ mod adapters;
 mod alone;
 mod authority;
 mod bootstrap;
+mod crowded;
 mod durable;
 mod failover;
 mod handle;

@@ -1,0 +1,46 @@
+//! Many honest nodes that connect at once keep nobody out, though fewer may be waiting at a time.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use formation_core::{Config, Event, Limits};
+use formation_tests::Peer;
+
+use crate::{
+    adapters::Adapter,
+    site::{CLUSTER, listen},
+};
+
+/// They fit in the queue of a listener that nobody accepts from.
+const CROWD: usize = 100;
+const PENDING: usize = 16;
+
+with_each_adapter!(a_crowd_that_has_said_hello_is_heard_out);
+
+async fn a_crowd_that_has_said_hello_is_heard_out<A: Adapter>() {
+    let (listener, address) = listen();
+    let limits = Limits { pending_links: PENDING, ..Limits::default() };
+    let config = Config::single(CLUSTER, "master", address.as_str()).wan().limits(limits).build().unwrap();
+    let arrive = |number: usize| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let hello = Peer::of(&config, &format!("peer-{number}"), &format!("127.0.0.1:{}", number + 1)).hello();
+        stream.write_all(&hello).unwrap();
+        stream
+    };
+    let crowd: Vec<TcpStream> = (0..CROWD).map(arrive).collect();
+    let node = A::start(config, listener);
+    let mut events = node.events();
+    let mut linked = 0;
+    while linked < CROWD {
+        match A::next(&mut events).await.expect("the node runs") {
+            Event::Linked { .. } => linked += 1,
+            Event::ConnClosed { conn, reason, .. } => panic!("{conn} is closed, {linked} have been heard: {reason}"),
+            _ => {}
+        }
+    }
+    for mut stream in crowd {
+        stream.read_exact(&mut [0; 4]).unwrap();
+    }
+}
