@@ -17,6 +17,9 @@ use crate::{driver::Signal, transport::Transport};
 const READ_BUFFER: usize = 8 * 1024;
 /// How long a closed connection may take to deliver what was sent last.
 pub(crate) const LINGER: Duration = Duration::from_millis(500);
+/// After a failed accept, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// An open connection. Dropping it cancels its task and closes the stream.
 pub(crate) struct Connection {
     outgoing: Sender<Bytes>,
@@ -142,6 +145,23 @@ async fn write<S>(
         }
     }
     stream.close().await
+}
+
+/// Accepts for ever; no failure ends it, and none makes it spin.
+pub(crate) async fn accept<T: Transport>(transport: Arc<T>, accepted: Sender<Opening<T::Stream>>, node: Arc<str>) {
+    loop {
+        match transport.accept().await {
+            Ok(opening) => {
+                if accepted.send(opening).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%node, %error, "accepting a connection failed");
+                pause(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Connects, in this time.

@@ -6,13 +6,12 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Context,
-    time::{Duration, Instant},
 };
 
 use async_broadcast as broadcast;
 use bytes::Bytes;
 use formation_core::{Command, ConnId, DialId, Event, Formation, Input, Misuse, Origin, Output, Timestamp};
-use formation_host::{Clock, Opening, Store};
+use formation_host::{Clock, Crowd, Opening, Store};
 use smol::{
     Task, Timer,
     channel::{self, Receiver, Sender, TrySendError},
@@ -21,7 +20,7 @@ use smol::{
 
 use crate::{
     cluster::Shared,
-    connection::{Connection, dial},
+    connection::{Connection, accept, dial},
     storage::Storage,
     transport::Transport,
     turns::{Source, Turns},
@@ -31,9 +30,6 @@ use crate::{
 const SIGNALS: usize = 256;
 /// Closed connections that still deliver what was sent last; beyond it the oldest is cut.
 const CLOSING: usize = 256;
-/// After a failed accept, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// What the other tasks tell the driver.
 pub(crate) enum Signal<S> {
     Dialed(DialId, io::Result<Opening<S>>),
@@ -54,7 +50,7 @@ enum Next<S> {
     Due,
     Request(Request),
     Signal(Signal<S>),
-    Accepted(io::Result<Opening<S>>),
+    Accepted(Opening<S>),
 }
 
 pub(crate) struct Driver<T: Transport> {
@@ -66,7 +62,7 @@ pub(crate) struct Driver<T: Transport> {
     requests: Receiver<Request>,
     signals: Receiver<Signal<T::Stream>>,
     turns: Turns,
-    accept_from: Option<Instant>,
+    crowd: Crowd,
     to_self: Sender<Signal<T::Stream>>,
     opened: u64,
     conns: HashMap<ConnId, Connection>,
@@ -100,6 +96,7 @@ impl<T: Transport> Driver<T> {
         let (to_self, signals) = channel::bounded(SIGNALS);
         Self {
             node: formation.node().to_string().into(),
+            crowd: Crowd::new(formation.config().limits()),
             formation,
             transport: Arc::new(transport),
             clock,
@@ -107,7 +104,6 @@ impl<T: Transport> Driver<T> {
             requests,
             signals,
             turns: Turns::new(),
-            accept_from: None,
             to_self,
             opened: 0,
             conns: HashMap::new(),
@@ -121,18 +117,27 @@ impl<T: Transport> Driver<T> {
 
     /// Runs until the node has stopped, or the task is cancelled; with it end all the tasks that it has spawned.
     pub(crate) async fn run(mut self) {
+        // One at a time: a queue of its own would be that crowd.
+        let (to_accept, accepted) = channel::bounded(1);
+        let accepting = smol::spawn(accept(self.transport.clone(), to_accept, self.node.clone()));
         self.settle();
         while !self.stopped {
-            match self.next().await {
+            match self.next(&accepted).await {
                 Next::Due => self.tell(Input::Tick),
                 Next::Request(Request { command, reply }) => {
                     // Whoever asked may have stopped waiting.
                     let _ = reply.try_send(self.feed(Input::Command(command)));
                 }
                 Next::Signal(signal) => self.signal(signal),
-                Next::Accepted(accepted) => self.accepted(accepted).await,
+                Next::Accepted(opening) => {
+                    self.open(opening, Origin::Accepted);
+                    if self.crowd.grows() {
+                        self.hear_out().await;
+                    }
+                }
             }
         }
+        accepting.cancel().await;
         for (_, dial) in self.dials.drain() {
             dial.cancel().await;
         }
@@ -147,7 +152,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn next(&mut self) -> Next<T::Stream> {
+    async fn next(&mut self, accepted: &Receiver<Opening<T::Stream>>) -> Next<T::Stream> {
         let mut due = pin!(due(self.formation.next_deadline(), self.clock.now()));
         let mut request = pin!(async {
             match self.requests.recv().await {
@@ -161,7 +166,12 @@ impl<T: Transport> Driver<T> {
                 Err(_) => future::pending().await,
             }
         });
-        let mut accepted = pin!(async { Next::Accepted(accept(&*self.transport, self.accept_from).await) });
+        let mut accepted = pin!(async {
+            match accepted.recv().await {
+                Ok(opening) => Next::Accepted(opening),
+                Err(_) => future::pending().await,
+            }
+        });
         let take = |cx: &mut Context<'_>| {
             self.turns.take(|source| match source {
                 Source::Timers => due.as_mut().poll(cx),
@@ -173,20 +183,7 @@ impl<T: Transport> Driver<T> {
         future::poll_fn(take).await
     }
 
-    /// No failure ends it, and none makes it spin.
-    async fn accepted(&mut self, accepted: io::Result<Opening<T::Stream>>) {
-        self.accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);
-        match accepted {
-            Ok(opening) => {
-                self.open(opening, Origin::Accepted);
-                self.hear_out().await;
-            }
-            Err(error) => tracing::warn!(node = %self.node, %error, "accepting a connection failed"),
-        }
-    }
-
-    /// Lets those speak who are there, the newest too, before the next is accepted. Else, of many that connect at once, the
-    /// first would be closed as the oldest that have said nothing, though nobody had listened.
+    /// Lets the readers of what has been accepted run, and takes in what they have read.
     async fn hear_out(&mut self) {
         future::yield_now().await;
         for _ in 0..self.signals.len() {
@@ -215,7 +212,7 @@ impl<T: Transport> Driver<T> {
                 self.tell(Input::Received { conn, chunk });
             }
             Signal::Flushed(conn) if self.conns.contains_key(&conn) => self.tell(Input::Flushed { conn }),
-            Signal::Closed(conn, error) if self.conns.remove(&conn).is_some() => {
+            Signal::Closed(conn, error) if self.conns.contains_key(&conn) => {
                 let distrust = error.as_ref().and_then(|error| self.transport.distrust(error));
                 let error = error.map(tracing::field::display);
                 tracing::debug!(node = %self.node, conn = conn.0, error, "the connection has ended");
@@ -223,6 +220,8 @@ impl<T: Transport> Driver<T> {
                     Some(distrust) => Input::Distrusted { conn, distrust },
                     None => Input::Closed { conn },
                 });
+                // Only now: what was due before may have been sent on it.
+                self.conns.remove(&conn);
             }
             Signal::Received(..) | Signal::Flushed(_) | Signal::Closed(..) => {}
         }
@@ -330,13 +329,6 @@ impl<T: Transport> Driver<T> {
     }
 }
 
-async fn accept<T: Transport>(transport: &T, from: Option<Instant>) -> io::Result<Opening<T::Stream>> {
-    if let Some(from) = from {
-        Timer::at(from).await;
-    }
-    transport.accept().await
-}
-
 async fn due<S>(deadline: Option<Timestamp>, now: Timestamp) -> Next<S> {
     match deadline {
         Some(deadline) => Timer::after(deadline.since(now)).await,
@@ -377,7 +369,8 @@ mod tests {
         let (reply, _answer) = channel::bounded(1);
         requests.try_send(Request { command: Command::Leave, reply }).unwrap();
         driver.to_self.try_send(Signal::Closed(ConnId(1), None)).unwrap();
-        let mut took: Vec<Next<_>> = (0..3).map(|_| smol::block_on(driver.next())).collect();
+        let (_accept, accepted) = channel::bounded(1);
+        let mut took: Vec<Next<_>> = (0..3).map(|_| smol::block_on(driver.next(&accepted))).collect();
         took.sort_by_key(|next| match next {
             Next::Due => 0,
             Next::Request(_) => 1,

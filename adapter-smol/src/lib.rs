@@ -30,7 +30,7 @@
 //! - `driver`: the one task that owns the state machine.
 //! - `turns`: who goes first when several wait for it.
 //! - `storage`: votes on their way to the disk.
-//! - `connection`: dialing, and one connection from open to closed.
+//! - `connection`: accepting, dialing, and one connection from open to closed.
 //! - `transport`: what carries the bytes; `tcp`, and `tls` on any other.
 //!
 //! Clock, start and storage are those of [`formation_host`].

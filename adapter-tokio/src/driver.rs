@@ -10,7 +10,7 @@ use std::{
 use formation_core::{
     Command, ConnId, Event, Formation, Input, Leadership, MembersView, Misuse, Origin, Output, Phase, Status, Timestamp,
 };
-use formation_host::{Clock, Opening, Store};
+use formation_host::{Clock, Crowd, Opening, Store};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet, yield_now},
@@ -62,6 +62,7 @@ pub(crate) struct Driver<T: Transport> {
     publisher: Publisher,
     connections: HashMap<ConnId, Connection>,
     newest_conn: ConnId,
+    crowd: Crowd,
     reports: mpsc::Sender<Report<T::Stream>>,
     /// Connections; dials apart, as only these may finish when the node stops.
     links: JoinSet<()>,
@@ -82,6 +83,7 @@ impl<T: Transport> Driver<T> {
         mut requests: mpsc::Receiver<Request>,
     ) {
         let (reports, mut inbox) = mpsc::channel(REPORTS);
+        let crowd = Crowd::new(formation.config().limits());
         let mut driver = Self {
             formation,
             transport: Arc::new(transport),
@@ -90,6 +92,7 @@ impl<T: Transport> Driver<T> {
             publisher,
             connections: HashMap::new(),
             newest_conn: ConnId(0),
+            crowd,
             reports,
             links: JoinSet::new(),
             dials: JoinSet::new(),
@@ -106,7 +109,9 @@ impl<T: Transport> Driver<T> {
                     match accepted {
                         Ok(opening) => {
                             driver.open(opening, Origin::Accepted);
-                            driver.hear_out(&mut inbox).await;
+                            if driver.crowd.grows() {
+                                driver.hear_out(&mut inbox).await;
+                            }
                         }
                         Err(error) => tracing::warn!(%error, "cannot accept; trying again soon"),
                     }
@@ -130,8 +135,7 @@ impl<T: Transport> Driver<T> {
         while driver.links.join_next().await.is_some() {}
     }
 
-    /// Lets those speak who are there, the newest too, before the next is accepted. Else, of many that connect at once, the
-    /// first would be closed as the oldest that have said nothing, though nobody had listened.
+    /// Lets the readers of what has been accepted run, and takes in what they have read.
     async fn hear_out(&mut self, inbox: &mut mpsc::Receiver<Report<T::Stream>>) {
         yield_now().await;
         for _ in 0..inbox.len() {
@@ -152,13 +156,16 @@ impl<T: Transport> Driver<T> {
             Report::PersistFailed { seq } => Input::PersistFailed { seq },
             Report::Received { conn, chunk } if self.connections.contains_key(&conn) => Input::Received { conn, chunk },
             Report::Flushed { conn } if self.connections.contains_key(&conn) => Input::Flushed { conn },
-            Report::Closed { conn, error } if self.connections.remove(&conn).is_some() => {
+            Report::Closed { conn, error } if self.connections.contains_key(&conn) => {
                 let distrust = error.as_ref().and_then(|error| self.transport.distrust(error));
                 tracing::debug!(%conn, error = error.map(tracing::field::display), "connection ended");
-                match distrust {
+                self.drive(match distrust {
                     Some(distrust) => Input::Distrusted { conn, distrust },
                     None => Input::Closed { conn },
-                }
+                });
+                // Only now: what was due before may have been sent on it.
+                self.connections.remove(&conn);
+                return;
             }
             // Still on its way when the connection was closed.
             Report::Received { .. } | Report::Flushed { .. } | Report::Closed { .. } => return,

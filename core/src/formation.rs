@@ -212,6 +212,11 @@ impl Formation {
         self.election.leadership(now.max(self.now))
     }
 
+    /// What this node was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Who this node is.
     pub fn node(&self) -> &Node {
         &self.me

@@ -134,6 +134,8 @@ text! {
         let number = if port.bytes().all(|b| b.is_ascii_digit()) { port.parse::<u16>().ok() } else { None };
         match number {
             None | Some(0) => fail("its port is not a number from 1 to 65535"),
+            // In its normal form already, as they all are on the wire.
+            Some(_) if trimmed.len() <= 259 && !port.starts_with('0') && host.bytes().all(is_normal) => Ok(trimmed.into()),
             Some(number) => match format!("{}:{number}", host.to_lowercase()) {
                 // In its normal form, in which some letters are longer: it is the one that others are told.
                 long if long.len() > 259 => fail("it is longer than 259 bytes"),
@@ -141,6 +143,11 @@ text! {
             },
         }
     }
+}
+
+/// A byte of a host that no lower case changes.
+fn is_normal(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_uppercase()
 }
 
 /// Tells the runs of one node apart: larger at each start, for example the wall clock in microseconds.

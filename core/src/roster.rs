@@ -24,7 +24,7 @@ const HEAD_ROOM: usize = 256;
 
 /// Updates that go out at once between two heartbeats. With what changes beyond it everybody waits for the next heartbeat, for
 /// to tell each of a crowd of each other would take the square of it.
-const AT_ONCE: usize = 1_024;
+const AT_ONCE: usize = 512;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Roster {
@@ -351,7 +351,7 @@ impl Roster {
         }
         self.deltas.clear();
         self.pinned.retain(|_, pinned| pinned.readers > 0);
-        if self.told == 0 || self.told + self.tracked.len() <= AT_ONCE {
+        if self.told + self.tracked.len() <= AT_ONCE {
             self.told += self.tracked.len();
             self.due = epoch;
         }

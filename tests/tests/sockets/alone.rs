@@ -7,7 +7,7 @@ use crate::adapters;
 const ALONE: &str = "FORMATION_TEST_ALONE";
 
 /// Runs the test of this path by starting this program once more, for that test only. Its smol has two threads, as a service's
-/// may have, and not only one.
+/// may have, and not only one. What the test says is said again.
 pub(crate) fn run(path: &str, test: impl Future<Output = ()>) {
     if env::var_os(ALONE).is_some() {
         return adapters::run(test);
@@ -19,5 +19,6 @@ pub(crate) fn run(path: &str, test: impl Future<Output = ()>) {
         .output()
         .unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{name}:\n{said}\n{errors}");
+    println!("{said}");
+    assert!(output.status.success() && said.contains("1 passed"), "{name}:\n{errors}");
 }

@@ -36,6 +36,10 @@ macro_rules! with_adapter {
     };
 }
 
+/// What the load tests weigh.
+#[global_allocator]
+static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
 mod adapters;
 mod alone;
 mod authority;
@@ -46,9 +50,13 @@ mod failover;
 mod handle;
 #[cfg(target_os = "linux")]
 mod leaks;
+mod load;
+mod parting;
 mod resigning;
 mod secured;
 mod seeds;
 mod site;
 mod stalled;
+#[path = "../processes/times.rs"]
+mod times;
 mod wire_peer;

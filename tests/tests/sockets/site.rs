@@ -14,9 +14,11 @@ use crate::adapters::{Adapter, Mastership};
 
 pub(crate) const CLUSTER: &str = "sockets";
 
-/// A free port with a listener, and its address.
+/// A free port with a listener, where as many may wait as with one of tokio's own, and its address.
 pub(crate) fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap().into_std().unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }

@@ -1,8 +1,10 @@
 //! G7 on a real socket: a member that does not read delays nobody, and nothing queues for it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use formation_core::{
-    Config, ConfigBuilder, Limits,
+    Config, ConfigBuilder, Limits, Timing,
     message::{MembersUpdate, Message},
 };
 
@@ -13,22 +15,29 @@ use crate::{
 };
 
 /// Together more than the buffers of a connection hold; a few of them fit into one delta.
-const UPDATES: u32 = 400;
-const METADATA: usize = 16 << 10;
+pub(crate) const UPDATES: u32 = 400;
+pub(crate) const METADATA: usize = 16 << 10;
 
 with_each_adapter!(a_member_that_stops_reading_delays_nobody);
 
-/// Times so long that nobody waits for the stalled member to be taken for down.
-fn patient(config: ConfigBuilder) -> Config {
-    config.wan().limits(Limits { metadata: METADATA, ..Limits::default() }).build().unwrap()
+/// Heartbeats so fast that many changes are told, but nobody waits for the stalled member to be taken for down.
+pub(crate) fn patient(config: ConfigBuilder) -> ConfigBuilder {
+    let (suspect_after, down_after) = (Duration::from_secs(100), Duration::from_secs(200));
+    config.timing(Timing { suspect_after, down_after, ..Timing::local() }).limits(limits())
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits { metadata: METADATA, ..Limits::default() }
 }
 
 async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
     let (listener, seed) = listen();
-    let master = A::start(patient(Config::single(CLUSTER, "master", seed.as_str())), listener);
+    let master = A::start(patient(Config::single(CLUSTER, "master", seed.as_str())).build().unwrap(), listener);
     master.wait_for_master().await;
     let (_own_listener, own_address) = listen();
-    let member = |id: &str, address: String| patient(Config::builder(CLUSTER, id, address).seeds([seed.as_str()]));
+    let member = |id: &str, address: String| {
+        patient(Config::builder(CLUSTER, id, address).seeds([seed.as_str()])).build().unwrap()
+    };
     let mut stalled = WirePeer::dial(&seed, member("stalled", own_address)).await;
     stalled.join().await;
 

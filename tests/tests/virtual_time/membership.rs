@@ -101,7 +101,7 @@ fn views_of_a_crowd(n: usize) -> usize {
 fn g5_a_crowd_that_joins_is_told_of_itself_with_the_heartbeats() {
     let views = views_of_a_crowd(400);
     println!("when 400 join in a second, all that they see is {views} views");
-    assert!(views <= 7 * (1_024 + 2 * 400), "each is told of each: {views} views");
+    assert!(views <= 7 * (512 + 400), "each is told of each: {views} views");
 }
 
 fn claims(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {

@@ -1,0 +1,47 @@
+//! A crowd that joins at once.
+
+use std::time::Instant;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+
+use super::{Besieged, VOTERS, scaled};
+use crate::{
+    adapters::Adapter,
+    site::{agreed_view, listen},
+};
+
+with_each_adapter!(; alone: g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master);
+
+/// 1,000 whole nodes.
+async fn g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master<A: Adapter>() {
+    let mut cluster = Besieged::<A>::form().await;
+    let count = scaled(1_000, 100);
+    let places: Vec<_> = (0..count).map(|_| listen()).collect();
+    let begin = Instant::now();
+    let mut joining = FuturesUnordered::new();
+    for (number, (listener, address)) in places.into_iter().enumerate() {
+        let node = A::start(cluster.member(&format!("one-{number:04}"), &address).build().unwrap(), listener);
+        joining.push(async move {
+            let (started, id) = (Instant::now(), node.node().id.clone());
+            node.wait_for_view(|view| view.get(&id).is_some()).await;
+            let joined = started.elapsed();
+            node.wait_for_members(count + VOTERS).await;
+            (node, joined, started.elapsed())
+        });
+    }
+    let started = begin.elapsed();
+    let mut crowd = Vec::new();
+    while let Some((node, joined, whole)) = joining.next().await {
+        cluster.times.add("joined", joined);
+        cluster.times.add("until it knew all", whole);
+        crowd.push(node);
+    }
+    crowd.append(&mut cluster.voters);
+    agreed_view(&crowd, count + VOTERS).await;
+    let agreed = begin.elapsed();
+    cluster.voters = crowd.split_off(count);
+    drop(crowd);
+
+    println!("{count} started within {started:?}, and agreed after {agreed:?}");
+    cluster.keeps_its_master().await;
+}

@@ -1,0 +1,102 @@
+//! Whoever is no node of the cluster: connections on which nobody finishes a handshake, and garbage.
+
+use std::time::Duration;
+
+use ::tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::interval,
+};
+use formation_core::Limits;
+use formation_tests::{Peer, Rng};
+
+use super::{Besieged, Heap, VOTERS, allowed, scaled};
+use crate::adapters::Adapter;
+
+/// What a stranger of this test takes of the heap itself.
+const STRANGER: usize = 4 << 10;
+/// Between two honest nodes that join.
+const HONEST: Duration = Duration::from_millis(100);
+/// Between two connections with garbage, which makes 10,000 in a minute.
+const GARBAGE: Duration = Duration::from_millis(6);
+
+with_each_adapter!(; alone: g7_nobody_waits_for_those_that_never_finish_a_handshake, g7_garbage_costs_nothing_but_its_connection);
+
+/// Says the beginning of a hello, or nothing, until it is closed; and comes back, so that there are always as many.
+async fn never_finishes(number: usize, address: String, hello: Vec<u8>) {
+    loop {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let said = stream.write_all(&hello[..number % hello.len()]).await;
+        // Closed it may be at any moment.
+        while said.is_ok() && stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
+    }
+}
+
+/// 500 at each voter.
+async fn g7_nobody_waits_for_those_that_never_finish_a_handshake<A: Adapter>() {
+    let mut cluster = Besieged::<A>::form().await;
+    let alone = Heap::begin();
+    cluster.join("without strangers").await;
+    let honest = alone.peak();
+    let count = VOTERS * scaled(500, 100);
+    let heap = Heap::begin();
+    let mut strangers = JoinSet::new();
+    for number in 0..count {
+        let address = cluster.seeds[number % VOTERS].clone();
+        let config = cluster.member("stranger", "127.0.0.1:1").build().unwrap();
+        let hello = Peer::of(&config, "stranger", "127.0.0.1:1").hello();
+        strangers.spawn(never_finishes(number, address, hello.to_vec()));
+    }
+    let mut due = interval(HONEST);
+    for _ in 0..scaled(200, 20) {
+        due.tick().await;
+        cluster.join("beside unfinished handshakes").await;
+    }
+    let pending = cluster.voters.iter().map(|node| node.status().pending_links).max();
+    assert_eq!(pending, Some(Limits::default().pending_links), "not as many strangers as may be");
+    strangers.shutdown().await;
+    let limit = VOTERS * allowed(&Limits::default()) + count * STRANGER + honest;
+    heap.stays_below(limit, &format!("{count} unfinished handshakes at {VOTERS} voters"));
+    cluster.keeps_its_master().await;
+}
+
+/// Says what is no frame, until it is closed.
+async fn raves(number: usize, address: String) {
+    let mut rng = Rng::new(number as u64);
+    let garbage: Vec<u8> = (0..1 + rng.below(4_096)).map(|_| rng.below(256) as u8).collect();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    if stream.write_all(&garbage).await.is_ok() {
+        let _ = stream.shutdown().await;
+        while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
+    }
+}
+
+/// 10,000 in a minute.
+async fn g7_garbage_costs_nothing_but_its_connection<A: Adapter>() {
+    let mut cluster = Besieged::<A>::form().await;
+    let alone = Heap::begin();
+    cluster.join("without garbage").await;
+    let honest = alone.peak();
+    let (count, seeds) = (scaled(10_000, 500), cluster.seeds.clone());
+    let heap = Heap::begin();
+    let garbage = ::tokio::spawn(async move {
+        let mut strangers = JoinSet::new();
+        let mut due = interval(GARBAGE);
+        for number in 0..count {
+            due.tick().await;
+            strangers.spawn(raves(number, seeds[number % VOTERS].clone()));
+            while strangers.try_join_next().is_some() {}
+        }
+        while strangers.join_next().await.is_some() {}
+    });
+    let mut due = interval(HONEST);
+    while !garbage.is_finished() {
+        due.tick().await;
+        cluster.join("beside garbage").await;
+    }
+    garbage.await.unwrap();
+    let limit = VOTERS * allowed(&Limits::default()) + honest;
+    heap.stays_below(limit, &format!("{count} connections with garbage"));
+    cluster.keeps_its_master().await;
+}
