@@ -10,9 +10,13 @@ use smol::{
     channel::{self, Receiver, Sender, TrySendError},
     future,
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    lock::{Semaphore, SemaphoreGuardArc},
 };
 
-use crate::{driver::Signal, transport::Transport};
+use crate::{
+    driver::{Accepted, Signal},
+    transport::Transport,
+};
 
 const READ_BUFFER: usize = 8 * 1024;
 /// How long a closed connection may take to deliver what was sent last.
@@ -29,14 +33,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn open<S>(conn: ConnId, opening: Opening<S>, signals: &Sender<Signal<S>>) -> Self
+    /// Starts the task of a connection. The turn ends once it has taken what is there to be read.
+    pub(crate) fn open<S>(
+        conn: ConnId,
+        opening: Opening<S>,
+        turn: Option<SemaphoreGuardArc>,
+        signals: &Sender<Signal<S>>,
+    ) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (outgoing, to_write) = channel::bounded(1);
         let (_open, closing) = channel::bounded(1);
         let signals = signals.clone();
-        let task = smol::spawn(async move {
+        let carried = async move {
             // When it closes before, nothing that would have to arrive was said on it yet.
             let opened = future::or(closed(&closing), async { Some(opening.await) });
             let end = match opened.await {
@@ -46,6 +56,14 @@ impl Connection {
             };
             if let Some(end) = end {
                 let _ = signals.send(Signal::Closed(conn, end.err())).await;
+            }
+        };
+        let task = smol::spawn(async move {
+            let mut carried = pin!(carried);
+            let done = future::poll_once(carried.as_mut()).await;
+            drop(turn);
+            if done.is_none() {
+                carried.await;
             }
         });
         Self { outgoing, _open, task }
@@ -148,11 +166,17 @@ async fn write<S>(
 }
 
 /// Accepts for ever; no failure ends it, and none makes it spin.
-pub(crate) async fn accept<T: Transport>(transport: Arc<T>, accepted: Sender<Opening<T::Stream>>, node: Arc<str>) {
+pub(crate) async fn accept<T: Transport>(
+    transport: Arc<T>,
+    turns: Arc<Semaphore>,
+    accepted: Sender<Accepted<T::Stream>>,
+    node: Arc<str>,
+) {
     loop {
+        let turn = turns.acquire_arc().await;
         match transport.accept().await {
             Ok(opening) => {
-                if accepted.send(opening).await.is_err() {
+                if accepted.send((opening, turn)).await.is_err() {
                     return;
                 }
             }

@@ -11,11 +11,12 @@ use std::{
 use async_broadcast as broadcast;
 use bytes::Bytes;
 use formation_core::{Command, ConnId, DialId, Event, Formation, Input, Misuse, Origin, Output, Timestamp};
-use formation_host::{Clock, Crowd, Opening, Store};
+use formation_host::{Clock, Opening, Store};
 use smol::{
     Task, Timer,
     channel::{self, Receiver, Sender, TrySendError},
     future,
+    lock::{Semaphore, SemaphoreGuardArc},
 };
 
 use crate::{
@@ -46,11 +47,14 @@ pub(crate) struct Request {
     pub(crate) reply: Sender<Result<(), Misuse>>,
 }
 
+/// A connection, and its turn.
+pub(crate) type Accepted<S> = (Opening<S>, SemaphoreGuardArc);
+
 enum Next<S> {
     Due,
     Request(Request),
     Signal(Signal<S>),
-    Accepted(Opening<S>),
+    Accepted(Accepted<S>),
 }
 
 pub(crate) struct Driver<T: Transport> {
@@ -62,7 +66,6 @@ pub(crate) struct Driver<T: Transport> {
     requests: Receiver<Request>,
     signals: Receiver<Signal<T::Stream>>,
     turns: Turns,
-    crowd: Crowd,
     to_self: Sender<Signal<T::Stream>>,
     opened: u64,
     conns: HashMap<ConnId, Connection>,
@@ -96,7 +99,6 @@ impl<T: Transport> Driver<T> {
         let (to_self, signals) = channel::bounded(SIGNALS);
         Self {
             node: formation.node().to_string().into(),
-            crowd: Crowd::new(formation.config().limits()),
             formation,
             transport: Arc::new(transport),
             clock,
@@ -117,9 +119,11 @@ impl<T: Transport> Driver<T> {
 
     /// Runs until the node has stopped, or the task is cancelled; with it end all the tasks that it has spawned.
     pub(crate) async fn run(mut self) {
-        // One at a time: a queue of its own would be that crowd.
+        // A turn ends when what has come on the connection is read, so that of many that connect at once the first are not closed
+        // as the oldest that have said nothing, though nobody has listened.
+        let unheard = Arc::new(Semaphore::new((self.formation.config().limits().pending_links / 4).max(1)));
         let (to_accept, accepted) = channel::bounded(1);
-        let accepting = smol::spawn(accept(self.transport.clone(), to_accept, self.node.clone()));
+        let accepting = smol::spawn(accept(self.transport.clone(), unheard, to_accept, self.node.clone()));
         self.settle();
         while !self.stopped {
             match self.next(&accepted).await {
@@ -129,11 +133,9 @@ impl<T: Transport> Driver<T> {
                     let _ = reply.try_send(self.feed(Input::Command(command)));
                 }
                 Next::Signal(signal) => self.signal(signal),
-                Next::Accepted(opening) => {
-                    self.open(opening, Origin::Accepted);
-                    if self.crowd.grows() {
-                        self.hear_out().await;
-                    }
+                Next::Accepted((opening, turn)) => {
+                    self.hear_out();
+                    self.open(opening, Origin::Accepted, Some(turn));
                 }
             }
         }
@@ -152,7 +154,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn next(&mut self, accepted: &Receiver<Opening<T::Stream>>) -> Next<T::Stream> {
+    async fn next(&mut self, accepted: &Receiver<Accepted<T::Stream>>) -> Next<T::Stream> {
         let mut due = pin!(due(self.formation.next_deadline(), self.clock.now()));
         let mut request = pin!(async {
             match self.requests.recv().await {
@@ -168,7 +170,7 @@ impl<T: Transport> Driver<T> {
         });
         let mut accepted = pin!(async {
             match accepted.recv().await {
-                Ok(opening) => Next::Accepted(opening),
+                Ok(accepted) => Next::Accepted(accepted),
                 Err(_) => future::pending().await,
             }
         });
@@ -183,9 +185,8 @@ impl<T: Transport> Driver<T> {
         future::poll_fn(take).await
     }
 
-    /// Lets the readers of what has been accepted run, and takes in what they have read.
-    async fn hear_out(&mut self) {
-        future::yield_now().await;
+    /// Takes in what has been read on the connections that are there, before there is one more.
+    fn hear_out(&mut self) {
         for _ in 0..self.signals.len() {
             if let Ok(signal) = self.signals.try_recv() {
                 self.signal(signal);
@@ -198,7 +199,7 @@ impl<T: Transport> Driver<T> {
             Signal::Dialed(dial, result) => {
                 self.dials.remove(&dial);
                 match result {
-                    Ok(opening) => self.open(opening, Origin::Dialed(dial)),
+                    Ok(opening) => self.open(opening, Origin::Dialed(dial), None),
                     Err(error) => {
                         tracing::debug!(node = %self.node, dial = dial.0, %error, "the dial failed");
                         self.tell(Input::DialFailed { dial });
@@ -227,11 +228,11 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn open(&mut self, opening: Opening<T::Stream>, origin: Origin) {
+    fn open(&mut self, opening: Opening<T::Stream>, origin: Origin, turn: Option<SemaphoreGuardArc>) {
         self.opened += 1;
         let conn = ConnId(self.opened);
         tracing::debug!(node = %self.node, conn = conn.0, ?origin, peer = opening.peer(), "a connection is open");
-        self.conns.insert(conn, Connection::open(conn, opening, &self.to_self));
+        self.conns.insert(conn, Connection::open(conn, opening, turn, &self.to_self));
         self.tell(Input::Opened { conn, origin });
     }
 
@@ -409,7 +410,7 @@ mod tests {
             let mut peer = TcpStream::connect(address).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
             while driver.to_self.try_send(Signal::Flushed(ConnId(7))).is_ok() {}
-            driver.open(Opening::ready(stream), Origin::Accepted);
+            driver.open(Opening::ready(stream), Origin::Accepted, None);
             // More than one read takes, as there may be room for one.
             peer.write_all(&[0; 64 * 1024]).await.unwrap();
             let (reply, _answer) = channel::bounded(1);

@@ -1,14 +1,14 @@
 //! What happens on one connection: it is secured, read from and written to.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{Address, ConnId, DialId};
 use formation_host::Opening;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
-    sync::{mpsc, oneshot},
-    task::{AbortHandle, JoinSet},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::{AbortHandle, JoinSet, yield_now},
     time::timeout,
 };
 
@@ -48,10 +48,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Starts the task of a connection.
+    /// Starts the task of a connection. The turn ends once it has taken what is there to be read.
     pub(crate) fn open<S>(
         conn: ConnId,
         opening: Opening<S>,
+        turn: Option<OwnedSemaphorePermit>,
         reports: &mpsc::Sender<Report<S>>,
         tasks: &mut JoinSet<()>,
     ) -> Self
@@ -61,7 +62,7 @@ impl Connection {
         let (outbox, to_write) = mpsc::channel(1);
         let (open, mut closing) = oneshot::channel();
         let reports = reports.clone();
-        let task = tasks.spawn(async move {
+        let carried = async move {
             let opened = tokio::select! {
                 // Nothing that would have to arrive was said on it yet.
                 _ = &mut closing => return,
@@ -74,6 +75,18 @@ impl Connection {
             if let Some(closed) = closed {
                 // A driver that is gone needs no report.
                 let _ = reports.send(closed).await;
+            }
+        };
+        let task = tasks.spawn(async move {
+            let mut carried = pin!(carried);
+            if turn.is_some() {
+                // The runtime looks at its sockets behind this.
+                yield_now().await;
+            }
+            let done = poll_fn(|cx| Poll::Ready(carried.as_mut().poll(cx))).await;
+            drop(turn);
+            if done.is_pending() {
+                carried.await;
             }
         });
         Self { outbox, _open: open, task }
@@ -100,7 +113,7 @@ async fn carry<S: AsyncRead + AsyncWrite>(
     reports: &mpsc::Sender<Report<S>>,
 ) -> Option<Report<S>> {
     let (reader, writer) = split(stream);
-    let mut reading = std::pin::pin!(read(conn, reader, closing, reports));
+    let mut reading = pin!(read(conn, reader, closing, reports));
     let written = tokio::select! {
         closed = &mut reading => return closed,
         written = write(conn, writer, to_write, reports) => written,
@@ -197,11 +210,11 @@ mod tests {
         let (reports, mut inbox) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
         let conn = ConnId(1);
-        let connection = Connection::open(conn, Opening::ready(join(ours, dead)), &reports, &mut tasks);
+        let connection = Connection::open(conn, Opening::ready(join(ours, dead)), None, &reports, &mut tasks);
         connection.send(Bytes::from_static(b"anything")).unwrap();
         // There is one thread: once the bytes are taken they have failed to be written.
         while connection.outbox.capacity() == 0 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         peer.write_all(b"last words").await.unwrap();
         drop(peer);

@@ -10,10 +10,10 @@ use std::{
 use formation_core::{
     Command, ConnId, Event, Formation, Input, Leadership, MembersView, Misuse, Origin, Output, Phase, Status, Timestamp,
 };
-use formation_host::{Clock, Crowd, Opening, Store};
+use formation_host::{Clock, Opening, Store};
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
-    task::{AbortHandle, JoinSet, yield_now},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -62,7 +62,9 @@ pub(crate) struct Driver<T: Transport> {
     publisher: Publisher,
     connections: HashMap<ConnId, Connection>,
     newest_conn: ConnId,
-    crowd: Crowd,
+    /// Turns to be accepted. One ends when what has come on the connection is read, so that of many that connect at once the
+    /// first are not closed as the oldest that have said nothing, though nobody has listened.
+    unheard: Arc<Semaphore>,
     reports: mpsc::Sender<Report<T::Stream>>,
     /// Connections; dials apart, as only these may finish when the node stops.
     links: JoinSet<()>,
@@ -83,7 +85,7 @@ impl<T: Transport> Driver<T> {
         mut requests: mpsc::Receiver<Request>,
     ) {
         let (reports, mut inbox) = mpsc::channel(REPORTS);
-        let crowd = Crowd::new(formation.config().limits());
+        let unheard = (formation.config().limits().pending_links / 4).max(1);
         let mut driver = Self {
             formation,
             transport: Arc::new(transport),
@@ -92,7 +94,7 @@ impl<T: Transport> Driver<T> {
             publisher,
             connections: HashMap::new(),
             newest_conn: ConnId(0),
-            crowd,
+            unheard: Arc::new(Semaphore::new(unheard)),
             reports,
             links: JoinSet::new(),
             dials: JoinSet::new(),
@@ -104,14 +106,12 @@ impl<T: Transport> Driver<T> {
         while driver.formation.status().phase != Phase::Stopped {
             // With no preference: a node that is late for every deadline still hears its host and its peers.
             tokio::select! {
-                accepted = accept(&*driver.transport, accept_from) => {
+                accepted = accept(&*driver.transport, &driver.unheard, accept_from) => {
                     accept_from = accepted.is_err().then(|| Instant::now() + ACCEPT_PAUSE);
                     match accepted {
-                        Ok(opening) => {
-                            driver.open(opening, Origin::Accepted);
-                            if driver.crowd.grows() {
-                                driver.hear_out(&mut inbox).await;
-                            }
+                        Ok((opening, turn)) => {
+                            driver.hear_out(&mut inbox);
+                            driver.open(opening, Origin::Accepted, Some(turn));
                         }
                         Err(error) => tracing::warn!(%error, "cannot accept; trying again soon"),
                     }
@@ -135,9 +135,8 @@ impl<T: Transport> Driver<T> {
         while driver.links.join_next().await.is_some() {}
     }
 
-    /// Lets the readers of what has been accepted run, and takes in what they have read.
-    async fn hear_out(&mut self, inbox: &mut mpsc::Receiver<Report<T::Stream>>) {
-        yield_now().await;
+    /// Takes in what has been read on the connections that are there, before there is one more.
+    fn hear_out(&mut self, inbox: &mut mpsc::Receiver<Report<T::Stream>>) {
         for _ in 0..inbox.len() {
             if let Ok(report) = inbox.try_recv() {
                 self.report(report);
@@ -147,7 +146,7 @@ impl<T: Transport> Driver<T> {
 
     fn report(&mut self, report: Report<T::Stream>) {
         let input = match report {
-            Report::Dialed { dial, result: Ok(opening) } => return self.open(opening, Origin::Dialed(dial)),
+            Report::Dialed { dial, result: Ok(opening) } => return self.open(opening, Origin::Dialed(dial), None),
             Report::Dialed { dial, result: Err(error) } => {
                 tracing::debug!(dial = dial.0, %error, "dial failed");
                 Input::DialFailed { dial }
@@ -173,11 +172,11 @@ impl<T: Transport> Driver<T> {
         self.drive(input);
     }
 
-    fn open(&mut self, opening: Opening<T::Stream>, origin: Origin) {
+    fn open(&mut self, opening: Opening<T::Stream>, origin: Origin, turn: Option<OwnedSemaphorePermit>) {
         self.newest_conn.0 += 1;
         let conn = self.newest_conn;
         tracing::debug!(%conn, ?origin, peer = opening.peer(), "connection opened");
-        self.connections.insert(conn, Connection::open(conn, opening, &self.reports, &mut self.links));
+        self.connections.insert(conn, Connection::open(conn, opening, turn, &self.reports, &mut self.links));
         self.drive(Input::Opened { conn, origin });
     }
 
@@ -262,11 +261,16 @@ impl<T: Transport> Driver<T> {
     }
 }
 
-async fn accept<T: Transport>(transport: &T, from: Option<Instant>) -> io::Result<Opening<T::Stream>> {
+async fn accept<T: Transport>(
+    transport: &T,
+    unheard: &Arc<Semaphore>,
+    from: Option<Instant>,
+) -> io::Result<(Opening<T::Stream>, OwnedSemaphorePermit)> {
     if let Some(from) = from {
         sleep_until(from).await;
     }
-    transport.accept().await
+    let turn = unheard.clone().acquire_owned().await.map_err(io::Error::other)?;
+    Ok((transport.accept().await?, turn))
 }
 
 async fn wait(deadline: Option<Timestamp>, clock: Clock) {

@@ -35,12 +35,10 @@
 //! - `slot`: one file that is replaced as a whole or not at all.
 //! - `format`: what is in it.
 //! - `opening`: a connection between open and ready.
-//! - `crowd`: when those that have connected are heard out.
 //! - `tls` (feature `tls`): TLS by rustls.
 #![forbid(unsafe_code)]
 
 mod clock;
-mod crowd;
 mod format;
 mod opening;
 mod slot;
@@ -50,7 +48,6 @@ mod store;
 pub mod tls;
 
 pub use clock::Clock;
-pub use crowd::Crowd;
 pub use opening::Opening;
 pub use start::{StartError, begin};
 pub use store::{Store, StoreError};
