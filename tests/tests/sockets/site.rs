@@ -17,6 +17,7 @@ pub(crate) const CLUSTER: &str = "sockets";
 /// A free port with a listener, where as many may wait as with one of tokio's own, and its address.
 pub(crate) fn listen() -> (TcpListener, String) {
     let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1024).unwrap().into_std().unwrap();
     let address = listener.local_addr().unwrap().to_string();
