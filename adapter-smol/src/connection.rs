@@ -137,6 +137,7 @@ async fn read<S>(
             break;
         }
     }
+    drop(buffer);
     future::or(drain(&mut stream), pause(LINGER)).await;
     None
 }

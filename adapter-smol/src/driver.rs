@@ -31,6 +31,7 @@ use crate::{
 const SIGNALS: usize = 256;
 /// Closed connections that still deliver what was sent last; beyond it the oldest is cut.
 const CLOSING: usize = 256;
+
 /// What the other tasks tell the driver.
 pub(crate) enum Signal<S> {
     Dialed(DialId, io::Result<Opening<S>>),

@@ -152,6 +152,7 @@ async fn read<S>(
             break;
         }
     }
+    drop(buffer);
     let _ = timeout(LINGER, drain(&mut stream)).await;
     None
 }

@@ -212,6 +212,7 @@ impl Roster {
     pub(crate) fn has_gone_over(&mut self, id: &NodeId) {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         tracked.holds = None;
+        tracked.acked = None;
         tracked.check = None;
         let series = tracked.series.take();
         self.unpin(series);

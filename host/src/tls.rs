@@ -31,6 +31,9 @@ impl TlsConfig {
     /// name (or IP address), and has to be good for servers and for clients. All are texts in the PEM format;
     /// `authority` may have several, as while it is changed.
     ///
+    /// Who dials checks the name in the certificate that it is shown; who is dialed does not, and takes the id and the address of
+    /// its peer from the hello. So a certificate is trust in whoever holds it.
+    ///
     /// Sessions are not resumed: every connection shows its certificate anew.
     ///
     /// # Errors

@@ -16,10 +16,12 @@ use crate::{
 /// How often the lease is looked at. It grows with every heartbeat, of which no event tells.
 const LOOK: Duration = Duration::from_millis(20);
 
+const LEFT: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 const SUPERSEDED: u8 = 3;
 const ID_IN_USE: u8 = 4;
 const STOPPED: u8 = 5;
+const UNHEARD: u8 = 6;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug)]
@@ -42,17 +44,38 @@ pub(crate) async fn run(flags: Flags) -> Result<u8, Box<dyn Error>> {
         Some(credentials) => Cluster::start_on(config, Tls::new(transport, credentials))?,
         None => Cluster::start_on(config, transport)?,
     };
-    let reporter = Reporter { node: cluster.node().clone(), json: settings.json };
+    let reporter = Reporter::new(cluster.node().clone(), settings.json);
     reporter.started(&cluster, listen);
     let renew = || renew(&settings, credentials.as_ref());
-    Ok(or(tell(&cluster, &reporter), obey(&cluster, &reporter, &mut signals, renew)).await)
+    let code = or(tell(&cluster, &reporter), obey(&cluster, &reporter, &mut signals, renew)).await;
+    if code == STOPPED {
+        return Ok(code);
+    }
+    let printer = reporter.finish();
+    let printed = async {
+        while !printer.is_finished() {
+            pause(LOOK).await;
+        }
+        code
+    };
+    let stopped = async {
+        is_asked_to_leave(&mut signals, renew).await;
+        STOPPED
+    };
+    Ok(or(printed, stopped).await)
 }
 
 /// Prints what happens until the node has stopped.
 async fn tell(cluster: &Cluster, reporter: &Reporter) -> u8 {
     let mut events = cluster.events();
-    let (mut lease, mut code) = (None, 0);
+    // Unless it says that it has left, it has failed.
+    let (mut lease, mut code) = (None, FAILED);
     loop {
+        if reporter.is_unheard() {
+            // The node has ended by itself when this fails.
+            let _ = cluster.leave().await;
+            return UNHEARD;
+        }
         let next = async { Some(events.next().await) };
         let look = async {
             pause(LOOK).await;
@@ -62,6 +85,7 @@ async fn tell(cluster: &Cluster, reporter: &Reporter) -> u8 {
             Some(Some(Ok(event))) => {
                 reporter.event(cluster, &event);
                 match event {
+                    Event::Stopped { reason: StopReason::Left } => code = LEFT,
                     Event::Stopped { reason: StopReason::Superseded } => code = SUPERSEDED,
                     Event::Stopped { reason: StopReason::IdInUse } => code = ID_IN_USE,
                     _ => {}

@@ -5,13 +5,15 @@ mod crowd;
 mod deaf;
 mod strangers;
 
-use std::{env, time::Instant};
+use std::{env, net::TcpListener, time::Instant};
 
-use formation_core::{Config, ConfigBuilder, Limits};
+use formation_core::{Config, ConfigBuilder, Limits, Timing};
+use formation_tokio::Credentials;
 
 use crate::{
     HEAP,
     adapters::{Adapter, Mastership},
+    authority::Authority,
     site::{CLUSTER, agreed_view, listen, voter},
     times::Times,
 };
@@ -36,6 +38,7 @@ struct Besieged<A> {
     voters: Vec<A>,
     seeds: Vec<String>,
     shape: fn(ConfigBuilder) -> ConfigBuilder,
+    tls: Option<Credentials>,
     master: Mastership,
     joined: usize,
     times: Times,
@@ -48,12 +51,20 @@ impl<A: Adapter> Besieged<A> {
     }
 
     async fn form_as(shape: fn(ConfigBuilder) -> ConfigBuilder) -> Self {
+        Self::form_on(None, shape).await
+    }
+
+    async fn form_secured() -> Self {
+        Self::form_on(Some(Credentials::new(Authority::new("the cluster's").config())), |config| config).await
+    }
+
+    async fn form_on(tls: Option<Credentials>, shape: fn(ConfigBuilder) -> ConfigBuilder) -> Self {
         let (listeners, seeds): (Vec<_>, Vec<_>) = (0..VOTERS).map(|_| listen()).unzip();
-        let start = |(number, listener)| A::start(shape(voter(number, &seeds)).build().unwrap(), listener);
-        let voters: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
+        let begin = |(number, listener)| start(shape(voter(number, &seeds)), listener, tls.as_ref());
+        let voters: Vec<A> = listeners.into_iter().enumerate().map(begin).collect();
         agreed_view(&voters, VOTERS).await;
         let master = voters[0].wait_for_master().await;
-        Self { voters, seeds, shape, master, joined: 0, times: Times::default() }
+        Self { voters, seeds, shape, tls, master, joined: 0, times: Times::default() }
     }
 
     fn member(&self, id: &str, address: &str) -> ConfigBuilder {
@@ -64,13 +75,12 @@ impl<A: Adapter> Besieged<A> {
     async fn join(&mut self, what: &str) {
         self.joined += 1;
         let (listener, address) = listen();
-        let config = self.member(&format!("honest-{}", self.joined), &address).build().unwrap();
-        let limit = config.timing().handshake_timeout;
-        let start = Instant::now();
-        let node = A::start(config, listener);
+        let config = self.member(&format!("honest-{}", self.joined), &address);
+        let (limit, began) = (Timing::lan().handshake_timeout, Instant::now());
+        let node: A = start(config, listener, self.tls.as_ref());
         let id = node.node().id.clone();
         node.wait_for_view(|view| view.get(&id).is_some()).await;
-        let took = start.elapsed();
+        let took = began.elapsed();
         assert!(took < limit, "to join took {took:?}, and should take less than {limit:?}");
         self.times.add(what, took);
         node.leave().await;
@@ -82,6 +92,14 @@ impl<A: Adapter> Besieged<A> {
         for node in self.voters {
             assert_eq!(node.wait_for_master().await, self.master, "{} has another master", node.node());
         }
+    }
+}
+
+fn start<A: Adapter>(config: ConfigBuilder, listener: TcpListener, tls: Option<&Credentials>) -> A {
+    let config = config.build().unwrap();
+    match tls {
+        None => A::start(config, listener),
+        Some(credentials) => A::start_secured(config, listener, credentials.clone()),
     }
 }
 
@@ -110,10 +128,9 @@ impl Heap {
 
 /// What the limits of a node allow for strangers, in bytes.
 fn allowed(limits: &Limits) -> usize {
-    // As many as an adapter lets finish what they were sent, and reports that wait for its driver.
-    let (closing, reports) = (256, 256);
-    let partial = limits.pending_links * limits.frame_before_handshake;
+    // Those whose end an adapter awaits, with what it writes and reads meanwhile.
+    let closing = 256 * (8 << 10);
     // A refused one is heard of in an event, of which 1,024 wait for a slow host.
     let events = 1_024 * 512;
-    (limits.pending_links + closing + reports) * CONNECTION + partial + events
+    limits.pending_links * (CONNECTION + limits.frame_before_handshake) + closing + events
 }

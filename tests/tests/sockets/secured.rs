@@ -26,7 +26,7 @@ impl Authority {
     }
 
     /// As it should be.
-    fn config(&self) -> TlsConfig {
+    pub(crate) fn config(&self) -> TlsConfig {
         self.config_for("127.0.0.1", &[self], |_| {})
     }
 }

@@ -8,14 +8,14 @@ use ::tokio::{
     task::{JoinSet, yield_now},
     time::{interval, sleep},
 };
-use formation_core::Limits;
+use formation_core::{Config, ConfigBuilder, Limits};
 use formation_tests::{Peer, Rng};
 
 use super::{Besieged, Heap, VOTERS, allowed, scaled};
-use crate::adapters::Adapter;
+use crate::{adapters::Adapter, site::CLUSTER};
 
 /// What a stranger of this test takes of the heap itself.
-const STRANGER: usize = 4 << 10;
+const STRANGER: usize = 2 << 10;
 /// Until a stranger that was closed is back: so many new ones come in that time as are not let wait.
 const BACK: Duration = Duration::from_secs(1);
 /// Between two honest nodes that join.
@@ -23,22 +23,51 @@ const HONEST: Duration = Duration::from_millis(100);
 /// Between two connections with garbage, which makes 10,000 in a minute.
 const GARBAGE: Duration = Duration::from_millis(6);
 
-with_each_adapter!(; alone: g7_nobody_waits_for_those_that_never_finish_a_handshake, g7_garbage_costs_nothing_but_its_connection);
+with_each_adapter!(;
+    alone: g7_nobody_waits_for_those_that_never_finish_a_handshake,
+    g7_nobody_waits_for_those_that_never_finish_a_handshake_with_a_key,
+    g7_nobody_waits_for_those_that_never_finish_a_handshake_on_tls,
+    g7_garbage_costs_nothing_but_its_connection,
+);
 
-/// Says the beginning of a hello, or nothing, until it is closed; and comes back.
-async fn never_finishes(number: usize, address: String, hello: Vec<u8>) {
+/// Says a part of this, or nothing, until it is closed; and comes back.
+async fn never_finishes(number: usize, address: String, words: Vec<u8>) {
     loop {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        let said = stream.write_all(&hello[..number % hello.len()]).await;
+        let said = stream.write_all(&words[..number % words.len()]).await;
         // Closed it may be at any moment.
         while said.is_ok() && stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
         sleep(BACK).await;
     }
 }
 
-/// 500 at each voter.
 async fn g7_nobody_waits_for_those_that_never_finish_a_handshake<A: Adapter>() {
-    let mut cluster = Besieged::<A>::form().await;
+    unfinished(Besieged::<A>::form().await, &hello(&[])).await;
+}
+
+/// A stranger may even say a whole hello, as anybody can.
+async fn g7_nobody_waits_for_those_that_never_finish_a_handshake_with_a_key<A: Adapter>() {
+    const KEY: &[u8; 32] = b"a key of thirty-two bytes, so so";
+    let keyed = |config: ConfigBuilder| config.key(KEY);
+    unfinished(Besieged::<A>::form_as(keyed).await, &[&hello(KEY)[..], &[0]].concat()).await;
+}
+
+async fn g7_nobody_waits_for_those_that_never_finish_a_handshake_on_tls<A: Adapter>() {
+    // A record, and in it a message of the handshake, that go on.
+    let words = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 32]].concat();
+    unfinished(Besieged::<A>::form_secured().await, &words).await;
+}
+
+/// What a node of the cluster says first.
+fn hello(key: &[u8]) -> Vec<u8> {
+    let config = Config::builder(CLUSTER, "stranger", "127.0.0.1:1").seeds(["127.0.0.1:2"]).build().unwrap();
+    let peer = Peer::of(&config, "stranger", "127.0.0.1:1");
+    let mut peer = if key.is_empty() { peer } else { peer.holding(key) };
+    peer.hello().to_vec()
+}
+
+/// 500 at each voter.
+async fn unfinished<A: Adapter>(mut cluster: Besieged<A>, words: &[u8]) {
     let alone = Heap::begin();
     cluster.join("without strangers").await;
     let honest = alone.peak();
@@ -46,10 +75,7 @@ async fn g7_nobody_waits_for_those_that_never_finish_a_handshake<A: Adapter>() {
     let heap = Heap::begin();
     let mut strangers = JoinSet::new();
     for number in 0..count {
-        let address = cluster.seeds[number % VOTERS].clone();
-        let config = cluster.member("stranger", "127.0.0.1:1").build().unwrap();
-        let hello = Peer::of(&config, "stranger", "127.0.0.1:1").hello();
-        strangers.spawn(never_finishes(number, address, hello.to_vec()));
+        strangers.spawn(never_finishes(number, cluster.seeds[number % VOTERS].clone(), words.to_vec()));
     }
     let full = |node: &A| node.status().pending_links == Limits::default().pending_links;
     while !cluster.voters.iter().any(full) {
@@ -60,6 +86,7 @@ async fn g7_nobody_waits_for_those_that_never_finish_a_handshake<A: Adapter>() {
         due.tick().await;
         cluster.join("beside unfinished handshakes").await;
     }
+    assert!(strangers.try_join_next().is_none(), "a stranger has given up");
     strangers.shutdown().await;
     let limit = VOTERS * allowed(&Limits::default()) + count * STRANGER + honest;
     heap.stays_below(limit, &format!("{count} unfinished handshakes at {VOTERS} voters"));
@@ -91,9 +118,11 @@ async fn g7_garbage_costs_nothing_but_its_connection<A: Adapter>() {
         for number in 0..count {
             due.tick().await;
             strangers.spawn(raves(number, seeds[number % VOTERS].clone()));
-            while strangers.try_join_next().is_some() {}
+            while let Some(ended) = strangers.try_join_next() {
+                ended.unwrap();
+            }
         }
-        while strangers.join_next().await.is_some() {}
+        strangers.join_all().await;
     });
     let mut due = interval(HONEST);
     while !garbage.is_finished() {
