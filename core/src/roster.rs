@@ -22,10 +22,6 @@ use crate::{
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
 const HEAD_ROOM: usize = 256;
 
-/// Updates that go out at once between two heartbeats. With what changes beyond it everybody waits for the next heartbeat, for
-/// to tell each of a crowd of each other would take the square of it.
-const AT_ONCE: usize = 512;
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Roster {
     suspect_after: Duration,
@@ -34,6 +30,7 @@ pub(crate) struct Roster {
     page_limit: usize,
     log_limit: usize,
     pin_limit: usize,
+    at_once_limit: usize,
     tracked: BTreeMap<NodeId, Tracked>,
     /// Who wrote the view that the first step of the log is based on.
     base_by: Option<Node>,
@@ -99,6 +96,7 @@ impl Roster {
             page_limit: limits.send.saturating_sub(HEAD_ROOM),
             log_limit: limits.change_log,
             pin_limit: limits.pinned_epochs,
+            at_once_limit: limits.updates_at_once,
             tracked: BTreeMap::new(),
             base_by: None,
             log: VecDeque::new(),
@@ -352,7 +350,8 @@ impl Roster {
         }
         self.deltas.clear();
         self.pinned.retain(|_, pinned| pinned.readers > 0);
-        if self.told + self.tracked.len() <= AT_ONCE {
+        // To tell each of a crowd of each other would take the square of it.
+        if self.told + self.tracked.len() <= self.at_once_limit {
             self.told += self.tracked.len();
             self.due = epoch;
         }

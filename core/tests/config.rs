@@ -276,6 +276,7 @@ fn every_limit_has_a_least_and_a_frame_also_a_most() {
         members: 1,
         metadata: 0,
         change_log: 1,
+        updates_at_once: 0,
         contacts: 0,
         pinned_epochs: 1,
     };

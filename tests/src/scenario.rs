@@ -224,10 +224,13 @@ impl Scenario {
         builder.build().expect("a valid configuration")
     }
 
-    /// In one of six scenarios there is no more room than a cluster needs once it is formed, and so not always enough before.
+    /// In one of six scenarios there is no more room than a cluster needs once it is formed, and so not always enough before; in one
+    /// of five most changes of the view wait for a heartbeat.
     fn limits(&self) -> Limits {
+        let updates_at_once = if self.seed % 5 == 2 { self.seed / 5 % 8 } else { 512 };
+        let limits = Limits { updates_at_once: updates_at_once as usize, ..Limits::default() };
         if self.seed % 6 != 1 || self.faults.is_empty() {
-            return Limits::default();
+            return limits;
         }
         let nodes = self.voters + self.others;
         Limits {
@@ -236,7 +239,7 @@ impl Scenario {
             members: nodes,
             change_log: 1,
             pinned_epochs: 1,
-            ..Limits::default()
+            ..limits
         }
     }
 

@@ -32,6 +32,9 @@ pub struct Limits {
     pub metadata: usize,
     /// Changes that the master keeps for deltas.
     pub change_log: usize,
+    /// Updates of the view that a master sends at once between two heartbeats, one to each member and change. What changes beyond
+    /// it is told with the next heartbeat; 0: all of it.
+    pub updates_at_once: usize,
     /// Addresses to dial beside the seeds.
     pub contacts: usize,
     /// Views that are kept for slow readers of snapshots.
@@ -50,6 +53,7 @@ impl Default for Limits {
             members: 16_384,
             metadata: 512,
             change_log: 4_096,
+            updates_at_once: 512,
             contacts: 1_024,
             pinned_epochs: 4,
         }

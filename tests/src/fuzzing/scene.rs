@@ -101,6 +101,7 @@ impl Scene {
             members: 3,
             metadata: 2_000,
             change_log: 4,
+            updates_at_once: 1,
             contacts: 4,
             pinned_epochs: 1,
         };
