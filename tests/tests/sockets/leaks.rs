@@ -12,7 +12,7 @@ use crate::{
 
 /// How many nodes of each adapter start and stop.
 const CYCLES: &str = "FORMATION_CYCLES";
-const CYCLES_BY_DEFAULT: u64 = 500;
+const CYCLES_BY_DEFAULT: u64 = 1_000;
 const NODES: usize = 3;
 
 with_each_adapter!(; alone: nothing_is_left_of_nodes_that_have_stopped);
