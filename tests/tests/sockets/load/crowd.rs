@@ -4,23 +4,33 @@ use std::time::Instant;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::{Besieged, VOTERS, scaled};
+use super::{Besieged, VOTERS, scaled, start};
 use crate::{
     adapters::Adapter,
     site::{agreed_view, listen},
 };
 
-with_each_adapter!(; alone: g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master);
+with_each_adapter!(;
+    alone: g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master,
+    g5_a_crowd_that_joins_at_once_on_tls_is_a_cluster_and_keeps_the_master,
+);
+
+async fn g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master<A: Adapter>() {
+    joins(Besieged::<A>::form().await).await;
+}
+
+async fn g5_a_crowd_that_joins_at_once_on_tls_is_a_cluster_and_keeps_the_master<A: Adapter>() {
+    joins(Besieged::<A>::form_secured().await).await;
+}
 
 /// 1,000 whole nodes.
-async fn g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master<A: Adapter>() {
-    let mut cluster = Besieged::<A>::form().await;
+async fn joins<A: Adapter>(mut cluster: Besieged<A>) {
     let count = scaled(1_000, 100);
     let places: Vec<_> = (0..count).map(|_| listen()).collect();
     let begin = Instant::now();
     let mut joining = FuturesUnordered::new();
     for (number, (listener, address)) in places.into_iter().enumerate() {
-        let node = A::start(cluster.member(&format!("one-{number:04}"), &address).build().unwrap(), listener);
+        let node: A = start(cluster.member(&format!("one-{number:04}"), &address), listener, cluster.tls.as_ref());
         joining.push(async move {
             let (started, id) = (Instant::now(), node.node().id.clone());
             node.wait_for_view(|view| view.get(&id).is_some()).await;
