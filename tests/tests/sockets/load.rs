@@ -86,6 +86,13 @@ impl<A: Adapter> Besieged<A> {
         node.leave().await;
     }
 
+    /// What an honest node that joins takes of the heap itself.
+    async fn weigh_join(&mut self, what: &str) -> usize {
+        let heap = Heap::begin();
+        self.join(what).await;
+        heap.peak()
+    }
+
     /// The cluster has had one master all the time, as another would have another term.
     async fn keeps_its_master(self) {
         println!("{}", self.times);

@@ -30,6 +30,15 @@ pub(crate) fn limits() -> Limits {
     Limits { metadata: METADATA, ..Limits::default() }
 }
 
+/// Each change of this node's metadata is a view of its own.
+pub(crate) async fn change_often<A: Adapter>(node: &A) {
+    for number in 0..UPDATES {
+        let metadata: Bytes = number.to_be_bytes().repeat(METADATA / 4).into();
+        node.set_metadata(metadata.clone()).await;
+        node.wait_for_view(|view| view.get(&node.node().id).is_some_and(|own| own.metadata == metadata)).await;
+    }
+}
+
 async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
     let (listener, seed) = listen();
     let master = A::start(patient(Config::single(CLUSTER, "master", seed.as_str())).build().unwrap(), listener);
@@ -46,12 +55,7 @@ async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
         A::start(member(id, address), listener)
     };
     let busy = start("busy");
-    for number in 0..UPDATES {
-        let metadata: Bytes = number.to_be_bytes().repeat(METADATA / 4).into();
-        busy.set_metadata(metadata.clone()).await;
-        // Each has to be a view of its own.
-        busy.wait_for_view(|view| view.get(&busy.node().id).is_some_and(|own| own.metadata == metadata)).await;
-    }
+    change_often(&busy).await;
     let nodes = [master, busy, start("late"), start("later")];
     for node in &nodes {
         let view = node.wait_for_view(|view| view.len() == 5).await;

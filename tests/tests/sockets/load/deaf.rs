@@ -1,12 +1,10 @@
 //! Members that never read.
 
-use bytes::Bytes;
-
-use super::{Besieged, CONNECTION, Heap, scaled};
+use super::{Besieged, CONNECTION, Heap, scaled, start};
 use crate::{
     adapters::Adapter,
     site::listen,
-    stalled::{METADATA, UPDATES, limits, patient},
+    stalled::{METADATA, UPDATES, change_often, limits, patient},
     wire_peer::WirePeer,
 };
 
@@ -25,12 +23,8 @@ async fn changes<A: Adapter>(deaf: usize, cluster: &mut Besieged<A>) -> usize {
         members.push((listener, member));
     }
     let (listener, address) = listen();
-    let busy = A::start(cluster.member("busy", &address).build().unwrap(), listener);
-    for number in 0..UPDATES {
-        let metadata: Bytes = number.to_be_bytes().repeat(METADATA / 4).into();
-        busy.set_metadata(metadata.clone()).await;
-        busy.wait_for_view(|view| view.get(&busy.node().id).is_some_and(|own| own.metadata == metadata)).await;
-    }
+    let busy: A = start(cluster.member("busy", &address), listener, None);
+    change_often(&busy).await;
     let peak = heap.peak();
     cluster.join(&format!("beside {deaf} members that never read")).await;
     peak

@@ -30,13 +30,19 @@ with_each_adapter!(;
     g7_garbage_costs_nothing_but_its_connection,
 );
 
+async fn listen_to_the_end(stream: &mut TcpStream) {
+    while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
+}
+
 /// Says a part of this, or nothing, until it is closed; and comes back.
 async fn never_finishes(number: usize, address: String, words: Vec<u8>) {
     loop {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let said = stream.write_all(&words[..number % words.len()]).await;
         // Closed it may be at any moment.
-        while said.is_ok() && stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
+        if said.is_ok() {
+            listen_to_the_end(&mut stream).await;
+        }
         sleep(BACK).await;
     }
 }
@@ -68,9 +74,7 @@ fn hello(key: &[u8]) -> Vec<u8> {
 
 /// 500 at each voter.
 async fn unfinished<A: Adapter>(mut cluster: Besieged<A>, words: &[u8]) {
-    let alone = Heap::begin();
-    cluster.join("without strangers").await;
-    let honest = alone.peak();
+    let honest = cluster.weigh_join("without strangers").await;
     let count = VOTERS * scaled(500, 100);
     let heap = Heap::begin();
     let mut strangers = JoinSet::new();
@@ -100,16 +104,14 @@ async fn raves(number: usize, address: String) {
     let mut stream = TcpStream::connect(&address).await.unwrap();
     if stream.write_all(&garbage).await.is_ok() {
         let _ = stream.shutdown().await;
-        while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
+        listen_to_the_end(&mut stream).await;
     }
 }
 
 /// 10,000 in a minute.
 async fn g7_garbage_costs_nothing_but_its_connection<A: Adapter>() {
     let mut cluster = Besieged::<A>::form().await;
-    let alone = Heap::begin();
-    cluster.join("without garbage").await;
-    let honest = alone.peak();
+    let honest = cluster.weigh_join("without garbage").await;
     let (count, seeds) = (scaled(10_000, 500), cluster.seeds.clone());
     let heap = Heap::begin();
     let garbage = ::tokio::spawn(async move {
