@@ -10,6 +10,7 @@
 mod bench;
 mod checks;
 mod clock;
+mod digest;
 mod fault;
 pub mod fuzzing;
 mod host;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use bench::Bench;
 pub use clock::Clock;
+pub use digest::digest;
 pub use fault::Fault;
 pub use host::{Crash, Host, NodeIx};
 pub use keys::{Intrusion, key, keys};

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, panic, time::Duration};
 use formation_core::{Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, message::ProtocolRange};
 
 use crate::{
+    digest,
     fault::Fault,
     host::{Crash, NodeIx},
     net::Net,
@@ -165,7 +166,10 @@ impl Scenario {
         let mut net = self.net();
         net.caught = true;
         match panic::catch_unwind(panic::AssertUnwindSafe(|| self.run(&mut net))) {
-            Ok(()) => Ok(std::mem::take(&mut net.tally)),
+            Ok(()) => {
+                (0..net.len()).filter_map(|ix| net.host(ix).formation.as_ref()).for_each(digest::last_state);
+                Ok(std::mem::take(&mut net.tally))
+            }
             Err(said) => {
                 let text = said.downcast_ref::<String>().cloned();
                 let why = text.or_else(|| said.downcast_ref::<&str>().map(|text| (*text).into()));

@@ -3,31 +3,86 @@
 //! ```text
 //! FORMATION_SIM_SEEDS=100000 cargo run --release -p formation-tests --bin simulate
 //! FORMATION_SIM_SEED=374 cargo run -p formation-tests --bin simulate
+//! FORMATION_SIM_SEEDS=5000 cargo run --release -p formation-tests --bin simulate -- --digest
 //! ```
-//! With `--forget`, voters that die lose their votes; with `--solo`, they go on without a quorum (E8). `FORMATION_SIM_NODES` sets how many voters there are.
+//! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With `--digest`, it prints a
+//! hash of everything that the nodes put out, in scenarios of every kind and in the kept fuzz corpora: equal hashes mean equal
+//! behaviour. `FORMATION_SIM_NODES` sets how many voters there are.
 
-use std::{env, process::ExitCode, time::Instant};
+use std::{
+    env, fs, io,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-use formation_tests::{Scenario, Tally, for_each_seed};
+use formation_tests::{
+    Scenario, Tally, digest, for_each_seed,
+    fuzzing::{Body, TARGETS},
+};
+
+type Draw = fn(u64) -> Scenario;
+
+const KINDS: [(&str, Draw); 3] = [
+    ("", |seed| Scenario::draw(seed, false)),
+    ("--forget", |seed| Scenario::draw(seed, true)),
+    ("--solo", Scenario::draw_solo),
+];
 
 fn main() -> ExitCode {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let draw = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => |seed| Scenario::draw(seed, false),
-        ["--forget"] => |seed| Scenario::draw(seed, true),
-        ["--solo"] => Scenario::draw_solo,
-        _ => {
-            eprintln!(
-                "{args:?}: the only argument is --forget or --solo; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
-            );
-            return ExitCode::FAILURE;
-        }
+    let argument = env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let start = Instant::now();
+    if argument == "--digest" {
+        return match digests() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cannot read fuzz/corpus: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let Some((_, draw)) = KINDS.iter().find(|(name, _)| *name == argument) else {
+        eprintln!(
+            "'{argument}': the only argument is --forget, --solo or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
+        );
+        return ExitCode::FAILURE;
     };
-    let (mut tally, mut ran, start) = (Tally::default(), 0_u64, Instant::now());
+    let (mut tally, mut ran) = (Tally::default(), 0_u64);
     for_each_seed(1_000, |seed| {
         tally.add(&draw(seed).check());
         ran += 1;
     });
     println!("{}\n{ran} scenarios held in {:.1} s", tally.table(), start.elapsed().as_secs_f64());
     ExitCode::SUCCESS
+}
+
+/// One line for each kind of scenario, and one for each kept corpus.
+fn digests() -> io::Result<()> {
+    for (name, draw) in KINDS {
+        let begun = Instant::now();
+        let hash = digest(|| {
+            for_each_seed(1_000, |seed| {
+                draw(seed).check();
+            });
+        });
+        print_line(&hash, &format!("scenarios {name}"), begun.elapsed());
+    }
+    for (target, body) in TARGETS {
+        let begun = Instant::now();
+        let hash = corpus_digest(target, *body)?;
+        print_line(&hash, &format!("corpus {target}"), begun.elapsed());
+    }
+    Ok(())
+}
+
+fn corpus_digest(target: &str, body: Body) -> io::Result<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.sort();
+    let files = files.iter().map(fs::read).collect::<io::Result<Vec<_>>>()?;
+    Ok(digest(|| files.iter().for_each(|data| body(data))))
+}
+
+fn print_line(hash: &str, what: &str, took: Duration) {
+    println!("{hash} {what} ({:.0} s)", took.as_secs_f64());
 }

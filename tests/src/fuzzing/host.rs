@@ -17,7 +17,7 @@ use super::{
     scene::{ROOMY, Scene, TIGHT},
     talk::{Talk, votes},
 };
-use crate::Run;
+use crate::{Run, digest};
 
 /// How long the core is watched after a script, in virtual time: more than every default timeout.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -334,6 +334,7 @@ impl Host {
             outputs += 1;
             assert!(outputs < 10_000, "the outputs of one input do not end");
             self.run.outputs.push(output.clone());
+            digest::output(self.now.as_micros(), 0, &output);
             match output {
                 Output::Dial { dial, timeout, .. } => {
                     assert!(!timeout.is_zero(), "a dial with no time to succeed");

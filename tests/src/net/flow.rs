@@ -11,6 +11,7 @@ use formation_core::{
 use super::{Cut, Happening, Net, Target};
 use crate::{
     checks::{forms, only_joins, says_too_early, stays_in_bounds},
+    digest,
     host::{NodeIx, RunId},
     peer::messages,
     wire::{Owner, Phase, Piece, WireId},
@@ -324,6 +325,7 @@ impl Net {
         let mut changed = false;
         while let Some(output) = self.hosts[ix].formation.as_mut().and_then(|f| f.poll_output()) {
             self.trace.output(self.now, ix, &output);
+            digest::output(self.now, ix, &output);
             let host = &mut self.hosts[ix];
             if let Some(run) = host.runs.last_mut().filter(|_| self.settings.record) {
                 run.outputs.push(output.clone());
