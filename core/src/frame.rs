@@ -9,9 +9,9 @@ const VERSIONS: usize = (KNOWN_PROTOCOL.max - KNOWN_PROTOCOL.min + 1) as usize;
 /// A message as a frame, for links of any version. There is no way to its bytes but by a link's own version, so no link is ever
 /// given what was worded for another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Shared([Bytes; VERSIONS]);
+pub(crate) struct SharedFrame([Bytes; VERSIONS]);
 
-impl Shared {
+impl SharedFrame {
     pub(crate) fn new(message: &Message) -> Self {
         Self::encoded(message, &mut BytesMut::new())
     }

@@ -1,6 +1,9 @@
-//! Finding each other: which addresses are dialed, and when again (PROTOCOL.md, "Finding each other").
+//! Which addresses are dialed, and when again (PROTOCOL.md, "Finding each other").
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::time::Duration;
 
 use crate::{
@@ -12,13 +15,13 @@ use crate::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Seeking {
+pub(crate) struct Dialer {
     targets: BTreeMap<Address, Target>,
     dials: BTreeMap<DialId, Address>,
     last_dial: u64,
     backoff_min: Duration,
     backoff_max: Duration,
-    /// How long an address that led to the node of another one, or to this node itself, is left alone.
+    /// How long an address is left alone that led to a node of another address, or to this node itself.
     look_again: Duration,
     rng: Rng,
 }
@@ -27,15 +30,15 @@ pub(crate) struct Seeking {
 struct Target {
     is_seed: bool,
     state: State,
-    /// Whom the last established connection led to: the address need not be the one that the peer advertises.
+    /// The peer that the last established connection led to. It may advertise another address than this one.
     found: Option<NodeId>,
-    /// That peer advertises another address, or it is this node itself: the address may lead elsewhere by then.
+    /// When to dial again to see where the address leads: the peer advertises another address, or it is this node itself.
     look_at: Option<Timestamp>,
     retry_at: Timestamp,
     backoff: Duration,
-    /// It led to this node itself, and nowhere else since.
+    /// It led to this node itself, and to no other node since.
     is_self: bool,
-    /// Why this node was refused there.
+    /// The rejections by the node at this address that were reported.
     reported: BTreeSet<RejectReason>,
 }
 
@@ -47,17 +50,17 @@ enum State {
 }
 
 impl Target {
-    /// When it may be dialed for want of a connection.
-    fn waits(&self) -> Option<Timestamp> {
+    /// When it may be dialed because there is no connection.
+    fn retry_due(&self) -> Option<Timestamp> {
         (self.state == State::Idle && !self.is_self).then_some(self.retry_at)
     }
 
-    /// When it may be dialed to see where it leads by now.
-    fn looks(&self) -> Option<Timestamp> {
+    /// When it may be dialed to see where it leads now.
+    fn look_due(&self) -> Option<Timestamp> {
         self.look_at.filter(|_| self.state != State::Dialing)
     }
 
-    /// A permanent refusal is retried as seldom as possible.
+    /// An address whose node rejects this one for good is dialed as rarely as possible.
     fn slow_down(&mut self, reason: RejectReason, backoff_max: Duration) {
         if reason.is_permanent() {
             self.backoff = backoff_max;
@@ -65,19 +68,19 @@ impl Target {
     }
 }
 
-impl Seeking {
+impl Dialer {
     pub(crate) fn new(config: &Config, rng: Rng, now: Timestamp) -> Self {
         let (backoff_min, backoff_max) = (config.timing().dial_backoff_min, config.timing().dial_backoff_max);
         let look_again = config.timing().down_after;
         let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
-        let mut seeking = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, rng };
+        let mut dialer = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, rng };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
-            seeking.add(seed, true, now);
+            dialer.add(seed, true, now);
         }
         for contact in config.contacts().iter().filter(|contact| *contact != config.address()) {
-            seeking.add(contact, false, now);
+            dialer.add(contact, false, now);
         }
-        seeking
+        dialer
     }
 
     pub(crate) fn add(&mut self, address: &Address, is_seed: bool, now: Timestamp) {
@@ -93,22 +96,22 @@ impl Seeking {
         });
     }
 
-    /// How many addresses beside the seeds there are, with these added.
+    /// How many addresses there would be beside the seeds, with these added.
     pub(crate) fn contacts_with<'a>(&self, more: impl Iterator<Item = &'a Address>) -> usize {
         let known = self.targets.values().filter(|target| !target.is_seed).count();
         known + more.filter(|address| !self.targets.contains_key(address)).collect::<BTreeSet<_>>().len()
     }
 
-    /// Dials whatever is wanted and due.
+    /// Dials the addresses that are wanted and due.
     pub(crate) fn dial_due(
         &mut self,
         now: Timestamp,
         wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool,
-    ) -> alloc::vec::Vec<(DialId, Address)> {
-        let mut dials = alloc::vec::Vec::new();
+    ) -> Vec<(DialId, Address)> {
+        let mut dials = Vec::new();
         for (address, target) in &mut self.targets {
-            let retries = target.waits().is_some_and(|at| at <= now);
-            let looks = target.looks().is_some_and(|at| at <= now);
+            let retries = target.retry_due().is_some_and(|at| at <= now);
+            let looks = target.look_due().is_some_and(|at| at <= now);
             let is_wanted = |found| wanted(address, target.is_seed, found);
             if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) {
                 self.last_dial += 1;
@@ -122,23 +125,23 @@ impl Seeking {
         dials
     }
 
-    /// When to look again for what is wanted but was not due.
+    /// When the next address that is wanted becomes due.
     pub(crate) fn next_retry(&self, wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool) -> Option<Timestamp> {
         let next = |(address, target): (&Address, &Target)| {
             let is_wanted = |found| wanted(address, target.is_seed, found);
-            let retry = target.waits().filter(|_| is_wanted(target.found.as_ref()));
-            let look = target.looks().filter(|_| is_wanted(None));
+            let retry = target.retry_due().filter(|_| is_wanted(target.found.as_ref()));
+            let look = target.look_due().filter(|_| is_wanted(None));
             retry.into_iter().chain(look).min()
         };
         self.targets.iter().filter_map(next).min()
     }
 
-    /// Whether the core has asked for this dial, ever.
+    /// Whether this dial was ever asked for.
     pub(crate) fn knows(&self, dial: DialId) -> bool {
         (1..=self.last_dial).contains(&dial.0)
     }
 
-    /// The dial succeeded. `None` when it had been given up.
+    /// The dial has succeeded. `None` when it had been given up.
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
         if let Some(target) = self.targets.get_mut(&address) {
@@ -147,7 +150,7 @@ impl Seeking {
         Some(address)
     }
 
-    /// The dial failed, or took too long. `None` when that was known.
+    /// The dial has failed, or has taken too long. `None` when that was known.
     pub(crate) fn failed(&mut self, dial: DialId, now: Timestamp) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
         self.back_off(&address, now);
@@ -163,8 +166,8 @@ impl Seeking {
         }
     }
 
-    /// Who was found at the address has taken this node in, too: what stood in the way before is over.
-    pub(crate) fn taken_in(&mut self, address: &Address) {
+    /// The peer at the address has accepted this node, too: earlier rejections no longer count.
+    pub(crate) fn accepted(&mut self, address: &Address) {
         if let Some(target) = self.targets.get_mut(address) {
             target.reported.clear();
             target.backoff = self.backoff_min;
@@ -177,29 +180,29 @@ impl Seeking {
         }
     }
 
-    /// The dialed address leads to a node that is kept outside for this reason, or that keeps this one outside.
-    pub(crate) fn led_to_a_stranger(&mut self, address: &Address, reason: RejectReason) {
+    /// The address leads to a node that this one rejects for this reason, or that rejects this one.
+    pub(crate) fn led_to_rejection(&mut self, address: &Address, reason: RejectReason) {
         if let Some(target) = self.targets.get_mut(address) {
             target.is_self = false;
             target.slow_down(reason, self.backoff_max);
         }
     }
 
-    /// What is at the address is not trusted, or does not trust this node: only a person can mend it.
+    /// TLS failed with the node at the address: only a person can repair that.
     pub(crate) fn tls_failed(&mut self, address: &Address) {
         if let Some(target) = self.targets.get_mut(address) {
             target.backoff = self.backoff_max;
         }
     }
 
-    /// Who is at the address has refused this node: whether that is news.
+    /// The node at the address has rejected this node. Whether that is news.
     pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return true };
         target.slow_down(reason, self.backoff_max);
         target.reported.insert(reason)
     }
 
-    /// The address leads to this node itself: whether that is news.
+    /// The address leads to this node itself. Whether that is news.
     pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return false };
         target.look_at = Some(now + self.look_again);
@@ -209,7 +212,7 @@ impl Seeking {
     fn back_off(&mut self, address: &Address, now: Timestamp) {
         let Some(target) = self.targets.get_mut(address) else { return };
         let wait = u64::try_from(target.backoff.as_micros()).unwrap_or(u64::MAX);
-        // ±50 %, so that nodes that start together do not go on dialing together.
+        // ±50 %, so that nodes that start together do not keep dialing together.
         let wait = wait / 2 + self.rng.up_to(wait);
         target.retry_at = now + Duration::from_micros(wait.max(1));
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);

@@ -13,17 +13,17 @@ pub(crate) enum Timer {
     Heartbeat,
     /// An address may be dialed again.
     Redial,
-    /// A leaving node waits no longer.
+    /// A leaving node stops waiting.
     Leave,
-    /// A dial is not answered.
+    /// A dial has taken too long.
     Dial(DialId),
-    /// A connection is not established.
+    /// A handshake has taken too long.
     Handshake(ConnId),
-    /// A link has carried nothing of ours.
+    /// A link has carried nothing from this node.
     Ping(ConnId),
-    /// A link has carried nothing of the peer's.
+    /// A link has carried nothing from the peer.
     Silence(ConnId),
-    /// A member may have become suspect, or be down.
+    /// A member may be suspect, or down.
     Member(NodeId),
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sets the timer, in place of what it was set to.
+    /// Sets the timer. A timer that is set already moves.
     pub(crate) fn set(&mut self, timer: Timer, at: Timestamp) {
         self.clear(&timer);
         self.order.insert((at, timer.clone()));
@@ -45,6 +45,27 @@ impl Timers {
         if let Some((timer, at)) = self.at.remove_entry(timer) {
             self.order.remove(&(at, timer));
         }
+    }
+
+    pub(crate) fn is_set(&self, timer: &Timer) -> bool {
+        self.at.contains_key(timer)
+    }
+
+    /// The connections that timers are set for.
+    pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
+        self.at.keys().filter_map(|timer| match timer {
+            Timer::Handshake(conn) | Timer::Ping(conn) | Timer::Silence(conn) => Some(*conn),
+            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Dial(_) | Timer::Member(_) => None,
+        })
+    }
+
+    /// The members that timers are set for.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &NodeId> {
+        self.at.keys().filter_map(|timer| match timer {
+            Timer::Member(id) => Some(id),
+            Timer::Heartbeat | Timer::Redial | Timer::Leave => None,
+            Timer::Dial(_) | Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
+        })
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
@@ -67,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_fire_in_order_and_once_and_the_last_setting_counts() {
+    fn timers_fire_in_order_and_once() {
         let at = Timestamp::from_micros;
         let mut timers = Timers::default();
         timers.set(Timer::Redial, at(5));

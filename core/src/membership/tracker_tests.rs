@@ -12,7 +12,7 @@ use crate::{
     id::{Address, Incarnation},
 };
 
-/// Of members of 512 bytes, as the roster counts, this many fit in a page.
+/// Of members of 512 bytes, as the tracker counts, this many fit in a page.
 const FULL: usize = 7;
 
 fn node(id: &str, incarnation: u64) -> Node {
@@ -79,21 +79,21 @@ fn told(frame: &Bytes) -> String {
 /// What the master m of term 3 keeps.
 #[derive(Clone)]
 struct Kept {
-    roster: Roster,
+    tracker: Tracker,
     view: MembersView,
 }
 
 impl Kept {
     fn new(limits: Limits, view: MembersView) -> Self {
         let config = Config::single("test", "m", "m:1").limits(limits).build().unwrap();
-        Self { roster: Roster::new(&config), view }
+        Self { tracker: Tracker::new(&config), view }
     }
 
     fn begin(&mut self, gone: Option<&Node>, linked: &[&str]) -> Vec<Change> {
         let linked = |node: &Node| linked.contains(&node.id.as_str());
         let writer = (!self.view.is_empty()).then(|| node("x", 1));
         let view = (&mut self.view, writer);
-        self.roster.begin(view, Term(3), member("m"), |node| gone == Some(node), linked, at(0))
+        self.tracker.begin(view, Term(3), member("m"), |node| gone == Some(node), linked, at(0))
     }
 
     /// Nobody was known; these have joined, one by one, in 3.2 and the next.
@@ -116,15 +116,15 @@ impl Kept {
     }
 
     fn admit(&mut self, member: Member) -> Vec<Change> {
-        self.roster.admit(&mut self.view, member, at(0))
+        self.tracker.admit(&mut self.view, member, at(0))
     }
 
     fn remove(&mut self, id: &str) -> Vec<Change> {
-        self.roster.remove(&mut self.view, &NodeId::new(id).unwrap(), RemovalReason::Left)
+        self.tracker.remove(&mut self.view, &NodeId::new(id).unwrap(), RemovalReason::Left)
     }
 
     fn frame(&mut self, member: &str) -> Option<Bytes> {
-        self.roster.next_update(&self.view, &id(member), (1, usize::MAX))
+        self.tracker.next_update(&self.view, &id(member), (1, usize::MAX))
     }
 
     /// The next that the member is sent.
@@ -138,19 +138,19 @@ impl Kept {
     }
 
     fn ack(&mut self, member: &str, number: u64, view_id: ViewId) -> Ack {
-        self.roster.ack(&self.view, &id(member), number, view_id, at(0))
+        self.tracker.ack(&self.view, &id(member), number, view_id, at(0))
     }
 
     fn beat(&mut self, member: &str, number: u64) {
-        self.roster.heartbeat_sent(&id(member), number);
+        self.tracker.heartbeat_sent(&id(member), number);
     }
 
     fn due(&self, member: &str) -> Option<Timestamp> {
-        self.roster.deadline(&self.view, &id(member))
+        self.tracker.deadline(&self.view, &id(member))
     }
 
     fn pinned(&self) -> Vec<String> {
-        self.roster.pinned.keys().copied().map(names).collect()
+        self.tracker.pinned.keys().copied().map(names).collect()
     }
 }
 
@@ -161,12 +161,12 @@ fn the_first_view_of_a_term_carries_over_who_was_known_and_says_who_is_linked() 
         let mut kept = Kept::new(Limits::default(), MembersView::new(view_id(2, 7), before));
         let changes = kept.begin(Some(&node("e", gone)), &["a", "c"]);
         assert_eq!(changes.iter().map(changed).collect::<Vec<_>>().join(" "), expected);
-        let members: Vec<&str> = kept.roster.members().map(NodeId::as_str).collect();
+        let members: Vec<&str> = kept.tracker.members().map(NodeId::as_str).collect();
         let view: Vec<&str> = kept.view.iter().map(|member| member.node.id.as_str()).collect();
         let all: &[&str] = if gone == 1 { &["a", "b", "c", "d", "m"] } else { &["a", "b", "c", "d", "e", "m"] };
         assert_eq!((members.as_slice(), view.as_slice()), (&all[..all.len() - 1], all));
         assert_eq!(kept.view.id(), view_id(3, 1));
-        assert!(kept.roster.tracks(&id("a")) && !kept.roster.tracks(&id("m")));
+        assert!(kept.tracker.tracks(&id("a")) && !kept.tracker.tracks(&id("m")));
     }
     let mut kept = Kept::new(Limits::default(), MembersView::new(view_id(2, 7), [member("a"), member("m")]));
     assert_eq!(kept.begin(None, &["a"]), [], "nothing is new but the term");
@@ -189,12 +189,12 @@ fn a_delta_on_a_view_of_an_earlier_term_says_who_wrote_it() {
 fn what_changes_beyond_the_limit_between_two_heartbeats_is_told_with_the_second() {
     let limits = Limits { updates_at_once: 5, ..Limits::default() };
     let mut kept = Kept::joined(limits, &["a", "b", "c", "d", "e"]);
-    kept.roster.beats(&kept.view);
+    kept.tracker.begin_round(&kept.view);
     kept.read("a");
     kept.remove("e");
     assert_eq!(kept.read("a"), ["3.6 to 3.7: -e"], "to tell four is within the limit");
     kept.remove("d");
-    assert!(!kept.roster.tells_at_once(&kept.view), "to tell three more is not");
+    assert!(!kept.tracker.is_due(&kept.view), "to tell three more is not");
     assert_eq!(kept.read("a"), [""; 0]);
     assert_eq!(kept.read("b").len(), 1, "who is behind is told all");
     kept.admit(member("late"));
@@ -202,11 +202,11 @@ fn what_changes_beyond_the_limit_between_two_heartbeats_is_told_with_the_second(
     for member in ["late", "a", "b"] {
         assert_eq!(kept.read(member), [""; 0], "{member}");
     }
-    kept.roster.beats(&kept.view);
+    kept.tracker.begin_round(&kept.view);
     assert_eq!(kept.read("late"), [""; 0]);
     assert_eq!(kept.read("a"), ["3.7 to 3.9: -d +late"]);
     kept.remove("late");
-    assert!(kept.roster.tells_at_once(&kept.view), "a heartbeat later it begins anew");
+    assert!(kept.tracker.is_due(&kept.view), "a heartbeat later it begins anew");
 }
 
 #[test]
@@ -226,10 +226,10 @@ fn who_joins_is_sent_the_view_and_then_what_changes() {
 fn who_is_admitted_again_over_its_link_keeps_what_it_was_sent() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     kept.read("a");
-    let again = |kept: &mut Kept, member: Member| kept.roster.admit(&mut kept.view, member, at(900));
+    let again = |kept: &mut Kept, member: Member| kept.tracker.admit(&mut kept.view, member, at(900));
     assert_eq!(again(&mut kept, member("a")), []);
     assert_eq!(kept.due("a"), Some(at(1_500)));
-    assert!(kept.roster.is_down(&id("a"), at(3_900)) && !kept.roster.is_down(&id("a"), at(3_899)));
+    assert!(kept.tracker.is_down(&id("a"), at(3_900)) && !kept.tracker.is_down(&id("a"), at(3_899)));
     assert_eq!(kept.read("a"), [""; 0]);
     let said = Member { metadata: Bytes::from_static(b"new"), ..member("a") };
     assert_eq!(again(&mut kept, said.clone()), [Change::Upsert(said)]);
@@ -253,10 +253,10 @@ fn who_has_restarted_or_was_without_a_link_is_sent_everything() {
 fn who_loses_its_link_is_suspect_at_once_and_is_sent_everything_again() {
     let mut kept = Kept::joined(Limits::default(), &["a", "b"]);
     kept.read("a");
-    let lost = |kept: &mut Kept| kept.roster.link_down(&mut kept.view, &id("a"));
+    let lost = |kept: &mut Kept| kept.tracker.link_down(&mut kept.view, &id("a"));
     assert_eq!(lost(&mut kept), [Change::Upsert(suspect("a"))]);
     assert_eq!(lost(&mut kept), [], "it is already");
-    assert_eq!(kept.roster.link_down(&mut kept.view, &id("z")), []);
+    assert_eq!(kept.tracker.link_down(&mut kept.view, &id("z")), []);
     assert_eq!(kept.due("a"), Some(at(3_000)));
     assert_eq!(kept.read("a"), ["3.4 page 0: a b m"]);
 }
@@ -268,29 +268,29 @@ fn who_has_gone_over_to_another_master_is_sent_everything_when_it_is_back() {
     assert!(kept.next("a01").unwrap().starts_with("3.8 page 0"));
     kept.admit(member("r"));
     assert_eq!(kept.pinned(), ["3.8"]);
-    kept.roster.has_gone_over(&id("a01"));
+    kept.tracker.has_gone_over(&id("a01"));
     assert_eq!(kept.pinned(), [""; 0], "it reads nothing to its end");
     for _ in 0..2 {
         kept.admit(sized("a01", 512));
         let read = kept.read("a01");
         assert!(read[0].starts_with("3.9 page 0") && read[1].starts_with("3.9 page 1"), "{read:?}");
-        kept.roster.has_gone_over(&id("a01"));
+        kept.tracker.has_gone_over(&id("a01"));
     }
-    kept.roster.has_gone_over(&id("z"));
+    kept.tracker.has_gone_over(&id("z"));
 }
 
 #[test]
 fn a_member_is_due_as_suspect_and_then_as_down() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     assert_eq!((kept.due("a"), kept.due("m"), kept.due("z")), (Some(at(600)), None, None));
-    let state = |kept: &mut Kept, state| kept.roster.set_state(&mut kept.view, &id("a"), state);
+    let state = |kept: &mut Kept, state| kept.tracker.set_state(&mut kept.view, &id("a"), state);
     assert_eq!(state(&mut kept, MemberState::Active), []);
     assert_eq!(state(&mut kept, MemberState::Suspect), [Change::Upsert(suspect("a"))]);
     assert_eq!(kept.due("a"), Some(at(3_000)));
-    assert!(!kept.roster.is_down(&id("a"), at(2_999)));
-    assert!(kept.roster.is_down(&id("a"), at(3_000)));
-    assert!(!kept.roster.is_down(&id("z"), at(9_000)));
-    kept.roster.allow_anew(at(5_000));
+    assert!(!kept.tracker.is_down(&id("a"), at(2_999)));
+    assert!(kept.tracker.is_down(&id("a"), at(3_000)));
+    assert!(!kept.tracker.is_down(&id("z"), at(9_000)));
+    kept.tracker.allow_anew(at(5_000));
     assert_eq!(kept.due("a"), Some(at(8_000)));
     assert_eq!(state(&mut kept, MemberState::Active), [Change::Upsert(member("a"))]);
     assert_eq!(kept.due("a"), Some(at(5_600)));
@@ -299,10 +299,10 @@ fn a_member_is_due_as_suspect_and_then_as_down() {
 #[test]
 fn an_acknowledgement_gives_a_new_allowance_and_shows_who_lives() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
-    let ack = |kept: &mut Kept, ms| kept.roster.ack(&kept.view, &id("a"), 1, view_id(3, 2), at(ms));
+    let ack = |kept: &mut Kept, ms| kept.tracker.ack(&kept.view, &id("a"), 1, view_id(3, 2), at(ms));
     assert_eq!(ack(&mut kept, 500), Ack::Expected);
     assert_eq!(kept.due("a"), Some(at(1_100)));
-    kept.roster.set_state(&mut kept.view, &id("a"), MemberState::Suspect);
+    kept.tracker.set_state(&mut kept.view, &id("a"), MemberState::Suspect);
     assert_eq!(ack(&mut kept, 2_000), Ack::Revived);
     assert_eq!(kept.due("a"), Some(at(5_000)));
     assert_eq!(kept.ack("z", 1, view_id(3, 2)), Ack::Expected);
@@ -343,7 +343,7 @@ fn what_was_not_acknowledged_is_sent_again_on_another_link() {
     kept.admit(member("c"));
     kept.read("a");
     kept.beat("a", 2);
-    kept.roster.relinked(&id("a"));
+    kept.tracker.relinked(&id("a"));
     assert_eq!(kept.read("a"), ["3.3 to 3.4: +c"]);
     kept.ack("a", 2, view_id(3, 3));
     assert_eq!(kept.read("a"), [""; 0], "that heartbeat went out on the link that is gone");
@@ -352,17 +352,17 @@ fn what_was_not_acknowledged_is_sent_again_on_another_link() {
     kept.admit(member("r"));
     let first = kept.next("r");
     assert!(kept.next("r").is_some());
-    kept.roster.relinked(&id("r"));
+    kept.tracker.relinked(&id("r"));
     assert_eq!(kept.next("r"), first, "a series begins again");
 }
 
 #[test]
 fn a_page_is_as_full_as_may_be() {
     let mut kept = Kept::large(2 * FULL - 1, Limits::default());
-    kept.roster.write(&mut kept.view, sized("m", 512));
+    kept.tracker.write(&mut kept.view, sized("m", 512));
     let pages = kept.read("a00");
     assert_eq!(pages, ["3.15 page 0: a00 a01 a02 a03 a04 a05 a06 …", "3.15 page 1: a07 a08 a09 a10 a11 a12 m"]);
-    kept.roster.write(&mut kept.view, sized("a00", 513));
+    kept.tracker.write(&mut kept.view, sized("a00", 513));
     let pages = kept.read("a01");
     let expected =
         ["3.16 page 0: a00 a01 a02 a03 a04 a05 …", "3.16 page 1: a06 a07 a08 a09 a10 a11 a12 …", "3.16 page 2: m"];
@@ -380,7 +380,7 @@ fn a_delta_is_as_long_as_may_be_and_the_rest_follows() {
     // A change of a member is one more in any case, whether an earlier one goes into it or not.
     let mut longer = kept.clone();
     for ix in 0..FULL {
-        longer.roster.write(&mut longer.view, sized(&format!("b{ix}"), 511 + usize::from(ix == 0)));
+        longer.tracker.write(&mut longer.view, sized(&format!("b{ix}"), 511 + usize::from(ix == 0)));
     }
     assert_eq!(longer.read("a"), ["3.10 to 3.16: +b0 +b1 +b2 +b3 +b4 +b5", "3.16 to 3.17: +b6"]);
 }
@@ -416,7 +416,7 @@ fn g7_the_log_is_as_long_as_allowed_and_who_holds_less_is_sent_a_snapshot() {
         for ix in 0..joined {
             kept.admit(member(&format!("b{ix}")));
         }
-        assert_eq!(kept.roster.log.len(), 2);
+        assert_eq!(kept.tracker.log.len(), 2);
         assert_eq!(kept.read("a"), [expected]);
     }
 }
@@ -449,9 +449,9 @@ fn a_delta_is_encoded_once_for_all_who_lack_the_same() {
     assert_eq!((a.as_ptr(), c.as_ptr()), (b.as_ptr(), d.as_ptr()));
     // Who lacks something else does not make them more than allowed.
     kept.ack("a", 9, view_id(3, 4));
-    kept.roster.relinked(&id("a"));
+    kept.tracker.relinked(&id("a"));
     assert_eq!(kept.next("a").unwrap(), "3.4 to 3.7: +d +e +f");
-    assert_eq!(kept.roster.deltas.len(), 1);
+    assert_eq!(kept.tracker.deltas.len(), 1);
     kept.admit(member("g"));
     assert_eq!(kept.read("a"), ["3.7 to 3.8: +g"]);
 }
@@ -461,8 +461,8 @@ fn what_does_not_fit_beside_the_rest_waits() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     let fits = |kept: &mut Kept| {
         let len = kept.clone().frame("a").unwrap().len();
-        assert_eq!(kept.roster.next_update(&kept.view, &id("a"), (1, len - 1)), None);
-        let frame = kept.roster.next_update(&kept.view, &id("a"), (1, len));
+        assert_eq!(kept.tracker.next_update(&kept.view, &id("a"), (1, len - 1)), None);
+        let frame = kept.tracker.next_update(&kept.view, &id("a"), (1, len));
         told(&frame.unwrap())
     };
     assert_eq!(fits(&mut kept), "3.2 page 0: a m");
@@ -504,14 +504,14 @@ fn g7_slow_readers_share_the_newest_snapshot_that_is_being_read() {
         kept.admit(member(id));
     }
     kept.ack("a05", 1, view_id(3, 9));
-    kept.roster.relinked(&id("a05"));
+    kept.tracker.relinked(&id("a05"));
     assert_eq!(kept.next("a05"), None);
     next(&mut kept, "a01", "3.8 page 1");
     assert_eq!(kept.pinned(), ["3.9"], "nobody reads it, and it is not the present one");
     next(&mut kept, "a05", "3.13 page 0");
     assert_eq!(kept.pinned(), ["3.9", "3.13"]);
     // Readers that go free their places, however they go.
-    kept.roster.link_down(&mut kept.view, &id("a02"));
+    kept.tracker.link_down(&mut kept.view, &id("a02"));
     assert_eq!(kept.pinned(), ["3.9", "3.13"]);
     kept.remove("a03");
     assert_eq!(kept.pinned(), ["3.13"]);

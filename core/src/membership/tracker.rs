@@ -11,10 +11,10 @@ use bytes::Bytes;
 
 use crate::{
     config::{Config, Detector},
+    frame::SharedFrame,
     id::{Node, NodeId, Term, ViewId},
     message::{MembersUpdate, Message},
     phi::Arrivals,
-    shared::Shared,
     time::Timestamp,
     view::{Change, Member, MemberState, MembersView, RemovalReason},
 };
@@ -23,7 +23,7 @@ use crate::{
 const HEAD_ROOM: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Roster {
+pub(crate) struct Tracker {
     suspect_after: Duration,
     down_after: Duration,
     detector: Detector,
@@ -42,7 +42,7 @@ pub(crate) struct Roster {
     told: usize,
     pinned: BTreeMap<ViewId, Pinned>,
     /// Encoded deltas to the present view id, by their base: most links lack the same.
-    deltas: BTreeMap<ViewId, (ViewId, Shared)>,
+    deltas: BTreeMap<ViewId, (ViewId, SharedFrame)>,
 }
 
 /// A member but for the master itself.
@@ -73,7 +73,7 @@ struct Step {
 /// A snapshot, encoded once for all who read it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pinned {
-    pages: Vec<Shared>,
+    pages: Vec<SharedFrame>,
     readers: usize,
 }
 
@@ -86,7 +86,7 @@ pub(crate) enum Ack {
     Expected,
 }
 
-impl Roster {
+impl Tracker {
     pub(crate) fn new(config: &Config) -> Self {
         let (timing, limits) = (config.timing(), config.limits());
         Self {
@@ -239,12 +239,12 @@ impl Roster {
     }
 
     /// Whether the members are to be told of the present view before the next heartbeat.
-    pub(crate) fn tells_at_once(&self, view: &MembersView) -> bool {
+    pub(crate) fn is_due(&self, view: &MembersView) -> bool {
         self.due == view.id()
     }
 
     /// A heartbeat goes to every member, and with it what has waited for it.
-    pub(crate) fn beats(&mut self, view: &MembersView) {
+    pub(crate) fn begin_round(&mut self, view: &MembersView) {
         (self.due, self.told) = (view.id(), 0);
     }
 
@@ -286,6 +286,26 @@ impl Roster {
             tracked.down_at = now + self.down_after;
             tracked.arrivals.interrupted();
         }
+    }
+
+    /// Checks what holds between two inputs.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(super) fn check(&self, view: &MembersView) {
+        assert!(self.log.len() <= self.log_limit, "the log of changes is within its limit");
+        assert!(self.pinned.len() <= self.pin_limit, "the pinned views are within their limit");
+        let follows = |(step, next): (&Step, &Step)| step.view_id == next.base;
+        assert!(self.log.iter().zip(self.log.iter().skip(1)).all(follows), "each step of the log follows the last");
+        assert!(self.log.back().is_none_or(|step| step.view_id == view.id()), "the log leads to the present view");
+        for (view_id, pinned) in &self.pinned {
+            let reads = |tracked: &&Tracked| tracked.series.is_some_and(|(series, _)| series == *view_id);
+            assert_eq!(pinned.readers, self.tracked.values().filter(reads).count(), "readers of {view_id}");
+        }
+        let is_pinned = |(view_id, page): (ViewId, usize)| {
+            self.pinned.get(&view_id).is_some_and(|pinned| page < pinned.pages.len())
+        };
+        assert!(self.tracked.values().filter_map(|tracked| tracked.series).all(is_pinned), "what is read is pinned");
     }
 
     /// The next frame that the member lacks, for a link of this version, if it fits in `room` bytes.
@@ -359,7 +379,7 @@ impl Roster {
     }
 
     /// A delta from `base` towards the present: `None` when the log does not reach back, or a snapshot is shorter.
-    fn delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, Shared)> {
+    fn delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, SharedFrame)> {
         if let Some(known) = self.deltas.get(&base) {
             return Some(known.clone());
         }
@@ -385,7 +405,7 @@ impl Roster {
         let changes = merged.into_values().cloned().collect();
         let base_by = self.base_by.clone().filter(|_| base.term < view_id.term);
         let delta = MembersUpdate::Delta { base, base_by, view_id, changes };
-        let frame = Shared::new(&Message::MembersUpdate(delta));
+        let frame = SharedFrame::new(&Message::MembersUpdate(delta));
         if self.deltas.len() >= self.pin_limit {
             self.deltas.clear();
         }
@@ -420,7 +440,7 @@ impl Roster {
     }
 }
 
-fn pages(view: &MembersView, limit: usize) -> Vec<Shared> {
+fn pages(view: &MembersView, limit: usize) -> Vec<SharedFrame> {
     let mut pages: Vec<Vec<Member>> = Vec::from([Vec::new()]);
     let mut size = 0;
     for member in view.iter() {
@@ -441,8 +461,9 @@ fn pages(view: &MembersView, limit: usize) -> Vec<Shared> {
         last: index == last,
         members,
     };
-    pages.into_iter().enumerate().map(page).map(|page| Shared::new(&Message::MembersUpdate(page))).collect()
+    pages.into_iter().enumerate().map(page).map(|page| SharedFrame::new(&Message::MembersUpdate(page))).collect()
 }
 
 #[cfg(test)]
+#[path = "tracker_tests.rs"]
 mod tests;
