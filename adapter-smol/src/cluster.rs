@@ -10,8 +10,8 @@ use async_broadcast::{self as broadcast, RecvError};
 use bytes::Bytes;
 use event_listener::Event as Notify;
 use formation_core::{
-    Address, Command, Config, Epoch, Event, Formation, Leadership, MemberState, MembersView, Misuse, Node, Status,
-    Term, Timestamp,
+    Address, Command, Config, Event, Formation, Leadership, MemberState, MembersView, Misuse, Node, Status, Term,
+    Timestamp, ViewId,
 };
 use formation_host::{Clock, StartError, Store, begin};
 use smol::{
@@ -98,7 +98,7 @@ impl Cluster {
 
     /// A way to await changes of the view. Its first [`changed`](Watch::changed) is later than this call.
     pub fn watch(&self) -> Watch {
-        Watch { seen: self.shared.lock().view.epoch(), shared: self.shared.clone() }
+        Watch { seen: self.shared.lock().view.id(), shared: self.shared.clone() }
     }
 
     /// Subscribes to events. The first subscriber gets all since the start, every later one those from now on.
@@ -225,14 +225,14 @@ pub struct Master {
 #[derive(Clone, Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
-    seen: Epoch,
+    seen: ViewId,
 }
 
 impl Watch {
     /// The view at this moment, also when the node has stopped. It counts as seen.
     pub fn current(&mut self) -> MembersView {
         let view = self.shared.lock().view.clone();
-        self.seen = view.epoch();
+        self.seen = view.id();
         view
     }
 
@@ -242,8 +242,8 @@ impl Watch {
     /// [`Stopped`] when no other view will come.
     pub async fn changed(&mut self) -> Result<MembersView, Stopped> {
         let seen = self.seen;
-        let view = self.shared.wait(|state| (state.view.epoch() != seen).then(|| state.view.clone())).await?;
-        self.seen = view.epoch();
+        let view = self.shared.wait(|state| (state.view.id() != seen).then(|| state.view.clone())).await?;
+        self.seen = view.id();
         Ok(view)
     }
 }
@@ -300,7 +300,7 @@ impl Shared {
     pub(crate) fn publish(&self, formation: &Formation, now: Timestamp) {
         let mut state = self.lock();
         let status = formation.status();
-        let news = state.view.epoch() != formation.view().epoch() || state.status.master != status.master;
+        let news = state.view.id() != formation.view().id() || state.status.master != status.master;
         if news {
             state.view = formation.view().clone();
         }

@@ -122,7 +122,7 @@ impl<T: Transport> Driver<T> {
     pub(crate) async fn run(mut self) {
         // A turn ends when what has come on the connection is read, so that of many that connect at once the first are not closed
         // as the oldest that have said nothing, though nobody has listened.
-        let unheard = Arc::new(Semaphore::new((self.formation.config().limits().pending_links / 4).max(1)));
+        let unheard = Arc::new(Semaphore::new((self.formation.config().limits().pending_connections / 4).max(1)));
         let (to_accept, accepted) = channel::bounded(1);
         let accepting = smol::spawn(accept(self.transport.clone(), unheard, to_accept, self.node.clone()));
         self.settle();
@@ -215,11 +215,11 @@ impl<T: Transport> Driver<T> {
             }
             Signal::Flushed(conn) if self.conns.contains_key(&conn) => self.tell(Input::Flushed { conn }),
             Signal::Closed(conn, error) if self.conns.contains_key(&conn) => {
-                let distrust = error.as_ref().and_then(|error| self.transport.distrust(error));
+                let failure = error.as_ref().and_then(|error| self.transport.tls_failure(error));
                 let error = error.map(tracing::field::display);
                 tracing::debug!(node = %self.node, conn = conn.0, error, "the connection has ended");
-                self.tell(match distrust {
-                    Some(distrust) => Input::Distrusted { conn, distrust },
+                self.tell(match failure {
+                    Some(failure) => Input::TlsFailed { conn, failure },
                     None => Input::Closed { conn },
                 });
                 // Only now: what was due before may have been sent on it.
@@ -312,8 +312,8 @@ impl<T: Transport> Driver<T> {
             Event::MasterLost { term, master, reason } => {
                 tracing::warn!(%node, %term, %master, ?reason, "master lost");
             }
-            Event::ViewChanged { epoch, changes } => {
-                tracing::info!(%node, %term, %epoch, changes = changes.len(), "view changed");
+            Event::ViewChanged { view_id, changes } => {
+                tracing::info!(%node, %term, %view_id, changes = changes.len(), "view changed");
             }
             Event::Linked { node: peer, address, conn } => {
                 tracing::debug!(%node, %term, %conn, %peer, %address, "linked");

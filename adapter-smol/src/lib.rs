@@ -52,9 +52,9 @@ pub use formation_core::message::Holder;
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Distrust, Epoch, Event, Flaw, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState,
-    MembersView, Misuse, Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term,
-    Timestamp, Timing,
+    Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
+    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing, TlsFailure,
+    TlsProblem, ViewId,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]

@@ -2,10 +2,10 @@
 
 use std::{io, time::Duration};
 
-use formation_core::{Address, Distrust};
+use formation_core::{Address, TlsFailure};
 use formation_host::{
     Opening,
-    tls::{Credentials, distrust, server_name},
+    tls::{Credentials, server_name, tls_failure},
 };
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use smol::{
@@ -76,8 +76,8 @@ impl<T: Transport> Transport for Tls<T> {
         }))
     }
 
-    fn distrust(&self, error: &io::Error) -> Option<Distrust> {
-        distrust(error).or_else(|| self.below.distrust(error))
+    fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
+        tls_failure(error).or_else(|| self.below.tls_failure(error))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use formation_core::{Address, Distrust};
+use formation_core::{Address, TlsFailure};
 use formation_host::Opening;
 use smol::io::{AsyncRead, AsyncWrite};
 
@@ -33,7 +33,7 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Whether an error of a stream, or of an [`Opening`], means that one of the two ends does not trust the other. Then
     /// the address is retried rarely, and [`Event::ConnClosed`](crate::Event::ConnClosed) says why.
-    fn distrust(&self, error: &io::Error) -> Option<Distrust> {
+    fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
         let _ = error;
         None
     }

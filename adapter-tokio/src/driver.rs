@@ -85,7 +85,7 @@ impl<T: Transport> Driver<T> {
         mut requests: mpsc::Receiver<Request>,
     ) {
         let (reports, mut inbox) = mpsc::channel(REPORTS);
-        let unheard = (formation.config().limits().pending_links / 4).max(1);
+        let unheard = (formation.config().limits().pending_connections / 4).max(1);
         let mut driver = Self {
             formation,
             transport: Arc::new(transport),
@@ -156,10 +156,10 @@ impl<T: Transport> Driver<T> {
             Report::Received { conn, chunk } if self.connections.contains_key(&conn) => Input::Received { conn, chunk },
             Report::Flushed { conn } if self.connections.contains_key(&conn) => Input::Flushed { conn },
             Report::Closed { conn, error } if self.connections.contains_key(&conn) => {
-                let distrust = error.as_ref().and_then(|error| self.transport.distrust(error));
+                let failure = error.as_ref().and_then(|error| self.transport.tls_failure(error));
                 tracing::debug!(%conn, error = error.map(tracing::field::display), "connection ended");
-                self.drive(match distrust {
-                    Some(distrust) => Input::Distrusted { conn, distrust },
+                self.drive(match failure {
+                    Some(failure) => Input::TlsFailed { conn, failure },
                     None => Input::Closed { conn },
                 });
                 // Only now: what was due before may have been sent on it.
@@ -284,7 +284,9 @@ fn log(event: &Event, term: formation_core::Term) {
     match event {
         Event::MasterElected { term, master, address } => tracing::info!(%term, %master, %address, "master elected"),
         Event::MasterLost { term, master, reason } => tracing::warn!(%term, %master, ?reason, "master lost"),
-        Event::ViewChanged { epoch, changes } => tracing::info!(%term, %epoch, changes = changes.len(), "view changed"),
+        Event::ViewChanged { view_id, changes } => {
+            tracing::info!(%term, %view_id, changes = changes.len(), "view changed")
+        }
         Event::Linked { node: peer, address, conn } => tracing::debug!(%term, %conn, %peer, %address, "linked"),
         Event::Stopped { reason } => tracing::info!(%term, ?reason, "stopped"),
         Event::ConnClosed { conn, dialed, reason } => {

@@ -232,7 +232,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (node, status, view) in &formed {
         let members: Vec<_> = view.iter().map(|member| &member.node).collect();
         let master = status.master.as_ref().map(|(master, _)| master);
-        println!("{node}: term {}, master {master:?}, view {} has {members:?}", status.term, view.epoch());
+        println!("{node}: term {}, master {master:?}, view {} has {members:?}", status.term, view.id());
     }
     for node in &nodes {
         node.send(Signal::Input(Input::Command(Command::Leave)))?;

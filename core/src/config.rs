@@ -397,7 +397,7 @@ impl ConfigBuilder {
         self.limits.check()?;
         let limits = &self.limits;
         let given = ("the number of seeds", seeds.len());
-        sizes(("links", limits.links), "more than", given, limits.links > given.1)?;
+        sizes(("connections", limits.connections), "more than", given, limits.connections > given.1)?;
         let given = ("the number of contacts", contacts.len());
         sizes(("contacts", limits.contacts), "at least", given, limits.contacts >= given.1)?;
         let given = ("the length of the metadata", self.metadata.len());

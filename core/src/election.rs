@@ -11,7 +11,7 @@ use crate::{
     config::{Bootstrap, Config, Timing},
     id::{Address, Node, NodeId, Term},
     interface::{HardState, Leadership, LossReason, Start},
-    message::{Heartbeat, HeartbeatAck, Release, Role, Status, Vote, VoteRequest},
+    message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
 };
@@ -62,7 +62,7 @@ pub(crate) struct Election {
     persistence: Persistence,
     part: Part,
     solo: solo::Solo,
-    following: Option<Following>,
+    following: Option<Followed>,
     /// The last master that it has followed or been, and its term.
     known_master: Option<(Term, Node)>,
     promise: Option<Promise>,
@@ -129,7 +129,7 @@ struct Mastership {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Following {
+struct Followed {
     master: Node,
     address: Address,
     term: Term,
@@ -167,9 +167,9 @@ struct Heard {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stance {
-    Seeking,
-    Standing,
-    Following,
+    Joining,
+    Candidate,
+    Follower,
     Master,
     Leaving,
     Solo,
@@ -242,9 +242,9 @@ impl Election {
             (Part::Leaving, _) => Role::Leaving,
             (Part::Master(mastership), _) if mastership.solo => Role::Solo { members: self.members() },
             (Part::Master(_), _) => Role::Master,
-            (Part::Candidate(_), _) => Role::Standing,
-            (Part::Idle, Some(f)) => Role::Following { master: f.master.clone(), address: f.address.clone() },
-            (Part::Idle, None) => Role::Seeking,
+            (Part::Candidate(_), _) => Role::Candidate,
+            (Part::Idle, Some(f)) => Role::Follower { master: f.master.clone(), address: f.address.clone() },
+            (Part::Idle, None) => Role::Joining,
         }
     }
 
@@ -254,7 +254,7 @@ impl Election {
     }
 
     /// Not to be counted on by any candidate: held by E1 whoever it is, or not able to vote at all.
-    pub(crate) fn is_held(&self) -> bool {
+    pub(crate) fn abstains(&self) -> bool {
         let doubtful =
             |voter: &Voter| !voter.cleared && voter.heard.as_ref().is_none_or(|heard| heard.stance == Stance::Master);
         !self.can_vote() || (!self.bootstrap_over() && self.others.values().any(doubtful))
@@ -339,20 +339,20 @@ impl Election {
         self.settle();
     }
 
-    pub(crate) fn heard_status(&mut self, from: &Node, address: &Address, status: &Status) {
+    pub(crate) fn heard_status(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let stance = match &status.role {
-            Role::Seeking => Stance::Seeking,
-            Role::Standing => Stance::Standing,
-            Role::Following { .. } => Stance::Following,
+            Role::Joining => Stance::Joining,
+            Role::Candidate => Stance::Candidate,
+            Role::Follower { .. } => Stance::Follower,
             Role::Master => Stance::Master,
             Role::Leaving => Stance::Leaving,
             Role::Solo { .. } => Stance::Solo,
         };
         let is_voter = self.others.contains_key(address);
         if let Some(voter) = self.others.get_mut(address) {
-            voter.cleared |= !matches!(stance, Stance::Master | Stance::Standing) && status.promise.is_none();
+            voter.cleared |= !matches!(stance, Stance::Master | Stance::Candidate) && status.promise.is_none();
             voter.heard =
-                Some(Heard { node: from.clone(), stance, held: status.held, promise: status.promise.clone() });
+                Some(Heard { node: from.clone(), stance, held: status.abstains, promise: status.promise.clone() });
             self.note_rival(from, address, (status.term, &status.role));
         }
         let was_master = self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= status.term);
@@ -361,13 +361,13 @@ impl Election {
                 self.accept_master(from, address, status.term);
             }
             // A candidate's new term is judged with its request (E3); a status alone must not unseat a master.
-            Stance::Standing if was_master => self.lose_master(LossReason::Ended),
+            Stance::Candidate if was_master => self.lose_master(LossReason::Ended),
             Stance::Solo if is_voter && self.accept_master(from, address, status.term) => {}
             // Its term is taken over by who follows it, and by masters as E8 says.
             Stance::Solo if was_master => self.lose_master(LossReason::Ended),
-            Stance::Standing | Stance::Master | Stance::Solo => {}
+            Stance::Candidate | Stance::Master | Stance::Solo => {}
             Stance::Leaving if was_master => self.lose_master(LossReason::Resigned),
-            Stance::Seeking | Stance::Following if was_master => {
+            Stance::Joining | Stance::Follower if was_master => {
                 self.forget_solo_promise();
                 self.lose_master(LossReason::Ended);
                 self.learn(status.term);
@@ -521,7 +521,7 @@ impl Election {
             Some(known) if known.master == *master && known.term == term => known.deadline = deadline,
             other => {
                 let (master, address) = (master.clone(), address.clone());
-                *other = Some(Following { master: master.clone(), address: address.clone(), term, solo, deadline });
+                *other = Some(Followed { master: master.clone(), address: address.clone(), term, solo, deadline });
                 self.effects.push_back(Effect::Found { term, master, address });
             }
         }

@@ -83,13 +83,13 @@ pub enum CloseReason {
     Silent,
     /// This node refused the peer, and told it why.
     #[error("refused: {0}")]
-    Refused(RejectReason),
+    Rejected(RejectReason),
     /// The peer refused this node, and told it why.
     #[error("the peer refused: {0}")]
-    RefusedByPeer(RejectReason),
+    RejectedByPeer(RejectReason),
     /// The connection was to be secured below this protocol, and one of its ends trusts the other not.
     #[error("{0}")]
-    Distrusted(Distrust),
+    TlsFailed(TlsFailure),
     /// Another connection to the same node is kept.
     #[error("another connection to the same node is kept")]
     Duplicate,
@@ -104,7 +104,7 @@ pub enum CloseReason {
     TooManyPending,
     /// Too many connections in all.
     #[error("the limit of links is reached")]
-    TooManyLinks,
+    TooManyConnections,
     /// Too many bytes of unfinished frames over all links.
     #[error("the limit of bytes in unfinished frames is reached")]
     TooManyPartialBytes,
@@ -121,18 +121,18 @@ pub enum CloseReason {
 
 /// A connection could not be secured, by TLS for example: who found what to be wrong with the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
-#[error("{}: {flaw}", if *by_peer { "the peer does not trust this node" } else { "this node does not trust the peer" })]
-pub struct Distrust {
+#[error("{}: {problem}", if *by_peer { "the peer does not trust this node" } else { "this node does not trust the peer" })]
+pub struct TlsFailure {
     /// The peer found it and told this node; otherwise this node did.
     pub by_peer: bool,
     /// What is wrong with the other end.
-    pub flaw: Flaw,
+    pub problem: TlsProblem,
 }
 
 /// What is wrong with an end that is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
-pub enum Flaw {
+pub enum TlsProblem {
     /// It does not secure its connections, or not in this way.
     #[error("it speaks no TLS")]
     NotSecured,

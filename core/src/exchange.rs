@@ -20,9 +20,9 @@ use crate::{
 /// the count to its end.
 const TERM_REACH: u64 = 1 << 32;
 
-fn epoch_term(update: &MembersUpdate) -> Term {
+fn view_id_term(update: &MembersUpdate) -> Term {
     match update {
-        MembersUpdate::Page { epoch, .. } | MembersUpdate::Delta { epoch, .. } => epoch.term,
+        MembersUpdate::Page { view_id, .. } | MembersUpdate::Delta { view_id, .. } => view_id.term,
     }
 }
 
@@ -76,10 +76,10 @@ impl Formation {
             self.seeking.led_to_a_stranger(&address, reason);
             // Whoever reads why this node has stopped finds who has its id.
             if self.seeking.rejected(&address, reason) || loses {
-                self.event(Event::Rejected { address, reason, holder });
+                self.event(Event::RejectedByPeer { address, reason, holder });
             }
         }
-        self.end(conn, End::Ours(CloseReason::RefusedByPeer(reason)));
+        self.end(conn, End::Ours(CloseReason::RejectedByPeer(reason)));
         match reason {
             RejectReason::Superseded => self.stop(StopReason::Superseded),
             _ if loses => self.stop(StopReason::IdInUse),
@@ -120,10 +120,13 @@ impl Formation {
                 | Message::Release(_)
                 | Message::Heartbeat(_)
                 | Message::Resign(_)
-                | Message::Leave
+                | Message::LeaveAck
                 | Message::JoinResponse(_)
                 | Message::MembersUpdate(_)
-                | Message::Status(message::Status { role: Role::Standing | Role::Master | Role::Solo { .. }, .. })
+                | Message::Status(message::StatusReport {
+                    role: Role::Candidate | Role::Master | Role::Solo { .. },
+                    ..
+                })
         );
         if electoral && !peer.is_voter {
             return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
@@ -145,8 +148,8 @@ impl Formation {
             }
             Message::Heartbeat(heartbeat) => {
                 let (_, confirms) = self.election.heartbeat(&node, &address, heartbeat);
-                let (term, epoch) = (self.election.term(), self.membership.held());
-                peer.owed.ack = Some(HeartbeatAck { term, number: heartbeat.number, epoch, confirms });
+                let (term, view_id) = (self.election.term(), self.membership.held());
+                peer.owed.ack = Some(HeartbeatAck { term, number: heartbeat.number, view_id, confirms });
                 self.wake_peer(id);
             }
             Message::HeartbeatAck(ack) => self.acknowledged(id, &address, ack),
@@ -155,7 +158,7 @@ impl Formation {
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
                 if self.seeking.rejected(&address, reason) {
-                    self.event(Event::Rejected { address, reason, holder: None });
+                    self.event(Event::RejectedByPeer { address, reason, holder: None });
                 }
             }
             Message::MembersUpdate(update) => {
@@ -164,19 +167,19 @@ impl Formation {
                     return;
                 }
                 // A master writes in its own term only; a view from beyond would stand in the way of every later one (G3).
-                if epoch_term(&update) > self.election.term() {
+                if view_id_term(&update) > self.election.term() {
                     return self.end(conn, End::Ours(CloseReason::UnexpectedMessage));
                 }
                 self.take_update(&node, update);
             }
-            Message::Leave => self.dismissed |= self.leaving && peer.leads(),
+            Message::LeaveAck => self.dismissed |= self.leaving && peer.leads(),
             Message::Ping => {}
             #[cfg(feature = "unstable-next-protocol")]
             Message::Probe { .. } | Message::Beat { .. } => {}
         }
     }
 
-    fn heard_status(&mut self, id: &NodeId, mut status: message::Status) {
+    fn heard_status(&mut self, id: &NodeId, mut status: message::StatusReport) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         // Two links to one peer may deliver its statuses out of order.
         if peer.status.as_ref().is_some_and(|known| known.number >= status.number) {
@@ -248,11 +251,11 @@ impl Formation {
         }
     }
 
-    /// A view of a new epoch, even if it lists the same as the last.
+    /// A view of a new view id, even if it lists the same as the last.
     pub(crate) fn announce_view(&mut self, changes: Vec<Change>) {
         let view = &self.membership.view;
         self.gone.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
-        self.event(Event::ViewChanged { epoch: self.membership.view.epoch(), changes });
+        self.event(Event::ViewChanged { view_id: self.membership.view.id(), changes });
         self.count_members();
         if let Some(roster) =
             self.membership.roster.as_ref().filter(|roster| roster.tells_at_once(&self.membership.view))
@@ -262,26 +265,26 @@ impl Formation {
         }
     }
 
-    /// Says this node's status again where it has changed. The view's epoch alone is no news.
+    /// Says this node's status again where it has changed. The view's view id alone is no news.
     pub(crate) fn refresh_status(&mut self) {
-        let (term, role, held) = (self.election.term(), self.election.role(), self.election.is_held());
+        let (term, role, abstains) = (self.election.term(), self.election.role(), self.election.abstains());
         let promise = self.election.promised_to();
         let known = &self.status;
         let same = known.term == term
             && known.role == role
-            && known.held == held
+            && known.abstains == abstains
             && known.promise.as_ref() == promise
             && known.metadata == self.metadata;
         if same {
             return;
         }
-        self.status = message::Status {
+        self.status = message::StatusReport {
             number: known.number + 1,
             term,
             role,
-            held,
+            abstains,
             promise: promise.cloned(),
-            epoch: self.membership.held(),
+            view_id: self.membership.held(),
             metadata: self.metadata.clone(),
         };
         self.status_frame = Shared::new(&Message::Status(self.status.clone()));

@@ -55,7 +55,7 @@ pub struct Formation {
     /// Links that may have something to send.
     pub(crate) awake: BTreeSet<ConnId>,
     /// What this node says of itself, and the same as a frame.
-    pub(crate) status: message::Status,
+    pub(crate) status: message::StatusReport,
     pub(crate) status_frame: Shared,
     pub(crate) metadata: Bytes,
     /// The newest heartbeat of a master, encoded once for all links.
@@ -111,13 +111,13 @@ impl Formation {
             outputs: VecDeque::new(),
             awake: BTreeSet::new(),
             // Never said: who has just started is held, or stands.
-            status: message::Status {
+            status: message::StatusReport {
                 number: 0,
                 term: Term::default(),
-                role: Role::Seeking,
-                held: false,
+                role: Role::Joining,
+                abstains: false,
                 promise: None,
-                epoch: crate::id::Epoch::default(),
+                view_id: crate::id::ViewId::default(),
                 metadata: metadata.clone(),
             },
             status_frame: Shared::default(),
@@ -169,7 +169,7 @@ impl Formation {
             Input::Received { conn, chunk } => self.received(conn, chunk),
             Input::Flushed { conn } => self.flushed(conn),
             Input::Closed { conn } => self.end(conn, End::ByHost),
-            Input::Distrusted { conn, distrust } => self.end(conn, End::Distrusted(distrust)),
+            Input::TlsFailed { conn, failure } => self.end(conn, End::TlsFailed(failure)),
             Input::Persisted { .. } => self.election.persisted(),
             Input::PersistFailed { .. } => {
                 self.election.persist_failed();
@@ -226,9 +226,9 @@ impl Formation {
     pub fn status(&self) -> Status {
         let phase = match self.election.role() {
             _ if self.stopped => Phase::Stopped,
-            Role::Seeking => Phase::Seeking,
-            Role::Standing => Phase::Standing,
-            Role::Following { .. } => Phase::Following,
+            Role::Joining => Phase::Joining,
+            Role::Candidate => Phase::Candidate,
+            Role::Follower { .. } => Phase::Follower,
             Role::Master => Phase::Master,
             Role::Solo { .. } => Phase::Solo,
             Role::Leaving => Phase::Leaving,
@@ -239,7 +239,7 @@ impl Formation {
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
             can_vote: self.election.can_vote(),
             links: self.established,
-            pending_links: self.pending.len(),
+            pending_connections: self.pending.len(),
             partial_bytes: self.partial_bytes,
             counters: Counters { candidacies: self.election.candidacies(), ..self.counters },
         }
@@ -259,7 +259,7 @@ impl Formation {
                 }
             }
             Input::DialFailed { dial } => self.check_dial(*dial),
-            Input::Received { conn, .. } | Input::Closed { conn } | Input::Distrusted { conn, .. } => {
+            Input::Received { conn, .. } | Input::Closed { conn } | Input::TlsFailed { conn, .. } => {
                 self.check_conn(*conn)
             }
             Input::Flushed { conn } => {
@@ -335,7 +335,7 @@ impl Formation {
             Timer::Member(id) => self.judge_member(id),
             Timer::Handshake(conn) => match self.links.get(&conn).map(|link| &link.phase) {
                 Some(LinkPhase::Refusing { rejected, .. }) => {
-                    let reason = CloseReason::Refused(rejected.reason);
+                    let reason = CloseReason::Rejected(rejected.reason);
                     self.end(conn, End::Ours(reason));
                 }
                 _ => self.end(conn, End::Ours(CloseReason::HandshakeTimeout)),
@@ -369,16 +369,16 @@ impl Formation {
                 }
             }
         };
-        if self.links.len() >= self.config.limits().links {
+        if self.links.len() >= self.config.limits().connections {
             if let Some(address) = &dialed {
                 self.seeking.closed(address, conn, self.now);
             }
             self.redial = true;
-            return self.close_unused(conn, dialed, CloseReason::TooManyLinks);
+            return self.close_unused(conn, dialed, CloseReason::TooManyConnections);
         }
         if origin == Origin::Accepted {
             self.pending.insert(conn);
-            if self.pending.len() > self.config.limits().pending_links
+            if self.pending.len() > self.config.limits().pending_connections
                 && let Some(oldest) = self.pending.first().copied()
             {
                 self.end(oldest, End::Ours(CloseReason::TooManyPending));
@@ -438,7 +438,7 @@ impl Formation {
         link.in_flight = false;
         match &link.phase {
             LinkPhase::Refusing { rejected, said: true, .. } => {
-                let reason = CloseReason::Refused(rejected.reason);
+                let reason = CloseReason::Rejected(rejected.reason);
                 self.end(conn, End::Ours(reason));
             }
             _ => self.wake(conn),
@@ -512,7 +512,7 @@ impl Formation {
         }
         let reason = match end {
             End::ByHost => None,
-            End::Distrusted(distrust) => Some(CloseReason::Distrusted(distrust)),
+            End::TlsFailed(failure) => Some(CloseReason::TlsFailed(failure)),
             End::Ours(reason) => {
                 self.outputs.push_back(Output::Close { conn, reason });
                 Some(reason)
@@ -520,14 +520,14 @@ impl Formation {
         };
         // These have events of their own, which are not said of each connection.
         let has_its_own = |reason: &CloseReason| {
-            matches!(reason, CloseReason::Refused(_) | CloseReason::RefusedByPeer(_) | CloseReason::SelfDial)
+            matches!(reason, CloseReason::Rejected(_) | CloseReason::RejectedByPeer(_) | CloseReason::SelfDial)
         };
         if let Some(reason) = reason.filter(|reason| !has_its_own(reason) && !link.is_established()) {
             self.event(Event::ConnClosed { conn, dialed: link.dialed.clone(), reason });
         }
         if let Some(address) = &link.dialed {
-            if let End::Distrusted(_) = end {
-                self.seeking.distrusted(address);
+            if let End::TlsFailed(_) = end {
+                self.seeking.tls_failed(address);
             }
             self.seeking.closed(address, conn, self.now);
             self.redial = true;

@@ -129,7 +129,7 @@ impl Formation {
         all_the_same: bool,
     ) {
         if self.refusals.is_news(&node, &address, reason, holder.as_ref()) || all_the_same {
-            self.event(Event::Refused { node, address, reason, holder });
+            self.event(Event::PeerRejected { node, address, reason, holder });
         }
     }
 
@@ -237,14 +237,14 @@ impl Formation {
         let Some(version) = hello.protocol.common(self.config.protocol()) else { return };
         // What our own dial reached at an address wins over who only claims it.
         if let Some(holder) = self.peer_at.get(&hello.address).filter(|holder| **holder != node.id).cloned() {
-            self.drop_peer(&holder, CloseReason::Refused(RejectReason::AddressInUse));
+            self.drop_peer(&holder, CloseReason::Rejected(RejectReason::AddressInUse));
         }
         if let Some(known) =
             self.peers.get(&node.id).filter(|known| known.node != node || known.address != hello.address)
         {
             let reason = match known.address == hello.address {
                 true => CloseReason::Superseded,
-                false => CloseReason::Refused(RejectReason::IdInUse),
+                false => CloseReason::Rejected(RejectReason::IdInUse),
             };
             self.drop_peer(&node.id, reason);
         }

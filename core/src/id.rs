@@ -1,4 +1,4 @@
-//! The names of things: nodes, addresses, terms, epochs, connections.
+//! The names of things: nodes, addresses, terms, view ids, connections.
 
 use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String, sync::Arc};
 use core::fmt;
@@ -194,14 +194,14 @@ impl fmt::Display for Term {
 
 /// What identifies a view: the term of the master that wrote it, and that master's count of changes, compared in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Epoch {
+pub struct ViewId {
     /// The term of the master that wrote the view.
     pub term: Term,
     /// One more with each change within the term.
     pub version: u64,
 }
 
-impl fmt::Display for Epoch {
+impl fmt::Display for ViewId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.term, self.version)
     }
@@ -302,10 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_a_node_an_epoch_and_a_digest_are_shown_as_one_word_each() {
+    fn a_run_of_a_node_an_view_id_and_a_digest_are_shown_as_one_word_each() {
         let node = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(7) };
         assert_eq!((node.to_string(), format!("{node:?}")), ("a#7".into(), "a#7".into()));
-        assert_eq!(Epoch { term: Term(3), version: 12 }.to_string(), "3.12");
+        assert_eq!(ViewId { term: Term(3), version: 12 }.to_string(), "3.12");
         assert_eq!((Term(3).to_string(), ConnId(4).to_string()), ("3".into(), "4".into()));
         let digest = ElectorateDigest(core::array::from_fn(|at| at as u8));
         assert_eq!(format!("{digest:?}"), "000102030405060708090a0b0c0d0e0f");

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{CloseReason, Distrust, RejectReason},
-    id::{Address, ConnId, DialId, Epoch, Incarnation, Node, Term},
+    error::{CloseReason, RejectReason, TlsFailure},
+    id::{Address, ConnId, DialId, Incarnation, Node, Term, ViewId},
     message::Holder,
     time::Timestamp,
     view::Change,
@@ -81,11 +81,11 @@ pub enum Input {
     /// when the way to the peer is, and secures it then, so that the time and the number of such connections are limited as
     /// those of all that are not established. Told as an [`Event::ConnClosed`]; of a connection that is established already, as
     /// the reason of [`Event::Unlinked`], if it was the last one to that peer.
-    Distrusted {
+    TlsFailed {
         /// Which connection.
         conn: ConnId,
         /// Who does not trust whom, and why.
-        distrust: Distrust,
+        failure: TlsFailure,
     },
     /// An [`Output::Persist`] is durable.
     Persisted {
@@ -218,12 +218,12 @@ pub enum Event {
     /// The view has changed; [`view`](crate::Formation::view) is the new one.
     ViewChanged {
         /// The new view.
-        epoch: Epoch,
+        view_id: ViewId,
         /// What is different.
         changes: Vec<Change>,
     },
     /// A peer refused this node. Said once for each address and reason.
-    Rejected {
+    RejectedByPeer {
         /// Which address was dialed.
         address: Address,
         /// Why.
@@ -233,7 +233,7 @@ pub enum Event {
     },
     /// This node refused a peer. Said once until that peer has been linked (or, what only a master says of a linked one,
     /// until it is a member), or something of this has changed; with more such peers than `Limits::members`, again from time to time.
-    Refused {
+    PeerRejected {
         /// Who it said it was.
         node: Node,
         /// The address that it gave.
@@ -255,9 +255,9 @@ pub enum Event {
     /// has given way (E8). Said with the first view of the master that goes on.
     Merged {
         /// The last view of the side that has ended.
-        from: Epoch,
+        from: ViewId,
         /// The first view of the other.
-        to: Epoch,
+        to: ViewId,
     },
     /// A peer is a solo master (E8). This node is configured without `solo_after`, and does not follow it.
     SoloMasterIgnored {
@@ -301,8 +301,8 @@ pub enum StopReason {
     Left,
     /// A newer incarnation of this node has come.
     Superseded,
-    /// Another living node has its id, and kept it outside for longer than a dead one could: the last [`Event::Rejected`] or
-    /// [`Event::Refused`] names both addresses.
+    /// Another living node has its id, and kept it outside for longer than a dead one could: the last [`Event::RejectedByPeer`] or
+    /// [`Event::PeerRejected`] names both addresses.
     IdInUse,
 }
 

@@ -66,9 +66,11 @@ mod view;
 
 pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};
 pub use durable::{DurableState, ResumeError};
-pub use error::{CloseReason, Distrust, Flaw, Misuse, RejectReason};
+pub use error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem};
 pub use formation::Formation;
-pub use id::{Address, ClusterName, ConnId, DialId, ElectorateDigest, Epoch, IdError, Incarnation, Node, NodeId, Term};
+pub use id::{
+    Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewId,
+};
 pub use interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Start, StopReason};
 pub use proof::ClusterKey;
 pub use status::{Counters, Phase, Status};

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     decoder::Decoder,
-    error::{CloseReason, Distrust},
+    error::{CloseReason, TlsFailure},
     id::{Address, ConnId, Node, NodeId},
     interface::Origin,
-    message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Role, Status, Vote},
+    message::{HeartbeatAck, Hello, JoinResponse, Rejected, Release, Resign, Role, StatusReport, Vote},
     proof::ClusterKey,
     time::Timestamp,
 };
@@ -107,7 +107,7 @@ pub(crate) struct Peer {
     pub(crate) is_voter: bool,
     /// Its established connections, in the order in which they were established.
     pub(crate) links: Vec<ConnId>,
-    pub(crate) status: Option<Status>,
+    pub(crate) status: Option<StatusReport>,
     /// So that it is not kept: the status has none.
     pub(crate) metadata_too_long: bool,
     pub(crate) owed: Owed,
@@ -144,7 +144,7 @@ pub(crate) enum End {
     /// The host says so.
     ByHost,
     /// It could not be secured, and the host has closed it.
-    Distrusted(Distrust),
+    TlsFailed(TlsFailure),
     /// The core closes it.
     Ours(CloseReason),
 }

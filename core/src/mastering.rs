@@ -89,8 +89,8 @@ impl Formation {
         }
         let follows_me = match &status.role {
             Role::Leaving | Role::Master | Role::Solo { .. } => return,
-            Role::Following { master, .. } => *master == self.me && status.term == term,
-            Role::Seeking | Role::Standing => false,
+            Role::Follower { master, .. } => *master == self.me && status.term == term,
+            Role::Joining | Role::Candidate => false,
         };
         let known = self.membership.view.get(id);
         let says_the_same = |known: &Member| !peer.metadata_too_long && known.metadata == status.metadata;
@@ -191,7 +191,7 @@ impl Formation {
     pub(crate) fn acknowledged(&mut self, id: &NodeId, address: &Address, ack: HeartbeatAck) {
         self.election.heartbeat_ack(address, &ack);
         let Some(roster) = &mut self.membership.roster else { return };
-        match roster.ack(&self.membership.view, id, ack.number, ack.epoch, self.now) {
+        match roster.ack(&self.membership.view, id, ack.number, ack.view_id, self.now) {
             Ack::Revived => self.set_member_state(id, MemberState::Active),
             Ack::Expected => {}
         }

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
-    id::{Epoch, Node},
+    id::{Node, ViewId},
     message::MembersUpdate,
     roster::Roster,
     view::{Change, Member, MembersView},
@@ -27,7 +27,7 @@ pub(crate) struct Membership {
 /// The pages of a snapshot that have come so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Assembly {
-    epoch: Epoch,
+    view_id: ViewId,
     next: u32,
     members: Vec<Member>,
 }
@@ -46,8 +46,8 @@ impl Membership {
     }
 
     /// What this node tells others that it holds.
-    pub(crate) fn held(&self) -> Epoch {
-        if self.misfit { Epoch::default() } else { self.view.epoch() }
+    pub(crate) fn held(&self) -> ViewId {
+        if self.misfit { ViewId::default() } else { self.view.id() }
     }
 
     /// The view is now one of this master's.
@@ -66,32 +66,32 @@ impl Membership {
         gone: &BTreeSet<Node>,
     ) -> Option<Vec<Change>> {
         match update {
-            MembersUpdate::Delta { base, base_by, epoch, changes } => {
-                if base == self.view.epoch() && base_by.is_some() && base_by != self.writer {
+            MembersUpdate::Delta { base, base_by, view_id, changes } => {
+                if base == self.view.id() && base_by.is_some() && base_by != self.writer {
                     self.misfit = true;
                 }
-                let fits = base == self.held() && epoch > self.view.epoch();
+                let fits = base == self.held() && view_id > self.view.id();
                 if !fits || self.view.len() + changes.len() > self.member_limit.saturating_mul(2) {
                     return None;
                 }
                 if !self.misfit {
-                    self.view.apply(epoch, &changes);
+                    self.view.apply(view_id, &changes);
                     self.written_by(master);
                     return Some(changes);
                 }
                 // From nothing, then: what is held counts for nothing.
                 let mut next = MembersView::default();
-                next.apply(epoch, &changes);
+                next.apply(view_id, &changes);
                 Some(self.replace(master, next, gone))
             }
-            MembersUpdate::Page { epoch, index, last, members } => {
+            MembersUpdate::Page { view_id, index, last, members } => {
                 let begun = self.assembly.take();
-                if epoch <= self.view.epoch() {
+                if view_id <= self.view.id() {
                     return None;
                 }
                 let mut assembly = match begun {
-                    Some(assembly) if assembly.epoch == epoch && assembly.next == index => assembly,
-                    _ if index == 0 => Assembly { epoch, next: 0, members: Vec::new() },
+                    Some(assembly) if assembly.view_id == view_id && assembly.next == index => assembly,
+                    _ if index == 0 => Assembly { view_id, next: 0, members: Vec::new() },
                     _ => return None,
                 };
                 if assembly.members.len() + members.len() > self.member_limit {
@@ -103,7 +103,7 @@ impl Membership {
                     self.assembly = Some(assembly);
                     return None;
                 }
-                Some(self.replace(master, MembersView::new(epoch, assembly.members), gone))
+                Some(self.replace(master, MembersView::new(view_id, assembly.members), gone))
             }
         }
     }
@@ -144,8 +144,8 @@ mod tests {
         Member { node: node(id), address, state: MemberState::Active, metadata: Bytes::new() }
     }
 
-    fn epoch(version: u64) -> Epoch {
-        Epoch { term: Term(1), version }
+    fn view_id(version: u64) -> ViewId {
+        ViewId { term: Term(1), version }
     }
 
     fn added(ids: &[&str]) -> Vec<Change> {
@@ -175,19 +175,19 @@ mod tests {
             let members = ids.iter().map(|id| member(id)).collect();
             self.0.update(
                 &node("m"),
-                MembersUpdate::Page { epoch: epoch(version), index, last, members },
+                MembersUpdate::Page { view_id: view_id(version), index, last, members },
                 &BTreeSet::new(),
             )
         }
 
         fn delta(
             &mut self,
-            (base, base_by): (Epoch, Option<&str>),
+            (base, base_by): (ViewId, Option<&str>),
             to: u64,
             changes: Vec<Change>,
         ) -> Option<Vec<Change>> {
-            let (base_by, epoch) = (base_by.map(node), epoch(to));
-            self.0.update(&node("m"), MembersUpdate::Delta { base, base_by, epoch, changes }, &BTreeSet::new())
+            let (base_by, view_id) = (base_by.map(node), view_id(to));
+            self.0.update(&node("m"), MembersUpdate::Delta { base, base_by, view_id, changes }, &BTreeSet::new())
         }
 
         fn ids(&self) -> Vec<&str> {
@@ -197,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_follower_says_which_view_it_holds() {
-        assert_eq!(Follower::new().0.held(), Epoch::default());
+        assert_eq!(Follower::new().0.held(), ViewId::default());
         let follower = Follower::holding(4, &["a", "b"]);
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(4), vec!["a", "b"]));
+        assert_eq!((follower.0.held(), follower.ids()), (view_id(4), vec!["a", "b"]));
         assert_eq!(follower.0.writer, Some(node("m")));
     }
 
@@ -210,9 +210,9 @@ mod tests {
         {
             let mut follower = Follower::holding(4, &["a", "b"]);
             let changes = [added(&["c"]), vec![gone("a")]].concat();
-            let said = follower.delta((epoch(base), None), to, changes.clone());
+            let said = follower.delta((view_id(base), None), to, changes.clone());
             assert_eq!(said, taken.then_some(changes), "from {base} to {to}");
-            let expected = if taken { (epoch(to), vec!["b", "c"]) } else { (epoch(4), vec!["a", "b"]) };
+            let expected = if taken { (view_id(to), vec!["b", "c"]) } else { (view_id(4), vec!["a", "b"]) };
             assert_eq!((follower.0.held(), follower.ids()), expected, "from {base} to {to}");
         }
     }
@@ -221,7 +221,7 @@ mod tests {
     fn a_delta_that_is_too_long_to_be_honest_is_not_taken() {
         for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
             let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
-            let said = follower.delta((epoch(4), None), 5, vec![gone("a"); changes]);
+            let said = follower.delta((view_id(4), None), 5, vec![gone("a"); changes]);
             assert_eq!(said.is_some(), taken, "{changes} changes on {held} members");
         }
     }
@@ -229,33 +229,33 @@ mod tests {
     #[test]
     fn a_delta_on_a_view_of_the_same_writer_is_taken() {
         let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.delta((epoch(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
+        assert_eq!(follower.delta((view_id(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
         assert_eq!(follower.ids(), ["a", "b"]);
     }
 
     #[test]
-    fn a_delta_on_somebody_elses_view_of_the_same_epoch_shows_that_nothing_is_held() {
+    fn a_delta_on_somebody_elses_view_of_the_same_view_id_shows_that_nothing_abstains() {
         let mut follower = Follower::holding(4, &["a", "b"]);
-        assert_eq!(follower.delta((epoch(4), Some("x")), 5, added(&["c"])), None);
-        assert_eq!((follower.0.held(), follower.ids()), (Epoch::default(), vec!["a", "b"]));
+        assert_eq!(follower.delta((view_id(4), Some("x")), 5, added(&["c"])), None);
+        assert_eq!((follower.0.held(), follower.ids()), (ViewId::default(), vec!["a", "b"]));
         assert_eq!(
-            follower.delta((epoch(4), Some("x")), 6, added(&["c"])),
+            follower.delta((view_id(4), Some("x")), 6, added(&["c"])),
             None,
             "it still is not what it is based on"
         );
         // What is sent to one that holds nothing replaces what it has.
         let all = added(&["b", "c"]);
-        let said = follower.delta((Epoch::default(), None), 7, all);
+        let said = follower.delta((ViewId::default(), None), 7, all);
         assert_eq!(said, Some([vec![gone("a")], added(&["c"])].concat()));
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(7), vec!["b", "c"]));
-        assert_eq!(follower.delta((epoch(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
+        assert_eq!((follower.0.held(), follower.ids()), (view_id(7), vec!["b", "c"]));
+        assert_eq!(follower.delta((view_id(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
     }
 
     #[test]
-    fn a_delta_on_somebody_elses_view_of_another_epoch_says_nothing_of_the_one_that_is_held() {
+    fn a_delta_on_somebody_elses_view_of_another_view_id_says_nothing_of_the_one_that_abstains() {
         let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.delta((epoch(3), Some("x")), 5, added(&["c"])), None);
-        assert_eq!(follower.0.held(), epoch(4));
+        assert_eq!(follower.delta((view_id(3), Some("x")), 5, added(&["c"])), None);
+        assert_eq!(follower.0.held(), view_id(4));
     }
 
     #[test]
@@ -263,9 +263,9 @@ mod tests {
         let mut follower = Follower::holding(4, &["a", "b"]);
         assert_eq!(follower.page(5, 0, false, &["b"]), None);
         assert_eq!(follower.page(5, 1, false, &["c"]), None);
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(4), vec!["a", "b"]));
+        assert_eq!((follower.0.held(), follower.ids()), (view_id(4), vec!["a", "b"]));
         assert_eq!(follower.page(5, 2, true, &["d"]), Some([vec![gone("a")], added(&["c", "d"])].concat()));
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(5), vec!["b", "c", "d"]));
+        assert_eq!((follower.0.held(), follower.ids()), (view_id(5), vec!["b", "c", "d"]));
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         }
         let mut follower = Follower::holding(4, &["a"]);
         assert_eq!(follower.page(5, 0, false, &["b"]), None);
-        assert!(follower.delta((epoch(4), None), 5, added(&["c"])).is_some());
+        assert!(follower.delta((view_id(4), None), 5, added(&["c"])).is_some());
         assert_eq!(follower.page(5, 1, true, &["d"]), None);
         assert_eq!(follower.ids(), ["a", "c"]);
     }

@@ -14,7 +14,7 @@ impl Peer {
     /// Whether it belongs to another side than a solo master that is linked to it: both would count it.
     pub(crate) fn is_elsewhere(&self, solo: &Node) -> bool {
         match self.status.as_ref().map(|status| &status.role) {
-            Some(Role::Following { master, .. }) => master != solo,
+            Some(Role::Follower { master, .. }) => master != solo,
             Some(Role::Master | Role::Solo { .. }) => true,
             _ => false,
         }
@@ -43,7 +43,7 @@ impl Formation {
     /// An update of the present master. A view of a solo one that gives way to the view of another: two clusters have become
     /// one, unless the other was a member of it, and only came after it.
     pub(crate) fn take_update(&mut self, master: &Node, update: MembersUpdate) {
-        let (from, solo) = (self.membership.view.epoch(), self.membership.solo);
+        let (from, solo) = (self.membership.view.id(), self.membership.solo);
         // Started again, it is still the master of this side.
         let another = self.membership.writer.as_ref().is_some_and(|writer| writer.id != master.id);
         let active = |member: &Member| member.node == *master && member.state == MemberState::Active;
@@ -53,7 +53,7 @@ impl Formation {
         self.announce_view(changes);
         let gave_way = self.election.take_gave_way();
         if solo && another && (gave_way || !succeeds) {
-            let to = self.membership.view.epoch();
+            let to = self.membership.view.id();
             self.event(Event::Merged { from, to });
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::RejectReason,
-    id::{Address, ClusterName, ElectorateDigest, Epoch, Incarnation, Node, NodeId, Term},
+    id::{Address, ClusterName, ElectorateDigest, Incarnation, Node, NodeId, Term, ViewId},
     view::{Change, Member},
 };
 
@@ -31,7 +31,7 @@ pub const KNOWN_PROTOCOL: ProtocolRange =
 pub enum Message {
     Hello(Hello),
     Rejected(Rejected),
-    Status(Status),
+    Status(StatusReport),
     JoinResponse(JoinResponse),
     MembersUpdate(MembersUpdate),
     VoteRequest(VoteRequest),
@@ -42,7 +42,7 @@ pub enum Message {
     /// Said on a link that has carried nothing for a heartbeat interval.
     Ping,
     /// The master says to a node whose status is `Leaving` that it is in no view any more.
-    Leave,
+    LeaveAck,
     Resign(Resign),
     Proof(Proof),
     /// Since version 2, in place of `Ping`.
@@ -142,7 +142,7 @@ pub struct Holder {
 
 /// What a node says of itself on every link, when it is established and whenever it changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Status {
+pub struct StatusReport {
     /// Grows with each change; the newest replaces the older, on whichever link it comes.
     pub number: u64,
     /// The sender's term.
@@ -150,11 +150,11 @@ pub struct Status {
     /// What it is doing.
     pub role: Role,
     /// Held by E1, or not allowed to form: not to be counted as a voter that could grant.
-    pub held: bool,
+    pub abstains: bool,
     /// To whom a live promise binds it (E5).
     pub promise: Option<Node>,
     /// The view it holds.
-    pub epoch: Epoch,
+    pub view_id: ViewId,
     /// Its metadata, for the member list.
     pub metadata: Bytes,
 }
@@ -163,11 +163,11 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Without a master.
-    Seeking,
+    Joining,
     /// A candidate in the status's term.
-    Standing,
+    Candidate,
     /// Following a master.
-    Following {
+    Follower {
         /// Whom.
         master: Node,
         /// Where it can be dialed.
@@ -207,7 +207,7 @@ pub enum MembersUpdate {
     /// One page of a whole view.
     Page {
         /// Which view.
-        epoch: Epoch,
+        view_id: ViewId,
         /// The page's place, from 0.
         index: u32,
         /// No page comes after this one.
@@ -215,15 +215,15 @@ pub enum MembersUpdate {
         /// In the order of their ids.
         members: Vec<Member>,
     },
-    /// What turns the view `base` into `epoch`.
+    /// What turns the view `base` into `view_id`.
     Delta {
         /// The view that it applies to.
-        base: Epoch,
+        base: ViewId,
         /// Who wrote that, when it was an earlier term's master: where votes were forgotten (G1), two may have written views
-        /// of one epoch.
+        /// of one view id.
         base_by: Option<Node>,
         /// The view that it makes.
-        epoch: Epoch,
+        view_id: ViewId,
         /// In the order of ids, one for each.
         changes: Vec<Change>,
     },
@@ -277,7 +277,7 @@ pub struct HeartbeatAck {
     /// The heartbeat's number.
     pub number: u64,
     /// The view that the sender holds.
-    pub epoch: Epoch,
+    pub view_id: ViewId,
     /// Whether this is a voter's promise (E5).
     pub confirms: bool,
 }
@@ -309,16 +309,18 @@ impl Message {
     /// The highest term that the message speaks of.
     pub(crate) fn term(&self) -> Option<Term> {
         Some(match self {
-            Self::Status(status) => status.term.max(status.epoch.term),
+            Self::Status(status) => status.term.max(status.view_id.term),
             Self::JoinResponse(JoinResponse::Accepted { term } | JoinResponse::Rejected { term, .. }) => *term,
-            Self::MembersUpdate(MembersUpdate::Page { epoch, .. } | MembersUpdate::Delta { epoch, .. }) => epoch.term,
+            Self::MembersUpdate(MembersUpdate::Page { view_id, .. } | MembersUpdate::Delta { view_id, .. }) => {
+                view_id.term
+            }
             Self::VoteRequest(request) => request.term,
             Self::Vote(vote) => vote.term,
             Self::Release(release) => release.term,
             Self::Heartbeat(heartbeat) => heartbeat.term,
-            Self::HeartbeatAck(ack) => ack.term.max(ack.epoch.term),
+            Self::HeartbeatAck(ack) => ack.term.max(ack.view_id.term),
             Self::Resign(resign) => resign.term,
-            Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::Leave | Self::Proof(_) => return None,
+            Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::LeaveAck | Self::Proof(_) => return None,
             #[cfg(feature = "unstable-next-protocol")]
             Self::Probe { .. } => return None,
             #[cfg(feature = "unstable-next-protocol")]

@@ -82,7 +82,7 @@ impl Formation {
             return;
         }
         let follows = |peer: &Peer| match peer.status.as_ref().map(|status| &status.role) {
-            Some(Role::Following { master, address: at }) if at == address => Some(master.clone()),
+            Some(Role::Follower { master, address: at }) if at == address => Some(master.clone()),
             _ => None,
         };
         if let Some(master) = self.peers.values().find_map(follows)

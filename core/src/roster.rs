@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     config::{Config, Detector},
-    id::{Epoch, Node, NodeId, Term},
+    id::{Node, NodeId, Term, ViewId},
     message::{MembersUpdate, Message},
     phi::Arrivals,
     shared::Shared,
@@ -34,15 +34,15 @@ pub(crate) struct Roster {
     tracked: BTreeMap<NodeId, Tracked>,
     /// Who wrote the view that the first step of the log is based on.
     base_by: Option<Node>,
-    /// Oldest first, each entry's base the epoch of the one before.
+    /// Oldest first, each entry's base the view id of the one before.
     log: VecDeque<Step>,
     /// Whoever holds an older view than this is to be told of the present one.
-    due: Epoch,
+    due: ViewId,
     /// The updates that have become due since the last heartbeat.
     told: usize,
-    pinned: BTreeMap<Epoch, Pinned>,
-    /// Encoded deltas to the present epoch, by their base: most links lack the same.
-    deltas: BTreeMap<Epoch, (Epoch, Shared)>,
+    pinned: BTreeMap<ViewId, Pinned>,
+    /// Encoded deltas to the present view id, by their base: most links lack the same.
+    deltas: BTreeMap<ViewId, (ViewId, Shared)>,
 }
 
 /// A member but for the master itself.
@@ -54,19 +54,19 @@ struct Tracked {
     arrivals: Arrivals,
     linked: bool,
     /// The view that it has once it has read all that was sent; `None`: a snapshot is needed.
-    holds: Option<Epoch>,
+    holds: Option<ViewId>,
     /// The view that it last said it holds.
-    acked: Option<Epoch>,
+    acked: Option<ViewId>,
     /// The next page of the series that it is being sent.
-    series: Option<(Epoch, usize)>,
+    series: Option<(ViewId, usize)>,
     /// The first heartbeat sent after the last update, and what its acknowledgement should say.
-    check: Option<(u64, Epoch)>,
+    check: Option<(u64, ViewId)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Step {
-    base: Epoch,
-    epoch: Epoch,
+    base: ViewId,
+    view_id: ViewId,
     changes: Vec<Change>,
 }
 
@@ -95,12 +95,12 @@ impl Roster {
             detector: config.detector().clone(),
             page_limit: limits.send.saturating_sub(HEAD_ROOM),
             log_limit: limits.change_log,
-            pin_limit: limits.pinned_epochs,
+            pin_limit: limits.pinned_views,
             at_once_limit: limits.updates_at_once,
             tracked: BTreeMap::new(),
             base_by: None,
             log: VecDeque::new(),
-            due: Epoch::default(),
+            due: ViewId::default(),
             told: 0,
             pinned: BTreeMap::new(),
             deltas: BTreeMap::new(),
@@ -127,7 +127,7 @@ impl Roster {
             let is_linked = linked(&member.node);
             let mut tracked = self.fresh(now);
             tracked.linked = is_linked;
-            tracked.holds = Some(view.epoch());
+            tracked.holds = Some(view.id());
             self.tracked.insert(member.node.id.clone(), tracked);
             let state = if is_linked { MemberState::Active } else { MemberState::Suspect };
             if member.state != state {
@@ -138,7 +138,7 @@ impl Roster {
             changes.push(Change::Upsert(me));
         }
         changes.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-        self.step(view, Epoch { term, version: 1 }, changes)
+        self.step(view, ViewId { term, version: 1 }, changes)
     }
 
     pub(crate) fn tracks(&self, id: &NodeId) -> bool {
@@ -200,8 +200,8 @@ impl Roster {
         if let Some(tracked) = self.tracked.get_mut(id) {
             tracked.check = None;
             tracked.holds = tracked.acked;
-            if let Some((epoch, _)) = tracked.series {
-                tracked.series = Some((epoch, 0));
+            if let Some((view_id, _)) = tracked.series {
+                tracked.series = Some((view_id, 0));
             }
         }
     }
@@ -216,7 +216,7 @@ impl Roster {
         self.unpin(series);
     }
 
-    pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, epoch: Epoch, now: Timestamp) -> Ack {
+    pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, view_id: ViewId, now: Timestamp) -> Ack {
         let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
         let mut patience = self.suspect_after;
         if let Detector::PhiAccrual(settings) = &self.detector {
@@ -225,12 +225,12 @@ impl Roster {
         }
         tracked.suspect_at = now + patience;
         tracked.down_at = now + self.down_after;
-        tracked.acked = Some(epoch);
+        tracked.acked = Some(view_id);
         if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
-            && expected != epoch
+            && expected != view_id
             && tracked.series.is_none()
         {
-            tracked.holds = Some(epoch);
+            tracked.holds = Some(view_id);
         }
         match view.get(id) {
             Some(member) if member.state == MemberState::Suspect => Ack::Revived,
@@ -240,12 +240,12 @@ impl Roster {
 
     /// Whether the members are to be told of the present view before the next heartbeat.
     pub(crate) fn tells_at_once(&self, view: &MembersView) -> bool {
-        self.due == view.epoch()
+        self.due == view.id()
     }
 
     /// A heartbeat goes to every member, and with it what has waited for it.
     pub(crate) fn beats(&mut self, view: &MembersView) {
-        (self.due, self.told) = (view.epoch(), 0);
+        (self.due, self.told) = (view.id(), 0);
     }
 
     /// A heartbeat of this number goes to the member.
@@ -301,31 +301,31 @@ impl Roster {
             if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) {
                 return None;
             }
-            if let Some((epoch, frame)) = holds.and_then(|base| self.delta(view, base)) {
+            if let Some((view_id, frame)) = holds.and_then(|base| self.delta(view, base)) {
                 let frame = frame.in_version(version);
                 if frame.len() > room {
                     return None;
                 }
                 let tracked = self.tracked.get_mut(id)?;
-                tracked.holds = Some(epoch);
+                tracked.holds = Some(view_id);
                 tracked.check = None;
                 return Some(frame.clone());
             }
-            let epoch = self.pin(view, holds)?;
-            self.tracked.get_mut(id)?.series = Some((epoch, 0));
+            let view_id = self.pin(view, holds)?;
+            self.tracked.get_mut(id)?.series = Some((view_id, 0));
         }
         let tracked = self.tracked.get_mut(id)?;
-        let (epoch, page) = tracked.series?;
-        let pages = &self.pinned.get(&epoch)?.pages;
+        let (view_id, page) = tracked.series?;
+        let pages = &self.pinned.get(&view_id)?.pages;
         let frame = pages.get(page)?.in_version(version);
         let frame = Some(frame).filter(|frame| frame.len() <= room)?.clone();
         if page + 1 < pages.len() {
-            tracked.series = Some((epoch, page + 1));
+            tracked.series = Some((view_id, page + 1));
         } else {
             tracked.series = None;
-            tracked.holds = Some(epoch);
+            tracked.holds = Some(view_id);
             tracked.check = None;
-            self.unpin(Some((epoch, page)));
+            self.unpin(Some((view_id, page)));
         }
         Some(frame)
     }
@@ -337,14 +337,14 @@ impl Roster {
     }
 
     fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {
-        let epoch = view.epoch();
-        self.step(view, Epoch { version: epoch.version + 1, ..epoch }, Vec::from([change]))
+        let view_id = view.id();
+        self.step(view, ViewId { version: view_id.version + 1, ..view_id }, Vec::from([change]))
     }
 
-    fn step(&mut self, view: &mut MembersView, epoch: Epoch, changes: Vec<Change>) -> Vec<Change> {
-        let base = view.epoch();
-        view.apply(epoch, &changes);
-        self.log.push_back(Step { base, epoch, changes: changes.clone() });
+    fn step(&mut self, view: &mut MembersView, view_id: ViewId, changes: Vec<Change>) -> Vec<Change> {
+        let base = view.id();
+        view.apply(view_id, &changes);
+        self.log.push_back(Step { base, view_id, changes: changes.clone() });
         while self.log.len() > self.log_limit {
             self.log.pop_front();
         }
@@ -353,13 +353,13 @@ impl Roster {
         // To tell each of a crowd of each other would take the square of it.
         if self.told + self.tracked.len() <= self.at_once_limit {
             self.told += self.tracked.len();
-            self.due = epoch;
+            self.due = view_id;
         }
         changes
     }
 
     /// A delta from `base` towards the present: `None` when the log does not reach back, or a snapshot is shorter.
-    fn delta(&mut self, view: &MembersView, base: Epoch) -> Option<(Epoch, Shared)> {
+    fn delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, Shared)> {
         if let Some(known) = self.deltas.get(&base) {
             return Some(known.clone());
         }
@@ -368,53 +368,53 @@ impl Roster {
             return None;
         }
         let mut merged: BTreeMap<&NodeId, &Change> = BTreeMap::new();
-        let (mut size, mut epoch) = (0, base);
+        let (mut size, mut view_id) = (0, base);
         for step in self.log.range(from..) {
             let more: usize = step.changes.iter().map(Change::wire_size).sum();
             if size + more + HEAD_ROOM > self.page_limit {
                 break;
             }
             size += more;
-            epoch = step.epoch;
+            view_id = step.view_id;
             merged.extend(step.changes.iter().map(|change| (change.id(), change)));
         }
         // Snapshots are cheaper by the head of each change; counting entries is close enough and needs no encoding.
-        if epoch == base || (epoch == view.epoch() && merged.len() > view.len()) {
+        if view_id == base || (view_id == view.id() && merged.len() > view.len()) {
             return None;
         }
         let changes = merged.into_values().cloned().collect();
-        let base_by = self.base_by.clone().filter(|_| base.term < epoch.term);
-        let delta = MembersUpdate::Delta { base, base_by, epoch, changes };
+        let base_by = self.base_by.clone().filter(|_| base.term < view_id.term);
+        let delta = MembersUpdate::Delta { base, base_by, view_id, changes };
         let frame = Shared::new(&Message::MembersUpdate(delta));
         if self.deltas.len() >= self.pin_limit {
             self.deltas.clear();
         }
-        self.deltas.insert(base, (epoch, frame.clone()));
-        Some((epoch, frame))
+        self.deltas.insert(base, (view_id, frame.clone()));
+        Some((view_id, frame))
     }
 
     /// Pins a snapshot for one more reader: the present one, or, while as many as allowed are being read, the newest of
     /// those, which deltas then follow.
-    fn pin(&mut self, view: &MembersView, holds: Option<Epoch>) -> Option<Epoch> {
-        if !self.pinned.contains_key(&view.epoch()) && self.pinned.len() < self.pin_limit {
+    fn pin(&mut self, view: &MembersView, holds: Option<ViewId>) -> Option<ViewId> {
+        if !self.pinned.contains_key(&view.id()) && self.pinned.len() < self.pin_limit {
             let pages = pages(view, self.page_limit);
-            self.pinned.insert(view.epoch(), Pinned { pages, readers: 0 });
+            self.pinned.insert(view.id(), Pinned { pages, readers: 0 });
         }
-        let (epoch, pinned) = self.pinned.iter_mut().next_back()?;
-        if holds.is_some_and(|holds| holds >= *epoch) {
+        let (view_id, pinned) = self.pinned.iter_mut().next_back()?;
+        if holds.is_some_and(|holds| holds >= *view_id) {
             return None;
         }
         pinned.readers += 1;
-        Some(*epoch)
+        Some(*view_id)
     }
 
-    fn unpin(&mut self, series: Option<(Epoch, usize)>) {
-        let Some((epoch, _)) = series else { return };
-        if let Some(pinned) = self.pinned.get_mut(&epoch) {
+    fn unpin(&mut self, series: Option<(ViewId, usize)>) {
+        let Some((view_id, _)) = series else { return };
+        if let Some(pinned) = self.pinned.get_mut(&view_id) {
             pinned.readers -= 1;
             // The present one stays for the next joiner; the next change drops it.
-            if pinned.readers == 0 && self.log.back().is_some_and(|step| step.epoch != epoch) {
-                self.pinned.remove(&epoch);
+            if pinned.readers == 0 && self.log.back().is_some_and(|step| step.view_id != view_id) {
+                self.pinned.remove(&view_id);
             }
         }
     }
@@ -436,7 +436,7 @@ fn pages(view: &MembersView, limit: usize) -> Vec<Shared> {
     }
     let last = pages.len() - 1;
     let page = |(index, members): (usize, _)| MembersUpdate::Page {
-        epoch: view.epoch(),
+        view_id: view.id(),
         index: u32::try_from(index).unwrap_or(u32::MAX),
         last: index == last,
         members,

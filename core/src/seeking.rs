@@ -186,7 +186,7 @@ impl Seeking {
     }
 
     /// What is at the address is not trusted, or does not trust this node: only a person can mend it.
-    pub(crate) fn distrusted(&mut self, address: &Address) {
+    pub(crate) fn tls_failed(&mut self, address: &Address) {
         if let Some(target) = self.targets.get_mut(address) {
             target.backoff = self.backoff_max;
         }

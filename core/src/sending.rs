@@ -111,7 +111,7 @@ impl Formation {
             request.map(Message::VoteRequest),
             owed.vote.take().map(Message::Vote),
             owed.resign.take().map(Message::Resign),
-            core::mem::take(&mut owed.leave).then_some(Message::Leave),
+            core::mem::take(&mut owed.leave).then_some(Message::LeaveAck),
             owed.ack.take().map(Message::HeartbeatAck),
             owed.join.take().map(Message::JoinResponse),
         ];

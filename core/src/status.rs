@@ -7,11 +7,11 @@ use crate::id::{Address, Node, Term};
 #[non_exhaustive]
 pub enum Phase {
     /// Without a master.
-    Seeking,
+    Joining,
     /// A candidate.
-    Standing,
+    Candidate,
     /// Following a master.
-    Following,
+    Follower,
     /// The master.
     Master,
     /// The master, without a quorum: there may be others (E8).
@@ -51,7 +51,7 @@ pub struct Status {
     /// How many established connections it has.
     pub links: usize,
     /// How many accepted connections are not established yet.
-    pub pending_links: usize,
+    pub pending_connections: usize,
     /// Bytes of unfinished frames, over all connections.
     pub partial_bytes: usize,
     /// What has been counted.

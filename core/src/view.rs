@@ -9,7 +9,7 @@ use alloc::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Address, Epoch, Node, NodeId};
+use crate::id::{Address, Node, NodeId, ViewId};
 
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,17 +82,17 @@ pub enum RemovalReason {
     Down,
 }
 
-/// The member list of one epoch. Cloning it is cheap; it never changes under its holder.
+/// The member list of one view id. Cloning it is cheap; it never changes under its holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MembersView {
-    epoch: Epoch,
+    view_id: ViewId,
     members: Arc<BTreeMap<NodeId, Arc<Member>>>,
 }
 
 impl MembersView {
-    /// Which view this is. `Epoch::default()` until the node has been a member.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
+    /// Which view this is. `ViewId::default()` until the node has been a member.
+    pub fn id(&self) -> ViewId {
+        self.view_id
     }
 
     /// How many members there are.
@@ -115,13 +115,13 @@ impl MembersView {
         self.members.values().map(Arc::as_ref)
     }
 
-    pub(crate) fn new(epoch: Epoch, members: impl IntoIterator<Item = Member>) -> Self {
+    pub(crate) fn new(view_id: ViewId, members: impl IntoIterator<Item = Member>) -> Self {
         let members = members.into_iter().map(|m| (m.node.id.clone(), Arc::new(m))).collect();
-        Self { epoch, members: Arc::new(members) }
+        Self { view_id, members: Arc::new(members) }
     }
 
-    /// Makes the view of `epoch` out of this one.
-    pub(crate) fn apply(&mut self, epoch: Epoch, changes: &[Change]) {
+    /// Makes the view of `view_id` out of this one.
+    pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change]) {
         let members = Arc::make_mut(&mut self.members);
         for change in changes {
             match change {
@@ -133,7 +133,7 @@ impl MembersView {
                 }
             }
         }
-        self.epoch = epoch;
+        self.view_id = view_id;
     }
 
     /// What turns `self` into `next`, as far as two views can tell: whoever is missing is taken to be down, unless it has

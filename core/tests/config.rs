@@ -255,11 +255,11 @@ fn every_limit_has_a_least_and_a_frame_also_a_most() {
         ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
         ("max_frame", 640, |l| &mut l.max_frame),
         ("send", 4096, |l| &mut l.send),
-        ("pending_links", 1, |l| &mut l.pending_links),
-        ("links", 1, |l| &mut l.links),
+        ("pending_connections", 1, |l| &mut l.pending_connections),
+        ("connections", 1, |l| &mut l.connections),
         ("members", 1, |l| &mut l.members),
         ("change_log", 1, |l| &mut l.change_log),
-        ("pinned_epochs", 1, |l| &mut l.pinned_epochs),
+        ("pinned_views", 1, |l| &mut l.pinned_views),
     ];
     for (name, least, field) in fields {
         let mut limits = Limits::default();
@@ -270,15 +270,15 @@ fn every_limit_has_a_least_and_a_frame_also_a_most() {
         frame_before_handshake: 640,
         max_frame: 4096,
         send: 4096,
-        pending_links: 1,
-        links: 4,
+        pending_connections: 1,
+        connections: 4,
         partial_bytes: 4096,
         members: 1,
         metadata: 0,
         change_log: 1,
         updates_at_once: 0,
         contacts: 0,
-        pinned_epochs: 1,
+        pinned_views: 1,
     };
     builder().limits(smallest).build().unwrap();
     let frame = |max_frame| builder().limits(Limits { max_frame, partial_bytes: 2 << 30, ..Limits::default() });
@@ -311,9 +311,9 @@ fn limits_have_to_fit_together() {
             "send is 65536, but has to be at least 1024 more than metadata, which is 64513; raise send or lower metadata",
         ),
         (
-            Limits { links: 3, ..base() },
-            Limits { links: 4, ..base() },
-            "links is 3, but has to be more than the number of seeds, which is 3; raise links or lower the number of seeds",
+            Limits { connections: 3, ..base() },
+            Limits { connections: 4, ..base() },
+            "connections is 3, but has to be more than the number of seeds, which is 3; raise connections or lower the number of seeds",
         ),
     ];
     for (broken, kept, said) in rules {

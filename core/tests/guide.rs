@@ -22,7 +22,7 @@ fn every_event_refusal_and_reason_is_explained_in_its_table() {
         (interface, "StopReason"),
         (error, "RejectReason"),
         (error, "CloseReason"),
-        (error, "Flaw"),
+        (error, "TlsProblem"),
     ] {
         let head = format!("//! | [`{name}`](crate::{name}) | what it means | what to do |\n");
         let (_, table) = PAGE.split_once(&head).unwrap_or_else(|| panic!("no table for {name}"));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, Change, CloseReason, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
-    RejectReason, RemovalReason, Term,
+    Address, Change, CloseReason, ClusterName, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId,
+    RejectReason, RemovalReason, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, Proof, ProtocolRange,
-        Rejected, Release, Resign, Role, Status, Vote, VoteRequest,
+        Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest,
     },
 };
 
@@ -36,8 +36,8 @@ fn address(text: &str) -> Address {
     Address::new(text).expect("a test's address is valid")
 }
 
-fn epoch(term: u64, version: u64) -> Epoch {
-    Epoch { term: Term(term), version }
+fn view_id(term: u64, version: u64) -> ViewId {
+    ViewId { term: Term(term), version }
 }
 
 fn member(id: &str, incarnation: u64, at: &str, state: MemberState, metadata: &'static [u8]) -> Member {
@@ -58,14 +58,14 @@ fn hello() -> Hello {
     }
 }
 
-fn status(number: u64, term: u64, role: Role) -> Status {
-    Status {
+fn status(number: u64, term: u64, role: Role) -> StatusReport {
+    StatusReport {
         number,
         term: Term(term),
         role,
-        held: false,
+        abstains: false,
         promise: None,
-        epoch: Epoch::default(),
+        view_id: ViewId::default(),
         metadata: Bytes::new(),
     }
 }
@@ -79,21 +79,21 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             "00 46524d4e 01 ac02 04 70726f64 000102030405060708090a0b0c0d0e0f 06 6e6f64652d61 ac02
              0e 612e6578616d706c653a37303030 f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 02 beef",
         ),
-        (Message::Status(Status { held: true, ..status(1, 0, Role::Seeking) }), "02 01 00 00 01 00 0000 00"),
+        (Message::Status(StatusReport { abstains: true, ..status(1, 0, Role::Joining) }), "02 01 00 00 01 00 0000 00"),
         (
-            Message::Status(Status {
+            Message::Status(StatusReport {
                 promise: Some(node("a", 1)),
-                epoch: epoch(4, 7),
+                view_id: view_id(4, 7),
                 metadata: Bytes::from_static(b"md"),
-                ..status(128, 5, Role::Standing)
+                ..status(128, 5, Role::Candidate)
             }),
             "02 8001 05 01 00 01 01 61 01 0407 02 6d64",
         ),
         (
-            Message::Status(Status {
+            Message::Status(StatusReport {
                 promise: Some(node("b", 9)),
-                epoch: epoch(5, 3),
-                ..status(2, 5, Role::Following { master: node("b", 9), address: address("h:1") })
+                view_id: view_id(5, 3),
+                ..status(2, 5, Role::Follower { master: node("b", 9), address: address("h:1") })
             }),
             "02 02 05 02 01 62 09 03 683a31 00 01 01 62 09 0503 00",
         ),
@@ -107,7 +107,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         ),
         (
             Message::MembersUpdate(MembersUpdate::Page {
-                epoch: epoch(5, 2),
+                view_id: view_id(5, 2),
                 index: 0,
                 last: false,
                 members: vec![
@@ -118,23 +118,28 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             "04 00 0502 00 00 02 01 61 01 03 683a31 00 00 01 62 ac02 08 5b3a3a315d3a3830 01 02 6d64",
         ),
         (
-            Message::MembersUpdate(MembersUpdate::Page { epoch: epoch(5, 2), index: 200, last: true, members: vec![] }),
+            Message::MembersUpdate(MembersUpdate::Page {
+                view_id: view_id(5, 2),
+                index: 200,
+                last: true,
+                members: vec![],
+            }),
             "04 00 0502 c801 01 00",
         ),
         (
             Message::MembersUpdate(MembersUpdate::Delta {
-                base: epoch(4, 9),
+                base: view_id(4, 9),
                 base_by: Some(node("b", 7)),
-                epoch: epoch(5, 1),
+                view_id: view_id(5, 1),
                 changes: vec![],
             }),
             "04 01 0409 01 01 62 07 0501 00",
         ),
         (
             Message::MembersUpdate(MembersUpdate::Delta {
-                base: epoch(5, 2),
+                base: view_id(5, 2),
                 base_by: None,
-                epoch: epoch(5, 5),
+                view_id: view_id(5, 5),
                 changes: vec![
                     Change::Upsert(member("a", 1, "h:1", MemberState::Active, b"")),
                     Change::Remove { id: id("b"), reason: RemovalReason::Left },
@@ -152,15 +157,15 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (Message::Release(Release { term: Term(5) }), "07 05"),
         (Message::Heartbeat(Heartbeat { term: Term(5), number: 300, lease: lan }), "08 05 ac02 00 8084af5f"),
         (
-            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 300, epoch: epoch(5, 2), confirms: true }),
+            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 300, view_id: view_id(5, 2), confirms: true }),
             "09 05 ac02 0502 01",
         ),
         (
-            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 1, epoch: epoch(4, 9), confirms: false }),
+            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 1, view_id: view_id(4, 9), confirms: false }),
             "09 05 01 0409 00",
         ),
         (Message::Ping, "0a"),
-        (Message::Leave, "0b"),
+        (Message::LeaveAck, "0b"),
         (Message::Resign(Resign { term: Term(5) }), "0c 05"),
         (
             Message::Proof(Proof { mac: std::array::from_fn(|n| 0xe0 + n as u8) }),
@@ -200,7 +205,7 @@ fn variant(message: &Message) -> usize {
         Message::Heartbeat(_) => 8,
         Message::HeartbeatAck(_) => 9,
         Message::Ping => 10,
-        Message::Leave => 11,
+        Message::LeaveAck => 11,
         Message::Resign(_) => 12,
         Message::Proof(_) => 13,
         // Of a version that is for tests only, and has no bytes to keep.
@@ -347,11 +352,11 @@ fn the_largest_hello_fits_the_first_frame() {
 #[test]
 fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata() {
     let metadata = Bytes::from(vec![7; 64_512]);
-    let status = Status {
+    let status = StatusReport {
         promise: Some(longest_node()),
-        epoch: epoch(u64::MAX, u64::MAX),
+        view_id: view_id(u64::MAX, u64::MAX),
         metadata: metadata.clone(),
-        ..status(u64::MAX, u64::MAX, Role::Following { master: longest_node(), address: longest_address() })
+        ..status(u64::MAX, u64::MAX, Role::Follower { master: longest_node(), address: longest_address() })
     };
     assert!(Message::Status(status).to_frame().len() <= metadata.len() + 1024);
     let member = Member {
@@ -360,13 +365,13 @@ fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata
         state: MemberState::Suspect,
         metadata: metadata.clone(),
     };
-    let far = epoch(u64::MAX, u64::MAX);
+    let far = view_id(u64::MAX, u64::MAX);
     for update in [
-        MembersUpdate::Page { epoch: far, index: u32::MAX, last: true, members: vec![member.clone()] },
+        MembersUpdate::Page { view_id: far, index: u32::MAX, last: true, members: vec![member.clone()] },
         MembersUpdate::Delta {
             base: far,
             base_by: Some(longest_node()),
-            epoch: far,
+            view_id: far,
             changes: vec![Change::Upsert(member)],
         },
     ] {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use formation_core::{
-    Bootstrap, Change, Config, Epoch, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId,
-    Phase, Term,
+    Bootstrap, Change, Config, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId, Phase,
+    Term, ViewId,
     message::{Message, Role},
 };
 
@@ -16,7 +16,7 @@ pub(crate) struct Checks {
     masters: BTreeMap<Term, Node>,
     /// Until when, in the simulation's time, a run has ever been told that it is the master.
     leases: BTreeMap<RunId, u64>,
-    views: BTreeMap<Epoch, MembersView>,
+    views: BTreeMap<ViewId, MembersView>,
     /// How often a run has stood, and how many links it had, when it was last looked at.
     candidacies: BTreeMap<RunId, (u64, usize)>,
 }
@@ -38,7 +38,7 @@ pub(crate) fn forms(message: &Message) -> bool {
     match message {
         Message::VoteRequest(_) => true,
         Message::Vote(vote) => vote.granted,
-        Message::Status(status) => matches!(status.role, Role::Standing | Role::Master | Role::Solo { .. }),
+        Message::Status(status) => matches!(status.role, Role::Candidate | Role::Master | Role::Solo { .. }),
         _ => false,
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn only_joins(config: &Config, formation: &Formation, has_joined: boo
         return Ok(());
     }
     match phase {
-        Phase::Standing | Phase::Master | Phase::Solo => {
+        Phase::Candidate | Phase::Master | Phase::Solo => {
             Err(format!("JoinOnly: {} is {phase:?}, and has never joined", formation.node()))
         }
         _ => Ok(()),
@@ -61,8 +61,8 @@ pub(crate) fn only_joins(config: &Config, formation: &Formation, has_joined: boo
 pub(crate) fn stays_in_bounds(config: &Config, formation: &Formation, conns: usize) -> Result<(), String> {
     let (limits, status) = (config.limits(), formation.status());
     let bounds = [
-        ("connections", conns, limits.links),
-        ("connections that are not established", status.pending_links, limits.pending_links),
+        ("connections", conns, limits.connections),
+        ("connections that are not established", status.pending_connections, limits.pending_connections),
         ("bytes of unfinished frames", status.partial_bytes, limits.partial_bytes),
         ("members", formation.view().len(), limits.members),
     ];
@@ -123,7 +123,7 @@ impl Checks {
         let status = formation.status();
         let seen = (status.counters.candidacies, status.links);
         let (stood_before, links_before) = self.candidacies.insert(run, seen).unwrap_or_default();
-        let stood = seen.0 > stood_before && status.phase == Phase::Standing;
+        let stood = seen.0 > stood_before && status.phase == Phase::Candidate;
         if stood && persist_failed {
             return Err(format!("E4: {} stands, and has been told that its votes are not kept", formation.node()));
         }
@@ -134,12 +134,12 @@ impl Checks {
         Ok(())
     }
 
-    /// G3 between nodes: one epoch is one member list.
+    /// G3 between nodes: one view id is one member list.
     pub(crate) fn holds(&mut self, node: &Node, view: &MembersView) -> Result<(), String> {
-        let epoch = view.epoch();
-        let known = self.views.entry(epoch).or_insert_with(|| view.clone());
+        let view_id = view.id();
+        let known = self.views.entry(view_id).or_insert_with(|| view.clone());
         if known != view {
-            return Err(format!("G3: {node} holds another view of {epoch} than others\n  {known:?}\n  {view:?}"));
+            return Err(format!("G3: {node} holds another view of {view_id} than others\n  {known:?}\n  {view:?}"));
         }
         if self.views.len() > 4_096 {
             self.views.pop_first();
@@ -151,10 +151,10 @@ impl Checks {
 /// Follows one node's reported changes.
 #[derive(Default)]
 pub(crate) struct Mirror {
-    epoch: Epoch,
+    view_id: ViewId,
     members: BTreeMap<NodeId, Member>,
-    /// The epoch before.
-    before: Epoch,
+    /// The view id before.
+    before: ViewId,
     /// The solo master that this node was or followed, which has given way, and its term.
     left: Option<(Node, Term)>,
     /// A view of another side has come, and `Merged` has to be said.
@@ -162,17 +162,17 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// G3 at one node: epochs increase, and the reported changes lead to the view.
+    /// G3 at one node: view ids increase, and the reported changes lead to the view.
     pub(crate) fn changed(
         &mut self,
         node: &Node,
-        (epoch, changes): (Epoch, &[Change]),
+        (view_id, changes): (ViewId, &[Change]),
         compare: bool,
     ) -> Result<(), String> {
-        if epoch <= self.epoch {
-            return Err(format!("G3: {node} went from {} to {epoch}", self.epoch));
+        if view_id <= self.view_id {
+            return Err(format!("G3: {node} went from {} to {view_id}", self.view_id));
         }
-        self.before = std::mem::replace(&mut self.epoch, epoch);
+        self.before = std::mem::replace(&mut self.view_id, view_id);
         if compare {
             for change in changes {
                 match change {
@@ -186,16 +186,16 @@ impl Mirror {
 
     /// E8: the master that this node is or follows has given way.
     pub(crate) fn leaves(&mut self, master: &Node, term: Term) {
-        if self.epoch.term == term {
+        if self.view_id.term == term {
             self.left = Some((master.clone(), term));
         }
     }
 
     /// E8: `Merged` is due with the first view of another master, unless that one was a member of the side that ended, as
     /// far as this node knew. To be called before [`changed`](Self::changed).
-    pub(crate) fn expects_merged(&mut self, node: &Node, master: Option<&Node>, epoch: Epoch) {
+    pub(crate) fn expects_merged(&mut self, node: &Node, master: Option<&Node>, view_id: ViewId) {
         let Some((left, term)) = &self.left else { return };
-        if master == Some(left) && epoch.term == *term {
+        if master == Some(left) && view_id.term == *term {
             return;
         }
         let knew = |master: &Node| {
@@ -207,26 +207,26 @@ impl Mirror {
     }
 
     /// E8: it says that it has changed sides.
-    pub(crate) fn merged(&mut self, node: &Node, from: Epoch, to: Epoch) -> Result<(), String> {
+    pub(crate) fn merged(&mut self, node: &Node, from: ViewId, to: ViewId) -> Result<(), String> {
         self.merges = false;
-        if (from, to) == (self.before, self.epoch) {
+        if (from, to) == (self.before, self.view_id) {
             return Ok(());
         }
-        Err(format!("E8: {node} has merged from {from} to {to}, and went from {} to {}", self.before, self.epoch))
+        Err(format!("E8: {node} has merged from {from} to {to}, and went from {} to {}", self.before, self.view_id))
     }
 
     /// E8: nothing that had to be said with a view is missing.
     pub(crate) fn said_all(&self, node: &Node) -> Result<(), String> {
         match self.merges {
-            true => Err(format!("E8: {node} has changed sides with {}, and has not said so", self.epoch)),
+            true => Err(format!("E8: {node} has changed sides with {}, and has not said so", self.view_id)),
             false => Ok(()),
         }
     }
 
     /// Whether the view is the one that the changes made.
     pub(crate) fn agrees(&self, node: &Node, view: &MembersView, compare: bool) -> Result<(), String> {
-        if view.epoch() != self.epoch {
-            return Err(format!("{node} holds {}, but has reported {}", view.epoch(), self.epoch));
+        if view.id() != self.view_id {
+            return Err(format!("{node} holds {}, but has reported {}", view.id(), self.view_id));
         }
         if compare && !view.iter().eq(self.members.values()) {
             return Err(format!("{node} holds {view:?}, but has reported {:?}", self.members));

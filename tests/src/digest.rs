@@ -37,7 +37,7 @@ pub(crate) fn output(at: u64, node: usize, output: &Output) {
 /// Adds what a node holds in the end.
 pub(crate) fn last_state(formation: &Formation) {
     let (view, status) = (formation.view(), formation.status());
-    add(&(view.epoch(), view.iter().collect::<Vec<_>>()));
+    add(&(view.id(), view.iter().collect::<Vec<_>>()));
     add(&(status.phase as u8, status.term, status.master));
     add(&(status.counters.bytes_sent, status.counters.bytes_received, formation.next_deadline()));
 }

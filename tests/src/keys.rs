@@ -132,7 +132,7 @@ impl Net {
             self.fail(&format!("key: node {ix} stops for somebody who {how:?} instead of proving itself"));
         }
         match self.closed(wire) {
-            Some(CloseReason::Refused(_)) => self.tally.count("intruder refused"),
+            Some(CloseReason::Rejected(_)) => self.tally.count("intruder refused"),
             Some(CloseReason::UnexpectedMessage) => self.tally.count("intruder spoke out of turn"),
             _ => self.tally.count("intruder not answered"),
         }
@@ -168,7 +168,7 @@ impl Net {
             Intrusion::Reflects => Some(Message::Proof(*own)),
             _ => None,
         };
-        let claims = [peer.status(1, Role::Seeking, formation_core::Epoch::default()), Message::Leave.to_frame()];
+        let claims = [peer.status(1, Role::Joining, formation_core::ViewId::default()), Message::LeaveAck.to_frame()];
         let words: Vec<Bytes> = proof.map(|proof| proof.to_frame()).into_iter().chain(claims).collect();
         self.send(wire, words.concat());
         said.extend(self.hear(wire, |_| false));

@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bench;
 mod checks;
 mod clock;
 mod digest;
@@ -18,6 +17,7 @@ mod keys;
 mod net;
 mod peer;
 mod replay;
+mod rig;
 mod rng;
 mod scenario;
 mod seeds;
@@ -26,7 +26,6 @@ mod tally;
 mod trace;
 mod wire;
 
-pub use bench::Bench;
 pub use clock::Clock;
 pub use digest::digest;
 pub use fault::Fault;
@@ -35,6 +34,7 @@ pub use keys::{Intrusion, key, keys};
 pub use net::{Cut, Net, Target};
 pub use peer::{Peer, messages};
 pub use replay::{Recut, Run, difference, replay};
+pub use rig::Rig;
 pub use rng::Rng;
 pub use scenario::{Failure, Scenario};
 pub use seeds::{for_each_seed, number, seeds};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Address, ClusterName, Config, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId, Term,
+    Address, ClusterName, Config, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId, Term, ViewId,
     message::{
-        Heartbeat, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof, ProtocolRange, Role, Status,
-        Vote, VoteRequest,
+        Heartbeat, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof, ProtocolRange, Role,
+        StatusReport, Vote, VoteRequest,
     },
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -99,15 +99,15 @@ impl Peer {
     }
 
     /// What it says of itself: a new number each time.
-    pub fn status(&mut self, term: u64, role: Role, epoch: Epoch) -> Bytes {
+    pub fn status(&mut self, term: u64, role: Role, view_id: ViewId) -> Bytes {
         self.number += 1;
-        Message::Status(Status {
+        Message::Status(StatusReport {
             number: self.number,
             term: Term(term),
             role,
-            held: false,
+            abstains: false,
             promise: None,
-            epoch,
+            view_id,
             metadata: self.metadata.clone(),
         })
         .to_frame()
@@ -115,12 +115,12 @@ impl Peer {
 
     /// It seeks, and has never been a member.
     pub fn seeking(&mut self) -> Bytes {
-        self.status(0, Role::Seeking, Epoch::default())
+        self.status(0, Role::Joining, ViewId::default())
     }
 
     /// It is the master.
     pub fn master(&mut self, term: u64) -> Bytes {
-        self.status(term, Role::Master, Epoch { term: Term(term), version: 1 })
+        self.status(term, Role::Master, ViewId { term: Term(term), version: 1 })
     }
 
     /// It admits a seeker.
@@ -129,8 +129,8 @@ impl Peer {
     }
 
     /// A whole view in one page.
-    pub fn page(epoch: Epoch, members: Vec<Member>) -> Bytes {
-        Message::MembersUpdate(MembersUpdate::Page { epoch, index: 0, last: true, members }).to_frame()
+    pub fn page(view_id: ViewId, members: Vec<Member>) -> Bytes {
+        Message::MembersUpdate(MembersUpdate::Page { view_id, index: 0, last: true, members }).to_frame()
     }
 
     /// It asks for a vote.

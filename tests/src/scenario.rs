@@ -238,11 +238,11 @@ impl Scenario {
         }
         let nodes = self.voters + self.others;
         Limits {
-            pending_links: 1,
-            links: nodes.max(self.voters + 1),
+            pending_connections: 1,
+            connections: nodes.max(self.voters + 1),
             members: nodes,
             change_log: 1,
-            pinned_epochs: 1,
+            pinned_views: 1,
             ..limits
         }
     }

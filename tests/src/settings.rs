@@ -29,7 +29,7 @@ pub struct Settings {
     pub record: bool,
     /// Somebody listens to what is said first on each connection, and may say it again.
     pub eavesdrop: bool,
-    /// Check that one term has one master, and one epoch one member list. Off for voters that lose their votes (G1).
+    /// Check that one term has one master, and one view id one member list. Off for voters that lose their votes (G1).
     pub votes_last: bool,
     /// Compare views member by member and follow the reported changes; off where members are many.
     pub compare_views: bool,

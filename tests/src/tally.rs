@@ -58,7 +58,7 @@ impl Tally {
             Message::Vote(_) => "vote refused",
             Message::Release(_) => "candidacy released",
             Message::Resign(_) => "mastership resigned",
-            Message::Leave => "leave confirmed",
+            Message::LeaveAck => "leave confirmed",
             Message::MembersUpdate(MembersUpdate::Delta { .. }) => "delta sent",
             Message::MembersUpdate(MembersUpdate::Page { .. }) => "snapshot page sent",
             Message::JoinResponse(JoinResponse::Accepted { .. }) => "seeker admitted",
@@ -72,7 +72,7 @@ impl Tally {
                 _ => "peer rejected",
             },
             Message::Status(status) if matches!(status.role, Role::Solo { .. }) => "status of a solo master",
-            Message::Status(status) if status.held => "status of a held voter",
+            Message::Status(status) if status.abstains => "status of a held voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
             Message::Probe { .. } => "word of the next protocol",
@@ -100,9 +100,9 @@ impl Tally {
             Event::SelfDial { .. } => "node dialed itself",
             Event::Stopped { reason: StopReason::Left } => "node left",
             Event::Stopped { .. } => "node superseded",
-            Event::ViewChanged { epoch, changes } => {
+            Event::ViewChanged { view_id, changes } => {
                 for change in changes {
-                    if epoch.version == 1 && matches!(change, Change::Remove { reason: RemovalReason::Left, .. }) {
+                    if view_id.version == 1 && matches!(change, Change::Remove { reason: RemovalReason::Left, .. }) {
                         self.count("leaver not carried over");
                     }
                     self.count(match change {
@@ -125,7 +125,7 @@ impl Tally {
             CloseReason::Silent => "silent link closed",
             CloseReason::HandshakeTimeout => "handshake timed out",
             CloseReason::TooManyPending => "limit of pending links reached",
-            CloseReason::TooManyLinks => "limit of links reached",
+            CloseReason::TooManyConnections => "limit of links reached",
             CloseReason::Superseded => "link of an older run closed",
             _ => return,
         };

@@ -41,14 +41,14 @@ const CORNERS: &[&str] = &[
     "closed: Duplicate",
     "closed: HandshakeTimeout",
     "closed: NotNeeded",
-    "closed: Refused(BadProof)",
-    "closed: Refused(IdInUse)",
-    "closed: Refused(KeyMismatch)",
+    "closed: Rejected(BadProof)",
+    "closed: Rejected(IdInUse)",
+    "closed: Rejected(KeyMismatch)",
     "closed: SelfDial",
     "closed: Silent",
     "closed: Superseded",
     "closed: TermOutOfReach",
-    "closed: TooManyLinks",
+    "closed: TooManyConnections",
     "closed: TooManyPending",
 ];
 

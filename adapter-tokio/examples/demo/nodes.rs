@@ -101,7 +101,7 @@ impl Nodes {
             && members.eq(self.running.values().map(Cluster::node))
             && views.all(|view| view == first)
             // The timeline shows it before the story goes on.
-            && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.epoch()))
+            && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.id()))
     }
 
     /// G6: with all voters there in time, the lowest id is elected.
@@ -128,7 +128,7 @@ impl fmt::Display for Nodes {
         for (id, cluster) in &self.running {
             let (status, view) = (cluster.status(), cluster.view());
             let members: Vec<_> = view.iter().map(|m| format!("{} {:?}", m.node.id, m.state)).collect();
-            writeln!(f, "  {id}: {status:?}\n    view {}: {}", view.epoch(), members.join(", "))?;
+            writeln!(f, "  {id}: {status:?}\n    view {}: {}", view.id(), members.join(", "))?;
         }
         Ok(())
     }

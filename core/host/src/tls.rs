@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use formation_core::{Address, Distrust, Flaw};
+use formation_core::{Address, TlsFailure, TlsProblem};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, RootCertStore, ServerConfig,
     client::Resumption,
@@ -158,43 +158,45 @@ pub fn server_name(address: &Address) -> io::Result<ServerName<'static>> {
 }
 
 /// Who does not trust whom, if that is what the error of a TLS stream says.
-pub fn distrust(error: &io::Error) -> Option<Distrust> {
+pub fn tls_failure(error: &io::Error) -> Option<TlsFailure> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
-    let (by_peer, flaw) = match error {
+    let (by_peer, problem) = match error {
         Error::AlertReceived(alert) => (true, told(*alert)?),
-        Error::InvalidMessage(_) => (false, Flaw::NotSecured),
-        Error::NoCertificatesPresented => (false, Flaw::NoCertificate),
+        Error::InvalidMessage(_) => (false, TlsProblem::NotSecured),
+        Error::NoCertificatesPresented => (false, TlsProblem::NoCertificate),
         Error::InvalidCertificate(error) => (false, found(error)),
-        Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) => (false, Flaw::Other),
+        Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) => (false, TlsProblem::Other),
         // A connection that was secured and has come to harm.
         _ => return None,
     };
-    Some(Distrust { by_peer, flaw })
+    Some(TlsFailure { by_peer, problem })
 }
 
-fn found(error: &CertificateError) -> Flaw {
+fn found(error: &CertificateError) -> TlsProblem {
     use CertificateError as Is;
     match error {
-        Is::Expired | Is::ExpiredContext { .. } => Flaw::Expired,
-        Is::NotValidYet | Is::NotValidYetContext { .. } => Flaw::NotYetValid,
-        Is::Revoked => Flaw::Revoked,
+        Is::Expired | Is::ExpiredContext { .. } => TlsProblem::Expired,
+        Is::NotValidYet | Is::NotValidYetContext { .. } => TlsProblem::NotYetValid,
+        Is::Revoked => TlsProblem::Revoked,
         // The second is of an authority that has the name of a trusted one, and another key.
-        Is::UnknownIssuer | Is::BadSignature => Flaw::UnknownIssuer,
-        Is::NotValidForName | Is::NotValidForNameContext { .. } => Flaw::WrongName,
-        _ => Flaw::Other,
+        Is::UnknownIssuer | Is::BadSignature => TlsProblem::UnknownIssuer,
+        Is::NotValidForName | Is::NotValidForNameContext { .. } => TlsProblem::WrongName,
+        _ => TlsProblem::Other,
     }
 }
 
 /// An alert says less than the peer knows: of a name, only that the certificate is bad. Some are not about trust.
-fn told(alert: AlertDescription) -> Option<Flaw> {
+fn told(alert: AlertDescription) -> Option<TlsProblem> {
     use AlertDescription as Is;
     Some(match alert {
-        Is::CertificateExpired => Flaw::Expired,
-        Is::CertificateRevoked => Flaw::Revoked,
-        Is::UnknownCA => Flaw::UnknownIssuer,
-        Is::CertificateRequired | Is::NoCertificate => Flaw::NoCertificate,
-        Is::BadCertificate | Is::UnsupportedCertificate | Is::CertificateUnknown | Is::AccessDenied => Flaw::Other,
-        Is::HandshakeFailure | Is::ProtocolVersion | Is::InsufficientSecurity | Is::DecryptError => Flaw::Other,
+        Is::CertificateExpired => TlsProblem::Expired,
+        Is::CertificateRevoked => TlsProblem::Revoked,
+        Is::UnknownCA => TlsProblem::UnknownIssuer,
+        Is::CertificateRequired | Is::NoCertificate => TlsProblem::NoCertificate,
+        Is::BadCertificate | Is::UnsupportedCertificate | Is::CertificateUnknown | Is::AccessDenied => {
+            TlsProblem::Other
+        }
+        Is::HandshakeFailure | Is::ProtocolVersion | Is::InsufficientSecurity | Is::DecryptError => TlsProblem::Other,
         _ => return None,
     })
 }
@@ -249,12 +251,12 @@ mod tests {
 
     #[test]
     fn an_error_of_the_network_or_of_the_peer_itself_says_nothing_of_trust() {
-        let of = |error: Error| distrust(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let of = |error: Error| tls_failure(&io::Error::new(io::ErrorKind::InvalidData, error));
         assert_eq!(of(Error::AlertReceived(AlertDescription::InternalError)), None);
         assert_eq!(of(Error::DecryptError), None);
-        let bad = Some(Distrust { by_peer: true, flaw: Flaw::Other });
+        let bad = Some(TlsFailure { by_peer: true, problem: TlsProblem::Other });
         assert_eq!(of(Error::AlertReceived(AlertDescription::BadCertificate)), bad);
-        assert_eq!(distrust(&io::ErrorKind::ConnectionReset.into()), None);
-        assert_eq!(distrust(&io::Error::other("something else")), None);
+        assert_eq!(tls_failure(&io::ErrorKind::ConnectionReset.into()), None);
+        assert_eq!(tls_failure(&io::Error::other("something else")), None);
     }
 }

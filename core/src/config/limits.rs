@@ -21,9 +21,9 @@ pub struct Limits {
     /// Bytes of one `Send`.
     pub send: usize,
     /// Accepted connections that are not yet established.
-    pub pending_links: usize,
+    pub pending_connections: usize,
     /// Connections in all.
-    pub links: usize,
+    pub connections: usize,
     /// Bytes of unfinished frames over all connections.
     pub partial_bytes: usize,
     /// Members of the cluster.
@@ -38,7 +38,7 @@ pub struct Limits {
     /// Addresses to dial beside the seeds.
     pub contacts: usize,
     /// Views that are kept for slow readers of snapshots.
-    pub pinned_epochs: usize,
+    pub pinned_views: usize,
 }
 
 impl Default for Limits {
@@ -47,15 +47,15 @@ impl Default for Limits {
             frame_before_handshake: 1 << 10,
             max_frame: 128 << 10,
             send: 64 << 10,
-            pending_links: 64,
-            links: 16_384,
+            pending_connections: 64,
+            connections: 16_384,
             partial_bytes: 64 << 20,
             members: 16_384,
             metadata: 512,
             change_log: 4_096,
             updates_at_once: 512,
             contacts: 1_024,
-            pinned_epochs: 4,
+            pinned_views: 4,
         }
     }
 }
@@ -67,11 +67,11 @@ impl Limits {
             // The wire's length has 32 bits; that a frame and its prefix fit a 32-bit address space is why it is less.
             ("max_frame", self.max_frame, MIN_FIRST_FRAME, 1 << 30),
             ("send", self.send, 4096, usize::MAX),
-            ("pending_links", self.pending_links, 1, usize::MAX),
-            ("links", self.links, 1, usize::MAX),
+            ("pending_connections", self.pending_connections, 1, usize::MAX),
+            ("connections", self.connections, 1, usize::MAX),
             ("members", self.members, 1, usize::MAX),
             ("change_log", self.change_log, 1, usize::MAX),
-            ("pinned_epochs", self.pinned_epochs, 1, usize::MAX),
+            ("pinned_views", self.pinned_views, 1, usize::MAX),
         ] {
             size(field, value, min, max)?;
         }

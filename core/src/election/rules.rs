@@ -86,7 +86,7 @@ impl Election {
                 None => true,
                 Some(heard) => {
                     heard.stance == Stance::Master
-                        || (heard.stance == Stance::Standing && heard.node != *candidate)
+                        || (heard.stance == Stance::Candidate && heard.node != *candidate)
                         || heard.promise.as_ref().is_some_and(|to| to != candidate)
                 }
             })
@@ -139,7 +139,7 @@ impl Election {
     pub(super) fn enough_are_masterless(&self) -> bool {
         let masterless = |voter: &&Voter| {
             voter.linked.is_some()
-                && voter.heard.as_ref().is_some_and(|h| matches!(h.stance, Stance::Seeking | Stance::Standing))
+                && voter.heard.as_ref().is_some_and(|h| matches!(h.stance, Stance::Joining | Stance::Candidate))
         };
         let all = self.others.values().filter(masterless).count();
         let ready = self.others.values().filter(masterless).filter(|v| v.heard.as_ref().is_some_and(|h| !h.held));
@@ -149,7 +149,7 @@ impl Election {
     /// E2: a linked voter of a lower id stands already; standing against it would only split the votes.
     pub(super) fn yields(&self) -> bool {
         let ahead = |voter: &Voter| match (&voter.linked, &voter.heard) {
-            (Some(node), Some(heard)) => heard.stance == Stance::Standing && node.id < self.me.id,
+            (Some(node), Some(heard)) => heard.stance == Stance::Candidate && node.id < self.me.id,
             _ => false,
         };
         self.others.values().any(ahead)

@@ -3,11 +3,11 @@
 use alloc::collections::BTreeMap;
 use core::{cmp::Reverse, time::Duration};
 
-use super::{Election, Following, Mastership, Part, Stance, Voter};
+use super::{Election, Followed, Mastership, Part, Stance, Voter};
 use crate::{
     id::{Address, Node, NodeId, Term},
     interface::LossReason,
-    message::{Role, Status},
+    message::{Role, StatusReport},
     time::Timestamp,
 };
 
@@ -153,7 +153,7 @@ impl Election {
     /// The master that this node follows is none any more, and does not stand: what was promised to a solo one binds nobody,
     /// as its lease never hung on it.
     pub(super) fn forget_solo_promise(&mut self) {
-        if let Some(Following { master, .. }) = self.following.as_ref().filter(|following| following.solo)
+        if let Some(Followed { master, .. }) = self.following.as_ref().filter(|following| following.solo)
             && self.promise.as_ref().is_some_and(|promise| promise.to == *master)
         {
             self.promise = None;
@@ -161,7 +161,7 @@ impl Election {
     }
 
     /// The master that this node has followed is lost. One that lives may come back; if another does, it has given way.
-    pub(super) fn note_lost(&mut self, lost: &Following, reason: LossReason) {
+    pub(super) fn note_lost(&mut self, lost: &Followed, reason: LossReason) {
         self.solo.gave_way |= lost.solo && reason == LossReason::Ended;
         // What it last said of itself, on a link that may be dead, keeps nobody from taking its place.
         self.forget_rival(&lost.address);
@@ -189,7 +189,7 @@ impl Election {
     fn somebody_stands(&self) -> bool {
         let stands = |voter: &Voter| {
             let heard = voter.heard.as_ref().filter(|_| voter.linked.is_some());
-            heard.is_some_and(|heard| heard.stance == Stance::Standing)
+            heard.is_some_and(|heard| heard.stance == Stance::Candidate)
         };
         self.others.values().any(stands)
     }
@@ -197,9 +197,9 @@ impl Election {
     /// Whether to take over the term of who says this of itself at once. Where a solo master and a quorum's cannot reach each
     /// other but have neighbours in common, each would otherwise drive the other's term on for ever: a solo master goes by
     /// those alone that it could take in, and its followers by it alone.
-    pub(super) fn listens_to(&mut self, status: &Status) -> bool {
+    pub(super) fn listens_to(&mut self, status: &StatusReport) -> bool {
         // Said once, and perhaps before this node is a solo master.
-        if self.solo.after.is_some() && status.role == Role::Seeking && status.promise.is_none() {
+        if self.solo.after.is_some() && status.role == Role::Joining && status.promise.is_none() {
             self.solo.wanted = self.solo.wanted.max(status.term);
         }
         !self.follows_solo() && !self.is_solo()
@@ -231,7 +231,7 @@ impl Election {
     pub(super) fn solo_is_due(&self) -> bool {
         let better_off = |voter: &Voter| {
             let heard = voter.heard.as_ref().filter(|_| voter.linked.is_some());
-            heard.is_some_and(|heard| !matches!(heard.stance, Stance::Seeking | Stance::Leaving))
+            heard.is_some_and(|heard| !matches!(heard.stance, Stance::Joining | Stance::Leaving))
         };
         self.solo_at().is_some_and(|at| at <= self.now) && !self.others.values().any(better_off)
     }

@@ -8,7 +8,7 @@ mod solo;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::{Epoch, Incarnation};
+use crate::{Incarnation, ViewId};
 
 const MS: u64 = 1_000;
 
@@ -58,13 +58,13 @@ impl Voting {
     }
 
     fn says_in(&mut self, term: u64, id: &str, role: Role, promise: Option<&str>) -> Vec<Effect> {
-        let status = Status {
+        let status = StatusReport {
             number: 1,
             term: Term(term),
             role,
-            held: false,
+            abstains: false,
             promise: promise.map(node),
-            epoch: Epoch::default(),
+            view_id: ViewId::default(),
             metadata: bytes::Bytes::new(),
         };
         self.election.heard_status(&node(id), &at(id), &status);
@@ -115,8 +115,8 @@ fn asked(effects: &[Effect]) -> usize {
 /// The voter a, elected with the vote of b in term 1.
 fn master() -> Voting {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
-    voting.says("c", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
+    voting.says("c", Role::Joining, None);
     assert!(is_elected(&voting.grants("b")));
     voting
 }
@@ -126,8 +126,8 @@ fn e1_a_voter_just_started_stands_once_all_others_have_shown_themselves_free() {
     let mut voting = Voting::new("a");
     voting.election.link_up(&at("b"), &node("b"));
     voting.election.link_up(&at("c"), &node("c"));
-    assert_eq!(asked(&voting.says("b", Role::Seeking, None)), 0);
-    assert_eq!(asked(&voting.says("c", Role::Seeking, None)), 2);
+    assert_eq!(asked(&voting.says("b", Role::Joining, None)), 0);
+    assert_eq!(asked(&voting.says("c", Role::Joining, None)), 2);
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn e1_a_promise_of_another_holds_until_bootstrap_wait() {
     let mut voting = Voting::new("b");
     voting.election.link_up(&at("a"), &node("a"));
     voting.election.link_up(&at("c"), &node("c"));
-    voting.says("a", Role::Standing, Some("a"));
-    voting.says("c", Role::Seeking, Some("x"));
+    voting.says("a", Role::Candidate, Some("a"));
+    voting.says("c", Role::Joining, Some("x"));
     assert_eq!(answer(&voting.asks("a", 1)), None);
     assert_eq!(answer(&voting.wait(2_999)), None);
     assert_eq!(answer(&voting.wait(1)), Some(true));
@@ -148,11 +148,11 @@ fn e1_a_master_elected_since_the_start_holds_nobody_when_it_is_lost() {
     let mut voting = Voting::new("b");
     voting.election.link_up(&at("a"), &node("a"));
     voting.election.link_up(&at("c"), &node("c"));
-    voting.says("a", Role::Seeking, None);
-    voting.says("c", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
+    voting.says("c", Role::Joining, None);
     voting.says_in(1, "a", Role::Master, None);
     voting.election.link_down(&at("a"));
-    voting.says("c", Role::Seeking, None);
+    voting.says("c", Role::Joining, None);
     assert_eq!(asked(&voting.wait(1_000)), 1);
 }
 
@@ -161,23 +161,23 @@ fn e1_a_master_elected_since_the_start_holds_nobody_when_it_is_lost() {
 fn e1_a_vote_for_a_master_that_stood_again_does_not_make_up_for_a_forgotten_promise() {
     let mut voting = Voting::new("c");
     voting.election.link_up(&at("b"), &node("b"));
-    voting.says("b", Role::Standing, Some("b"));
+    voting.says("b", Role::Candidate, Some("b"));
     voting.election.link_up(&at("a"), &node("a"));
-    voting.says("a", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
     voting.election.link_down(&at("a"));
     assert_eq!(answer(&voting.asks("b", 9)), Some(true));
     voting.election.link_up(&at("a"), &node("a"));
     voting.election.release(&node("b"), Release { term: Term(9) });
-    voting.says_in(9, "b", Role::Seeking, Some("b"));
+    voting.says_in(9, "b", Role::Joining, Some("b"));
     assert_eq!(answer(&voting.asks("a", 10)), None, "b's reported lease may be alive");
-    assert_eq!(answer(&voting.says_in(9, "b", Role::Seeking, None)), Some(true));
+    assert_eq!(answer(&voting.says_in(9, "b", Role::Joining, None)), Some(true));
 }
 
 #[test]
 fn e2_rank_decides_whose_turn_it_is() {
     let mut voting = Voting::seasoned("b");
-    voting.says("a", Role::Seeking, None);
-    voting.says("c", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
+    voting.says("c", Role::Joining, None);
     assert_eq!(asked(&voting.wait(99)), 0);
     assert_eq!(asked(&voting.wait(1)), 2);
 }
@@ -185,7 +185,7 @@ fn e2_rank_decides_whose_turn_it_is() {
 #[test]
 fn e2_nobody_stands_while_too_few_are_masterless() {
     let mut voting = Voting::seasoned("a");
-    let follows = || Role::Following { master: node("x"), address: at("x") };
+    let follows = || Role::Follower { master: node("x"), address: at("x") };
     voting.says("b", follows(), Some("x"));
     voting.says("c", follows(), Some("x"));
     assert_eq!(asked(&voting.wait(10_000)), 0);
@@ -194,7 +194,7 @@ fn e2_nobody_stands_while_too_few_are_masterless() {
 #[test]
 fn e2_a_candidate_that_gave_up_ignores_late_votes_of_that_term() {
     let mut voting = Voting::seasoned("a");
-    assert_eq!(asked(&voting.says("b", Role::Seeking, None)), 2);
+    assert_eq!(asked(&voting.says("b", Role::Joining, None)), 2);
     let released = voting.wait(500).iter().filter(|effect| matches!(effect, Effect::Release { .. })).count();
     assert_eq!(released, 2, "it gives up after election_timeout");
     assert!(!is_elected(&voting.grants("b")));
@@ -207,7 +207,7 @@ fn e2_a_voter_does_not_stand_against_a_lower_id_that_stands() {
     let mut voting = Voting::seasoned("b");
     voting.wait(5_000);
     voting.says("c", Role::Leaving, None);
-    assert_eq!(asked(&voting.says("a", Role::Standing, Some("a"))), 0);
+    assert_eq!(asked(&voting.says("a", Role::Candidate, Some("a"))), 0);
     assert_eq!(answer(&voting.asks("a", 1)), Some(true));
 }
 
@@ -216,7 +216,7 @@ fn e2_a_voter_does_not_stand_against_a_lower_id_that_stands() {
 fn e3_a_voter_whose_own_turn_has_come_grants_what_it_kept_instead_of_standing() {
     let mut voting = Voting::seasoned("b");
     assert_eq!(answer(&voting.asks("c", 1)), None);
-    voting.says("c", Role::Standing, Some("c"));
+    voting.says("c", Role::Candidate, Some("c"));
     let effects = voting.wait(100);
     assert_eq!((answer(&effects), asked(&effects)), (Some(true), 0));
 }
@@ -224,13 +224,13 @@ fn e3_a_voter_whose_own_turn_has_come_grants_what_it_kept_instead_of_standing() 
 #[test]
 fn e2_a_candidate_gives_up_when_a_quorum_refuses_and_releases_its_voters() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     let number = voting.election.number;
     let refused = Vote { term: Term(1), number, granted: false };
     voting.election.vote(&at("b"), refused);
-    assert_eq!(voting.election.role(), Role::Standing);
+    assert_eq!(voting.election.role(), Role::Candidate);
     voting.election.vote(&at("c"), refused);
-    assert_eq!(voting.election.role(), Role::Seeking);
+    assert_eq!(voting.election.role(), Role::Joining);
     let released = voting.effects().iter().filter(|effect| matches!(effect, Effect::Release { .. })).count();
     assert_eq!(released, 2);
     assert!(!is_elected(&voting.grants("b")), "late votes of that term are ignored");
@@ -285,8 +285,8 @@ fn e5_a_lease_longer_than_bootstrap_wait_is_neither_granted_nor_confirmed() {
 #[test]
 fn e6_the_first_lease_runs_from_when_the_votes_were_asked_for() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
-    voting.says("c", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
+    voting.says("c", Role::Joining, None);
     let asked_at = voting.now;
     voting.wait(200);
     assert!(is_elected(&voting.grants("b")));
@@ -304,8 +304,8 @@ fn e6_the_lease_runs_from_the_sending_time_and_lapses_before_anything_else() {
     voting.wait(200);
     let heartbeat = voting.election.next_heartbeat().unwrap();
     voting.wait(100);
-    let (term, number, epoch) = (heartbeat.term, heartbeat.number, Epoch::default());
-    voting.election.heartbeat_ack(&at("c"), &HeartbeatAck { term, number, epoch, confirms: true });
+    let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
+    voting.election.heartbeat_ack(&at("c"), &HeartbeatAck { term, number, view_id, confirms: true });
     assert_eq!(until(&voting), Some(Timestamp::from_micros(asked_at + 1_190 * MS)), "from when it was sent");
     assert!(voting.wait(889).is_empty());
     let lost = voting.wait(1);
@@ -316,7 +316,7 @@ fn e6_the_lease_runs_from_the_sending_time_and_lapses_before_anything_else() {
 #[test]
 fn e7_a_master_that_learns_a_newer_term_stands_at_once_in_the_next() {
     let mut voting = master();
-    let follows = || Role::Following { master: node("a"), address: at("a") };
+    let follows = || Role::Follower { master: node("a"), address: at("a") };
     voting.says_in(1, "b", follows(), Some("a"));
     voting.says_in(1, "c", follows(), Some("a"));
     let effects = voting.says_in(5, "c", follows(), Some("a"));
@@ -329,17 +329,17 @@ fn e7_a_master_that_learns_a_newer_term_stands_at_once_in_the_next() {
 fn e6_a_master_that_stepped_down_early_grants_to_nobody_until_its_last_lease_is_over() {
     let mut voting = master();
     voting.wait(500);
-    voting.says_in(5, "c", Role::Seeking, None);
+    voting.says_in(5, "c", Role::Joining, None);
     let refused = Vote { term: Term(6), number: voting.election.number, granted: false };
     voting.election.vote(&at("b"), refused);
     voting.election.vote(&at("c"), refused);
-    assert_eq!(voting.election.role(), Role::Seeking, "its second candidacy failed");
+    assert_eq!(voting.election.role(), Role::Joining, "its second candidacy failed");
     assert_eq!(voting.election.promised_to(), Some(&node("a")));
     assert_eq!(answer(&voting.asks("b", 7)), Some(false));
     voting.wait(489);
     assert_eq!(voting.election.promised_to(), Some(&node("a")));
     voting.wait(1);
-    assert_ne!(voting.election.promised_to().filter(|_| voting.election.role() == Role::Seeking), Some(&node("a")));
+    assert_ne!(voting.election.promised_to().filter(|_| voting.election.role() == Role::Joining), Some(&node("a")));
 }
 
 #[test]
@@ -348,9 +348,9 @@ fn e7_the_term_of_a_candidate_alone_unseats_no_master() {
     for beat in 0..6 {
         voting.wait(200);
         let heartbeat = voting.election.next_heartbeat().unwrap();
-        let (term, number, epoch) = (heartbeat.term, heartbeat.number, Epoch::default());
-        voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, epoch, confirms: true });
-        voting.says_in(9 + beat, "c", Role::Standing, Some("c"));
+        let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
+        voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, view_id, confirms: true });
+        voting.says_in(9 + beat, "c", Role::Candidate, Some("c"));
         assert_eq!(answer(&voting.asks("c", 9 + beat)), Some(false));
         assert!(voting.election.is_master());
     }
@@ -359,7 +359,7 @@ fn e7_the_term_of_a_candidate_alone_unseats_no_master() {
 #[test]
 fn e7_a_message_of_an_older_term_is_answered_with_the_newer() {
     let mut voting = Voting::seasoned("c");
-    voting.says_in(4, "b", Role::Seeking, None);
+    voting.says_in(4, "b", Role::Joining, None);
     voting.election.vote_request(&node("a"), request(3));
     let older = Vote { term: Term(4), number: 7, granted: false };
     assert!(voting.effects().contains(&Effect::Answer { to: node("a"), vote: older }));

@@ -54,7 +54,7 @@
 //! And say of your own accord: `Opened` with `Origin::Accepted` for each connection that is accepted; `Received` for what is
 //! read, in any pieces; `Closed` when a connection ends that the core has not closed; `Tick` at the deadline. Where streams
 //! are secured (TLS): `Opened` before that begins, so that the core limits how many are under way and how long each takes, and
-//! `Distrusted` when it fails. A
+//! `TlsFailed` when it fails. A
 //! [`ConnId`](crate::ConnId) is larger than all before it, and never used again.
 //!
 //! # What an embedding has to see to

@@ -12,8 +12,8 @@
 //! | `MasterLost` | the last master is none any more; see its reason below | |
 //! | `MasterUnreachable` | others follow a master that this node cannot reach | look at the network between the two, and at the address that it advertises |
 //! | `ViewChanged` | the members have changed; each change says how | |
-//! | `Rejected` | a peer refused this node; see the refusals below. Said once for each address and reason | |
-//! | `Refused` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was linked, or, of `ClusterFull` and `MetadataTooLong`, a member | the same, seen from the other end |
+//! | `RejectedByPeer` | a peer refused this node; see the refusals below. Said once for each address and reason | |
+//! | `PeerRejected` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was linked, or, of `ClusterFull` and `MetadataTooLong`, a member | the same, seen from the other end |
 //! | `SelfDial` | an address leads to this node itself; said once until it has led elsewhere. When it is a seed and stays so, the seed list has this node under two spellings, and only its own can vote | give each node one spelling of its address, in the seed list and as its own; where names move, wait |
 //! | `Merged` | clusters that had gone on by themselves have met, and this node was on the side that gave way (E8). From `from` on it has the views of the other | look at what this side has done since they parted: nobody else knows of it |
 //! | `SoloMasterIgnored` | a peer goes on without a quorum, and this node is not configured to (E8) | give all nodes the same `solo_after` |
@@ -36,7 +36,7 @@
 //! | [`StopReason`](crate::StopReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Left` | it was asked to leave | |
-//! | `IdInUse` | another living node has its id: it was kept outside for longer than `down_after` twice, the longest that a dead one could | the last `Rejected` or `Refused` names both addresses; give one of them another id |
+//! | `IdInUse` | another living node has its id: it was kept outside for longer than `down_after` twice, the longest that a dead one could | the last `RejectedByPeer` or `PeerRejected` names both addresses; give one of them another id |
 //! | `Superseded` | another process of the same id and address was started later | when nobody restarted it: two machines have one configuration |
 //!
 //! # Refusals
@@ -65,13 +65,13 @@
 //! | `TermOutOfReach` | the peer speaks of a term that no count of elections leads to | its state is damaged, or it is a bug: report it |
 //! | `HandshakeTimeout` | the connection was not established in `handshake_timeout` | when it repeats: something accepts connections there and says nothing, or the network loses much |
 //! | `Silent` | nothing came for `down_after` | |
-//! | `Refused`, `RefusedByPeer` | one of the two refused the other | see the refusals above |
-//! | `Distrusted` | the connection could not be secured (TLS); it says who does not trust whom, and why, below | |
+//! | `Rejected`, `RejectedByPeer` | one of the two refused the other | see the refusals above |
+//! | `TlsFailed` | the connection could not be secured (TLS); it says who does not trust whom, and why, below | |
 //! | `Duplicate` | the two nodes have dialed each other, and keep one connection | |
 //! | `Superseded` | the peer was started again | |
 //! | `SelfDial` | the node dialed itself (`SelfDial` says so), or heard its own words (`ConnClosed` does) | see the event; of the latter, find out what repeats them |
-//! | `TooManyPending` | more connections wait for their handshake than `Limits::pending_links` | when it repeats: somebody opens connections and says nothing |
-//! | `TooManyLinks` | there are as many connections as `Limits::links` | raise it, or find out who has them all |
+//! | `TooManyPending` | more connections wait for their handshake than `Limits::pending_connections` | when it repeats: somebody opens connections and says nothing |
+//! | `TooManyConnections` | there are as many connections as `Limits::links` | raise it, or find out who has them all |
 //! | `TooManyPartialBytes` | unfinished frames take more than `Limits::partial_bytes` | when it repeats: somebody sends frames and does not finish them |
 //! | `DialGivenUp` | a dial succeeded after it had been given up | when it repeats: `handshake_timeout` is short for this network |
 //! | `NotNeeded` | there is a master, and the two need no link | |
@@ -79,7 +79,7 @@
 //!
 //! ## Why an end is not trusted
 //!
-//! | [`Flaw`](crate::Flaw) | what it means | what to do |
+//! | [`TlsProblem`](crate::TlsProblem) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `NotSecured` | the other end speaks no TLS | turn it on there, or find out who that is |
 //! | `NoCertificate` | it has shown no certificate: each end has to | give it one |

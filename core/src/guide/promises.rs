@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | G1 | a term has one master at most | votes that outlive their node: [`state_dir`](crate::ConfigBuilder::state_dir) |
 //! | G2 | two nodes are never masters at the same time | clocks whose rates differ by at most `max_clock_drift_percent`, and that go on while a machine is suspended |
-//! | G3 | a node's view only moves forward; one epoch is one member list | as G1 |
+//! | G3 | a node's view only moves forward; one view id is one member list | as G1 |
 //! | G4 | how the bytes are cut changes nothing | – |
 //! | G5 | where a quorum of voters can talk, there is a master after a bounded time, and then one view | – |
 //! | G6 | when all voters start together, the lowest id is the first master | – |
@@ -54,7 +54,7 @@
 //!   about a lease without; after a master that leaves, two round trips.
 //! - **That a member in the view lives.** It was heard within `down_after`, by the master. Nor that one that is missing is dead:
 //!   it may be cut off from the master alone.
-//! - **The same view at the same moment.** Members are behind by what messages take; epochs tell which view is newer.
+//! - **The same view at the same moment.** Members are behind by what messages take; view ids tell which view is newer.
 //! - **Anything of your data.** There is no replicated log here.
 //! - **Peers that lie.** Whoever may speak the protocol is believed about who it is. Run it where only your nodes can reach
 //!   each other, or give the cluster a [key](crate::ClusterKey), which keeps out whoever does not hold it; who holds it is

@@ -39,16 +39,16 @@ fn sized(id: &str, size: usize) -> Member {
     Member { metadata, ..member }
 }
 
-fn epoch(term: u64, version: u64) -> Epoch {
-    Epoch { term: Term(term), version }
+fn view_id(term: u64, version: u64) -> ViewId {
+    ViewId { term: Term(term), version }
 }
 
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_micros(ms * 1_000)
 }
 
-fn names(epoch: Epoch) -> String {
-    format!("{}.{}", epoch.term.0, epoch.version)
+fn names(view_id: ViewId) -> String {
+    format!("{}.{}", view_id.term.0, view_id.version)
 }
 
 fn changed(change: &Change) -> String {
@@ -63,15 +63,15 @@ fn changed(change: &Change) -> String {
 fn told(frame: &Bytes) -> String {
     let Ok(Message::MembersUpdate(update)) = Message::decode(&frame[4..]) else { panic!("no update") };
     match update {
-        MembersUpdate::Page { epoch, index, last, members } => {
+        MembersUpdate::Page { view_id, index, last, members } => {
             let ids: Vec<String> = members.iter().map(|member| member.node.id.to_string()).collect();
             let more = if last { "" } else { " …" };
-            format!("{} page {index}: {}{more}", names(epoch), ids.join(" "))
+            format!("{} page {index}: {}{more}", names(view_id), ids.join(" "))
         }
-        MembersUpdate::Delta { base, base_by, epoch, changes } => {
+        MembersUpdate::Delta { base, base_by, view_id, changes } => {
             let by = base_by.map(|by| format!(" by {}", by.id)).unwrap_or_default();
             let changes: Vec<String> = changes.iter().map(changed).collect();
-            format!("{} to {}{by}: {}", names(base), names(epoch), changes.join(" "))
+            format!("{} to {}{by}: {}", names(base), names(view_id), changes.join(" "))
         }
     }
 }
@@ -137,8 +137,8 @@ impl Kept {
         core::iter::from_fn(|| self.next(member)).take(20).collect()
     }
 
-    fn ack(&mut self, member: &str, number: u64, epoch: Epoch) -> Ack {
-        self.roster.ack(&self.view, &id(member), number, epoch, at(0))
+    fn ack(&mut self, member: &str, number: u64, view_id: ViewId) -> Ack {
+        self.roster.ack(&self.view, &id(member), number, view_id, at(0))
     }
 
     fn beat(&mut self, member: &str, number: u64) {
@@ -158,24 +158,24 @@ impl Kept {
 fn the_first_view_of_a_term_carries_over_who_was_known_and_says_who_is_linked() {
     for (gone, expected) in [(1, "?b +c -e +m"), (2, "?b +c ?e +m")] {
         let before = [member("a"), member("b"), suspect("c"), suspect("d"), member("e"), suspect("m")];
-        let mut kept = Kept::new(Limits::default(), MembersView::new(epoch(2, 7), before));
+        let mut kept = Kept::new(Limits::default(), MembersView::new(view_id(2, 7), before));
         let changes = kept.begin(Some(&node("e", gone)), &["a", "c"]);
         assert_eq!(changes.iter().map(changed).collect::<Vec<_>>().join(" "), expected);
         let members: Vec<&str> = kept.roster.members().map(NodeId::as_str).collect();
         let view: Vec<&str> = kept.view.iter().map(|member| member.node.id.as_str()).collect();
         let all: &[&str] = if gone == 1 { &["a", "b", "c", "d", "m"] } else { &["a", "b", "c", "d", "e", "m"] };
         assert_eq!((members.as_slice(), view.as_slice()), (&all[..all.len() - 1], all));
-        assert_eq!(kept.view.epoch(), epoch(3, 1));
+        assert_eq!(kept.view.id(), view_id(3, 1));
         assert!(kept.roster.tracks(&id("a")) && !kept.roster.tracks(&id("m")));
     }
-    let mut kept = Kept::new(Limits::default(), MembersView::new(epoch(2, 7), [member("a"), member("m")]));
+    let mut kept = Kept::new(Limits::default(), MembersView::new(view_id(2, 7), [member("a"), member("m")]));
     assert_eq!(kept.begin(None, &["a"]), [], "nothing is new but the term");
     assert_eq!(kept.read("a"), ["2.7 to 3.1 by x: "]);
 }
 
 #[test]
 fn a_delta_on_a_view_of_an_earlier_term_says_who_wrote_it() {
-    let known = MembersView::new(epoch(2, 7), [member("a"), member("b"), member("c")]);
+    let known = MembersView::new(view_id(2, 7), [member("a"), member("b"), member("c")]);
     let mut kept = Kept::new(Limits::default(), known);
     kept.begin(None, &["a", "b"]);
     assert_eq!(kept.read("a"), ["2.7 to 3.1 by x: ?c +m"]);
@@ -219,7 +219,7 @@ fn who_joins_is_sent_the_view_and_then_what_changes() {
     assert_eq!(kept.remove("b"), [], "it is gone");
     kept.admit(member("c"));
     assert_eq!(kept.read("a"), ["3.2 to 3.5: -b +c"]);
-    assert_eq!(kept.view.epoch(), epoch(3, 5));
+    assert_eq!(kept.view.id(), view_id(3, 5));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn who_has_restarted_or_was_without_a_link_is_sent_everything() {
     kept.admit(Member { node: node("a", 2), ..member("a") });
     assert_eq!(kept.read("a"), ["3.3 page 0: a m"]);
 
-    let mut kept = Kept::new(Limits::default(), MembersView::new(epoch(2, 7), [member("b")]));
+    let mut kept = Kept::new(Limits::default(), MembersView::new(view_id(2, 7), [member("b")]));
     kept.begin(None, &[]);
     assert_eq!(kept.admit(member("b")), [Change::Upsert(member("b"))]);
     assert_eq!(kept.read("b"), ["3.2 page 0: b m"], "it need not hold the view that was known");
@@ -299,13 +299,13 @@ fn a_member_is_due_as_suspect_and_then_as_down() {
 #[test]
 fn an_acknowledgement_gives_a_new_allowance_and_shows_who_lives() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
-    let ack = |kept: &mut Kept, ms| kept.roster.ack(&kept.view, &id("a"), 1, epoch(3, 2), at(ms));
+    let ack = |kept: &mut Kept, ms| kept.roster.ack(&kept.view, &id("a"), 1, view_id(3, 2), at(ms));
     assert_eq!(ack(&mut kept, 500), Ack::Expected);
     assert_eq!(kept.due("a"), Some(at(1_100)));
     kept.roster.set_state(&mut kept.view, &id("a"), MemberState::Suspect);
     assert_eq!(ack(&mut kept, 2_000), Ack::Revived);
     assert_eq!(kept.due("a"), Some(at(5_000)));
-    assert_eq!(kept.ack("z", 1, epoch(3, 2)), Ack::Expected);
+    assert_eq!(kept.ack("z", 1, view_id(3, 2)), Ack::Expected);
 }
 
 /// The heartbeat went out behind the update, so its acknowledgement shows whether that came.
@@ -315,23 +315,23 @@ fn a_member_that_does_not_hold_what_it_was_sent_is_sent_it_again() {
     kept.read("a");
     kept.beat("a", 5);
     kept.beat("a", 6);
-    kept.ack("a", 4, Epoch::default());
+    kept.ack("a", 4, ViewId::default());
     assert_eq!(kept.read("a"), [""; 0], "that heartbeat was sent before");
     let mut lost = kept.clone();
-    lost.ack("a", 5, Epoch::default());
+    lost.ack("a", 5, ViewId::default());
     assert_eq!(lost.read("a"), ["0.0 to 3.3: +a +b +m"]);
     let mut behind = kept.clone();
-    behind.ack("a", 6, epoch(3, 2));
+    behind.ack("a", 6, view_id(3, 2));
     assert_eq!(behind.read("a"), ["3.2 to 3.3: +b"]);
-    kept.ack("a", 5, epoch(3, 3));
+    kept.ack("a", 5, view_id(3, 3));
     assert_eq!(kept.read("a"), [""; 0]);
     // What comes later is checked by the heartbeat behind that.
     kept.admit(member("c"));
     kept.read("a");
-    kept.ack("a", 6, epoch(3, 3));
+    kept.ack("a", 6, view_id(3, 3));
     assert_eq!(kept.read("a"), [""; 0]);
     kept.beat("a", 7);
-    kept.ack("a", 7, epoch(3, 3));
+    kept.ack("a", 7, view_id(3, 3));
     assert_eq!(kept.read("a"), ["3.3 to 3.4: +c"]);
 }
 
@@ -339,13 +339,13 @@ fn a_member_that_does_not_hold_what_it_was_sent_is_sent_it_again() {
 fn what_was_not_acknowledged_is_sent_again_on_another_link() {
     let mut kept = Kept::joined(Limits::default(), &["a", "b"]);
     kept.read("a");
-    kept.ack("a", 1, epoch(3, 3));
+    kept.ack("a", 1, view_id(3, 3));
     kept.admit(member("c"));
     kept.read("a");
     kept.beat("a", 2);
     kept.roster.relinked(&id("a"));
     assert_eq!(kept.read("a"), ["3.3 to 3.4: +c"]);
-    kept.ack("a", 2, epoch(3, 3));
+    kept.ack("a", 2, view_id(3, 3));
     assert_eq!(kept.read("a"), [""; 0], "that heartbeat went out on the link that is gone");
 
     let mut kept = Kept::large(2 * FULL, Limits::default());
@@ -388,7 +388,7 @@ fn a_delta_is_as_long_as_may_be_and_the_rest_follows() {
 #[test]
 fn a_step_too_long_for_a_delta_is_sent_as_a_snapshot() {
     let known = (0..10).map(|ix| sized(&format!("b{ix}"), 511)).chain([member("a")]);
-    let mut kept = Kept::new(Limits { send: 4_096, ..Limits::default() }, MembersView::new(epoch(2, 7), known));
+    let mut kept = Kept::new(Limits { send: 4_096, ..Limits::default() }, MembersView::new(view_id(2, 7), known));
     kept.begin(None, &["a"]);
     assert_eq!(kept.read("a"), ["3.1 page 0: a b0 b1 b2 b3 b4 b5 …", "3.1 page 1: b6 b7 b8 b9 m"]);
 }
@@ -424,7 +424,7 @@ fn g7_the_log_is_as_long_as_allowed_and_who_holds_less_is_sent_a_snapshot() {
 #[test]
 fn who_holds_what_was_never_written_is_sent_a_snapshot_if_that_leads_it_forward() {
     let snapshot: &[&str] = &["3.2 page 0: a m"];
-    for (held, expected) in [(epoch(2, 9), snapshot), (epoch(3, 0), snapshot), (epoch(3, 9), &[])] {
+    for (held, expected) in [(view_id(2, 9), snapshot), (view_id(3, 0), snapshot), (view_id(3, 9), &[])] {
         let mut kept = Kept::joined(Limits::default(), &["a"]);
         kept.read("a");
         kept.beat("a", 1);
@@ -435,7 +435,7 @@ fn who_holds_what_was_never_written_is_sent_a_snapshot_if_that_leads_it_forward(
 
 #[test]
 fn a_delta_is_encoded_once_for_all_who_lack_the_same() {
-    let mut kept = Kept::joined(Limits { pinned_epochs: 2, ..Limits::default() }, &["a", "b", "c", "d"]);
+    let mut kept = Kept::joined(Limits { pinned_views: 2, ..Limits::default() }, &["a", "b", "c", "d"]);
     for id in ["a", "b"] {
         kept.read(id);
     }
@@ -448,7 +448,7 @@ fn a_delta_is_encoded_once_for_all_who_lack_the_same() {
     assert_eq!([told(&a), told(&c)], ["3.5 to 3.7: +e +f", "3.6 to 3.7: +f"]);
     assert_eq!((a.as_ptr(), c.as_ptr()), (b.as_ptr(), d.as_ptr()));
     // Who lacks something else does not make them more than allowed.
-    kept.ack("a", 9, epoch(3, 4));
+    kept.ack("a", 9, view_id(3, 4));
     kept.roster.relinked(&id("a"));
     assert_eq!(kept.next("a").unwrap(), "3.4 to 3.7: +d +e +f");
     assert_eq!(kept.roster.deltas.len(), 1);
@@ -484,7 +484,7 @@ fn a_snapshot_is_encoded_once_and_kept_for_the_next_until_something_changes() {
 /// A series once begun is finished; deltas follow it.
 #[test]
 fn g7_slow_readers_share_the_newest_snapshot_that_is_being_read() {
-    let mut kept = Kept::large(FULL, Limits { pinned_epochs: 2, change_log: 3, ..Limits::default() });
+    let mut kept = Kept::large(FULL, Limits { pinned_views: 2, change_log: 3, ..Limits::default() });
     let next = |kept: &mut Kept, id: &str, expected: &str| {
         let said = kept.next(id).unwrap();
         assert!(said.starts_with(expected), "{said} to {id}, not {expected}");
@@ -503,7 +503,7 @@ fn g7_slow_readers_share_the_newest_snapshot_that_is_being_read() {
     for id in ["t", "u", "v"] {
         kept.admit(member(id));
     }
-    kept.ack("a05", 1, epoch(3, 9));
+    kept.ack("a05", 1, view_id(3, 9));
     kept.roster.relinked(&id("a05"));
     assert_eq!(kept.next("a05"), None);
     next(&mut kept, "a01", "3.8 page 1");

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    CloseReason, ConnId, Epoch, Origin, Output, Term,
-    message::{MAGIC, Message, PROTOCOL, Role, Status},
+    CloseReason, ConnId, Origin, Output, Term, ViewId,
+    message::{MAGIC, Message, PROTOCOL, Role, StatusReport},
 };
 
 use super::{
@@ -51,13 +51,13 @@ fn said(piece: &[u8]) -> Bytes {
             // Most are short, for the sake of speed; some are as long as the limit, or longer.
             let pages = if high < 240 { high / 120 } else { 26 + high % 8 };
             let len = usize::from(pages) * 256 + usize::from(low);
-            let status = Status {
+            let status = StatusReport {
                 number: u64::from(kind),
                 term: Term(0),
-                role: Role::Seeking,
-                held: true,
+                role: Role::Joining,
+                abstains: true,
                 promise: None,
-                epoch: Epoch::default(),
+                view_id: ViewId::default(),
                 metadata: vec![kind; len].into(),
             };
             Message::Status(status).to_frame()

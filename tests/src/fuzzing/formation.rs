@@ -52,7 +52,7 @@ pub fn formation(data: &[u8]) {
 }
 
 fn master() -> Say {
-    Say::Status { number: 1, term: 1, role: Part::Master, held: false, promise: None, epoch: (1, 1), metadata: 0 }
+    Say::Status { number: 1, term: 1, role: Part::Master, held: false, promise: None, view_id: (1, 1), metadata: 0 }
 }
 
 /// Bodies with the right length in front, since a fuzzer rarely guesses four bytes: each begins with its own length.

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    ConnId, DialId, Distrust, Epoch, Event, Flaw, Formation, HardState, Input, Misuse, Origin, Output, Phase,
-    StopReason, Term, Timestamp,
+    ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, StopReason, Term, Timestamp,
+    TlsFailure, TlsProblem, ViewId,
 };
 
 use super::{
@@ -59,7 +59,7 @@ pub(super) struct Host {
     phases: BTreeSet<Phase>,
     newest: u64,
     stopped: bool,
-    epoch: Epoch,
+    view_id: ViewId,
     led: Term,
 }
 
@@ -93,7 +93,7 @@ impl Host {
             phases: BTreeSet::new(),
             newest: 0,
             stopped: false,
-            epoch: Epoch::default(),
+            view_id: ViewId::default(),
             led: Term::default(),
         };
         host.must(Input::Tick);
@@ -236,8 +236,8 @@ impl Host {
     pub(super) fn close(&mut self, conn: ConnId) {
         self.passing = Some(conn);
         // Of every fourth connection the host says that it could not be secured, and who found what.
-        let distrust = Distrust { by_peer: conn.0 % 8 == 3, flaw: Flaw::UnknownIssuer };
-        self.must(if conn.0 % 4 == 3 { Input::Distrusted { conn, distrust } } else { Input::Closed { conn } });
+        let failure = TlsFailure { by_peer: conn.0 % 8 == 3, problem: TlsProblem::UnknownIssuer };
+        self.must(if conn.0 % 4 == 3 { Input::TlsFailed { conn, failure } } else { Input::Closed { conn } });
         self.passing = None;
         // Not before: time passes with each input, and may bring a word about a connection that is just ending.
         self.conns.remove(&conn);
@@ -281,12 +281,12 @@ impl Host {
     /// Nobody who has gone still counts: there is room for as many connections and unfinished bytes as at the start (G7).
     fn has_room_as_ever(&mut self) {
         let limits = self.run.config.limits().clone();
-        let each = limits.partial_bytes / limits.pending_links;
+        let each = limits.partial_bytes / limits.pending_connections;
         let mut start = BytesMut::with_capacity(each);
         start.put_u32(limits.frame_before_handshake as u32);
         start.put_bytes(0, each - start.len());
         let start = start.freeze();
-        let opened: Vec<_> = (0..limits.pending_links).map(|_| self.open(Origin::Accepted)).collect();
+        let opened: Vec<_> = (0..limits.pending_connections).map(|_| self.open(Origin::Accepted)).collect();
         for conn in opened {
             self.receive(conn, start.clone());
             assert!(self.conns.contains_key(&conn), "{conn} was closed before a limit was reached");
@@ -379,9 +379,9 @@ impl Host {
         }
         self.links_are_proven(status.links);
         // G3
-        let epoch = self.node.view().epoch();
-        assert!(epoch >= self.epoch, "the view went back from {} to {epoch}", self.epoch);
-        self.epoch = epoch;
+        let view_id = self.node.view().id();
+        assert!(view_id >= self.view_id, "the view went back from {} to {view_id}", self.view_id);
+        self.view_id = view_id;
         if let Some(leadership) = self.node.leadership(self.now) {
             assert!(leadership.term >= self.led, "a term is a fencing token");
             self.vote_is_durable(leadership.term, true);

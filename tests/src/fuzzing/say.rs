@@ -5,8 +5,8 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Address, Change, ClusterName, Epoch, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason,
-    Term, message, message::Message,
+    Address, Change, ClusterName, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason, Term,
+    ViewId, message, message::Message,
 };
 
 use super::{
@@ -38,7 +38,7 @@ pub(super) enum Say {
         /// To whom it is bound.
         promise: Option<Someone>,
         /// The view it holds.
-        epoch: (u8, u8),
+        view_id: (u8, u8),
         /// How long its metadata is.
         metadata: u8,
     },
@@ -48,8 +48,8 @@ pub(super) enum Say {
     TurnedAway(u8, u8),
     /// A page of a snapshot.
     Page {
-        /// The view's epoch.
-        epoch: (u8, u8),
+        /// The view's view id.
+        view_id: (u8, u8),
         /// The page's place.
         index: u8,
         /// Whether it is the last one.
@@ -64,7 +64,7 @@ pub(super) enum Say {
         /// Who wrote that.
         base_by: Option<Someone>,
         /// The view it makes.
-        epoch: (u8, u8),
+        view_id: (u8, u8),
         /// Who comes or goes.
         changes: Vec<Difference>,
     },
@@ -81,7 +81,7 @@ pub(super) enum Say {
     /// Nothing.
     Ping,
     /// A member goes.
-    Leave,
+    LeaveAck,
     /// A master goes.
     Resign(u8),
     /// A message of a later version.
@@ -112,18 +112,18 @@ spelled!(enum Say {
     Hello(someone),
     OddHello(someone, oddity),
     Rejected(why),
-    Status { number, term, role, held, promise, epoch, metadata },
+    Status { number, term, role, held, promise, view_id, metadata },
     Admitted(term),
     TurnedAway(term, why),
-    Page { epoch, index, last, members },
-    Delta { base, base_by, epoch, changes },
+    Page { view_id, index, last, members },
+    Delta { base, base_by, view_id, changes },
     VoteRequest(term, number, lease),
     Vote(term, number, granted),
     Release(term),
     Heartbeat(term, number, lease),
-    HeartbeatAck(term, number, epoch, confirms),
+    HeartbeatAck(term, number, view_id, confirms),
     Ping,
-    Leave,
+    LeaveAck,
     Resign(term),
     Unknown(variant, rest),
     Frame(body),
@@ -212,11 +212,11 @@ spelled!(
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) enum Part {
     /// Without a master.
-    Seeking,
+    Joining,
     /// A candidate.
-    Standing,
+    Candidate,
     /// Following somebody.
-    Following(Someone),
+    Follower(Someone),
     /// The master.
     Master,
     /// On its way out.
@@ -227,9 +227,9 @@ pub(super) enum Part {
 
 spelled!(
     enum Part {
-        Seeking,
-        Standing,
-        Following(whom),
+        Joining,
+        Candidate,
+        Follower(whom),
         Master,
         Leaving,
         Solo(members),
@@ -289,8 +289,8 @@ fn term(of: u8) -> Term {
     Term(number(of))
 }
 
-fn epoch((of, version): (u8, u8)) -> Epoch {
-    Epoch { term: term(of), version: number(version) }
+fn view_id((of, version): (u8, u8)) -> ViewId {
+    ViewId { term: term(of), version: number(version) }
 }
 
 fn lease(millis: u16) -> Duration {
@@ -394,7 +394,7 @@ impl Say {
             Self::Raw(ref bytes) => Bytes::copy_from_slice(bytes),
             Self::Proof(secret) => talk.proof(secret).to_frame(),
             Self::Echo => talk.last(),
-            Self::Answer(of, version) => talk.answer(epoch((of, version))).to_frame(),
+            Self::Answer(of, version) => talk.answer(view_id((of, version))).to_frame(),
             _ => self.message().to_frame(),
         }
     }
@@ -413,23 +413,23 @@ impl Say {
                 Message::Rejected(message::Rejected { reason: reason(why), holder: Some(holder) })
             }
             Self::Rejected(why) => Message::Rejected(message::Rejected { reason: reason(why), holder: None }),
-            Self::Status { number: count, term: of, role, held, promise, epoch: seen, metadata } => {
-                Message::Status(message::Status {
+            Self::Status { number: count, term: of, role, held, promise, view_id: seen, metadata } => {
+                Message::Status(message::StatusReport {
                     number: number(count),
                     term: term(of),
                     role: match role {
-                        Part::Seeking => message::Role::Seeking,
-                        Part::Standing => message::Role::Standing,
-                        Part::Following(whom) => {
-                            message::Role::Following { master: whom.node(), address: whom.address() }
+                        Part::Joining => message::Role::Joining,
+                        Part::Candidate => message::Role::Candidate,
+                        Part::Follower(whom) => {
+                            message::Role::Follower { master: whom.node(), address: whom.address() }
                         }
                         Part::Master => message::Role::Master,
                         Part::Leaving => message::Role::Leaving,
                         Part::Solo(members) => message::Role::Solo { members: u32::from(members) },
                     },
-                    held,
+                    abstains: held,
                     promise: promise.map(Someone::node),
-                    epoch: epoch(seen),
+                    view_id: view_id(seen),
                     metadata: bytes(metadata),
                 })
             }
@@ -437,15 +437,15 @@ impl Say {
             Self::TurnedAway(of, why) => {
                 Message::JoinResponse(message::JoinResponse::Rejected { term: term(of), reason: reason(why) })
             }
-            Self::Page { epoch: of, index, last, ref members } => {
+            Self::Page { view_id: of, index, last, ref members } => {
                 Message::MembersUpdate(message::MembersUpdate::Page {
-                    epoch: epoch(of),
+                    view_id: view_id(of),
                     index: u32::from(index),
                     last,
                     members: members.iter().copied().map(member).collect(),
                 })
             }
-            Self::Delta { base, base_by, epoch: of, ref changes } => {
+            Self::Delta { base, base_by, view_id: of, ref changes } => {
                 let changes = changes.iter().map(|change| match *change {
                     Difference::Upsert(entry) => Change::Upsert(member(entry)),
                     Difference::Remove(who, left) => {
@@ -454,9 +454,9 @@ impl Say {
                     }
                 });
                 Message::MembersUpdate(message::MembersUpdate::Delta {
-                    base: epoch(base),
+                    base: view_id(base),
                     base_by: base_by.map(Someone::node),
-                    epoch: epoch(of),
+                    view_id: view_id(of),
                     changes: changes.collect(),
                 })
             }
@@ -475,10 +475,10 @@ impl Say {
             Self::HeartbeatAck(of, count, held, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
                 term: term(of),
                 number: number(count),
-                epoch: epoch(held),
+                view_id: view_id(held),
                 confirms,
             }),
-            Self::Leave => Message::Leave,
+            Self::LeaveAck => Message::LeaveAck,
             Self::Resign(of) => Message::Resign(message::Resign { term: term(of) }),
             // Those that are no message have bytes of their own.
             Self::Ping

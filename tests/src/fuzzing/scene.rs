@@ -95,15 +95,15 @@ impl Scene {
             frame_before_handshake: 1024,
             max_frame: 8192,
             send: 4096,
-            pending_links: 8,
-            links: 10,
+            pending_connections: 8,
+            connections: 10,
             partial_bytes,
             members: 3,
             metadata: 2_000,
             change_log: 4,
             updates_at_once: 1,
             contacts: 4,
-            pinned_epochs: 1,
+            pinned_views: 1,
         };
         let builder = match self.place {
             Place::Voter | Place::Follows | Place::Leads | Place::Resumed => Net::builder(OWN, 3),
@@ -149,7 +149,7 @@ impl Scene {
         let conn = host.open(Origin::Accepted);
         let members = [(0, 1), (2, 5)].map(|(who, incarnation)| Someone { who, elsewhere: None, incarnation });
         let members = members.map(|member| Entry(member, false, 0)).to_vec();
-        let page = Say::Page { epoch: (1, 1), index: 0, last: true, members };
+        let page = Say::Page { view_id: (1, 1), index: 0, last: true, members };
         self.greet(host, conn, 0);
         for say in [status(Part::Master, 1), Say::Admitted(1), page] {
             host.say(conn, &say);
@@ -161,7 +161,7 @@ impl Scene {
     fn lead(self, host: &mut Host) {
         let conn = host.open(Origin::Accepted);
         self.greet(host, conn, 1);
-        host.say(conn, &status(Part::Seeking, 0));
+        host.say(conn, &status(Part::Joining, 0));
         // Until a little after `bootstrap_wait`.
         for _ in 0..16 {
             host.settle();
@@ -187,7 +187,7 @@ impl Scene {
 }
 
 fn status(role: Part, term: u8) -> Say {
-    Say::Status { number: 1, term, role, held: false, promise: None, epoch: (term, term), metadata: 0 }
+    Say::Status { number: 1, term, role, held: false, promise: None, view_id: (term, term), metadata: 0 }
 }
 
 #[cfg(test)]
@@ -202,10 +202,10 @@ mod tests {
             let scene = Scene::of(choice);
             let host = Host::new(scene);
             let phase = match scene.place {
-                Place::Single => Phase::Standing,
-                Place::Follows => Phase::Following,
+                Place::Single => Phase::Candidate,
+                Place::Follows => Phase::Follower,
                 Place::Leads => Phase::Master,
-                _ => Phase::Seeking,
+                _ => Phase::Joining,
             };
             assert_eq!(host.node().status().phase, phase, "{scene:?}");
             let members = match scene.place {

@@ -192,7 +192,7 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         Output::Event(Event::Stopped { reason }) => Some(format!("stopped: {reason:?}")),
         Output::Event(Event::Linked { .. }) if !host.scene().keys.is_empty() => Some("is linked by a key".into()),
         Output::Event(Event::PersistFailed) => Some("failed to persist".into()),
-        Output::Event(Event::Rejected { reason, .. }) => Some(format!("was rejected: {reason:?}")),
+        Output::Event(Event::RejectedByPeer { reason, .. }) => Some(format!("was rejected: {reason:?}")),
         Output::Event(Event::Merged { .. }) => Some("merged".into()),
         Output::Event(Event::SoloMasterIgnored { .. }) => Some("ignored a solo master".into()),
         _ => None,

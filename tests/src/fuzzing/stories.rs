@@ -56,7 +56,7 @@ pub fn stories() -> Vec<Story> {
         story("a follower with a key hears on", "follows a master", BOTH_KEYS + FOLLOWS, &[hears_on()]),
         story(
             "a stranger claims an id",
-            "closed: Refused(IdInUse)",
+            "closed: Rejected(IdInUse)",
             KEY + FOLLOWS,
             &[proven(Someone { elsewhere: Some(4), ..someone(0) }, Current), done()],
         ),
@@ -74,7 +74,7 @@ pub fn stories() -> Vec<Story> {
         ),
         story(
             "a holder of the next key only",
-            "closed: Refused(KeyMismatch)",
+            "closed: Rejected(KeyMismatch)",
             KEY,
             &[proven(someone(0), Next), done()],
         ),
@@ -99,10 +99,10 @@ fn with_keys() -> Vec<Story> {
         story("a holder of the new key", linked, BOTH_KEYS, &[proven(someone(1), Next), elected()]),
         story("a holder of the old key", linked, BOTH_KEYS, &[proven(someone(1), Current), elected()]),
         story("a holder of the key is dialed and leads", linked, KEY, &[dialed(), leads()]),
-        story("a wrong proof", "closed: Refused(BadProof)", KEY, &[accepted(hears(bent)), done()]),
-        story("its own proof", "closed: Refused(BadProof)", KEY, &[accepted(hears(Say::Echo)), done()]),
+        story("a wrong proof", "closed: Rejected(BadProof)", KEY, &[accepted(hears(bent)), done()]),
+        story("its own proof", "closed: Rejected(BadProof)", KEY, &[accepted(hears(Say::Echo)), done()]),
         story("a newer run without a proof", "closed: HandshakeTimeout", KEY, &[claims, pass(50)]),
-        story("no proof", "closed: UnexpectedMessage", KEY, &[accepted(hears(Say::Leave)), done()]),
+        story("no proof", "closed: UnexpectedMessage", KEY, &[accepted(hears(Say::LeaveAck)), done()]),
     ]
 }
 
@@ -113,7 +113,7 @@ fn with_failing_disks() -> Vec<Story> {
     vec![
         story("its vote for itself", failed, VOTER, &[greeted(), seeks(), waits(), fails(), leads()]),
         story("its vote for another", failed, VOTER, &[greeted(), seeks(), asked(), fails(), leads()]),
-        story("a master takes over a term", failed, LEADS, &[newer(Part::Seeking), beats(4), pass(40)]),
+        story("a master takes over a term", failed, LEADS, &[newer(Part::Joining), beats(4), pass(40)]),
         story("a member takes over a term", failed, FOLLOWS, &[newer(Part::Master), pass(40)]),
         story(
             "a master that can stand no more",
@@ -124,7 +124,7 @@ fn with_failing_disks() -> Vec<Story> {
                 seeks(),
                 waits(),
                 vec![Step::Persisted, Step::Flush(0), Step::Flush(0), hears(Say::Answer(1, 1)), Step::PersistFailed],
-                newer(Part::Seeking),
+                newer(Part::Joining),
             ],
         ),
         story("a lonely vote", failed, SOLO, &[pass(61), fails(), pass(40)]),
@@ -148,7 +148,7 @@ fn without_quorum() -> Vec<Story> {
             &[
                 greeted(),
                 follows.to_vec(),
-                vec![hears(Say::Heartbeat(1, 1, 1_000)), hears(status(Part::Seeking, 2))],
+                vec![hears(Say::Heartbeat(1, 1, 1_000)), hears(status(Part::Joining, 2))],
                 pass(10),
             ],
         ),
@@ -159,10 +159,10 @@ fn without_quorum() -> Vec<Story> {
 fn with_views() -> Vec<Story> {
     let own = Someone { who: 2, elsewhere: None, incarnation: 5 };
     let entry = |someone| Entry(someone, false, 0);
-    let page = |index, last, someone| hears(Say::Page { epoch: (1, 2), index, last, members: vec![entry(someone)] });
+    let page = |index, last, someone| hears(Say::Page { view_id: (1, 2), index, last, members: vec![entry(someone)] });
     let delta = |base, base_by| {
         let changes = vec![Difference::Upsert(entry(own)), Difference::Remove(1, true)];
-        hears(Say::Delta { base, base_by, epoch: (1, 3), changes })
+        hears(Say::Delta { base, base_by, view_id: (1, 3), changes })
     };
     let refused = (0..6).flat_map(|_| {
         let holder = Someone { who: 2, elsewhere: Some(5), incarnation: 9 };
@@ -172,7 +172,7 @@ fn with_views() -> Vec<Story> {
         let holder = Someone { who: 3, elsewhere: Some(0), incarnation: 9 };
         [Step::Accept, Step::Receive(255, Say::Hello(holder), 0), Step::Settle, Step::Pass(30)]
     });
-    let follows = Part::Following(own);
+    let follows = Part::Follower(own);
     let joins = |conn, who, metadata| {
         vec![
             Step::Accept,
@@ -227,13 +227,13 @@ fn hears(say: Say) -> Step {
 }
 
 fn status(role: Part, term: u8) -> Say {
-    Say::Status { number: 1 + term, term, role, held: false, promise: None, epoch: (0, 0), metadata: 0 }
+    Say::Status { number: 1 + term, term, role, held: false, promise: None, view_id: (0, 0), metadata: 0 }
 }
 
 /// Says something else of itself than before.
 fn seeker(metadata: u8) -> Say {
-    let (role, promise) = (Part::Seeking, None);
-    Say::Status { number: 2, term: 0, role, held: false, promise, epoch: (0, 0), metadata }
+    let (role, promise) = (Part::Joining, None);
+    Say::Status { number: 2, term: 0, role, held: false, promise, view_id: (0, 0), metadata }
 }
 
 fn keyed(someone: Someone, secret: Secret) -> Say {
@@ -263,7 +263,7 @@ fn next_protocol() -> Vec<Step> {
 }
 
 fn seeks() -> Vec<Step> {
-    vec![hears(status(Part::Seeking, 0))]
+    vec![hears(status(Part::Joining, 0))]
 }
 
 /// Time passes, after all that is under way.
@@ -293,7 +293,7 @@ fn beats(count: usize) -> Vec<Step> {
 /// The peer asks for a vote, when it may be given and the node does not stand itself.
 fn asked() -> Vec<Step> {
     let wait = (0..3).flat_map(|_| [Step::Settle, Step::Pass(16), hears(Say::Ping)]);
-    let request = [Step::Pass(13), hears(status(Part::Standing, 1)), hears(Say::VoteRequest(1, 1, 1_000))];
+    let request = [Step::Pass(13), hears(status(Part::Candidate, 1)), hears(Say::VoteRequest(1, 1, 1_000))];
     wait.chain(request).collect()
 }
 
@@ -306,7 +306,7 @@ fn leads() -> Vec<Step> {
 fn page(term: u8) -> Say {
     let own = Someone { who: 2, elsewhere: None, incarnation: 5 };
     let members = [someone(0), own].map(|member| Entry(member, false, 0)).to_vec();
-    Say::Page { epoch: (term, 1), index: 0, last: true, members }
+    Say::Page { view_id: (term, 1), index: 0, last: true, members }
 }
 
 fn hears_on() -> Vec<Step> {

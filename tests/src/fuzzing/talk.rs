@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    ClusterKey, Epoch, Origin, Term,
+    ClusterKey, Origin, Term, ViewId,
     message::{Heartbeat, HeartbeatAck, Message, Proof, Vote, VoteRequest},
 };
 
@@ -89,13 +89,13 @@ impl Talk {
     }
 
     /// What the node wants to hear: its vote, or that its heartbeat has come to somebody who holds this view.
-    pub(super) fn answer(&self, epoch: Epoch) -> Message {
+    pub(super) fn answer(&self, view_id: ViewId) -> Message {
         match self.asked.get(4..).map(Message::decode) {
             Some(Ok(Message::VoteRequest(VoteRequest { term, number, .. }))) => {
                 Message::Vote(Vote { term, number, granted: true })
             }
             Some(Ok(Message::Heartbeat(Heartbeat { term, number, .. }))) => {
-                Message::HeartbeatAck(HeartbeatAck { term, number, epoch, confirms: true })
+                Message::HeartbeatAck(HeartbeatAck { term, number, view_id, confirms: true })
             }
             _ => Message::Ping,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Bootstrap, Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, RemovalReason,
-    message::{Message, Role, Status},
+    message::{Message, Role, StatusReport},
 };
 
 use super::{Cut, Happening, Net, Target};
@@ -337,7 +337,7 @@ impl Net {
                     let said = messages(&mut BytesMut::from(&bytes[..]));
                     for message in &said {
                         self.tally.said(ix, message);
-                        if let Message::Status(Status { term, role, .. }) = message {
+                        if let Message::Status(StatusReport { term, role, .. }) = message {
                             host.solo_said = match role {
                                 Role::Solo { members } => Some((*members, *term)),
                                 _ => None,
@@ -415,11 +415,11 @@ impl Net {
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
                     }
-                    if let Event::ViewChanged { epoch, changes } = &event {
+                    if let Event::ViewChanged { view_id, changes } = &event {
                         changed = true;
                         let formation = host.formation.as_ref().expect("it runs");
                         let compare = self.settings.compare_views;
-                        if let Err(why) = host.mirror.changed(formation.node(), (*epoch, changes), compare) {
+                        if let Err(why) = host.mirror.changed(formation.node(), (*view_id, changes), compare) {
                             self.fail(&why);
                         }
                         let slept = host.clock.local(self.now) < host.just_awake;
@@ -452,8 +452,8 @@ impl Net {
                     }
                 }
             }
-            Event::ViewChanged { epoch, .. } => {
-                self.hosts[ix].mirror.expects_merged(&node, master.as_ref(), *epoch);
+            Event::ViewChanged { view_id, .. } => {
+                self.hosts[ix].mirror.expects_merged(&node, master.as_ref(), *view_id);
             }
             Event::Merged { from, to } => {
                 if let Err(why) = self.hosts[ix].mirror.merged(&node, *from, *to) {

@@ -87,7 +87,7 @@ impl Net {
         complete
             && nodes.iter().all(|ix| {
                 let formation = self.hosts[*ix].formation.as_ref();
-                formation.map(|f| f.view().epoch()) == first.map(|view| view.epoch())
+                formation.map(|f| f.view().id()) == first.map(|view| view.id())
                     && formation.is_some_and(|f| f.status().master.is_some_and(|(node, _)| node == leader))
             })
             && (!self.settings.compare_views
@@ -161,7 +161,7 @@ impl Net {
 
     /// Two nodes that hold a key in common never refuse each other for want of one.
     pub(super) fn parted_by_key(&self, wire: WireId, reason: CloseReason) -> Option<String> {
-        let (CloseReason::Refused(why) | CloseReason::RefusedByPeer(why)) = reason else { return None };
+        let (CloseReason::Rejected(why) | CloseReason::RejectedByPeer(why)) = reason else { return None };
         let (a, b) = self.wires[wire.0].towards(0)?;
         let (a, b) = (&self.hosts[a].config, &self.hosts[b].config);
         let parted = matches!(why, RejectReason::KeyMismatch | RejectReason::BadProof)
@@ -196,7 +196,7 @@ impl Net {
         let mut out = format!(
             "node {ix} = {}: {phase:?} term {term} master {master:?} links {links} {counters:?}\n    view {} of {} {}",
             formation.node(),
-            formation.view().epoch(),
+            formation.view().id(),
             formation.view().len(),
             members.join(" "),
         );

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use formation_core::{Change, Epoch, Event, Member, MemberState, Node, NodeId, Term};
+use formation_core::{Change, Event, Member, MemberState, Node, NodeId, Term, ViewId};
 
 use crate::record::{Record, What};
 
@@ -13,7 +13,7 @@ type Members = BTreeMap<NodeId, Member>;
 #[derive(Default)]
 pub(crate) struct History {
     masters: BTreeMap<Term, Node>,
-    views: BTreeMap<Epoch, (Node, Members)>,
+    views: BTreeMap<ViewId, (Node, Members)>,
     /// Those of a node that was killed go on to count: nobody can know that it is no more.
     claims: Vec<Claim>,
     nodes: BTreeMap<Node, Told>,
@@ -31,7 +31,7 @@ struct Claim {
 /// What one run of a node has said last.
 #[derive(Default)]
 struct Told {
-    epoch: Epoch,
+    view_id: ViewId,
     members: Members,
     master: Option<(Term, Node)>,
     persist_failed: bool,
@@ -60,7 +60,7 @@ impl History {
                 self.leads(master, *term)?;
             }
             What::Event(Event::MasterLost { .. } | Event::Stopped { .. }) => self.told(node).master = None,
-            What::Event(Event::ViewChanged { epoch, changes }) => self.changes(node, *epoch, changes)?,
+            What::Event(Event::ViewChanged { view_id, changes }) => self.changes(node, *view_id, changes)?,
             What::Event(Event::PersistFailed) => self.told(node).persist_failed = true,
             What::Event(_) => {}
         }
@@ -123,23 +123,23 @@ impl History {
         Ok(())
     }
 
-    /// G3: epochs grow at each node, and one epoch is one list of members.
-    fn changes(&mut self, node: &Node, epoch: Epoch, changes: &[Change]) -> Result<(), String> {
+    /// G3: view ids grow at each node, and one view id is one list of members.
+    fn changes(&mut self, node: &Node, view_id: ViewId, changes: &[Change]) -> Result<(), String> {
         let told = self.nodes.entry(node.clone()).or_default();
-        if epoch <= told.epoch {
-            return Err(format!("G3: {node} went from view {} to {epoch}", told.epoch));
+        if view_id <= told.view_id {
+            return Err(format!("G3: {node} went from view {} to {view_id}", told.view_id));
         }
-        told.epoch = epoch;
+        told.view_id = view_id;
         for change in changes {
             match change {
                 Change::Upsert(member) => drop(told.members.insert(member.node.id.clone(), member.clone())),
                 Change::Remove { id, .. } => drop(told.members.remove(id)),
             }
         }
-        let (other, members) = self.views.entry(epoch).or_insert_with(|| (node.clone(), told.members.clone()));
+        let (other, members) = self.views.entry(view_id).or_insert_with(|| (node.clone(), told.members.clone()));
         if *members != told.members {
             return Err(format!(
-                "G3: view {epoch} of {other} and that of {node} differ\n  {members:?}\n  {:?}",
+                "G3: view {view_id} of {other} and that of {node} differ\n  {members:?}\n  {:?}",
                 told.members
             ));
         }
@@ -150,12 +150,12 @@ impl History {
     /// act at that time.
     pub(crate) fn agree(&self, nodes: &[&Node], at: u64) -> bool {
         let Some(master) = self.leader(nodes, at) else { return false };
-        let Told { epoch, members, .. } = &self.nodes[master];
+        let Told { view_id, members, .. } = &self.nodes[master];
         let mut sorted = nodes.to_vec();
         sorted.sort();
         members.values().map(|member| &member.node).eq(sorted)
             && members.values().all(|member| member.state == MemberState::Active)
-            && nodes.iter().all(|node| self.nodes[*node].epoch == *epoch)
+            && nodes.iter().all(|node| self.nodes[*node].view_id == *view_id)
     }
 
     /// Whom all of these follow, if it is one of them and can act at that time.

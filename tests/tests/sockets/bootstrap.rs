@@ -45,7 +45,7 @@ async fn form<A: Adapter>(count: usize, round: u64) {
 
     let master = nodes[0].wait_for_master().await;
     assert_eq!(master.0.id.as_str(), id(0), "round {round}");
-    assert_eq!(master.1, view.epoch().term, "round {round}");
+    assert_eq!(master.1, view.id().term, "round {round}");
     for node in nodes {
         let name = node.node().clone();
         let masters = masters_of(node).await;

@@ -21,7 +21,7 @@ with_each_adapter!(a_crowd_that_has_said_hello_is_heard_out);
 
 async fn a_crowd_that_has_said_hello_is_heard_out<A: Adapter>() {
     let (listener, address) = listen();
-    let limits = Limits { pending_links: PENDING, ..Limits::default() };
+    let limits = Limits { pending_connections: PENDING, ..Limits::default() };
     let config = Config::single(CLUSTER, "master", address.as_str()).wan().limits(limits).build().unwrap();
     let arrive = |number: usize| {
         let mut stream = TcpStream::connect(&address).unwrap();

@@ -59,7 +59,7 @@ async fn a_crashed_master_is_replaced_and_comes_back<A: Adapter>() {
     assert!(next.1 > three.master.1);
     let view = agreed_view(&three.nodes, 2).await;
     assert!(view.get(&old.id).is_none());
-    assert_eq!(view.epoch().term, next.1);
+    assert_eq!(view.id().term, next.1);
 
     three.nodes.push(A::start(voter(number, &three.seeds).local().build().unwrap(), place.revive()));
     let back = three.nodes[2].node().clone();
@@ -85,7 +85,7 @@ async fn a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term<A: Ad
     }
     let view = agreed_view(&three.nodes, 3).await;
     assert_returned(&view.get(&old.id).unwrap().node, &back, &old);
-    assert_eq!(view.epoch().term, next.1);
+    assert_eq!(view.id().term, next.1);
     assert_eq!(three.nodes[2].wait_for_master().await, next);
 }
 

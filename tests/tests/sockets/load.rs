@@ -139,5 +139,5 @@ fn allowed(limits: &Limits) -> usize {
     let closing = 256 * (8 << 10);
     // A refused one is heard of in an event, of which 1,024 wait for a slow host.
     let events = 1_024 * 512;
-    limits.pending_links * (CONNECTION + limits.frame_before_handshake) + closing + events
+    limits.pending_connections * (CONNECTION + limits.frame_before_handshake) + closing + events
 }

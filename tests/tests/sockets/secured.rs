@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use formation_core::{CloseReason, Distrust, Event, Flaw};
+use formation_core::{CloseReason, Event, TlsFailure, TlsProblem};
 use formation_tokio::{Credentials, TlsConfig};
 use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
@@ -47,7 +47,7 @@ fn start<A: Adapter>(number: usize, seeds: &[String], listener: TcpListener, sec
 
 /// Starts two voters, and waits until the first has said all of `first`, and the second all of `second`: who does not trust
 /// whom, and whether it is said of a connection that the node has dialed.
-async fn distrust<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool, Distrust)]; 2]) {
+async fn tls_failure<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool, TlsFailure)]; 2]) {
     let listeners = [listen(), listen()];
     let seeds = listeners.each_ref().map(|(_, address)| address.clone());
     let starts = nodes.into_iter().zip(listeners).enumerate();
@@ -57,8 +57,8 @@ async fn distrust<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool, Di
         let mut events = node.events();
         while !expected.is_empty() {
             let event = A::next(&mut events).await.expect("the node runs");
-            if let Event::ConnClosed { dialed, reason: CloseReason::Distrusted(distrust), .. } = event {
-                expected.retain(|expected| *expected != (dialed.is_some(), distrust));
+            if let Event::ConnClosed { dialed, reason: CloseReason::TlsFailed(failure), .. } = event {
+                expected.retain(|expected| *expected != (dialed.is_some(), failure));
             }
         }
         assert_eq!(node.view().len(), 0, "nobody is let in");
@@ -66,13 +66,13 @@ async fn distrust<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool, Di
 }
 
 /// What a node finds at the other end, dialing it or dialed by it.
-fn finds(flaw: Flaw) -> [(bool, Distrust); 2] {
-    [true, false].map(|dialed| (dialed, Distrust { by_peer: false, flaw }))
+fn finds(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
+    [true, false].map(|dialed| (dialed, TlsFailure { by_peer: false, problem }))
 }
 
 /// What a node is told by the other end, dialing it or dialed by it.
-fn is_told(flaw: Flaw) -> [(bool, Distrust); 2] {
-    [true, false].map(|dialed| (dialed, Distrust { by_peer: true, flaw }))
+fn is_told(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
+    [true, false].map(|dialed| (dialed, TlsFailure { by_peer: true, problem }))
 }
 
 with_each_adapter!(
@@ -104,9 +104,9 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
 async fn a_certificate_of_another_authority_is_refused_by_both_ends<A: Adapter>() {
     let nodes = ["one", "another"].map(Authority::new).map(|authority| Secured::By(authority.config()));
     // Who dials judges first, and tells the other.
-    let dialing = (true, Distrust { by_peer: false, flaw: Flaw::UnknownIssuer });
-    let dialed = (false, Distrust { by_peer: true, flaw: Flaw::UnknownIssuer });
-    distrust::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
+    let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::UnknownIssuer });
+    let dialed = (false, TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer });
+    tls_failure::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
 async fn an_expired_certificate_is_refused_and_its_node_told_so<A: Adapter>() {
@@ -115,7 +115,7 @@ async fn an_expired_certificate_is_refused_and_its_node_told_so<A: Adapter>() {
         params.not_after = date_time_ymd(2001, 1, 1);
     });
     let nodes = [Secured::By(authority.config()), Secured::By(expired)];
-    distrust::<A>(nodes, [&finds(Flaw::Expired), &is_told(Flaw::Expired)]).await;
+    tls_failure::<A>(nodes, [&finds(TlsProblem::Expired), &is_told(TlsProblem::Expired)]).await;
 }
 
 async fn a_certificate_that_is_not_valid_yet_is_refused<A: Adapter>() {
@@ -125,24 +125,24 @@ async fn a_certificate_that_is_not_valid_yet_is_refused<A: Adapter>() {
     });
     let nodes = [Secured::By(authority.config()), Secured::By(early)];
     // There is one alert for both.
-    distrust::<A>(nodes, [&finds(Flaw::NotYetValid), &is_told(Flaw::Expired)]).await;
+    tls_failure::<A>(nodes, [&finds(TlsProblem::NotYetValid), &is_told(TlsProblem::Expired)]).await;
 }
 
 /// Only who dials knows whose certificate it should be. Each of the two has that of the other.
 async fn a_certificate_for_another_name_is_refused_by_who_dials<A: Adapter>() {
     let authority = Authority::new("one");
     let nodes = [(), ()].map(|()| Secured::By(authority.config_for("127.0.0.2", &[&authority], |_| {})));
-    let dialing = (true, Distrust { by_peer: false, flaw: Flaw::WrongName });
+    let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::WrongName });
     // The alert says no more than that the certificate is bad.
-    let dialed = (false, Distrust { by_peer: true, flaw: Flaw::Other });
-    distrust::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
+    let dialed = (false, TlsFailure { by_peer: true, problem: TlsProblem::Other });
+    tls_failure::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
 async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
     let authority = Authority::new("one");
     let shy = TlsConfig { client: shy(&authority), ..authority.config() };
-    let found = (false, Distrust { by_peer: false, flaw: Flaw::NoCertificate });
-    let told = (true, Distrust { by_peer: true, flaw: Flaw::NoCertificate });
+    let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NoCertificate });
+    let told = (true, TlsFailure { by_peer: true, problem: TlsProblem::NoCertificate });
     let (first, address) = listen();
     // Nobody listens at the other seed: the other way round both would be trusted.
     let dead = Dead::anywhere();
@@ -154,8 +154,8 @@ async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
         let mut events = node.events();
         loop {
             let event = A::next(&mut events).await.expect("the node runs");
-            if let Event::ConnClosed { dialed, reason: CloseReason::Distrusted(distrust), .. } = event {
-                assert_eq!((dialed.is_some(), distrust), expected);
+            if let Event::ConnClosed { dialed, reason: CloseReason::TlsFailed(failure), .. } = event {
+                assert_eq!((dialed.is_some(), failure), expected);
                 break;
             }
         }
@@ -185,8 +185,8 @@ async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_
 
 async fn who_speaks_no_tls_is_refused<A: Adapter>() {
     let nodes = [Secured::By(Authority::new("one").config()), Secured::Plainly];
-    let found = (false, Distrust { by_peer: false, flaw: Flaw::NotSecured });
-    distrust::<A>(nodes, [&[found], &[]]).await;
+    let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NotSecured });
+    tls_failure::<A>(nodes, [&[found], &[]]).await;
 }
 
 async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
@@ -209,8 +209,8 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
     let mut events = nodes[2].events();
     loop {
         let event = A::next(&mut events).await.expect("the node runs");
-        if let Event::ConnClosed { reason: CloseReason::Distrusted(distrust), .. } = event {
-            assert_eq!(distrust, Distrust { by_peer: true, flaw: Flaw::UnknownIssuer });
+        if let Event::ConnClosed { reason: CloseReason::TlsFailed(failure), .. } = event {
+            assert_eq!(failure, TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer });
             break;
         }
     }

@@ -91,8 +91,8 @@ pub(crate) async fn agreed_view<A: Adapter>(nodes: &[A], count: usize) -> Member
         let mut agreed = true;
         for node in nodes {
             // A view may change once more while the others are asked; whoever is behind gets there.
-            let minimum = newest.epoch();
-            node.wait_for_view(|view| view.epoch() >= minimum).await;
+            let minimum = newest.id();
+            node.wait_for_view(|view| view.id() >= minimum).await;
             let view = node.wait_for_members(count).await;
             agreed &= view == newest;
             newest = view;

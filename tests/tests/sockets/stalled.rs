@@ -63,14 +63,14 @@ async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
     }
 
     // It reads again, and finds what the connection still held; all else was merged meanwhile.
-    let latest = nodes[0].view().epoch();
+    let latest = nodes[0].view().id();
     let mut heard = 0;
     loop {
-        if let Message::MembersUpdate(MembersUpdate::Delta { epoch, .. } | MembersUpdate::Page { epoch, .. }) =
+        if let Message::MembersUpdate(MembersUpdate::Delta { view_id, .. } | MembersUpdate::Page { view_id, .. }) =
             stalled.hear().await
         {
             heard += 1;
-            if epoch >= latest {
+            if view_id >= latest {
                 break;
             }
         }

@@ -6,8 +6,10 @@ use ::tokio::net::{TcpSocket, TcpStream};
 use ::tokio_util::codec::{Framed, LengthDelimitedCodec};
 use bytes::Bytes;
 use formation_core::{
-    Config, Epoch, Incarnation, Member, MemberState, Node, NodeId, Term,
-    message::{Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Role, Status},
+    Config, Incarnation, Member, MemberState, Node, NodeId, Term, ViewId,
+    message::{
+        Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Role, StatusReport,
+    },
 };
 use futures_util::{SinkExt, StreamExt};
 
@@ -18,7 +20,7 @@ use crate::{
 
 /// How often the frames get their chance to fall apart differently.
 const ROUNDS: usize = 20;
-const EPOCH: Epoch = Epoch { term: Term(1), version: 2 };
+const EPOCH: ViewId = ViewId { term: Term(1), version: 2 };
 
 with_each_adapter!(
     a_node_takes_response_and_view_from_one_write,
@@ -84,7 +86,7 @@ impl WirePeer {
         }
     }
 
-    async fn hear_status(&mut self) -> Status {
+    async fn hear_status(&mut self) -> StatusReport {
         match self.hear().await {
             Message::Status(status) => status,
             other => panic!("not a Status: {other:?}"),
@@ -105,14 +107,14 @@ impl WirePeer {
         })
     }
 
-    fn status(term: Term, role: Role, epoch: Epoch) -> Message {
-        let (held, promise, metadata) = (false, None, Bytes::new());
-        Message::Status(Status { number: 1, term, role, held, promise, epoch, metadata })
+    fn status(term: Term, role: Role, view_id: ViewId) -> Message {
+        let (abstains, promise, metadata) = (false, None, Bytes::new());
+        Message::Status(StatusReport { number: 1, term, role, abstains, promise, view_id, metadata })
     }
 
     /// Says hello as somebody without a master.
     pub(crate) async fn greet(&mut self) {
-        self.say([self.hello(), Self::status(Term(0), Role::Seeking, Epoch::default())]).await;
+        self.say([self.hello(), Self::status(Term(0), Role::Joining, ViewId::default())]).await;
     }
 
     /// Becomes a member. Returns the view that it gets.
@@ -123,8 +125,8 @@ impl WirePeer {
         assert_eq!(master.role, Role::Master);
         assert_eq!(self.hear().await, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
         match self.hear().await {
-            Message::MembersUpdate(MembersUpdate::Page { epoch, index: 0, last: true, members }) => {
-                assert_eq!(epoch.term, master.term);
+            Message::MembersUpdate(MembersUpdate::Page { view_id, index: 0, last: true, members }) => {
+                assert_eq!(view_id.term, master.term);
                 members
             }
             other => panic!("not a view right behind the response: {other:?}"),
@@ -174,7 +176,7 @@ fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {
     [
         Message::JoinResponse(JoinResponse::Accepted { term: EPOCH.term }),
         Message::MembersUpdate(MembersUpdate::Page {
-            epoch: EPOCH,
+            view_id: EPOCH,
             index: 0,
             last: true,
             members: vec![joiner, master.member.clone()],
@@ -184,7 +186,7 @@ fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {
 
 async fn assert_joined<A: Adapter>(mut master: WirePeer, joiner: A) {
     let view = joiner.wait_for_members(2).await;
-    assert_eq!(view.epoch(), EPOCH);
+    assert_eq!(view.id(), EPOCH);
     assert_eq!(ids(&view), ["joiner", "master"]);
     assert_eq!(joiner.wait_for_master().await, (master.member.node.clone(), EPOCH.term));
 
@@ -193,12 +195,12 @@ async fn assert_joined<A: Adapter>(mut master: WirePeer, joiner: A) {
     let ack = loop {
         match master.hear().await {
             Message::HeartbeatAck(ack) => break ack,
-            Message::Status(status) => assert!(matches!(status.role, Role::Seeking | Role::Following { .. })),
+            Message::Status(status) => assert!(matches!(status.role, Role::Joining | Role::Follower { .. })),
             other => panic!("not of a member: {other:?}"),
         }
     };
     // It is no voter, and promises nothing.
-    assert_eq!(ack, HeartbeatAck { term: EPOCH.term, number: 9, epoch: EPOCH, confirms: false });
+    assert_eq!(ack, HeartbeatAck { term: EPOCH.term, number: 9, view_id: EPOCH, confirms: false });
 }
 
 /// The other way round: the node is the master.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    CloseReason, Config, Epoch, Event, Incarnation, RejectReason, Term,
+    CloseReason, Config, Event, Incarnation, RejectReason, Term, ViewId,
     message::{Message, ProtocolRange, Release, Resign, Role, Vote},
 };
 use formation_tests::{Crash, Net, NodeIx, Peer, Rng, Settings, WireId, for_each_seed};
@@ -196,7 +196,7 @@ struct Wrong {
 #[test]
 fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
     use RejectReason::{AddressInUse, ElectorateMismatch, IdInUse, NoCommonProtocol, Superseded, WrongCluster};
-    let refused = CloseReason::Refused;
+    let refused = CloseReason::Rejected;
     let cases = [
         Wrong { what: "magic", reason: CloseReason::WrongMagic, spoil: |peer| peer.magic = *b"HTTP" },
         Wrong {
@@ -251,13 +251,13 @@ fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
         spoil(&mut peer);
         let hello = peer.hello();
         target.net.send(wire, hello);
-        // A permanent flaw, and a status right behind it, which must not be looked at.
+        // A permanent problem, and a status right behind it, which must not be looked at.
         let seeking = peer.seeking();
         target.net.send(wire, seeking);
         target.closes(wire, reason, what);
         let said = target.net.messages(wire);
         match reason {
-            CloseReason::Refused(why) => {
+            CloseReason::Rejected(why) => {
                 assert!(matches!(&said[..], [Message::Rejected(r)] if r.reason == why), "{what}: {said:?}");
             }
             _ => assert!(said.is_empty(), "{what}: who speaks another protocol is told nothing: {said:?}"),
@@ -269,7 +269,7 @@ fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
 /// A second hello, and what only voters and masters may say, from one that is neither.
 #[test]
 fn g8_messages_out_of_place_close_their_connection() {
-    let epoch = Epoch { term: Term(9), version: 1 };
+    let view_id = ViewId { term: Term(9), version: 1 };
     let vote = Message::Vote(Vote { term: Term(1), number: 1, granted: true }).to_frame();
     let mut target = Target::new(5);
     for moment in [Moment::Greeted, Moment::Member] {
@@ -291,7 +291,7 @@ fn g8_messages_out_of_place_close_their_connection() {
     }
     // A view from one that is not the master changes nothing, whatever becomes of the connection.
     let (wire, peer) = target.reach(1, Moment::Greeted);
-    target.net.send(wire, [Peer::accepted(9), Peer::page(epoch, vec![peer.member()])].concat());
+    target.net.send(wire, [Peer::accepted(9), Peer::page(view_id, vec![peer.member()])].concat());
     target.net.run_for(ms(50));
     target.unharmed("a view of a node that is not the master");
 }
@@ -320,10 +320,10 @@ fn g8_noise_harms_nobody_at_any_moment() {
 #[test]
 fn g8_a_term_at_the_end_of_all_terms_does_not_end_elections() {
     for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2, (1 << 62) + 1, 1 << 62, (1 << 62) - 1] {
-        for epoch in [Epoch::default(), Epoch { term: Term(term), version: 1 }] {
+        for view_id in [ViewId::default(), ViewId { term: Term(term), version: 1 }] {
             let mut target = Target::new(6);
             let (wire, mut peer) = target.reach(1, Moment::Member);
-            let lie = peer.status(term, Role::Seeking, epoch);
+            let lie = peer.status(term, Role::Joining, view_id);
             target.net.send(wire, lie);
             target.net.run_for(ms(100));
             target.net.close(wire);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use formation_core::{Command, Epoch, Input, Term, message::Message};
-use formation_tests::{Bench, Crash, Net, Peer, Recut, Rng, Run, Settings, difference, for_each_seed, replay, seeds};
+use formation_core::{Command, Input, Term, ViewId, message::Message};
+use formation_tests::{Crash, Net, Peer, Recut, Rig, Rng, Run, Settings, difference, for_each_seed, replay, seeds};
 use quickcheck::{Gen, QuickCheck, TestResult};
 
 /// The runs of all nodes of a formation, with a failover, a joiner and a leaver; every other one with a cluster key.
@@ -92,13 +92,13 @@ fn stream(rng: &mut Rng, peer: &mut Peer) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..rng.below(8) {
         let noise = rng.bytes(30);
-        let epoch = Epoch { term: Term(1), version: 1 };
+        let view_id = ViewId { term: Term(1), version: 1 };
         let said = match rng.below(9) {
             0..=2 => peer.hello(),
             3 => peer.seeking(),
             4 => peer.master(1),
             5 => Peer::accepted(1),
-            6 => Peer::page(epoch, vec![peer.member()]),
+            6 => Peer::page(view_id, vec![peer.member()]),
             7 => Message::Ping.to_frame(),
             _ => noise.into(),
         };
@@ -118,10 +118,10 @@ fn g4_faulty_streams_are_the_same_in_any_cut() {
     for_each_seed(3_000, |seed| {
         let mut rng = Rng::new(seed);
         let mut peer = Peer::of(&config, "n0", "h0:1");
-        let mut bench = Bench::new(config.clone());
-        bench.hold_answers();
-        let conn = if rng.one_in(2) { bench.answer("h0:1") } else { bench.accept() };
-        bench.flush(conn);
+        let mut rig = Rig::new(config.clone());
+        rig.hold_answers();
+        let conn = if rng.one_in(2) { rig.answer("h0:1") } else { rig.accept() };
+        rig.flush(conn);
         let mut said = peer.hello().to_vec();
         if rng.one_in(4) {
             said.clear();
@@ -130,9 +130,9 @@ fn g4_faulty_streams_are_the_same_in_any_cut() {
         if said.is_empty() {
             return;
         }
-        let mut whole = bench.clone();
+        let mut whole = rig.clone();
         whole.receive(conn, said.clone());
-        let mut cut = bench;
+        let mut cut = rig;
         while !said.is_empty() {
             let rest = said.split_off(1 + rng.below(said.len()));
             cut.receive(conn, std::mem::replace(&mut said, rest));

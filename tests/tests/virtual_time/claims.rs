@@ -27,7 +27,7 @@ fn stopped(event: &Event) -> bool {
 /// Whether the node was refused for this, because of that node.
 fn told(net: &Net, ix: NodeIx, why: RejectReason, id: &str, at: &str) -> bool {
     net.saw(ix, |event| match event {
-        Event::Rejected { reason, holder: Some(holder), .. } => {
+        Event::RejectedByPeer { reason, holder: Some(holder), .. } => {
             *reason == why && holder.node.id.as_str() == id && holder.address.as_str() == at
         }
         _ => false,
@@ -48,7 +48,7 @@ fn of_two_living_nodes_with_one_id_the_later_stops_and_is_told_where_the_other_i
         net.expect(told, "it does not know who has its id");
         let named = (0..3).all(|ix| {
             net.saw(ix, |event| match event {
-                Event::Refused { address, holder: Some(holder), .. } => {
+                Event::PeerRejected { address, holder: Some(holder), .. } => {
                     address.as_str() == "twin:1" && holder.address.as_str() == Net::address(of)
                 }
                 _ => false,
@@ -136,7 +136,7 @@ fn of_two_nodes_that_claim_one_seed_address_one_is_refused_and_both_ids_are_name
         let is_told = told(&net, liar, RejectReason::AddressInUse, &holder, &Net::address(victim));
         net.expect(is_told, "it does not know who has its address");
         let named = |event: &Event| match event {
-            Event::Refused { node, holder: Some(by), reason: RejectReason::AddressInUse, .. } => {
+            Event::PeerRejected { node, holder: Some(by), reason: RejectReason::AddressInUse, .. } => {
                 node.id.as_str() == "liar" && by.node.id.as_str() == holder
             }
             _ => false,
@@ -168,8 +168,8 @@ fn two_clusters_of_one_name_that_meet_by_a_reused_address_stay_apart_and_both_sa
             }
         }
         let mismatch = RejectReason::ElectorateMismatch;
-        let refused = |event: &Event| matches!(event, Event::Refused { reason, .. } if *reason == mismatch);
-        let rejected = |event: &Event| matches!(event, Event::Rejected { reason, .. } if *reason == mismatch);
+        let refused = |event: &Event| matches!(event, Event::PeerRejected { reason, .. } if *reason == mismatch);
+        let rejected = |event: &Event| matches!(event, Event::RejectedByPeer { reason, .. } if *reason == mismatch);
         net.expect(net.saw(2, refused), "the one that was there says nothing");
         net.expect((3..5).all(|ix| net.saw(ix, rejected)), "those that came say nothing");
     });

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use formation_core::{CloseReason, Command, Config, Epoch, Event, Output, Phase, message::Message, message::Role};
-use formation_tests::{Bench, Crash, Cut, Net, Peer, Settings, WireId, for_each_seed};
+use formation_core::{CloseReason, Command, Config, Event, Output, Phase, ViewId, message::Message, message::Role};
+use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -68,25 +68,25 @@ fn all_voters_end_with_one_connection_to_each_other() {
 fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
     let config = Net::config(0, 2);
     let mut peer = Peer::of(&config, "n1", "h1:1");
-    let mut bench = Bench::new(config);
-    let old = bench.answer("h1:1");
+    let mut rig = Rig::new(config);
+    let old = rig.answer("h1:1");
     let hello = peer.hello();
     let seeking = peer.seeking();
-    bench.receive(old, [hello, seeking].concat());
-    let new = bench.accept();
+    rig.receive(old, [hello, seeking].concat());
+    let new = rig.accept();
     let hello = peer.hello();
     let seeking = peer.seeking();
-    bench.receive(new, [hello, seeking].concat());
-    let before = bench.formation.clone();
-    bench.give(formation_core::Input::Closed { conn: old });
-    let unlinked = bench.events().filter(|event| matches!(event, Event::Unlinked { .. })).count();
+    rig.receive(new, [hello, seeking].concat());
+    let before = rig.formation.clone();
+    rig.give(formation_core::Input::Closed { conn: old });
+    let unlinked = rig.events().filter(|event| matches!(event, Event::Unlinked { .. })).count();
     assert_eq!(unlinked, 0, "the peer is still linked by the new connection");
-    assert_eq!(bench.formation.status().links, 1);
-    assert_eq!(bench.formation.status().phase, before.status().phase);
-    bench.messages(new);
-    bench.advance(ms(500));
-    assert!(!bench.messages(new).is_empty(), "the new link is in use");
-    assert_eq!(bench.closed(new), None);
+    assert_eq!(rig.formation.status().links, 1);
+    assert_eq!(rig.formation.status().phase, before.status().phase);
+    rig.messages(new);
+    rig.advance(ms(500));
+    assert!(!rig.messages(new).is_empty(), "the new link is in use");
+    assert_eq!(rig.closed(new), None);
 }
 
 /// The same in a whole cluster: old connections die late, at any time, and nobody loses its master by it.
@@ -94,16 +94,16 @@ fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
 #[test]
 fn a_connection_that_opens_as_the_node_stops_is_closed() {
     let mut peer = Peer::of(&Net::config(0, 2), "n0", "h0:1");
-    let mut bench = Bench::new(Net::config(1, 2));
-    let conn = bench.answer("h0:1");
-    bench.receive(conn, [peer.hello(), peer.master(1), Peer::accepted(1)].concat());
-    bench.command(Command::Leave);
-    assert_eq!(bench.formation.status().phase, Phase::Leaving, "the master has to hear it");
-    bench.now = bench.now + 4 * SECOND;
-    let late = bench.accept();
-    assert_eq!(bench.formation.status().phase, Phase::Stopped);
-    assert_eq!(bench.closed(late), Some(CloseReason::Left));
-    assert_eq!(bench.formation.status().pending_links, 0);
+    let mut rig = Rig::new(Net::config(1, 2));
+    let conn = rig.answer("h0:1");
+    rig.receive(conn, [peer.hello(), peer.master(1), Peer::accepted(1)].concat());
+    rig.command(Command::Leave);
+    assert_eq!(rig.formation.status().phase, Phase::Leaving, "the master has to hear it");
+    rig.now = rig.now + 4 * SECOND;
+    let late = rig.accept();
+    assert_eq!(rig.formation.status().phase, Phase::Stopped);
+    assert_eq!(rig.closed(late), Some(CloseReason::Left));
+    assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
 #[test]
@@ -156,19 +156,19 @@ fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
 fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");
-    let page = Peer::page(Epoch { term: formation_core::Term(1), version: 1 }, vec![master.member()]);
+    let page = Peer::page(ViewId { term: formation_core::Term(1), version: 1 }, vec![master.member()]);
     let claims = [master.master(7), Peer::accepted(7), page, Peer::vote_request(7, SECOND), Message::Ping.to_frame()];
     for claim in claims {
         for dialed in [true, false] {
-            let mut bench = Bench::new(config.clone());
-            let conn = if dialed { bench.answer("h0:1") } else { bench.accept() };
-            let before = bench.formation.status();
-            bench.receive(conn, claim.clone());
-            assert_eq!(bench.closed(conn), Some(CloseReason::UnexpectedMessage), "{claim:?}");
-            let after = bench.formation.status();
-            assert_eq!((after.phase, after.term, after.master), (Phase::Seeking, before.term, None));
-            assert!(bench.formation.view().is_empty());
-            assert!(!bench.events().any(|event| matches!(event, Event::MasterElected { .. } | Event::Linked { .. })));
+            let mut rig = Rig::new(config.clone());
+            let conn = if dialed { rig.answer("h0:1") } else { rig.accept() };
+            let before = rig.formation.status();
+            rig.receive(conn, claim.clone());
+            assert_eq!(rig.closed(conn), Some(CloseReason::UnexpectedMessage), "{claim:?}");
+            let after = rig.formation.status();
+            assert_eq!((after.phase, after.term, after.master), (Phase::Joining, before.term, None));
+            assert!(rig.formation.view().is_empty());
+            assert!(!rig.events().any(|event| matches!(event, Event::MasterElected { .. } | Event::Linked { .. })));
         }
     }
 }
@@ -209,12 +209,12 @@ fn the_older_of_two_incarnations_stops() {
 fn a_connection_without_a_hello_is_closed_after_handshake_timeout() {
     let config = Net::config(0, 3);
     let wait = config.timing().handshake_timeout;
-    let mut bench = Bench::new(config);
-    let conn = bench.accept();
-    bench.advance(wait - ms(1));
-    assert_eq!(bench.closed(conn), None);
-    bench.advance(ms(1));
-    assert_eq!(bench.closed(conn), Some(CloseReason::HandshakeTimeout));
+    let mut rig = Rig::new(config);
+    let conn = rig.accept();
+    rig.advance(wait - ms(1));
+    assert_eq!(rig.closed(conn), None);
+    rig.advance(ms(1));
+    assert_eq!(rig.closed(conn), Some(CloseReason::HandshakeTimeout));
 }
 
 /// Held bytes that come in a flood after the healing are as harmless as any.
@@ -238,13 +238,13 @@ fn a_cut_that_heals_brings_all_back_together() {
 #[test]
 fn a_status_travels_right_behind_the_hello_that_answers() {
     let config: Config = Net::config(1, 3);
-    let mut bench = Bench::new(config.clone());
-    let conn = bench.accept();
-    assert!(bench.messages(conn).is_empty(), "who accepts speaks second");
+    let mut rig = Rig::new(config.clone());
+    let conn = rig.accept();
+    assert!(rig.messages(conn).is_empty(), "who accepts speaks second");
     let hello = Peer::of(&config, "n9", "h9:1").hello();
-    bench.receive(conn, hello);
-    match &bench.messages(conn)[..] {
-        [Message::Hello(_), Message::Status(status), ..] => assert_eq!(status.role, Role::Seeking),
+    rig.receive(conn, hello);
+    match &rig.messages(conn)[..] {
+        [Message::Hello(_), Message::Status(status), ..] => assert_eq!(status.role, Role::Joining),
         other => panic!("{other:?}"),
     }
 }
@@ -253,15 +253,15 @@ fn a_status_travels_right_behind_the_hello_that_answers() {
 fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_says() {
     let config = Net::config(1, 3);
     let mut peer = Peer::of(&config, "n9", "h9:1");
-    let mut bench = Bench::new(config);
-    let conn = bench.accept();
+    let mut rig = Rig::new(config);
+    let conn = rig.accept();
     let heard = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
     for chunk in heard.chunks(50) {
-        bench.receive(conn, chunk.to_vec());
+        rig.receive(conn, chunk.to_vec());
     }
-    let counters = bench.formation.status().counters;
+    let counters = rig.formation.status().counters;
     assert_eq!((counters.bytes_received, counters.frames_received), (heard.len() as u64, 3));
-    let said = bench.outputs.iter().map(|output| match output {
+    let said = rig.outputs.iter().map(|output| match output {
         Output::Send { bytes, .. } => bytes.len() as u64,
         _ => 0,
     });
@@ -274,15 +274,14 @@ fn of_two_connections_each_end_speaks_on_one() {
     for (own, other, on_first) in [(1, 0, true), (0, 1, false)] {
         let config = Net::config(own, 3);
         let mut peer = Peer::of(&config, &format!("n{other}"), &Net::address(other));
-        let mut bench = Bench::new(config);
+        let mut rig = Rig::new(config);
         // Dialed by the other, and nothing has come behind its hello that would show that it is established there.
-        let first = bench.greeted_by(&mut peer);
-        let second = bench.answer(&Net::address(other));
-        bench.receive(second, [peer.hello(), peer.master(1), Peer::heartbeat(1, 1)].concat());
-        assert_eq!((bench.closed(first), bench.closed(second)), (None, None));
-        let acked = |bench: &mut Bench, conn| {
-            bench.messages(conn).iter().any(|message| matches!(message, Message::HeartbeatAck(_)))
-        };
-        assert_eq!((acked(&mut bench, first), acked(&mut bench, second)), (on_first, !on_first));
+        let first = rig.greeted_by(&mut peer);
+        let second = rig.answer(&Net::address(other));
+        rig.receive(second, [peer.hello(), peer.master(1), Peer::heartbeat(1, 1)].concat());
+        assert_eq!((rig.closed(first), rig.closed(second)), (None, None));
+        let acked =
+            |rig: &mut Rig, conn| rig.messages(conn).iter().any(|message| matches!(message, Message::HeartbeatAck(_)));
+        assert_eq!((acked(&mut rig, first), acked(&mut rig, second)), (on_first, !on_first));
     }
 }

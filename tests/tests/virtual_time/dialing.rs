@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use formation_core::{
-    Address, CloseReason, Command, Config, ConfigBuilder, ConnId, DialId, Epoch, Event, Input, Limits, Output, Phase,
+    Address, CloseReason, Command, Config, ConfigBuilder, ConnId, DialId, Event, Input, Limits, Output, Phase, ViewId,
     message::{Message, Role},
 };
-use formation_tests::{Bench, Peer};
+use formation_tests::{Peer, Rig};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NOT_NEEDED: Option<CloseReason> = Some(CloseReason::NotNeeded);
@@ -18,8 +18,8 @@ fn config(id: &str, address: &str) -> ConfigBuilder {
     Config::builder("test", id, address).seeds(["h0:1", "h1:1", "h2:1"]).contacts(["c:1"])
 }
 
-fn node(id: &str, address: &str) -> Bench {
-    Bench::new(config(id, address).build().unwrap())
+fn node(id: &str, address: &str) -> Rig {
+    Rig::new(config(id, address).build().unwrap())
 }
 
 fn peer(id: &str, address: &str) -> Peer {
@@ -27,90 +27,90 @@ fn peer(id: &str, address: &str) -> Peer {
 }
 
 /// The dial of its address reaches this peer, which says that of itself.
-fn reaches(bench: &mut Bench, peer: &mut Peer, role: Role) -> ConnId {
-    let conn = bench.answer(peer.address.as_str());
-    bench.receive(conn, [peer.hello(), peer.status(0, role, Epoch::default())].concat());
+fn reaches(rig: &mut Rig, peer: &mut Peer, role: Role) -> ConnId {
+    let conn = rig.answer(peer.address.as_str());
+    rig.receive(conn, [peer.hello(), peer.status(0, role, ViewId::default())].concat());
     conn
 }
 
 fn follows(master: &Peer) -> Role {
-    Role::Following { master: master.node.clone(), address: master.address.clone() }
+    Role::Follower { master: master.node.clone(), address: master.address.clone() }
 }
 
 /// The dials of the address so far.
-fn dials(bench: &Bench, of: &str) -> Vec<DialId> {
+fn dials(rig: &Rig, of: &str) -> Vec<DialId> {
     let dial = |output: &Output| match output {
         Output::Dial { dial, addr, .. } if addr.as_str() == of => Some(*dial),
         _ => None,
     };
-    bench.outputs.iter().filter_map(dial).collect()
+    rig.outputs.iter().filter_map(dial).collect()
 }
 
 /// Which addresses it has reported as those of a master that it cannot reach.
-fn unreachable(bench: &Bench) -> Vec<String> {
+fn unreachable(rig: &Rig) -> Vec<String> {
     let address = |event: &Event| match event {
         Event::MasterUnreachable { address, .. } => Some(address.as_str().to_owned()),
         _ => None,
     };
-    bench.events().filter_map(address).collect()
+    rig.events().filter_map(address).collect()
 }
 
 #[test]
 fn with_a_master_a_node_closes_what_it_has_dialed_but_the_master_and_voters_each_other() {
-    for (mut bench, voter) in [(node("n0", "h0:1"), true), (node("x", "x:1"), false)] {
+    for (mut rig, voter) in [(node("n0", "h0:1"), true), (node("x", "x:1"), false)] {
         let (mut master, mut other, mut contact) = (peer("n1", "h1:1"), peer("n2", "h2:1"), peer("c", "c:1"));
-        let to_master = reaches(&mut bench, &mut master, Role::Seeking);
-        let to_other = reaches(&mut bench, &mut other, follows(&master));
-        let to_contact = reaches(&mut bench, &mut contact, Role::Seeking);
-        let from_another = bench.sought_by(&mut peer("y", "y:1"));
-        assert_eq!([to_master, to_other, to_contact, from_another].map(|conn| bench.closed(conn)), [None; 4]);
-        bench.receive(to_master, master.master(1));
-        let closed = [to_master, to_other, to_contact, from_another].map(|conn| bench.closed(conn));
+        let to_master = reaches(&mut rig, &mut master, Role::Joining);
+        let to_other = reaches(&mut rig, &mut other, follows(&master));
+        let to_contact = reaches(&mut rig, &mut contact, Role::Joining);
+        let from_another = rig.sought_by(&mut peer("y", "y:1"));
+        assert_eq!([to_master, to_other, to_contact, from_another].map(|conn| rig.closed(conn)), [None; 4]);
+        rig.receive(to_master, master.master(1));
+        let closed = [to_master, to_other, to_contact, from_another].map(|conn| rig.closed(conn));
         assert_eq!(closed, [None, if voter { None } else { NOT_NEEDED }, NOT_NEEDED, None]);
     }
 }
 
 #[test]
 fn a_master_keeps_whom_it_has_dialed() {
-    let mut bench = node("n0", "h0:1");
-    bench.advance(3 * SECOND);
+    let mut rig = node("n0", "h0:1");
+    rig.advance(3 * SECOND);
     let to_contact = loop {
-        let conn = bench.answer("c:1");
-        if bench.closed(conn).is_none() {
+        let conn = rig.answer("c:1");
+        if rig.closed(conn).is_none() {
             break conn;
         }
     };
     let mut contact = peer("c", "c:1");
-    bench.receive(to_contact, [contact.hello(), contact.seeking()].concat());
-    let voter = bench.sought_by(&mut peer("n1", "h1:1"));
-    let asked = bench.messages(voter).into_iter().find_map(|message| match message {
+    rig.receive(to_contact, [contact.hello(), contact.seeking()].concat());
+    let voter = rig.sought_by(&mut peer("n1", "h1:1"));
+    let asked = rig.messages(voter).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
     });
-    bench.receive(voter, Peer::vote(&asked.unwrap()));
-    assert_eq!((bench.formation.status().phase, bench.formation.view().len()), (Phase::Master, 3));
-    assert_eq!(bench.closed(to_contact), None);
+    rig.receive(voter, Peer::vote(&asked.unwrap()));
+    assert_eq!((rig.formation.status().phase, rig.formation.view().len()), (Phase::Master, 3));
+    assert_eq!(rig.closed(to_contact), None);
 }
 
 /// It says so to everybody, and whoever is linked to it may be the next master.
 #[test]
 fn a_node_that_leaves_closes_no_link_for_want_of_use() {
-    let mut bench = node("x", "x:1");
+    let mut rig = node("x", "x:1");
     let mut master = peer("n1", "h1:1");
-    let to_master = reaches(&mut bench, &mut master, Role::Seeking);
-    bench.receive(to_master, master.master(1));
-    bench.command(Command::Leave);
-    let to_other = reaches(&mut bench, &mut peer("n2", "h2:1"), follows(&master));
-    assert_eq!((bench.formation.status().phase, bench.closed(to_other)), (Phase::Leaving, None));
+    let to_master = reaches(&mut rig, &mut master, Role::Joining);
+    rig.receive(to_master, master.master(1));
+    rig.command(Command::Leave);
+    let to_other = reaches(&mut rig, &mut peer("n2", "h2:1"), follows(&master));
+    assert_eq!((rig.formation.status().phase, rig.closed(to_other)), (Phase::Leaving, None));
 }
 
 #[test]
 fn who_has_come_of_its_own_accord_is_not_dialed() {
-    let mut bench = node("n0", "h0:1");
-    bench.give(Input::DialFailed { dial: dials(&bench, "h1:1")[0] });
-    bench.greeted_by(&mut peer("n1", "h1:1"));
-    bench.advance(2 * SECOND);
-    assert_eq!(dials(&bench, "h1:1").len(), 1);
+    let mut rig = node("n0", "h0:1");
+    rig.give(Input::DialFailed { dial: dials(&rig, "h1:1")[0] });
+    rig.greeted_by(&mut peer("n1", "h1:1"));
+    rig.advance(2 * SECOND);
+    assert_eq!(dials(&rig, "h1:1").len(), 1);
 }
 
 #[test]
@@ -121,38 +121,38 @@ fn a_dial_that_succeeds_for_nothing_is_told() {
     };
     let config = config("n0", "h0:1");
     let timeout = config.clone().build().unwrap().timing().handshake_timeout;
-    let mut bench = Bench::new(config.limits(Limits { links: 4, ..Limits::default() }).build().unwrap());
-    bench.advance(timeout);
-    let late = bench.answer("h1:1");
+    let mut rig = Rig::new(config.limits(Limits { connections: 4, ..Limits::default() }).build().unwrap());
+    rig.advance(timeout);
+    let late = rig.answer("h1:1");
     for _ in 0..4 {
-        bench.accept();
+        rig.accept();
     }
-    bench.fail_dial("h2:1");
-    while dials(&bench, "h2:1").len() == 1 {
-        bench.advance(Duration::from_millis(10));
+    rig.fail_dial("h2:1");
+    while dials(&rig, "h2:1").len() == 1 {
+        rig.advance(Duration::from_millis(10));
     }
-    let over = bench.answer("h2:1");
-    let told: Vec<Event> = bench.events().cloned().collect();
+    let over = rig.answer("h2:1");
+    let told: Vec<Event> = rig.events().cloned().collect();
     let expected =
-        [closed(late, None, CloseReason::DialGivenUp), closed(over, Some("h2:1"), CloseReason::TooManyLinks)];
+        [closed(late, None, CloseReason::DialGivenUp), closed(over, Some("h2:1"), CloseReason::TooManyConnections)];
     assert_eq!(told, expected);
 }
 
 #[test]
 fn a_master_whose_connection_ends_before_it_is_established_is_out_of_reach() {
     let (mut master, mut follower) = (peer("n1", "h1:1"), peer("n2", "h2:1"));
-    let mut bench = node("x", "x:1");
-    reaches(&mut bench, &mut follower, follows(&master));
+    let mut rig = node("x", "x:1");
+    reaches(&mut rig, &mut follower, follows(&master));
     for address in ["h0:1", "h1:1"] {
-        let conn = bench.answer(address);
-        bench.give(Input::Closed { conn });
+        let conn = rig.answer(address);
+        rig.give(Input::Closed { conn });
     }
-    assert_eq!(unreachable(&bench), ["h1:1"]);
+    assert_eq!(unreachable(&rig), ["h1:1"]);
 
     // One that was reached is not.
-    let mut bench = node("x", "x:1");
-    let conn = reaches(&mut bench, &mut master, Role::Seeking);
-    reaches(&mut bench, &mut follower, follows(&master));
-    bench.give(Input::Closed { conn });
-    assert_eq!(unreachable(&bench), [""; 0]);
+    let mut rig = node("x", "x:1");
+    let conn = reaches(&mut rig, &mut master, Role::Joining);
+    reaches(&mut rig, &mut follower, follows(&master));
+    rig.give(Input::Closed { conn });
+    assert_eq!(unreachable(&rig), [""; 0]);
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use formation_core::{
-    Command, Epoch, Event, LossReason, Term,
+    Command, Event, LossReason, Term, ViewId,
     message::{Message, Role},
 };
-use formation_tests::{Bench, Crash, Cut, Net, NodeIx, Peer, Settings, for_each_seed};
+use formation_tests::{Crash, Cut, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,28 +129,28 @@ fn followers_of_a_lost_master_find_and_follow_the_next() {
 #[test]
 fn a_follower_that_lost_its_master_tells_the_others_so() {
     let config = Net::config(1, 3);
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let (mut master, mut other) = (Peer::of(&config, "n0", "h0:1"), Peer::of(&config, "n2", "h2:1"));
-    let to_master = bench.answer("h0:1");
+    let to_master = rig.answer("h0:1");
     let first = [master.hello(), master.master(1), Peer::accepted(1)].concat();
-    bench.receive(to_master, first);
-    let to_other = bench.answer("h2:1");
-    let following = Role::Following { master: master.node.clone(), address: master.address.clone() };
-    let first = [other.hello(), other.status(1, following, Epoch::default())].concat();
-    bench.receive(to_other, first);
+    rig.receive(to_master, first);
+    let to_other = rig.answer("h2:1");
+    let following = Role::Follower { master: master.node.clone(), address: master.address.clone() };
+    let first = [other.hello(), other.status(1, following, ViewId::default())].concat();
+    rig.receive(to_other, first);
     for round in 1..=3 {
-        let roles = |bench: &mut Bench| -> Vec<Role> {
-            let said = bench.messages(to_other).into_iter();
+        let roles = |rig: &mut Rig| -> Vec<Role> {
+            let said = rig.messages(to_other).into_iter();
             said.filter_map(|m| if let Message::Status(status) = m { Some(status.role) } else { None }).collect()
         };
-        let said = roles(&mut bench);
-        assert!(matches!(said.last(), Some(Role::Following { .. })), "round {round}: {said:?}");
-        bench.advance(config.timing().lease);
-        let said = roles(&mut bench);
-        assert_eq!(said.last(), Some(&Role::Seeking), "round {round}: the master was silent for a lease");
+        let said = roles(&mut rig);
+        assert!(matches!(said.last(), Some(Role::Follower { .. })), "round {round}: {said:?}");
+        rig.advance(config.timing().lease);
+        let said = roles(&mut rig);
+        assert_eq!(said.last(), Some(&Role::Joining), "round {round}: the master was silent for a lease");
         // The next master, or the same again.
         let next = master.master(1 + round);
-        bench.receive(to_master, next);
+        rig.receive(to_master, next);
     }
 }
 

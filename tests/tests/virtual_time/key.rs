@@ -12,7 +12,7 @@ use formation_core::{
     CloseReason, Config, ConnId, Event, Incarnation, Phase, RejectReason, StopReason,
     message::{Message, Proof, Rejected},
 };
-use formation_tests::{Bench, Net, Peer, Settings, for_each_seed};
+use formation_tests::{Net, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: &[u8] = b"correct horse battery staple";
@@ -63,44 +63,44 @@ fn words(said: &[Message]) -> (Message, Option<Message>) {
 }
 
 /// The peer dials; what the node answers.
-fn greet(bench: &mut Bench, peer: &mut Peer) -> (ConnId, Message, Option<Message>) {
-    let conn = bench.accept();
-    bench.receive(conn, peer.hello());
-    let (hello, proof) = words(&bench.messages(conn));
+fn greet(rig: &mut Rig, peer: &mut Peer) -> (ConnId, Message, Option<Message>) {
+    let conn = rig.accept();
+    rig.receive(conn, peer.hello());
+    let (hello, proof) = words(&rig.messages(conn));
     (conn, hello, proof)
 }
 
 /// The peer dials, and proves itself.
-fn link(bench: &mut Bench, peer: &mut Peer) -> ConnId {
-    let (conn, hello, _) = greet(bench, peer);
-    bench.receive(conn, peer.proof_dialing(&hello).to_frame());
+fn link(rig: &mut Rig, peer: &mut Peer) -> ConnId {
+    let (conn, hello, _) = greet(rig, peer);
+    rig.receive(conn, peer.proof_dialing(&hello).to_frame());
     conn
 }
 
 /// The node dials, and the peer answers with its hello. Comes back with the node's.
-fn answer(bench: &mut Bench, peer: &mut Peer) -> (ConnId, Message) {
-    let conn = bench.answer(peer.address.as_str());
-    let (hello, proof) = words(&bench.messages(conn));
+fn answer(rig: &mut Rig, peer: &mut Peer) -> (ConnId, Message) {
+    let conn = rig.answer(peer.address.as_str());
+    let (hello, proof) = words(&rig.messages(conn));
     assert_eq!(proof, None, "who dials proves itself second");
-    bench.receive(conn, peer.hello());
-    assert_eq!(bench.messages(conn), [], "and only to one that has proven itself");
+    rig.receive(conn, peer.hello());
+    assert_eq!(rig.messages(conn), [], "and only to one that has proven itself");
     (conn, hello)
 }
 
 /// The connection was refused, its peer is told so, and that is all that has happened.
 #[track_caller]
-fn refused(bench: &mut Bench, conn: ConnId, reason: RejectReason, what: &str) {
-    assert_eq!(bench.closed(conn), Some(CloseReason::Refused(reason)), "{what}");
-    assert_eq!(bench.messages(conn), [Message::Rejected(Rejected { reason, holder: None })], "{what}");
-    unharmed(bench, what);
+fn refused(rig: &mut Rig, conn: ConnId, reason: RejectReason, what: &str) {
+    assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(reason)), "{what}");
+    assert_eq!(rig.messages(conn), [Message::Rejected(Rejected { reason, holder: None })], "{what}");
+    unharmed(rig, what);
 }
 
 /// Nobody was taken in, and the node goes on.
 #[track_caller]
-fn unharmed(bench: &Bench, what: &str) {
+fn unharmed(rig: &Rig, what: &str) {
     let harm = |event: &&Event| matches!(event, Event::Linked { .. } | Event::Stopped { .. } | Event::SelfDial { .. });
-    assert_eq!(bench.events().find(harm), None, "{what}");
-    assert_eq!(bench.formation.status().phase, Phase::Seeking, "{what}");
+    assert_eq!(rig.events().find(harm), None, "{what}");
+    assert_eq!(rig.formation.status().phase, Phase::Joining, "{what}");
 }
 
 fn flipped(message: &Message, bit: usize) -> Bytes {
@@ -144,24 +144,24 @@ fn a_formation_takes_one_round_trip_more_with_a_key() {
 
 #[test]
 fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello, proof) = greet(&mut bench, &mut peer);
+    let (conn, hello, proof) = greet(&mut rig, &mut peer);
     assert_eq!(proof, Some(node_proof_accepting(&peer, &hello)), "PROTOCOL says what it is made of");
-    assert_eq!(bench.formation.status().pending_links, 1, "it counts as pending until the proof");
-    bench.receive(conn, peer.proof_dialing(&hello).to_frame());
-    assert!(matches!(bench.messages(conn)[..], [Message::Status(_), ..]));
-    assert_eq!((bench.formation.status().links, bench.formation.status().pending_links), (1, 0));
+    assert_eq!(rig.formation.status().pending_connections, 1, "it counts as pending until the proof");
+    rig.receive(conn, peer.proof_dialing(&hello).to_frame());
+    assert!(matches!(rig.messages(conn)[..], [Message::Status(_), ..]));
+    assert_eq!((rig.formation.status().links, rig.formation.status().pending_connections), (1, 0));
 
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello) = answer(&mut bench, &mut peer);
-    bench.receive(conn, peer.proof_accepting(&hello).to_frame());
-    match &bench.messages(conn)[..] {
+    let (conn, hello) = answer(&mut rig, &mut peer);
+    rig.receive(conn, peer.proof_accepting(&hello).to_frame());
+    match &rig.messages(conn)[..] {
         [proof, Message::Status(_), ..] => assert_eq!(*proof, node_proof_dialing(&peer, &hello)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(bench.formation.status().links, 1);
+    assert_eq!(rig.formation.status().links, 1);
 }
 
 fn in_its_place(peer: &Peer, node: &Message) -> Peer {
@@ -187,10 +187,10 @@ fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
         liar.master(7),
         liar.seeking(),
         Peer::accepted(7),
-        Peer::page(formation_core::Epoch::default(), vec![liar.member()]),
+        Peer::page(formation_core::ViewId::default(), vec![liar.member()]),
         Peer::vote_request(7, SECOND),
         Message::Ping.to_frame(),
-        Message::Leave.to_frame(),
+        Message::LeaveAck.to_frame(),
         rejected(RejectReason::Superseded),
         rejected(RejectReason::IdInUse),
         rejected(RejectReason::AddressInUse),
@@ -200,25 +200,25 @@ fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
     ];
     for (at, claim) in claims.iter().enumerate() {
         for dialed in [true, false] {
-            let mut bench = Bench::new(config());
+            let mut rig = Rig::new(config());
             let mut peer = forger("n1", "h1:1");
-            let conn = if dialed { answer(&mut bench, &mut peer).0 } else { greet(&mut bench, &mut peer).0 };
-            bench.receive(conn, claim.clone());
+            let conn = if dialed { answer(&mut rig, &mut peer).0 } else { greet(&mut rig, &mut peer).0 };
+            rig.receive(conn, claim.clone());
             let what = format!("claim {at} on a connection that was dialed: {dialed}");
-            assert_eq!(bench.closed(conn), Some(CloseReason::UnexpectedMessage), "{what}");
-            unharmed(&bench, &what);
-            assert_eq!(bench.messages(conn), [], "{what}");
+            assert_eq!(rig.closed(conn), Some(CloseReason::UnexpectedMessage), "{what}");
+            unharmed(&rig, &what);
+            assert_eq!(rig.messages(conn), [], "{what}");
         }
     }
     // Before the hello, too; where a proof is as out of place as anything.
     for claim in [liar.master(7), Message::Proof(Proof { mac: [0; 32] }).to_frame(), rejected(RejectReason::Superseded)]
     {
         for dialed in [true, false] {
-            let mut bench = Bench::new(config());
-            let conn = if dialed { bench.answer("h1:1") } else { bench.accept() };
-            bench.receive(conn, claim.clone());
-            assert_eq!(bench.closed(conn), Some(CloseReason::UnexpectedMessage));
-            unharmed(&bench, "before the hello");
+            let mut rig = Rig::new(config());
+            let conn = if dialed { rig.answer("h1:1") } else { rig.accept() };
+            rig.receive(conn, claim.clone());
+            assert_eq!(rig.closed(conn), Some(CloseReason::UnexpectedMessage));
+            unharmed(&rig, "before the hello");
         }
     }
 }
@@ -229,36 +229,37 @@ fn a_refusal_that_names_the_cluster_is_heard_before_the_proof() {
     use RejectReason::{BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster};
     for reason in [BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster] {
         for greeted in [true, false] {
-            let mut bench = Bench::new(config());
-            let conn = if greeted { answer(&mut bench, &mut forger("n1", "h1:1")).0 } else { bench.answer("h1:1") };
-            bench.receive(conn, rejected(reason));
-            assert_eq!(bench.closed(conn), Some(CloseReason::RefusedByPeer(reason)));
+            let mut rig = Rig::new(config());
+            let conn = if greeted { answer(&mut rig, &mut forger("n1", "h1:1")).0 } else { rig.answer("h1:1") };
+            rig.receive(conn, rejected(reason));
+            assert_eq!(rig.closed(conn), Some(CloseReason::RejectedByPeer(reason)));
             assert!(
-                bench.events().any(|event| matches!(event, Event::Rejected { reason: told, .. } if *told == reason))
+                rig.events()
+                    .any(|event| matches!(event, Event::RejectedByPeer { reason: told, .. } if *told == reason))
             );
-            unharmed(&bench, "a refusal");
+            unharmed(&rig, "a refusal");
         }
     }
 }
 
 #[test]
 fn a_proof_with_any_bit_flipped_is_refused() {
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello, _) = greet(&mut bench, &mut peer);
+    let (conn, hello, _) = greet(&mut rig, &mut peer);
     let right = peer.proof_dialing(&hello);
     for bit in 0..256 {
-        let mut bench = bench.clone();
-        bench.receive(conn, flipped(&right, bit));
-        refused(&mut bench, conn, RejectReason::BadProof, &format!("bit {bit}"));
+        let mut rig = rig.clone();
+        rig.receive(conn, flipped(&right, bit));
+        refused(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit}"));
     }
-    let mut bench = Bench::new(config());
-    let (conn, hello) = answer(&mut bench, &mut peer);
+    let mut rig = Rig::new(config());
+    let (conn, hello) = answer(&mut rig, &mut peer);
     let right = peer.proof_accepting(&hello);
     for bit in 0..256 {
-        let mut bench = bench.clone();
-        bench.receive(conn, flipped(&right, bit));
-        refused(&mut bench, conn, RejectReason::BadProof, &format!("bit {bit} on a dialed connection"));
+        let mut rig = rig.clone();
+        rig.receive(conn, flipped(&right, bit));
+        refused(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit} on a dialed connection"));
     }
 }
 
@@ -266,19 +267,19 @@ fn a_proof_with_any_bit_flipped_is_refused() {
 #[test]
 fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
     let (mut tried, mut peer) = (0, member());
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let whole = peer.hello();
     for bit in 0..8 * (whole.len() - 4) {
         let mut hello = whole.to_vec();
         hello[4 + bit / 8] ^= 1 << (bit % 8);
-        let conn = bench.accept();
-        bench.receive(conn, hello);
-        let said = bench.messages(conn);
+        let conn = rig.accept();
+        rig.receive(conn, hello);
+        let said = rig.messages(conn);
         // Many a flipped bit is refused for what it says.
         let [answer @ Message::Hello(_), Message::Proof(_)] = &said[..] else { continue };
         tried += 1;
-        bench.receive(conn, peer.proof_dialing(answer).to_frame());
-        refused(&mut bench, conn, RejectReason::BadProof, &format!("bit {bit} of the hello"));
+        rig.receive(conn, peer.proof_dialing(answer).to_frame());
+        refused(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit} of the hello"));
     }
     assert!(tried > 128, "all bits of the nonce at least, not {tried}");
 }
@@ -286,63 +287,63 @@ fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
 /// All that a member has said on one connection, said again on the next: the node's nonce is another.
 #[test]
 fn a_replayed_proof_is_refused() {
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello, _) = greet(&mut bench, &mut peer);
+    let (conn, hello, _) = greet(&mut rig, &mut peer);
     let proof = peer.proof_dialing(&hello);
-    bench.clone().receive(conn, proof.to_frame());
-    bench.give(formation_core::Input::Closed { conn });
+    rig.clone().receive(conn, proof.to_frame());
+    rig.give(formation_core::Input::Closed { conn });
     for _ in 0..20 {
-        let conn = bench.accept();
-        bench.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
+        let conn = rig.accept();
+        rig.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
         assert!(matches!(
-            bench.messages(conn)[..],
+            rig.messages(conn)[..],
             [.., Message::Rejected(Rejected { reason: RejectReason::BadProof, holder: None })]
         ));
-        assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::BadProof)));
-        unharmed(&bench, "a replayed connection");
+        assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::BadProof)));
+        unharmed(&rig, "a replayed connection");
     }
     // And of one that the node has dialed.
-    let (conn, hello) = answer(&mut bench, &mut peer);
+    let (conn, hello) = answer(&mut rig, &mut peer);
     let proof = peer.proof_accepting(&hello).to_frame();
-    bench.give(formation_core::Input::Closed { conn });
-    bench.advance(SECOND);
-    let conn = bench.answer("h1:1");
-    bench.messages(conn);
-    bench.receive(conn, [peer.said.clone(), proof].concat());
-    refused(&mut bench, conn, RejectReason::BadProof, "a replayed answer");
+    rig.give(formation_core::Input::Closed { conn });
+    rig.advance(SECOND);
+    let conn = rig.answer("h1:1");
+    rig.messages(conn);
+    rig.receive(conn, [peer.said.clone(), proof].concat());
+    refused(&mut rig, conn, RejectReason::BadProof, "a replayed answer");
 }
 
 /// The node's own proof, and its own hello, sent back to it.
 #[test]
 fn a_reflected_proof_is_refused() {
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let mut peer = forger("n1", "h1:1");
-    let (conn, _, proof) = greet(&mut bench, &mut peer);
-    bench.receive(conn, proof.unwrap().to_frame());
-    refused(&mut bench, conn, RejectReason::BadProof, "its own proof");
+    let (conn, _, proof) = greet(&mut rig, &mut peer);
+    rig.receive(conn, proof.unwrap().to_frame());
+    refused(&mut rig, conn, RejectReason::BadProof, "its own proof");
 
     // To a connection that the node has dialed, from one that it has accepted.
-    let dialed = bench.answer("h1:1");
-    let (hello, _) = words(&bench.messages(dialed));
-    let (_, answered, proof) = greet(&mut bench, &mut forger("n1", "h1:1"));
-    bench.receive(dialed, [answered.to_frame(), proof.unwrap().to_frame()].concat());
-    refused(&mut bench, dialed, RejectReason::BadProof, "its own answer to another");
+    let dialed = rig.answer("h1:1");
+    let (hello, _) = words(&rig.messages(dialed));
+    let (_, answered, proof) = greet(&mut rig, &mut forger("n1", "h1:1"));
+    rig.receive(dialed, [answered.to_frame(), proof.unwrap().to_frame()].concat());
+    refused(&mut rig, dialed, RejectReason::BadProof, "its own answer to another");
 
-    let dialed = bench.answer("h2:1");
-    let (own, _) = words(&bench.messages(dialed));
+    let dialed = rig.answer("h2:1");
+    let (own, _) = words(&rig.messages(dialed));
     assert_ne!(own, hello, "a nonce of its own");
-    bench.receive(dialed, own.to_frame());
-    unharmed(&bench, "its own hello: whether it has met itself is not clear before the proof");
-    bench.receive(dialed, Message::Proof(Proof { mac: [7; 32] }).to_frame());
-    refused(&mut bench, dialed, RejectReason::BadProof, "its own hello");
+    rig.receive(dialed, own.to_frame());
+    unharmed(&rig, "its own hello: whether it has met itself is not clear before the proof");
+    rig.receive(dialed, Message::Proof(Proof { mac: [7; 32] }).to_frame());
+    refused(&mut rig, dialed, RejectReason::BadProof, "its own hello");
 }
 
 /// What a forged hello could bring about: the node stops, since a newer run of it has come; a member loses its place to a
 /// newer run, or its address to another; the node takes an address for its own. And that all of it does happen with the key.
 #[test]
 fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
-    let own = |bench: &Bench| bench.formation.node().incarnation;
+    let own = |rig: &Rig| rig.formation.node().incarnation;
     let cases: [(&str, &str, &str, u64); 4] = [
         ("a newer run of the node", "n0", "h0:1", 1 << 41),
         ("the node itself", "n0", "h0:1", 10),
@@ -351,39 +352,39 @@ fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
     ];
     for (what, id, address, incarnation) in cases {
         for proven in [false, true] {
-            let mut bench = Bench::new(config());
-            let member = link(&mut bench, &mut member());
-            assert_eq!(own(&bench), Incarnation(10));
-            bench.messages(member);
-            let before = bench.outputs.len();
+            let mut rig = Rig::new(config());
+            let member = link(&mut rig, &mut member());
+            assert_eq!(own(&rig), Incarnation(10));
+            rig.messages(member);
+            let before = rig.outputs.len();
             let mut claimant = forger(id, address);
             claimant.node.incarnation = Incarnation(incarnation);
-            let (conn, hello, _) = greet(&mut bench, &mut claimant);
-            let harm = |bench: &Bench| {
-                let told = bench.outputs[before..].iter().any(|output| {
+            let (conn, hello, _) = greet(&mut rig, &mut claimant);
+            let harm = |rig: &Rig| {
+                let told = rig.outputs[before..].iter().any(|output| {
                     use formation_core::Output::Event as Told;
                     matches!(output, Told(Event::Stopped { .. } | Event::Unlinked { .. } | Event::Linked { .. }))
                 });
-                told || bench.closed(member).is_some() || bench.formation.status().links != 1
+                told || rig.closed(member).is_some() || rig.formation.status().links != 1
             };
-            assert!(!harm(&bench), "{what}: the hello alone");
+            assert!(!harm(&rig), "{what}: the hello alone");
             let right = claimant.proof_dialing(&hello);
-            bench.receive(conn, if proven { right.to_frame() } else { flipped(&right, 0) });
+            rig.receive(conn, if proven { right.to_frame() } else { flipped(&right, 0) });
             if proven {
                 // Of the last two kinds one is taken in, and one is refused for what it says.
                 let expected = match what {
-                    "another at a member's address" => Some(CloseReason::Refused(RejectReason::AddressInUse)),
+                    "another at a member's address" => Some(CloseReason::Rejected(RejectReason::AddressInUse)),
                     "the node itself" => Some(CloseReason::SelfDial),
                     "a newer run of the node" => Some(CloseReason::Superseded),
                     _ => None,
                 };
-                assert_eq!(bench.closed(conn), expected, "{what}, proven");
-                let stops = matches!(bench.formation.status().phase, Phase::Stopped);
+                assert_eq!(rig.closed(conn), expected, "{what}, proven");
+                let stops = matches!(rig.formation.status().phase, Phase::Stopped);
                 assert_eq!(stops, what == "a newer run of the node");
-                assert_eq!(harm(&bench), what.contains("newer run"), "{what}, proven");
+                assert_eq!(harm(&rig), what.contains("newer run"), "{what}, proven");
             } else {
-                assert_eq!(bench.closed(conn), Some(CloseReason::Refused(RejectReason::BadProof)), "{what}");
-                assert!(!harm(&bench), "{what}: with a false proof");
+                assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::BadProof)), "{what}");
+                assert!(!harm(&rig), "{what}: with a false proof");
             }
         }
     }
@@ -393,40 +394,40 @@ fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
 #[test]
 fn a_node_is_stopped_as_superseded_by_a_proven_refusal_only() {
     let stopped =
-        |bench: &Bench| bench.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::Superseded }));
-    let mut bench = Bench::new(config());
+        |rig: &Rig| rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::Superseded }));
+    let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello) = answer(&mut bench, &mut peer);
-    let mut without = bench.clone();
+    let (conn, hello) = answer(&mut rig, &mut peer);
+    let mut without = rig.clone();
     without.receive(conn, rejected(RejectReason::Superseded));
     assert!(!stopped(&without));
-    bench.receive(conn, [peer.proof_accepting(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
-    assert!(stopped(&bench));
+    rig.receive(conn, [peer.proof_accepting(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
+    assert!(stopped(&rig));
 
-    let mut bench = Bench::new(config());
-    let (conn, hello, _) = greet(&mut bench, &mut peer);
-    bench.receive(conn, [peer.proof_dialing(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
-    assert!(stopped(&bench));
+    let mut rig = Rig::new(config());
+    let (conn, hello, _) = greet(&mut rig, &mut peer);
+    rig.receive(conn, [peer.proof_dialing(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
+    assert!(stopped(&rig));
 }
 
 /// Otherwise it would not be believed.
 #[test]
 fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
-    let mut bench = Bench::new(config());
+    let mut rig = Rig::new(config());
     let mut older = member();
-    link(&mut bench, &mut older);
+    link(&mut rig, &mut older);
     older.node.incarnation = Incarnation(1);
-    let second = bench.answer("h2:1");
-    let (hello, _) = words(&bench.messages(second));
-    bench.receive(second, older.hello());
-    assert_eq!(bench.messages(second), []);
-    bench.receive(second, older.proof_accepting(&hello).to_frame());
+    let second = rig.answer("h2:1");
+    let (hello, _) = words(&rig.messages(second));
+    rig.receive(second, older.hello());
+    assert_eq!(rig.messages(second), []);
+    rig.receive(second, older.proof_accepting(&hello).to_frame());
     let expected = [
         node_proof_dialing(&older, &hello),
         Message::Rejected(Rejected { reason: RejectReason::Superseded, holder: None }),
     ];
-    assert_eq!(bench.messages(second), expected);
-    assert_eq!(bench.closed(second), Some(CloseReason::Refused(RejectReason::Superseded)));
+    assert_eq!(rig.messages(second), expected);
+    assert_eq!(rig.closed(second), Some(CloseReason::Rejected(RejectReason::Superseded)));
 }
 
 #[test]
@@ -439,25 +440,25 @@ fn nodes_without_a_key_in_common_refuse_each_other_by_name_at_once() {
         ("two others", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER).holding(b"a third one of enough")),
     ];
     for (what, config, peer) in cases {
-        let mut bench = Bench::new(config.clone());
-        let conn = bench.accept();
-        bench.receive(conn, peer.clone().hello());
-        refused(&mut bench, conn, RejectReason::KeyMismatch, what);
-        let conn = bench.answer("h1:1");
-        bench.messages(conn);
-        bench.receive(conn, peer.clone().hello());
-        refused(&mut bench, conn, RejectReason::KeyMismatch, what);
+        let mut rig = Rig::new(config.clone());
+        let conn = rig.accept();
+        rig.receive(conn, peer.clone().hello());
+        refused(&mut rig, conn, RejectReason::KeyMismatch, what);
+        let conn = rig.answer("h1:1");
+        rig.messages(conn);
+        rig.receive(conn, peer.clone().hello());
+        refused(&mut rig, conn, RejectReason::KeyMismatch, what);
     }
     // With an empty announcement, or half of an id, there is none in common either.
     for extensions in [&[1, 0][..], &[1, 4, 9, 9, 9, 9], &[7, 1, 0, 1, 0], &[1, 200, 1], &[1]] {
-        let mut bench = Bench::new(config());
-        let conn = bench.accept();
+        let mut rig = Rig::new(config());
+        let conn = rig.accept();
         let Ok(Message::Hello(mut hello)) = Message::decode(&Peer::of(&config(), "n1", "h1:1").hello()[4..]) else {
             panic!("a peer's hello")
         };
         hello.extensions = Bytes::copy_from_slice(extensions);
-        bench.receive(conn, Message::Hello(hello).to_frame());
-        refused(&mut bench, conn, RejectReason::KeyMismatch, &format!("{extensions:?}"));
+        rig.receive(conn, Message::Hello(hello).to_frame());
+        refused(&mut rig, conn, RejectReason::KeyMismatch, &format!("{extensions:?}"));
     }
 }
 
@@ -473,9 +474,9 @@ fn a_node_without_the_key_stays_outside_and_says_so() {
             net.expect(formed, "the others form without it");
             net.run_for(3 * SECOND);
             net.expect(net.agree(&[0, 1, 2]), "and stay");
-            let told = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::KeyMismatch, .. });
+            let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::KeyMismatch, .. });
             net.expect(net.count(3, Duration::ZERO, told) == 3, "once for each seed");
-            net.expect(net.status(3).phase == Phase::Seeking, "it is on its own");
+            net.expect(net.status(3).phase == Phase::Joining, "it is on its own");
         });
     }
 }
@@ -484,16 +485,16 @@ fn a_node_without_the_key_stays_outside_and_says_so() {
 fn a_peer_that_does_not_prove_itself_is_closed_after_handshake_timeout() {
     let wait = config().timing().handshake_timeout;
     for dialed in [true, false] {
-        let mut bench = Bench::new(config());
+        let mut rig = Rig::new(config());
         let mut peer = member();
-        let conn = if dialed { answer(&mut bench, &mut peer).0 } else { bench.accept() };
-        bench.advance(wait - ms(1));
+        let conn = if dialed { answer(&mut rig, &mut peer).0 } else { rig.accept() };
+        rig.advance(wait - ms(1));
         if !dialed {
-            bench.receive(conn, peer.hello());
+            rig.receive(conn, peer.hello());
         }
-        assert_eq!(bench.closed(conn), None);
-        bench.advance(ms(1));
-        assert_eq!(bench.closed(conn), Some(CloseReason::HandshakeTimeout), "a hello does not buy more time");
+        assert_eq!(rig.closed(conn), None);
+        rig.advance(ms(1));
+        assert_eq!(rig.closed(conn), Some(CloseReason::HandshakeTimeout), "a hello does not buy more time");
     }
 }
 
@@ -504,10 +505,10 @@ fn g7_a_frame_before_the_proof_keeps_the_limit_of_strangers() {
     for (length, closed) in
         [(limits.frame_before_handshake, None), (limits.frame_before_handshake + 1, Some(CloseReason::FrameTooLong))]
     {
-        let mut bench = Bench::new(config());
-        let (conn, ..) = greet(&mut bench, &mut member());
-        bench.receive(conn, Bytes::copy_from_slice(&(length as u32).to_be_bytes()));
-        assert_eq!(bench.closed(conn), closed, "{length}");
+        let mut rig = Rig::new(config());
+        let (conn, ..) = greet(&mut rig, &mut member());
+        rig.receive(conn, Bytes::copy_from_slice(&(length as u32).to_be_bytes()));
+        assert_eq!(rig.closed(conn), closed, "{length}");
     }
 }
 
@@ -541,7 +542,7 @@ fn a_proven_node_that_is_refused_is_told_once() {
     for seed in [0, 2] {
         let told = |event: &Event| {
             let by = |address: &formation_core::Address| address.as_str() == Net::address(seed);
-            matches!(event, Event::Rejected { address, reason: RejectReason::IdInUse, .. } if by(address))
+            matches!(event, Event::RejectedByPeer { address, reason: RejectReason::IdInUse, .. } if by(address))
         };
         net.expect(net.count(twin, Duration::ZERO, told) == 1, &format!("told once by node {seed}"));
     }

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use formation_core::{
-    Change, Command, Config, ConnId, Epoch, Event, Input, Member, Node, NodeId, Phase, RemovalReason, StopReason, Term,
+    Change, Command, Config, ConnId, Event, Input, Member, Node, NodeId, Phase, RemovalReason, StopReason, Term,
+    ViewId,
     message::{Message, Resign, Role, Vote},
 };
-use formation_tests::{Bench, Crash, Net, NodeIx, Peer, Settings, for_each_seed};
+use formation_tests::{Crash, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);
@@ -269,14 +270,14 @@ fn a_cluster_that_leaves_as_a_whole_is_gone_in_a_few_round_trips() {
 /// No view can have it, so that nobody has to be told.
 #[test]
 fn a_seeker_that_never_had_a_master_leaves_at_once() {
-    let mut bench = Bench::new(Net::config(1, 3));
+    let mut rig = Rig::new(Net::config(1, 3));
     let mut other = Peer::of(&Net::config(1, 3), "n2", "h2:1");
-    let conn = bench.answer("h2:1");
-    bench.receive(conn, [other.hello(), other.seeking()].concat());
-    assert_eq!(bench.formation.status().phase, Phase::Seeking);
-    bench.command(Command::Leave);
-    assert!(bench.events().any(left));
-    let said = bench.messages(conn);
+    let conn = rig.answer("h2:1");
+    rig.receive(conn, [other.hello(), other.seeking()].concat());
+    assert_eq!(rig.formation.status().phase, Phase::Joining);
+    rig.command(Command::Leave);
+    assert!(rig.events().any(left));
+    let said = rig.messages(conn);
     assert!(matches!(said.last(), Some(Message::Status(status)) if status.role == Role::Leaving), "{said:?}");
 }
 
@@ -284,89 +285,89 @@ fn a_seeker_that_never_had_a_master_leaves_at_once() {
 #[test]
 fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
     let config = Net::config(0, 3);
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let peers = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, address)| {
         let mut peer = Peer::of(&config, id, address);
-        let conn = bench.answer(address);
-        bench.receive(conn, [peer.hello(), peer.seeking()].concat());
+        let conn = rig.answer(address);
+        rig.receive(conn, [peer.hello(), peer.seeking()].concat());
         conn
     });
-    assert_eq!(bench.formation.status().phase, Phase::Standing);
-    peers.iter().for_each(|conn| drop(bench.messages(*conn)));
-    bench.command(Command::Leave);
-    assert!(bench.events().any(left));
+    assert_eq!(rig.formation.status().phase, Phase::Candidate);
+    peers.iter().for_each(|conn| drop(rig.messages(*conn)));
+    rig.command(Command::Leave);
+    assert!(rig.events().any(left));
     for conn in peers {
-        let said = bench.messages(conn);
+        let said = rig.messages(conn);
         assert!(said.iter().any(|message| matches!(message, Message::Release(release) if release.term == Term(1))));
     }
 }
 
 /// A node that follows n0, and what links it to n0 and to n2.
-fn follower() -> (Bench, Peer, [ConnId; 2]) {
+fn follower() -> (Rig, Peer, [ConnId; 2]) {
     let config = Net::config(1, 3);
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let (mut master, mut other) = (Peer::of(&config, "n0", "h0:1"), Peer::of(&config, "n2", "h2:1"));
-    let to_master = bench.answer("h0:1");
-    bench.receive(to_master, [master.hello(), master.master(1), Peer::accepted(1)].concat());
-    let to_other = bench.answer("h2:1");
-    bench.receive(to_other, [other.hello(), other.seeking()].concat());
-    (bench, master, [to_master, to_other])
+    let to_master = rig.answer("h0:1");
+    rig.receive(to_master, [master.hello(), master.master(1), Peer::accepted(1)].concat());
+    let to_other = rig.answer("h2:1");
+    rig.receive(to_other, [other.hello(), other.seeking()].concat());
+    (rig, master, [to_master, to_other])
 }
 
 #[test]
 fn only_the_word_of_a_master_lets_a_leaver_go() {
-    let (mut bench, _, [to_master, to_other]) = follower();
-    bench.receive(to_master, Message::Leave.to_frame());
-    assert_eq!(bench.formation.status().phase, Phase::Following, "it does not leave");
-    bench.command(Command::Leave);
-    bench.receive(to_other, Message::Leave.to_frame());
-    assert_eq!(bench.formation.status().phase, Phase::Leaving, "another follower cannot know");
-    bench.receive(to_master, Message::Leave.to_frame());
-    assert_eq!(bench.formation.status().phase, Phase::Stopped);
+    let (mut rig, _, [to_master, to_other]) = follower();
+    rig.receive(to_master, Message::LeaveAck.to_frame());
+    assert_eq!(rig.formation.status().phase, Phase::Follower, "it does not leave");
+    rig.command(Command::Leave);
+    rig.receive(to_other, Message::LeaveAck.to_frame());
+    assert_eq!(rig.formation.status().phase, Phase::Leaving, "another follower cannot know");
+    rig.receive(to_master, Message::LeaveAck.to_frame());
+    assert_eq!(rig.formation.status().phase, Phase::Stopped);
 }
 
 #[test]
 fn a_leaver_that_nobody_answers_is_gone_after_down_after() {
-    let (mut bench, mut master, [to_master, _]) = follower();
+    let (mut rig, mut master, [to_master, _]) = follower();
     let down_after = Config::timing(&Net::config(1, 3)).down_after;
-    bench.command(Command::Leave);
+    rig.command(Command::Leave);
     let step = Duration::from_millis(500);
     for _ in 1..down_after.as_millis() / step.as_millis() {
-        bench.advance(step);
+        rig.advance(step);
         // It is there, and says everything but that.
         let said = master.master(1);
-        bench.receive(to_master, said);
-        assert_eq!(bench.formation.status().phase, Phase::Leaving);
+        rig.receive(to_master, said);
+        assert_eq!(rig.formation.status().phase, Phase::Leaving);
     }
-    bench.advance(step);
-    assert!(bench.events().any(left));
+    rig.advance(step);
+    assert!(rig.events().any(left));
 }
 
 /// Nothing hangs on one delivery: the leaver says it on each link, and is answered on each.
 #[test]
 fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
     let config = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let mut member = Peer::of(&config, "x", "hx:1");
     let joins = [member.hello(), member.seeking()].concat();
-    let conn = bench.accept();
-    bench.receive(conn, joins);
-    assert_eq!(bench.formation.view().len(), 2);
-    let leaving = member.status(1, Role::Leaving, bench.formation.view().epoch());
-    bench.receive(conn, leaving.clone());
-    assert_eq!(bench.formation.view().len(), 1);
-    assert!(bench.messages(conn).contains(&Message::Leave));
+    let conn = rig.accept();
+    rig.receive(conn, joins);
+    assert_eq!(rig.formation.view().len(), 2);
+    let leaving = member.status(1, Role::Leaving, rig.formation.view().id());
+    rig.receive(conn, leaving.clone());
+    assert_eq!(rig.formation.view().len(), 1);
+    assert!(rig.messages(conn).contains(&Message::LeaveAck));
     // The answer may be lost with the connection.
-    bench.give(Input::Closed { conn });
-    let again = bench.accept();
+    rig.give(Input::Closed { conn });
+    let again = rig.accept();
     let hello = member.hello();
-    bench.receive(again, [hello, leaving].concat().to_vec());
-    assert!(bench.messages(again).contains(&Message::Leave));
-    assert_eq!(bench.formation.view().len(), 1);
+    rig.receive(again, [hello, leaving].concat().to_vec());
+    assert!(rig.messages(again).contains(&Message::LeaveAck));
+    assert_eq!(rig.formation.view().len(), 1);
 }
 
-fn changes_of(bench: &Bench) -> Vec<Change> {
-    let changes = bench.events().filter_map(|event| match event {
+fn changes_of(rig: &Rig) -> Vec<Change> {
+    let changes = rig.events().filter_map(|event| match event {
         Event::ViewChanged { changes, .. } => Some(changes.clone()),
         _ => None,
     });
@@ -378,70 +379,70 @@ fn removed(id: &str, reason: RemovalReason) -> Change {
 }
 
 /// One of five voters that follows n0 in a view of all, and its links to the others.
-fn one_of_five() -> (Bench, Vec<(Peer, ConnId)>) {
+fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
     let config = Net::config(1, 5);
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let mut peers = Vec::new();
     for ix in [0, 2, 3, 4] {
         let mut peer = Peer::of(&config, &format!("n{ix}"), &Net::address(ix));
-        let conn = bench.answer(&Net::address(ix));
-        bench.receive(conn, [peer.hello(), peer.seeking()].concat());
+        let conn = rig.answer(&Net::address(ix));
+        rig.receive(conn, [peer.hello(), peer.seeking()].concat());
         peers.push((peer, conn));
     }
-    let own = Member { node: bench.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
+    let own = Member { node: rig.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
     let members = peers.iter().map(|(peer, _)| peer.member()).chain([own]).collect();
-    let epoch = Epoch { term: Term(7), version: 3 };
+    let view_id = ViewId { term: Term(7), version: 3 };
     let (master, conn) = &mut peers[0];
-    bench.receive(*conn, [master.master(7), Peer::accepted(7), Peer::page(epoch, members)].concat());
-    assert_eq!(bench.formation.view().len(), 5);
-    (bench, peers)
+    rig.receive(*conn, [master.master(7), Peer::accepted(7), Peer::page(view_id, members)].concat());
+    assert_eq!(rig.formation.view().len(), 5);
+    (rig, peers)
 }
 
 /// The old master has heard it too, but is lost before its view is out.
 #[test]
 fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
-    let (mut bench, mut peers) = one_of_five();
-    let epoch = bench.formation.view().epoch();
+    let (mut rig, mut peers) = one_of_five();
+    let view_id = rig.formation.view().id();
     let (mut leaver, to_leaver) = peers.pop().expect("n4");
-    let leaving = leaver.status(7, Role::Leaving, epoch);
-    bench.receive(to_leaver, leaving);
-    bench.give(Input::Closed { conn: to_leaver });
+    let leaving = leaver.status(7, Role::Leaving, view_id);
+    rig.receive(to_leaver, leaving);
+    rig.give(Input::Closed { conn: to_leaver });
     let (mut master, to_master) = peers.remove(0);
-    let leaving = master.status(7, Role::Leaving, epoch);
-    bench.receive(to_master, [leaving, Message::Resign(Resign { term: Term(7) }).to_frame()].concat());
-    bench.give(Input::Closed { conn: to_master });
+    let leaving = master.status(7, Role::Leaving, view_id);
+    rig.receive(to_master, [leaving, Message::Resign(Resign { term: Term(7) }).to_frame()].concat());
+    rig.give(Input::Closed { conn: to_master });
     for (peer, conn) in &mut peers {
-        let seeking = peer.status(7, Role::Seeking, epoch);
-        bench.receive(*conn, seeking);
+        let seeking = peer.status(7, Role::Joining, view_id);
+        rig.receive(*conn, seeking);
     }
     for (_, conn) in &peers {
-        let asked = bench.messages(*conn).into_iter().find_map(|message| match message {
+        let asked = rig.messages(*conn).into_iter().find_map(|message| match message {
             Message::VoteRequest(request) => Some(request),
             _ => None,
         });
         let request = asked.expect("it stands");
         let vote = Vote { term: request.term, number: request.number, granted: true };
-        bench.receive(*conn, Message::Vote(vote).to_frame());
+        rig.receive(*conn, Message::Vote(vote).to_frame());
     }
-    assert_eq!(bench.formation.status().phase, Phase::Master);
-    assert_eq!(bench.formation.view().epoch().version, 1);
-    assert_eq!(changes_of(&bench), [removed("n0", RemovalReason::Left), removed("n4", RemovalReason::Left)]);
+    assert_eq!(rig.formation.status().phase, Phase::Master);
+    assert_eq!(rig.formation.view().id().version, 1);
+    assert_eq!(changes_of(&rig), [removed("n0", RemovalReason::Left), removed("n4", RemovalReason::Left)]);
 }
 
 #[test]
 fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise() {
-    let (mut bench, mut peers) = one_of_five();
-    let own = bench.formation.view().get(&bench.formation.node().id).cloned().expect("it is a member");
+    let (mut rig, mut peers) = one_of_five();
+    let own = rig.formation.view().get(&rig.formation.node().id).cloned().expect("it is a member");
     let (mut leaver, to_leaver) = peers.pop().expect("n4");
-    let leaving = leaver.status(7, Role::Leaving, bench.formation.view().epoch());
-    bench.receive(to_leaver, leaving);
+    let leaving = leaver.status(7, Role::Leaving, rig.formation.view().id());
+    rig.receive(to_leaver, leaving);
     let (master, to_master) = &peers[0];
-    let page = |version, members| Peer::page(Epoch { term: Term(7), version }, members);
+    let page = |version, members| Peer::page(ViewId { term: Term(7), version }, members);
     let stay = vec![master.member(), own, peers[1].0.member()];
     // However many views come in between.
     let all = stay.iter().cloned().chain([peers[2].0.member(), leaver.member()]).collect();
-    bench.receive(*to_master, page(8, all));
-    assert_eq!(changes_of(&bench), []);
-    bench.receive(*to_master, page(9, stay));
-    assert_eq!(changes_of(&bench), [removed("n3", RemovalReason::Down), removed("n4", RemovalReason::Left)]);
+    rig.receive(*to_master, page(8, all));
+    assert_eq!(changes_of(&rig), []);
+    rig.receive(*to_master, page(9, stay));
+    assert_eq!(changes_of(&rig), [removed("n3", RemovalReason::Down), removed("n4", RemovalReason::Left)]);
 }

@@ -128,7 +128,7 @@ fn a_joiner_that_claims_the_id_of_a_living_node_harms_nobody() {
                 matches!(event, Event::MasterLost { .. } | Event::Unlinked { .. } | Event::Stopped { .. })
             };
             net.expect((0..4).all(|ix| net.count(ix, since, harm) == 0), "somebody lost something");
-            let told = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::IdInUse, .. });
+            let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::IdInUse, .. });
             net.expect(net.saw(thief, told), "the reason is named");
             net.crash(thief, Crash::Process);
         }
@@ -152,7 +152,7 @@ fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
         let changed = |event: &Event| matches!(event, Event::ViewChanged { .. } | Event::MasterLost { .. });
         net.expect((0..3).all(|ix| net.count(ix, since, changed) == 0), "the view has changed");
         net.expect(
-            net.closed(liar) == Some(formation_core::CloseReason::Refused(RejectReason::AddressInUse)),
+            net.closed(liar) == Some(formation_core::CloseReason::Rejected(RejectReason::AddressInUse)),
             "the reason is named",
         );
     });

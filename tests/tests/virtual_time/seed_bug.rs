@@ -3,45 +3,45 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use bytes::Bytes;
-use formation_core::{Address, ConnId, Epoch, Term};
-use formation_tests::{Bench, Net, Peer};
+use formation_core::{Address, ConnId, Term, ViewId};
+use formation_tests::{Net, Peer, Rig};
 
-const EPOCH: Epoch = Epoch { term: Term(1), version: 2 };
+const EPOCH: ViewId = ViewId { term: Term(1), version: 2 };
 
 /// A seeking node that has dialed the master; what the master says first, and the two frames that it pipelines.
-fn joining() -> (Bench, ConnId, Bytes, Bytes) {
+fn joining() -> (Rig, ConnId, Bytes, Bytes) {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");
-    let mut bench = Bench::new(config);
-    let conn = bench.answer("h0:1");
-    bench.messages(conn);
+    let mut rig = Rig::new(config);
+    let conn = rig.answer("h0:1");
+    rig.messages(conn);
     // What is flushed when is an input too: here, always after the last piece.
-    bench.hold_answers();
+    rig.hold_answers();
     let first: Bytes = [master.hello(), master.master(1)].concat().into();
     let mut joiner = master.member();
-    joiner.node = bench.formation.node().clone();
+    joiner.node = rig.formation.node().clone();
     joiner.address = Address::new("h1:1").unwrap();
     let admission: Bytes = [Peer::accepted(1), Peer::page(EPOCH, vec![master.member(), joiner])].concat().into();
-    (bench, conn, first, admission)
+    (rig, conn, first, admission)
 }
 
-fn feed(mut bench: Bench, conn: ConnId, pieces: &[&[u8]]) -> Bench {
+fn feed(mut rig: Rig, conn: ConnId, pieces: &[&[u8]]) -> Rig {
     for piece in pieces {
-        bench.receive(conn, Bytes::copy_from_slice(piece));
+        rig.receive(conn, Bytes::copy_from_slice(piece));
     }
-    while bench.flush(conn) {}
-    bench
+    while rig.flush(conn) {}
+    rig
 }
 
-fn assert_joined(bench: &Bench) {
-    let view = bench.formation.view();
-    assert_eq!(view.epoch(), EPOCH);
+fn assert_joined(rig: &Rig) {
+    let view = rig.formation.view();
+    assert_eq!(view.id(), EPOCH);
     let ids: Vec<_> = view.iter().map(|m| m.node.id.to_string()).collect();
     assert_eq!(ids, ["n0", "n1"]);
-    assert_eq!(bench.formation.status().master.unwrap().0.id.as_str(), "n0");
+    assert_eq!(rig.formation.status().master.unwrap().0.id.as_str(), "n0");
 }
 
-fn assert_same(cut: &Bench, whole: &Bench, how: &str) {
+fn assert_same(cut: &Rig, whole: &Rig, how: &str) {
     assert_eq!(cut.outputs, whole.outputs, "{how}");
     assert_eq!(cut.formation, whole.formation, "{how}");
 }
@@ -49,54 +49,54 @@ fn assert_same(cut: &Bench, whole: &Bench, how: &str) {
 /// G4, and the regression of the seed bug.
 #[test]
 fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
-    let (mut bench, conn, first, admission) = joining();
-    bench.receive(conn, first);
-    bench.flush(conn);
-    let whole = feed(bench.clone(), conn, &[&admission]);
+    let (mut rig, conn, first, admission) = joining();
+    rig.receive(conn, first);
+    rig.flush(conn);
+    let whole = feed(rig.clone(), conn, &[&admission]);
     assert_joined(&whole);
     for one in 0..=admission.len() {
         let (head, tail) = admission.split_at(one);
-        let cut = feed(bench.clone(), conn, &[head, tail].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>());
+        let cut = feed(rig.clone(), conn, &[head, tail].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>());
         assert_same(&cut, &whole, &format!("cut at {one}"));
         for two in one + 1..admission.len() {
             let (middle, end) = tail.split_at(two - one);
             if !head.is_empty() {
-                let cut = feed(bench.clone(), conn, &[head, middle, end]);
+                let cut = feed(rig.clone(), conn, &[head, middle, end]);
                 assert_same(&cut, &whole, &format!("cut at {one} and {two}"));
             }
         }
     }
     let bytes: Vec<&[u8]> = admission.chunks(1).collect();
-    assert_same(&feed(bench, conn, &bytes), &whole, "byte by byte");
+    assert_same(&feed(rig, conn, &bytes), &whole, "byte by byte");
 }
 
 /// G4: not even the handshake is a border.
 #[test]
 fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
-    let (bench, conn, first, admission) = joining();
+    let (rig, conn, first, admission) = joining();
     let all = [first, admission].concat();
-    let whole = feed(bench.clone(), conn, &[&all]);
+    let whole = feed(rig.clone(), conn, &[&all]);
     assert_joined(&whole);
     for at in 1..all.len() {
-        let cut = feed(bench.clone(), conn, &[&all[..at], &all[at..]]);
+        let cut = feed(rig.clone(), conn, &[&all[..at], &all[at..]]);
         assert_same(&cut, &whole, &format!("cut at {at}"));
     }
     let bytes: Vec<&[u8]> = all.chunks(1).collect();
-    assert_same(&feed(bench, conn, &bytes), &whole, "byte by byte");
+    assert_same(&feed(rig, conn, &bytes), &whole, "byte by byte");
 }
 
 /// The decoder's state is compared too: an unfinished frame behind the view changes nothing but itself.
 #[test]
 fn joiner_is_complete_with_the_start_of_the_next_frame_in_the_same_chunk() {
-    let (mut bench, conn, first, admission) = joining();
-    bench.receive(conn, first);
-    bench.flush(conn);
+    let (mut rig, conn, first, admission) = joining();
+    rig.receive(conn, first);
+    rig.flush(conn);
     let next = formation_core::message::Message::Ping.to_frame();
     for part in 0..=next.len() {
-        let joined = feed(bench.clone(), conn, &[&[&admission[..], &next[..part]].concat()]);
+        let joined = feed(rig.clone(), conn, &[&[&admission[..], &next[..part]].concat()]);
         assert_joined(&joined);
         let pieces: Vec<&[u8]> = [&admission[..], &next[..part]].into_iter().filter(|p| !p.is_empty()).collect();
-        let apart = feed(bench.clone(), conn, &pieces);
+        let apart = feed(rig.clone(), conn, &pieces);
         assert_same(&joined, &apart, &format!("{part} bytes of the next frame"));
     }
 }

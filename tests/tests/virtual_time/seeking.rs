@@ -8,7 +8,7 @@ use formation_core::{Bootstrap, CloseReason, Config, Event, RejectReason};
 use formation_tests::{Crash, Cut, Net, NodeIx, Settings, Target, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
-const WRONG_CLUSTER: CloseReason = CloseReason::Refused(RejectReason::WrongCluster);
+const WRONG_CLUSTER: CloseReason = CloseReason::Rejected(RejectReason::WrongCluster);
 
 fn elected(event: &Event) -> bool {
     matches!(event, Event::MasterElected { .. })
@@ -41,7 +41,7 @@ fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
         net.run_for(30 * SECOND);
         net.expect(!net.saw(other, elected), "a refused node is a master");
         net.expect(net.agree(&[1, 2]), "the cluster noticed");
-        let told = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::WrongCluster, .. });
+        let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::WrongCluster, .. });
         let times = net.count(other, Duration::ZERO, told);
         net.expect((1..=2).contains(&times), "a refusal is said once for each address and reason");
     });
@@ -60,7 +60,7 @@ fn a_node_refused_for_good_is_not_knocking_all_the_time() {
     // Three seeds, at most one dial in half of the longest backoff (±50 %), and the first.
     net.expect(refusals > 20 && refusals <= 3 * 42, &format!("{refusals} refusals in 20 s"));
     for ix in 0..3 {
-        let told = net.count(ix, Duration::ZERO, |event| matches!(event, Event::Refused { .. }));
+        let told = net.count(ix, Duration::ZERO, |event| matches!(event, Event::PeerRejected { .. }));
         net.expect(told == 1, &format!("node {ix} tells of it {told} times"));
     }
 }

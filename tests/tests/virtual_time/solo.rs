@@ -8,10 +8,10 @@ mod sides;
 use std::time::Duration;
 
 use formation_core::{
-    Command, ConnId, Epoch, Event, Input, LossReason, Output, Phase, Term,
+    Command, ConnId, Event, Input, LossReason, Output, Phase, Term, ViewId,
     message::{Heartbeat, HeartbeatAck, Message, Role},
 };
-use formation_tests::{Bench, Crash, Cut, Net, NodeIx, Peer, Settings, for_each_seed};
+use formation_tests::{Crash, Cut, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const AFTER: Duration = Duration::from_secs(4);
@@ -58,14 +58,14 @@ fn term(net: &Net, ix: NodeIx) -> Term {
     net.status(ix).term
 }
 
-fn epoch(net: &Net, ix: NodeIx) -> Epoch {
-    net.host(ix).formation.as_ref().map(|formation| formation.view().epoch()).unwrap_or_default()
+fn view_id(net: &Net, ix: NodeIx) -> ViewId {
+    net.host(ix).formation.as_ref().map(|formation| formation.view().id()).unwrap_or_default()
 }
 
-/// They meet, and all that live have the same master. Those who were of another side say so once, with both epochs.
+/// They meet, and all that live have the same master. Those who were of another side say so once, with both view ids.
 fn meet(net: &mut Net, winner: NodeIx, losers: &[NodeIx]) {
     let before: Vec<_> =
-        (0..net.len()).map(|ix| net.living().contains(&ix).then(|| (net.node(ix), epoch(net, ix)))).collect();
+        (0..net.len()).map(|ix| net.living().contains(&ix).then(|| (net.node(ix), view_id(net, ix)))).collect();
     let highest = net.living().into_iter().map(|ix| term(net, ix)).max();
     net.heal_all();
     net.converge(20 * SECOND);
@@ -81,7 +81,7 @@ fn meet(net: &mut Net, winner: NodeIx, losers: &[NodeIx]) {
         match (losers.contains(&ix), &merged[..]) {
             (true, [(from, to)]) => {
                 net.expect(*from >= held, "from the last view of its side");
-                net.expect(to > from && *to <= epoch(net, winner), "to a view of the winner");
+                net.expect(to > from && *to <= view_id(net, winner), "to a view of the winner");
             }
             (false, []) => {}
             _ => net.fail(&format!("node {ix} has merged: {merged:?}")),
@@ -119,7 +119,7 @@ fn e8_without_solo_after_nobody_ever_goes_on_alone() {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start(0);
         net.run_for(120 * SECOND);
-        net.expect(net.masters().is_empty() && net.status(0).phase == Phase::Seeking, "no quorum, no master");
+        net.expect(net.masters().is_empty() && net.status(0).phase == Phase::Joining, "no quorum, no master");
     });
 }
 
@@ -234,22 +234,22 @@ fn e8_the_losing_master_says_why_it_is_none_any_more() {
 #[test]
 fn e8_who_follows_a_solo_master_goes_on_dialing_all_seeds() {
     let config = Net::builder(5, 3).solo_after(AFTER).build().unwrap();
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let mut master = Peer::of(&config, "n0", "h0:1");
-    let conn = bench.answer("h0:1");
+    let conn = rig.answer("h0:1");
     let role = Role::Solo { members: 1 };
-    let first = [master.hello(), master.status(1, role, Epoch::default()), Peer::accepted(1)].concat();
-    bench.receive(conn, first);
-    assert_eq!(bench.formation.status().master.map(|(node, _)| node), Some(master.node.clone()));
+    let first = [master.hello(), master.status(1, role, ViewId::default()), Peer::accepted(1)].concat();
+    rig.receive(conn, first);
+    assert_eq!(rig.formation.status().master.map(|(node, _)| node), Some(master.node.clone()));
     for number in 1..=10 {
-        bench.advance(SECOND / 4);
+        rig.advance(SECOND / 4);
         let beat = Message::Heartbeat(Heartbeat { term: Term(1), number, lease: SECOND });
-        bench.receive(conn, beat.to_frame());
+        rig.receive(conn, beat.to_frame());
     }
-    assert_eq!(bench.formation.status().phase, Phase::Following);
+    assert_eq!(rig.formation.status().phase, Phase::Follower);
     // The first is of before, and was given up after `handshake_timeout`.
     for seed in ["h1:1", "h2:1"] {
-        let dials = bench.outputs.iter().filter(|o| matches!(o, Output::Dial { addr, .. } if addr.as_str() == seed));
+        let dials = rig.outputs.iter().filter(|o| matches!(o, Output::Dial { addr, .. } if addr.as_str() == seed));
         assert_eq!(dials.count(), 2, "{seed}");
     }
 }
@@ -258,38 +258,38 @@ fn e8_who_follows_a_solo_master_goes_on_dialing_all_seeds() {
 #[test]
 fn e8_a_node_without_solo_after_ignores_a_solo_master_and_says_so() {
     let config = Net::config(1, 3);
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let mut solo = Peer::of(&config, "n0", "h0:1");
-    let conn = bench.answer("h0:1");
-    let mut say = |members| solo.status(1, Role::Solo { members }, Epoch::default());
+    let conn = rig.answer("h0:1");
+    let mut say = |members| solo.status(1, Role::Solo { members }, ViewId::default());
     let (first, again) = (say(1), say(2));
     let hello = solo.hello();
-    let ignored = |bench: &Bench| {
+    let ignored = |rig: &Rig| {
         let said = |event: &&Event| matches!(event, Event::SoloMasterIgnored { node, .. } if *node == solo.node);
-        bench.events().filter(said).count()
+        rig.events().filter(said).count()
     };
-    bench.receive(conn, [hello, first, Peer::accepted(1)].concat());
-    assert_eq!(ignored(&bench), 1);
-    bench.receive(conn, again);
-    let status = bench.formation.status();
-    assert_eq!((status.phase, status.term, status.master), (Phase::Seeking, Term(0), None));
-    assert_eq!(ignored(&bench), 1, "once, however often the number of its members changes");
+    rig.receive(conn, [hello, first, Peer::accepted(1)].concat());
+    assert_eq!(ignored(&rig), 1);
+    rig.receive(conn, again);
+    let status = rig.formation.status();
+    assert_eq!((status.phase, status.term, status.master), (Phase::Joining, Term(0), None));
+    assert_eq!(ignored(&rig), 1, "once, however often the number of its members changes");
 }
 
 /// A solo master, and what it says to the one who joined it: who acknowledges `held`, whatever is said.
-fn updates(bench: &mut Bench, (conn, peer): (ConnId, &Peer), held: Epoch) -> usize {
+fn updates(rig: &mut Rig, (conn, peer): (ConnId, &Peer), held: ViewId) -> usize {
     let mut updates = 0;
     for _ in 0..10 {
-        bench.advance(SECOND / 5);
-        for message in bench.messages(conn) {
+        rig.advance(SECOND / 5);
+        for message in rig.messages(conn) {
             updates += usize::from(matches!(message, Message::MembersUpdate(_)));
             if let Message::Heartbeat(beat) = message {
-                let ack = HeartbeatAck { term: Term(9), number: beat.number, epoch: held, confirms: false };
-                bench.receive(conn, Message::HeartbeatAck(ack).to_frame());
+                let ack = HeartbeatAck { term: Term(9), number: beat.number, view_id: held, confirms: false };
+                rig.receive(conn, Message::HeartbeatAck(ack).to_frame());
             }
         }
     }
-    assert_eq!(bench.closed(conn), None, "{peer:?}");
+    assert_eq!(rig.closed(conn), None, "{peer:?}");
     updates
 }
 
@@ -297,29 +297,29 @@ fn updates(bench: &mut Bench, (conn, peer): (ConnId, &Peer), held: Epoch) -> usi
 #[test]
 fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_seeks_again() {
     let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
-    let mut bench = Bench::new(config.clone());
-    bench.advance(2 * AFTER);
-    assert_eq!(bench.formation.status().phase, Phase::Solo);
+    let mut rig = Rig::new(config.clone());
+    rig.advance(2 * AFTER);
+    assert_eq!(rig.formation.status().phase, Phase::Solo);
     let mut peer = Peer::of(&config, "n1", "h1:1");
-    let mut conn = bench.sought_by(&mut peer);
+    let mut conn = rig.sought_by(&mut peer);
     let other = Peer::of(&config, "n2", "h2:1");
-    let follows = Role::Following { master: other.node, address: other.address };
-    let (older, newer) = (Epoch::default(), Epoch { term: Term(9), version: 4 });
+    let follows = Role::Follower { master: other.node, address: other.address };
+    let (older, newer) = (ViewId::default(), ViewId { term: Term(9), version: 4 });
     for (role, theirs) in [(follows.clone(), newer), (follows, older), (Role::Solo { members: 0 }, older)] {
-        let first = bench.messages(conn);
+        let first = rig.messages(conn);
         assert!(first.iter().any(|message| matches!(message, Message::MembersUpdate(_))), "{first:?}");
         let said = peer.status(9, role.clone(), theirs);
-        bench.receive(conn, said);
-        bench.messages(conn);
-        bench.command(Command::SetMetadata("news".into()));
-        assert_eq!(updates(&mut bench, (conn, &peer), theirs), 0, "{role:?}");
-        bench.give(Input::Closed { conn });
-        conn = bench.greeted_by(&mut peer);
-        assert_eq!(updates(&mut bench, (conn, &peer), theirs), 0, "nor before it is known that it has none");
+        rig.receive(conn, said);
+        rig.messages(conn);
+        rig.command(Command::SetMetadata("news".into()));
+        assert_eq!(updates(&mut rig, (conn, &peer), theirs), 0, "{role:?}");
+        rig.give(Input::Closed { conn });
+        conn = rig.greeted_by(&mut peer);
+        assert_eq!(updates(&mut rig, (conn, &peer), theirs), 0, "nor before it is known that it has none");
         let seeks = peer.seeking();
-        bench.receive(conn, seeks);
+        rig.receive(conn, seeks);
     }
-    let again = bench.messages(conn);
+    let again = rig.messages(conn);
     let told = |like: fn(&Message) -> bool| again.iter().any(like);
     assert!(told(|message| matches!(message, Message::JoinResponse(_))), "{again:?}");
     assert!(told(|message| matches!(message, Message::MembersUpdate(_))), "{again:?}");
@@ -329,18 +329,18 @@ fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_
 #[test]
 fn e8_a_view_of_a_solo_master_that_is_not_followed_is_ignored_whatever_its_term() {
     let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
-    let mut bench = Bench::new(config.clone());
+    let mut rig = Rig::new(config.clone());
     let [mut master, mut solo] = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, at)| Peer::of(&config, id, at));
-    let (followed, ignored) = (bench.greeted_by(&mut master), bench.greeted_by(&mut solo));
+    let (followed, ignored) = (rig.greeted_by(&mut master), rig.greeted_by(&mut solo));
     let leads = master.master(4);
-    bench.receive(followed, leads);
+    rig.receive(followed, leads);
     let role = Role::Solo { members: 2 };
-    let epoch = |term| Epoch { term: Term(term), version: 1 };
-    let said = solo.status(7, role, epoch(7));
-    bench.receive(ignored, [said, Peer::page(epoch(7), vec![solo.member()])].concat());
-    assert_eq!((bench.closed(ignored), bench.formation.view().len()), (None, 0));
-    bench.receive(followed, Peer::page(epoch(4), vec![master.member()]));
-    assert_eq!((bench.closed(followed), bench.formation.view().len()), (None, 1));
+    let view_id = |term| ViewId { term: Term(term), version: 1 };
+    let said = solo.status(7, role, view_id(7));
+    rig.receive(ignored, [said, Peer::page(view_id(7), vec![solo.member()])].concat());
+    assert_eq!((rig.closed(ignored), rig.formation.view().len()), (None, 0));
+    rig.receive(followed, Peer::page(view_id(4), vec![master.member()]));
+    assert_eq!((rig.closed(followed), rig.formation.view().len()), (None, 1));
 }
 
 /// The solo master and the quorum's do not reach each other, and have a neighbour in common; and the former, by others, has
@@ -359,7 +359,7 @@ fn e8_who_has_left_a_solo_master_for_a_quorums_is_told_no_views_by_it() {
         let since = net.now() + Duration::from_micros(1);
         net.heal(0, 6);
         let done = net.run_until(20 * SECOND, |net| master_of(net, &[0, 6, 7]) == Some(0));
-        net.expect(done && epoch(&net, 0) > epoch(&net, 1), "another has come with a newer term");
+        net.expect(done && view_id(&net, 0) > view_id(&net, 1), "another has come with a newer term");
         net.run_for(4 * SECOND);
         let views = |net: &Net| net.tally.of("snapshot page sent") + net.tally.of("delta sent");
         let before = views(&net);

@@ -7,7 +7,7 @@ use formation_core::{
     CloseReason, Config, Event, RejectReason, Term,
     message::{Heartbeat, Message, ProtocolRange},
 };
-use formation_tests::{Bench, Crash, Net, Peer, Settings, for_each_seed};
+use formation_tests::{Crash, Net, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NEXT: &str = "word of the next protocol";
@@ -24,9 +24,9 @@ fn upgrade(net: &mut Net, min: u16, max: u16) {
         let parted = |event: &Event| match event {
             Event::Unlinked { node, .. } => node.id != restarted,
             // What a former run leaves behind: a first word that comes behind that of the next one, and a dial that nobody goes on with.
-            Event::Refused { node, reason: RejectReason::Superseded, .. } => node.id != restarted,
+            Event::PeerRejected { node, reason: RejectReason::Superseded, .. } => node.id != restarted,
             Event::ConnClosed { reason: CloseReason::HandshakeTimeout, .. } => false,
-            Event::Refused { .. } | Event::Rejected { .. } | Event::ConnClosed { .. } => true,
+            Event::PeerRejected { .. } | Event::RejectedByPeer { .. } | Event::ConnClosed { .. } => true,
             _ => false,
         };
         let others = (0..net.len()).filter(|other| *other != ix);
@@ -65,19 +65,19 @@ fn what_a_master_says_to_many_is_said_to_each_in_the_version_of_its_link() {
     for newest in [1, 2] {
         let config = Config::single("test", "m", "m:1").protocol(ProtocolRange { min: 1, max: newest });
         let config = config.build().expect("versions that there are");
-        let mut bench = Bench::new(config.clone());
+        let mut rig = Rig::new(config.clone());
         let speakers = [1, 2, 2, 1, 2].into_iter().enumerate().map(|(ix, max)| {
             let mut peer = Peer::of(&config, &format!("p{ix}"), &format!("p{ix}:1"));
             peer.protocol = ProtocolRange { min: 1, max };
-            (bench.sought_by(&mut peer), max.min(newest))
+            (rig.sought_by(&mut peer), max.min(newest))
         });
         let links: Vec<_> = speakers.collect();
         for _ in 0..3 {
-            links.iter().for_each(|(conn, _)| drop(bench.messages(*conn)));
-            bench.advance(config.timing().heartbeat_interval);
+            links.iter().for_each(|(conn, _)| drop(rig.messages(*conn)));
+            rig.advance(config.timing().heartbeat_interval);
             let mut said = Vec::new();
             for (conn, version) in &links {
-                let beats = bench.messages(*conn).into_iter().filter_map(|message| match message {
+                let beats = rig.messages(*conn).into_iter().filter_map(|message| match message {
                     Message::Heartbeat(heartbeat) => Some((1, heartbeat)),
                     Message::Beat { version, heartbeat } => Some((version, heartbeat)),
                     _ => None,
@@ -100,7 +100,7 @@ fn a_node_left_behind_by_two_versions_is_refused_by_name_and_stays_outside() {
     net.start_all();
     net.run_for(10 * SECOND);
     net.expect(net.agree(&[0, 1]), "the others are no cluster");
-    let told = |event: &Event| matches!(event, Event::Rejected { reason: RejectReason::NoCommonProtocol, .. });
+    let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::NoCommonProtocol, .. });
     net.expect(net.saw(2, told), "it is not told why");
     net.expect(net.status(2).master.is_none(), "it is inside");
 }
@@ -110,18 +110,18 @@ fn a_word_of_a_version_that_was_not_agreed_on_is_no_message() {
     for (max, many) in [(1, false), (1, true), (2, false), (2, true)] {
         let protocol = ProtocolRange { min: 1, max };
         let config = Net::builder(0, 3).protocol(protocol).build().expect("versions that there are");
-        let mut bench = Bench::new(config.clone());
+        let mut rig = Rig::new(config.clone());
         // It speaks the first version only.
         let mut peer = Peer::of(&config, "n1", "h1:1");
-        let conn = bench.accept();
+        let conn = rig.accept();
         let hello = peer.hello();
-        bench.receive(conn, hello);
-        bench.receive(conn, Message::Ping.to_frame());
-        assert_eq!(bench.closed(conn), None);
+        rig.receive(conn, hello);
+        rig.receive(conn, Message::Ping.to_frame());
+        assert_eq!(rig.closed(conn), None);
         let heartbeat = Heartbeat { term: Term(1), number: 1, lease: SECOND };
         let word =
             [Message::Probe { number: 1 }, Message::Beat { version: 2, heartbeat }][usize::from(many)].to_frame();
-        bench.receive(conn, word);
-        assert_eq!(bench.closed(conn), Some(CloseReason::Malformed));
+        rig.receive(conn, word);
+        assert_eq!(rig.closed(conn), Some(CloseReason::Malformed));
     }
 }

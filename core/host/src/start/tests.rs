@@ -8,8 +8,8 @@ use std::{
 };
 
 use formation_core::{
-    ConnId, Epoch, Formation, HardState, Input, NodeId, Origin, Output, Term, Timestamp,
-    message::{Hello, MAGIC, Message, PROTOCOL, Role, Status, VoteRequest},
+    ConnId, Formation, HardState, Input, NodeId, Origin, Output, Term, Timestamp, ViewId,
+    message::{Hello, MAGIC, Message, PROTOCOL, Role, StatusReport, VoteRequest},
 };
 
 use super::*;
@@ -60,13 +60,13 @@ impl<K: FnMut(HardState)> Voter<K> {
             nonce: [1; 16],
             extensions: Default::default(),
         };
-        let status = Status {
+        let status = StatusReport {
             number: self.conn,
             term,
-            role: Role::Standing,
-            held: false,
+            role: Role::Candidate,
+            abstains: false,
             promise: None,
-            epoch: Epoch::default(),
+            view_id: ViewId::default(),
             metadata: Default::default(),
         };
         let request = VoteRequest { term, number: 1, lease };

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, Timing},
     id::{Address, Incarnation, Node, NodeId, Term},
     interface::{HardState, LossReason, Start},
-    message::{Heartbeat, HeartbeatAck, Release, Role, Status, Vote, VoteRequest},
+    message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
 };
@@ -33,7 +33,7 @@ pub(super) enum Frame {
     Down,
     /// A new one is there.
     Hello(Node),
-    Status(Status),
+    Status(StatusReport),
     Request(VoteRequest),
     Vote(Vote),
     Release(Release),
@@ -51,7 +51,7 @@ pub(super) struct Voter {
     durable: HardState,
     writing: Option<HardState>,
     /// The last status that it said.
-    said: Status,
+    said: StatusReport,
     /// With which voters it has a link, and which one.
     links: Vec<Option<u8>>,
     last_beat: Option<u64>,
@@ -188,14 +188,14 @@ fn at(now: u64) -> Timestamp {
     Timestamp::ZERO + UNIT * u32::try_from(now).expect("a short run")
 }
 
-fn status(election: &Election) -> Status {
-    Status {
+fn status(election: &Election) -> StatusReport {
+    StatusReport {
         number: 0,
         term: election.term(),
         role: election.role(),
-        held: election.is_held(),
+        abstains: election.abstains(),
         promise: election.promised_to().cloned(),
-        epoch: Default::default(),
+        view_id: Default::default(),
         metadata: Default::default(),
     }
 }

@@ -41,10 +41,10 @@ fn e4_a_vote_whose_term_passed_while_it_was_made_durable_never_leaves() {
 fn e4_a_candidate_asks_nobody_before_its_own_vote_is_durable() {
     let mut voting = Voting::seasoned("a");
     let status = |election: &mut Election| {
-        let role = Role::Seeking;
-        let (number, term, epoch) = (1, Term(0), Epoch::default());
+        let role = Role::Joining;
+        let (number, term, view_id) = (1, Term(0), ViewId::default());
         let metadata = bytes::Bytes::new();
-        let status = Status { number, term, role, held: false, promise: None, epoch, metadata };
+        let status = StatusReport { number, term, role, abstains: false, promise: None, view_id, metadata };
         election.heard_status(&node("b"), &at("b"), &status);
     };
     status(&mut voting.election);
@@ -71,22 +71,22 @@ fn e4_a_vote_that_storage_refused_never_leaves_and_the_next_is_refused() {
 fn e4_a_candidate_whose_storage_fails_gives_up_and_never_stands_again() {
     let mut voting = Voting::seasoned("a");
     voting.election.others.values_mut().for_each(|voter| {
-        let heard = Heard { node: node("x"), stance: Stance::Seeking, held: false, promise: None };
+        let heard = Heard { node: node("x"), stance: Stance::Joining, held: false, promise: None };
         voter.heard = Some(heard);
     });
     voting.election.advance(Timestamp::from_micros(voting.now));
-    assert_eq!(voting.election.role(), Role::Standing);
+    assert_eq!(voting.election.role(), Role::Candidate);
     voting.election.persist_failed();
-    assert_eq!(voting.election.role(), Role::Seeking);
+    assert_eq!(voting.election.role(), Role::Joining);
     assert_eq!(asked(&voting.at_once()), 0);
     voting.wait(60_000);
-    assert_eq!((voting.election.role(), voting.election.candidacies()), (Role::Seeking, 1));
+    assert_eq!((voting.election.role(), voting.election.candidacies()), (Role::Joining, 1));
 }
 
 #[test]
 fn e4_a_voter_without_storage_says_that_it_is_held_and_still_confirms_its_master() {
     let mut voting = Voting::failing("c");
-    assert!(voting.election.is_held() && !voting.election.can_vote());
+    assert!(voting.election.abstains() && !voting.election.can_vote());
     let heartbeat = Heartbeat { term: Term(1), number: 1, lease: core::time::Duration::from_secs(1) };
     assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), heartbeat), (true, true));
     assert_eq!(voting.election.promised_to(), Some(&node("a")));
@@ -95,13 +95,13 @@ fn e4_a_voter_without_storage_says_that_it_is_held_and_still_confirms_its_master
 #[test]
 fn e4_a_master_whose_storage_fails_keeps_its_term_and_does_not_stand_in_the_next() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     voting.election.vote(&at("b"), Vote { term: Term(1), number: 1, granted: true });
     assert!(matches!(voting.at_once().as_slice(), [Effect::Persist { .. }, Effect::Found { .. }]));
     voting.election.persist_failed();
     assert!(voting.election.is_master());
     voting.election.learn(Term(7));
-    assert_eq!((voting.election.role(), voting.election.term()), (Role::Seeking, Term(7)));
+    assert_eq!((voting.election.role(), voting.election.term()), (Role::Joining, Term(7)));
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn due(voting: &Voting) -> Option<u64> {
 #[test]
 fn e2_a_candidate_is_due_when_it_has_to_give_up() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     assert_eq!(due(&voting), Some(3_500));
 }
 
@@ -69,7 +69,7 @@ fn e6_a_lease_is_over_at_its_end() {
 fn e2_every_candidacy_is_counted() {
     let mut voting = Voting::seasoned("a");
     assert_eq!(voting.election.candidacies(), 0);
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     assert_eq!(voting.election.candidacies(), 1);
     voting.wait(500);
     voting.wait(2_000);
@@ -79,7 +79,7 @@ fn e2_every_candidacy_is_counted() {
 #[test]
 fn e2_a_voter_that_has_answered_is_not_asked_again() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     assert!(voting.election.request_for(&at("b")).is_some());
     let refused = Vote { term: Term(1), number: voting.election.number, granted: false };
     voting.election.vote(&at("b"), refused);
@@ -92,7 +92,7 @@ fn e2_a_voter_that_links_to_a_candidate_is_asked_and_one_that_links_after_it_gav
     let mut voting = Voting::new("a");
     voting.wait(3_000);
     voting.election.link_up(&at("b"), &node("b"));
-    assert_eq!(asked(&voting.says("b", Role::Seeking, None)), 1);
+    assert_eq!(asked(&voting.says("b", Role::Joining, None)), 1);
     voting.election.link_up(&at("c"), &node("c"));
     assert!(voting.effects().contains(&Effect::Ask(at("c"))));
     voting.wait(500);
@@ -114,7 +114,7 @@ fn e3_a_request_waits_for_a_promise_to_another_that_has_at_most_a_stagger_left()
 #[test]
 fn e7_a_newer_term_is_made_durable() {
     let mut voting = Voting::seasoned("c");
-    let effects = voting.says_in(5, "b", Role::Seeking, None);
+    let effects = voting.says_in(5, "b", Role::Joining, None);
     assert!(matches!(&effects[..], [Effect::Persist { state, .. }] if state.term == Term(5)), "{effects:?}");
 }
 
@@ -130,15 +130,15 @@ fn e3_who_accepts_a_master_makes_it_durable_that_its_vote_is_spent() {
 #[test]
 fn e7_an_acknowledgement_tells_a_master_of_a_newer_term() {
     let mut voting = master();
-    let ack = HeartbeatAck { term: Term(5), number: 0, epoch: Epoch::default(), confirms: false };
+    let ack = HeartbeatAck { term: Term(5), number: 0, view_id: ViewId::default(), confirms: false };
     voting.election.heartbeat_ack(&at("c"), &ack);
-    assert_eq!((voting.election.role(), voting.election.term()), (Role::Standing, Term(6)));
+    assert_eq!((voting.election.role(), voting.election.term()), (Role::Candidate, Term(6)));
 }
 
 #[test]
 fn e7_a_refusal_tells_a_candidate_of_a_newer_term() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     let number = voting.election.number;
     voting.election.vote(&at("b"), Vote { term: Term(5), number, granted: false });
     assert_eq!(voting.election.term(), Term(5));
@@ -172,7 +172,7 @@ fn e1_e2_who_has_resigned_holds_nobody_and_is_nobody_to_wait_for() {
     voting.election.link_up(&at("a"), &node("a"));
     voting.election.link_up(&at("c"), &node("c"));
     voting.says_in(1, "a", Role::Master, Some("a"));
-    voting.says_in(1, "c", Role::Seeking, None);
+    voting.says_in(1, "c", Role::Joining, None);
     voting.election.resigned(&node("a"), &at("a"), Term(1));
     assert_eq!(asked(&voting.effects()), 2);
 }
@@ -180,19 +180,19 @@ fn e1_e2_who_has_resigned_holds_nobody_and_is_nobody_to_wait_for() {
 #[test]
 fn e1_a_voter_counts_as_held_until_it_has_heard_every_other_or_waited() {
     let mut voting = Voting::new("c");
-    assert!(voting.election.is_held());
-    voting.says("a", Role::Seeking, None);
-    assert!(voting.election.is_held());
+    assert!(voting.election.abstains());
+    voting.says("a", Role::Joining, None);
+    assert!(voting.election.abstains());
     voting.says("b", Role::Master, None);
-    assert!(voting.election.is_held(), "whoever votes may have been voted for");
+    assert!(voting.election.abstains(), "whoever votes may have been voted for");
     let mut other = Voting::new("c");
-    other.says("a", Role::Seeking, None);
-    other.says("b", Role::Seeking, None);
-    assert!(!other.election.is_held());
+    other.says("a", Role::Joining, None);
+    other.says("b", Role::Joining, None);
+    assert!(!other.election.abstains());
     other.says("b", Role::Master, None);
-    assert!(!other.election.is_held(), "it was elected since");
+    assert!(!other.election.abstains(), "it was elected since");
     voting.wait(3_000);
-    assert!(!voting.election.is_held());
+    assert!(!voting.election.abstains());
 }
 
 #[test]
@@ -257,13 +257,13 @@ fn e5_a_resignation_ends_the_promise_and_the_following_of_that_master_and_term_a
 fn a_master_that_says_it_is_none_is_lost_and_why_is_told() {
     let ended = Some(LossReason::Ended);
     let cases = [
-        (Role::Seeking, 2, ended),
-        (Role::Standing, 3, ended),
-        (Role::Following { master: node("b"), address: at("b") }, 3, ended),
+        (Role::Joining, 2, ended),
+        (Role::Candidate, 3, ended),
+        (Role::Follower { master: node("b"), address: at("b") }, 3, ended),
         (Role::Leaving, 2, Some(LossReason::Resigned)),
         (Role::Master, 2, None),
         // Said before it became the master.
-        (Role::Seeking, 1, None),
+        (Role::Joining, 1, None),
     ];
     for (role, term, reason) in cases {
         let effects = follower().says_in(term, "a", role.clone(), None);
@@ -278,7 +278,7 @@ fn a_master_that_says_it_is_none_is_lost_and_why_is_told() {
 #[test]
 fn e7_the_term_of_a_master_that_ended_is_taken_over() {
     let mut voting = follower();
-    voting.says_in(5, "a", Role::Seeking, None);
+    voting.says_in(5, "a", Role::Joining, None);
     assert_eq!(voting.election.term(), Term(5));
 }
 
@@ -312,14 +312,14 @@ fn a_newer_run_of_the_master_ends_the_older_and_takes_back_what_that_one_asked()
 #[test]
 fn e2_a_release_is_said_again_on_a_new_link_while_it_may_matter() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     voting.wait(500);
     let again = |voting: &mut Voting| {
         voting.election.relinked(&at("b"));
         voting.effects().iter().filter(|effect| matches!(effect, Effect::Release { .. })).count()
     };
     assert_eq!(again(&mut voting), 1);
-    voting.says_in(1, "b", Role::Following { master: node("c"), address: at("c") }, None);
+    voting.says_in(1, "b", Role::Follower { master: node("c"), address: at("c") }, None);
     voting.wait(999);
     assert_eq!(again(&mut voting), 1);
     voting.wait(1);
@@ -381,10 +381,10 @@ fn e7_a_master_and_a_candidate_end_when_they_hear_a_newer_master() {
     assert_eq!((lost(&effects), found(&effects)), (Some(LossReason::NewerTerm), Vec::from([(Term(5), "c")])));
     assert!(!voting.election.is_master());
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     let effects = voting.says_in(5, "c", Role::Master, None);
     assert_eq!((released(&effects), found(&effects)), (2, Vec::from([(Term(5), "c")])));
-    assert!(matches!(voting.election.role(), Role::Following { .. }));
+    assert!(matches!(voting.election.role(), Role::Follower { .. }));
 }
 
 #[test]
@@ -410,7 +410,7 @@ fn who_leaves_ends_what_it_is_first() {
     assert_eq!(lost(&voting.effects()), Some(LossReason::Resigned));
     assert_eq!(voting.election.promised_to(), None, "what it resigned from binds it no more");
     let mut candidate = Voting::seasoned("a");
-    candidate.says("b", Role::Seeking, None);
+    candidate.says("b", Role::Joining, None);
     assert_eq!(candidate.election.leave(), None);
     assert_eq!(released(&candidate.effects()), 2);
     let mut follower = follower();
@@ -426,7 +426,7 @@ fn e5_a_candidate_that_leaves_as_soon_as_it_stands_is_bound_to_nobody() {
     let mut voting = Voting::new("a");
     for other in ["b", "c"] {
         voting.election.link_up(&at(other), &node(other));
-        voting.says(other, Role::Seeking, None);
+        voting.says(other, Role::Joining, None);
     }
     assert_eq!((voting.now, voting.election.promised_to()), (0, Some(&node("a"))));
     voting.election.leave();

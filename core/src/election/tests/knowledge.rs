@@ -18,9 +18,9 @@ impl Voting {
 
     /// Says that it is without a master, but held.
     fn is_heard_held(&mut self, id: &str) -> Vec<Effect> {
-        let (number, term, role) = (1, Term(0), Role::Seeking);
-        let (epoch, metadata) = (Epoch::default(), bytes::Bytes::new());
-        let status = Status { number, term, role, held: true, promise: None, epoch, metadata };
+        let (number, term, role) = (1, Term(0), Role::Joining);
+        let (view_id, metadata) = (ViewId::default(), bytes::Bytes::new());
+        let status = StatusReport { number, term, role, abstains: true, promise: None, view_id, metadata };
         self.election.heard_status(&node(id), &at(id), &status);
         self.effects()
     }
@@ -39,7 +39,7 @@ impl Voting {
 }
 
 fn follows(id: &str) -> Role {
-    Role::Following { master: node(id), address: at(id) }
+    Role::Follower { master: node(id), address: at(id) }
 }
 
 fn released(effects: &[Effect]) -> Vec<Term> {
@@ -53,19 +53,19 @@ fn released(effects: &[Effect]) -> Vec<Term> {
 #[test]
 fn e1_a_voter_once_seen_free_makes_nobody_held_whatever_it_does_later() {
     let mut voting = Voting::new("c");
-    voting.says("a", Role::Seeking, None);
-    voting.says("b", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
+    voting.says("b", Role::Joining, None);
     voting.says_in(1, "a", Role::Master, None);
-    assert!(!voting.election.is_held());
+    assert!(!voting.election.abstains());
     assert_eq!(voting.election.master().map(|(master, _)| master), Some(&node("a")));
 }
 
 #[test]
 fn e1_a_voter_that_stands_does_not_make_this_one_held_towards_everybody() {
     let mut voting = Voting::new("c");
-    voting.says("a", Role::Seeking, None);
-    voting.says("b", Role::Standing, Some("b"));
-    assert!(!voting.election.is_held(), "it can be counted on by b");
+    voting.says("a", Role::Joining, None);
+    voting.says("b", Role::Candidate, Some("b"));
+    assert!(!voting.election.abstains(), "it can be counted on by b");
 }
 
 #[test]
@@ -76,15 +76,15 @@ fn e1_another_voter_holds_unless_it_can_only_be_bound_to_the_candidate() {
             voting.says("a", role, promise);
         }
         voting.links("b");
-        voting.says("b", Role::Standing, Some("b"));
+        voting.says("b", Role::Candidate, Some("b"));
         answer(&voting.asks("b", 1))
     };
     assert_eq!(answer_to_b(None), None, "nothing is known of a");
-    assert_eq!(answer_to_b(Some((Role::Seeking, None))), Some(true));
-    assert_eq!(answer_to_b(Some((Role::Seeking, Some("b")))), Some(true), "bound to the candidate itself");
-    assert_eq!(answer_to_b(Some((Role::Seeking, Some("a")))), None, "bound to another");
-    assert_eq!(answer_to_b(Some((Role::Standing, Some("a")))), None);
-    assert_eq!(answer_to_b(Some((Role::Standing, Some("b")))), None, "another stands");
+    assert_eq!(answer_to_b(Some((Role::Joining, None))), Some(true));
+    assert_eq!(answer_to_b(Some((Role::Joining, Some("b")))), Some(true), "bound to the candidate itself");
+    assert_eq!(answer_to_b(Some((Role::Joining, Some("a")))), None, "bound to another");
+    assert_eq!(answer_to_b(Some((Role::Candidate, Some("a")))), None);
+    assert_eq!(answer_to_b(Some((Role::Candidate, Some("b")))), None, "another stands");
     assert_eq!(answer_to_b(Some((Role::Master, Some("b")))), None, "another is master");
 }
 
@@ -95,9 +95,9 @@ fn e1_a_master_whose_heartbeat_was_confirmed_holds_nobody_and_clears_no_other() 
     voting.links("b");
     voting.says_in(1, "a", Role::Master, None);
     assert_eq!(voting.beats("a", 1), (true, true));
-    assert!(voting.election.is_held(), "b has not been heard");
-    voting.says("b", Role::Seeking, None);
-    assert!(!voting.election.is_held());
+    assert!(voting.election.abstains(), "b has not been heard");
+    voting.says("b", Role::Joining, None);
+    assert!(!voting.election.abstains());
 }
 
 #[test]
@@ -106,14 +106,14 @@ fn e1_a_voter_that_may_not_form_stays_held_and_refuses_until_it_has_joined() {
     let mut voting = Voting::with(&config.build().unwrap());
     voting.links("a");
     voting.links("b");
-    voting.says("a", Role::Seeking, None);
-    voting.says("b", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
+    voting.says("b", Role::Joining, None);
     assert_eq!(asked(&voting.wait(10_000)), 0);
-    assert!(voting.election.is_held());
+    assert!(voting.election.abstains());
     assert_eq!(answer(&voting.asks("a", 1)), Some(false));
     assert_eq!(voting.beats("a", 1), (true, true));
     voting.wait(1_000);
-    assert!(!voting.election.is_held());
+    assert!(!voting.election.abstains());
     assert_eq!(answer(&voting.asks("a", 2)), Some(true));
 }
 
@@ -121,7 +121,7 @@ fn e1_a_voter_that_may_not_form_stays_held_and_refuses_until_it_has_joined() {
 fn e2_what_an_earlier_run_said_does_not_speak_for_a_newer_one_but_outlives_a_link_of_its_own() {
     let stands_after_a_new_link_of = |incarnation: u64| {
         let mut voting = Voting::seasoned("b");
-        voting.says("a", Role::Seeking, None);
+        voting.says("a", Role::Joining, None);
         let again = Node { incarnation: Incarnation(incarnation), ..node("a") };
         voting.election.link_down(&at("a"));
         voting.election.link_up(&at("a"), &again);
@@ -134,11 +134,11 @@ fn e2_what_an_earlier_run_said_does_not_speak_for_a_newer_one_but_outlives_a_lin
 #[test]
 fn e2_a_voter_without_a_link_is_not_counted_nor_is_one_that_was_not_heard() {
     let mut voting = Voting::seasoned("b");
-    voting.says("a", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
     voting.election.link_down(&at("a"));
     assert_eq!(asked(&voting.effects()), 0);
     assert_eq!(asked(&voting.wait(10_000)), 0);
-    assert_eq!(asked(&voting.says("c", Role::Seeking, None)), 1);
+    assert_eq!(asked(&voting.says("c", Role::Joining, None)), 1);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn e2_held_voters_count_only_when_all_are_there() {
 fn e2_a_voter_does_not_stand_before_its_promise_to_another_is_over() {
     let mut voting = Voting::seasoned("a");
     assert_eq!(answer(&voting.asks("c", 1)), Some(true));
-    assert_eq!(asked(&voting.says("b", Role::Seeking, None)), 0);
+    assert_eq!(asked(&voting.says("b", Role::Joining, None)), 0);
     assert_eq!(asked(&voting.wait(999)), 0);
     assert_eq!(asked(&voting.wait(1)), 2);
 }
@@ -163,7 +163,7 @@ fn e2_before_bootstrap_wait_only_the_lowest_id_stands() {
     let mut voting = Voting::new("b");
     for id in ["a", "c"] {
         voting.links(id);
-        assert_eq!(asked(&voting.says(id, Role::Seeking, None)), 0);
+        assert_eq!(asked(&voting.says(id, Role::Joining, None)), 0);
     }
     assert_eq!(asked(&voting.wait(2_999)), 0);
     assert_eq!(asked(&voting.wait(1)), 2);
@@ -172,28 +172,28 @@ fn e2_before_bootstrap_wait_only_the_lowest_id_stands() {
 #[test]
 fn e2_a_higher_id_that_stands_keeps_nobody_from_standing() {
     let mut voting = Voting::seasoned("a");
-    assert_eq!(asked(&voting.says("c", Role::Standing, Some("c"))), 2);
+    assert_eq!(asked(&voting.says("c", Role::Candidate, Some("c"))), 2);
 }
 
 #[test]
 fn e2_refusals_of_an_earlier_candidacy_do_not_end_a_later_one() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     let first = voting.election.number;
     voting.wait(500);
     assert_eq!(asked(&voting.wait(2_000)), 2);
     voting.refuses("b", 1, first);
     voting.refuses("c", 1, first);
-    assert_eq!(voting.election.role(), Role::Standing);
+    assert_eq!(voting.election.role(), Role::Candidate);
 }
 
 #[test]
 fn e2_the_wait_after_a_failure_is_random_from_a_span_that_grows_up_to_twice_the_lease() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     let mut waits = Vec::new();
     for _ in 0..20 {
-        assert_eq!(voting.election.role(), Role::Standing);
+        assert_eq!(voting.election.role(), Role::Candidate);
         let mut again = asked(&voting.wait(500));
         let gave_up = voting.now;
         while again == 0 {
@@ -253,7 +253,7 @@ fn e4_one_persist_is_in_flight_at_a_time_and_each_has_its_number() {
 #[test]
 fn e4_neither_the_term_alone_nor_an_earlier_vote_for_the_same_node_makes_a_vote_durable() {
     let mut known = Voting::seasoned("c");
-    known.says_in(1, "b", Role::Seeking, None);
+    known.says_in(1, "b", Role::Joining, None);
     let mut voted = Voting::seasoned("c");
     assert_eq!(answer(&voted.asks("a", 1)), Some(true));
     for (mut voting, term) in [(known, 1), (voted, 2)] {
@@ -296,7 +296,7 @@ fn e6_a_lease_runs_from_the_newest_time_that_a_whole_quorum_has_confirmed() {
     let mut voting = Voting::with(&config);
     for id in ["b", "c", "d", "e"] {
         voting.links(id);
-        voting.says(id, Role::Seeking, None);
+        voting.says(id, Role::Joining, None);
     }
     assert!(!is_elected(&voting.grants("b")), "two of five are no quorum");
     assert!(is_elected(&voting.grants("c")));
@@ -305,8 +305,8 @@ fn e6_a_lease_runs_from_the_newest_time_that_a_whole_quorum_has_confirmed() {
         leadership.map(|leadership| leadership.valid_until.as_micros() / MS)
     };
     let confirms = |voting: &mut Voting, id: &str, heartbeat: &Heartbeat| {
-        let (term, number, epoch) = (heartbeat.term, heartbeat.number, Epoch::default());
-        voting.election.heartbeat_ack(&at(id), &HeartbeatAck { term, number, epoch, confirms: true });
+        let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
+        voting.election.heartbeat_ack(&at(id), &HeartbeatAck { term, number, view_id, confirms: true });
     };
     assert_eq!(until(&voting), Some(990));
     voting.wait(100);
@@ -324,19 +324,19 @@ fn e6_a_lease_runs_from_the_newest_time_that_a_whole_quorum_has_confirmed() {
 #[test]
 fn e7_a_candidate_that_learns_a_newer_term_gives_up() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     let effects = voting.says_in(5, "c", follows("x"), None);
     assert_eq!(released(&effects), [Term(1), Term(1)]);
-    assert_eq!((voting.election.term(), voting.election.role()), (Term(5), Role::Seeking));
+    assert_eq!((voting.election.term(), voting.election.role()), (Term(5), Role::Joining));
 }
 
 #[test]
 fn e2_a_candidate_that_gave_up_is_bound_to_itself_no_more() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     assert_eq!(answer(&voting.asks("b", 2)), Some(false));
     voting.wait(500);
-    assert_eq!(voting.election.role(), Role::Seeking);
+    assert_eq!(voting.election.role(), Role::Joining);
     assert_eq!(answer(&voting.asks("b", 2)), Some(true));
 }
 
@@ -346,8 +346,8 @@ fn e6_a_master_that_follows_a_newer_one_grants_to_nobody_until_its_last_lease_is
     let mut voting = master();
     voting.wait(900);
     let beat = voting.election.next_heartbeat().unwrap();
-    let (term, number, epoch) = (beat.term, beat.number, Epoch::default());
-    voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, epoch, confirms: true });
+    let (term, number, view_id) = (beat.term, beat.number, ViewId::default());
+    voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, view_id, confirms: true });
     voting.wait(200);
     assert!(voting.election.is_master());
     voting.says_in(5, "c", Role::Master, None);
@@ -362,7 +362,7 @@ fn e6_a_master_that_follows_a_newer_one_grants_to_nobody_until_its_last_lease_is
 fn e3_a_vote_is_of_its_term_and_leaves_the_next_one_free() {
     let mut voting = Voting::seasoned("c");
     assert_eq!(answer(&voting.asks("a", 1)), Some(true));
-    voting.says_in(2, "b", Role::Seeking, None);
+    voting.says_in(2, "b", Role::Joining, None);
     voting.wait(1_000);
     voting.asks("b", 2);
     assert_eq!(answer(&voting.wait(100)), Some(true));
@@ -373,11 +373,11 @@ fn e3_before_bootstrap_wait_the_own_turn_waives_nobody_elses() {
     let mut voting = Voting::new("a");
     voting.links("b");
     voting.links("c");
-    voting.says("c", Role::Seeking, None);
+    voting.says("c", Role::Joining, None);
     voting.election.link_down(&at("c"));
     // It does not stand, as b is held.
     voting.is_heard_held("b");
-    assert_eq!((voting.election.role(), voting.election.free_since.is_some()), (Role::Seeking, true));
+    assert_eq!((voting.election.role(), voting.election.free_since.is_some()), (Role::Joining, true));
     assert_eq!(answer(&voting.asks("b", 1)), None);
 }
 
@@ -385,14 +385,14 @@ fn e3_before_bootstrap_wait_the_own_turn_waives_nobody_elses() {
 fn e2_who_leaves_is_nobody_to_wait_for() {
     let mut voting = Voting::seasoned("b");
     voting.says("a", Role::Leaving, None);
-    voting.says("c", Role::Seeking, None);
-    assert_eq!(voting.election.role(), Role::Standing);
+    voting.says("c", Role::Joining, None);
+    assert_eq!(voting.election.role(), Role::Candidate);
 }
 
 #[test]
 fn e2_waits_are_short_again_after_a_master_was_followed() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     voting.wait(500);
     assert_eq!(voting.election.failures, 1);
     voting.says_in(1, "b", Role::Master, None);
@@ -402,10 +402,10 @@ fn e2_waits_are_short_again_after_a_master_was_followed() {
 #[test]
 fn e2_waits_are_short_again_after_a_candidacy_that_was_won() {
     let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     voting.wait(500);
     assert_eq!(voting.election.failures, 1);
-    while voting.election.role() != Role::Standing {
+    while voting.election.role() != Role::Candidate {
         voting.wait(10);
     }
     assert!(is_elected(&voting.grants("b")));

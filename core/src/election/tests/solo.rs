@@ -39,13 +39,14 @@ impl Voting {
 
     fn confirms(&mut self, id: &str, heartbeat: Heartbeat) -> Vec<Effect> {
         let Heartbeat { term, number, .. } = heartbeat;
-        self.election.heartbeat_ack(&at(id), &HeartbeatAck { term, number, epoch: Epoch::default(), confirms: true });
+        self.election
+            .heartbeat_ack(&at(id), &HeartbeatAck { term, number, view_id: ViewId::default(), confirms: true });
         self.effects()
     }
 }
 
 fn follows(id: &str) -> Role {
-    Role::Following { master: node(id), address: at(id) }
+    Role::Follower { master: node(id), address: at(id) }
 }
 
 fn heartbeat(term: u64) -> Heartbeat {
@@ -75,7 +76,7 @@ fn e8_a_voter_alone_leads_after_solo_after_once_its_vote_is_durable() {
 #[test]
 fn e8_the_time_is_a_deadline_of_its_own() {
     let mut voting = Voting::beside("b", &["a"]);
-    voting.says("a", Role::Seeking, None);
+    voting.says("a", Role::Joining, None);
     voting.wait(3_000);
     voting.wait(AFTER - 3_001);
     assert_eq!(voting.election.next_deadline(), Some(Timestamp::from_micros((AFTER + 100) * MS)));
@@ -85,7 +86,7 @@ fn e8_the_time_is_a_deadline_of_its_own() {
 fn e8_without_solo_after_nobody_goes_on_alone() {
     let mut voting = Voting::new("a");
     assert!(voting.wait(3_600_000).is_empty());
-    assert_eq!(voting.election.role(), Role::Seeking);
+    assert_eq!(voting.election.role(), Role::Joining);
 }
 
 #[test]
@@ -95,8 +96,8 @@ fn e8_the_lowest_of_the_linked_goes_first() {
         let mut voting = Voting::beside(me, &others);
         for other in &others {
             // Three of five that could vote would elect one of them.
-            let held = Status { held: true, ..status_of(Role::Seeking) };
-            voting.election.heard_status(&node(other), &at(other), &Status { term: Term(0), ..held });
+            let held = StatusReport { abstains: true, ..status_of(Role::Joining) };
+            voting.election.heard_status(&node(other), &at(other), &StatusReport { term: Term(0), ..held });
         }
         assert!(voting.wait(AFTER + wait - 1).is_empty(), "{me}");
         assert!(is_elected(&voting.wait(1)), "{me}");
@@ -108,8 +109,8 @@ fn e8_a_quorum_that_was_there_begins_the_time_anew() {
     let mut voting = Voting::beside("a", &["b"]);
     voting.wait(4_000);
     voting.election.link_up(&at("c"), &node("c"));
-    voting.says("b", Role::Seeking, None);
-    assert_eq!(asked(&voting.says("c", Role::Seeking, None)), 2, "E2's count is met");
+    voting.says("b", Role::Joining, None);
+    assert_eq!(asked(&voting.says("c", Role::Joining, None)), 2, "E2's count is met");
     voting.election.link_down(&at("c"));
     let since = voting.now;
     while !voting.election.is_master() && voting.now < since + 60_000 * MS {
@@ -127,10 +128,10 @@ fn e8_nobody_goes_on_alone_who_is_bound_or_knows_of_a_master_or_may_not_vote() {
     bound.election.link_down(&at("a"));
     assert!(bound.wait(999).is_empty(), "E5");
     assert!(is_elected(&bound.wait(1)));
-    for role in [follows("x"), Role::Master, Role::Standing] {
+    for role in [follows("x"), Role::Master, Role::Candidate] {
         let mut voting = Voting::beside("c", &["a"]);
         // In an older term than its own, so that it is not followed.
-        voting.says_in(7, "a", Role::Seeking, None);
+        voting.says_in(7, "a", Role::Joining, None);
         voting.says_in(3, "a", role.clone(), None);
         assert!(voting.wait(60_000).is_empty(), "{role:?}");
         voting.election.link_down(&at("a"));
@@ -169,7 +170,7 @@ fn e8_a_quorum_then_more_members_then_the_higher_term_then_the_lower_id_wins() {
 fn e8_a_loser_follows_as_soon_as_the_winner_goes_on_above_it() {
     let mut voting = Voting::solo("b", &["a"]);
     assert!(gave_way(&voting.says_in(0, "a", Role::Solo { members: 2 }, None)));
-    assert_eq!(voting.election.role(), Role::Seeking, "the winner's term is an older one");
+    assert_eq!(voting.election.role(), Role::Joining, "the winner's term is an older one");
     voting.says_in(2, "a", Role::Solo { members: 2 }, None);
     assert_eq!((voting.election.role(), voting.election.follows_solo()), (follows("a"), true));
     assert_eq!(voting.election.promised_to(), None);
@@ -191,7 +192,7 @@ fn e8_a_master_that_was_lost_in_silence_keeps_nobody_from_following_a_solo_one()
     let mut voting = Voting::beside("e", &["a", "d"]);
     voting.says_in(4, "a", Role::Master, None);
     voting.wait(1_000);
-    assert_eq!(voting.election.role(), Role::Seeking);
+    assert_eq!(voting.election.role(), Role::Joining);
     voting.says_in(5, "d", Role::Solo { members: 1 }, None);
     assert!(voting.election.follows_solo());
 }
@@ -216,7 +217,7 @@ fn e8_what_was_said_on_a_link_of_before_unseats_nobody() {
     assert!(voting.election.is_solo());
     let mut voting = Voting::solo("b", &["a"]);
     voting.election.link_down(&at("a"));
-    voting.election.heard_status(&node("a"), &at("a"), &status_of(Role::Seeking));
+    voting.election.heard_status(&node("a"), &at("a"), &status_of(Role::Joining));
     voting.effects();
     voting.election.others.get_mut(&at("a")).unwrap().heard.as_mut().unwrap().stance = Stance::Master;
     voting.election.link_up(&at("a"), &node("a"));
@@ -225,9 +226,9 @@ fn e8_what_was_said_on_a_link_of_before_unseats_nobody() {
     assert!(gave_way(&voting.says_in(1, "a", Role::Master, None)));
 }
 
-fn status_of(role: Role) -> Status {
-    let (epoch, metadata) = (Epoch::default(), bytes::Bytes::new());
-    Status { number: 1, term: Term(1), role, held: false, promise: None, epoch, metadata }
+fn status_of(role: Role) -> StatusReport {
+    let (view_id, metadata) = (ViewId::default(), bytes::Bytes::new());
+    StatusReport { number: 1, term: Term(1), role, abstains: false, promise: None, view_id, metadata }
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn e8_a_quorums_master_stands_above_the_term_of_a_solo_one_and_follows_it_never(
         let mut voting = master_of_five();
         let effects = voting.says_in(theirs, "d", Role::Solo { members: 9 }, None);
         assert!(matches!(effects.first(), Some(Effect::Lost { reason: LossReason::NewerTerm, .. })), "{effects:?}");
-        assert_eq!((voting.election.term(), voting.election.role()), (Term(next), Role::Standing));
+        assert_eq!((voting.election.term(), voting.election.role()), (Term(next), Role::Candidate));
     }
     let mut voting = master_of_five();
     assert!(voting.says_in(0, "d", Role::Solo { members: 9 }, None).is_empty(), "its term is the higher one anyway");
@@ -248,8 +249,8 @@ fn e8_a_quorums_master_stands_above_the_term_of_a_solo_one_and_follows_it_never(
 fn master_of_five() -> Voting {
     let mut voting = Voting::beside("a", &["b", "c", "d"]);
     voting.wait(3_000);
-    voting.says("b", Role::Seeking, None);
-    voting.says("c", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
+    voting.says("c", Role::Joining, None);
     voting.grants("b");
     assert!(is_elected(&voting.grants("c")));
     voting.beat();
@@ -287,10 +288,10 @@ fn e8_a_solo_master_that_a_quorum_has_confirmed_at_different_times_stands_while_
 
 #[test]
 fn e8_nobody_follows_a_solo_master_beside_a_quorums_or_beside_who_stands() {
-    for (role, follows) in [(Role::Seeking, true), (Role::Master, false), (Role::Standing, false)] {
+    for (role, follows) in [(Role::Joining, true), (Role::Master, false), (Role::Candidate, false)] {
         let mut voting = Voting::beside("e", &["a", "d"]);
         // In an older term than its own, so that it is not followed.
-        voting.says_in(7, "a", Role::Seeking, None);
+        voting.says_in(7, "a", Role::Joining, None);
         voting.says_in(3, "a", role.clone(), None);
         voting.says_in(8, "d", Role::Solo { members: 1 }, None);
         assert_eq!(voting.election.follows_solo(), follows, "{role:?}");
@@ -300,7 +301,7 @@ fn e8_nobody_follows_a_solo_master_beside_a_quorums_or_beside_who_stands() {
 #[test]
 fn e8_who_has_resigned_is_no_quorums_master_to_wait_for() {
     let mut voting = Voting::beside("e", &["a", "d"]);
-    voting.says_in(7, "a", Role::Seeking, None);
+    voting.says_in(7, "a", Role::Joining, None);
     voting.says_in(3, "a", Role::Master, None);
     voting.election.resigned(&node("a"), &at("a"), Term(3));
     voting.says_in(8, "d", Role::Solo { members: 1 }, None);
@@ -312,7 +313,11 @@ fn e8_who_has_resigned_is_no_quorums_master_to_wait_for() {
 fn e8_voters_that_could_not_vote_are_no_quorum() {
     let mut voting = Voting::solo("d", &["a", "b"]);
     for other in ["a", "b"] {
-        voting.election.heard_status(&node(other), &at(other), &Status { held: true, ..status_of(follows("d")) });
+        voting.election.heard_status(
+            &node(other),
+            &at(other),
+            &StatusReport { abstains: true, ..status_of(follows("d")) },
+        );
     }
     let heartbeat = voting.beat();
     voting.confirms("a", heartbeat);
@@ -323,12 +328,12 @@ fn e8_voters_that_could_not_vote_are_no_quorum() {
 #[test]
 fn e8_a_follower_grants_its_solo_master_at_once_and_does_not_stand_against_it() {
     let mut voting = Voting::beside("a", &["d", "b"]);
-    voting.says("b", Role::Seeking, None);
+    voting.says("b", Role::Joining, None);
     voting.wait(3_000);
     voting.says_in(1, "d", Role::Solo { members: 1 }, None);
     assert_eq!(voting.election.heartbeat(&node("d"), &at("d"), heartbeat(1)), (true, true));
-    voting.says_in(2, "d", Role::Standing, Some("d"));
-    assert_eq!(voting.election.role(), Role::Seeking);
+    voting.says_in(2, "d", Role::Candidate, Some("d"));
+    assert_eq!(voting.election.role(), Role::Joining);
     assert_eq!(answer(&voting.asks("d", 2)), Some(true));
 }
 
@@ -353,7 +358,7 @@ fn e8_a_follower_is_free_as_soon_as_its_solo_master_has_given_way() {
     voting.election.heartbeat(&node("d"), &at("d"), heartbeat(1));
     voting.says_in(2, "a", Role::Solo { members: 2 }, None);
     assert_eq!(voting.election.role(), follows("d"), "it waits for its master to judge");
-    voting.says_in(1, "d", Role::Seeking, None);
+    voting.says_in(1, "d", Role::Joining, None);
     assert_eq!(voting.election.promised_to(), None);
     assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), heartbeat(2)), (true, true));
     assert!(voting.election.take_gave_way());
@@ -384,17 +389,18 @@ fn e8_the_solo_side_takes_over_no_term_from_who_follows_another() {
         voting.says_in(8, "c", follows("x"), promise);
         assert_eq!((voting.election.is_solo(), voting.election.term()), (true, Term(1)));
     }
-    voting
-        .election
-        .heartbeat_ack(&at("c"), &HeartbeatAck { term: Term(8), number: 1, epoch: Epoch::default(), confirms: false });
+    voting.election.heartbeat_ack(
+        &at("c"),
+        &HeartbeatAck { term: Term(8), number: 1, view_id: ViewId::default(), confirms: false },
+    );
     assert_eq!((voting.election.is_solo(), voting.election.term()), (true, Term(1)));
-    voting.says_in(8, "d", Role::Seeking, None);
+    voting.says_in(8, "d", Role::Joining, None);
     assert_eq!((voting.election.is_solo(), voting.election.term()), (true, Term(9)), "whom it could take in");
     let mut voting = Voting::beside("e", &["c", "d"]);
     voting.wait(3_000);
     voting.says_in(1, "d", Role::Solo { members: 1 }, None);
     voting.says_in(8, "c", follows("x"), Some("x"));
-    voting.says_in(8, "c", Role::Seeking, None);
+    voting.says_in(8, "c", Role::Joining, None);
     assert_eq!((voting.election.role(), voting.election.term()), (follows("d"), Term(1)));
 }
 
@@ -404,7 +410,7 @@ fn e8_a_solo_master_takes_in_who_was_ahead_of_it_before_it_was_one() {
     let mut voting = Voting::beside("e", &["d"]);
     voting.wait(3_000);
     voting.says_in(1, "d", Role::Solo { members: 1 }, None);
-    voting.election.heard_status(&node("x"), &at("x"), &Status { term: Term(8), ..status_of(Role::Seeking) });
+    voting.election.heard_status(&node("x"), &at("x"), &StatusReport { term: Term(8), ..status_of(Role::Joining) });
     assert_eq!((voting.election.role(), voting.election.term()), (follows("d"), Term(1)));
     voting.election.link_down(&at("d"));
     voting.wait(1_000);
@@ -421,9 +427,9 @@ fn e8_a_node_without_solo_after_neither_follows_a_solo_master_nor_takes_over_its
     voting.says_in(5, "a", Role::Solo { members: 2 }, None);
     assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), heartbeat(5)), (false, false));
     assert!(!voting.election.accept_master(&node("a"), &at("a"), Term(5)));
-    assert_eq!((voting.election.role(), voting.election.term()), (Role::Seeking, Term(0)));
+    assert_eq!((voting.election.role(), voting.election.term()), (Role::Joining, Term(0)));
     let mut voting = Voting::seasoned("c");
     voting.says_in(1, "a", Role::Master, None);
     voting.says_in(5, "a", Role::Solo { members: 2 }, None);
-    assert_eq!((voting.election.role(), voting.election.term()), (Role::Seeking, Term(1)), "it was its master");
+    assert_eq!((voting.election.role(), voting.election.term()), (Role::Joining, Term(1)), "it was its master");
 }

@@ -29,8 +29,8 @@ fn elected(at: u64, id: &str, term: u64, master: &str) -> Record {
     event(at, id, Event::MasterElected { term: Term(term), master: node(master), address })
 }
 
-fn epoch(term: u64, version: u64) -> Epoch {
-    Epoch { term: Term(term), version }
+fn view_id(term: u64, version: u64) -> ViewId {
+    ViewId { term: Term(term), version }
 }
 
 fn member(id: &str, state: MemberState) -> Change {
@@ -38,8 +38,8 @@ fn member(id: &str, state: MemberState) -> Change {
     Change::Upsert(Member { node: node(id), address, state, metadata: Default::default() })
 }
 
-fn view(at: u64, id: &str, epoch: Epoch, changes: &[Change]) -> Record {
-    event(at, id, Event::ViewChanged { epoch, changes: changes.into() })
+fn view(at: u64, id: &str, view_id: ViewId, changes: &[Change]) -> Record {
+    event(at, id, Event::ViewChanged { view_id, changes: changes.into() })
 }
 
 /// What the checker says of these lines.
@@ -97,25 +97,25 @@ fn a_lease_ends_when_its_node_leaves() {
 
 #[test]
 fn g3_is_broken_by_a_view_that_is_no_newer() {
-    let first = view(0, "a", epoch(1, 2), &[member("a", MemberState::Active)]);
-    assert_eq!(judge(&[first.clone(), view(1, "a", epoch(2, 1), &[])]), Ok(()));
-    for older in [epoch(1, 2), epoch(1, 1)] {
+    let first = view(0, "a", view_id(1, 2), &[member("a", MemberState::Active)]);
+    assert_eq!(judge(&[first.clone(), view(1, "a", view_id(2, 1), &[])]), Ok(()));
+    for older in [view_id(1, 2), view_id(1, 1)] {
         breaks("G3", &[first.clone(), view(1, "a", older, &[])]);
     }
 }
 
 #[test]
-fn g3_is_broken_by_two_lists_of_one_epoch() {
+fn g3_is_broken_by_two_lists_of_one_view_id() {
     let a = || member("a", MemberState::Active);
     let b = |state| member("b", state);
-    let at_once = view(0, "a", epoch(1, 2), &[a(), b(MemberState::Suspect)]);
-    let one_by_one = |state| [view(0, "b", epoch(1, 1), &[a()]), view(0, "b", epoch(1, 2), &[b(state)])];
+    let at_once = view(0, "a", view_id(1, 2), &[a(), b(MemberState::Suspect)]);
+    let one_by_one = |state| [view(0, "b", view_id(1, 1), &[a()]), view(0, "b", view_id(1, 2), &[b(state)])];
     let [first, second] = one_by_one(MemberState::Suspect);
     assert_eq!(judge(&[at_once.clone(), first, second]), Ok(()));
     let [first, second] = one_by_one(MemberState::Active);
     breaks("G3", &[at_once.clone(), first, second]);
     let removed = Change::Remove { id: NodeId::new("b").unwrap(), reason: RemovalReason::Down };
-    breaks("G3", &[at_once, view(0, "b", epoch(1, 2), &[a(), b(MemberState::Suspect), removed])]);
+    breaks("G3", &[at_once, view(0, "b", view_id(1, 2), &[a(), b(MemberState::Suspect), removed])]);
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn agreed() -> Vec<Record> {
         elected(0, "a", 1, "a"),
         elected(0, "b", 1, "a"),
         lease(0, "a", 1, 100),
-        view(0, "a", epoch(1, 1), &members),
-        view(0, "b", epoch(1, 1), &members),
+        view(0, "a", view_id(1, 1), &members),
+        view(0, "b", view_id(1, 1), &members),
     ]
 }
 
@@ -154,7 +154,7 @@ fn g5_nodes_agree_when_they_are_the_active_members_of_one_view_and_follow_a_mast
     let changes: [(&str, Record); 4] = [
         ("it follows nobody", event(1, "b", lost)),
         ("it has stopped", event(1, "b", stopped)),
-        ("it is behind", view(1, "a", epoch(1, 2), &[])),
+        ("it is behind", view(1, "a", view_id(1, 2), &[])),
         ("it follows another", elected(1, "b", 2, "b")),
     ];
     for (why, change) in changes {
@@ -162,6 +162,6 @@ fn g5_nodes_agree_when_they_are_the_active_members_of_one_view_and_follow_a_mast
         assert!(!agree(&lines, &["a", "b"], 50), "{why}");
     }
     let suspect = [member("b", MemberState::Suspect)];
-    let lines = [agreed(), vec![view(1, "a", epoch(1, 2), &suspect), view(1, "b", epoch(1, 2), &suspect)]].concat();
+    let lines = [agreed(), vec![view(1, "a", view_id(1, 2), &suspect), view(1, "b", view_id(1, 2), &suspect)]].concat();
     assert!(!agree(&lines, &["a", "b"], 50), "a member is suspect");
 }

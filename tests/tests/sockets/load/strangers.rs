@@ -81,7 +81,7 @@ async fn unfinished<A: Adapter>(mut cluster: Besieged<A>, words: &[u8]) {
     for number in 0..count {
         strangers.spawn(never_finishes(number, cluster.seeds[number % VOTERS].clone(), words.to_vec()));
     }
-    let full = |node: &A| node.status().pending_links == Limits::default().pending_links;
+    let full = |node: &A| node.status().pending_connections == Limits::default().pending_connections;
     while !cluster.voters.iter().any(full) {
         yield_now().await;
     }

@@ -26,7 +26,7 @@ fn a_rolling_change_of_key_never_splits_the_cluster() {
             net.expect(net.living().len() == n && net.converged(), "the cluster splits in the middle of the change");
             let split = |event: &Event| match event {
                 Event::Unlinked { node, .. } => node.id != restarted,
-                Event::Refused { .. } | Event::Rejected { .. } | Event::Stopped { .. } => true,
+                Event::PeerRejected { .. } | Event::RejectedByPeer { .. } | Event::Stopped { .. } => true,
                 _ => false,
             };
             let others = (0..n).filter(|ix| *ix != step % n);
@@ -39,7 +39,7 @@ fn a_rolling_change_of_key_never_splits_the_cluster() {
         let hello = late.hello();
         net.send(wire, hello);
         net.run_for(ms(50));
-        net.expect(net.closed(wire) == Some(CloseReason::Refused(RejectReason::KeyMismatch)), "the old key opens");
+        net.expect(net.closed(wire) == Some(CloseReason::Rejected(RejectReason::KeyMismatch)), "the old key opens");
     });
 }
 
@@ -52,5 +52,5 @@ fn a_change_of_key_at_one_blow_does_split_the_cluster() {
     net.start(0);
     let together = net.run_until(8 * SECOND, |net| net.converged());
     assert!(!together, "a key that nobody else holds is as good as the right one");
-    assert_eq!(net.status(0).phase, Phase::Seeking);
+    assert_eq!(net.status(0).phase, Phase::Joining);
 }

@@ -42,9 +42,9 @@ fn keys_are_shown_nowhere() {
         shown += &format!("{:?} {:#?} {:?} {:?}", host.config, host.formation, host.events, host.runs);
     }
     // While a peer has not proven itself, too.
-    let mut bench = Bench::new(keyed(0, 3, &[KEY, OTHER]));
-    greet(&mut bench, &mut member());
-    shown += &format!("{bench:?}");
+    let mut rig = Rig::new(keyed(0, 3, &[KEY, OTHER]));
+    greet(&mut rig, &mut member());
+    shown += &format!("{rig:?}");
     assert!(shown.contains("ClusterKey(hidden)"), "the key is in there somewhere");
     for key in [KEY, OTHER] {
         let numbers = |numbers: &[u8]| format!("{numbers:?}").trim_matches(['[', ']']).to_string();

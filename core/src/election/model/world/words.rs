@@ -188,7 +188,7 @@ impl World {
             Frame::Status(status) => {
                 if self.solo_after.is_some() {
                     let elsewhere = match &status.role {
-                        Role::Following { master, .. } => *master != self.voters[to].election.me,
+                        Role::Follower { master, .. } => *master != self.voters[to].election.me,
                         role => matches!(role, Role::Master | Role::Solo { .. }),
                     };
                     Arc::make_mut(&mut self.voters[to]).elsewhere[from] = Some(elsewhere);
@@ -203,7 +203,7 @@ impl World {
                 let mut confirms = false;
                 self.with(to, |election| (_, confirms) = election.heartbeat(&peer, &address, heartbeat));
                 let term = self.voters[to].election.term();
-                let ack = HeartbeatAck { term, number: heartbeat.number, epoch: Default::default(), confirms };
+                let ack = HeartbeatAck { term, number: heartbeat.number, view_id: Default::default(), confirms };
                 self.say(to, from, Frame::Ack(ack));
             }
             Frame::Ack(ack) => self.with(to, |election| election.heartbeat_ack(&address, &ack)),

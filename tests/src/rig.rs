@@ -1,4 +1,4 @@
-//! One node on a bench: every connection's other end is the test.
+//! One node on a rig: every connection's other end is the test.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::peer::{Peer, messages};
 
 /// Drives one [`Formation`] by hand. `Send` and `Persist` are answered at once unless [`hold_answers`](Self::hold_answers).
 #[derive(Clone, Debug)]
-pub struct Bench {
+pub struct Rig {
     /// The node.
     pub formation: Formation,
     /// What its clock shows.
@@ -31,11 +31,11 @@ pub struct Bench {
     hold_answers: bool,
 }
 
-impl Bench {
+impl Rig {
     /// A node that has just started, at time zero, as incarnation 10.
     pub fn new(config: Config) -> Self {
         let formation = Formation::new(config, Start::new(Incarnation(10), 1), Timestamp::ZERO);
-        let mut bench = Self {
+        let mut rig = Self {
             formation,
             now: Timestamp::ZERO,
             outputs: Vec::new(),
@@ -46,8 +46,8 @@ impl Bench {
             in_flight: BTreeSet::new(),
             hold_answers: false,
         };
-        bench.drain();
-        bench
+        rig.drain();
+        rig
     }
 
     /// From now on, a `Send` stays in flight until [`flush`](Self::flush), and a `Persist` for good.
