@@ -18,9 +18,9 @@
 //! ## Acting as the master
 //!
 //! [`leadership`](crate::Formation::leadership) is the permission to act. The event that a master was elected is not:
-//! an event may be read late. What `leadership` has reported stays true until
-//! [`valid_until`](crate::Leadership::valid_until), with one exception: your own code makes the node leave before that
-//! time. A master that leaves has to stop acting as the master first.
+//! an event may be read late. A reported leadership stays valid until [`valid_until`](crate::Leadership::valid_until),
+//! with one exception: your own code makes the node leave before that time. A master that leaves has to stop acting as
+//! the master first.
 //!
 //! Before an action that takes time, ask whether it can take effect early enough:
 //!
