@@ -4,25 +4,27 @@
 //! This crate knows sockets, tasks and timers, and nothing of the protocol: that is
 //! [`formation_core`], whose [`Config`] says who the node is and whom to look for.
 //!
-//! ```
+//! ```no_run
 //! use formation_smol::{Cluster, Config};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! smol::block_on(async {
-//!     let listener = smol::net::TcpListener::bind("127.0.0.1:0").await?;
-//!     let address = listener.local_addr()?.to_string();
-//!     // With others: `Config::builder(cluster, id, address).seeds(["10.0.0.1:7000", ...])`, the same seeds on each.
-//!     let config = Config::single("greeters", "node-1", address).build()?;
-//!     let cluster = Cluster::start(config, listener)?;
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! // The seed list is the same on every node. The id, the address and the directory belong to this node only.
+//! let config = Config::builder("orders", "node-a", "10.0.0.1:7000")
+//!     .seeds(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
+//!     .state_dir("/var/lib/orders/formation")
+//!     .build()?;
+//! let listener = smol::net::TcpListener::bind("0.0.0.0:7000").await?;
+//! let cluster = Cluster::start(config, listener)?;
 //!
-//!     let master = cluster.wait_for_master().await?;
-//!     assert_eq!(&master.node, cluster.node());
-//!     if let Some(leadership) = cluster.leadership() {
-//!         println!("this node may act as the master of term {}", leadership.term);
-//!     }
-//!     cluster.leave().await?;
-//!     Ok(())
-//! })
+//! let master = cluster.wait_for_master().await?;
+//! println!("{} is the master of term {}", master.node, master.term);
+//!
+//! // Ask again before each action of the master. Send the term along: it is a fencing token.
+//! if let Some(leadership) = cluster.leadership() {
+//!     println!("this node may act as the master until {:?}", leadership.valid_until);
+//! }
+//! cluster.leave().await?;
+//! # Ok(())
 //! # }
 //! ```
 //!
