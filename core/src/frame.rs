@@ -1,33 +1,26 @@
-//! What many are told is encoded once, for each version in its own words.
+//! A message that goes to many peers is encoded once.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::message::{KNOWN_PROTOCOL, Message};
+use crate::message::Message;
 
-const VERSIONS: usize = (KNOWN_PROTOCOL.max - KNOWN_PROTOCOL.min + 1) as usize;
-
-/// A message as a frame, for links of any version. There is no way to its bytes but by a link's own version, so no link is ever
-/// given what was worded for another.
+/// A message as a frame, for links of any version. Its bytes can be had for a link's version only, so no link is ever
+/// given what its peer cannot read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct SharedFrame([Bytes; VERSIONS]);
+pub(crate) struct SharedFrame {
+    since: u16,
+    frame: Bytes,
+}
 
 impl SharedFrame {
     pub(crate) fn new(message: &Message) -> Self {
-        Self::encoded(message, &mut BytesMut::new())
+        let mut frame = BytesMut::new();
+        message.encode(&mut frame);
+        Self { since: message.since(), frame: frame.freeze() }
     }
 
-    /// The same, in room that is at hand.
-    pub(crate) fn encoded(message: &Message, room: &mut BytesMut) -> Self {
-        let mut version = KNOWN_PROTOCOL.min;
-        Self([(); VERSIONS].map(|()| {
-            message.encode_for(version, room);
-            version += 1;
-            room.split().freeze()
-        }))
-    }
-
-    /// The frame that a peer of this version, the one agreed on, can read.
-    pub(crate) fn in_version(&self, version: u16) -> &Bytes {
-        &self.0[usize::from(version - KNOWN_PROTOCOL.min)]
+    /// The frame for a link of this version; empty when the message is newer.
+    pub(crate) fn in_version(&self, version: u16) -> Bytes {
+        if self.since <= version { self.frame.clone() } else { Bytes::new() }
     }
 }

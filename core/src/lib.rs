@@ -56,6 +56,7 @@ mod rng;
 mod status;
 mod time;
 mod timers;
+mod versions;
 mod view;
 
 pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};

@@ -45,19 +45,6 @@ pub enum Message {
     LeaveAck,
     Resign(Resign),
     Proof(Proof),
-    /// Since version 2, in place of `Ping`.
-    #[cfg(feature = "unstable-next-protocol")]
-    #[doc(hidden)]
-    Probe {
-        number: u64,
-    },
-    /// Since version 2, in place of `Heartbeat`: said to many, of whom some may speak an older version.
-    #[cfg(feature = "unstable-next-protocol")]
-    #[doc(hidden)]
-    Beat {
-        version: u16,
-        heartbeat: Heartbeat,
-    },
 }
 
 /// A range of protocol versions, both ends included.
@@ -297,15 +284,6 @@ pub struct Proof {
 }
 
 impl Message {
-    /// The protocol version that the message came with: who speaks an older one cannot read it.
-    pub fn since(&self) -> u16 {
-        match self {
-            #[cfg(feature = "unstable-next-protocol")]
-            Self::Probe { .. } | Self::Beat { .. } => 2,
-            _ => 1,
-        }
-    }
-
     /// The highest term that the message speaks of.
     pub(crate) fn term(&self) -> Option<Term> {
         Some(match self {
@@ -321,38 +299,14 @@ impl Message {
             Self::HeartbeatAck(ack) => ack.term.max(ack.view_id.term),
             Self::Resign(resign) => resign.term,
             Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::LeaveAck | Self::Proof(_) => return None,
-            #[cfg(feature = "unstable-next-protocol")]
-            Self::Probe { .. } => return None,
-            #[cfg(feature = "unstable-next-protocol")]
-            Self::Beat { heartbeat, .. } => heartbeat.term,
         })
     }
 
-    /// Other words for the same, where a peer of this version is told it in others.
-    fn in_words_of(&self, version: u16) -> Option<Self> {
-        match (version, self) {
-            #[cfg(feature = "unstable-next-protocol")]
-            (2.., Self::Ping) => Some(Self::Probe { number: version.into() }),
-            #[cfg(feature = "unstable-next-protocol")]
-            (2.., Self::Heartbeat(heartbeat)) => Some(Self::Beat { version, heartbeat: *heartbeat }),
-            _ => None,
-        }
-    }
-
-    /// What it means, in the words of the first version.
-    pub(crate) fn meaning(self) -> Self {
-        match self {
-            #[cfg(feature = "unstable-next-protocol")]
-            Self::Probe { .. } => Self::Ping,
-            #[cfg(feature = "unstable-next-protocol")]
-            Self::Beat { heartbeat, .. } => Self::Heartbeat(heartbeat),
-            _ => self,
-        }
-    }
-
-    /// Appends the message as one frame, in words that a peer of this version can read.
+    /// Appends the message as one frame, unless it is newer than this version: a peer that speaks the version could not read it.
     pub(crate) fn encode_for(&self, version: u16, into: &mut BytesMut) {
-        self.in_words_of(version).as_ref().unwrap_or(self).encode(into);
+        if self.since() <= version {
+            self.encode(into);
+        }
     }
 
     /// Appends the message as one frame.

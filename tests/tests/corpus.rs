@@ -28,7 +28,6 @@ const CORNERS: &[&str] = &[
     "lost its master: Silent",
     "merged",
     "says its view in pages",
-    "speaks the next protocol",
     "stopped: IdInUse",
     "stopped: Left",
     "stopped: Superseded",

@@ -8,7 +8,7 @@ use crate::{
     error::{CloseReason, RejectReason},
     id::{Address, ConnId, DialId, Node},
     interface::{Event, Origin, Output, StopReason},
-    message::{Hello, Holder, Proof, Rejected},
+    message::{Hello, Holder, PROTOCOL, Proof, Rejected},
     peers::{
         PeerKey,
         handshake::{self, Refusal},
@@ -113,7 +113,8 @@ impl Formation {
         if let Some(address) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
             self.discovery.rejects(address, reason);
         }
-        self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, first);
+        let version = hello.protocol.common(self.env.config.protocol()).unwrap_or(PROTOCOL.min);
+        self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, version, first);
         // A reader who looks for the reason of the stop finds in the event who has the id.
         self.rejections.report(&mut self.sink, (node, hello.address), (reason, holder), loses);
         if loses {

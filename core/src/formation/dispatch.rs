@@ -32,8 +32,6 @@ fn sender_of(message: &Message) -> Sender {
     match message {
         Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => Sender::Nobody,
         Message::HeartbeatAck(_) | Message::Ping => Sender::Anyone,
-        #[cfg(feature = "unstable-next-protocol")]
-        Message::Probe { .. } | Message::Beat { .. } => Sender::Anyone,
         Message::Status(status) => match status.role {
             Role::Joining | Role::Follower { .. } | Role::Leaving => Sender::Anyone,
             Role::Candidate | Role::Master | Role::Solo { .. } => Sender::Voter,
@@ -138,8 +136,6 @@ impl Formation {
                 }
             }
             Message::Ping => {}
-            #[cfg(feature = "unstable-next-protocol")]
-            Message::Probe { .. } | Message::Beat { .. } => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");
             }

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     Around, Membership,
@@ -99,7 +99,7 @@ impl Membership {
     /// Sends a heartbeat to every member that has a link.
     pub(crate) fn beat(&mut self, around: &mut Around<'_>, heartbeat: Heartbeat) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master has a heartbeat") };
-        let frame = SharedFrame::encoded(&Message::Heartbeat(heartbeat), &mut BytesMut::new());
+        let frame = SharedFrame::new(&Message::Heartbeat(heartbeat));
         mastering.heartbeat = Some((heartbeat.number, frame));
         let next = around.env.now + around.env.timing().heartbeat_interval;
         around.sink.set_timer(Timer::Heartbeat, next);

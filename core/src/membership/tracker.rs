@@ -329,7 +329,7 @@ impl Tracker {
                 let tracked = self.tracked.get_mut(id)?;
                 tracked.holds = Some(view_id);
                 tracked.check = None;
-                return Some(frame.clone());
+                return Some(frame);
             }
             let view_id = self.pin(view, holds)?;
             self.tracked.get_mut(id)?.series = Some((view_id, 0));
@@ -338,7 +338,7 @@ impl Tracker {
         let (view_id, page) = tracked.series?;
         let pages = &self.pinned.get(&view_id)?.pages;
         let frame = pages.get(page)?.in_version(version);
-        let frame = Some(frame).filter(|frame| frame.len() <= room)?.clone();
+        let frame = Some(frame).filter(|frame| frame.len() <= room)?;
         if page + 1 < pages.len() {
             tracked.series = Some((view_id, page + 1));
         } else {

@@ -302,9 +302,9 @@ impl PeerTable {
     }
 
     /// The peer is told why it is rejected; then the connection closes. `first` goes before the reason.
-    pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, first: Bytes) {
+    pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.state = State::Rejecting { rejected, first, sent: false };
+            connection.state = State::Rejecting { rejected, first, version, sent: false };
             self.awake.insert(conn);
         }
     }

@@ -175,7 +175,6 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => Some(format!("turns away: {reason:?}")),
         Message::MembersUpdate(MembersUpdate::Page { last: false, .. }) => Some("says its view in pages".into()),
         Message::MembersUpdate(MembersUpdate::Delta { .. }) => Some("says what has changed".into()),
-        message if message.since() > 1 => Some("speaks the next protocol".into()),
         _ => None,
     });
     let outputs = host.run().outputs.iter().filter_map(|output| match output {

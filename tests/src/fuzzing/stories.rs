@@ -42,7 +42,7 @@ pub fn stories() -> Vec<Story> {
         story("a member is silent for longer than ever", "suspects a member", PHI + LEADS, &[beats(12), pass(16)]),
         story(
             "two speak the next protocol",
-            "speaks the next protocol",
+            "is the master",
             NEXT_PROTOCOL + VOTER,
             &[next_protocol(), seeks(), waits()],
         ),

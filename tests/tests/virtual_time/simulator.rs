@@ -46,8 +46,6 @@ const HAPPENS: &[&str] = &[
     "stream broken off",
     "sender waits for room",
     "ping",
-    "word of the next protocol",
-    "word of the next protocol to many",
     "node left",
     // Leaving, sick masters, late knowledge.
     "leave confirmed",
