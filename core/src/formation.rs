@@ -17,10 +17,10 @@ use crate::{
     election::Election,
     env::{Env, Sink},
     error::{CloseReason, Misuse},
-    id::{ConnId, DialId, Incarnation, Node, NodeId},
+    id::{ConnId, DialId, Incarnation, Node},
     interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
     lifecycle::Lifecycle,
-    membership::{Membership, Verdict},
+    membership::{MemberKey, Membership, Verdict},
     message::Role,
     own_status::OwnStatus,
     peers::PeerTable,
@@ -302,7 +302,7 @@ impl Formation {
             Timer::Redial => self.discovery.invalidate(),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial),
-            Timer::Member(id) => self.judge_member(&id),
+            Timer::Member(member) => self.judge_member(member),
             Timer::Handshake(conn) => {
                 if let Some(reason) = self.peers.connection(conn).map(|connection| connection.timeout_reason()) {
                     self.end(conn, End::Closed(reason));
@@ -317,8 +317,8 @@ impl Formation {
         }
     }
 
-    fn judge_member(&mut self, id: &NodeId) {
-        match self.membership.judge(around!(self), id) {
+    fn judge_member(&mut self, member: MemberKey) {
+        match self.membership.judge(around!(self), member) {
             Verdict::Member => {}
             Verdict::Down(removal) => {
                 if let Some(key) = removal.linked {

@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-pub(crate) use self::master::Verdict;
 use self::{follower::HeldView, master::Mastering};
+pub(crate) use self::{master::Verdict, tracker::MemberKey};
 use crate::{
     election::Election,
     env::{Env, Sink},
@@ -133,7 +133,7 @@ impl Membership {
         assert!(self.held.leavers.iter().all(is_member), "leavers are members: {:?}", self.held.leavers);
         match &self.mastering {
             Some(mastering) => mastering.check(&self.held.view, env, timers),
-            None => {}
+            None => assert_eq!(timers.members().next(), None, "only a master judges members"),
         }
     }
 }
