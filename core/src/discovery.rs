@@ -9,17 +9,17 @@ mod rejections;
 use self::dialer::Dialer;
 pub(crate) use self::rejections::Rejections;
 use crate::{
-    config::Config,
+    api::config::Config,
+    api::error::{CloseReason, RejectReason},
+    api::interface::{Event, Output},
     election::Election,
     env::{Env, Sink},
-    error::{CloseReason, RejectReason},
     id::{Address, ConnId, DialId, Node, NodeId},
-    interface::{Event, Output},
-    message::Holder,
     peers::{Peer, PeerTable},
     rng::Rng,
     time::Timestamp,
     timers::Timer,
+    wire::message::Holder,
 };
 
 /// Whom to dial, and what was reported about those that are not reached.

@@ -12,23 +12,23 @@ use alloc::sync::Arc;
 
 use self::{effects::End, flush::Sources};
 use crate::{
-    config::Config,
+    api::config::Config,
+    api::error::{CloseReason, Misuse},
+    api::interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
+    api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
-    error::{CloseReason, Misuse},
     id::{ConnId, DialId, Incarnation, Node},
-    interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
     lifecycle::Lifecycle,
+    membership::view::MembersView,
     membership::{MemberKey, Membership, Verdict},
-    message::Role,
     own_status::OwnStatus,
     peers::PeerTable,
     rng::Rng,
-    status::{Counters, Phase, Status},
     time::Timestamp,
     timers::Timer,
-    view::MembersView,
+    wire::message::Role,
 };
 
 /// What the membership reads and changes beside itself.

@@ -3,10 +3,14 @@
 //! - `follower`: the view that is held, and the updates of a master.
 //! - `master`: admission, updates, suspicion and removal on a master.
 //! - `tracker`: what a master keeps about each member, and what each member still lacks.
+//! - `arrivals`: how regularly a member acknowledges, for the φ accrual detector.
+//! - `view`: the member list.
 
+mod arrivals;
 mod follower;
 mod master;
 mod tracker;
+pub(crate) mod view;
 
 use alloc::vec::Vec;
 
@@ -15,15 +19,15 @@ use bytes::Bytes;
 use self::{follower::HeldView, master::Mastering};
 pub(crate) use self::{master::Verdict, tracker::MemberKey};
 use crate::{
+    api::interface::Event,
     election::Election,
     env::{Env, Sink},
-    frame::SharedFrame,
     id::{Node, NodeId, ViewId},
-    interface::Event,
-    message::MembersUpdate,
+    membership::view::{Change, Member, MemberState, MembersView},
     peers::{Peer, PeerTable},
     timers::Timers,
-    view::{Change, Member, MemberState, MembersView},
+    wire::frame::SharedFrame,
+    wire::message::MembersUpdate,
 };
 
 /// The view that this node holds, and on a master everything about its members.

@@ -4,16 +4,16 @@ use bytes::Bytes;
 
 use super::{Formation, effects::End};
 use crate::{
+    api::error::{CloseReason, RejectReason},
+    api::interface::{Event, Origin, Output, StopReason},
     env::never,
-    error::{CloseReason, RejectReason},
     id::{Address, ConnId, DialId, Node},
-    interface::{Event, Origin, Output, StopReason},
-    message::{Hello, Holder, PROTOCOL, Proof, Rejected},
+    peers::proof::Side,
     peers::{
         PeerKey,
         handshake::{self, Refusal},
     },
-    proof::Side,
+    wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
 };
 
 impl Formation {

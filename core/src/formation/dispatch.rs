@@ -4,13 +4,15 @@ use bytes::Bytes;
 
 use super::{Formation, around, effects::End};
 use crate::{
+    api::error::CloseReason,
+    api::interface::Event,
     env::never,
-    error::CloseReason,
     id::{ConnId, Term},
-    interface::Event,
     membership::Update,
-    message::{Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest},
     peers::{PeerKey, Post, Received},
+    wire::message::{
+        Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest,
+    },
 };
 
 /// A term grows by one with each election, so an honest peer is never this far ahead. The limit keeps one false term from

@@ -10,16 +10,16 @@ use super::{
     tracker::{Ack, MemberKey, Tracker},
 };
 use crate::{
+    api::error::RejectReason,
     discovery::Rejections,
     env::{Env, never},
-    error::RejectReason,
-    frame::SharedFrame,
     id::{Node, NodeId, Term},
-    message::{Heartbeat, HeartbeatAck, JoinResponse, Message, Role},
+    membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
     peers::{Peer, PeerKey, Post},
     time::Timestamp,
     timers::{Timer, Timers},
-    view::{Change, Member, MemberState, MembersView, RemovalReason},
+    wire::frame::SharedFrame,
+    wire::message::{Heartbeat, HeartbeatAck, JoinResponse, Message, Role},
 };
 
 /// What a node has only while it is master.

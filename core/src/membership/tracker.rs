@@ -10,13 +10,13 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    config::{Config, Detector},
-    frame::SharedFrame,
+    api::config::{Config, Detector},
     id::{Node, NodeId, Term, ViewId},
-    message::{MembersUpdate, Message},
-    phi::Arrivals,
+    membership::arrivals::Arrivals,
+    membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
     time::Timestamp,
-    view::{Change, Member, MemberState, MembersView, RemovalReason},
+    wire::frame::SharedFrame,
+    wire::message::{MembersUpdate, Message},
 };
 
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.

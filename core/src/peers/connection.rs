@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::PeerKey;
 use crate::{
-    decoder::Decoder,
+    api::error::CloseReason,
+    api::interface::Origin,
     env::Env,
-    error::CloseReason,
     id::Address,
-    interface::Origin,
-    message::{Hello, Message, Proof, Rejected},
-    proof::{ClusterKey, Side},
+    peers::proof::{ClusterKey, Side},
     time::Timestamp,
+    wire::decoder::Decoder,
+    wire::message::{Hello, Message, Proof, Rejected},
 };
 
 /// A connection in any state. Only the peer table changes it.
@@ -259,7 +259,7 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::{
-        config::Config,
+        api::config::Config,
         id::{DialId, Incarnation, Node, NodeId},
     };
     use alloc::sync::Arc;

@@ -5,11 +5,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{PeerKey, PeerTable, connection::State, peer::Peer};
 use crate::{
+    api::interface::Output,
     env::{Env, Sink},
-    frame::SharedFrame,
     id::{Address, ConnId, NodeId},
-    interface::Output,
-    message::{Message, VoteRequest},
+    wire::frame::SharedFrame,
+    wire::message::{Message, VoteRequest},
 };
 
 /// What a write to a peer is made of, beside the peer's outbox.

@@ -15,15 +15,15 @@ use super::{
     peer::Peer,
 };
 use crate::{
+    api::error::CloseReason,
+    api::interface::Origin,
+    api::status::Counters,
     env::{Env, Sink, never},
-    error::CloseReason,
     id::{Address, ConnId, Node, NodeId},
-    interface::Origin,
-    message::{Hello, Rejected, StatusReport},
     rng::Rng,
-    status::Counters,
     time::Timestamp,
     timers::Timer,
+    wire::message::{Hello, Rejected, StatusReport},
 };
 
 /// Every connection, and every peer that has one that is established.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::message::Message;
+use crate::wire::message::Message;
 
 /// A message as a frame, for links of any version. Its bytes can be had for a link's version only, so no link is ever
 /// given what its peer cannot read.

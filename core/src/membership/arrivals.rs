@@ -8,7 +8,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use crate::{config::PhiAccrual, time::Timestamp};
+use crate::{api::config::PhiAccrual, time::Timestamp};
 
 /// The quantiles in thousandths, for φ = 1, 2, …
 const QUANTILES: [u128; 12] = [1282, 2326, 3090, 3719, 4265, 4753, 5199, 5612, 5998, 6361, 6706, 7034];

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{CloseReason, RejectReason, TlsFailure},
+    api::error::{CloseReason, RejectReason, TlsFailure},
     id::{Address, ConnId, DialId, Incarnation, Node, Term, ViewId},
-    message::Holder,
+    membership::view::Change,
     time::Timestamp,
-    view::Change,
+    wire::message::Holder,
 };
 
 /// What a node starts with.

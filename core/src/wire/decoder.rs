@@ -6,7 +6,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::error::CloseReason;
+use crate::api::error::CloseReason;
 
 const PREFIX: usize = 4;
 

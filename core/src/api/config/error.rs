@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{id::IdError, message::ProtocolRange};
+use crate::{id::IdError, wire::message::ProtocolRange};
 
 /// No time is longer: a unit mistaken (milliseconds given as seconds) should not pass for a slow network.
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -10,9 +10,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::RejectReason,
+    api::error::{CloseReason, RejectReason},
     id::{Address, ClusterName, ElectorateDigest, Incarnation, Node, NodeId, Term, ViewId},
-    view::{Change, Member},
+    membership::view::{Change, Member},
 };
 
 /// The first bytes of every [`Hello`].
@@ -332,11 +332,11 @@ impl Message {
     /// Reads the body of a frame: one message and nothing after it.
     ///
     /// # Errors
-    /// [`Malformed`](crate::error::CloseReason::Malformed) for an unknown variant, a field out of range, a truncated message or bytes behind it.
-    pub fn decode(body: &[u8]) -> Result<Self, crate::error::CloseReason> {
+    /// [`Malformed`](crate::CloseReason::Malformed) for an unknown variant, a field out of range, a truncated message or bytes behind it.
+    pub fn decode(body: &[u8]) -> Result<Self, CloseReason> {
         match postcard::take_from_bytes(body) {
             Ok((message, [])) => Ok(message),
-            _ => Err(crate::error::CloseReason::Malformed),
+            _ => Err(CloseReason::Malformed),
         }
     }
 }

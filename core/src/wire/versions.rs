@@ -4,9 +4,9 @@
 //! link is never sent on it, and is malformed when it arrives.
 
 use crate::{
-    error::RejectReason,
-    message::{JoinResponse, MembersUpdate, Message, Rejected, Role, StatusReport},
-    view::{Change, Member, MemberState, RemovalReason},
+    api::error::RejectReason,
+    membership::view::{Change, Member, MemberState, RemovalReason},
+    wire::message::{JoinResponse, MembersUpdate, Message, Rejected, Role, StatusReport},
 };
 
 /// The version of everything that has been there from the beginning.
@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        frame::SharedFrame,
         id::{NodeId, Term, ViewId},
+        wire::frame::SharedFrame,
     };
 
     /// A message of each kind that contains an enum.

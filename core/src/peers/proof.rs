@@ -8,8 +8,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::{
-    interface::Origin,
-    message::{Extension, Hello, Proof},
+    api::interface::Origin,
+    wire::message::{Extension, Hello, Proof},
 };
 
 /// The key in use, and the one that is to replace it.

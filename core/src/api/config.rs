@@ -25,8 +25,8 @@ pub use self::{
 };
 use crate::{
     id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
-    message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
-    proof::{ClusterKey, KEY_LEN, MAX_KEYS},
+    peers::proof::{ClusterKey, KEY_LEN, MAX_KEYS},
+    wire::message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
 };
 
 /// Every two voters keep a link and tell each other every change of status, so that the cost grows with the square of

@@ -6,9 +6,9 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::Config,
+    api::config::Config,
+    api::interface::{HardState, Start},
     id::{Address, ClusterName, Incarnation, NodeId},
-    interface::{HardState, Start},
 };
 
 /// What a node's storage holds: its [`HardState`], and whose that is. Only the `HardState` changes while a node runs.
