@@ -34,6 +34,31 @@ pub(crate) struct Discovery {
     id_rejected: Option<(Timestamp, Timestamp)>,
 }
 
+/// What a rejection for some reason may mean for the node that is rejected, beyond that it stays outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// A newer run of the node is known: it stops.
+    Superseded,
+    /// Another node has its id: one of the two stops, if this lasts.
+    MayLoseItsId,
+    None,
+}
+
+pub(crate) fn consequence(reason: RejectReason) -> Consequence {
+    match reason {
+        RejectReason::Superseded => Consequence::Superseded,
+        RejectReason::IdInUse => Consequence::MayLoseItsId,
+        RejectReason::WrongCluster
+        | RejectReason::NoCommonProtocol
+        | RejectReason::ElectorateMismatch
+        | RejectReason::AddressInUse
+        | RejectReason::ClusterFull
+        | RejectReason::MetadataTooLong
+        | RejectReason::KeyMismatch
+        | RejectReason::BadProof => Consequence::None,
+    }
+}
+
 impl Discovery {
     pub(crate) fn new(config: &Config, rng: Rng, now: Timestamp) -> Self {
         Self { dialer: Dialer::new(config, rng, now), is_stale: true, unreachable: None, id_rejected: None }
@@ -176,8 +201,9 @@ impl Discovery {
     ) -> bool {
         let own = env.config.address();
         let gives_way = (env.is_seed(&holder.address), own) > (env.is_seed(own), &holder.address);
-        if reason != RejectReason::IdInUse || election.master().is_some() {
-            return false;
+        match consequence(reason) {
+            Consequence::MayLoseItsId if election.master().is_none() => {}
+            Consequence::MayLoseItsId | Consequence::Superseded | Consequence::None => return false,
         }
         if rejected_by == Some(&holder.address) && !gives_way {
             return false;

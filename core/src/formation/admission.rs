@@ -6,6 +6,7 @@ use super::{Formation, effects::End};
 use crate::{
     api::error::{CloseReason, RejectReason},
     api::interface::{Event, Origin, Output, StopReason},
+    discovery::{Consequence, consequence},
     env::never,
     id::{Address, ConnId, DialId, Node},
     peers::proof::Side,
@@ -137,10 +138,10 @@ impl Formation {
             }
         }
         self.end(conn, End::Closed(CloseReason::RejectedByPeer(reason)));
-        if reason == RejectReason::Superseded {
-            self.stop(StopReason::Superseded);
-        } else if loses {
-            self.stop(StopReason::IdInUse);
+        match consequence(reason) {
+            Consequence::Superseded => self.stop(StopReason::Superseded),
+            Consequence::MayLoseItsId if loses => self.stop(StopReason::IdInUse),
+            Consequence::MayLoseItsId | Consequence::None => {}
         }
     }
 
