@@ -1,6 +1,6 @@
 //! The same streams in two cuts (G4).
 
-use super::{host::Host, scene::Scene, script::play};
+use super::{embedder::Embedder, scene::Scene, script::play};
 use crate::{Recut, difference, replay};
 
 /// G4: a script, and the same with its bytes cut otherwise, have the same outputs and end in the same state.
@@ -10,17 +10,17 @@ use crate::{Recut, difference, replay};
 pub fn chunking(data: &[u8]) {
     let Some((lengths, script)) = parts(data) else { return };
     let Some((scene, rest)) = script.split_first() else { return };
-    let mut host = Host::roomy(Scene::of(*scene));
+    let mut embedder = Embedder::roomy(Scene::of(*scene));
     // No aftermath, in which the states that are compared would be over.
-    play(&mut host, rest);
-    let run = host.run();
+    play(&mut embedder, rest);
+    let run = embedder.run();
     let (outputs, state) = replay(run, &Recut::Lengths(lengths.to_vec()).apply(&run.inputs));
     for (at, (theirs, ours)) in outputs.iter().zip(&run.outputs).enumerate() {
         assert_eq!(theirs, ours, "output {at} is another when cut by {lengths:?}");
     }
     assert_eq!(outputs.len(), run.outputs.len(), "cut by {lengths:?}");
-    if state != *host.node() {
-        panic!("the states differ when cut by {lengths:?}\n{}", difference(&state, host.node()));
+    if state != *embedder.node() {
+        panic!("the states differ when cut by {lengths:?}\n{}", difference(&state, embedder.node()));
     }
 }
 

@@ -7,8 +7,8 @@ use formation_core::{
 };
 
 use super::{
-    host::Host,
-    say::greeting,
+    embedder::Embedder,
+    payload::greeting,
     scene::{Scene, config},
 };
 use crate::difference;
@@ -116,17 +116,17 @@ impl Model {
 }
 
 /// The node once the stream has come in chunks of these lengths, again and again; 0 is all that is left.
-fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
-    let mut host = Host::roomy(Scene::of(0));
-    let conn = host.open(Origin::Accepted);
+fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Embedder {
+    let mut embedder = Embedder::roomy(Scene::of(0));
+    let conn = embedder.open(Origin::Accepted);
     let limits = config().limits().clone();
     let mut limit = limits.frame_before_handshake;
     if established {
-        host.receive(conn, greeting(0).to_frame());
+        embedder.receive(conn, greeting(0).to_frame());
         limit = limits.max_frame;
     }
-    let frames = |host: &Host| host.node().status().counters.frames_received;
-    let before = frames(&host);
+    let frames = |embedder: &Embedder| embedder.node().status().counters.frames_received;
+    let before = frames(&embedder);
     let mut model = Model { limit, start: 0, frames: 0, fault: None };
     let mut lengths = lengths.iter().map(|length| usize::from(*length)).cycle();
     let mut at = 0;
@@ -134,13 +134,13 @@ fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
         let left = stream.len() - at;
         let len = lengths.next().filter(|len| *len > 0).unwrap_or(left).min(left);
         // A copy, as a socket would make.
-        host.receive(conn, Bytes::copy_from_slice(&stream[at..at + len]));
+        embedder.receive(conn, Bytes::copy_from_slice(&stream[at..at + len]));
         at += len;
-        let (seen, status) = (frames(&host) - before, host.node().status());
-        let open = host.has(conn);
+        let (seen, status) = (frames(&embedder) - before, embedder.node().status());
+        let open = embedder.has(conn);
         assert!(status.partial_bytes <= 4 + limits.max_frame, "{} bytes are buffered", status.partial_bytes);
         model.upto(&stream[..at]);
-        match closed(&host, conn) {
+        match closed(&embedder, conn) {
             None => {
                 assert_eq!((seen, model.fault), (model.frames, None), "after {at} bytes");
                 assert_eq!(status.partial_bytes, model.unfinished(at), "after {at} bytes");
@@ -157,11 +157,11 @@ fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
             }
         }
     }
-    host
+    embedder
 }
 
-fn closed(host: &Host, conn: ConnId) -> Option<CloseReason> {
-    host.run().outputs.iter().find_map(|output| match output {
+fn closed(embedder: &Embedder, conn: ConnId) -> Option<CloseReason> {
+    embedder.run().outputs.iter().find_map(|output| match output {
         Output::Close { conn: closed, reason } if *closed == conn => Some(*reason),
         _ => None,
     })
@@ -192,8 +192,8 @@ mod tests {
             let len = 4 + body - around;
             let stream = said(&[1, 240 + (len / 256 - 26) as u8, (len % 256) as u8]);
             assert_eq!(stream.len(), 4 + body);
-            let host = fed(true, &stream, &[255]);
-            match closed(&host, ConnId(1)) {
+            let embedder = fed(true, &stream, &[255]);
+            match closed(&embedder, ConnId(1)) {
                 None => taken += 1,
                 Some(reason) => {
                     assert_eq!(reason, CloseReason::FrameTooLong);

@@ -4,10 +4,10 @@ use bytes::{Bytes, BytesMut};
 use formation_core::Origin;
 
 use super::{
-    host::Host,
-    say::{Part, Say, Someone, framed},
+    embedder::Embedder,
+    payload::{Part, Say, Someone, framed},
     scene::Scene,
-    talk::Secret,
+    transcript::Secret,
 };
 
 /// One peer that says anything at all (G8). The first byte chooses what kind of connection, the second how its bytes are
@@ -15,40 +15,40 @@ use super::{
 pub fn formation(data: &[u8]) {
     let [mode, cut, bytes @ ..] = data else { return };
     let [dialed, established, with_lengths, follows, keyed, fails] = [1, 2, 4, 8, 16, 32].map(|bit| mode & bit != 0);
-    let mut host = Host::new(Scene::of(if keyed { 8 } else { 0 }));
-    let origin = match host.take_dial(0) {
+    let mut embedder = Embedder::new(Scene::of(if keyed { 8 } else { 0 }));
+    let origin = match embedder.take_dial(0) {
         Some(dial) if dialed => Origin::Dialed(dial),
         _ => Origin::Accepted,
     };
-    let conn = host.open(origin);
-    let settle = |host: &mut Host| {
+    let conn = embedder.open(origin);
+    let settle = |embedder: &mut Embedder| {
         if fails {
-            host.persist_failed();
+            embedder.persist_failed();
         }
-        host.settle();
+        embedder.settle();
     };
     if established {
-        host.scene().greet(&mut host, conn, 0);
-        assert_eq!(host.node().status().links, 1, "who holds the key is linked");
+        embedder.scene().greet(&mut embedder, conn, 0);
+        assert_eq!(embedder.node().status().links, 1, "who holds the key is linked");
         if follows {
             // The peer is the master, so that what it says of members is listened to.
             for say in [master(), Say::Admitted(1)] {
-                host.say(conn, &say);
+                embedder.say(conn, &say);
             }
         }
-        settle(&mut host);
+        settle(&mut embedder);
     } else if keyed && follows {
         // It holds the key, and what the fuzzer says comes before its proof.
-        host.say(conn, &Say::Keyed(Someone { who: 0, elsewhere: None, incarnation: 1 }, vec![Secret::Current]));
-        settle(&mut host);
+        embedder.say(conn, &Say::Keyed(Someone { who: 0, elsewhere: None, incarnation: 1 }, vec![Secret::Current]));
+        settle(&mut embedder);
     }
     let stream = if with_lengths { frames(bytes) } else { Bytes::copy_from_slice(bytes) };
     for chunk in stream.chunks(usize::from(*cut).max(1)) {
-        host.receive(conn, stream.slice_ref(chunk));
-        settle(&mut host);
-        assert!(established || !keyed || host.node().status().links == 0, "linked without a proof");
+        embedder.receive(conn, stream.slice_ref(chunk));
+        settle(&mut embedder);
+        assert!(established || !keyed || embedder.node().status().links == 0, "linked without a proof");
     }
-    host.aftermath();
+    embedder.aftermath();
 }
 
 fn master() -> Say {

@@ -3,15 +3,15 @@
 mod any;
 mod chunking;
 mod decoder;
+mod embedder;
+mod encode;
 mod formation;
-mod host;
 mod messages;
-mod say;
+mod payload;
 mod scene;
 mod script;
-mod spell;
 mod stories;
-mod talk;
+mod transcript;
 
 pub use chunking::chunking;
 pub use decoder::decoder;

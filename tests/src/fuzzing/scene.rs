@@ -8,9 +8,9 @@ use formation_core::{
 };
 
 use super::{
-    host::Host,
-    say::{Entry, Part, Say, Someone},
-    talk::Secret,
+    embedder::Embedder,
+    payload::{Entry, Part, Say, Someone},
+    transcript::Secret,
 };
 use crate::Net;
 
@@ -136,51 +136,51 @@ impl Scene {
         Start::resume(&config, DurableState::of(&config, &before), Incarnation(5), 1).expect("it is its own")
     }
 
-    pub(super) fn prepare(self, host: &mut Host) {
+    pub(super) fn prepare(self, embedder: &mut Embedder) {
         match self.place {
-            Place::Follows => self.follow(host),
-            Place::Leads => self.lead(host),
+            Place::Follows => self.follow(embedder),
+            Place::Leads => self.lead(embedder),
             Place::Voter | Place::Other | Place::Restarted | Place::Single | Place::Joins | Place::Resumed => {}
         }
     }
 
     /// Another voter connects, is the master, and counts this node among its members.
-    fn follow(self, host: &mut Host) {
-        let conn = host.open(Origin::Accepted);
+    fn follow(self, embedder: &mut Embedder) {
+        let conn = embedder.open(Origin::Accepted);
         let members = [(0, 1), (2, 5)].map(|(who, incarnation)| Someone { who, elsewhere: None, incarnation });
         let members = members.map(|member| Entry(member, false, 0)).to_vec();
         let page = Say::Page { view_id: (1, 1), index: 0, last: true, members };
-        self.greet(host, conn, 0);
+        self.greet(embedder, conn, 0);
         for say in [status(Part::Master, 1), Say::Admitted(1), page] {
-            host.say(conn, &say);
+            embedder.say(conn, &say);
         }
-        host.settle();
+        embedder.settle();
     }
 
     /// Another voter connects, and grants its vote once this node has asked for it.
-    fn lead(self, host: &mut Host) {
-        let conn = host.open(Origin::Accepted);
-        self.greet(host, conn, 1);
-        host.say(conn, &status(Part::Joining, 0));
+    fn lead(self, embedder: &mut Embedder) {
+        let conn = embedder.open(Origin::Accepted);
+        self.greet(embedder, conn, 1);
+        embedder.say(conn, &status(Part::Joining, 0));
         // Until a little after `bootstrap_wait`.
         for _ in 0..16 {
-            host.settle();
-            host.pass(Duration::from_millis(200));
-            host.say(conn, &Say::Ping);
+            embedder.settle();
+            embedder.pass(Duration::from_millis(200));
+            embedder.say(conn, &Say::Ping);
         }
-        host.settle();
-        host.say(conn, &Say::Vote(1, 1, true));
-        host.settle();
+        embedder.settle();
+        embedder.say(conn, &Say::Vote(1, 1, true));
+        embedder.settle();
     }
 
     /// Another node says who it is, and proves that it holds a key where that is asked.
-    pub(super) fn greet(self, host: &mut Host, conn: ConnId, who: u8) {
+    pub(super) fn greet(self, embedder: &mut Embedder, conn: ConnId, who: u8) {
         let someone = Someone { who, elsewhere: None, incarnation: 1 };
         match self.keys {
-            [] => host.say(conn, &Say::Hello(someone)),
+            [] => embedder.say(conn, &Say::Hello(someone)),
             [secret, ..] => {
-                host.say(conn, &Say::Keyed(someone, vec![*secret]));
-                host.say(conn, &Say::Proof(*secret));
+                embedder.say(conn, &Say::Keyed(someone, vec![*secret]));
+                embedder.say(conn, &Say::Proof(*secret));
             }
         }
     }
@@ -200,19 +200,19 @@ mod tests {
     fn each_scene_begins_where_it_says() {
         for choice in 0..=255 {
             let scene = Scene::of(choice);
-            let host = Host::new(scene);
+            let embedder = Embedder::new(scene);
             let phase = match scene.place {
                 Place::Single => Phase::Candidate,
                 Place::Follows => Phase::Follower,
                 Place::Leads => Phase::Master,
                 _ => Phase::Joining,
             };
-            assert_eq!(host.node().status().phase, phase, "{scene:?}");
+            assert_eq!(embedder.node().status().phase, phase, "{scene:?}");
             let members = match scene.place {
                 Place::Follows | Place::Leads => 2,
                 _ => 0,
             };
-            assert_eq!(host.node().view().len(), members, "{scene:?}");
+            assert_eq!(embedder.node().view().len(), members, "{scene:?}");
         }
     }
 }

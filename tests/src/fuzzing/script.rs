@@ -11,10 +11,10 @@ use formation_core::{
 
 use super::{
     chunking,
-    host::Host,
-    say::{self, Say, contact},
+    embedder::Embedder,
+    encode::{Spell, spelled},
+    payload::{self, Say, contact},
     scene::Scene,
-    spell::{Spell, spelled},
 };
 use crate::messages;
 
@@ -47,13 +47,13 @@ pub(super) enum Step {
     Persisted,
     /// All that is under way is done.
     Settle,
-    /// The host wants to leave.
+    /// The embedder wants to leave.
     Leave,
-    /// The host says something else of itself.
+    /// The embedder says something else of itself.
     Metadata(Vec<u8>),
-    /// The host knows more addresses.
+    /// The embedder knows more addresses.
     Contacts(Vec<u8>),
-    /// An input that may be the host's fault.
+    /// An input that may be the embedder's fault.
     Misuse(Fault, u8),
     /// A vote cannot be made durable.
     PersistFailed,
@@ -85,7 +85,7 @@ spelled!(
     }
 );
 
-/// What a careless host says of something that there may not be.
+/// What a careless embedder says of something that there may not be.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) enum Fault {
     /// A connection under a used name.
@@ -119,7 +119,7 @@ spelled!(
     }
 );
 
-/// What a host says of a connection that it has not closed yet.
+/// What an embedder says of a connection that it has not closed yet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) enum Late {
     /// Bytes have come.
@@ -145,15 +145,15 @@ fn steps(data: &[u8]) -> Vec<Step> {
     std::iter::from_fn(next).collect()
 }
 
-/// Any inputs in any order, by peers and by a host of any quality. The first byte chooses who the node is, the rest what
+/// Any inputs in any order, by peers and by an embedder of any quality. The first byte chooses who the node is, the rest what
 /// happens. What must hold whatever comes is checked all the while: no panic, no lost or doubled answer, no view that goes
 /// back (G3, G8), no state that a misuse has changed, no vote that is used before it is durable (E4), and with a key no word of
 /// a stranger that counts.
 pub fn script(data: &[u8]) {
     let Some((scene, rest)) = data.split_first() else { return };
-    let mut host = Host::new(Scene::of(*scene));
-    play(&mut host, rest);
-    host.aftermath();
+    let mut embedder = Embedder::new(Scene::of(*scene));
+    play(&mut embedder, rest);
+    embedder.aftermath();
 }
 
 /// What an input of `script` or `chunking` has led to, for those who ask whether scripts lead anywhere.
@@ -163,11 +163,11 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         _ => data,
     };
     let Some((scene, rest)) = script.split_first() else { return BTreeSet::new() };
-    let mut host = Host::new(Scene::of(*scene));
-    play(&mut host, rest);
-    let own = host.node().node();
-    let phases = host.phases().iter().map(|phase| format!("was {phase:?}"));
-    let said = host.run().outputs.iter().filter_map(|output| match output {
+    let mut embedder = Embedder::new(Scene::of(*scene));
+    play(&mut embedder, rest);
+    let own = embedder.node().node();
+    let phases = embedder.phases().iter().map(|phase| format!("was {phase:?}"));
+    let said = embedder.run().outputs.iter().filter_map(|output| match output {
         Output::Send { bytes, .. } => Some(messages(&mut BytesMut::from(&bytes[..]))),
         _ => None,
     });
@@ -178,7 +178,7 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         message if message.since() > 1 => Some("speaks the next protocol".into()),
         _ => None,
     });
-    let outputs = host.run().outputs.iter().filter_map(|output| match output {
+    let outputs = embedder.run().outputs.iter().filter_map(|output| match output {
         Output::Close { reason, .. } => Some(format!("closed: {reason:?}")),
         Output::Event(Event::MasterElected { master, .. }) if master == own => Some("is the master".into()),
         Output::Event(Event::MasterElected { .. }) => Some("follows a master".into()),
@@ -186,11 +186,11 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         Output::Event(Event::ViewChanged { changes, .. }) if changes.iter().any(is_suspect) => {
             Some("suspects a member".into())
         }
-        Output::Event(Event::ViewChanged { changes, .. }) if host.node().view().get(&own.id).is_some() => {
+        Output::Event(Event::ViewChanged { changes, .. }) if embedder.node().view().get(&own.id).is_some() => {
             Some(format!("is in a view that changed by {}", changes.len().min(3)))
         }
         Output::Event(Event::Stopped { reason }) => Some(format!("stopped: {reason:?}")),
-        Output::Event(Event::Linked { .. }) if !host.scene().keys.is_empty() => Some("is linked by a key".into()),
+        Output::Event(Event::Linked { .. }) if !embedder.scene().keys.is_empty() => Some("is linked by a key".into()),
         Output::Event(Event::PersistFailed) => Some("failed to persist".into()),
         Output::Event(Event::RejectedByPeer { reason, .. }) => Some(format!("was rejected: {reason:?}")),
         Output::Event(Event::Merged { .. }) => Some("merged".into()),
@@ -211,99 +211,99 @@ pub(super) fn spell(scene: u8, steps: &[Step]) -> Vec<u8> {
     script
 }
 
-pub(super) fn play(host: &mut Host, data: &[u8]) {
+pub(super) fn play(embedder: &mut Embedder, data: &[u8]) {
     for step in steps(data) {
-        run(host, &step);
+        run(embedder, &step);
     }
 }
 
-fn run(host: &mut Host, step: &Step) {
+fn run(embedder: &mut Embedder, step: &Step) {
     match *step {
-        Step::Sleep(millis) => host.sleep(Duration::from_millis(u64::from(millis))),
-        Step::Pass(twentieths) => host.pass(Duration::from_millis(50 * u64::from(twentieths))),
-        Step::Back(millis) => host.back(Duration::from_millis(u64::from(millis))),
-        Step::Tick => host.must(Input::Tick),
+        Step::Sleep(millis) => embedder.sleep(Duration::from_millis(u64::from(millis))),
+        Step::Pass(twentieths) => embedder.pass(Duration::from_millis(50 * u64::from(twentieths))),
+        Step::Back(millis) => embedder.back(Duration::from_millis(u64::from(millis))),
+        Step::Tick => embedder.must(Input::Tick),
         Step::Accept => {
-            host.open(Origin::Accepted);
+            embedder.open(Origin::Accepted);
         }
         Step::Dialed(which) => {
-            if let Some(dial) = host.take_dial(which) {
-                host.open(Origin::Dialed(dial));
+            if let Some(dial) = embedder.take_dial(which) {
+                embedder.open(Origin::Dialed(dial));
             }
         }
         Step::DialFailed(which) => {
-            if let Some(dial) = host.take_dial(which) {
-                host.must(Input::DialFailed { dial });
+            if let Some(dial) = embedder.take_dial(which) {
+                embedder.must(Input::DialFailed { dial });
             }
         }
         Step::Receive(which, ref say, cut) => {
-            if let Some(conn) = host.conn(which) {
-                let bytes = host.words(conn, slice::from_ref(say));
+            if let Some(conn) = embedder.conn(which) {
+                let bytes = embedder.words(conn, slice::from_ref(say));
                 let cut = if cut == 0 { bytes.len().max(1) } else { usize::from(cut) };
                 for chunk in bytes.chunks(cut) {
-                    host.receive(conn, bytes.slice_ref(chunk));
+                    embedder.receive(conn, bytes.slice_ref(chunk));
                 }
             }
         }
         Step::Burst(which, ref says) => {
-            if let Some(conn) = host.conn(which) {
-                host.receive(conn, host.words(conn, says));
+            if let Some(conn) = embedder.conn(which) {
+                embedder.receive(conn, embedder.words(conn, says));
             }
         }
         Step::Flush(which) => {
-            if let Some(conn) = host.conn(which) {
-                host.flush(conn);
+            if let Some(conn) = embedder.conn(which) {
+                embedder.flush(conn);
             }
         }
         Step::Close(which) => {
-            if let Some(conn) = host.conn(which) {
-                host.close(conn);
+            if let Some(conn) = embedder.conn(which) {
+                embedder.close(conn);
             }
         }
-        Step::Persisted => host.persisted(),
-        Step::PersistFailed => host.persist_failed(),
+        Step::Persisted => embedder.persisted(),
+        Step::PersistFailed => embedder.persist_failed(),
         Step::Late(what, which) => {
-            if let Some(conn) = host.closed_conn(which) {
-                host.must(match what {
+            if let Some(conn) = embedder.closed_conn(which) {
+                embedder.must(match what {
                     Late::Received => Input::Received { conn, chunk: Bytes::from_static(b"late") },
                     Late::Flushed => Input::Flushed { conn },
                     Late::Closed => Input::Closed { conn },
                 });
             }
         }
-        Step::Settle => host.settle(),
-        Step::Leave => host.must(Input::Command(Command::Leave)),
+        Step::Settle => embedder.settle(),
+        Step::Leave => embedder.must(Input::Command(Command::Leave)),
         Step::Metadata(ref bytes) => {
             let metadata = match bytes[..] {
-                [len] => say::bytes(len),
+                [len] => payload::bytes(len),
                 _ => Bytes::copy_from_slice(bytes),
             };
             // A fuzzer can exceed the limit, which is a misuse like any other.
-            let _ = host.may(Input::Command(Command::SetMetadata(metadata)));
+            let _ = embedder.may(Input::Command(Command::SetMetadata(metadata)));
         }
         Step::Contacts(ref addresses) => {
             let contacts = addresses.iter().copied().map(contact).collect();
-            let _ = host.may(Input::Command(Command::AddContacts(contacts)));
+            let _ = embedder.may(Input::Command(Command::AddContacts(contacts)));
         }
         Step::Misuse(fault, number) => {
             let number = u64::from(number);
             // Of names that were never given, or of things that are not under way: always refused.
             let unknown = ConnId(u64::MAX - number);
             let input = match fault {
-                Fault::Opened => Input::Opened { conn: host.used_conn(), origin: Origin::Accepted },
+                Fault::Opened => Input::Opened { conn: embedder.used_conn(), origin: Origin::Accepted },
                 Fault::Dialed => {
                     let origin = Origin::Dialed(DialId(u64::MAX - number));
-                    Input::Opened { conn: host.unused_conn(), origin }
+                    Input::Opened { conn: embedder.unused_conn(), origin }
                 }
                 Fault::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
                 Fault::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
                 Fault::Flushed => Input::Flushed { conn: unknown },
                 Fault::Persisted => Input::Persisted { seq: u64::MAX - number },
                 Fault::PersistFailed => Input::PersistFailed { seq: u64::MAX - number },
-                Fault::FlushedTwice => Input::Flushed { conn: host.idle_conn(number as u8).unwrap_or(unknown) },
+                Fault::FlushedTwice => Input::Flushed { conn: embedder.idle_conn(number as u8).unwrap_or(unknown) },
             };
-            let said = host.may(input);
-            assert!(said.is_err() || host.is_stopped(), "{fault:?} was taken for good");
+            let said = embedder.may(input);
+            assert!(said.is_err() || embedder.is_stopped(), "{fault:?} was taken for good");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Scripts that are told rather than found, as seeds for a fuzzer: what takes more steps than it comes upon in a short time.
 
 use super::{
-    say::{Difference, Entry, Oddity, Part, Say, Someone},
+    payload::{Difference, Entry, Oddity, Part, Say, Someone},
     script::{Fault, Late, Step, spell},
-    talk::Secret,
+    transcript::Secret,
 };
 
 // Scenes: where they begin, and what the node is configured with.
@@ -46,7 +46,7 @@ pub fn stories() -> Vec<Story> {
             NEXT_PROTOCOL + VOTER,
             &[next_protocol(), seeks(), waits()],
         ),
-        story("a host is late and careless", "closed: EmptyFrame", VOTER, &[careless()]),
+        story("an embedder is late and careless", "closed: EmptyFrame", VOTER, &[careless()]),
         story(
             "a leader with a key is answered",
             "is the master",

@@ -4,7 +4,7 @@ use formation_tests::Rng;
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, id, ids, listen, masters_of, voter},
+    support::{agreed_view, id, ids, listen, masters_of, voter},
 };
 
 const ROUNDS: u64 = 20;

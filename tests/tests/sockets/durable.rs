@@ -6,7 +6,7 @@ use formation_core::{ConfigBuilder, Event};
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, listen, log, voter},
+    support::{agreed_view, listen, log, voter},
 };
 
 with_each_adapter!(

@@ -4,7 +4,7 @@ use formation_core::Node;
 
 use crate::{
     adapters::{Adapter, Mastership},
-    site::{Dead, agreed_view, elected_after, form, id, ids, voter},
+    support::{Dead, agreed_view, elected_after, form, id, ids, voter},
 };
 
 with_each_adapter!(

@@ -7,7 +7,7 @@ use formation_core::{Config, Event, StopReason};
 
 use crate::{
     adapters::Adapter,
-    site::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
+    support::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
 };
 
 const STOPPED: &str = "the node has stopped";
@@ -154,7 +154,7 @@ async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
 }
 
 async fn the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops<A: Adapter>() {
-    let (subscriber, log) = site::log();
+    let (subscriber, log) = support::log();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let (node, _) = single::<A>().await;
     let name = node.node().to_string();

@@ -7,7 +7,7 @@ use formation_tests::number;
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, form, listen, voter},
+    support::{agreed_view, form, listen, voter},
 };
 
 /// How many nodes of each adapter start and stop.

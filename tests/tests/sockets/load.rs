@@ -1,9 +1,9 @@
 //! G7 on real sockets: strangers, members that never read, and a crowd that joins at once cost a cluster neither its master
 //! nor more memory than its limits allow, and honest nodes join meanwhile in their time.
 
-mod crowd;
-mod deaf;
-mod strangers;
+mod slow_readers;
+mod thundering_herd;
+mod unauthenticated;
 
 use std::{env, net::TcpListener, time::Instant};
 
@@ -14,7 +14,7 @@ use crate::{
     HEAP,
     adapters::{Adapter, Mastership},
     authority::Authority,
-    site::{CLUSTER, agreed_view, listen, voter},
+    support::{CLUSTER, agreed_view, listen, voter},
     times::Times,
 };
 

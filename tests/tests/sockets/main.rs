@@ -31,7 +31,7 @@ macro_rules! with_adapter {
         #[test]
         fn $test() {
             let path = concat!(module_path!(), "::", stringify!($test));
-            crate::alone::run(path, super::$test::<crate::adapters::$adapter>());
+            crate::own_process::run(path, super::$test::<crate::adapters::$adapter>());
         }
     };
 }
@@ -41,22 +41,22 @@ macro_rules! with_adapter {
 static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 mod adapters;
-mod alone;
 mod authority;
 mod bootstrap;
-mod crowded;
+mod connection_burst;
 mod durable;
 mod failover;
 mod handle;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod load;
-mod parting;
+mod own_process;
+mod peer_disconnects;
 mod resigning;
-mod secured;
 mod seeds;
-mod site;
-mod stalled;
+mod slow_reader;
+mod support;
 #[path = "../processes/times.rs"]
 mod times;
+mod tls;
 mod wire_peer;

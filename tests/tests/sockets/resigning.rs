@@ -9,7 +9,7 @@ use formation_core::{
 
 use crate::{
     adapters::Adapter,
-    site::{listen, voter},
+    support::{listen, voter},
     wire_peer::WirePeer,
 };
 

@@ -5,7 +5,7 @@ use formation_core::{Config, Event};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, Dead, agreed_view, id, ids, listen, masters_of, to_address, voter},
+    support::{CLUSTER, Dead, agreed_view, id, ids, listen, masters_of, to_address, voter},
 };
 
 with_each_adapter!(

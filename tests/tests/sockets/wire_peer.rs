@@ -15,7 +15,7 @@ use futures_util::{SinkExt, StreamExt};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, ids, listen, to_address},
+    support::{CLUSTER, ids, listen, to_address},
 };
 
 /// How often the frames get their chance to fall apart differently.

@@ -10,9 +10,9 @@ use formation_core::{
 };
 
 use super::{
+    encode::{Spell, spelled},
     scene::{OWN, Place, Scene, config},
-    spell::{Spell, spelled},
-    talk::{self, Secret, Talk},
+    transcript::{self, Secret, Talk},
 };
 use crate::Net;
 
@@ -335,7 +335,7 @@ fn hello(someone: Someone) -> message::Hello {
 
 /// What a first word says of the keys that its speaker holds, behind something of a later version.
 fn announcement(secrets: &[Secret]) -> Bytes {
-    match Message::decode(&talk::holder(&secrets[..secrets.len().min(31)]).hello()[4..]) {
+    match Message::decode(&transcript::holder(&secrets[..secrets.len().min(31)]).hello()[4..]) {
         Ok(Message::Hello(hello)) => [&[9, 2, 0, 0], &hello.extensions[..]].concat().into(),
         said => panic!("not a hello: {said:?}"),
     }

@@ -1,4 +1,4 @@
-//! A host in virtual time that checks what the core tells it.
+//! An embedder in virtual time that checks what the core tells it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +13,9 @@ use formation_core::{
 };
 
 use super::{
-    say::Say,
+    payload::Say,
     scene::{ROOMY, Scene, TIGHT},
-    talk::{Talk, votes},
+    transcript::{Talk, votes},
 };
 use crate::{Run, digest};
 
@@ -34,7 +34,7 @@ struct Conn {
     talk: Talk,
 }
 
-pub(super) struct Host {
+pub(super) struct Embedder {
     scene: Scene,
     node: Formation,
     /// All that it was given and has said.
@@ -63,7 +63,7 @@ pub(super) struct Host {
     led: Term,
 }
 
-impl Host {
+impl Embedder {
     pub(super) fn new(scene: Scene) -> Self {
         Self::start(scene, TIGHT)
     }
@@ -76,7 +76,7 @@ impl Host {
     fn start(scene: Scene, partial_bytes: usize) -> Self {
         let (config, start) = (scene.with_room(partial_bytes), scene.start());
         let node = Formation::new(config.clone(), start.clone(), BEGIN);
-        let mut host = Self {
+        let mut embedder = Self {
             scene,
             node,
             run: Run { config, start, at: BEGIN, inputs: Vec::new(), outputs: Vec::new() },
@@ -96,9 +96,9 @@ impl Host {
             view_id: ViewId::default(),
             led: Term::default(),
         };
-        host.must(Input::Tick);
-        scene.prepare(&mut host);
-        host
+        embedder.must(Input::Tick);
+        scene.prepare(&mut embedder);
+        embedder
     }
 
     /// The node under test.
@@ -235,7 +235,7 @@ impl Host {
 
     pub(super) fn close(&mut self, conn: ConnId) {
         self.passing = Some(conn);
-        // Of every fourth connection the host says that it could not be secured, and who found what.
+        // Of every fourth connection the embedder says that it could not be secured, and who found what.
         let failure = TlsFailure { by_peer: conn.0 % 8 == 3, problem: TlsProblem::UnknownIssuer };
         self.must(if conn.0 % 4 == 3 { Input::TlsFailed { conn, failure } } else { Input::Closed { conn } });
         self.passing = None;
@@ -308,7 +308,7 @@ impl Host {
         panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
     }
 
-    /// An input that no host may be blamed for.
+    /// An input that no embedder may be blamed for.
     pub(super) fn must(&mut self, input: Input) {
         self.run.inputs.push((self.now, input.clone()));
         let said = self.node.handle_input(self.now, input);
@@ -316,7 +316,7 @@ impl Host {
         self.drain();
     }
 
-    /// An input that may be a fault of the host; then the state is unchanged.
+    /// An input that may be a fault of the embedder; then the state is unchanged.
     pub(super) fn may(&mut self, input: Input) -> Result<(), Misuse> {
         let before = self.node.clone();
         let said = self.node.handle_input(self.now, input.clone());

@@ -70,7 +70,7 @@ pub(super) fn choice(at: usize, of: usize, into: &mut Vec<u8>) {
 /// Spells a struct, or an enum by all of its variants in their order.
 macro_rules! spelled {
     (struct $name:ident { $($field:ident),* }) => {
-        impl $crate::fuzzing::spell::Spell for $name {
+        impl $crate::fuzzing::encode::Spell for $name {
             fn spell(&self, into: &mut Vec<u8>) {
                 let Self { $($field),* } = self;
                 $($field.spell(into);)*
@@ -78,12 +78,12 @@ macro_rules! spelled {
         }
     };
     (enum $name:ident { $($variant:ident $(($($item:ident),*))? $({$($field:ident),*})?,)* }) => {
-        impl $crate::fuzzing::spell::Spell for $name {
+        impl $crate::fuzzing::encode::Spell for $name {
             fn spell(&self, into: &mut Vec<u8>) {
                 const ALL: &[&str] = &[$(stringify!($variant)),*];
                 let mut choose = |variant| {
                     let at = ALL.iter().position(|name| *name == variant);
-                    $crate::fuzzing::spell::choice(at.expect("it is one of them"), ALL.len(), into);
+                    $crate::fuzzing::encode::choice(at.expect("it is one of them"), ALL.len(), into);
                 };
                 match self {
                     $(Self::$variant $(($($item),*))? $({$($field),*})? => {

@@ -10,7 +10,7 @@ use formation_tests::Peer;
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, listen},
+    support::{CLUSTER, listen},
 };
 
 /// They fit in the queue of a listener that nobody accepts from.

@@ -6,7 +6,7 @@ use formation_core::{Config, Event, Timing};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, listen, log},
+    support::{CLUSTER, listen, log},
     wire_peer::WirePeer,
 };
 

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesCl
 use crate::{
     adapters::Adapter,
     authority::Authority,
-    site::{Dead, agreed_view, listen, voter},
+    support::{Dead, agreed_view, listen, voter},
 };
 
 impl Authority {

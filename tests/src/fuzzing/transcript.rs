@@ -7,7 +7,7 @@ use formation_core::{
     message::{Heartbeat, HeartbeatAck, Message, Proof, Vote, VoteRequest},
 };
 
-use super::{scene::config, spell::spelled};
+use super::{encode::spelled, scene::config};
 use crate::{Net, Peer};
 
 /// More than two of the frames that may come before a connection is established.

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use super::{Besieged, VOTERS, scaled, start};
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, listen},
+    support::{agreed_view, listen},
 };
 
 with_each_adapter!(;

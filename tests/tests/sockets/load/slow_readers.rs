@@ -3,8 +3,8 @@
 use super::{Besieged, CONNECTION, Heap, scaled, start};
 use crate::{
     adapters::Adapter,
-    site::listen,
-    stalled::{METADATA, UPDATES, change_often, limits, patient},
+    slow_reader::{METADATA, UPDATES, change_often, limits, patient},
+    support::listen,
     wire_peer::WirePeer,
 };
 

@@ -10,7 +10,7 @@ use formation_core::{
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, ids, listen},
+    support::{CLUSTER, ids, listen},
     wire_peer::WirePeer,
 };
 

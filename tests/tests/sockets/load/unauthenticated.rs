@@ -12,7 +12,7 @@ use formation_core::{Config, ConfigBuilder, Limits};
 use formation_tests::{Peer, Rng};
 
 use super::{Besieged, Heap, VOTERS, allowed, scaled};
-use crate::{adapters::Adapter, site::CLUSTER};
+use crate::{adapters::Adapter, support::CLUSTER};
 
 /// What a stranger of this test takes of the heap itself.
 const STRANGER: usize = 2 << 10;
