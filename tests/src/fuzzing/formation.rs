@@ -1,17 +1,17 @@
-//! One peer that says anything at all.
+//! One peer that sends arbitrary bytes.
 
 use bytes::{Bytes, BytesMut};
 use formation_core::Origin;
 
 use super::{
     embedder::Embedder,
-    payload::{Part, Say, Someone, framed},
+    payload::{Identity, Payload, PeerRole, framed},
     scene::Scene,
     transcript::Secret,
 };
 
-/// One peer that says anything at all (G8). The first byte chooses what kind of connection, the second how its bytes are
-/// cut, the rest is what comes.
+/// One peer that sends arbitrary bytes (G8). The first byte chooses the kind of connection, the second the length of
+/// the chunks, and the rest is the stream.
 pub fn formation(data: &[u8]) {
     let [mode, cut, bytes @ ..] = data else { return };
     let [dialed, established, with_lengths, follows, keyed, fails] = [1, 2, 4, 8, 16, 32].map(|bit| mode & bit != 0);
@@ -28,18 +28,19 @@ pub fn formation(data: &[u8]) {
         embedder.settle();
     };
     if established {
-        embedder.scene().greet(&mut embedder, conn, 0);
-        assert_eq!(embedder.node().status().links, 1, "who holds the key is linked");
+        embedder.scene().establish(&mut embedder, conn, 0);
+        assert_eq!(embedder.node().status().links, 1, "a peer with the key is linked");
         if follows {
-            // The peer is the master, so that what it says of members is listened to.
-            for say in [master(), Say::Admitted(1)] {
-                embedder.say(conn, &say);
+            // The peer is the master, so that the node accepts its views.
+            for payload in [master(), Payload::JoinAccepted(1)] {
+                embedder.receive_payload(conn, &payload);
             }
         }
         settle(&mut embedder);
     } else if keyed && follows {
-        // It holds the key, and what the fuzzer says comes before its proof.
-        embedder.say(conn, &Say::Keyed(Someone { who: 0, elsewhere: None, incarnation: 1 }, vec![Secret::Current]));
+        // The peer names the key, and the bytes of the fuzzer come before its proof.
+        let identity = Identity { who: 0, elsewhere: None, incarnation: 1 };
+        embedder.receive_payload(conn, &Payload::HelloWithKeys(identity, vec![Secret::Current]));
         settle(&mut embedder);
     }
     let stream = if with_lengths { frames(bytes) } else { Bytes::copy_from_slice(bytes) };
@@ -51,11 +52,13 @@ pub fn formation(data: &[u8]) {
     embedder.aftermath();
 }
 
-fn master() -> Say {
-    Say::Status { number: 1, term: 1, role: Part::Master, held: false, promise: None, view_id: (1, 1), metadata: 0 }
+fn master() -> Payload {
+    let role = PeerRole::Master;
+    Payload::Status { number: 1, term: 1, role, abstains: false, promise: None, view_id: (1, 1), metadata: 0 }
 }
 
-/// Bodies with the right length in front, since a fuzzer rarely guesses four bytes: each begins with its own length.
+/// Frames with correct lengths, because a fuzzer rarely guesses the four bytes of a length. In the input, each body
+/// starts with its length in one byte.
 fn frames(mut bytes: &[u8]) -> Bytes {
     let mut stream = BytesMut::new();
     while let [len, rest @ ..] = bytes {

@@ -1,4 +1,4 @@
-//! Messages that are well formed, and true or not.
+//! The payloads that a peer sends: well-formed messages, true or false, and bytes that are not messages.
 
 use std::time::Duration;
 
@@ -10,111 +10,111 @@ use formation_core::{
 };
 
 use super::{
-    encode::{Spell, spelled},
+    encode::{Encode, impl_encode},
     scene::{OWN, Place, Scene, config},
-    transcript::{self, Secret, Talk},
+    transcript::{self, Secret, Transcript},
 };
 use crate::Net;
 
-/// What a peer says. Small numbers, so that the fuzzer finds those that matter.
+/// A payload that a peer sends. The fields are small, so that a fuzzer finds the values that matter.
 #[derive(Arbitrary, Clone, Debug)]
-pub(super) enum Say {
-    /// The first word, true as long as the peer stays where it belongs.
-    Hello(Someone),
-    /// The first word with something wrong in it, or of another version.
-    OddHello(Someone, Oddity),
-    /// A refusal.
+pub(super) enum Payload {
+    /// A valid `Hello`, unless the identity has another node's address.
+    Hello(Identity),
+    /// A `Hello` with a flaw, or of another version.
+    FlawedHello(Identity, HelloFlaw),
+    /// A `Rejected` without a holder.
     Rejected(u8),
-    /// What the peer does.
+    /// A status.
     Status {
         /// Its number.
         number: u8,
         /// The peer's term.
         term: u8,
-        /// Its role.
-        role: Part,
-        /// Whether it is held.
-        held: bool,
-        /// To whom it is bound.
-        promise: Option<Someone>,
-        /// The view it holds.
+        /// The peer's role.
+        role: PeerRole,
+        /// Whether the peer abstains.
+        abstains: bool,
+        /// The node to which the peer is bound by a promise.
+        promise: Option<Identity>,
+        /// The view that the peer holds.
         view_id: (u8, u8),
-        /// How long its metadata is.
+        /// The length of the metadata.
         metadata: u8,
     },
-    /// A seeker is a member now.
-    Admitted(u8),
-    /// A seeker is none.
-    TurnedAway(u8, u8),
+    /// A `JoinResponse` that accepts.
+    JoinAccepted(u8),
+    /// A `JoinResponse` that rejects.
+    JoinRejected(u8, u8),
     /// A page of a snapshot.
     Page {
-        /// The view's view id.
+        /// The view id.
         view_id: (u8, u8),
-        /// The page's place.
+        /// The index of the page.
         index: u8,
-        /// Whether it is the last one.
+        /// Whether it is the last page.
         last: bool,
-        /// Who is in it.
-        members: Vec<Entry>,
+        /// The members in it.
+        members: Vec<MemberEntry>,
     },
     /// A delta.
     Delta {
-        /// The view it applies to.
+        /// The id of the view to which it applies.
         base: (u8, u8),
-        /// Who wrote that.
-        base_by: Option<Someone>,
-        /// The view it makes.
+        /// The writer of that view.
+        base_by: Option<Identity>,
+        /// The id of the resulting view.
         view_id: (u8, u8),
-        /// Who comes or goes.
-        changes: Vec<Difference>,
+        /// The changes.
+        changes: Vec<MemberChange>,
     },
-    /// A candidate's question.
+    /// A vote request: term, number and lease.
     VoteRequest(u8, u8, u16),
-    /// An answer to it.
+    /// A vote: term, number, and whether it is granted.
     Vote(u8, u8, bool),
-    /// A candidate gives up.
+    /// A release of this term.
     Release(u8),
-    /// A master lives.
+    /// A heartbeat: term, number and lease.
     Heartbeat(u8, u8, u16),
-    /// An answer to it.
+    /// A heartbeat acknowledgement: term, number, view id, and whether it confirms.
     HeartbeatAck(u8, u8, (u8, u8), bool),
-    /// Nothing.
+    /// A ping.
     Ping,
-    /// A member goes.
+    /// A leave acknowledgement.
     LeaveAck,
-    /// A master goes.
+    /// A resignation of this term.
     Resign(u8),
-    /// A message of a later version.
-    Unknown(u8, Vec<u8>),
-    /// A frame of anything.
+    /// A message of an unknown variant.
+    UnknownVariant(u8, Vec<u8>),
+    /// A frame with this body.
     Frame(Vec<u8>),
-    /// The start of something that never comes to its end, or only with what is said next.
-    Start(Box<Say>, u8),
-    /// So much of a frame that is said to be so long.
-    Long(u16, u16),
-    /// With one bit that is not what it was.
-    Flipped(Box<Say>, u16),
-    /// Anything else.
+    /// Another payload, truncated to this length. The next payload may complete it.
+    Truncated(Box<Payload>, u8),
+    /// A frame with an announced length, and a number of bytes after it.
+    Announced(u16, u16),
+    /// Another payload with one bit flipped.
+    Flipped(Box<Payload>, u16),
+    /// Arbitrary bytes.
     Raw(Vec<u8>),
-    /// The first word of somebody who holds these cluster keys.
-    Keyed(Someone, Vec<Secret>),
-    /// A proof that the peer holds this one; right, unless it comes out of its turn.
+    /// The `Hello` of a peer that holds these cluster keys.
+    HelloWithKeys(Identity, Vec<Secret>),
+    /// A proof for this key. It is correct, unless it comes at the wrong time.
     Proof(Secret),
-    /// What the node has said last.
+    /// The last message of the node, sent back to it.
     Echo,
-    /// What the node wants to hear from somebody who holds this view: a vote, or that its heartbeat has come.
+    /// The answer that the node waits for, from a member that holds this view: a vote or a heartbeat acknowledgement.
     Answer(u8, u8),
-    /// A refusal that names who has what this node claims.
-    Refused(u8, Someone),
+    /// A `Rejected` that names the holder.
+    RejectedWithHolder(u8, Identity),
 }
 
-spelled!(enum Say {
-    Hello(someone),
-    OddHello(someone, oddity),
+impl_encode!(enum Payload {
+    Hello(identity),
+    FlawedHello(identity, flaw),
     Rejected(why),
-    Status { number, term, role, held, promise, view_id, metadata },
-    Admitted(term),
-    TurnedAway(term, why),
+    Status { number, term, role, abstains, promise, view_id, metadata },
+    JoinAccepted(term),
+    JoinRejected(term, why),
     Page { view_id, index, last, members },
     Delta { base, base_by, view_id, changes },
     VoteRequest(term, number, lease),
@@ -125,51 +125,51 @@ spelled!(enum Say {
     Ping,
     LeaveAck,
     Resign(term),
-    Unknown(variant, rest),
+    UnknownVariant(variant, rest),
     Frame(body),
-    Start(whole, len),
-    Long(len, come),
+    Truncated(whole, len),
+    Announced(len, come),
     Flipped(right, bit),
     Raw(bytes),
-    Keyed(someone, secrets),
+    HelloWithKeys(identity, secrets),
     Proof(secret),
     Echo,
     Answer(term, version),
-    Refused(why, holder),
+    RejectedWithHolder(why, holder),
 });
 
-/// A node, or somebody who claims to be one.
+/// The identity that a peer claims.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) struct Someone {
-    /// Its id, and its address unless it is elsewhere.
+pub(super) struct Identity {
+    /// Its id, and its address unless `elsewhere` is set.
     pub(super) who: u8,
-    /// Another's address.
+    /// The id of another node whose address it claims.
     pub(super) elsewhere: Option<u8>,
-    /// In which of its runs.
+    /// Its incarnation.
     pub(super) incarnation: u8,
 }
 
-spelled!(struct Someone { who, elsewhere, incarnation });
+impl_encode!(struct Identity { who, elsewhere, incarnation });
 
-/// What is odd in a first word.
+/// A flaw in a `Hello`.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) enum Oddity {
-    /// Its first bytes.
+pub(super) enum HelloFlaw {
+    /// The wrong magic.
     Magic,
-    /// Its protocol versions.
+    /// This range of protocol versions.
     Protocol(u8, u8),
-    /// Its cluster.
+    /// Another cluster name.
     Cluster,
-    /// Its seed list, which is right to a node that is its own only seed.
+    /// Another seed list. It is the right one for a node that is its own only seed.
     Electorate,
-    /// More than this version knows, which is no fault.
+    /// Unknown extensions of this length, which are not an error.
     Extensions(u8),
-    /// A nonce that may be one of the node under test.
+    /// This nonce, which may be one of the node under test.
     Nonce([u8; 16]),
 }
 
-spelled!(
-    enum Oddity {
+impl_encode!(
+    enum HelloFlaw {
         Magic,
         Protocol(min, max),
         Cluster,
@@ -179,64 +179,64 @@ spelled!(
     }
 );
 
-/// A member.
+/// A member: its identity, whether it is suspect, and the length of its metadata.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) struct Entry(pub(super) Someone, pub(super) bool, pub(super) u8);
+pub(super) struct MemberEntry(pub(super) Identity, pub(super) bool, pub(super) u8);
 
-impl Spell for Entry {
-    fn spell(&self, into: &mut Vec<u8>) {
-        let Self(someone, suspect, metadata) = self;
-        someone.spell(into);
-        suspect.spell(into);
-        metadata.spell(into);
+impl Encode for MemberEntry {
+    fn encode(&self, into: &mut Vec<u8>) {
+        let Self(identity, suspect, metadata) = self;
+        identity.encode(into);
+        suspect.encode(into);
+        metadata.encode(into);
     }
 }
 
-/// One part of a delta.
+/// One change of a delta.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) enum Difference {
-    /// A member comes, or changes.
-    Upsert(Entry),
-    /// A member goes.
+pub(super) enum MemberChange {
+    /// A member joins or changes.
+    Upsert(MemberEntry),
+    /// A member is removed. It has left, or else it is down.
     Remove(u8, bool),
 }
 
-spelled!(
-    enum Difference {
+impl_encode!(
+    enum MemberChange {
         Upsert(entry),
         Remove(who, left),
     }
 );
 
-/// A role.
+/// The role in a status.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) enum Part {
-    /// Without a master.
+pub(super) enum PeerRole {
+    /// A joining node.
     Joining,
     /// A candidate.
     Candidate,
-    /// Following somebody.
-    Follower(Someone),
+    /// A follower of this node.
+    Follower(Identity),
     /// The master.
     Master,
-    /// On its way out.
+    /// A leaving node.
     Leaving,
-    /// The master of so many, without a quorum.
+    /// A solo master with this number of members.
     Solo(u8),
 }
 
-spelled!(
-    enum Part {
+impl_encode!(
+    enum PeerRole {
         Joining,
         Candidate,
-        Follower(whom),
+        Follower(master),
         Master,
         Leaving,
         Solo(members),
     }
 );
 
-/// Small numbers for most of them, and those at which counting might fail.
+/// Small numbers for most values, and numbers at which arithmetic may overflow for the rest.
 fn number(n: u8) -> u64 {
     match n {
         0..=127 => u64::from(n % 8),
@@ -247,7 +247,7 @@ fn number(n: u8) -> u64 {
 }
 
 fn index(who: u8) -> usize {
-    // Two other voters first, the node under test, and three that are no voters.
+    // The two other voters, the node under test, and three nodes that are not voters.
     [0, 2, OWN, 3, 4, 5][usize::from(who % 6)]
 }
 
@@ -259,12 +259,12 @@ fn address(who: u8) -> Address {
     Address::new(Net::address(index(who))).expect("a valid address")
 }
 
-/// An address, known or new.
+/// An address of a node, or an unknown address.
 pub(super) fn contact(who: u8) -> Address {
     Address::new(Net::address(usize::from(who % 16))).expect("a valid address")
 }
 
-impl Someone {
+impl Identity {
     pub(super) fn node(self) -> Node {
         Node { id: id(self.who), incarnation: Incarnation(number(self.incarnation)) }
     }
@@ -274,12 +274,12 @@ impl Someone {
     }
 }
 
-fn member(Entry(someone, suspect, metadata): Entry) -> Member {
+fn member(MemberEntry(identity, suspect, metadata): MemberEntry) -> Member {
     let state = if suspect { MemberState::Suspect } else { MemberState::Active };
-    Member { node: someone.node(), address: someone.address(), state, metadata: bytes(metadata) }
+    Member { node: identity.node(), address: identity.address(), state, metadata: bytes(metadata) }
 }
 
-/// So many bytes; the last few numbers stand for some that fill a page of a snapshot, or are over the limit of metadata.
+/// `len` bytes. The last few numbers stand for lengths that fill a page of a snapshot or exceed the limit of metadata.
 pub(super) fn bytes(len: u8) -> Bytes {
     let long = usize::from(len.saturating_sub(239)) * 200;
     vec![len; usize::from(len).max(long)].into()
@@ -313,13 +313,13 @@ fn reason(which: u8) -> RejectReason {
     all[usize::from(which) % all.len()]
 }
 
-/// A true word of greeting by another node.
-pub(super) fn greeting(who: u8) -> Message {
-    Message::Hello(hello(Someone { who, elsewhere: None, incarnation: 1 }))
+/// The valid `Hello` of another node.
+pub(super) fn valid_hello(who: u8) -> Message {
+    Message::Hello(hello(Identity { who, elsewhere: None, incarnation: 1 }))
 }
 
-fn hello(someone: Someone) -> message::Hello {
-    let Node { id, incarnation } = someone.node();
+fn hello(identity: Identity) -> message::Hello {
+    let Node { id, incarnation } = identity.node();
     message::Hello {
         magic: message::MAGIC,
         protocol: message::PROTOCOL,
@@ -327,35 +327,37 @@ fn hello(someone: Someone) -> message::Hello {
         electorate: config().electorate(),
         id,
         incarnation,
-        address: someone.address(),
-        nonce: [someone.who; 16],
+        address: identity.address(),
+        nonce: [identity.who; 16],
         extensions: Bytes::new(),
     }
 }
 
-/// What a first word says of the keys that its speaker holds, behind something of a later version.
-fn announcement(secrets: &[Secret]) -> Bytes {
+/// The extensions of a `Hello` that names these keys, after an extension of a later version.
+fn key_extensions(secrets: &[Secret]) -> Bytes {
     match Message::decode(&transcript::holder(&secrets[..secrets.len().min(31)]).hello()[4..]) {
         Ok(Message::Hello(hello)) => [&[9, 2, 0, 0], &hello.extensions[..]].concat().into(),
-        said => panic!("not a hello: {said:?}"),
+        other => panic!("not a Hello: {other:?}"),
     }
 }
 
-fn odd(mut hello: message::Hello, oddity: Oddity) -> message::Hello {
-    match oddity {
-        Oddity::Magic => hello.magic = *b"HTTP",
-        Oddity::Protocol(min, max) => {
+fn with_flaw(mut hello: message::Hello, flaw: HelloFlaw) -> message::Hello {
+    match flaw {
+        HelloFlaw::Magic => hello.magic = *b"HTTP",
+        HelloFlaw::Protocol(min, max) => {
             hello.protocol = message::ProtocolRange { min: u16::from(min), max: u16::from(max) };
         }
-        Oddity::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
-        Oddity::Electorate => hello.electorate = Scene { place: Place::Single, ..Scene::of(0) }.config().electorate(),
-        Oddity::Extensions(len) => hello.extensions = bytes(len),
-        Oddity::Nonce(nonce) => hello.nonce = nonce,
+        HelloFlaw::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
+        HelloFlaw::Electorate => {
+            hello.electorate = Scene { place: Place::Single, ..Scene::of(0) }.config().electorate()
+        }
+        HelloFlaw::Extensions(len) => hello.extensions = bytes(len),
+        HelloFlaw::Nonce(nonce) => hello.nonce = nonce,
     }
     hello
 }
 
-/// A body with its length in front.
+/// A frame with this body.
 pub(super) fn framed(body: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u32(body.len() as u32);
@@ -363,28 +365,28 @@ pub(super) fn framed(body: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-impl Say {
-    /// Its bytes on the wire, after all that was said there.
-    pub(super) fn bytes(&self, talk: &Talk) -> Bytes {
+impl Payload {
+    /// The bytes of the payload on a connection with this transcript.
+    pub(super) fn bytes(&self, transcript: &Transcript) -> Bytes {
         match *self {
-            // Behind the newest variant of the first protocol.
-            Self::Unknown(variant, ref rest) => framed(&[&[14 + variant % 100], &rest[..]].concat()),
+            // After the last variant of protocol version 1.
+            Self::UnknownVariant(variant, ref rest) => framed(&[&[14 + variant % 100], &rest[..]].concat()),
             Self::Frame(ref body) => framed(body),
-            Self::Start(ref whole, len) => {
-                let mut start = whole.bytes(talk);
+            Self::Truncated(ref whole, len) => {
+                let mut start = whole.bytes(transcript);
                 start.truncate(usize::from(len));
                 start
             }
-            Self::Long(len, come) => {
+            Self::Announced(len, come) => {
                 let mut start = BytesMut::new();
-                // Every other number is about that of the longest frame.
+                // Even numbers stand for lengths close to that of the longest frame.
                 let size = |n: u16| if n.is_multiple_of(2) { 8_193 - n / 2 % 8 } else { n % 8_500 };
                 start.put_u32(u32::from(size(len)));
                 start.put_bytes(0, usize::from(size(come)));
                 start.freeze()
             }
             Self::Flipped(ref right, bit) => {
-                let mut wrong = BytesMut::from(right.bytes(talk));
+                let mut wrong = BytesMut::from(right.bytes(transcript));
                 let bit = usize::from(bit) % (8 * wrong.len()).max(1);
                 if let Some(byte) = wrong.get_mut(bit / 8) {
                     *byte ^= 1 << (bit % 8);
@@ -392,49 +394,49 @@ impl Say {
                 wrong.freeze()
             }
             Self::Raw(ref bytes) => Bytes::copy_from_slice(bytes),
-            Self::Proof(secret) => talk.proof(secret).to_frame(),
-            Self::Echo => talk.last(),
-            Self::Answer(of, version) => talk.answer(view_id((of, version))).to_frame(),
+            Self::Proof(secret) => transcript.proof(secret).to_frame(),
+            Self::Echo => transcript.last(),
+            Self::Answer(of, version) => transcript.answer(view_id((of, version))).to_frame(),
             _ => self.message().to_frame(),
         }
     }
 
     fn message(&self) -> Message {
         match *self {
-            Self::Hello(someone) => Message::Hello(hello(someone)),
-            Self::OddHello(someone, oddity) => Message::Hello(odd(hello(someone), oddity)),
-            Self::Keyed(someone, ref secrets) => {
-                let mut keyed = hello(someone);
-                keyed.extensions = announcement(secrets);
+            Self::Hello(identity) => Message::Hello(hello(identity)),
+            Self::FlawedHello(identity, flaw) => Message::Hello(with_flaw(hello(identity), flaw)),
+            Self::HelloWithKeys(identity, ref secrets) => {
+                let mut keyed = hello(identity);
+                keyed.extensions = key_extensions(secrets);
                 Message::Hello(keyed)
             }
-            Self::Refused(why, someone) => {
-                let holder = message::Holder { node: someone.node(), address: someone.address() };
+            Self::RejectedWithHolder(why, holder) => {
+                let holder = message::Holder { node: holder.node(), address: holder.address() };
                 Message::Rejected(message::Rejected { reason: reason(why), holder: Some(holder) })
             }
             Self::Rejected(why) => Message::Rejected(message::Rejected { reason: reason(why), holder: None }),
-            Self::Status { number: count, term: of, role, held, promise, view_id: seen, metadata } => {
+            Self::Status { number: count, term: of, role, abstains, promise, view_id: seen, metadata } => {
                 Message::Status(message::StatusReport {
                     number: number(count),
                     term: term(of),
                     role: match role {
-                        Part::Joining => message::Role::Joining,
-                        Part::Candidate => message::Role::Candidate,
-                        Part::Follower(whom) => {
-                            message::Role::Follower { master: whom.node(), address: whom.address() }
+                        PeerRole::Joining => message::Role::Joining,
+                        PeerRole::Candidate => message::Role::Candidate,
+                        PeerRole::Follower(master) => {
+                            message::Role::Follower { master: master.node(), address: master.address() }
                         }
-                        Part::Master => message::Role::Master,
-                        Part::Leaving => message::Role::Leaving,
-                        Part::Solo(members) => message::Role::Solo { members: u32::from(members) },
+                        PeerRole::Master => message::Role::Master,
+                        PeerRole::Leaving => message::Role::Leaving,
+                        PeerRole::Solo(members) => message::Role::Solo { members: u32::from(members) },
                     },
-                    abstains: held,
-                    promise: promise.map(Someone::node),
+                    abstains: abstains,
+                    promise: promise.map(Identity::node),
                     view_id: view_id(seen),
                     metadata: bytes(metadata),
                 })
             }
-            Self::Admitted(of) => Message::JoinResponse(message::JoinResponse::Accepted { term: term(of) }),
-            Self::TurnedAway(of, why) => {
+            Self::JoinAccepted(of) => Message::JoinResponse(message::JoinResponse::Accepted { term: term(of) }),
+            Self::JoinRejected(of, why) => {
                 Message::JoinResponse(message::JoinResponse::Rejected { term: term(of), reason: reason(why) })
             }
             Self::Page { view_id: of, index, last, ref members } => {
@@ -447,15 +449,15 @@ impl Say {
             }
             Self::Delta { base, base_by, view_id: of, ref changes } => {
                 let changes = changes.iter().map(|change| match *change {
-                    Difference::Upsert(entry) => Change::Upsert(member(entry)),
-                    Difference::Remove(who, left) => {
+                    MemberChange::Upsert(entry) => Change::Upsert(member(entry)),
+                    MemberChange::Remove(who, left) => {
                         let reason = if left { RemovalReason::Left } else { RemovalReason::Down };
                         Change::Remove { id: id(who), reason }
                     }
                 });
                 Message::MembersUpdate(message::MembersUpdate::Delta {
                     base: view_id(base),
-                    base_by: base_by.map(Someone::node),
+                    base_by: base_by.map(Identity::node),
                     view_id: view_id(of),
                     changes: changes.collect(),
                 })
@@ -472,20 +474,20 @@ impl Say {
             Self::Heartbeat(of, count, millis) => {
                 Message::Heartbeat(message::Heartbeat { term: term(of), number: number(count), lease: lease(millis) })
             }
-            Self::HeartbeatAck(of, count, held, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
+            Self::HeartbeatAck(of, count, abstains, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
                 term: term(of),
                 number: number(count),
-                view_id: view_id(held),
+                view_id: view_id(abstains),
                 confirms,
             }),
             Self::LeaveAck => Message::LeaveAck,
             Self::Resign(of) => Message::Resign(message::Resign { term: term(of) }),
-            // Those that are no message have bytes of their own.
+            // Payloads that are not a message: `bytes` builds them.
             Self::Ping
-            | Self::Unknown(..)
+            | Self::UnknownVariant(..)
             | Self::Frame(_)
-            | Self::Start(..)
-            | Self::Long(..)
+            | Self::Truncated(..)
+            | Self::Announced(..)
             | Self::Flipped(..)
             | Self::Raw(_)
             | Self::Proof(_)

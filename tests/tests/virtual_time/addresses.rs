@@ -42,7 +42,7 @@ fn patience(net: &Net) -> Duration {
 fn a_node_whose_seeds_are_dead_joins_by_a_contact_that_it_hears_of_later() {
     for_each_seed(20, |seed| {
         let (mut net, new) = formed(seed);
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
         net.name("door:1", Target::Node(0));
         net.start(new);
         let wait = net.rng.within((Duration::ZERO, 10 * SECOND));
@@ -58,7 +58,7 @@ fn a_node_whose_seeds_are_dead_joins_by_a_contact_that_it_hears_of_later() {
 fn a_contact_that_is_a_follower_is_a_way_in_once_the_masters_name_resolves() {
     for_each_seed(20, |seed| {
         let (mut net, new) = formed(seed);
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
         net.name("door:1", Target::Node(1 + seed as usize % 2));
         net.start(new);
         net.run_for(2 * SECOND);
@@ -75,7 +75,7 @@ fn a_contact_that_is_a_follower_is_a_way_in_once_the_masters_name_resolves() {
 fn voters_whose_seeds_do_not_resolve_form_by_contacts_that_come_later() {
     for_each_seed(20, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
         let doors = ["door0:1", "door1:1", "door2:1"];
         (0..3).for_each(|ix| net.name(doors[ix], Target::Node(ix)));
         net.start_all();
@@ -92,7 +92,7 @@ fn a_node_joins_once_names_lead_home_wherever_they_led_before() {
         let astray = ASTRAY[seed as usize % ASTRAY.len()];
         let (mut net, new) = formed(seed);
         net.expect(net.master() == Some(0), "node 2, to which names lead, is not the master");
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), astray));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), astray));
         net.start(new);
         let wait = net.rng.within((SECOND / 10, 8 * SECOND));
         net.run_for(wait);
@@ -106,7 +106,7 @@ fn a_node_joins_once_names_lead_home_wherever_they_led_before() {
 /// Of three voters the first two are found elsewhere for a while; then their names lead home, and the two link.
 fn links_once_names_lead_home(seed: u64, astray: [Option<Target>; 2]) -> Net {
     let mut net = Net::of_voters(seed, 3, Settings::default());
-    astray.into_iter().enumerate().for_each(|(ix, astray)| net.lead_astray(&Net::address(ix), astray));
+    astray.into_iter().enumerate().for_each(|(ix, astray)| net.redirect(&Net::address(ix), astray));
     net.start_all();
     let wait = net.rng.within((SECOND / 10, 8 * SECOND));
     net.run_for(wait);
@@ -136,7 +136,7 @@ fn a_member_finds_its_only_voter_again_when_the_name_of_that_resolves_again() {
         net.converge(SECOND);
         net.crash(0, if seed % 2 == 0 { Crash::Machine } else { Crash::Process });
         let astray = [None, Some(Target::Nowhere), Some(Target::Test)][seed as usize % 3];
-        net.lead_astray(&Net::address(0), astray);
+        net.redirect(&Net::address(0), astray);
         let wait = net.rng.within((Duration::ZERO, 8 * SECOND));
         net.run_for(wait);
         net.start(0);
@@ -163,7 +163,7 @@ fn voters_link_once_the_names_that_led_to_themselves_lead_home() {
 fn a_contact_that_led_to_the_node_itself_is_a_way_in_once_it_leads_elsewhere() {
     for_each_seed(10, |seed| {
         let (mut net, new) = formed(seed);
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
         net.name("door:1", Target::Node(new));
         net.start(new);
         net.command(new, contacts(&["door:1"]));

@@ -78,8 +78,8 @@ impl Target {
             self.net.send(wire, hello);
         }
         if moment == Moment::Member {
-            let seeking = peer.seeking();
-            self.net.send(wire, seeking);
+            let joining = peer.joining();
+            self.net.send(wire, joining);
         }
         self.net.run_for(ms(20));
         let said = self.net.messages(wire);
@@ -252,8 +252,8 @@ fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
         let hello = peer.hello();
         target.net.send(wire, hello);
         // A permanent problem, and a status right behind it, which must not be looked at.
-        let seeking = peer.seeking();
-        target.net.send(wire, seeking);
+        let joining = peer.joining();
+        target.net.send(wire, joining);
         target.closes(wire, reason, what);
         let said = target.net.messages(wire);
         match reason {

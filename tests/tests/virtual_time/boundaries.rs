@@ -32,7 +32,7 @@ fn peer(id: &str, address: &str) -> Peer {
 
 /// Somebody else who has the outsider's id comes by. Of the two, the outsider is the one that would have to go.
 fn meets_its_rival(rig: &mut Rig) -> bool {
-    rig.greeted_by(&mut peer("n9", "h8:1"));
+    rig.hello_from(&mut peer("n9", "h8:1"));
     rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
 }
 
@@ -76,7 +76,7 @@ fn a_refusal_for_an_id_counts_no_more_after_twice_down_after_without_another() {
 fn a_node_with_a_master_does_not_stop_for_its_id_whoever_claims_it() {
     let mut rig = outsider();
     let mut master = peer("n1", "h1:1");
-    let conn = rig.greeted_by(&mut master);
+    let conn = rig.hello_from(&mut master);
     rig.receive(conn, master.master(7));
     for number in 1..40 {
         rig.advance(SECOND / 2);
@@ -104,7 +104,7 @@ fn g8_a_term_is_believed_up_to_two_to_the_32_above_ones_own() {
     for (ahead, reason) in [(1 << 32, None), ((1 << 32) + 1, Some(CloseReason::TermOutOfReach))] {
         let mut rig = outsider();
         let mut voter = peer("n1", "h1:1");
-        let conn = rig.greeted_by(&mut voter);
+        let conn = rig.hello_from(&mut voter);
         rig.receive(conn, voter.status(ahead, Role::Joining, ViewId::default()));
         assert_eq!(rig.closed(conn), reason, "{ahead}");
         assert_eq!(rig.formation.status().term.0, if reason.is_none() { ahead } else { 0 });
@@ -115,7 +115,7 @@ fn g8_a_term_is_believed_up_to_two_to_the_32_above_ones_own() {
 fn a_vote_is_asked_of_voters_only() {
     for (id, address, reason) in [("n0", "h0:1", None), ("n9", "h9:1", Some(CloseReason::UnexpectedMessage))] {
         let mut rig = Rig::new(config(id, address));
-        let conn = rig.greeted_by(&mut peer("n1", "h1:1"));
+        let conn = rig.hello_from(&mut peer("n1", "h1:1"));
         rig.receive(conn, Peer::vote_request(1, SECOND));
         assert_eq!(rig.closed(conn), reason, "{id}");
     }
@@ -153,7 +153,7 @@ fn an_address_that_has_taken_the_node_in_starts_anew() {
         }
         let conn = reaches(&mut rig, "h0:1");
         let mut voter = peer("n0", "h0:1");
-        rig.receive(conn, [voter.hello(), voter.seeking()].concat());
+        rig.receive(conn, [voter.hello(), voter.joining()].concat());
         rig.give(Input::Closed { conn });
         rig.advance(config("n9", "h9:1").timing().dial_backoff_min * 3 / 2);
         assert!(rig.dialing().iter().any(|address| address.as_str() == "h0:1"));
@@ -167,12 +167,12 @@ fn a_link_is_news_and_so_is_a_refusal_of_who_was_taken_in_before() {
     for refusals in [1, 2] {
         other.cluster = "other".parse().unwrap();
         for _ in 0..2 {
-            rig.greeted_by(&mut other);
+            rig.hello_from(&mut other);
             let refused = rig.events().filter(|event| matches!(event, Event::PeerRejected { .. }));
             assert_eq!(refused.count(), refusals);
         }
         other.cluster = "test".parse().unwrap();
-        let conn = rig.greeted_by(&mut other);
+        let conn = rig.hello_from(&mut other);
         let linked = |event: &&Event| matches!(event, Event::Linked { node, .. } if *node == other.node);
         assert_eq!(rig.events().filter(linked).count(), refusals);
         rig.give(Input::Closed { conn });
@@ -199,7 +199,7 @@ fn a_refusal_that_cannot_be_written_ends_after_handshake_timeout_for_the_reason_
     rig.hold_answers();
     let mut stranger = peer("x", "x:1");
     stranger.cluster = "other".parse().unwrap();
-    let conn = rig.greeted_by(&mut stranger);
+    let conn = rig.hello_from(&mut stranger);
     let timeout = config("n9", "h9:1").timing().handshake_timeout;
     rig.advance(timeout - MOMENT);
     assert_eq!(rig.closed(conn), None);
@@ -213,7 +213,7 @@ fn a_node_that_stood_still_for_longer_than_suspect_after_lets_others_be_silent_a
     let timing = config("n9", "h9:1").timing().clone();
     for (pause, anew) in [(timing.suspect_after, false), (timing.suspect_after + MOMENT, true)] {
         let mut rig = outsider();
-        let conn = rig.greeted_by(&mut peer("n1", "h1:1"));
+        let conn = rig.hello_from(&mut peer("n1", "h1:1"));
         rig.now = rig.now + pause;
         rig.give(Input::Tick);
         let silent = if anew { timing.down_after } else { timing.down_after - pause };

@@ -95,7 +95,7 @@ fn stream(rng: &mut Rng, peer: &mut Peer) -> Vec<u8> {
         let view_id = ViewId { term: Term(1), version: 1 };
         let said = match rng.below(9) {
             0..=2 => peer.hello(),
-            3 => peer.seeking(),
+            3 => peer.joining(),
             4 => peer.master(1),
             5 => Peer::accepted(1),
             6 => Peer::page(view_id, vec![peer.member()]),

@@ -71,12 +71,12 @@ fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
     let mut rig = Rig::new(config);
     let old = rig.answer("h1:1");
     let hello = peer.hello();
-    let seeking = peer.seeking();
-    rig.receive(old, [hello, seeking].concat());
+    let joining = peer.joining();
+    rig.receive(old, [hello, joining].concat());
     let new = rig.accept();
     let hello = peer.hello();
-    let seeking = peer.seeking();
-    rig.receive(new, [hello, seeking].concat());
+    let joining = peer.joining();
+    rig.receive(new, [hello, joining].concat());
     let before = rig.formation.clone();
     rig.give(formation_core::Input::Closed { conn: old });
     let unlinked = rig.events().filter(|event| matches!(event, Event::Unlinked { .. })).count();
@@ -255,7 +255,7 @@ fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_sa
     let mut peer = Peer::of(&config, "n9", "h9:1");
     let mut rig = Rig::new(config);
     let conn = rig.accept();
-    let heard = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
+    let heard = [peer.hello(), peer.joining(), Message::Ping.to_frame()].concat();
     for chunk in heard.chunks(50) {
         rig.receive(conn, chunk.to_vec());
     }
@@ -276,7 +276,7 @@ fn of_two_connections_each_end_speaks_on_one() {
         let mut peer = Peer::of(&config, &format!("n{other}"), &Net::address(other));
         let mut rig = Rig::new(config);
         // Dialed by the other, and nothing has come behind its hello that would show that it is established there.
-        let first = rig.greeted_by(&mut peer);
+        let first = rig.hello_from(&mut peer);
         let second = rig.answer(&Net::address(other));
         rig.receive(second, [peer.hello(), peer.master(1), Peer::heartbeat(1, 1)].concat());
         assert_eq!((rig.closed(first), rig.closed(second)), (None, None));

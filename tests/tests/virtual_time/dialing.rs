@@ -62,7 +62,7 @@ fn with_a_master_a_node_closes_what_it_has_dialed_but_the_master_and_voters_each
         let to_master = reaches(&mut rig, &mut master, Role::Joining);
         let to_other = reaches(&mut rig, &mut other, follows(&master));
         let to_contact = reaches(&mut rig, &mut contact, Role::Joining);
-        let from_another = rig.sought_by(&mut peer("y", "y:1"));
+        let from_another = rig.joined_by(&mut peer("y", "y:1"));
         assert_eq!([to_master, to_other, to_contact, from_another].map(|conn| rig.closed(conn)), [None; 4]);
         rig.receive(to_master, master.master(1));
         let closed = [to_master, to_other, to_contact, from_another].map(|conn| rig.closed(conn));
@@ -81,8 +81,8 @@ fn a_master_keeps_whom_it_has_dialed() {
         }
     };
     let mut contact = peer("c", "c:1");
-    rig.receive(to_contact, [contact.hello(), contact.seeking()].concat());
-    let voter = rig.sought_by(&mut peer("n1", "h1:1"));
+    rig.receive(to_contact, [contact.hello(), contact.joining()].concat());
+    let voter = rig.joined_by(&mut peer("n1", "h1:1"));
     let asked = rig.messages(voter).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
@@ -108,7 +108,7 @@ fn a_node_that_leaves_closes_no_link_for_want_of_use() {
 fn who_has_come_of_its_own_accord_is_not_dialed() {
     let mut rig = node("n0", "h0:1");
     rig.give(Input::DialFailed { dial: dials(&rig, "h1:1")[0] });
-    rig.greeted_by(&mut peer("n1", "h1:1"));
+    rig.hello_from(&mut peer("n1", "h1:1"));
     rig.advance(2 * SECOND);
     assert_eq!(dials(&rig, "h1:1").len(), 1);
 }

@@ -22,12 +22,12 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
     let mut thief = Peer::of(&config(), "n1", "thief:9");
     thief.node.incarnation = Incarnation(u64::MAX);
     let mut owner = Peer::of(&config(), "n1", "h1:1");
-    let stolen = rig.greeted_by(&mut thief);
-    let own = rig.greeted_by(&mut owner);
+    let stolen = rig.hello_from(&mut thief);
+    let own = rig.hello_from(&mut owner);
     assert_eq!(rig.closed(stolen), Some(CloseReason::Rejected(RejectReason::IdInUse)));
     assert_eq!(rig.closed(own), None);
     assert!(!rig.messages(own).iter().any(|message| matches!(message, Message::Rejected(_))));
-    let again = rig.greeted_by(&mut thief);
+    let again = rig.hello_from(&mut thief);
     assert_eq!(rig.closed(again), Some(CloseReason::Rejected(RejectReason::IdInUse)));
     assert_eq!(rig.closed(own), None);
 }
@@ -36,7 +36,7 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
 fn follower() -> (Rig, ConnId, Peer) {
     let mut rig = Rig::new(config());
     let mut master = Peer::of(&config(), "n1", "h1:1");
-    let conn = rig.greeted_by(&mut master);
+    let conn = rig.hello_from(&mut master);
     let said = master.master(7);
     rig.receive(conn, said);
     (rig, conn, master)
@@ -63,7 +63,7 @@ fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
             let mut rig = Rig::new(config());
             rig.advance(Duration::from_millis(3_500));
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = rig.greeted_by(&mut master);
+            let conn = rig.hello_from(&mut master);
             for chunk in chunks {
                 rig.receive(conn, chunk);
             }
@@ -99,7 +99,7 @@ fn a_dialed_node_of_another_cluster_is_reported_once() {
 /// How many refusals the node tells of, once each of these has come.
 fn told_of(rig: &mut Rig, peers: &[&Peer]) -> usize {
     for peer in peers {
-        let conn = rig.greeted_by(&mut Peer::clone(peer));
+        let conn = rig.hello_from(&mut Peer::clone(peer));
         assert!(matches!(rig.closed(conn), Some(CloseReason::Rejected(_))), "{peer:?} is let in");
     }
     rig.events().filter(|event| matches!(event, Event::PeerRejected { .. })).count()
@@ -120,7 +120,7 @@ fn a_refused_peer_is_told_once_until_it_was_taken_in_or_its_refusal_has_changed(
     assert_eq!(told_of(&mut rig, &[&x, &x]), 5, "another run");
     let mut mended = Peer::of(&config(), "x", "x:1");
     mended.node = x.node.clone();
-    let conn = rig.greeted_by(&mut mended);
+    let conn = rig.hello_from(&mut mended);
     rig.give(Input::Closed { conn });
     assert_eq!(told_of(&mut rig, &[&x, &x]), 6, "it was taken in meanwhile");
     assert_eq!(told_of(&mut rig, &[&moved, &y]), 6, "and only it");
@@ -133,7 +133,7 @@ fn a_refused_peer_is_told_again_when_somebody_else_has_what_it_claims() {
     for run in 1..=3 {
         let mut holder = Peer::of(&config(), "x", "x:1");
         holder.node.incarnation.0 += run;
-        rig.greeted_by(&mut holder);
+        rig.hello_from(&mut holder);
         assert_eq!(told_of(&mut rig, &[&claimant, &claimant]), run as usize);
     }
 }
@@ -196,7 +196,7 @@ fn a_refusal_for_an_id_counts_from_the_last_master_on() {
         rig.advance(4 * SECOND);
         if followed {
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = rig.greeted_by(&mut master);
+            let conn = rig.hello_from(&mut master);
             let said = master.master(7);
             rig.receive(conn, said);
             assert!(rig.formation.status().master.is_some());

@@ -37,7 +37,7 @@ fn is_reached(rig: &mut Rig, at: &str, peer: &mut Peer) -> ConnId {
 
 /// Whether the node lets a peer of this id, address and incarnation in; if not, why it closes the connection.
 fn meets(mut rig: Rig, id: &str, address: &str, incarnation: u64) -> Option<CloseReason> {
-    let conn = rig.greeted_by(&mut peer(id, address, incarnation));
+    let conn = rig.hello_from(&mut peer(id, address, incarnation));
     rig.closed(conn)
 }
 
@@ -45,7 +45,7 @@ fn meets(mut rig: Rig, id: &str, address: &str, incarnation: u64) -> Option<Clos
 fn master() -> Rig {
     let mut rig = Rig::new(config());
     rig.advance(3 * SECOND);
-    let conn = rig.sought_by(&mut peer("n1", "h1:1", 5));
+    let conn = rig.joined_by(&mut peer("n1", "h1:1", 5));
     let asked = rig.messages(conn).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
@@ -58,7 +58,7 @@ fn master() -> Rig {
 /// The same; somebody has joined it, and has lost its link.
 fn left_by(id: &str, address: &str) -> Rig {
     let mut rig = master();
-    let conn = rig.sought_by(&mut peer(id, address, 5));
+    let conn = rig.joined_by(&mut peer(id, address, 5));
     rig.give(Input::Closed { conn });
     assert!(is_member(&rig, id));
     rig
@@ -80,7 +80,7 @@ fn a_hello_with_the_own_id_comes_from_the_node_itself_or_another_run_of_it_or_it
     ];
     for (address, incarnation, reason, phase) in cases {
         let mut rig = Rig::new(config());
-        let conn = rig.greeted_by(&mut peer("n0", address, incarnation));
+        let conn = rig.hello_from(&mut peer("n0", address, incarnation));
         assert_eq!(rig.closed(conn), reason, "{address}, {incarnation}");
         assert_eq!(rig.formation.status().phase, phase, "{address}, {incarnation}");
     }
@@ -108,7 +108,7 @@ fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
 #[test]
 fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection() {
     let mut rig = Rig::new(config());
-    let conn = rig.greeted_by(&mut peer("n0", "h0:1", 10));
+    let conn = rig.hello_from(&mut peer("n0", "h0:1", 10));
     let said: Vec<_> = rig.events().collect();
     assert_eq!(said, [&Event::ConnClosed { conn, dialed: None, reason: CloseReason::SelfDial }]);
 }
@@ -181,7 +181,7 @@ fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_to
 #[test]
 fn an_id_whose_holder_is_linked_is_free_to_its_own_address_and_newer_runs() {
     let mut rig = Rig::new(config());
-    rig.greeted_by(&mut peer("n1", "h1:1", 5));
+    rig.hello_from(&mut peer("n1", "h1:1", 5));
     for (address, incarnation, reason) in
         [("h1:1", 5, None), ("h1:1", 6, None), ("h1:1", 4, SUPERSEDED), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
     {
@@ -218,9 +218,9 @@ fn a_voter_takes_its_id_back_from_a_member_that_only_claimed_it() {
 #[test]
 fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_another_there() {
     let mut rig = Rig::new(config());
-    let liar = rig.greeted_by(&mut peer("liar", "h1:1", 5));
+    let liar = rig.hello_from(&mut peer("liar", "h1:1", 5));
     let mut owner = peer("n1", "h1:1", 5);
-    let refused = rig.greeted_by(&mut owner);
+    let refused = rig.hello_from(&mut owner);
     assert_eq!((rig.closed(liar), rig.closed(refused)), (None, ADDRESS_IN_USE));
     let reached = is_reached(&mut rig, "h1:1", &mut owner);
     assert_eq!((rig.closed(liar), rig.closed(reached)), (ADDRESS_IN_USE, None));
@@ -231,7 +231,7 @@ fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_an
 #[test]
 fn an_own_dial_of_another_address_wins_no_address() {
     let mut rig = Rig::new(config());
-    let first = rig.greeted_by(&mut peer("n1", "h1:1", 5));
+    let first = rig.hello_from(&mut peer("n1", "h1:1", 5));
     let second = is_reached(&mut rig, "alias:1", &mut peer("liar", "h1:1", 5));
     assert_eq!((rig.closed(first), rig.closed(second)), (None, ADDRESS_IN_USE));
 }

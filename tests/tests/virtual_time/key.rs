@@ -166,17 +166,17 @@ fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
 
 fn in_its_place(peer: &Peer, node: &Message) -> Peer {
     let mut peer = peer.clone();
-    peer.said = node.to_frame();
+    peer.last_hello = node.to_frame();
     peer
 }
 
 /// What the node says, computed by who holds the same key.
 fn node_proof_accepting(peer: &Peer, node: &Message) -> Message {
-    in_its_place(peer, node).proof_accepting(&Message::decode(&peer.said[4..]).unwrap())
+    in_its_place(peer, node).proof_accepting(&Message::decode(&peer.last_hello[4..]).unwrap())
 }
 
 fn node_proof_dialing(peer: &Peer, node: &Message) -> Message {
-    in_its_place(peer, node).proof_dialing(&Message::decode(&peer.said[4..]).unwrap())
+    in_its_place(peer, node).proof_dialing(&Message::decode(&peer.last_hello[4..]).unwrap())
 }
 
 /// With the key a status would be believed, a request answered, and a superseded node would stop.
@@ -185,7 +185,7 @@ fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
     let mut liar = Peer::of(&config(), "n1", "h1:1");
     let claims = [
         liar.master(7),
-        liar.seeking(),
+        liar.joining(),
         Peer::accepted(7),
         Peer::page(formation_core::ViewId::default(), vec![liar.member()]),
         Peer::vote_request(7, SECOND),
@@ -295,7 +295,7 @@ fn a_replayed_proof_is_refused() {
     rig.give(formation_core::Input::Closed { conn });
     for _ in 0..20 {
         let conn = rig.accept();
-        rig.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
+        rig.receive(conn, [peer.last_hello.clone(), proof.to_frame()].concat());
         assert!(matches!(
             rig.messages(conn)[..],
             [.., Message::Rejected(Rejected { reason: RejectReason::BadProof, holder: None })]
@@ -310,7 +310,7 @@ fn a_replayed_proof_is_refused() {
     rig.advance(SECOND);
     let conn = rig.answer("h1:1");
     rig.messages(conn);
-    rig.receive(conn, [peer.said.clone(), proof].concat());
+    rig.receive(conn, [peer.last_hello.clone(), proof].concat());
     refused(&mut rig, conn, RejectReason::BadProof, "a replayed answer");
 }
 

@@ -31,7 +31,7 @@ fn comes(rig: &mut Rig, peer: &mut Peer, says: fn(&mut Peer) -> bytes::Bytes) ->
 /// n0 stands, n1 is asked for its vote.
 fn candidate() -> (Rig, Config, ConnId, VoteRequest) {
     let (mut rig, config) = voter();
-    let conn = comes(&mut rig, &mut Peer::of(&config, "n1", "h1:1"), Peer::seeking);
+    let conn = comes(&mut rig, &mut Peer::of(&config, "n1", "h1:1"), Peer::joining);
     let asked = rig.messages(conn).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
@@ -54,8 +54,8 @@ fn a_node_without_a_link_has_left_at_once() {
 fn a_master_has_left_once_its_resignation_is_written_to_every_voter_and_the_next_has_confirmed_it() {
     let (mut rig, config, n1, asked) = candidate();
     rig.receive(n1, Peer::vote(&asked));
-    let n2 = comes(&mut rig, &mut Peer::of(&config, "n2", "h2:1"), Peer::seeking);
-    let member = comes(&mut rig, &mut Peer::of(&config, "j", "j:1"), Peer::seeking);
+    let n2 = comes(&mut rig, &mut Peer::of(&config, "n2", "h2:1"), Peer::joining);
+    let member = comes(&mut rig, &mut Peer::of(&config, "j", "j:1"), Peer::joining);
     assert_eq!((phase(&rig), rig.formation.view().len()), (Phase::Master, 4));
     for conn in [n1, n2, member] {
         rig.messages(conn);
@@ -79,7 +79,7 @@ fn a_master_has_left_once_its_resignation_is_written_to_every_voter_and_the_next
     assert_eq!(phase(&rig), Phase::Leaving, "that it is written is not enough");
     // The next master has taken it out of the view.
     let mut next = Peer::of(&config, "n1", "h1:1");
-    let elected = [next.seeking(), next.master(2)].concat();
+    let elected = [next.joining(), next.master(2)].concat();
     rig.receive(n1, [elected.into(), Message::LeaveAck.to_frame()].concat());
     assert_eq!(phase(&rig), Phase::Stopped);
 }

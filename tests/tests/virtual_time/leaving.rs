@@ -273,7 +273,7 @@ fn a_seeker_that_never_had_a_master_leaves_at_once() {
     let mut rig = Rig::new(Net::config(1, 3));
     let mut other = Peer::of(&Net::config(1, 3), "n2", "h2:1");
     let conn = rig.answer("h2:1");
-    rig.receive(conn, [other.hello(), other.seeking()].concat());
+    rig.receive(conn, [other.hello(), other.joining()].concat());
     assert_eq!(rig.formation.status().phase, Phase::Joining);
     rig.command(Command::Leave);
     assert!(rig.events().any(left));
@@ -289,7 +289,7 @@ fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
     let peers = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, address)| {
         let mut peer = Peer::of(&config, id, address);
         let conn = rig.answer(address);
-        rig.receive(conn, [peer.hello(), peer.seeking()].concat());
+        rig.receive(conn, [peer.hello(), peer.joining()].concat());
         conn
     });
     assert_eq!(rig.formation.status().phase, Phase::Candidate);
@@ -310,7 +310,7 @@ fn follower() -> (Rig, Peer, [ConnId; 2]) {
     let to_master = rig.answer("h0:1");
     rig.receive(to_master, [master.hello(), master.master(1), Peer::accepted(1)].concat());
     let to_other = rig.answer("h2:1");
-    rig.receive(to_other, [other.hello(), other.seeking()].concat());
+    rig.receive(to_other, [other.hello(), other.joining()].concat());
     (rig, master, [to_master, to_other])
 }
 
@@ -349,7 +349,7 @@ fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
     let config = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
     let mut rig = Rig::new(config.clone());
     let mut member = Peer::of(&config, "x", "hx:1");
-    let joins = [member.hello(), member.seeking()].concat();
+    let joins = [member.hello(), member.joining()].concat();
     let conn = rig.accept();
     rig.receive(conn, joins);
     assert_eq!(rig.formation.view().len(), 2);
@@ -386,7 +386,7 @@ fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
     for ix in [0, 2, 3, 4] {
         let mut peer = Peer::of(&config, &format!("n{ix}"), &Net::address(ix));
         let conn = rig.answer(&Net::address(ix));
-        rig.receive(conn, [peer.hello(), peer.seeking()].concat());
+        rig.receive(conn, [peer.hello(), peer.joining()].concat());
         peers.push((peer, conn));
     }
     let own = Member { node: rig.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
@@ -412,8 +412,8 @@ fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
     rig.receive(to_master, [leaving, Message::Resign(Resign { term: Term(7) }).to_frame()].concat());
     rig.give(Input::Closed { conn: to_master });
     for (peer, conn) in &mut peers {
-        let seeking = peer.status(7, Role::Joining, view_id);
-        rig.receive(*conn, seeking);
+        let joining = peer.status(7, Role::Joining, view_id);
+        rig.receive(*conn, joining);
     }
     for (_, conn) in &peers {
         let asked = rig.messages(*conn).into_iter().find_map(|message| match message {

@@ -39,8 +39,8 @@ fn greet(rig: &mut Rig, config: &Config, name: &str) -> (ConnId, Peer) {
 fn join(rig: &mut Rig, name: &str) -> (ConnId, Peer) {
     let config = with(Limits::default()).build().unwrap();
     let (conn, mut peer) = greet(rig, &config, name);
-    let seeking = peer.seeking();
-    rig.receive(conn, seeking);
+    let joining = peer.joining();
+    rig.receive(conn, joining);
     (conn, peer)
 }
 
@@ -83,7 +83,7 @@ fn g7_a_view_larger_than_a_send_comes_in_pages() {
     net.converge(5 * SECOND);
     let mut peer = Peer::of(&net.host(0).config, "z", "z:1");
     let wire = net.dial(net.master().unwrap());
-    let first = [peer.hello(), peer.seeking()].concat();
+    let first = [peer.hello(), peer.joining()].concat();
     net.send(wire, first);
     net.run_for(Duration::from_millis(100));
     let pages = net.messages(wire).into_iter().filter(|message| match message {
@@ -200,8 +200,8 @@ fn a_master_says_once_whom_it_has_no_room_for_until_it_has_taken_it_in() {
     let (member, _) = join(&mut rig, "a");
     let (outside, mut peer) = join(&mut rig, "b");
     assert_eq!(refused(&rig, RejectReason::ClusterFull), ["b"]);
-    let seeking = peer.seeking();
-    rig.receive(outside, seeking);
+    let joining = peer.joining();
+    rig.receive(outside, joining);
     rig.give(Input::Closed { conn: outside });
     let (outside, mut peer) = join(&mut rig, "b");
     assert_eq!(refused(&rig, RejectReason::ClusterFull), ["b"], "it is as full as before, whoever links anew");

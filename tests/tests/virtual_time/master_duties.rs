@@ -50,7 +50,7 @@ fn views(rig: &Rig) -> usize {
 fn who_seeks_is_taken_in_as_often_as_it_says_so_and_who_follows_is_a_member_already() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = rig.sought_by(&mut peer);
+    let conn = rig.joined_by(&mut peer);
     assert_eq!(told(&mut rig, conn), [Ok(())]);
     let before = views(&rig);
     for (term, role, answers) in [
@@ -71,7 +71,7 @@ fn who_seeks_is_taken_in_as_often_as_it_says_so_and_who_follows_is_a_member_alre
 fn who_leaves_is_not_taken_in() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = rig.greeted_by(&mut peer);
+    let conn = rig.hello_from(&mut peer);
     let status = peer.status(0, Role::Leaving, ViewId::default());
     rig.receive(conn, status);
     assert_eq!((told(&mut rig, conn), member(&rig, "j")), (vec![], None));
@@ -81,7 +81,7 @@ fn who_leaves_is_not_taken_in() {
 fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
     let (mut rig, config) = master(Limits { metadata: 10, ..Limits::default() });
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = rig.sought_by(&mut peer);
+    let conn = rig.joined_by(&mut peer);
     rig.messages(conn);
     let mut refusals = 0;
     for (len, role, answers, written) in [
@@ -110,11 +110,11 @@ fn g7_metadata_that_is_too_long_is_not_kept() {
     let voter = voter.build().unwrap();
     for (mut rig, config) in [(alone, config), (Rig::new(voter.clone()), voter)] {
         let mut peer = Peer::of(&config, "j", "j:1");
-        let conn = rig.greeted_by(&mut peer);
+        let conn = rig.hello_from(&mut peer);
         for (len, is_kept) in [(10, true), (11, false), (10_000, false), (9, true)] {
             peer.metadata = vec![b'#'; len].into();
-            let seeking = peer.seeking();
-            rig.receive(conn, seeking);
+            let joining = peer.joining();
+            rig.receive(conn, joining);
             let kept = format!("{:?}", rig.formation.clone());
             let longest = kept.split(|c| c != '#').map(str::len).max();
             assert!(longest <= Some(10), "{len}: {longest:?}");
@@ -127,13 +127,13 @@ fn g7_metadata_that_is_too_long_is_not_kept() {
 fn a_full_cluster_goes_on_serving_its_members() {
     let (mut rig, config) = master(Limits { members: 2, ..Limits::default() });
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = rig.sought_by(&mut peer);
-    let more = rig.sought_by(&mut Peer::of(&config, "k", "k:1"));
+    let conn = rig.joined_by(&mut peer);
+    let more = rig.joined_by(&mut Peer::of(&config, "k", "k:1"));
     let answers = [told(&mut rig, conn), told(&mut rig, more)];
     assert_eq!(answers, [[Ok(())], [Err(RejectReason::ClusterFull)]]);
     peer.metadata = Bytes::from_static(b"new");
-    let seeking = peer.seeking();
-    rig.receive(conn, seeking);
+    let joining = peer.joining();
+    rig.receive(conn, joining);
     assert_eq!(told(&mut rig, conn), [Ok(())]);
     assert_eq!(member(&rig, "j").unwrap().metadata, "new");
     let leaving = peer.status(1, Role::Leaving, ViewId::default());
@@ -145,8 +145,8 @@ fn a_full_cluster_goes_on_serving_its_members() {
 fn who_leaves_is_removed_and_told_so() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
-    let conn = rig.sought_by(&mut peer);
-    let other = rig.sought_by(&mut Peer::of(&config, "k", "k:1"));
+    let conn = rig.joined_by(&mut peer);
+    let other = rig.joined_by(&mut Peer::of(&config, "k", "k:1"));
     let leaving = peer.status(1, Role::Leaving, ViewId::default());
     rig.receive(conn, leaving);
     assert!(rig.messages(conn).contains(&Message::LeaveAck) && !rig.messages(other).contains(&Message::LeaveAck));
@@ -158,7 +158,7 @@ fn who_leaves_is_removed_and_told_so() {
 #[test]
 fn a_master_says_its_new_status_before_the_heartbeat_of_the_same_write() {
     let (mut rig, config) = master(Limits::default());
-    let conn = rig.sought_by(&mut Peer::of(&config, "j", "j:1"));
+    let conn = rig.joined_by(&mut Peer::of(&config, "j", "j:1"));
     rig.hold_answers();
     rig.command(Command::SetMetadata(Bytes::from_static(b"in flight")));
     rig.messages(conn);
@@ -175,10 +175,10 @@ fn a_master_says_its_new_status_before_the_heartbeat_of_the_same_write() {
 
 /// A member starts again, and has said no more than its hello.
 fn restarted(rig: &mut Rig, peer: &mut Peer) -> ConnId {
-    let conn = rig.sought_by(peer);
+    let conn = rig.joined_by(peer);
     rig.give(Input::Closed { conn });
     peer.node.incarnation.0 += 1;
-    rig.greeted_by(peer)
+    rig.hello_from(peer)
 }
 
 /// The newer run has not said yet that it seeks.
@@ -208,8 +208,8 @@ fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
 #[test]
 fn a_master_beats_to_every_member_in_each_interval() {
     let (mut rig, config) = master(Limits::default());
-    let conn = rig.sought_by(&mut Peer::of(&config, "j", "j:1"));
-    let other = rig.greeted_by(&mut Peer::of(&config, "k", "k:1"));
+    let conn = rig.joined_by(&mut Peer::of(&config, "j", "j:1"));
+    let other = rig.hello_from(&mut Peer::of(&config, "k", "k:1"));
     let beats = |rig: &mut Rig, conn| {
         let said = rig.messages(conn);
         said.iter().filter(|message| matches!(message, Message::Heartbeat(_))).count()
@@ -224,7 +224,7 @@ fn a_master_beats_to_every_member_in_each_interval() {
 #[test]
 fn a_masters_own_metadata_is_written_where_it_has_changed() {
     let (mut rig, config) = master(Limits::default());
-    rig.sought_by(&mut Peer::of(&config, "j", "j:1"));
+    rig.joined_by(&mut Peer::of(&config, "j", "j:1"));
     let before = views(&rig);
     for _ in 0..2 {
         rig.command(Command::SetMetadata(Bytes::from_static(b"new")));
@@ -248,14 +248,14 @@ impl Voter {
         let mut rig = Rig::new(config.clone());
         rig.advance(3 * SECOND);
         let mut n1 = Peer::of(&config, "n1", "n1:1");
-        let conn = rig.greeted_by(&mut n1);
+        let conn = rig.hello_from(&mut n1);
         Self { rig, config, n1, conn }
     }
 
     /// n1 is without a master, and gives n0 its vote.
     fn is_elected(&mut self) {
-        let seeking = self.n1.seeking();
-        self.rig.receive(self.conn, seeking);
+        let joining = self.n1.joining();
+        self.rig.receive(self.conn, joining);
         let asked = self.rig.messages(self.conn).into_iter().find_map(|message| match message {
             Message::VoteRequest(request) => Some(request),
             _ => None,
@@ -271,10 +271,10 @@ impl Voter {
 fn a_master_lets_go_who_leaves_on_its_next_connection_too_and_nobody_else() {
     let (mut rig, config) = master(Limits::default());
     let mut peers = ["j", "k"].map(|id| Peer::of(&config, id, &format!("{id}:1")));
-    let conns = peers.each_mut().map(|peer| rig.sought_by(peer));
+    let conns = peers.each_mut().map(|peer| rig.joined_by(peer));
     let leaving = peers[0].status(1, Role::Leaving, ViewId::default());
     rig.receive(conns[0], leaving);
-    let again = peers.each_mut().map(|peer| rig.greeted_by(peer));
+    let again = peers.each_mut().map(|peer| rig.hello_from(peer));
     let told = again.map(|conn| rig.messages(conn).contains(&Message::LeaveAck));
     assert_eq!(told, [true, false]);
 }
@@ -284,7 +284,7 @@ fn a_master_lets_go_who_leaves_on_its_next_connection_too_and_nobody_else() {
 fn a_new_master_lets_go_who_has_said_that_it_leaves() {
     let mut voter = Voter::new();
     let mut peer = Peer::of(&voter.config, "j", "j:1");
-    let conn = voter.rig.greeted_by(&mut peer);
+    let conn = voter.rig.hello_from(&mut peer);
     let leaving = peer.status(0, Role::Leaving, ViewId::default());
     voter.rig.receive(conn, leaving);
     voter.rig.messages(conn);
@@ -298,7 +298,7 @@ fn a_new_master_lets_go_who_has_said_that_it_leaves() {
 fn g2_a_master_that_is_superseded_leads_no_more() {
     let mut voter = Voter::new();
     voter.is_elected();
-    voter.rig.greeted_by(&mut Peer::of(&voter.config, "n0", "n0:1"));
+    voter.rig.hello_from(&mut Peer::of(&voter.config, "n0", "n0:1"));
     assert_eq!(voter.rig.formation.leadership(voter.rig.now), None);
     assert!(voter.rig.events().any(|event| matches!(event, Event::MasterLost { .. })));
     assert!(matches!(voter.rig.events().last(), Some(Event::Stopped { reason: StopReason::Superseded })));
@@ -319,7 +319,7 @@ fn the_first_view_of_a_term_has_everybody_active_who_is_linked_whomever_it_follo
     let said = voter.n1.master(1);
     let page = Peer::page(ViewId { term: Term(1), version: 1 }, vec![voter.n1.member(), peer.member()]);
     voter.rig.receive(voter.conn, [said, page].concat());
-    let conn = voter.rig.greeted_by(&mut peer);
+    let conn = voter.rig.hello_from(&mut peer);
     let last = Role::Follower { master: voter.n1.node.clone(), address: voter.n1.address.clone() };
     let status = peer.status(1, last, ViewId::default());
     voter.rig.receive(conn, status);
@@ -340,7 +340,7 @@ fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term()
     voter.rig.receive(voter.conn, Peer::page(ViewId { term: Term(1), version: 1 }, all.to_vec()));
     peers[1].node.incarnation.0 += 1;
     for peer in &mut peers {
-        voter.rig.greeted_by(peer);
+        voter.rig.hello_from(peer);
     }
     let ended = voter.n1.status(1, Role::Joining, ViewId::default());
     voter.rig.receive(voter.conn, ended);
@@ -354,13 +354,13 @@ fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term()
 fn who_is_master_no_more_serves_nobody_and_keeps_the_view_as_it_is() {
     let mut voter = Voter::new();
     voter.is_elected();
-    let conn = voter.rig.sought_by(&mut Peer::of(&voter.config, "j", "j:1"));
+    let conn = voter.rig.joined_by(&mut Peer::of(&voter.config, "j", "j:1"));
     assert_eq!(voter.rig.formation.view().len(), 3);
     voter.rig.advance(SECOND);
     assert_eq!(voter.rig.formation.leadership(voter.rig.now), None);
     let view = voter.rig.formation.view().clone();
     voter.rig.messages(conn);
-    let more = voter.rig.sought_by(&mut Peer::of(&voter.config, "k", "k:1"));
+    let more = voter.rig.joined_by(&mut Peer::of(&voter.config, "k", "k:1"));
     voter.rig.command(Command::SetMetadata(Bytes::from_static(b"new")));
     voter.rig.advance(SECOND);
     let served = |message: &Message| {

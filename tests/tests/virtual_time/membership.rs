@@ -146,7 +146,7 @@ fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
         let liar = net.dial(before[0].0);
         let mut peer = Peer::of(&net.host(0).config, "liar", &Net::address(victim));
         net.send(liar, peer.hello());
-        net.send(liar, peer.seeking());
+        net.send(liar, peer.joining());
         net.run_for(4 * SECOND);
         net.expect(net.masters() == before && net.agree(&[0, 1, 2]), "the cluster noticed");
         let changed = |event: &Event| matches!(event, Event::ViewChanged { .. } | Event::MasterLost { .. });
@@ -257,7 +257,7 @@ fn a_member_that_reads_nothing_for_a_while_catches_up() {
         // It acknowledges nothing, as it hears nothing; the others are not kept waiting.
         let others = (4..12).all(|ix| net.host(ix).formation.as_ref().is_some_and(|f| f.view().len() == 12));
         net.expect(others, "the others wait for the slow one");
-        net.read_again(3, wires[0]);
+        net.resume_reading(3, wires[0]);
         net.converge(SECOND);
     });
 }

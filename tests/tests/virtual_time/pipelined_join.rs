@@ -8,7 +8,7 @@ use formation_tests::{Net, Peer, Rig};
 
 const EPOCH: ViewId = ViewId { term: Term(1), version: 2 };
 
-/// A seeking node that has dialed the master; what the master says first, and the two frames that it pipelines.
+/// A joining node that has dialed the master; what the master says first, and the two frames that it pipelines.
 fn joining() -> (Rig, ConnId, Bytes, Bytes) {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");

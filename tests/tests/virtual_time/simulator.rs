@@ -13,21 +13,21 @@ const HAPPENS: &[&str] = &[
     "vote refused",
     "term contested",
     "candidacy released",
-    "mastership resigned",
-    "status of a held voter",
+    "resignation sent",
+    "status of an abstaining voter",
     "status of a bound voter",
     "heartbeat not confirmed",
     "master found",
     "master silent",
-    "mastership seen to end",
+    "master ended its mastership",
     "lease lapsed",
     "master met a newer term",
-    "master gone by its wish",
+    "master resigned",
     "crash before the vote was durable",
     "persist failed",
-    "lease confirmed without a disk",
+    "heartbeat confirmed without storage",
     // Views (G3, G5).
-    "seeker admitted",
+    "node admitted",
     "delta sent",
     "snapshot page sent",
     "member active",
@@ -37,36 +37,36 @@ const HAPPENS: &[&str] = &[
     // Connections.
     "duplicate closed",
     "silent link closed",
-    "limit of pending links reached",
-    "limit of links reached",
+    "limit of pending connections reached",
+    "limit of connections reached",
     "handshake timed out",
     "master unreachable",
     "id in use",
     "address in use",
-    "stream broken off",
-    "sender waits for room",
+    "stream cut by a reset",
+    "send waits for room in the socket buffer",
     "ping",
     "word of the next protocol",
     "word of the next protocol to many",
     "node left",
     // Leaving, sick masters, late knowledge.
     "leave confirmed",
-    "leaver not carried over",
-    "master awake with its lease",
-    "master awake without",
-    "dial of a name that is gone",
-    "dial led astray",
+    "leaving member not carried over",
+    "master wakes with a valid lease",
+    "master wakes without a valid lease",
+    "dial of a name that does not resolve",
+    "dial of a redirected name",
     "node dialed itself",
-    "dial of a name that led to the node itself",
+    "dial of a name that led to the node itself before",
     // Who only joins.
-    "a node that only joins has joined",
-    "a node that only joins refused its vote before",
+    "join-only node has joined",
+    "join-only node refused its vote before it joined",
     // The cluster key.
-    "proof given",
-    "proof refused",
+    "proof sent",
+    "proof rejected",
     "no key in common",
-    "intruder refused",
-    "intruder spoke out of turn",
+    "intruder rejected",
+    "intruder sent an unexpected message",
     "key changed on all nodes",
     // G6.
     "undisturbed formation",
@@ -77,25 +77,25 @@ const HAPPENS: &[&str] = &[
     "fault: restart",
     "fault: twin",
     "fault: liar",
-    "fault: cut that holds back",
-    "fault: cut that loses",
+    "fault: cut that holds data back",
+    "fault: cut that loses data",
     "fault: cut one way",
     "fault: node isolated",
     "fault: master isolated",
     "fault: partition",
-    "fault: healed",
+    "fault: all cuts healed",
     "fault: pause",
     "fault: pause of the master",
     "fault: reset",
     "fault: half-open",
     "fault: reader stops",
-    "fault: readers go on",
+    "fault: readers resume",
     "fault: slow disks",
     "fault: disk fails",
     "fault: leave",
     "fault: leave of the master",
     "fault: slow master",
-    "fault: name gone",
+    "fault: name does not resolve",
     "fault: name moved",
     "fault: contact added",
     "fault: metadata",
@@ -104,7 +104,7 @@ const HAPPENS: &[&str] = &[
     "fault: intruder reflects a proof",
     "fault: intruder replays a connection",
     "fault: intruder skips the proof",
-    "fault: intruder says nothing of a key",
+    "fault: intruder names no key",
     "fault: change of key",
 ];
 
@@ -127,7 +127,7 @@ fn g1_g2_g3_g5_g6_g7_hold_whatever_happens() {
 /// G2 and G5 without durable votes: E1 makes forgetting harmless.
 #[test]
 fn g2_g5_hold_for_voters_that_forget_their_votes() {
-    let happens = ["fault: crash and forget", "status of a held voter", "vote refused", "lease lapsed"];
+    let happens = ["fault: crash and forget", "status of an abstaining voter", "vote refused", "lease lapsed"];
     explore(1_000, |seed| Scenario::draw(seed, true), &happens);
 }
 
@@ -139,7 +139,7 @@ fn e8_g2_g5_hold_for_clusters_that_part_and_meet() {
         "status of a solo master",
         "solo master gave way",
         "merged",
-        "gave way to a quorum",
+        "gave way to a quorum's master",
         "gave way to more members",
         "gave way to a higher term",
         "gave way to a lower id",
@@ -232,10 +232,10 @@ fn a_node_that_stands_still_is_told_nothing_by_its_host() {
     net.run_for(Duration::from_secs(1));
     net.pause(0, Duration::from_secs(1));
     let tries = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
-    tries.into_iter().for_each(|fault| fault.strike(&mut net));
+    tries.into_iter().for_each(|fault| fault.apply(&mut net));
     let told = ["fault: contact added", "fault: metadata", "fault: leave"];
     assert_eq!(told.map(|what| net.tally.of(what)), [0; 3]);
     net.run_for(Duration::from_secs(2));
-    tries.into_iter().for_each(|fault| fault.strike(&mut net));
+    tries.into_iter().for_each(|fault| fault.apply(&mut net));
     assert_eq!(told.map(|what| net.tally.of(what)), [1; 3]);
 }

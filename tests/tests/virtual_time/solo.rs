@@ -301,7 +301,7 @@ fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_
     rig.advance(2 * AFTER);
     assert_eq!(rig.formation.status().phase, Phase::Solo);
     let mut peer = Peer::of(&config, "n1", "h1:1");
-    let mut conn = rig.sought_by(&mut peer);
+    let mut conn = rig.joined_by(&mut peer);
     let other = Peer::of(&config, "n2", "h2:1");
     let follows = Role::Follower { master: other.node, address: other.address };
     let (older, newer) = (ViewId::default(), ViewId { term: Term(9), version: 4 });
@@ -314,9 +314,9 @@ fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_
         rig.command(Command::SetMetadata("news".into()));
         assert_eq!(updates(&mut rig, (conn, &peer), theirs), 0, "{role:?}");
         rig.give(Input::Closed { conn });
-        conn = rig.greeted_by(&mut peer);
+        conn = rig.hello_from(&mut peer);
         assert_eq!(updates(&mut rig, (conn, &peer), theirs), 0, "nor before it is known that it has none");
-        let seeks = peer.seeking();
+        let seeks = peer.joining();
         rig.receive(conn, seeks);
     }
     let again = rig.messages(conn);
@@ -331,7 +331,7 @@ fn e8_a_view_of_a_solo_master_that_is_not_followed_is_ignored_whatever_its_term(
     let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
     let mut rig = Rig::new(config.clone());
     let [mut master, mut solo] = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, at)| Peer::of(&config, id, at));
-    let (followed, ignored) = (rig.greeted_by(&mut master), rig.greeted_by(&mut solo));
+    let (followed, ignored) = (rig.hello_from(&mut master), rig.hello_from(&mut solo));
     let leads = master.master(4);
     rig.receive(followed, leads);
     let role = Role::Solo { members: 2 };

@@ -62,7 +62,7 @@ fn an_accepted_connection_that_cannot_be_secured_is_told_and_counts_no_more() {
 fn a_link_that_is_not_trusted_any_more_ends_with_that_reason() {
     let mut rig = Rig::new(Net::config(0, 2));
     let mut peer = Peer::of(&Net::config(0, 2), "n1", "h1:1");
-    let conn = rig.sought_by(&mut peer);
+    let conn = rig.joined_by(&mut peer);
     assert_eq!(rig.formation.status().links, 1);
     let failure = TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer };
     rig.give(Input::TlsFailed { conn, failure });

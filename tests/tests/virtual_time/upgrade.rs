@@ -69,7 +69,7 @@ fn what_a_master_says_to_many_is_said_to_each_in_the_version_of_its_link() {
         let speakers = [1, 2, 2, 1, 2].into_iter().enumerate().map(|(ix, max)| {
             let mut peer = Peer::of(&config, &format!("p{ix}"), &format!("p{ix}:1"));
             peer.protocol = ProtocolRange { min: 1, max };
-            (rig.sought_by(&mut peer), max.min(newest))
+            (rig.joined_by(&mut peer), max.min(newest))
         });
         let links: Vec<_> = speakers.collect();
         for _ in 0..3 {

@@ -37,7 +37,7 @@ fn members(rig: &mut Rig, conn: ConnId) -> Option<u32> {
 fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_another() {
     let mut rig = solo_master();
     let (mut j, mut k, mut n1) = (peer("j", "j:1"), peer("k", "k:1"), peer("n1", "h1:1"));
-    let ([to_j, to_k], to_n1) = ([&mut j, &mut k].map(|peer| rig.sought_by(peer)), rig.sought_by(&mut n1));
+    let ([to_j, to_k], to_n1) = ([&mut j, &mut k].map(|peer| rig.joined_by(peer)), rig.joined_by(&mut n1));
     assert_eq!(members(&mut rig, to_j), Some(4));
     let own = peer("n0", "h0:1");
     let own = Role::Follower { master: rig.formation.node().clone(), address: own.address };
@@ -59,7 +59,7 @@ fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_anoth
 fn e8_a_solo_master_takes_in_nobody_who_follows_another() {
     let mut rig = solo_master();
     let mut j = peer("j", "j:1");
-    let conn = rig.greeted_by(&mut j);
+    let conn = rig.hello_from(&mut j);
     for (role, taken) in [(follows(&peer("x", "x:1")), false), (Role::Joining, true)] {
         let status = j.status(1, role, ViewId::default());
         rig.receive(conn, status);
@@ -98,7 +98,7 @@ fn changes_sides(end: End, n1_was: Option<(Incarnation, MemberState)>) -> bool {
     }
     rig.advance(SECOND);
     assert_eq!(rig.formation.status().phase, Phase::Joining);
-    let conn = rig.greeted_by(&mut n1);
+    let conn = rig.hello_from(&mut n1);
     let status = n1.status(2, Role::Solo { members: 1 }, ViewId::default());
     let page = Peer::page(ViewId { term: Term(2), version: 1 }, vec![n1.member()]);
     rig.receive(conn, [status, Peer::accepted(2), page].concat());
