@@ -77,14 +77,14 @@ fn a_node_alone_is_its_own_only_seed() {
 }
 
 #[test]
-fn a_forgotten_seed_list_is_an_error_that_names_both_ways_out() {
+fn a_missing_seed_list_is_an_error_that_names_both_fixes() {
     let error = Config::builder("prod", "a", "a:1").build().unwrap_err();
     assert_eq!(error, ConfigError::NoSeeds);
     assert!(error.to_string().contains("seeds()") && error.to_string().contains("Config::single()"));
 }
 
 #[test]
-fn a_detector_with_a_value_that_makes_no_sense_is_refused() {
+fn a_detector_with_an_invalid_value_is_an_error() {
     let phi = PhiAccrual::default;
     for (phi, says) in [
         (PhiAccrual { threshold: 0, ..phi() }, "threshold is 0, but has to be from 1 to 12"),
@@ -112,7 +112,7 @@ fn solo_after_is_off_by_default_and_at_least_bootstrap_wait() {
 }
 
 #[test]
-fn protocol_versions_that_are_not_known_are_refused() {
+fn unknown_protocol_versions_are_an_error() {
     for (min, max) in [(0, 1), (1, 9), (9, 9), (1, 0)] {
         let says = format!("the protocol versions {min} to {max} are not what this program can speak; choose a range");
         refused(builder().protocol(ProtocolRange { min, max }), &says);
@@ -120,12 +120,12 @@ fn protocol_versions_that_are_not_known_are_refused() {
 }
 
 #[test]
-fn a_state_dir_without_a_name_is_refused() {
+fn an_empty_state_dir_is_an_error() {
     refused(builder().state_dir(""), "state_dir is empty; name a directory");
 }
 
 #[test]
-fn bad_names_are_refused_with_their_field_and_text() {
+fn an_invalid_name_is_an_error_with_its_field_and_text() {
     refused(Config::single("", "a", "a:1"), "cluster: a cluster name has 1 to 64 bytes, but \"\" has 0");
     refused(Config::single("prod", "", "a:1"), "id: a node id has 1 to 64 bytes, but \"\" has 0");
     refused(Config::single("prod", "a", "a"), "address: \"a\" is not an address: it has no port");
@@ -135,7 +135,7 @@ fn bad_names_are_refused_with_their_field_and_text() {
 }
 
 #[test]
-fn every_time_has_a_least_and_a_most() {
+fn every_time_has_a_minimum_and_a_maximum() {
     type Field = fn(&mut Timing) -> &mut Duration;
     let fields: [(&str, Duration, Field); 10] = [
         ("heartbeat_interval", MS(1), |t| &mut t.heartbeat_interval),
@@ -239,7 +239,7 @@ fn clocks_may_not_drift_by_half() {
 }
 
 #[test]
-fn a_safe_lease_is_what_the_fastest_clock_leaves_rounded_down() {
+fn a_safe_lease_allows_for_clock_drift_and_is_rounded_down() {
     let safe = |lease, max_clock_drift_percent| Timing { lease, max_clock_drift_percent, ..Timing::lan() }.safe_lease();
     assert_eq!(safe(MS(1000), 1), MS(990));
     assert_eq!(safe(MS(1000), 0), MS(1000));
@@ -249,7 +249,7 @@ fn a_safe_lease_is_what_the_fastest_clock_leaves_rounded_down() {
 }
 
 #[test]
-fn every_limit_has_a_least_and_a_frame_also_a_most() {
+fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
     type Field = fn(&mut Limits) -> &mut usize;
     let fields: [(&str, usize, Field); 8] = [
         ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
@@ -323,7 +323,7 @@ fn limits_have_to_fit_together() {
 }
 
 #[test]
-fn what_is_given_has_to_keep_the_limits() {
+fn the_given_values_must_keep_the_limits() {
     let seeds = |count| Config::builder("prod", "a", "a:1").seeds(numbered(count));
     refused(seeds(65), "the number of seeds is 65, but has to be from 1 to 64; choose");
     seeds(64).build().unwrap();
@@ -347,14 +347,14 @@ fn a_configuration_survives_serialization() {
 }
 
 #[test]
-fn a_configuration_file_says_only_what_differs() {
+fn a_configuration_file_needs_only_changed_values() {
     let json = r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1","b:1","c:1"],"timing":{"stagger":{"secs":0,"nanos":5000000}}}"#;
     let written = builder().timing(Timing { stagger: MS(5), ..Timing::lan() }).build().unwrap();
     assert_eq!(serde_json::from_str::<Config>(json).unwrap(), written);
 }
 
 #[test]
-fn a_deserialized_configuration_keeps_every_rule_too() {
+fn a_deserialized_configuration_is_checked_too() {
     let refused = |json: &str, why: &str| {
         let said = serde_json::from_str::<Config>(json).expect_err(why).to_string();
         assert!(said.contains(why), "{said}");

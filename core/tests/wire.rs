@@ -241,7 +241,7 @@ fn every_fixture_decodes_to_its_message() {
 }
 
 #[test]
-fn a_message_cut_short_anywhere_or_with_a_byte_behind_it_is_malformed() {
+fn h1_a_truncated_or_extended_message_is_malformed() {
     for (message, body) in fixtures() {
         let body = hex(body);
         for end in 0..body.len() {
@@ -262,7 +262,7 @@ fn malformed(bodies: &[&str]) {
 }
 
 #[test]
-fn an_unknown_variant_is_malformed() {
+fn h1_h4_an_unknown_variant_is_malformed() {
     malformed(&[
         "0e",                                           // message
         "ff",                                           // the start of a message's number
@@ -279,7 +279,7 @@ fn an_unknown_variant_is_malformed() {
 }
 
 #[test]
-fn a_field_out_of_range_is_malformed() {
+fn h1_a_field_out_of_range_is_malformed() {
     malformed(&[
         "06 05 07 02",                                 // a bool that is neither
         "02 01 00 00 01 02 0000 00",                   // an option that is neither
@@ -303,7 +303,7 @@ fn a_field_out_of_range_is_malformed() {
 }
 
 #[test]
-fn an_address_that_is_not_in_its_normal_form_is_malformed() {
+fn an_address_not_in_its_normal_form_is_malformed() {
     let following = |address: &str| format!("02 02 05 02 01 62 09 {address} 00 00 0503 00");
     let listed = |address: &str| format!("04 00 0502 00 01 01 01 61 01 {address} 00 00");
     for place in [following, listed] {
@@ -332,7 +332,7 @@ fn longest_node() -> Node {
 }
 
 #[test]
-fn the_largest_hello_fits_the_first_frame() {
+fn h1_the_largest_hello_fits_into_the_first_frame() {
     let largest = |extensions: usize| {
         let hello = Hello {
             protocol: ProtocolRange { min: u16::MAX, max: u16::MAX },
@@ -350,7 +350,7 @@ fn the_largest_hello_fits_the_first_frame() {
 }
 
 #[test]
-fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata() {
+fn the_largest_status_and_member_fit_beside_their_metadata() {
     let metadata = Bytes::from(vec![7; 64_512]);
     let status = StatusReport {
         promise: Some(longest_node()),

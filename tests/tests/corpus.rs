@@ -88,27 +88,27 @@ fn check_corpus(target: &str) {
 }
 
 #[test]
-fn the_kept_chunkings_end_alike() {
+fn g4_kept_chunking_inputs_have_one_result_in_any_cut() {
     check_corpus("chunking");
 }
 
 #[test]
-fn the_kept_streams_are_cut_into_the_frames_of_the_format() {
+fn g4_kept_streams_match_the_model_in_any_cut() {
     check_corpus("decoder");
 }
 
 #[test]
-fn the_kept_connections_harm_nobody() {
+fn g8_kept_connections_harm_nobody() {
     check_corpus("formation");
 }
 
 #[test]
-fn the_kept_messages_go_there_and_back() {
+fn kept_messages_decode_to_themselves() {
     check_corpus("messages");
 }
 
 #[test]
-fn the_kept_scripts_hold_every_invariant() {
+fn kept_scripts_keep_every_invariant() {
     check_corpus("script");
 }
 
@@ -123,18 +123,18 @@ fn check_outcomes(target: &str, expected: &[&str]) {
 }
 
 #[test]
-fn the_kept_scripts_lead_into_every_corner() {
+fn kept_scripts_reach_every_expected_outcome() {
     check_outcomes("script", &[OUTCOMES, TIGHT_OUTCOMES].concat());
 }
 
 #[test]
-fn the_kept_chunkings_lead_into_every_corner() {
+fn kept_chunking_inputs_reach_every_expected_outcome() {
     check_outcomes("chunking", OUTCOMES);
 }
 
 /// Every target must be run both by a test above and by a fuzzer.
 #[test]
-fn targets_bodies_and_folders_are_the_same() {
+fn fuzz_targets_and_folders_match() {
     let bodies: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).into()).collect();
     let run = include_str!("corpus.rs")
         .lines()

@@ -37,7 +37,7 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn a_script_of_noise_is_the_same_in_any_cut() {
+    fn g4_a_random_script_has_the_same_result_in_any_cut() {
         for seed in 0..200 {
             let mut rng = Rng::new(seed);
             for lengths in [&[][..], &[1], &[0, 3, 30]] {

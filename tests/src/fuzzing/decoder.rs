@@ -173,7 +173,7 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn any_stream_in_any_cut_is_what_the_format_says() {
+    fn g4_any_stream_in_any_cut_matches_the_model() {
         for seed in 0..400 {
             let mut rng = Rng::new(seed);
             let mut data = vec![rng.draw() as u8, 3];
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_as_long_as_the_limit_is_taken_and_a_longer_one_is_not() {
+    fn h1_a_frame_at_the_limit_is_accepted_and_a_longer_one_is_not() {
         let limit = config().limits().max_frame;
         let (mut taken, mut refused) = (0, 0);
         for body in limit - 2..=limit + 2 {

@@ -75,7 +75,7 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn every_kind_of_connection_survives_noise() {
+    fn g8_every_kind_of_connection_survives_random_bytes() {
         for mode in 0..64 {
             for seed in 0..30 {
                 let mut data = vec![mode, (seed * 5) as u8];
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_framed_stream_has_the_length_in_front_of_each_body() {
+    fn a_framed_stream_has_a_length_before_each_body() {
         assert_eq!(&frames(&[2, 7, 8, 1, 9])[..], [0, 0, 0, 2, 7, 8, 0, 0, 0, 1, 9]);
         assert_eq!(&frames(&[5, 1])[..], [0, 0, 0, 1, 1]);
     }

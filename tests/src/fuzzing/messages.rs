@@ -53,7 +53,7 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn any_message_goes_there_and_back() {
+    fn any_message_decodes_to_itself() {
         for seed in 0..2_000 {
             let mut data = Rng::new(seed).bytes(400);
             messages(&data);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_in_a_longer_form_is_understood_and_said_in_the_shortest() {
+    fn a_padded_number_is_accepted_and_encoded_in_its_short_form() {
         let release = Message::Release(Release { term: Term(1) });
         assert_eq!(Message::decode(&[7, 0x81, 0]), Ok(release.clone()));
         assert_eq!(&release.to_frame()[4..], [7, 1]);

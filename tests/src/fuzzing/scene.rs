@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_scene_begins_where_it_says() {
+    fn each_scene_starts_in_its_phase() {
         for choice in 0..=255 {
             let scene = Scene::of(choice);
             let embedder = Embedder::new(scene);

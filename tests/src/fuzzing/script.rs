@@ -317,7 +317,7 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn a_script_of_noise_holds_every_invariant() {
+    fn a_random_script_keeps_every_invariant() {
         for seed in 0..200 {
             let noise = Rng::new(seed).bytes(2_000);
             let count = decode_steps(&noise[1..]).len();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spelled_is_read_as_the_same() {
+    fn an_encoded_script_is_read_as_the_same_script() {
         for seed in 0..200 {
             let original = decode_steps(&Rng::new(seed).bytes(2_000));
             let read = decode_steps(&encode_script(0, &original)[1..]);

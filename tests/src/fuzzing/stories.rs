@@ -374,7 +374,7 @@ mod tests {
     use crate::fuzzing::{chunking, outcomes, script};
 
     #[test]
-    fn stories_end_as_they_are_told() {
+    fn each_story_reaches_its_outcome() {
         for Story { name, outcome, script: data } in stories() {
             script(&data);
             chunking(&cut(&data));

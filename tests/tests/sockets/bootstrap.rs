@@ -9,18 +9,15 @@ use crate::{
 
 const ROUNDS: u64 = 20;
 
-with_each_adapter!(
-    three_nodes_elect_the_lowest_in_one_term_in_any_order,
-    five_nodes_elect_the_lowest_in_one_term_in_any_order,
-);
+with_each_adapter!(g6_three_nodes_elect_the_lowest_id_in_one_term, g6_five_nodes_elect_the_lowest_id_in_one_term,);
 
-async fn three_nodes_elect_the_lowest_in_one_term_in_any_order<A: Adapter>() {
+async fn g6_three_nodes_elect_the_lowest_id_in_one_term<A: Adapter>() {
     for round in 0..ROUNDS {
         form::<A>(3, round).await;
     }
 }
 
-async fn five_nodes_elect_the_lowest_in_one_term_in_any_order<A: Adapter>() {
+async fn g6_five_nodes_elect_the_lowest_id_in_one_term<A: Adapter>() {
     for round in 0..ROUNDS {
         form::<A>(5, round).await;
     }

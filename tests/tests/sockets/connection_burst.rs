@@ -17,9 +17,9 @@ use crate::{
 const CROWD: usize = 100;
 const PENDING: usize = 16;
 
-with_each_adapter!(a_crowd_that_has_said_hello_is_heard_out);
+with_each_adapter!(every_peer_of_a_burst_that_sent_its_hello_is_linked);
 
-async fn a_crowd_that_has_said_hello_is_heard_out<A: Adapter>() {
+async fn every_peer_of_a_burst_that_sent_its_hello_is_linked<A: Adapter>() {
     let (listener, address) = listen();
     let limits = Limits { pending_connections: PENDING, ..Limits::default() };
     let config = Config::single(CLUSTER, "master", address.as_str()).wan().limits(limits).build().unwrap();

@@ -10,12 +10,12 @@ use crate::{
 };
 
 with_each_adapter!(
-    e4_a_cluster_started_again_goes_on_in_a_larger_term,
-    a_state_dir_belongs_to_one_node_until_it_has_left,
-    e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote,
-    a_node_that_kept_votes_of_another_seed_list_does_not_start;
+    e4_a_restarted_cluster_continues_in_a_higher_term,
+    i9_a_state_dir_belongs_to_one_node_until_it_has_left,
+    e4_a_voter_with_failed_storage_reports_it_and_never_votes,
+    i9_a_node_with_the_state_of_another_seed_list_cannot_start;
     // Whether anybody wants what a line logs is found out once, on the thread that comes there first.
-    alone: a_start_from_an_empty_state_dir_is_logged_once_with_the_directory,
+    alone: a_start_from_an_empty_state_dir_is_logged_once,
 );
 
 /// The voter of this number, with a directory of its own.
@@ -27,7 +27,7 @@ fn listen_at(address: &str) -> TcpListener {
     TcpListener::bind(address).unwrap()
 }
 
-async fn e4_a_cluster_started_again_goes_on_in_a_larger_term<A: Adapter>() {
+async fn e4_a_restarted_cluster_continues_in_a_higher_term<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
     let mut last = 0;
@@ -46,7 +46,7 @@ async fn e4_a_cluster_started_again_goes_on_in_a_larger_term<A: Adapter>() {
     }
 }
 
-async fn a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
+async fn i9_a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, address) = listen();
     let seeds = [address];
@@ -59,7 +59,7 @@ async fn a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
     A::start(config(), listen_at(&seeds[0])).wait_for_master().await;
 }
 
-async fn e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote<A: Adapter>() {
+async fn e4_a_voter_with_failed_storage_reports_it_and_never_votes<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (mut listeners, seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
     let failing = A::start(durable(1, &seeds, dir.path()).build().unwrap(), listeners.remove(1));
@@ -78,7 +78,7 @@ async fn e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote<A: Adapter>() 
     assert_eq!(mended.wait_for_master().await.0.id, candidate.node().id);
 }
 
-async fn a_node_that_kept_votes_of_another_seed_list_does_not_start<A: Adapter>() {
+async fn i9_a_node_with_the_state_of_another_seed_list_cannot_start<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let ((listener, own), other) = (listen(), "127.0.0.1:1".to_owned());
     A::start(durable(0, std::slice::from_ref(&own), dir.path()).build().unwrap(), listener).leave().await;
@@ -91,7 +91,7 @@ async fn a_node_that_kept_votes_of_another_seed_list_does_not_start<A: Adapter>(
 }
 
 /// Whoever mistypes the directory has a node that has forgotten its votes.
-async fn a_start_from_an_empty_state_dir_is_logged_once_with_the_directory<A: Adapter>() {
+async fn a_start_from_an_empty_state_dir_is_logged_once<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, address) = listen();
     let seeds = [address];

@@ -8,9 +8,9 @@ use crate::{
 };
 
 with_each_adapter!(
-    a_crashed_master_is_replaced_and_comes_back,
-    a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term,
-    a_leaving_master_hands_over_and_is_gone_from_the_view,
+    a_crashed_master_is_replaced_and_rejoins_as_a_member,
+    a_master_that_restarts_at_once_rejoins_in_the_next_term,
+    l3_a_leaving_master_is_replaced_and_leaves_the_view,
 );
 
 struct Three<A> {
@@ -47,7 +47,7 @@ impl<A: Adapter> Three<A> {
     }
 }
 
-async fn a_crashed_master_is_replaced_and_comes_back<A: Adapter>() {
+async fn a_crashed_master_is_replaced_and_rejoins_as_a_member<A: Adapter>() {
     let mut three = Three::<A>::form().await;
     let (crashed, number, mut events) = three.take_master();
     let old = crashed.node().clone();
@@ -70,7 +70,7 @@ async fn a_crashed_master_is_replaced_and_comes_back<A: Adapter>() {
     assert_eq!(three.nodes[2].wait_for_master().await, next);
 }
 
-async fn a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term<A: Adapter>() {
+async fn a_master_that_restarts_at_once_rejoins_in_the_next_term<A: Adapter>() {
     let mut three = Three::<A>::form().await;
     let (crashed, number, mut events) = three.take_master();
     let old = crashed.node().clone();
@@ -89,7 +89,7 @@ async fn a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term<A: Ad
     assert_eq!(three.nodes[2].wait_for_master().await, next);
 }
 
-async fn a_leaving_master_hands_over_and_is_gone_from_the_view<A: Adapter>() {
+async fn l3_a_leaving_master_is_replaced_and_leaves_the_view<A: Adapter>() {
     let mut three = Three::<A>::form().await;
     let (leaving, _, mut events) = three.take_master();
     let old = leaving.node().clone();

@@ -13,15 +13,15 @@ use crate::{
 const STOPPED: &str = "the node has stopped";
 
 with_each_adapter!(
-    only_the_master_has_a_lease_and_its_term_is_everybodys,
-    leaving_is_seen_by_the_others_and_ends_every_handle,
-    leaving_frees_the_port_and_closes_every_connection_before_it_returns,
-    dropping_the_handle_closes_every_socket_and_ends_whoever_waits,
-    the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in,
-    a_slow_subscriber_is_told_how_many_events_it_missed,
-    a_command_over_a_limit_is_refused_and_changes_nothing,
-    a_contact_leads_to_a_master_whose_seed_leads_nowhere;
-    alone: the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops,
+    only_the_master_has_a_lease_and_all_nodes_have_its_term,
+    leaving_updates_the_other_nodes_and_ends_every_handle,
+    leave_closes_the_port_and_all_connections_before_it_returns,
+    dropping_the_handle_closes_all_sockets_and_ends_all_waits,
+    the_first_subscriber_gets_all_events_and_others_new_ones,
+    a_slow_subscriber_learns_how_many_events_it_missed,
+    a_command_over_a_limit_is_an_error_and_changes_nothing,
+    a_contact_leads_to_a_master_whose_seed_is_unreachable;
+    alone: the_log_shows_elections_view_changes_and_the_stop,
 );
 
 /// A node by itself, and where it listens.
@@ -43,7 +43,7 @@ async fn rest<A: Adapter>(mut events: A::Events) -> Vec<Event> {
     rest
 }
 
-async fn only_the_master_has_a_lease_and_its_term_is_everybodys<A: Adapter>() {
+async fn only_the_master_has_a_lease_and_all_nodes_have_its_term<A: Adapter>() {
     let (nodes, _) = form::<A>(3).await;
     let (master, term) = nodes[0].wait_for_master().await;
     for node in &nodes {
@@ -54,7 +54,7 @@ async fn only_the_master_has_a_lease_and_its_term_is_everybodys<A: Adapter>() {
     }
 }
 
-async fn leaving_is_seen_by_the_others_and_ends_every_handle<A: Adapter>() {
+async fn leaving_updates_the_other_nodes_and_ends_every_handle<A: Adapter>() {
     let (nodes, _) = form::<A>(3).await;
     let (mut watch, events) = (nodes[2].watch(), nodes[2].events());
     nodes[2].try_leave().await.unwrap();
@@ -70,7 +70,7 @@ async fn leaving_is_seen_by_the_others_and_ends_every_handle<A: Adapter>() {
     assert_eq!(nodes[2].try_leave().await, Err(STOPPED.into()));
 }
 
-async fn leaving_frees_the_port_and_closes_every_connection_before_it_returns<A: Adapter>() {
+async fn leave_closes_the_port_and_all_connections_before_it_returns<A: Adapter>() {
     let (node, address) = single::<A>().await;
     let mut peer = TcpStream::connect(&address).await.unwrap();
     node.try_leave().await.unwrap();
@@ -80,7 +80,7 @@ async fn leaving_frees_the_port_and_closes_every_connection_before_it_returns<A:
     assert!(node.leadership().is_none());
 }
 
-async fn dropping_the_handle_closes_every_socket_and_ends_whoever_waits<A: Adapter>() {
+async fn dropping_the_handle_closes_all_sockets_and_ends_all_waits<A: Adapter>() {
     let (node, address) = single::<A>().await;
     let (mut watch, events) = (node.watch(), node.events());
     let mut peer = TcpStream::connect(&address).await.unwrap();
@@ -101,7 +101,7 @@ async fn until_the_end(peer: &mut TcpStream) {
     }
 }
 
-async fn the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in<A: Adapter>() {
+async fn the_first_subscriber_gets_all_events_and_others_new_ones<A: Adapter>() {
     let (node, _) = single::<A>().await;
     let (mut first, mut second) = (node.events(), node.events());
     node.set_metadata("new".into()).await;
@@ -114,7 +114,7 @@ async fn the_first_subscriber_misses_nothing_and_later_ones_start_where_they_com
     assert!(matches!(A::next(&mut second).await, Some(Event::ViewChanged { .. })));
 }
 
-async fn a_slow_subscriber_is_told_how_many_events_it_missed<A: Adapter>() {
+async fn a_slow_subscriber_learns_how_many_events_it_missed<A: Adapter>() {
     const MISSED: usize = 7;
     let (node, _) = single::<A>().await;
     // The second begins now, and not at the start as the first one does.
@@ -128,7 +128,7 @@ async fn a_slow_subscriber_is_told_how_many_events_it_missed<A: Adapter>() {
     assert_eq!(rest::<A>(slow).await.len(), A::EVENT_BUFFER);
 }
 
-async fn a_command_over_a_limit_is_refused_and_changes_nothing<A: Adapter>() {
+async fn a_command_over_a_limit_is_an_error_and_changes_nothing<A: Adapter>() {
     let (node, _) = single::<A>().await;
     let before = node.view();
     let refused = node.try_set_metadata(vec![0; 100_000].into()).await;
@@ -140,7 +140,7 @@ async fn a_command_over_a_limit_is_refused_and_changes_nothing<A: Adapter>() {
 }
 
 /// The seed says who votes; the master listens elsewhere.
-async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
+async fn a_contact_leads_to_a_master_whose_seed_is_unreachable<A: Adapter>() {
     let nowhere = Dead::anywhere();
     let seed = nowhere.address.to_string();
     let (listener, contact) = listen();
@@ -153,7 +153,7 @@ async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
     assert_eq!(member.wait_for_master().await.0, *master.node());
 }
 
-async fn the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops<A: Adapter>() {
+async fn the_log_shows_elections_view_changes_and_the_stop<A: Adapter>() {
     let (subscriber, log) = support::log();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let (node, _) = single::<A>().await;

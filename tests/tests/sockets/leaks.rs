@@ -15,7 +15,7 @@ const CYCLES: &str = "FORMATION_CYCLES";
 const CYCLES_BY_DEFAULT: u64 = 1_000;
 const NODES: usize = 3;
 
-with_each_adapter!(; alone: nothing_is_left_of_nodes_that_have_stopped);
+with_each_adapter!(; alone: stopped_nodes_leave_no_files_threads_or_tasks);
 
 /// What this process has.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ fn each(dir: &str, say: impl Fn(&Path) -> Option<String>) -> Vec<String> {
     said
 }
 
-async fn nothing_is_left_of_nodes_that_have_stopped<A: Adapter>() {
+async fn stopped_nodes_leave_no_files_threads_or_tasks<A: Adapter>() {
     let cycles = number(CYCLES).unwrap_or(CYCLES_BY_DEFAULT);
     let own = Held::now::<A>();
     // What the runtime starts with the first node stays; it is no socket, and no task that counts.

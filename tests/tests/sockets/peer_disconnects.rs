@@ -13,9 +13,9 @@ use crate::{
 /// In most of them a heartbeat is due when the end of the connection is noticed.
 const ROUNDS: usize = 200;
 
-with_each_adapter!(; alone: what_was_due_to_a_peer_that_has_gone_is_no_fault_of_the_adapter);
+with_each_adapter!(; alone: a_send_to_a_closed_connection_logs_no_error);
 
-async fn what_was_due_to_a_peer_that_has_gone_is_no_fault_of_the_adapter<A: Adapter>() {
+async fn a_send_to_a_closed_connection_logs_no_error<A: Adapter>() {
     let (subscriber, said) = log();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let timing = Timing { heartbeat_interval: Duration::from_millis(1), ..Timing::local() };

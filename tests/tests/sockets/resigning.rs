@@ -17,7 +17,7 @@ use crate::{
 const ROUNDS: usize = 100;
 const PEERS: usize = 30;
 
-with_each_adapter!(; alone: a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it);
+with_each_adapter!(; alone: l3_a_leaving_master_ends_its_lease_before_voters_learn_it);
 
 /// Nothing of this depends on time: a lease that was not ended outlives the test.
 fn patient(number: usize, seeds: &[String]) -> Config {
@@ -33,7 +33,7 @@ fn patient(number: usize, seeds: &[String]) -> Config {
     voter(number, seeds).timing(timing).build().unwrap()
 }
 
-async fn a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it<A: Adapter>() {
+async fn l3_a_leaving_master_ends_its_lease_before_voters_learn_it<A: Adapter>() {
     for round in 0..ROUNDS {
         let (mut listeners, seeds): (Vec<_>, Vec<_>) = (0..=PEERS).map(|_| listen()).unzip();
         let node = Arc::new(A::start(patient(0, &seeds), listeners.remove(0)));

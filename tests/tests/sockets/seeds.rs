@@ -11,12 +11,12 @@ use crate::{
 with_each_adapter!(
     two_of_three_form_beside_a_dead_seed,
     two_of_three_form_beside_a_silent_seed,
-    a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names,
-    a_seed_by_a_name_of_several_addresses_is_reached,
+    i8_a_seed_that_leads_to_the_node_itself_is_reported,
+    a_seed_name_with_several_addresses_is_reached,
 );
 
 /// `localhost` and `127.0.0.1`: only one of them can ever vote.
-async fn a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names<A: Adapter>() {
+async fn i8_a_seed_that_leads_to_the_node_itself_is_reported<A: Adapter>() {
     let (listener, own) = listen();
     let alias = own.replace("127.0.0.1", "localhost");
     let node = A::start(voter(0, &[own.clone(), alias.clone()]).local().build().unwrap(), listener);
@@ -30,7 +30,7 @@ async fn a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names<
 }
 
 /// Where `localhost` is `::1` first, nobody listens at the first of them.
-async fn a_seed_by_a_name_of_several_addresses_is_reached<A: Adapter>() {
+async fn a_seed_name_with_several_addresses_is_reached<A: Adapter>() {
     let (listener, address) = listen();
     let seed = address.replace("127.0.0.1", "localhost");
     let master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const UPDATES: u32 = 400;
 pub(crate) const METADATA: usize = 16 << 10;
 
-with_each_adapter!(a_member_that_stops_reading_delays_nobody);
+with_each_adapter!(c6_g7_a_member_that_stops_reading_delays_nobody);
 
 /// Heartbeats so fast that many changes are told, but nobody waits for the stalled member to be taken for down.
 pub(crate) fn patient(config: ConfigBuilder) -> ConfigBuilder {
@@ -39,7 +39,7 @@ pub(crate) async fn change_often<A: Adapter>(node: &A) {
     }
 }
 
-async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
+async fn c6_g7_a_member_that_stops_reading_delays_nobody<A: Adapter>() {
     let (listener, seed) = listen();
     let master = A::start(patient(Config::single(CLUSTER, "master", seed.as_str())).build().unwrap(), listener);
     master.wait_for_master().await;

@@ -77,13 +77,13 @@ fn is_told(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
 
 with_each_adapter!(
     nodes_with_certificates_of_one_authority_form_a_cluster,
-    a_certificate_of_another_authority_is_refused_by_both_ends,
-    an_expired_certificate_is_refused_and_its_node_told_so,
-    a_certificate_that_is_not_valid_yet_is_refused,
-    a_certificate_for_another_name_is_refused_by_who_dials,
-    who_shows_no_certificate_is_refused_and_told_so,
-    who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens,
-    who_speaks_no_tls_is_refused,
+    h9_a_certificate_of_another_authority_fails_at_both_ends,
+    h9_an_expired_certificate_fails_and_its_node_learns_it,
+    h9_a_certificate_that_is_not_valid_yet_fails,
+    h9_a_certificate_for_another_name_fails_at_the_dialing_node,
+    h9_a_node_without_a_certificate_fails_and_learns_it,
+    an_untrusted_peer_gets_the_alert_even_if_it_reads_late,
+    h9_a_peer_without_tls_fails,
     credentials_are_replaced_while_nodes_run,
 );
 
@@ -101,7 +101,7 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
     }
 }
 
-async fn a_certificate_of_another_authority_is_refused_by_both_ends<A: Adapter>() {
+async fn h9_a_certificate_of_another_authority_fails_at_both_ends<A: Adapter>() {
     let nodes = ["one", "another"].map(Authority::new).map(|authority| Secured::By(authority.config()));
     // Who dials judges first, and tells the other.
     let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::UnknownIssuer });
@@ -109,7 +109,7 @@ async fn a_certificate_of_another_authority_is_refused_by_both_ends<A: Adapter>(
     tls_failure::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
-async fn an_expired_certificate_is_refused_and_its_node_told_so<A: Adapter>() {
+async fn h9_an_expired_certificate_fails_and_its_node_learns_it<A: Adapter>() {
     let authority = Authority::new("one");
     let expired = authority.config_for("127.0.0.1", &[&authority], |params| {
         params.not_after = date_time_ymd(2001, 1, 1);
@@ -118,7 +118,7 @@ async fn an_expired_certificate_is_refused_and_its_node_told_so<A: Adapter>() {
     tls_failure::<A>(nodes, [&finds(TlsProblem::Expired), &is_told(TlsProblem::Expired)]).await;
 }
 
-async fn a_certificate_that_is_not_valid_yet_is_refused<A: Adapter>() {
+async fn h9_a_certificate_that_is_not_valid_yet_fails<A: Adapter>() {
     let authority = Authority::new("one");
     let early = authority.config_for("127.0.0.1", &[&authority], |params| {
         params.not_before = date_time_ymd(4000, 1, 1);
@@ -129,7 +129,7 @@ async fn a_certificate_that_is_not_valid_yet_is_refused<A: Adapter>() {
 }
 
 /// Only who dials knows whose certificate it should be. Each of the two has that of the other.
-async fn a_certificate_for_another_name_is_refused_by_who_dials<A: Adapter>() {
+async fn h9_a_certificate_for_another_name_fails_at_the_dialing_node<A: Adapter>() {
     let authority = Authority::new("one");
     let nodes = [(), ()].map(|()| Secured::By(authority.config_for("127.0.0.2", &[&authority], |_| {})));
     let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::WrongName });
@@ -138,7 +138,7 @@ async fn a_certificate_for_another_name_is_refused_by_who_dials<A: Adapter>() {
     tls_failure::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
-async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
+async fn h9_a_node_without_a_certificate_fails_and_learns_it<A: Adapter>() {
     let authority = Authority::new("one");
     let shy = TlsConfig { client: shy(&authority), ..authority.config() };
     let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NoCertificate });
@@ -163,7 +163,7 @@ async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
 }
 
 /// A socket that is closed with unread bytes is reset, and what its peer has not read is lost.
-async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens<A: Adapter>() {
+async fn an_untrusted_peer_gets_the_alert_even_if_it_reads_late<A: Adapter>() {
     let authority = Authority::new("one");
     let (listener, address) = listen();
     let node: A = start(0, std::slice::from_ref(&address), listener, Secured::By(authority.config()));
@@ -183,7 +183,7 @@ async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_
     assert_eq!(told, rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
 }
 
-async fn who_speaks_no_tls_is_refused<A: Adapter>() {
+async fn h9_a_peer_without_tls_fails<A: Adapter>() {
     let nodes = [Secured::By(Authority::new("one").config()), Secured::Plainly];
     let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NotSecured });
     tls_failure::<A>(nodes, [&[found], &[]]).await;

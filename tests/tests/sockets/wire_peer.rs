@@ -23,9 +23,9 @@ const ROUNDS: usize = 20;
 const EPOCH: ViewId = ViewId { term: Term(1), version: 2 };
 
 with_each_adapter!(
-    a_node_takes_response_and_view_from_one_write,
-    a_node_takes_handshake_response_and_view_from_one_write,
-    a_node_admits_a_foreign_client_with_the_view_right_behind_the_response,
+    h2_a_node_takes_response_and_view_from_one_write,
+    h2_a_node_takes_handshake_and_view_from_one_write,
+    v2_a_foreign_client_gets_the_view_right_after_the_response,
 );
 
 /// One connection of a node that a test plays.
@@ -135,7 +135,7 @@ impl WirePeer {
 }
 
 /// The seed bug (PROTOCOL.md, "Frames"), with the handshake apart from the admission.
-async fn a_node_takes_response_and_view_from_one_write<A: Adapter>() {
+async fn h2_a_node_takes_response_and_view_from_one_write<A: Adapter>() {
     for _ in 0..ROUNDS {
         let (mut master, joiner) = dialed_master::<A>().await;
         master.say([master.hello(), WirePeer::status(Term(1), Role::Master, EPOCH)]).await;
@@ -148,7 +148,7 @@ async fn a_node_takes_response_and_view_from_one_write<A: Adapter>() {
 }
 
 /// The seed bug at its worst: everything that a master has to say comes at once.
-async fn a_node_takes_handshake_response_and_view_from_one_write<A: Adapter>() {
+async fn h2_a_node_takes_handshake_and_view_from_one_write<A: Adapter>() {
     for _ in 0..ROUNDS {
         let (mut master, joiner) = dialed_master::<A>().await;
         let welcome = [master.hello(), WirePeer::status(Term(1), Role::Master, EPOCH)];
@@ -204,7 +204,7 @@ async fn assert_joined<A: Adapter>(mut master: WirePeer, joiner: A) {
 }
 
 /// The other way round: the node is the master.
-async fn a_node_admits_a_foreign_client_with_the_view_right_behind_the_response<A: Adapter>() {
+async fn v2_a_foreign_client_gets_the_view_right_after_the_response<A: Adapter>() {
     for _ in 0..ROUNDS {
         let ((listener, address), (_own_listener, own_address)) = (listen(), listen());
         let node = A::start(Config::single(CLUSTER, "master", address.as_str()).wan().build().unwrap(), listener);

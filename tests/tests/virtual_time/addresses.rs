@@ -39,7 +39,7 @@ fn patience(net: &Net) -> Duration {
 }
 
 #[test]
-fn a_node_whose_seeds_are_dead_joins_by_a_contact_that_it_hears_of_later() {
+fn d1_a_node_with_dead_seeds_joins_through_a_later_contact() {
     for_each_seed(20, |seed| {
         let (mut net, new) = formed(seed);
         (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
@@ -55,7 +55,7 @@ fn a_node_whose_seeds_are_dead_joins_by_a_contact_that_it_hears_of_later() {
 
 /// The contact knows the master, but not the way to it.
 #[test]
-fn a_contact_that_is_a_follower_is_a_way_in_once_the_masters_name_resolves() {
+fn d3_a_follower_leads_to_the_master_once_its_name_resolves() {
     for_each_seed(20, |seed| {
         let (mut net, new) = formed(seed);
         (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
@@ -72,7 +72,7 @@ fn a_contact_that_is_a_follower_is_a_way_in_once_the_masters_name_resolves() {
 }
 
 #[test]
-fn voters_whose_seeds_do_not_resolve_form_by_contacts_that_come_later() {
+fn d1_voters_with_unresolvable_seeds_form_through_contacts() {
     for_each_seed(20, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
@@ -87,7 +87,7 @@ fn voters_whose_seeds_do_not_resolve_form_by_contacts_that_come_later() {
 }
 
 #[test]
-fn a_node_joins_once_names_lead_home_wherever_they_led_before() {
+fn d4_a_node_joins_once_names_lead_to_their_nodes_again() {
     for_each_seed(40, |seed| {
         let astray = ASTRAY[seed as usize % ASTRAY.len()];
         let (mut net, new) = formed(seed);
@@ -120,7 +120,7 @@ fn links_once_names_lead_home(seed: u64, astray: [Option<Target>; 2]) -> Net {
 
 /// Each of two voters once found the third at the other's address.
 #[test]
-fn voters_link_once_their_names_lead_home_wherever_they_led_before() {
+fn d4_voters_link_once_names_lead_to_them_again() {
     for_each_seed(40, |seed| {
         links_once_names_lead_home(seed, [ASTRAY[seed as usize % ASTRAY.len()]; 2]);
     });
@@ -128,7 +128,7 @@ fn voters_link_once_their_names_lead_home_wherever_they_led_before() {
 
 /// Nobody else can tell the member where it is: the name is resolved anew at each dial.
 #[test]
-fn a_member_finds_its_only_voter_again_when_the_name_of_that_resolves_again() {
+fn d1_a_member_finds_its_only_voter_once_its_name_resolves() {
     for_each_seed(20, |seed| {
         let mut net = Net::of_voters(seed, 1, Settings::default());
         net.add(Net::config(1, 1));
@@ -150,7 +150,7 @@ fn a_member_finds_its_only_voter_again_when_the_name_of_that_resolves_again() {
 
 /// Each of two voters found itself at the other's address.
 #[test]
-fn voters_link_once_the_names_that_led_to_themselves_lead_home() {
+fn d4_i8_voters_link_once_names_stop_leading_to_themselves() {
     for_each_seed(40, |seed| {
         let net = links_once_names_lead_home(seed, [1, 0].map(|to| Some(Target::Node(to))));
         for ix in 0..2 {
@@ -160,7 +160,7 @@ fn voters_link_once_the_names_that_led_to_themselves_lead_home() {
 }
 
 #[test]
-fn a_contact_that_led_to_the_node_itself_is_a_way_in_once_it_leads_elsewhere() {
+fn i8_a_contact_that_led_to_the_node_itself_can_work_later() {
     for_each_seed(10, |seed| {
         let (mut net, new) = formed(seed);
         (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));

@@ -117,7 +117,7 @@ fn frame(body: &[u8]) -> Bytes {
 }
 
 #[test]
-fn g8_frames_that_are_no_messages_close_their_connection_at_every_moment() {
+fn g8_h1_invalid_frames_close_their_connection_in_any_phase() {
     let ping = Message::Ping.to_frame();
     let mut trailing = BytesMut::from(&ping[4..]);
     trailing.put_u8(0);
@@ -148,7 +148,7 @@ fn g8_frames_that_are_no_messages_close_their_connection_at_every_moment() {
 
 /// G7, G8: the length is judged before a byte of the body has come.
 #[test]
-fn g7_g8_a_frame_over_the_limit_of_its_moment_is_refused_by_its_length_alone() {
+fn g7_g8_h1_a_frame_over_the_limit_is_closed_by_its_length() {
     let mut target = Target::new(2);
     let limits = target.config().limits().clone();
     for moment in MOMENTS {
@@ -168,7 +168,7 @@ fn g7_g8_a_frame_over_the_limit_of_its_moment_is_refused_by_its_length_alone() {
 }
 
 #[test]
-fn a_truncated_frame_and_then_silence_ends_by_the_time_limit_of_the_moment() {
+fn d5_silence_after_a_truncated_frame_ends_by_a_time_limit() {
     for moment in MOMENTS {
         let mut target = Target::new(3);
         let (wire, mut peer) = target.reach(1, moment);
@@ -194,7 +194,7 @@ struct Wrong {
 }
 
 #[test]
-fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
+fn h6_a_wrong_hello_is_rejected_with_the_matching_reason() {
     use RejectReason::{AddressInUse, ElectorateMismatch, IdInUse, NoCommonProtocol, Superseded, WrongCluster};
     let refused = CloseReason::Rejected;
     let cases = [
@@ -268,7 +268,7 @@ fn a_wrong_hello_is_refused_with_the_reason_that_names_it() {
 
 /// A second hello, and what only voters and masters may say, from one that is neither.
 #[test]
-fn g8_messages_out_of_place_close_their_connection() {
+fn g8_h3_messages_out_of_place_close_their_connection() {
     let view_id = ViewId { term: Term(9), version: 1 };
     let vote = Message::Vote(Vote { term: Term(1), number: 1, granted: true }).to_frame();
     let mut target = Target::new(5);
@@ -298,7 +298,7 @@ fn g8_messages_out_of_place_close_their_connection() {
 
 /// Random bytes, from pure noise to a real stream with some bits flipped, at every moment.
 #[test]
-fn g8_noise_harms_nobody_at_any_moment() {
+fn g8_random_bytes_harm_nobody_in_any_phase() {
     for_each_seed(20, |seed| {
         let mut target = Target::new(seed);
         for moment in MOMENTS {
@@ -318,7 +318,7 @@ fn g8_noise_harms_nobody_at_any_moment() {
 
 /// A term is taken over (E7) from whoever is linked. One that leaves no room above itself may not end all elections.
 #[test]
-fn g8_a_term_at_the_end_of_all_terms_does_not_end_elections() {
+fn g8_a_term_near_the_maximum_does_not_end_elections() {
     for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2, (1 << 62) + 1, 1 << 62, (1 << 62) - 1] {
         for view_id in [ViewId::default(), ViewId { term: Term(term), version: 1 }] {
             let mut target = Target::new(6);
@@ -357,7 +357,7 @@ fn noise(rng: &mut Rng, peer: &mut Peer) -> Bytes {
 
 /// The decoder and the messages alone, without a cluster around them: no panic, and what decodes encodes to the same.
 #[test]
-fn arbitrary_bodies_never_panic_and_decode_only_to_what_encodes_the_same() {
+fn g8_arbitrary_bodies_never_panic_and_decode_consistently() {
     fn property(body: Vec<u8>) -> TestResult {
         match Message::decode(&body) {
             Ok(message) => {

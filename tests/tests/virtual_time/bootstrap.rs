@@ -18,7 +18,7 @@ fn elected(event: &Event) -> bool {
 
 /// G6. 1,000 orders of start in all, over the sizes.
 #[test]
-fn g6_the_lowest_id_wins_whatever_the_order_of_starts() {
+fn g6_the_lowest_id_wins_in_any_order_of_starts() {
     for_each_seed(1_000, |seed| {
         let voters = SIZES[seed as usize % SIZES.len()];
         let mut net = Net::new(seed, Settings::default());
@@ -50,7 +50,7 @@ fn g6_the_lowest_id_wins_whatever_the_order_of_starts() {
 
 /// E1: with all voters present, being held costs no time.
 #[test]
-fn a_formation_takes_a_few_round_trips_when_all_start_together() {
+fn e1_nodes_that_start_together_form_in_a_few_round_trips() {
     for voters in SIZES {
         let mut net = Net::of_voters(0, voters, Settings::calm());
         net.start_all();
@@ -63,7 +63,7 @@ fn a_formation_takes_a_few_round_trips_when_all_start_together() {
 
 /// E1, E2: two of three are a quorum.
 #[test]
-fn two_of_three_voters_elect_one_master_within_bootstrap_wait() {
+fn e1_e2_two_of_three_voters_elect_one_master_in_time() {
     for_each_seed(50, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         let down = net.rng.below(3);
@@ -83,7 +83,7 @@ fn two_of_three_voters_elect_one_master_within_bootstrap_wait() {
 
 /// One voter of three is no quorum: it never makes itself a master (PROTOCOL, "Who may form a cluster").
 #[test]
-fn one_of_three_voters_never_forms_alone() {
+fn e2_one_of_three_voters_never_forms_alone() {
     let mut net = Net::of_voters(0, 3, Settings::default());
     net.start(1);
     net.run_for(Duration::from_secs(60));
@@ -110,26 +110,26 @@ fn forms_without_one(voters: usize, target: Option<Target>) {
 
 /// A known implementation of this job ends here with every node its own master, or with none at all.
 #[test]
-fn a_seed_that_is_not_listening_delays_nobody_beyond_bootstrap_wait() {
+fn d1_a_dead_seed_delays_nobody_beyond_bootstrap_wait() {
     forms_without_one(3, None);
     forms_without_one(5, None);
 }
 
 #[test]
-fn a_seed_that_accepts_and_never_answers_delays_nobody_beyond_bootstrap_wait() {
+fn d1_a_silent_seed_delays_nobody_beyond_bootstrap_wait() {
     forms_without_one(3, Some(Target::Test));
     forms_without_one(5, Some(Target::Test));
 }
 
 #[test]
-fn a_seed_whose_dials_hang_delays_nobody_beyond_bootstrap_wait() {
+fn d1_a_hanging_seed_delays_nobody_beyond_bootstrap_wait() {
     forms_without_one(3, Some(Target::Nowhere));
     forms_without_one(5, Some(Target::Nowhere));
 }
 
 /// The whole cluster dies and comes again, with and without what was durable.
 #[test]
-fn g1_a_cluster_that_was_down_forms_again_in_a_higher_term_if_its_votes_were_kept() {
+fn g1_a_restarted_cluster_with_kept_votes_has_a_higher_term() {
     for_each_seed(30, |seed| {
         let forget = seed % 2 == 1;
         let settings = Settings { votes_last: !forget, ..Settings::default() };

@@ -54,7 +54,7 @@ fn rejected(reason: RejectReason, holder: Option<Holder>) -> Bytes {
 }
 
 #[test]
-fn a_node_stops_for_its_id_when_it_was_refused_for_twice_down_after_and_no_sooner() {
+fn i5_a_node_stops_after_id_rejections_for_twice_down_after() {
     let mut rig = outsider();
     assert!(!meets_its_rival(&mut rig));
     rig.advance(PATIENCE - MOMENT);
@@ -65,7 +65,7 @@ fn a_node_stops_for_its_id_when_it_was_refused_for_twice_down_after_and_no_soone
 }
 
 #[test]
-fn a_refusal_for_an_id_counts_no_more_after_twice_down_after_without_another() {
+fn i5_an_id_rejection_expires_after_twice_down_after() {
     let mut rig = outsider();
     assert!(!meets_its_rival(&mut rig));
     rig.advance(PATIENCE);
@@ -73,7 +73,7 @@ fn a_refusal_for_an_id_counts_no_more_after_twice_down_after_without_another() {
 }
 
 #[test]
-fn a_node_with_a_master_does_not_stop_for_its_id_whoever_claims_it() {
+fn i5_a_node_with_a_master_does_not_stop_for_its_id() {
     let mut rig = outsider();
     let mut master = peer("n1", "h1:1");
     let conn = rig.hello_from(&mut master);
@@ -87,7 +87,7 @@ fn a_node_with_a_master_does_not_stop_for_its_id_whoever_claims_it() {
 }
 
 #[test]
-fn a_node_does_not_stop_for_another_reason_than_its_id() {
+fn i5_a_node_stops_only_for_its_id() {
     let mut rig = outsider();
     let holder = peer("x", "h9:1");
     let holder = Holder { node: holder.node, address: holder.address };
@@ -100,7 +100,7 @@ fn a_node_does_not_stop_for_another_reason_than_its_id() {
 
 /// No count of elections leads further ahead.
 #[test]
-fn g8_a_term_is_believed_up_to_two_to_the_32_above_ones_own() {
+fn g8_a_term_is_accepted_up_to_2_to_the_32_above_the_own() {
     for (ahead, reason) in [(1 << 32, None), ((1 << 32) + 1, Some(CloseReason::TermOutOfReach))] {
         let mut rig = outsider();
         let mut voter = peer("n1", "h1:1");
@@ -112,7 +112,7 @@ fn g8_a_term_is_believed_up_to_two_to_the_32_above_ones_own() {
 }
 
 #[test]
-fn a_vote_is_asked_of_voters_only() {
+fn h3_a_vote_request_to_a_node_without_a_vote_is_unexpected() {
     for (id, address, reason) in [("n0", "h0:1", None), ("n9", "h9:1", Some(CloseReason::UnexpectedMessage))] {
         let mut rig = Rig::new(config(id, address));
         let conn = rig.hello_from(&mut peer("n1", "h1:1"));
@@ -123,7 +123,7 @@ fn a_vote_is_asked_of_voters_only() {
 
 /// A seed list is changed node by node, and a cluster has room again: that is tried as soon as ever. A wrong name is not.
 #[test]
-fn an_address_that_refuses_for_now_is_dialed_again_sooner_than_one_that_refuses_for_good() {
+fn d6_an_address_with_a_permanent_rejection_is_retried_rarely() {
     let dialed_within = |reason, within: Duration| {
         let mut rig = outsider();
         let conn = reaches(&mut rig, "h0:1");
@@ -142,7 +142,7 @@ fn an_address_that_refuses_for_now_is_dialed_again_sooner_than_one_that_refuses_
 
 /// What stood in the way before is over: it is news again, and the address is dialed as if nothing had been.
 #[test]
-fn an_address_that_has_taken_the_node_in_starts_anew() {
+fn d1_h10_an_address_that_accepts_the_node_starts_afresh() {
     let mut rig = outsider();
     let told = |rig: &Rig| rig.events().filter(|event| matches!(event, Event::RejectedByPeer { .. })).count();
     for rejections in [1, 2] {
@@ -161,7 +161,7 @@ fn an_address_that_has_taken_the_node_in_starts_anew() {
 }
 
 #[test]
-fn a_link_is_news_and_so_is_a_refusal_of_who_was_taken_in_before() {
+fn h10_a_rejection_is_reported_again_after_a_link() {
     let mut rig = outsider();
     let mut other = peer("x", "x:1");
     for refusals in [1, 2] {
@@ -180,7 +180,7 @@ fn a_link_is_news_and_so_is_a_refusal_of_who_was_taken_in_before() {
 }
 
 #[test]
-fn who_repeats_what_the_node_has_said_is_closed_and_that_is_said() {
+fn i8_an_echo_of_a_former_hello_is_closed_and_reported() {
     let mut rig = outsider();
     let dialed = reaches(&mut rig, "h0:1");
     let own = rig.messages(dialed).remove(0).to_frame();
@@ -194,7 +194,7 @@ fn who_repeats_what_the_node_has_said_is_closed_and_that_is_said() {
 
 /// The host reads nothing any more, or the peer does not: the words of the refusal stay unwritten.
 #[test]
-fn a_refusal_that_cannot_be_written_ends_after_handshake_timeout_for_the_reason_that_it_names() {
+fn h10_an_unwritten_rejection_ends_at_handshake_timeout() {
     let mut rig = outsider();
     rig.hold_answers();
     let mut stranger = peer("x", "x:1");
@@ -209,7 +209,7 @@ fn a_refusal_that_cannot_be_written_ends_after_handshake_timeout_for_the_reason_
 
 /// What it did not hear while it stood still says nothing of the others.
 #[test]
-fn a_node_that_stood_still_for_longer_than_suspect_after_lets_others_be_silent_anew() {
+fn d5_after_its_own_pause_a_node_restarts_silence_timeouts() {
     let timing = config("n9", "h9:1").timing().clone();
     for (pause, anew) in [(timing.suspect_after, false), (timing.suspect_after + MOMENT, true)] {
         let mut rig = outsider();

@@ -56,12 +56,12 @@ fn explore(voters: usize) {
 }
 
 #[test]
-fn g4_a_formation_of_three_is_the_same_byte_by_byte_and_joined() {
+fn g4_three_nodes_behave_the_same_byte_by_byte_and_joined() {
     explore(3);
 }
 
 #[test]
-fn g4_a_formation_of_five_is_the_same_byte_by_byte_and_joined() {
+fn g4_five_nodes_behave_the_same_byte_by_byte_and_joined() {
     explore(5);
 }
 
@@ -78,12 +78,12 @@ fn random_cuts(voters: usize, tests: u64) {
 }
 
 #[test]
-fn g4_a_formation_of_three_is_the_same_in_any_cut() {
+fn g4_three_nodes_behave_the_same_in_any_cut() {
     random_cuts(3, 150);
 }
 
 #[test]
-fn g4_a_formation_of_five_is_the_same_in_any_cut() {
+fn g4_five_nodes_behave_the_same_in_any_cut() {
     random_cuts(5, 75);
 }
 
@@ -113,7 +113,7 @@ fn stream(rng: &mut Rng, peer: &mut Peer) -> Vec<u8> {
 
 /// G4 and G8 together: a fault is found at the same byte, with the same outcome, however the bytes come.
 #[test]
-fn g4_faulty_streams_are_the_same_in_any_cut() {
+fn g4_g8_faulty_streams_have_the_same_result_in_any_cut() {
     let config = Net::config(1, 3);
     for_each_seed(3_000, |seed| {
         let mut rng = Rng::new(seed);

@@ -18,7 +18,7 @@ fn paired(net: &Net, n: usize) -> bool {
 
 /// Every order of events at the two ends: many latencies and jitters, from nearly none to whole handshakes late.
 #[test]
-fn two_nodes_that_dial_each_other_at_once_end_with_exactly_one_connection() {
+fn c1_two_nodes_that_dial_each_other_keep_one_connection() {
     for_each_seed(400, |seed| {
         let latest = ms([0, 1, 10, 100][seed as usize % 4]);
         let settings =
@@ -41,7 +41,7 @@ fn two_nodes_that_dial_each_other_at_once_end_with_exactly_one_connection() {
 
 /// The same, systematically: one starts later by up to five latencies. `every_order.rs` searches all orders at one moment.
 #[test]
-fn two_nodes_end_with_one_connection_in_every_order_of_two_starts() {
+fn c2_two_nodes_keep_one_connection_for_any_start_delay() {
     for delay in 0..60 {
         let mut net = Net::of_voters(delay, 2, Settings { latency: (ms(3), ms(3)), ..Settings::calm() });
         net.start(0);
@@ -54,7 +54,7 @@ fn two_nodes_end_with_one_connection_in_every_order_of_two_starts() {
 }
 
 #[test]
-fn all_voters_end_with_one_connection_to_each_other() {
+fn c1_all_voters_keep_one_connection_to_each_other() {
     for_each_seed(30, |seed| {
         let mut net = Net::of_voters(seed, 5, Settings::default());
         net.start_all();
@@ -65,7 +65,7 @@ fn all_voters_end_with_one_connection_to_each_other() {
 
 /// A known failure of other implementations: the close of a connection that was replaced is taken for the peer's end.
 #[test]
-fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
+fn c5_the_late_end_of_an_old_connection_keeps_the_new_link() {
     let config = Net::config(0, 2);
     let mut peer = Peer::of(&config, "n1", "h1:1");
     let mut rig = Rig::new(config);
@@ -107,7 +107,7 @@ fn a_connection_that_opens_as_the_node_stops_is_closed() {
 }
 
 #[test]
-fn a_connection_that_dies_after_its_replacement_costs_no_master() {
+fn c5_a_replaced_connection_that_dies_costs_no_master() {
     for_each_seed(40, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
@@ -128,7 +128,7 @@ fn a_connection_that_dies_after_its_replacement_costs_no_master() {
 
 /// No half-open link lives longer than `down_after`.
 #[test]
-fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
+fn d5_a_half_open_link_is_closed_and_replaced() {
     for_each_seed(40, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
@@ -153,7 +153,7 @@ fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
 
 /// A known failure of other implementations: whatever the peer says first is taken for the answer that is waited for.
 #[test]
-fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() {
+fn h5_a_frame_before_the_handshake_ends_is_never_an_answer() {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");
     let page = Peer::page(ViewId { term: formation_core::Term(1), version: 1 }, vec![master.member()]);
@@ -175,7 +175,7 @@ fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() 
 
 /// A newer incarnation replaces the older, however its links end (PROTOCOL, "Finding each other").
 #[test]
-fn a_restarted_node_is_another_and_takes_the_place_of_the_old() {
+fn i1_a_restarted_node_replaces_its_old_run() {
     for_each_seed(30, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
@@ -192,7 +192,7 @@ fn a_restarted_node_is_another_and_takes_the_place_of_the_old() {
 
 /// The older of two that live at once stops with `superseded`, and the newer takes its place.
 #[test]
-fn the_older_of_two_incarnations_stops() {
+fn i1_the_older_of_two_incarnations_stops() {
     let mut net = Net::of_voters(3, 3, Settings::default());
     net.start_all();
     net.converge(SECOND);
@@ -206,7 +206,7 @@ fn the_older_of_two_incarnations_stops() {
 
 /// Dials and handshakes have their own limits: a peer that says nothing costs one connection for `handshake_timeout`.
 #[test]
-fn a_connection_without_a_hello_is_closed_after_handshake_timeout() {
+fn d1_a_connection_without_hello_ends_at_handshake_timeout() {
     let config = Net::config(0, 3);
     let wait = config.timing().handshake_timeout;
     let mut rig = Rig::new(config);
@@ -219,7 +219,7 @@ fn a_connection_without_a_hello_is_closed_after_handshake_timeout() {
 
 /// Held bytes that come in a flood after the healing are as harmless as any.
 #[test]
-fn a_cut_that_heals_brings_all_back_together() {
+fn g5_a_healed_cut_brings_all_nodes_back_together() {
     for_each_seed(40, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
@@ -236,7 +236,7 @@ fn a_cut_that_heals_brings_all_back_together() {
 
 /// A node that follows nobody says what it is, in one message (PROTOCOL, "Messages"): the status comes right behind the hello.
 #[test]
-fn a_status_travels_right_behind_the_hello_that_answers() {
+fn h5_a_status_follows_the_answering_hello_in_one_write() {
     let config: Config = Net::config(1, 3);
     let mut rig = Rig::new(config.clone());
     let conn = rig.accept();
@@ -250,7 +250,7 @@ fn a_status_travels_right_behind_the_hello_that_answers() {
 }
 
 #[test]
-fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_says() {
+fn a_node_counts_received_bytes_and_frames_and_sent_bytes() {
     let config = Net::config(1, 3);
     let mut peer = Peer::of(&config, "n9", "h9:1");
     let mut rig = Rig::new(config);
@@ -270,7 +270,7 @@ fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_sa
 
 /// PROTOCOL, "Two connections": the higher id on the one that it is going to keep, the lower on the newest established.
 #[test]
-fn of_two_connections_each_end_speaks_on_one() {
+fn c3_each_end_of_two_connections_sends_on_one() {
     for (own, other, on_first) in [(1, 0, true), (0, 1, false)] {
         let config = Net::config(own, 3);
         let mut peer = Peer::of(&config, &format!("n{other}"), &Net::address(other));

@@ -55,7 +55,7 @@ fn nobody_else_is_down(net: &Net, since: Duration, sick: usize, what: &str) {
 
 /// Whoever was silent for a while already has said something since: it lies in the queue of the one that wakes.
 #[test]
-fn a_master_that_was_paused_around_any_timeout_takes_nobody_for_down_on_waking() {
+fn v4_a_master_that_paused_marks_nobody_as_down() {
     let (mut kept, mut lost, mut spared) = (0, 0, 0);
     for_each_seed(4, |seed| {
         for times in timings() {
@@ -93,7 +93,7 @@ fn a_master_that_was_paused_around_any_timeout_takes_nobody_for_down_on_waking()
 }
 
 #[test]
-fn a_master_whose_own_words_are_late_takes_nobody_for_down() {
+fn v4_a_master_with_late_messages_marks_nobody_as_down() {
     let (mut kept, mut lapsed, mut suspected) = (0, 0, 0);
     for_each_seed(4, |seed| {
         for times in timings() {
@@ -131,7 +131,7 @@ fn node_time(net: &Net) -> Timestamp {
 
 /// Nobody has to confirm the lease of a voter that is alone in its seed list.
 #[test]
-fn the_only_voter_stalls_again_and_again_and_stays_master_and_takes_nobody_for_down() {
+fn v4_an_only_voter_that_pauses_stays_master() {
     let single = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
     assert_eq!(single, Net::config(0, 1), "said explicitly or by a list of one");
     let (mut stalls, mut parted) = (0, 0);

@@ -57,7 +57,7 @@ fn try_out(detector: &Detector, jitter: Duration) -> Outcome {
 }
 
 #[test]
-fn phi_accrual_suspects_sooner_on_even_links_and_less_rashly_on_uneven_ones() {
+fn v5_phi_is_faster_on_even_links_and_calmer_on_uneven_ones() {
     let phi = Detector::PhiAccrual(PhiAccrual::default());
     println!("| jitter each way | false suspicions, deadlines | phi | detection, deadlines | phi |");
     let [even, _, uneven] = [ms(1), ms(100), ms(300)].map(|jitter| {

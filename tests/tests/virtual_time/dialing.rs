@@ -56,7 +56,7 @@ fn unreachable(rig: &Rig) -> Vec<String> {
 }
 
 #[test]
-fn with_a_master_a_node_closes_what_it_has_dialed_but_the_master_and_voters_each_other() {
+fn d2_a_node_with_a_master_closes_unneeded_dialed_links() {
     for (mut rig, voter) in [(node("n0", "h0:1"), true), (node("x", "x:1"), false)] {
         let (mut master, mut other, mut contact) = (peer("n1", "h1:1"), peer("n2", "h2:1"), peer("c", "c:1"));
         let to_master = reaches(&mut rig, &mut master, Role::Joining);
@@ -71,7 +71,7 @@ fn with_a_master_a_node_closes_what_it_has_dialed_but_the_master_and_voters_each
 }
 
 #[test]
-fn a_master_keeps_whom_it_has_dialed() {
+fn d2_a_master_keeps_the_links_that_it_dialed() {
     let mut rig = node("n0", "h0:1");
     rig.advance(3 * SECOND);
     let to_contact = loop {
@@ -94,7 +94,7 @@ fn a_master_keeps_whom_it_has_dialed() {
 
 /// It says so to everybody, and whoever is linked to it may be the next master.
 #[test]
-fn a_node_that_leaves_closes_no_link_for_want_of_use() {
+fn d2_a_leaving_node_closes_no_unneeded_link() {
     let mut rig = node("x", "x:1");
     let mut master = peer("n1", "h1:1");
     let to_master = reaches(&mut rig, &mut master, Role::Joining);
@@ -105,7 +105,7 @@ fn a_node_that_leaves_closes_no_link_for_want_of_use() {
 }
 
 #[test]
-fn who_has_come_of_its_own_accord_is_not_dialed() {
+fn d2_a_linked_peer_is_not_dialed() {
     let mut rig = node("n0", "h0:1");
     rig.give(Input::DialFailed { dial: dials(&rig, "h1:1")[0] });
     rig.hello_from(&mut peer("n1", "h1:1"));
@@ -114,7 +114,7 @@ fn who_has_come_of_its_own_accord_is_not_dialed() {
 }
 
 #[test]
-fn a_dial_that_succeeds_for_nothing_is_told() {
+fn a_successful_dial_that_is_closed_at_once_is_reported() {
     let closed = |conn, dialed: Option<&str>, reason| {
         let dialed = dialed.map(|address| Address::new(address).unwrap());
         Event::ConnClosed { conn, dialed, reason }
@@ -139,7 +139,7 @@ fn a_dial_that_succeeds_for_nothing_is_told() {
 }
 
 #[test]
-fn a_master_whose_connection_ends_before_it_is_established_is_out_of_reach() {
+fn d3_a_master_whose_handshake_fails_is_unreachable() {
     let (mut master, mut follower) = (peer("n1", "h1:1"), peer("n2", "h2:1"));
     let mut rig = node("x", "x:1");
     reaches(&mut rig, &mut follower, follows(&master));

@@ -144,13 +144,13 @@ impl World {
 }
 
 #[test]
-fn two_nodes_that_dial_each_other_end_with_one_connection_and_one_master_in_every_order() {
+fn c1_c2_any_order_leads_to_one_connection_and_one_master() {
     search(World::new(&[]));
 }
 
 /// The dialing end is established first then, and no longer the accepting one.
 #[test]
-fn two_nodes_with_a_key_end_with_one_connection_and_one_master_in_every_order() {
+fn c1_c2_any_order_leads_to_one_connection_with_a_key() {
     search(World::new(&["the key of the two nodes"]));
 }
 

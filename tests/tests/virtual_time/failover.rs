@@ -35,7 +35,7 @@ fn next_master(net: &mut Net, rest: &[NodeIx], before: (NodeIx, Term)) -> Durati
 
 /// Nobody has to be told: the silence of a lease is enough.
 #[test]
-fn a_master_killed_without_a_word_is_followed_by_one_of_a_higher_term() {
+fn e2_a_killed_master_is_replaced_in_a_higher_term() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 2);
         let before = net.masters()[0];
@@ -76,7 +76,7 @@ fn g5_a_lost_master_is_replaced_within_two_leases() {
 
 /// G2: checked at every step, and here at the end by what the old master said and when.
 #[test]
-fn g2_an_old_master_that_is_cut_off_steps_down_before_the_new_one_is_elected() {
+fn g2_an_isolated_master_steps_down_before_the_next_election() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 1);
         let before = net.masters()[0];
@@ -103,7 +103,7 @@ fn g2_an_old_master_that_is_cut_off_steps_down_before_the_new_one_is_elected() {
 
 /// A master that stood still may not act for a moment longer than its lease, whatever waits in its queues.
 #[test]
-fn a_master_that_was_suspended_wakes_up_as_none() {
+fn e6_a_cluster_survives_a_pause_of_its_master() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters()[0];
@@ -115,7 +115,7 @@ fn a_master_that_was_suspended_wakes_up_as_none() {
 }
 
 #[test]
-fn followers_of_a_lost_master_find_and_follow_the_next() {
+fn v10_followers_of_a_lost_master_find_and_follow_the_next() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 5);
         let before = net.masters()[0];
@@ -127,7 +127,7 @@ fn followers_of_a_lost_master_find_and_follow_the_next() {
 
 /// What each says of itself is how the others know that a master is lost, and to whom they may give their vote (E1, E2).
 #[test]
-fn a_follower_that_lost_its_master_tells_the_others_so() {
+fn v10_a_follower_reports_the_loss_of_its_master() {
     let config = Net::config(1, 3);
     let mut rig = Rig::new(config.clone());
     let (mut master, mut other) = (Peer::of(&config, "n0", "h0:1"), Peer::of(&config, "n2", "h2:1"));
@@ -156,7 +156,7 @@ fn a_follower_that_lost_its_master_tells_the_others_so() {
 
 /// A known failure of other implementations: it works once. Five voters lose three masters; a lost one comes back in between.
 #[test]
-fn the_next_master_is_elected_also_the_second_and_third_time() {
+fn e2_a_master_is_replaced_a_second_and_a_third_time() {
     for_each_seed(30, |seed| {
         let mut net = formed(seed, 5, 1);
         for round in 0..3 {
@@ -173,7 +173,7 @@ fn the_next_master_is_elected_also_the_second_and_third_time() {
 
 /// Two failures in a row of five, without anybody coming back.
 #[test]
-fn a_cluster_of_five_survives_two_lost_masters() {
+fn e2_a_cluster_of_five_survives_two_lost_masters() {
     for_each_seed(30, |seed| {
         let mut net = formed(seed, 5, 0);
         for _ in 0..2 {
@@ -191,7 +191,7 @@ fn a_cluster_of_five_survives_two_lost_masters() {
 
 /// A follower that lost its master tells the others so: the others do not have to wait for the lease once more.
 #[test]
-fn a_follower_cut_off_from_a_healthy_master_changes_nothing() {
+fn e2_a_follower_cut_off_from_its_master_changes_nothing() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters()[0];
@@ -209,7 +209,7 @@ fn a_follower_cut_off_from_a_healthy_master_changes_nothing() {
 
 /// PROTOCOL, "Leaving": a leaving master first ends its mastership, and the lowest of the rest may stand at once.
 #[test]
-fn a_leaving_master_is_followed_at_once() {
+fn l3_a_leaving_master_is_replaced_at_once() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3, 1);
         let before = net.masters()[0];

@@ -17,7 +17,7 @@ fn config() -> Config {
 
 /// A voter whose id had been taken while it was not linked was told that it is superseded, and stopped.
 #[test]
-fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
+fn i4_a_claimant_of_a_voters_id_gives_way_to_the_voter() {
     let mut rig = Rig::new(config());
     let mut thief = Peer::of(&config(), "n1", "thief:9");
     thief.node.incarnation = Incarnation(u64::MAX);
@@ -44,7 +44,7 @@ fn follower() -> (Rig, ConnId, Peer) {
 
 /// G3: such a view stood in the way of every later one.
 #[test]
-fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
+fn g3_v6_a_view_beyond_the_term_of_the_master_closes_its_link() {
     for (term, taken) in [(7, true), (8, false), (1_000, false)] {
         let (mut rig, conn, master) = follower();
         rig.receive(conn, Peer::page(ViewId { term: Term(term), version: 3 }, vec![master.member()]));
@@ -79,7 +79,7 @@ fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
 
 /// An address that is refused again and again is one piece of news.
 #[test]
-fn a_dialed_node_of_another_cluster_is_reported_once() {
+fn h10_a_dialed_node_of_another_cluster_is_reported_once() {
     let mut rig = Rig::new(config());
     let other = Config::builder("other", "x", "h1:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
     let mut stranger = Peer::of(&other, "x", "h1:1");
@@ -106,7 +106,7 @@ fn told_of(rig: &mut Rig, peers: &[&Peer]) -> usize {
 }
 
 #[test]
-fn a_refused_peer_is_told_once_until_it_was_taken_in_or_its_refusal_has_changed() {
+fn h10_a_rejection_is_reported_once_until_something_changes() {
     let other = Config::builder("other", "x", "x:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
     let [mut x, y, moved] = [("x", "x:1"), ("y", "y:1"), ("x", "x:2")].map(|(id, at)| Peer::of(&other, id, at));
     let mut rig = Rig::new(config());
@@ -127,7 +127,7 @@ fn a_refused_peer_is_told_once_until_it_was_taken_in_or_its_refusal_has_changed(
 }
 
 #[test]
-fn a_refused_peer_is_told_again_when_somebody_else_has_what_it_claims() {
+fn h10_i7_a_rejection_with_a_new_holder_is_reported_again() {
     let mut rig = Rig::new(config());
     let claimant = Peer::of(&config(), "x", "x:2");
     for run in 1..=3 {
@@ -140,7 +140,7 @@ fn a_refused_peer_is_told_again_when_somebody_else_has_what_it_claims() {
 
 /// Whoever dials whom.
 #[test]
-fn a_refused_peer_that_was_dialed_is_not_told_again_when_it_dials() {
+fn h10_a_rejection_is_reported_once_whichever_side_dials() {
     let mut rig = Rig::new(config());
     let other = Config::builder("other", "x", "h1:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
     let mut stranger = Peer::of(&other, "x", "h1:1");
@@ -153,7 +153,7 @@ fn a_refused_peer_that_was_dialed_is_not_told_again_when_it_dials() {
 /// Simulator seed 374: while a voter is away, somebody at another address is taken in under its id, and the master goes
 /// too. The others' last view must not keep the voter out, or nobody can elect any more.
 #[test]
-fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() {
+fn i4_a_voter_whose_id_was_taken_can_rejoin_and_vote() {
     let mut net = Net::of_voters(374, 3, Settings::default());
     net.start_all();
     net.converge(SECOND);
@@ -173,7 +173,7 @@ fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() 
 
 /// A node that is told again and again that its id is in use gives up; not one that had a master in between.
 #[test]
-fn a_refusal_for_an_id_counts_from_the_last_master_on() {
+fn i5_id_rejections_count_from_the_last_master_on() {
     let refuse = |rig: &mut Rig| {
         let conn = loop {
             if !rig.dialing().iter().any(|address| address.as_str() == "h2:1") {

@@ -35,7 +35,7 @@ fn told(net: &Net, ix: NodeIx, why: RejectReason, id: &str, at: &str) -> bool {
 }
 
 #[test]
-fn of_two_living_nodes_with_one_id_the_later_stops_and_is_told_where_the_other_is() {
+fn i5_i7_the_later_of_two_living_nodes_with_one_id_stops() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3);
         let (masters, since) = (net.masters(), net.now());
@@ -63,7 +63,7 @@ fn of_two_living_nodes_with_one_id_the_later_stops_and_is_told_where_the_other_i
 
 /// Both are configured wrongly, and one is enough to form a cluster with the third.
 #[test]
-fn of_two_voters_with_one_id_one_stops_and_the_other_forms() {
+fn i5_one_of_two_voters_with_one_id_stops_and_the_other_forms() {
     for_each_seed(20, |seed| {
         let mut net = Net::new(seed, Settings::default());
         for (id, ix) in [("n0", 0), ("n0", 1), ("n2", 2)] {
@@ -83,7 +83,7 @@ fn of_two_voters_with_one_id_one_stops_and_the_other_forms() {
 
 /// With nobody else there to decide, the larger address gives way; it would be no master alone in any case.
 #[test]
-fn of_two_voters_that_only_see_each_other_the_one_with_the_larger_address_stops() {
+fn i5_of_two_voters_alone_the_larger_address_stops() {
     for_each_seed(10, |seed| {
         let mut net = Net::new(seed, Settings::default());
         for ix in 0..2 {
@@ -100,7 +100,7 @@ fn of_two_voters_that_only_see_each_other_the_one_with_the_larger_address_stops(
 
 /// Its old self looks alive for a while, and so it is kept outside, but not for as long as a living one would keep it.
 #[test]
-fn a_node_that_has_moved_is_let_in_once_its_old_self_is_down() {
+fn i3_a_moved_node_joins_once_its_old_run_is_down() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3);
         let old = claims(&mut net, "x", "old:1");
@@ -122,7 +122,7 @@ fn a_node_that_has_moved_is_let_in_once_its_old_self_is_down() {
 }
 
 #[test]
-fn of_two_nodes_that_claim_one_seed_address_one_is_refused_and_both_ids_are_named() {
+fn i6_i7_one_of_two_nodes_at_one_seed_address_is_rejected() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3);
         let masters = net.masters();
@@ -148,7 +148,7 @@ fn of_two_nodes_that_claim_one_seed_address_one_is_refused_and_both_ids_are_name
 
 /// One's address was another's before: names alone would have made one of the two.
 #[test]
-fn two_clusters_of_one_name_that_meet_by_a_reused_address_stay_apart_and_both_say_so() {
+fn h6_clusters_with_different_seed_lists_stay_apart() {
     for_each_seed(10, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         // Voters of the other cluster, whose list still has an address that has become the first one's.
@@ -177,7 +177,7 @@ fn two_clusters_of_one_name_that_meet_by_a_reused_address_stay_apart_and_both_sa
 
 /// A seed that was away finds its cluster, and never makes another, for however long it is alone.
 #[test]
-fn a_restarted_seed_rejoins_and_never_founds_an_island() {
+fn e2_a_restarted_voter_rejoins_and_never_forms_alone() {
     for_each_seed(10, |seed| {
         let mut net = formed(seed, 3);
         let masters = net.masters();

@@ -69,7 +69,7 @@ fn is_member(rig: &Rig, id: &str) -> bool {
 }
 
 #[test]
-fn a_hello_with_the_own_id_comes_from_the_node_itself_or_another_run_of_it_or_its_namesake() {
+fn i1_i2_i3_a_hello_with_the_own_id_is_a_run_or_a_conflict() {
     let cases = [
         ("h0:1", 10, Some(CloseReason::SelfDial), Phase::Joining),
         ("h0:1", 11, Some(CloseReason::Superseded), Phase::Stopped),
@@ -96,7 +96,7 @@ fn dial_itself(rig: &mut Rig) -> [ConnId; 2] {
 }
 
 #[test]
-fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
+fn i8_a_node_that_dials_itself_closes_only_those_two_ends() {
     let mut rig = Rig::new(config());
     let other = rig.answer("h1:1");
     let [own, far] = dial_itself(&mut rig);
@@ -106,7 +106,7 @@ fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
 
 /// Such a connection shows no address that leads to this node.
 #[test]
-fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection() {
+fn i8_a_copied_hello_is_reported_for_its_connection() {
     let mut rig = Rig::new(config());
     let conn = rig.hello_from(&mut peer("n0", "h0:1", 10));
     let said: Vec<_> = rig.events().collect();
@@ -115,7 +115,7 @@ fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection(
 
 /// It may be anything that says back what it hears, over one connection or over another that leads there.
 #[test]
-fn what_only_echoes_at_a_dialed_address_is_not_the_node_itself() {
+fn i8_an_echo_at_a_dialed_address_is_not_the_node_itself() {
     let mut rig = Rig::new(config());
     let [conn, other] = ["h1:1", "alias:1"].map(|address| rig.answer(address));
     let [own, others] = [conn, other].map(|conn| rig.messages(conn).remove(0).to_frame());
@@ -135,7 +135,7 @@ fn what_only_echoes_at_a_dialed_address_is_not_the_node_itself() {
 
 /// Names move: it may lead elsewhere by then, and if it does not, that is no news.
 #[test]
-fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_told_once_until_it_has_led_elsewhere() {
+fn i8_self_dial_is_retried_every_down_after_and_reported_once() {
     let mut rig = Rig::new(config());
     let is_due = |rig: &Rig| rig.dialing().iter().any(|address| address.as_str() == "alias:1");
     let wait = config().timing().down_after;
@@ -179,7 +179,7 @@ fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_to
 }
 
 #[test]
-fn an_id_whose_holder_is_linked_is_free_to_its_own_address_and_newer_runs() {
+fn i1_i2_i3_the_id_of_a_linked_node_belongs_to_its_address() {
     let mut rig = Rig::new(config());
     rig.hello_from(&mut peer("n1", "h1:1", 5));
     for (address, incarnation, reason) in
@@ -190,7 +190,7 @@ fn an_id_whose_holder_is_linked_is_free_to_its_own_address_and_newer_runs() {
 }
 
 #[test]
-fn a_master_keeps_the_id_of_a_member_without_a_link_for_it() {
+fn i3_a_master_keeps_the_id_of_a_member_without_a_link() {
     for (id, at) in [("n2", "h2:1"), ("j", "j:1")] {
         for (address, incarnation, reason) in
             [(at, 5, None), (at, 6, None), (at, 4, SUPERSEDED), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
@@ -202,7 +202,7 @@ fn a_master_keeps_the_id_of_a_member_without_a_link_for_it() {
 
 /// A view says nothing of who lives to a node that is not master (any more).
 #[test]
-fn an_id_in_the_view_of_no_master_is_free() {
+fn i3_an_id_in_the_view_of_a_former_master_is_free() {
     let mut rig = left_by("j", "j:1");
     rig.advance(SECOND);
     assert!(rig.formation.leadership(rig.now).is_none() && is_member(&rig, "j"));
@@ -210,13 +210,13 @@ fn an_id_in_the_view_of_no_master_is_free() {
 }
 
 #[test]
-fn a_voter_takes_its_id_back_from_a_member_that_only_claimed_it() {
+fn i4_a_voter_takes_its_id_back_from_another_member() {
     assert_eq!(meets(left_by("n2", "x:1"), "n2", "h2:1", 4), None);
     assert_eq!(meets(left_by("n2", "x:1"), "n2", "y:1", 6), ID_IN_USE);
 }
 
 #[test]
-fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_another_there() {
+fn i6_an_own_dial_decides_who_keeps_a_claimed_address() {
     let mut rig = Rig::new(config());
     let liar = rig.hello_from(&mut peer("liar", "h1:1", 5));
     let mut owner = peer("n1", "h1:1", 5);
@@ -229,7 +229,7 @@ fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_an
 
 /// That another address leads to who claims this one says nothing of this one.
 #[test]
-fn an_own_dial_of_another_address_wins_no_address() {
+fn i6_a_dial_of_another_address_does_not_decide() {
     let mut rig = Rig::new(config());
     let first = rig.hello_from(&mut peer("n1", "h1:1", 5));
     let second = is_reached(&mut rig, "alias:1", &mut peer("liar", "h1:1", 5));

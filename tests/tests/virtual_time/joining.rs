@@ -30,7 +30,7 @@ fn newcomer(net: &mut Net, id: &str, contact: &str) -> NodeIx {
 
 /// Known failure of other implementations: refused, it waits, and then elects itself.
 #[test]
-fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
+fn h6_h10_a_rejected_node_never_becomes_master_by_itself() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed);
         // It claims a voter's address, so that nothing but the refusal keeps it from standing.
@@ -49,7 +49,7 @@ fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
 
 /// PROTOCOL, "Finding each other": permanent refusals are retried after the longest backoff, ± 50 %.
 #[test]
-fn a_node_refused_for_good_is_not_knocking_all_the_time() {
+fn d6_a_permanently_rejected_node_dials_rarely() {
     let mut net = formed(0);
     let config = Config::builder("other", "x", "hx:1").seeds((0..3).map(Net::address)).build().unwrap();
     let other = net.add(config);
@@ -67,7 +67,7 @@ fn a_node_refused_for_good_is_not_knocking_all_the_time() {
 
 /// A known failure of other implementations: a newcomer that is lower than the master takes over, or one that knows only a follower stays outside.
 #[test]
-fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id() {
+fn d3_a_node_that_knows_only_a_follower_joins_the_master() {
     for_each_seed(30, |seed| {
         for id in ["a", "n0x", "z"] {
             let mut net = formed(seed);
@@ -94,7 +94,7 @@ fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id
 
 /// The same with a voter that was away: the lowest id does not depose a living master.
 #[test]
-fn a_voter_with_the_lowest_id_that_comes_late_joins_the_living_master() {
+fn e2_a_late_voter_with_the_lowest_id_joins_the_master() {
     for_each_seed(30, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start(1);
@@ -108,7 +108,7 @@ fn a_voter_with_the_lowest_id_that_comes_late_joins_the_living_master() {
 }
 
 #[test]
-fn a_seed_list_that_spells_a_node_twice_is_said_with_both_names() {
+fn i8_a_seed_list_with_two_names_of_one_node_is_reported() {
     for_each_seed(10, |seed| {
         let mut net = Net::new(seed, Settings::default());
         let names = ["h0:1", "alias:1", "h1:1", "h2:1"];
@@ -130,7 +130,7 @@ fn a_seed_list_that_spells_a_node_twice_is_said_with_both_names() {
 }
 
 #[test]
-fn a_contact_that_leads_to_the_node_itself_is_dialed_every_down_after() {
+fn i8_a_contact_that_is_the_node_is_dialed_every_down_after() {
     let mut net = Net::new(0, Settings::default());
     let config = Net::builder(0, 3).contacts(["alias:1"]).build().unwrap();
     net.add(config);
@@ -145,7 +145,7 @@ fn a_contact_that_leads_to_the_node_itself_is_dialed_every_down_after() {
 
 /// Bootstrap::JoinOnly: no timeout makes it form a cluster.
 #[test]
-fn voters_that_may_only_join_never_form() {
+fn d7_join_only_voters_never_form_a_cluster() {
     let mut net = Net::new(0, Settings::default());
     for ix in 0..3 {
         net.add(Net::builder(ix, 3).bootstrap(Bootstrap::JoinOnly).build().unwrap());
@@ -157,7 +157,7 @@ fn voters_that_may_only_join_never_form() {
 
 /// ... but once it has been a member, its vote counts: in this life, and by what was durable.
 #[test]
-fn a_voter_that_may_only_join_votes_once_it_has_joined() {
+fn d7_a_join_only_voter_votes_once_it_has_joined() {
     for_each_seed(10, |seed| {
         let mut net = Net::new(seed, Settings::default());
         for ix in 0..3 {

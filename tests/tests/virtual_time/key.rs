@@ -110,7 +110,7 @@ fn flipped(message: &Message, bit: usize) -> Bytes {
 }
 
 #[test]
-fn nodes_that_hold_the_key_form_a_cluster_as_ever() {
+fn nodes_with_the_key_form_a_cluster() {
     for_each_seed(40, |seed| {
         let n = [2, 3, 5][seed as usize % 3];
         let mut net = net(seed, n);
@@ -129,7 +129,7 @@ fn nodes_that_hold_the_key_form_a_cluster_as_ever() {
 
 /// A vote is asked for half a round trip later, and again on the connection that is kept.
 #[test]
-fn a_formation_takes_one_round_trip_more_with_a_key() {
+fn forming_with_a_key_takes_one_more_round_trip() {
     let time = |stage, n| {
         let mut net = Net::of_voters(0, n, Settings::calm());
         (0..n).for_each(|ix| net.set_keys(ix, stage));
@@ -143,7 +143,7 @@ fn a_formation_takes_one_round_trip_more_with_a_key() {
 }
 
 #[test]
-fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
+fn h5_proofs_travel_with_the_hello_or_before_the_status() {
     let mut rig = Rig::new(config());
     let mut peer = member();
     let (conn, hello, proof) = greet(&mut rig, &mut peer);
@@ -181,7 +181,7 @@ fn node_proof_dialing(peer: &Peer, node: &Message) -> Message {
 
 /// With the key a status would be believed, a request answered, and a superseded node would stop.
 #[test]
-fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
+fn h7_only_hello_proof_and_rejected_count_before_the_proof() {
     let mut liar = Peer::of(&config(), "n1", "h1:1");
     let claims = [
         liar.master(7),
@@ -225,7 +225,7 @@ fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
 
 /// Those that are judged before the proof may be said before it, and lead to a retry at most.
 #[test]
-fn a_refusal_that_names_the_cluster_is_heard_before_the_proof() {
+fn h10_a_rejection_about_the_cluster_needs_no_proof() {
     use RejectReason::{BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster};
     for reason in [BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster] {
         for greeted in [true, false] {
@@ -243,7 +243,7 @@ fn a_refusal_that_names_the_cluster_is_heard_before_the_proof() {
 }
 
 #[test]
-fn a_proof_with_any_bit_flipped_is_refused() {
+fn h8_a_proof_with_any_bit_flipped_is_rejected() {
     let mut rig = Rig::new(config());
     let mut peer = member();
     let (conn, hello, _) = greet(&mut rig, &mut peer);
@@ -265,7 +265,7 @@ fn a_proof_with_any_bit_flipped_is_refused() {
 
 /// The proof covers every byte of both hellos: a changed one is another's proof.
 #[test]
-fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
+fn h8_a_proof_over_a_hello_with_a_flipped_bit_is_rejected() {
     let (mut tried, mut peer) = (0, member());
     let mut rig = Rig::new(config());
     let whole = peer.hello();
@@ -286,7 +286,7 @@ fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
 
 /// All that a member has said on one connection, said again on the next: the node's nonce is another.
 #[test]
-fn a_replayed_proof_is_refused() {
+fn h8_a_replayed_proof_is_rejected() {
     let mut rig = Rig::new(config());
     let mut peer = member();
     let (conn, hello, _) = greet(&mut rig, &mut peer);
@@ -316,7 +316,7 @@ fn a_replayed_proof_is_refused() {
 
 /// The node's own proof, and its own hello, sent back to it.
 #[test]
-fn a_reflected_proof_is_refused() {
+fn h8_a_reflected_proof_is_rejected() {
     let mut rig = Rig::new(config());
     let mut peer = forger("n1", "h1:1");
     let (conn, _, proof) = greet(&mut rig, &mut peer);
@@ -342,7 +342,7 @@ fn a_reflected_proof_is_refused() {
 /// What a forged hello could bring about: the node stops, since a newer run of it has come; a member loses its place to a
 /// newer run, or its address to another; the node takes an address for its own. And that all of it does happen with the key.
 #[test]
-fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
+fn h6_h7_a_forged_hello_stops_and_replaces_nobody() {
     let own = |rig: &Rig| rig.formation.node().incarnation;
     let cases: [(&str, &str, &str, u64); 4] = [
         ("a newer run of the node", "n0", "h0:1", 1 << 41),
@@ -392,7 +392,7 @@ fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
 
 /// An older run is refused by the node that it dials, or that dials it: and stops, since it can believe it.
 #[test]
-fn a_node_is_stopped_as_superseded_by_a_proven_refusal_only() {
+fn h10_only_a_proven_rejection_stops_a_node_as_superseded() {
     let stopped =
         |rig: &Rig| rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::Superseded }));
     let mut rig = Rig::new(config());
@@ -412,7 +412,7 @@ fn a_node_is_stopped_as_superseded_by_a_proven_refusal_only() {
 
 /// Otherwise it would not be believed.
 #[test]
-fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
+fn h10_a_node_proves_itself_before_it_rejects_an_identity() {
     let mut rig = Rig::new(config());
     let mut older = member();
     link(&mut rig, &mut older);
@@ -431,7 +431,7 @@ fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
 }
 
 #[test]
-fn nodes_without_a_key_in_common_refuse_each_other_by_name_at_once() {
+fn h6_nodes_without_a_common_key_reject_each_other_at_once() {
     let unkeyed = Net::config(0, 3);
     let cases: [(&str, &Config, Peer); 4] = [
         ("one without a key", &config(), Peer::of(&config(), "n1", "h1:1")),
@@ -464,7 +464,7 @@ fn nodes_without_a_key_in_common_refuse_each_other_by_name_at_once() {
 
 /// One with a key among those without, and the other way round: it stays outside, says so, and forms nothing by itself.
 #[test]
-fn a_node_without_the_key_stays_outside_and_says_so() {
+fn h10_a_node_without_the_key_stays_outside_and_reports_it() {
     for keys in [&[][..], &[OTHER]] {
         for_each_seed(5, |seed| {
             let mut net = net(seed, 3);
@@ -482,7 +482,7 @@ fn a_node_without_the_key_stays_outside_and_says_so() {
 }
 
 #[test]
-fn a_peer_that_does_not_prove_itself_is_closed_after_handshake_timeout() {
+fn h7_a_peer_without_a_proof_is_closed_at_handshake_timeout() {
     let wait = config().timing().handshake_timeout;
     for dialed in [true, false] {
         let mut rig = Rig::new(config());
@@ -500,7 +500,7 @@ fn a_peer_that_does_not_prove_itself_is_closed_after_handshake_timeout() {
 
 /// G7: before the proof a peer gets no more room than any stranger.
 #[test]
-fn g7_a_frame_before_the_proof_keeps_the_limit_of_strangers() {
+fn g7_h7_a_frame_before_the_proof_has_the_short_limit() {
     let limits = config().limits().clone();
     for (length, closed) in
         [(limits.frame_before_handshake, None), (limits.frame_before_handshake + 1, Some(CloseReason::FrameTooLong))]
@@ -514,7 +514,7 @@ fn g7_a_frame_before_the_proof_keeps_the_limit_of_strangers() {
 
 /// An address that leads back to the node itself, where the dialing end is the first to know.
 #[test]
-fn a_node_with_a_key_that_dials_itself_knows_it_and_says_so_once() {
+fn i8_a_node_with_a_key_reports_a_self_dial_once() {
     let config = Net::builder(0, 3).contacts(["alias:1"]).key(KEY).build().unwrap();
     let mut net = Net::new(1, Settings::default());
     let ix = net.add(config);
@@ -530,7 +530,7 @@ fn a_node_with_a_key_that_dials_itself_knows_it_and_says_so_once() {
 
 /// A node whose id is taken is refused only once it has proven itself, again and again: that is one piece of news.
 #[test]
-fn a_proven_node_that_is_refused_is_told_once() {
+fn h10_a_proven_node_reports_its_rejection_once() {
     let mut net = net(7, 3);
     net.start_all();
     net.converge(SECOND);

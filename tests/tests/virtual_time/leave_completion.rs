@@ -44,14 +44,14 @@ fn phase(rig: &Rig) -> Phase {
 }
 
 #[test]
-fn a_node_without_a_link_has_left_at_once() {
+fn l5_a_node_without_a_link_leaves_at_once() {
     let (mut rig, _) = voter();
     rig.command(Command::Leave);
     assert_eq!(phase(&rig), Phase::Stopped);
 }
 
 #[test]
-fn a_master_has_left_once_its_resignation_is_written_to_every_voter_and_the_next_has_confirmed_it() {
+fn l3_a_master_has_left_once_the_next_master_confirms_it() {
     let (mut rig, config, n1, asked) = candidate();
     rig.receive(n1, Peer::vote(&asked));
     let n2 = comes(&mut rig, &mut Peer::of(&config, "n2", "h2:1"), Peer::joining);
@@ -85,7 +85,7 @@ fn a_master_has_left_once_its_resignation_is_written_to_every_voter_and_the_next
 }
 
 #[test]
-fn a_candidate_has_left_once_its_release_is_written() {
+fn l5_a_candidate_has_left_once_its_release_is_written() {
     let (mut rig, _, n1, asked) = candidate();
     rig.hold_answers();
     rig.command(Command::Leave);
@@ -97,7 +97,7 @@ fn a_candidate_has_left_once_its_release_is_written() {
 }
 
 #[test]
-fn a_master_whose_resignation_cannot_be_written_has_left_after_down_after() {
+fn l4_a_master_that_cannot_write_has_left_after_down_after() {
     let (mut rig, _, n1, asked) = candidate();
     rig.receive(n1, Peer::vote(&asked));
     rig.hold_answers();

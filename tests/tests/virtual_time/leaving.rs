@@ -99,7 +99,7 @@ fn orders(net: &mut Net, nodes: usize) -> [Vec<NodeIx>; 3] {
 
 /// The `Resign` and the statuses behind it, the request and the vote: nobody waits for a lease.
 #[test]
-fn a_leaving_master_costs_at_most_two_round_trips_without_a_master() {
+fn l3_the_next_master_leads_after_two_round_trips() {
     for voters in 3..=7 {
         let mut net = formed(voters as u64, voters, 1, by_round_trips());
         let (master, since) = (net.master().unwrap(), net.now());
@@ -120,7 +120,7 @@ fn a_leaving_master_costs_at_most_two_round_trips_without_a_master() {
 }
 
 #[test]
-fn a_rolling_restart_keeps_a_master_but_for_two_round_trips_each_and_shows_nobody_that_is_gone() {
+fn l3_a_rolling_restart_costs_two_round_trips_per_master() {
     for voters in 3..=7 {
         for which in 0..3 {
             let mut net = formed(which, voters, 1, by_round_trips());
@@ -144,7 +144,7 @@ fn a_rolling_restart_keeps_a_master_but_for_two_round_trips_each_and_shows_nobod
 
 /// The same on networks where everything takes its time.
 #[test]
-fn a_rolling_restart_never_waits_for_a_lease_nor_shows_anybody_beyond_down_after() {
+fn l3_a_rolling_restart_never_waits_for_a_lease() {
     for_each_seed(20, |seed| {
         let voters = 3 + seed as usize % 5;
         let mut net = formed(seed, voters, 1, Settings::default());
@@ -158,7 +158,7 @@ fn a_rolling_restart_never_waits_for_a_lease_nor_shows_anybody_beyond_down_after
 
 /// Without a word: a lease has to lapse, and a member be silent.
 #[test]
-fn a_rolling_restart_by_crashes_keeps_a_master_but_for_two_leases_each() {
+fn a_rolling_restart_by_crashes_costs_two_leases_per_master() {
     for_each_seed(10, |seed| {
         let voters = 3 + seed as usize % 5;
         let mut net = formed(seed, voters, 1, Settings::default());
@@ -192,7 +192,7 @@ enum Mishap {
 }
 
 #[test]
-fn a_leaver_is_shown_as_left_and_done_in_time_whatever_happens_to_its_link_or_its_master() {
+fn l1_l2_a_leaving_node_has_left_in_time_despite_mishaps() {
     let mishaps = [
         Mishap::Nothing,
         Mishap::Reset,
@@ -238,7 +238,7 @@ fn a_leaver_is_shown_as_left_and_done_in_time_whatever_happens_to_its_link_or_it
 
 /// A master whose last word is lost with its connections says it again on the next.
 #[test]
-fn a_resignation_that_is_lost_with_its_connections_still_spares_the_lease() {
+fn l3_l4_a_resignation_lost_with_its_connections_is_repeated() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 0, Settings::default());
         let (master, since) = (net.master().unwrap(), net.now());
@@ -256,7 +256,7 @@ fn a_resignation_that_is_lost_with_its_connections_still_spares_the_lease() {
 
 /// Nobody waits for a master that cannot be.
 #[test]
-fn a_cluster_that_leaves_as_a_whole_is_gone_in_a_few_round_trips() {
+fn l5_a_whole_cluster_leaves_in_a_few_round_trips() {
     for voters in 1..=7 {
         let mut net = formed(voters as u64, voters, 0, by_round_trips());
         for ix in 0..voters {
@@ -269,7 +269,7 @@ fn a_cluster_that_leaves_as_a_whole_is_gone_in_a_few_round_trips() {
 
 /// No view can have it, so that nobody has to be told.
 #[test]
-fn a_seeker_that_never_had_a_master_leaves_at_once() {
+fn l5_a_node_that_never_had_a_master_leaves_at_once() {
     let mut rig = Rig::new(Net::config(1, 3));
     let mut other = Peer::of(&Net::config(1, 3), "n2", "h2:1");
     let conn = rig.answer("h2:1");
@@ -283,7 +283,7 @@ fn a_seeker_that_never_had_a_master_leaves_at_once() {
 
 /// E2: what a candidate was promised ends with its candidacy, and not a lease later.
 #[test]
-fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
+fn e2_a_leaving_candidate_releases_its_voters_first() {
     let config = Net::config(0, 3);
     let mut rig = Rig::new(config.clone());
     let peers = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, address)| {
@@ -315,7 +315,7 @@ fn follower() -> (Rig, Peer, [ConnId; 2]) {
 }
 
 #[test]
-fn only_the_word_of_a_master_lets_a_leaver_go() {
+fn l2_only_a_master_can_confirm_a_leave() {
     let (mut rig, _, [to_master, to_other]) = follower();
     rig.receive(to_master, Message::LeaveAck.to_frame());
     assert_eq!(rig.formation.status().phase, Phase::Follower, "it does not leave");
@@ -327,7 +327,7 @@ fn only_the_word_of_a_master_lets_a_leaver_go() {
 }
 
 #[test]
-fn a_leaver_that_nobody_answers_is_gone_after_down_after() {
+fn l4_an_unconfirmed_leave_ends_after_down_after() {
     let (mut rig, mut master, [to_master, _]) = follower();
     let down_after = Config::timing(&Net::config(1, 3)).down_after;
     rig.command(Command::Leave);
@@ -345,7 +345,7 @@ fn a_leaver_that_nobody_answers_is_gone_after_down_after() {
 
 /// Nothing hangs on one delivery: the leaver says it on each link, and is answered on each.
 #[test]
-fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
+fn l2_a_master_confirms_a_leave_as_often_as_it_is_reported() {
     let config = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
     let mut rig = Rig::new(config.clone());
     let mut member = Peer::of(&config, "x", "hx:1");
@@ -400,7 +400,7 @@ fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
 
 /// The old master has heard it too, but is lost before its view is out.
 #[test]
-fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
+fn l6_the_first_view_of_a_new_master_removes_leaving_members() {
     let (mut rig, mut peers) = one_of_five();
     let view_id = rig.formation.view().id();
     let (mut leaver, to_leaver) = peers.pop().expect("n4");
@@ -430,7 +430,7 @@ fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
 }
 
 #[test]
-fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise() {
+fn l6_a_member_missing_from_a_snapshot_has_left_or_is_down() {
     let (mut rig, mut peers) = one_of_five();
     let own = rig.formation.view().get(&rig.formation.node().id).cloned().expect("it is a member");
     let (mut leaver, to_leaver) = peers.pop().expect("n4");

@@ -49,7 +49,7 @@ fn announced(len: usize) -> Bytes {
 }
 
 #[test]
-fn g7_a_frame_before_the_handshake_has_its_own_limit() {
+fn g7_h1_a_frame_before_the_handshake_has_its_own_limit() {
     let limits = Limits { frame_before_handshake: 700, ..Limits::default() };
     let mut rig = master(limits);
     let (long, fits) = (rig.accept(), rig.accept());
@@ -60,7 +60,7 @@ fn g7_a_frame_before_the_handshake_has_its_own_limit() {
 }
 
 #[test]
-fn g7_a_frame_on_a_link_has_a_limit() {
+fn g7_h1_a_frame_on_a_link_has_a_limit() {
     let limits = Limits { max_frame: 70_000, ..Limits::default() };
     let mut rig = master(limits);
     let (long, _) = join(&mut rig, "a");
@@ -72,7 +72,7 @@ fn g7_a_frame_on_a_link_has_a_limit() {
 }
 
 #[test]
-fn g7_a_view_larger_than_a_send_comes_in_pages() {
+fn g7_v7_a_view_larger_than_a_send_comes_in_pages() {
     let limits = Limits { send: 4_096, ..Limits::default() };
     let mut net = Net::new(0, Settings::default());
     for ix in 0..40 {
@@ -94,7 +94,7 @@ fn g7_a_view_larger_than_a_send_comes_in_pages() {
 }
 
 #[test]
-fn g7_an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
+fn g7_one_pending_connection_too_many_closes_the_oldest() {
     let mut rig = master(Limits { pending_connections: 2, ..Limits::default() });
     let conns: Vec<_> = (0..5).map(|_| rig.accept()).collect();
     let closed: Vec<_> = conns.iter().map(|conn| rig.closed(*conn)).collect();
@@ -111,7 +111,7 @@ fn g7_an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
 }
 
 #[test]
-fn g7_a_connection_over_the_limit_of_links_is_closed() {
+fn g7_a_connection_over_the_limit_is_closed() {
     let mut rig = master(Limits { connections: 3, ..Limits::default() });
     let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut rig, name).0).into();
     let more = rig.accept();
@@ -125,7 +125,7 @@ fn g7_a_connection_over_the_limit_of_links_is_closed() {
 }
 
 #[test]
-fn g7_bytes_of_unfinished_frames_have_a_limit_over_all_links() {
+fn g7_bytes_of_unfinished_frames_have_a_common_limit() {
     let limits = Limits {
         send: 4_096,
         max_frame: 8_000,
@@ -151,7 +151,7 @@ fn g7_bytes_of_unfinished_frames_have_a_limit_over_all_links() {
 }
 
 #[test]
-fn a_member_too_many_is_told_that_the_cluster_is_full_and_joins_when_there_is_room() {
+fn g7_a_full_cluster_rejects_a_node_until_there_is_room() {
     let limits = Limits { members: 3, ..Limits::default() };
     let mut net = Net::new(0, Settings::default());
     for ix in 0..4 {
@@ -173,7 +173,7 @@ fn a_member_too_many_is_told_that_the_cluster_is_full_and_joins_when_there_is_ro
 
 /// As many refusals as there may be members are remembered: one more, and all count as untold.
 #[test]
-fn g7_the_refusals_that_were_told_are_remembered_up_to_the_limit_of_members() {
+fn g7_h10_reported_rejections_are_remembered_up_to_a_limit() {
     let mut rig = master(Limits { members: 2, ..Limits::default() });
     let other = Config::single("other", "x", "x:1").build().unwrap();
     let told = ["a", "b", "a", "b", "c", "c", "a", "a"].map(|name| {
@@ -195,7 +195,7 @@ fn refused(rig: &Rig, why: RejectReason) -> Vec<String> {
 }
 
 #[test]
-fn a_master_says_once_whom_it_has_no_room_for_until_it_has_taken_it_in() {
+fn h10_a_full_master_reports_a_rejected_node_once() {
     let mut rig = master(Limits { members: 2, ..Limits::default() });
     let (member, _) = join(&mut rig, "a");
     let (outside, mut peer) = join(&mut rig, "b");
@@ -221,7 +221,7 @@ fn a_master_says_once_whom_it_has_no_room_for_until_it_has_taken_it_in() {
 }
 
 #[test]
-fn metadata_over_the_masters_limit_is_refused() {
+fn g7_metadata_over_the_masters_limit_is_rejected() {
     let mut rig = master(Limits { metadata: 10, ..Limits::default() });
     let config = with(Limits::default()).build().unwrap();
     let (conn, _) = greet(&mut rig, &config, "a");
@@ -297,7 +297,7 @@ fn missed(limits: Limits) -> Vec<Message> {
 }
 
 #[test]
-fn g7_a_change_log_too_short_for_a_delta_is_answered_with_a_snapshot() {
+fn g7_v7_a_snapshot_replaces_a_delta_beyond_the_change_log() {
     let pages = |said: &[Message]| {
         let page = |message: &&Message| matches!(message, Message::MembersUpdate(MembersUpdate::Page { .. }));
         said.iter().filter(page).count()
@@ -347,7 +347,7 @@ fn pinned(limit: usize) -> usize {
 }
 
 #[test]
-fn g7_slow_readers_share_the_pinned_views_and_are_complete_all_the_same() {
+fn g7_v7_slow_readers_share_pinned_views_and_get_everything() {
     assert_eq!(pinned(4), 3);
     assert_eq!(pinned(2), 2);
     assert_eq!(pinned(1), 1);

@@ -69,7 +69,7 @@ fn peers() -> (Peer, Peer) {
 
 /// Seed 3292.
 #[test]
-fn a_second_master_of_one_term_is_not_followed_and_is_told_of_the_next() {
+fn v9_a_second_master_of_one_term_is_sent_to_the_next_term() {
     let (mut first, mut second) = peers();
     let (mut rig, conn) = orphaned(&mut first, &mut second);
     rig.receive(conn, second.master(1));
@@ -83,7 +83,7 @@ fn a_second_master_of_one_term_is_not_followed_and_is_told_of_the_next() {
 
 /// Seed 84.
 #[test]
-fn a_delta_on_somebody_elses_view_of_the_same_view_id_is_not_taken_and_a_snapshot_mends_it() {
+fn v9_a_delta_on_the_view_of_another_writer_is_not_taken() {
     let (mut first, mut second) = peers();
     let (mut rig, conn) = orphaned(&mut first, &mut second);
     let gone = Change::Remove { id: first.node.id.clone(), reason: RemovalReason::Down };
@@ -106,7 +106,7 @@ fn a_delta_on_somebody_elses_view_of_the_same_view_id_is_not_taken_and_a_snapsho
 }
 
 #[test]
-fn a_delta_on_a_view_of_the_last_master_is_taken_from_the_next() {
+fn v9_a_delta_on_the_view_of_the_last_master_is_taken() {
     let (mut first, mut second) = peers();
     let (mut rig, conn) = orphaned(&mut first, &mut second);
     let gone = Change::Remove { id: first.node.id.clone(), reason: RemovalReason::Down };

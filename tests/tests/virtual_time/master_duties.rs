@@ -47,7 +47,7 @@ fn views(rig: &Rig) -> usize {
 }
 
 #[test]
-fn who_seeks_is_taken_in_as_often_as_it_says_so_and_who_follows_is_a_member_already() {
+fn v2_a_joining_node_is_admitted_each_time_it_asks() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.joined_by(&mut peer);
@@ -68,7 +68,7 @@ fn who_seeks_is_taken_in_as_often_as_it_says_so_and_who_follows_is_a_member_alre
 }
 
 #[test]
-fn who_leaves_is_not_taken_in() {
+fn v2_a_leaving_node_is_not_admitted() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.hello_from(&mut peer);
@@ -78,7 +78,7 @@ fn who_leaves_is_not_taken_in() {
 }
 
 #[test]
-fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
+fn metadata_of_a_member_is_stored_if_it_is_not_too_long() {
     let (mut rig, config) = master(Limits { metadata: 10, ..Limits::default() });
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.joined_by(&mut peer);
@@ -103,7 +103,7 @@ fn what_a_member_says_of_itself_is_written_if_it_is_not_too_long() {
 
 /// No more is kept of a peer than a member may have, by nobody.
 #[test]
-fn g7_metadata_that_is_too_long_is_not_kept() {
+fn g7_metadata_over_the_limit_is_not_kept() {
     let limits = Limits { metadata: 10, ..Limits::default() };
     let voter = Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).limits(limits.clone());
     let (alone, config) = master(limits);
@@ -124,7 +124,7 @@ fn g7_metadata_that_is_too_long_is_not_kept() {
 }
 
 #[test]
-fn a_full_cluster_goes_on_serving_its_members() {
+fn a_full_cluster_still_serves_its_members() {
     let (mut rig, config) = master(Limits { members: 2, ..Limits::default() });
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.joined_by(&mut peer);
@@ -142,7 +142,7 @@ fn a_full_cluster_goes_on_serving_its_members() {
 }
 
 #[test]
-fn who_leaves_is_removed_and_told_so() {
+fn l2_a_leaving_node_is_removed_and_gets_a_leave_ack() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.joined_by(&mut peer);
@@ -156,7 +156,7 @@ fn who_leaves_is_removed_and_told_so() {
 
 /// Who hears the heartbeat knows by then what its sender has become (G2, E8).
 #[test]
-fn a_master_says_its_new_status_before_the_heartbeat_of_the_same_write() {
+fn e8_a_master_sends_its_status_before_its_heartbeat() {
     let (mut rig, config) = master(Limits::default());
     let conn = rig.joined_by(&mut Peer::of(&config, "j", "j:1"));
     rig.hold_answers();
@@ -183,7 +183,7 @@ fn restarted(rig: &mut Rig, peer: &mut Peer) -> ConnId {
 
 /// The newer run has not said yet that it seeks.
 #[test]
-fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
+fn c5_the_end_of_an_earlier_run_keeps_the_link_of_the_next() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
     let next = restarted(&mut rig, &mut peer);
@@ -196,7 +196,7 @@ fn the_end_of_an_earlier_run_leaves_the_link_of_the_next_one_alone() {
 
 /// It follows who said to be master, before anything that it says as a seeker has come.
 #[test]
-fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
+fn i1_the_next_run_of_a_member_takes_its_place() {
     let (mut rig, config) = master(Limits::default());
     let mut peer = Peer::of(&config, "j", "j:1");
     let next = restarted(&mut rig, &mut peer);
@@ -206,7 +206,7 @@ fn the_next_run_of_a_member_takes_its_place_though_it_follows_already() {
 }
 
 #[test]
-fn a_master_beats_to_every_member_in_each_interval() {
+fn a_master_sends_every_member_a_heartbeat_per_interval() {
     let (mut rig, config) = master(Limits::default());
     let conn = rig.joined_by(&mut Peer::of(&config, "j", "j:1"));
     let other = rig.hello_from(&mut Peer::of(&config, "k", "k:1"));
@@ -222,7 +222,7 @@ fn a_master_beats_to_every_member_in_each_interval() {
 }
 
 #[test]
-fn a_masters_own_metadata_is_written_where_it_has_changed() {
+fn a_master_writes_its_own_changed_metadata() {
     let (mut rig, config) = master(Limits::default());
     rig.joined_by(&mut Peer::of(&config, "j", "j:1"));
     let before = views(&rig);
@@ -268,7 +268,7 @@ impl Voter {
 
 /// What was said on the last connection may be lost with it.
 #[test]
-fn a_master_lets_go_who_leaves_on_its_next_connection_too_and_nobody_else() {
+fn c4_l2_a_leave_is_confirmed_on_the_next_connection_too() {
     let (mut rig, config) = master(Limits::default());
     let mut peers = ["j", "k"].map(|id| Peer::of(&config, id, &format!("{id}:1")));
     let conns = peers.each_mut().map(|peer| rig.joined_by(peer));
@@ -281,7 +281,7 @@ fn a_master_lets_go_who_leaves_on_its_next_connection_too_and_nobody_else() {
 
 /// Its last master may have told nobody.
 #[test]
-fn a_new_master_lets_go_who_has_said_that_it_leaves() {
+fn l4_a_new_master_confirms_a_leave_reported_before() {
     let mut voter = Voter::new();
     let mut peer = Peer::of(&voter.config, "j", "j:1");
     let conn = voter.rig.hello_from(&mut peer);
@@ -295,7 +295,7 @@ fn a_new_master_lets_go_who_has_said_that_it_leaves() {
 
 /// G2: the newer run of it may be elected.
 #[test]
-fn g2_a_master_that_is_superseded_leads_no_more() {
+fn g2_i1_a_superseded_master_has_no_lease() {
     let mut voter = Voter::new();
     voter.is_elected();
     voter.rig.hello_from(&mut Peer::of(&voter.config, "n0", "n0:1"));
@@ -313,7 +313,7 @@ fn a_node_counts_its_candidacies() {
 }
 
 #[test]
-fn the_first_view_of_a_term_has_everybody_active_who_is_linked_whomever_it_follows_yet() {
+fn v1_the_first_view_of_a_term_has_linked_members_active() {
     let mut voter = Voter::new();
     let mut peer = Peer::of(&voter.config, "j", "j:1");
     let said = voter.n1.master(1);
@@ -331,7 +331,7 @@ fn the_first_view_of_a_term_has_everybody_active_who_is_linked_whomever_it_follo
 }
 
 #[test]
-fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term() {
+fn v1_a_member_linked_only_as_another_run_is_suspect() {
     let mut voter = Voter::new();
     let said = voter.n1.master(1);
     voter.rig.receive(voter.conn, said);
@@ -351,7 +351,7 @@ fn another_run_of_a_member_does_not_make_it_active_in_the_first_view_of_a_term()
 }
 
 #[test]
-fn who_is_master_no_more_serves_nobody_and_keeps_the_view_as_it_is() {
+fn v1_a_former_master_serves_nobody_and_keeps_its_view() {
     let mut voter = Voter::new();
     voter.is_elected();
     let conn = voter.rig.joined_by(&mut Peer::of(&voter.config, "j", "j:1"));

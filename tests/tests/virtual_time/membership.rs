@@ -23,7 +23,7 @@ fn formed(seed: u64, voters: usize, others: usize) -> Net {
 
 /// G5: 400 nodes, most of which die, leave and come again while others do the same.
 #[test]
-fn g5_four_hundred_nodes_that_join_leave_and_rejoin_end_in_a_view_of_exactly_the_living() {
+fn g5_four_hundred_changing_nodes_end_in_one_correct_view() {
     for_each_seed(1, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings { compare_views: false, ..Settings::default() });
         for ix in 3..400 {
@@ -69,7 +69,7 @@ fn bytes_of_joins(n: usize) -> u64 {
 
 /// Each of n members has to hear of each of n joins, so that the square is the least; a snapshot for each would be the cube.
 #[test]
-fn joins_cost_bytes_that_grow_with_the_square_not_the_cube() {
+fn v8_the_bytes_of_n_joins_grow_with_the_square_of_n() {
     let bytes = [25, 50, 100, 200].map(|n| (n, bytes_of_joins(n)));
     for (n, bytes) in bytes {
         println!("{n} joins: {bytes} bytes, {} for each member and join", bytes / (n * n) as u64);
@@ -98,7 +98,7 @@ fn views_of_a_crowd(n: usize) -> usize {
 
 /// Of each to each would be 80,000; there are five heartbeats in a second, and two in the time in which all come to agree.
 #[test]
-fn g5_a_crowd_that_joins_is_told_of_itself_with_the_heartbeats() {
+fn g5_v8_a_thundering_herd_is_announced_with_heartbeats() {
     let views = views_of_a_crowd(400);
     println!("when 400 join in a second, all that they see is {views} views");
     assert!(views <= 7 * (512 + 400), "each is told of each: {views} views");
@@ -112,7 +112,7 @@ fn claims(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {
 
 /// A known failure of other implementations: the view then names the newcomer, and the victim's link is closed.
 #[test]
-fn a_joiner_that_claims_the_id_of_a_living_node_harms_nobody() {
+fn i3_a_joining_node_with_the_id_of_another_harms_nobody() {
     for_each_seed(30, |seed| {
         let mut net = formed(seed, 3, 1);
         let before = net.masters();
@@ -137,7 +137,7 @@ fn a_joiner_that_claims_the_id_of_a_living_node_harms_nobody() {
 
 /// The address of a living node, claimed under another id: who our own dials reach there wins.
 #[test]
-fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
+fn i6_a_joining_node_with_the_address_of_another_harms_nobody() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters();
@@ -160,7 +160,7 @@ fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
 
 /// PROTOCOL, "Members and views": active, suspect, down and removed, each at its time; and a closed link makes suspect at once.
 #[test]
-fn a_silent_member_is_suspect_and_then_removed_as_down() {
+fn v3_a_silent_member_is_suspect_and_then_removed_as_down() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 1);
         let master = net.master().unwrap();
@@ -197,7 +197,7 @@ fn a_silent_member_is_suspect_and_then_removed_as_down() {
 }
 
 #[test]
-fn a_leaver_is_removed_at_once_and_for_the_right_reason() {
+fn l2_a_leaving_member_is_removed_at_once_as_left() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 2);
         let leaver = if seed % 2 == 0 { 4 } else { (net.master().unwrap() + 1) % 3 };
@@ -223,7 +223,7 @@ fn a_leaver_is_removed_at_once_and_for_the_right_reason() {
 }
 
 #[test]
-fn metadata_reaches_every_member_and_its_changes_too() {
+fn metadata_and_its_changes_reach_every_member() {
     let mut net = Net::new(0, Settings::default());
     for ix in 0..3 {
         net.add(Net::builder(ix, 3).metadata(Bytes::from(vec![ix as u8; 20])).build().unwrap());
@@ -242,7 +242,7 @@ fn metadata_reaches_every_member_and_its_changes_too() {
 
 /// A slow reader costs no memory and no time of others: it gets one delta for all that it missed.
 #[test]
-fn a_member_that_reads_nothing_for_a_while_catches_up() {
+fn c6_a_member_that_stops_reading_for_a_while_catches_up() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 1);
         let master = net.master().unwrap();

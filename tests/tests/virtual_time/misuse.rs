@@ -28,7 +28,7 @@ fn received(conn: ConnId) -> Input {
 }
 
 #[test]
-fn what_is_said_of_a_connection_that_never_was_is_misuse() {
+fn an_input_about_an_unknown_connection_is_misuse() {
     let mut node = alone();
     let never = |conn| [received(conn), Input::Flushed { conn }, Input::Closed { conn }];
     for input in never(ConnId(5)) {
@@ -45,7 +45,7 @@ fn what_is_said_of_a_connection_that_never_was_is_misuse() {
 }
 
 #[test]
-fn a_connection_whose_name_is_not_the_largest_so_far_is_misuse() {
+fn a_connection_id_that_is_not_the_largest_so_far_is_misuse() {
     let mut node = alone();
     let opened = |conn| Input::Opened { conn: ConnId(conn), origin: Origin::Accepted };
     give(&mut node, opened(5));
@@ -56,7 +56,7 @@ fn a_connection_whose_name_is_not_the_largest_so_far_is_misuse() {
 }
 
 #[test]
-fn an_answer_to_a_dial_that_was_never_asked_for_is_misuse() {
+fn the_result_of_an_unknown_dial_is_misuse() {
     let mut node =
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     for dial in [0, 2].map(DialId) {
@@ -68,7 +68,7 @@ fn an_answer_to_a_dial_that_was_never_asked_for_is_misuse() {
 }
 
 #[test]
-fn a_send_is_flushed_once() {
+fn a_second_flush_of_a_send_is_misuse() {
     let mut node =
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     let conn = ConnId(1);
@@ -80,7 +80,7 @@ fn a_send_is_flushed_once() {
 }
 
 #[test]
-fn a_persist_is_answered_once_and_by_its_number() {
+fn e4_a_persist_is_answered_once_and_by_its_number() {
     let mut node = alone();
     for (in_flight, numbers) in [(Some(1), [0, 2]), (Some(2), [1, 3]), (None, [2, 3])] {
         for seq in numbers {

@@ -48,7 +48,7 @@ fn assert_same(cut: &Rig, whole: &Rig, how: &str) {
 
 /// G4, and the regression of the seed bug.
 #[test]
-fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
+fn h2_a_view_right_after_the_response_is_kept_in_every_cut() {
     let (mut rig, conn, first, admission) = joining();
     rig.receive(conn, first);
     rig.flush(conn);
@@ -72,7 +72,7 @@ fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
 
 /// G4: not even the handshake is a border.
 #[test]
-fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
+fn h2_handshake_admission_and_view_may_share_one_chunk() {
     let (rig, conn, first, admission) = joining();
     let all = [first, admission].concat();
     let whole = feed(rig.clone(), conn, &[&all]);
@@ -87,7 +87,7 @@ fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
 
 /// The decoder's state is compared too: an unfinished frame behind the view changes nothing but itself.
 #[test]
-fn joiner_is_complete_with_the_start_of_the_next_frame_in_the_same_chunk() {
+fn h2_the_start_of_the_next_frame_may_share_the_chunk() {
     let (mut rig, conn, first, admission) = joining();
     rig.receive(conn, first);
     rig.flush(conn);

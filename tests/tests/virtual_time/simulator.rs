@@ -120,7 +120,7 @@ fn explore(per_thousand: u64, draw: impl Fn(u64) -> Scenario, happens: &[&str]) 
 }
 
 #[test]
-fn g1_g2_g3_g5_g6_g7_hold_whatever_happens() {
+fn g1_g2_g3_g5_g6_g7_hold_in_random_scenarios() {
     explore(2_000, |seed| Scenario::draw(seed, false), HAPPENS);
 }
 
@@ -134,7 +134,7 @@ fn g2_g5_hold_for_voters_that_forget_their_votes() {
 /// E8: whoever goes on without a quorum, and however clusters part and meet: in the end there is one, with everybody in it. G2
 /// holds all the while between those that a quorum has elected.
 #[test]
-fn e8_g2_g5_hold_for_clusters_that_part_and_meet() {
+fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
     let happens = [
         "status of a solo master",
         "solo master gave way",
@@ -180,7 +180,7 @@ fn with_broken_clocks(seed: u64) -> Scenario {
 
 /// The checks do not pass for want of looking; and what they find is told as small as it can be.
 #[test]
-fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
+fn g2_a_breach_by_broken_clocks_is_found_and_shrunk() {
     let broken = |seed| with_broken_clocks(seed).play().err().filter(|failure| failure.why.starts_with("G2"));
     let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("G2 in one of 400 runs");
     let whole = with_broken_clocks(seed);
@@ -193,7 +193,7 @@ fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
         assert!(!like, "fault {at} of {smallest:?} is needless");
     }
     let again = last.report.lines().last().expect("it says something");
-    let name = "g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults";
+    let name = "g2_a_breach_by_broken_clocks_is_found_and_shrunk";
     let command = format!("cargo test -p formation-tests --test virtual_time -- --exact simulator::{name}");
     assert!(
         again.starts_with(&format!("--- again: FORMATION_SIM_SEED={seed} ")) && again.ends_with(&command),
@@ -203,7 +203,7 @@ fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
 
 /// G7 and G8 of a configuration mistake: two seed addresses that say one id. One of them stays outside; no lease breaks.
 #[test]
-fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
+fn g2_two_voters_with_one_id_never_lead_at_the_same_time() {
     for_each_seed(100, |seed| {
         let mut net = Net::new(seed, Settings { votes_last: false, ..Settings::default() });
         let ids = [["n0", "n0", "n2"], ["n0", "n1", "n1"]][net.rng.below(2)];
@@ -226,7 +226,7 @@ fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
 
 /// Otherwise a pause would look to it like several short ones (seed 16197).
 #[test]
-fn a_node_that_stands_still_is_told_nothing_by_its_host() {
+fn a_paused_node_gets_no_commands() {
     let mut net = Net::of_voters(1, 3, Settings::default());
     net.start_all();
     net.run_for(Duration::from_secs(1));

@@ -101,7 +101,7 @@ fn raise(net: &mut Net, ix: NodeIx) {
 }
 
 #[test]
-fn e8_a_lone_node_serves_after_solo_after_and_not_before() {
+fn e8_a_lone_node_leads_after_solo_after_and_not_before() {
     for_each_seed(10, |seed| {
         let mut net = net(seed, 3, 0);
         net.start(2);
@@ -114,7 +114,7 @@ fn e8_a_lone_node_serves_after_solo_after_and_not_before() {
 }
 
 #[test]
-fn e8_without_solo_after_nobody_ever_goes_on_alone() {
+fn e8_without_solo_after_no_node_leads_alone() {
     for_each_seed(5, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start(0);
@@ -144,7 +144,7 @@ fn e8_a_solo_master_that_finds_a_quorum_becomes_its_master() {
 }
 
 #[test]
-fn e8_a_quorums_master_beats_a_solo_one_of_a_higher_term() {
+fn e8_a_quorums_master_wins_over_a_solo_one_of_higher_term() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 5, 2);
         // A member without a vote on each side.
@@ -163,7 +163,7 @@ fn e8_a_quorums_master_beats_a_solo_one_of_a_higher_term() {
 
 /// Three of seven are left; two of them together.
 #[test]
-fn e8_of_two_solo_masters_the_one_with_more_members_goes_on() {
+fn e8_of_two_solo_masters_the_one_with_more_members_wins() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 7, 1);
         (3..7).for_each(|ix| net.crash(ix, Crash::Machine));
@@ -177,7 +177,7 @@ fn e8_of_two_solo_masters_the_one_with_more_members_goes_on() {
 }
 
 #[test]
-fn e8_of_two_solo_masters_with_as_many_members_the_higher_term_goes_on() {
+fn e8_of_two_solo_masters_of_equal_size_the_higher_term_wins() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 5, 2);
         (2..5).for_each(|ix| net.crash(ix, Crash::Process));
@@ -190,7 +190,7 @@ fn e8_of_two_solo_masters_with_as_many_members_the_higher_term_goes_on() {
 }
 
 #[test]
-fn e8_of_two_solo_masters_of_one_term_the_lower_id_goes_on() {
+fn e8_of_two_solo_masters_of_one_term_the_lower_id_wins() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 5, 2);
         (2..5).for_each(|ix| net.crash(ix, Crash::Process));
@@ -219,7 +219,7 @@ fn e8_any_number_of_clusters_that_meet_become_one() {
 }
 
 #[test]
-fn e8_the_losing_master_says_why_it_is_none_any_more() {
+fn e8_the_losing_master_reports_why_it_stepped_down() {
     let mut net = formed(1, 2, 0);
     part(&mut net, &[&[0], &[1]]);
     let before = term(&net, 1);
@@ -232,7 +232,7 @@ fn e8_the_losing_master_says_why_it_is_none_any_more() {
 
 /// A follower of a solo master keeps looking for a quorum, also one that has no vote.
 #[test]
-fn e8_who_follows_a_solo_master_goes_on_dialing_all_seeds() {
+fn d2_e8_a_follower_of_a_solo_master_keeps_dialing_all_seeds() {
     let config = Net::builder(5, 3).solo_after(AFTER).build().unwrap();
     let mut rig = Rig::new(config.clone());
     let mut master = Peer::of(&config, "n0", "h0:1");
@@ -256,7 +256,7 @@ fn e8_who_follows_a_solo_master_goes_on_dialing_all_seeds() {
 
 /// Otherwise two might lead it at the same time, which it has been promised is never so.
 #[test]
-fn e8_a_node_without_solo_after_ignores_a_solo_master_and_says_so() {
+fn e8_without_solo_after_a_solo_master_is_ignored_and_reported() {
     let config = Net::config(1, 3);
     let mut rig = Rig::new(config.clone());
     let mut solo = Peer::of(&config, "n0", "h0:1");
@@ -295,7 +295,7 @@ fn updates(rig: &mut Rig, (conn, peer): (ConnId, &Peer), held: ViewId) -> usize 
 
 /// Whose views it takes only if they come from that one.
 #[test]
-fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_seeks_again() {
+fn e8_a_solo_master_sends_no_views_to_followers_of_another() {
     let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
     let mut rig = Rig::new(config.clone());
     rig.advance(2 * AFTER);
@@ -327,7 +327,7 @@ fn e8_a_solo_master_sends_no_views_to_a_member_that_has_another_master_until_it_
 
 /// It may be under way when the other goes over. Only a view of its own master has to be one of a term that the node knows.
 #[test]
-fn e8_a_view_of_a_solo_master_that_is_not_followed_is_ignored_whatever_its_term() {
+fn e8_a_view_of_an_unfollowed_solo_master_is_ignored() {
     let config = Net::builder(0, 3).solo_after(AFTER).build().unwrap();
     let mut rig = Rig::new(config.clone());
     let [mut master, mut solo] = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, at)| Peer::of(&config, id, at));
@@ -346,7 +346,7 @@ fn e8_a_view_of_a_solo_master_that_is_not_followed_is_ignored_whatever_its_term(
 /// The solo master and the quorum's do not reach each other, and have a neighbour in common; and the former, by others, has
 /// come to a newer term, so that its views are newer than that neighbour's.
 #[test]
-fn e8_who_has_left_a_solo_master_for_a_quorums_is_told_no_views_by_it() {
+fn e8_a_node_that_changed_to_a_quorums_master_gets_no_views() {
     for_each_seed(10, |seed| {
         let mut net = formed(seed, 7, 1);
         part(&mut net, &[&[0, 1, 7], &[2, 3, 4, 5], &[6]]);

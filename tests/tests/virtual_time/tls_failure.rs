@@ -19,7 +19,7 @@ fn told(rig: &Rig, conn: ConnId) -> Vec<&Event> {
 }
 
 #[test]
-fn a_dialed_connection_that_cannot_be_secured_is_told_with_its_address() {
+fn h9_a_tls_failure_of_a_dial_is_reported_with_the_address() {
     let mut rig = Rig::new(Net::config(0, 2));
     let conn = rig.answer("h1:1");
     tls_failed(&mut rig, conn);
@@ -30,7 +30,7 @@ fn a_dialed_connection_that_cannot_be_secured_is_told_with_its_address() {
 
 /// Only a person can mend it.
 #[test]
-fn an_address_that_is_not_trusted_is_retried_with_the_longest_backoff() {
+fn d6_h9_an_untrusted_address_waits_for_the_longest_backoff() {
     let waits = |failure: bool| {
         let mut rig = Rig::new(Net::config(0, 2));
         let conn = rig.answer("h1:1");
@@ -47,7 +47,7 @@ fn an_address_that_is_not_trusted_is_retried_with_the_longest_backoff() {
 }
 
 #[test]
-fn an_accepted_connection_that_cannot_be_secured_is_told_and_counts_no_more() {
+fn h9_a_tls_failure_of_an_accepted_connection_is_reported() {
     let mut rig = Rig::new(Net::config(0, 2));
     let conn = rig.accept();
     assert_eq!(rig.formation.status().pending_connections, 1);
@@ -59,7 +59,7 @@ fn an_accepted_connection_that_cannot_be_secured_is_told_and_counts_no_more() {
 
 /// As when a peer says only later that it does not trust this node.
 #[test]
-fn a_link_that_is_not_trusted_any_more_ends_with_that_reason() {
+fn h9_a_tls_failure_ends_a_link_with_that_reason() {
     let mut rig = Rig::new(Net::config(0, 2));
     let mut peer = Peer::of(&Net::config(0, 2), "n1", "h1:1");
     let conn = rig.joined_by(&mut peer);
@@ -72,7 +72,7 @@ fn a_link_that_is_not_trusted_any_more_ends_with_that_reason() {
 }
 
 #[test]
-fn of_a_connection_that_has_ended_it_is_ignored_and_of_an_unknown_one_misuse() {
+fn a_tls_failure_of_an_unknown_connection_is_misuse() {
     let mut rig = Rig::new(Net::config(0, 2));
     let conn = rig.accept();
     rig.give(Input::Closed { conn });
@@ -86,7 +86,7 @@ fn of_a_connection_that_has_ended_it_is_ignored_and_of_an_unknown_one_misuse() {
 }
 
 #[test]
-fn a_distrust_says_who_does_not_trust_whom_and_why() {
+fn a_tls_failure_names_who_does_not_trust_whom_and_why() {
     let by_peer = TlsFailure { by_peer: true, problem: TlsProblem::WrongName };
     assert_eq!(
         by_peer.to_string(),

@@ -61,13 +61,13 @@ fn g1_is_broken_by_two_leases_of_one_term() {
 }
 
 #[test]
-fn g1_is_broken_by_two_nodes_that_follow_different_masters_in_one_term() {
+fn g1_is_broken_by_followers_of_two_masters_in_one_term() {
     assert_eq!(judge(&[elected(0, "a", 1, "c"), elected(0, "b", 1, "c")]), Ok(()));
     breaks("G1", &[elected(0, "a", 1, "c"), elected(0, "b", 1, "d")]);
 }
 
 #[test]
-fn g2_is_broken_by_leases_that_overlap_in_whatever_order_they_are_told() {
+fn g2_is_broken_by_overlapping_leases_in_either_order() {
     let (early, late) = (lease(0, "a", 1, 10), lease(9, "b", 2, 20));
     breaks("G2", &[early.clone(), late.clone()]);
     breaks("G2", &[late, early]);
@@ -75,7 +75,7 @@ fn g2_is_broken_by_leases_that_overlap_in_whatever_order_they_are_told() {
 }
 
 #[test]
-fn g2_is_broken_by_a_short_lease_inside_of_a_long_one() {
+fn g2_is_broken_by_a_short_lease_inside_a_long_one() {
     let mut lines = vec![lease(0, "a", 1, 10), lease(5, "a", 1, 100), lease(50, "b", 2, 60)];
     breaks("G2", &lines);
     lines.remove(1);
@@ -83,7 +83,7 @@ fn g2_is_broken_by_a_short_lease_inside_of_a_long_one() {
 }
 
 #[test]
-fn a_lease_that_is_told_when_it_is_over_gave_nothing() {
+fn a_lease_that_is_reported_after_its_end_does_not_count() {
     assert_eq!(judge(&[lease(0, "a", 1, 50), lease(60, "b", 2, 55), lease(10, "b", 2, 5)]), Ok(()));
 }
 
@@ -96,7 +96,7 @@ fn a_lease_ends_when_its_node_leaves() {
 }
 
 #[test]
-fn g3_is_broken_by_a_view_that_is_no_newer() {
+fn g3_is_broken_by_a_view_that_is_not_newer() {
     let first = view(0, "a", view_id(1, 2), &[member("a", MemberState::Active)]);
     assert_eq!(judge(&[first.clone(), view(1, "a", view_id(2, 1), &[])]), Ok(()));
     for older in [view_id(1, 2), view_id(1, 1)] {
@@ -105,7 +105,7 @@ fn g3_is_broken_by_a_view_that_is_no_newer() {
 }
 
 #[test]
-fn g3_is_broken_by_two_lists_of_one_view_id() {
+fn g3_is_broken_by_two_member_lists_with_one_view_id() {
     let a = || member("a", MemberState::Active);
     let b = |state| member("b", state);
     let at_once = view(0, "a", view_id(1, 2), &[a(), b(MemberState::Suspect)]);
@@ -119,7 +119,7 @@ fn g3_is_broken_by_two_lists_of_one_view_id() {
 }
 
 #[test]
-fn a_history_with_a_hole_is_no_history() {
+fn a_history_with_skipped_events_is_an_error() {
     breaks("a#1 has told 3 events less", &[line(0, "a", json!({ "skipped": 3 }))]);
 }
 
@@ -143,7 +143,7 @@ fn agree(lines: &[Record], nodes: &[&str], at: u64) -> bool {
 }
 
 #[test]
-fn g5_nodes_agree_when_they_are_the_active_members_of_one_view_and_follow_a_master_with_a_lease() {
+fn g5_nodes_agree_with_one_view_and_a_master_with_a_lease() {
     assert!(agree(&agreed(), &["a", "b"], 99));
     assert!(!agree(&agreed(), &["a", "b"], 100), "its lease is over");
     assert!(!agree(&agreed(), &["a"], 50), "the view has one more");

@@ -11,15 +11,15 @@ use crate::{
 };
 
 with_each_adapter!(;
-    alone: g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master,
-    g5_a_crowd_that_joins_at_once_on_tls_is_a_cluster_and_keeps_the_master,
+    alone: g5_a_thundering_herd_joins_and_keeps_the_master,
+    g5_a_thundering_herd_on_tls_joins_and_keeps_the_master,
 );
 
-async fn g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master<A: Adapter>() {
+async fn g5_a_thundering_herd_joins_and_keeps_the_master<A: Adapter>() {
     joins(Besieged::<A>::form().await).await;
 }
 
-async fn g5_a_crowd_that_joins_at_once_on_tls_is_a_cluster_and_keeps_the_master<A: Adapter>() {
+async fn g5_a_thundering_herd_on_tls_joins_and_keeps_the_master<A: Adapter>() {
     joins(Besieged::<A>::form_secured().await).await;
 }
 

@@ -24,10 +24,10 @@ const HONEST: Duration = Duration::from_millis(100);
 const GARBAGE: Duration = Duration::from_millis(6);
 
 with_each_adapter!(;
-    alone: g7_nobody_waits_for_those_that_never_finish_a_handshake,
-    g7_nobody_waits_for_those_that_never_finish_a_handshake_with_a_key,
-    g7_nobody_waits_for_those_that_never_finish_a_handshake_on_tls,
-    g7_garbage_costs_nothing_but_its_connection,
+    alone: g7_unfinished_handshakes_delay_nobody,
+    g7_unfinished_handshakes_with_a_key_delay_nobody,
+    g7_unfinished_handshakes_on_tls_delay_nobody,
+    g7_garbage_costs_only_its_own_connection,
 );
 
 async fn listen_to_the_end(stream: &mut TcpStream) {
@@ -47,18 +47,18 @@ async fn never_finishes(number: usize, address: String, words: Vec<u8>) {
     }
 }
 
-async fn g7_nobody_waits_for_those_that_never_finish_a_handshake<A: Adapter>() {
+async fn g7_unfinished_handshakes_delay_nobody<A: Adapter>() {
     unfinished(Besieged::<A>::form().await, &hello(&[])).await;
 }
 
 /// A stranger may even say a whole hello, as anybody can.
-async fn g7_nobody_waits_for_those_that_never_finish_a_handshake_with_a_key<A: Adapter>() {
+async fn g7_unfinished_handshakes_with_a_key_delay_nobody<A: Adapter>() {
     const KEY: &[u8; 32] = b"a key of thirty-two bytes, so so";
     let keyed = |config: ConfigBuilder| config.key(KEY);
     unfinished(Besieged::<A>::form_as(keyed).await, &[&hello(KEY)[..], &[0]].concat()).await;
 }
 
-async fn g7_nobody_waits_for_those_that_never_finish_a_handshake_on_tls<A: Adapter>() {
+async fn g7_unfinished_handshakes_on_tls_delay_nobody<A: Adapter>() {
     // A record, and in it a message of the handshake, that go on.
     let words = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 32]].concat();
     unfinished(Besieged::<A>::form_secured().await, &words).await;
@@ -109,7 +109,7 @@ async fn raves(number: usize, address: String) {
 }
 
 /// 10,000 in a minute.
-async fn g7_garbage_costs_nothing_but_its_connection<A: Adapter>() {
+async fn g7_garbage_costs_only_its_own_connection<A: Adapter>() {
     let mut cluster = Besieged::<A>::form().await;
     let honest = cluster.weigh_join("without garbage").await;
     let (count, seeds) = (scaled(10_000, 500), cluster.seeds.clone());

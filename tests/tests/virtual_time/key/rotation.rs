@@ -45,7 +45,7 @@ fn a_rolling_change_of_key_never_splits_the_cluster() {
 
 /// Otherwise the test above would show nothing: without the step between, a node is outside until most have changed.
 #[test]
-fn a_change_of_key_at_one_blow_does_split_the_cluster() {
+fn a_change_of_key_in_one_step_splits_the_cluster() {
     let mut net = before_the_change(1, 3);
     net.set_keys(0, Some(2));
     net.crash(0, formation_tests::Crash::Process);

@@ -4,7 +4,7 @@ use super::*;
 
 /// The seed that the host supplies decides them, and the key hides what the generator says next.
 #[test]
-fn nonces_hang_on_the_seed_and_on_the_key() {
+fn h8_nonces_depend_on_the_seed_and_on_the_key() {
     use formation_core::{Formation, Start, Timestamp};
     let nonce = |keys: &[&[u8]], seed| {
         let start = Start::new(Incarnation(1), seed);
@@ -29,7 +29,7 @@ fn nonces_hang_on_the_seed_and_on_the_key() {
 
 /// Not in what is printed of a node, in whatever form, nor in what it says.
 #[test]
-fn keys_are_shown_nowhere() {
+fn keys_are_never_printed() {
     let mut net = Net::new(9, Settings { record: true, ..Settings::default() });
     for ix in 0..2 {
         net.add(keyed(ix, 2, &[KEY, OTHER]));

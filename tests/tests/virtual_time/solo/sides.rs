@@ -34,7 +34,7 @@ fn members(rig: &mut Rig, conn: ConnId) -> Option<u32> {
 }
 
 #[test]
-fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_another() {
+fn e8_a_solo_master_does_not_count_followers_of_another() {
     let mut rig = solo_master();
     let (mut j, mut k, mut n1) = (peer("j", "j:1"), peer("k", "k:1"), peer("n1", "h1:1"));
     let ([to_j, to_k], to_n1) = ([&mut j, &mut k].map(|peer| rig.joined_by(peer)), rig.joined_by(&mut n1));
@@ -56,7 +56,7 @@ fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_anoth
 }
 
 #[test]
-fn e8_a_solo_master_takes_in_nobody_who_follows_another() {
+fn e8_a_solo_master_admits_no_follower_of_another() {
     let mut rig = solo_master();
     let mut j = peer("j", "j:1");
     let conn = rig.hello_from(&mut j);
@@ -107,7 +107,7 @@ fn changes_sides(end: End, n1_was: Option<(Incarnation, MemberState)>) -> bool {
 }
 
 #[test]
-fn e8_who_comes_after_a_lost_solo_master_out_of_its_own_view_is_of_the_same_side() {
+fn e8_a_successor_from_the_same_view_is_on_the_same_side() {
     use MemberState::{Active, Suspect};
     let n1 = peer("n1", "h1:1").node.incarnation;
     assert!(!changes_sides(End::Silent, Some((n1, Active))), "it only came after it");
