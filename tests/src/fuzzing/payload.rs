@@ -429,7 +429,7 @@ impl Payload {
                         PeerRole::Leaving => message::Role::Leaving,
                         PeerRole::Solo(members) => message::Role::Solo { members: u32::from(members) },
                     },
-                    abstains: abstains,
+                    abstains,
                     promise: promise.map(Identity::node),
                     view_id: view_id(seen),
                     metadata: bytes(metadata),
@@ -474,10 +474,10 @@ impl Payload {
             Self::Heartbeat(of, count, millis) => {
                 Message::Heartbeat(message::Heartbeat { term: term(of), number: number(count), lease: lease(millis) })
             }
-            Self::HeartbeatAck(of, count, abstains, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
+            Self::HeartbeatAck(of, count, held_view, confirms) => Message::HeartbeatAck(message::HeartbeatAck {
                 term: term(of),
                 number: number(count),
-                view_id: view_id(abstains),
+                view_id: view_id(held_view),
                 confirms,
             }),
             Self::LeaveAck => Message::LeaveAck,

@@ -1,4 +1,5 @@
-//! Rules just where they begin to hold, and just where they cease to, on one node that is told everything.
+//! Rules at their exact boundaries: the last value before a rule applies, and the first one at which it does. One node on
+//! the test rig.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -12,17 +13,17 @@ use formation_core::{
 use formation_tests::{Peer, Rig};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MOMENT: Duration = Duration::from_micros(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
 /// Twice `down_after`.
-const PATIENCE: Duration = Duration::from_secs(6);
+const ID_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// A node of the cluster of the voters n0, n1 and n2.
+/// A node in the cluster of the voters n0, n1 and n2.
 fn config(id: &str, address: &str) -> Config {
     Config::builder("test", id, address).seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap()
 }
 
-/// The node n9, which is no voter.
-fn outsider() -> Rig {
+/// The node n9, which is not a voter.
+fn non_voter() -> Rig {
     Rig::new(config("n9", "h9:1"))
 }
 
@@ -30,14 +31,14 @@ fn peer(id: &str, address: &str) -> Peer {
     Peer::of(&config("n9", "h9:1"), id, address)
 }
 
-/// Somebody else who has the outsider's id comes by. Of the two, the outsider is the one that would have to go.
-fn meets_its_rival(rig: &mut Rig) -> bool {
+/// A peer with the node's id connects. Of the two, the node is the one that has to stop (I5). Returns whether it has stopped.
+fn stops_for_id_conflict(rig: &mut Rig) -> bool {
     rig.hello_from(&mut peer("n9", "h8:1"));
     rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
 }
 
-/// A dial to this address comes through.
-fn reaches(rig: &mut Rig, address: &str) -> ConnId {
+/// Waits for a dial of this address, and lets it succeed.
+fn dial_succeeds(rig: &mut Rig, address: &str) -> ConnId {
     loop {
         while !rig.dialing().iter().any(|dialed| dialed.as_str() == address) {
             rig.advance(Duration::from_millis(10));
@@ -49,60 +50,60 @@ fn reaches(rig: &mut Rig, address: &str) -> ConnId {
     }
 }
 
-fn rejected(reason: RejectReason, holder: Option<Holder>) -> Bytes {
+fn rejected_frame(reason: RejectReason, holder: Option<Holder>) -> Bytes {
     Message::Rejected(Rejected { reason, holder }).to_frame()
 }
 
 #[test]
 fn i5_a_node_stops_after_id_rejections_for_twice_down_after() {
-    let mut rig = outsider();
-    assert!(!meets_its_rival(&mut rig));
-    rig.advance(PATIENCE - MOMENT);
-    assert!(!meets_its_rival(&mut rig));
-    rig.advance(MOMENT);
-    assert!(meets_its_rival(&mut rig));
+    let mut rig = non_voter();
+    assert!(!stops_for_id_conflict(&mut rig));
+    rig.advance(ID_TIMEOUT - MICROSECOND);
+    assert!(!stops_for_id_conflict(&mut rig));
+    rig.advance(MICROSECOND);
+    assert!(stops_for_id_conflict(&mut rig));
     assert_eq!(rig.events().filter(|event| matches!(event, Event::Stopped { .. })).count(), 1);
 }
 
 #[test]
 fn i5_an_id_rejection_expires_after_twice_down_after() {
-    let mut rig = outsider();
-    assert!(!meets_its_rival(&mut rig));
-    rig.advance(PATIENCE);
-    assert!(!meets_its_rival(&mut rig));
+    let mut rig = non_voter();
+    assert!(!stops_for_id_conflict(&mut rig));
+    rig.advance(ID_TIMEOUT);
+    assert!(!stops_for_id_conflict(&mut rig));
 }
 
 #[test]
 fn i5_a_node_with_a_master_does_not_stop_for_its_id() {
-    let mut rig = outsider();
+    let mut rig = non_voter();
     let mut master = peer("n1", "h1:1");
     let conn = rig.hello_from(&mut master);
     rig.receive(conn, master.master(7));
     for number in 1..40 {
         rig.advance(SECOND / 2);
         rig.receive(conn, Peer::heartbeat(7, number));
-        assert!(!meets_its_rival(&mut rig), "the master has it as a member");
+        assert!(!stops_for_id_conflict(&mut rig), "the master has the node as a member");
     }
     assert!(rig.formation.status().master.is_some());
 }
 
 #[test]
 fn i5_a_node_stops_only_for_its_id() {
-    let mut rig = outsider();
+    let mut rig = non_voter();
     let holder = peer("x", "h9:1");
     let holder = Holder { node: holder.node, address: holder.address };
     while rig.now.as_micros() < 20_000_000 {
-        let conn = reaches(&mut rig, "h0:1");
-        rig.receive(conn, rejected(RejectReason::AddressInUse, Some(holder.clone())));
+        let conn = dial_succeeds(&mut rig, "h0:1");
+        rig.receive(conn, rejected_frame(RejectReason::AddressInUse, Some(holder.clone())));
     }
     assert!(!rig.events().any(|event| matches!(event, Event::Stopped { .. })));
 }
 
-/// No count of elections leads further ahead.
+/// No number of elections leads to a term that is further ahead.
 #[test]
 fn g8_a_term_is_accepted_up_to_2_to_the_32_above_the_own() {
     for (ahead, reason) in [(1 << 32, None), ((1 << 32) + 1, Some(CloseReason::TermOutOfReach))] {
-        let mut rig = outsider();
+        let mut rig = non_voter();
         let mut voter = peer("n1", "h1:1");
         let conn = rig.hello_from(&mut voter);
         rig.receive(conn, voter.status(ahead, Role::Joining, ViewId::default()));
@@ -121,13 +122,13 @@ fn h3_a_vote_request_to_a_node_without_a_vote_is_unexpected() {
     }
 }
 
-/// A seed list is changed node by node, and a cluster has room again: that is tried as soon as ever. A wrong name is not.
+/// A different seed list or a full cluster may change soon, so the address is retried normally. A wrong cluster name may not.
 #[test]
 fn d6_an_address_with_a_permanent_rejection_is_retried_rarely() {
     let dialed_within = |reason, within: Duration| {
-        let mut rig = outsider();
-        let conn = reaches(&mut rig, "h0:1");
-        rig.receive(conn, rejected(reason, None));
+        let mut rig = non_voter();
+        let conn = dial_succeeds(&mut rig, "h0:1");
+        rig.receive(conn, rejected_frame(reason, None));
         rig.advance(within);
         rig.dialing().iter().filter(|address| address.as_str() == "h0:1").count() > 0
     };
@@ -136,22 +137,22 @@ fn d6_an_address_with_a_permanent_rejection_is_retried_rarely() {
         assert!(dialed_within(reason, timing.dial_backoff_min * 3 / 2), "{reason}");
     }
     for reason in [RejectReason::WrongCluster, RejectReason::IdInUse, RejectReason::MetadataTooLong] {
-        assert!(!dialed_within(reason, timing.dial_backoff_max / 2 - MOMENT), "{reason}");
+        assert!(!dialed_within(reason, timing.dial_backoff_max / 2 - MICROSECOND), "{reason}");
     }
 }
 
-/// What stood in the way before is over: it is news again, and the address is dialed as if nothing had been.
+/// The former rejections are forgotten: a new one is reported again, and the backoff starts from the minimum.
 #[test]
 fn d1_h10_an_address_that_accepts_the_node_starts_afresh() {
-    let mut rig = outsider();
-    let told = |rig: &Rig| rig.events().filter(|event| matches!(event, Event::RejectedByPeer { .. })).count();
-    for rejections in [1, 2] {
+    let mut rig = non_voter();
+    let reported = |rig: &Rig| rig.events().filter(|event| matches!(event, Event::RejectedByPeer { .. })).count();
+    for expected in [1, 2] {
         for _ in 0..3 {
-            let conn = reaches(&mut rig, "h0:1");
-            rig.receive(conn, rejected(RejectReason::WrongCluster, None));
-            assert_eq!(told(&rig), rejections);
+            let conn = dial_succeeds(&mut rig, "h0:1");
+            rig.receive(conn, rejected_frame(RejectReason::WrongCluster, None));
+            assert_eq!(reported(&rig), expected);
         }
-        let conn = reaches(&mut rig, "h0:1");
+        let conn = dial_succeeds(&mut rig, "h0:1");
         let mut voter = peer("n0", "h0:1");
         rig.receive(conn, [voter.hello(), voter.joining()].concat());
         rig.give(Input::Closed { conn });
@@ -162,27 +163,27 @@ fn d1_h10_an_address_that_accepts_the_node_starts_afresh() {
 
 #[test]
 fn h10_a_rejection_is_reported_again_after_a_link() {
-    let mut rig = outsider();
+    let mut rig = non_voter();
     let mut other = peer("x", "x:1");
-    for refusals in [1, 2] {
+    for expected in [1, 2] {
         other.cluster = "other".parse().unwrap();
         for _ in 0..2 {
             rig.hello_from(&mut other);
-            let refused = rig.events().filter(|event| matches!(event, Event::PeerRejected { .. }));
-            assert_eq!(refused.count(), refusals);
+            let rejections = rig.events().filter(|event| matches!(event, Event::PeerRejected { .. }));
+            assert_eq!(rejections.count(), expected);
         }
         other.cluster = "test".parse().unwrap();
         let conn = rig.hello_from(&mut other);
         let linked = |event: &&Event| matches!(event, Event::Linked { node, .. } if *node == other.node);
-        assert_eq!(rig.events().filter(linked).count(), refusals);
+        assert_eq!(rig.events().filter(linked).count(), expected);
         rig.give(Input::Closed { conn });
     }
 }
 
 #[test]
 fn i8_an_echo_of_a_former_hello_is_closed_and_reported() {
-    let mut rig = outsider();
-    let dialed = reaches(&mut rig, "h0:1");
+    let mut rig = non_voter();
+    let dialed = dial_succeeds(&mut rig, "h0:1");
     let own = rig.messages(dialed).remove(0).to_frame();
     rig.give(Input::Closed { conn: dialed });
     let conn = rig.accept();
@@ -192,34 +193,34 @@ fn i8_an_echo_of_a_former_hello_is_closed_and_reported() {
     assert!(rig.events().any(|event| *event == Event::ConnClosed { conn, dialed: None, reason }));
 }
 
-/// The host reads nothing any more, or the peer does not: the words of the refusal stay unwritten.
+/// The write never completes, because the embedder or the peer is stuck. The connection then closes with the named reason.
 #[test]
 fn h10_an_unwritten_rejection_ends_at_handshake_timeout() {
-    let mut rig = outsider();
+    let mut rig = non_voter();
     rig.hold_answers();
-    let mut stranger = peer("x", "x:1");
-    stranger.cluster = "other".parse().unwrap();
-    let conn = rig.hello_from(&mut stranger);
+    let mut other = peer("x", "x:1");
+    other.cluster = "other".parse().unwrap();
+    let conn = rig.hello_from(&mut other);
     let timeout = config("n9", "h9:1").timing().handshake_timeout;
-    rig.advance(timeout - MOMENT);
+    rig.advance(timeout - MICROSECOND);
     assert_eq!(rig.closed(conn), None);
-    rig.advance(MOMENT);
+    rig.advance(MICROSECOND);
     assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::WrongCluster)));
 }
 
-/// What it did not hear while it stood still says nothing of the others.
+/// During its own pause, a node cannot receive anything, so silence in that time says nothing about the others.
 #[test]
 fn d5_after_its_own_pause_a_node_restarts_silence_timeouts() {
     let timing = config("n9", "h9:1").timing().clone();
-    for (pause, anew) in [(timing.suspect_after, false), (timing.suspect_after + MOMENT, true)] {
-        let mut rig = outsider();
+    for (pause, anew) in [(timing.suspect_after, false), (timing.suspect_after + MICROSECOND, true)] {
+        let mut rig = non_voter();
         let conn = rig.hello_from(&mut peer("n1", "h1:1"));
         rig.now = rig.now + pause;
         rig.give(Input::Tick);
         let silent = if anew { timing.down_after } else { timing.down_after - pause };
-        rig.advance(silent - MOMENT);
+        rig.advance(silent - MICROSECOND);
         assert_eq!(rig.closed(conn), None, "{pause:?}");
-        rig.advance(MOMENT);
+        rig.advance(MICROSECOND);
         assert_eq!(rig.closed(conn), Some(CloseReason::Silent), "{pause:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that is tested in virtual time, as one program: it is linked once.
+//! All tests in virtual time, in one program, so that it is linked only once.
 
 mod addresses;
 mod bad_bytes;

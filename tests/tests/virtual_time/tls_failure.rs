@@ -1,4 +1,4 @@
-//! Connections that cannot be secured: PROTOCOL, "Below this protocol", on one node whose host says so.
+//! Connections that cannot be secured (PROTOCOL, "Below this protocol"). One node on the test rig.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ fn tls_failed(rig: &mut Rig, conn: ConnId) {
     rig.give(Input::TlsFailed { conn, failure: EXPIRED });
 }
 
-/// What is said of the connection's end, and that the host is not told to close what has ended.
-fn told(rig: &Rig, conn: ConnId) -> Vec<&Event> {
+/// The events about the end of the connection. Also checks that the node does not close a connection that has ended.
+fn reported(rig: &Rig, conn: ConnId) -> Vec<&Event> {
     let closes = |output: &Output| matches!(output, Output::Close { conn: closed, .. } if *closed == conn);
-    assert!(!rig.outputs.iter().any(closes), "the host has closed it");
+    assert!(!rig.outputs.iter().any(closes), "the node closes a connection that has ended");
     rig.events().filter(|event| matches!(event, Event::ConnClosed { .. } | Event::Unlinked { .. })).collect()
 }
 
@@ -24,14 +24,14 @@ fn h9_a_tls_failure_of_a_dial_is_reported_with_the_address() {
     let conn = rig.answer("h1:1");
     tls_failed(&mut rig, conn);
     let dialed = Some(Address::new("h1:1").unwrap());
-    assert_eq!(told(&rig, conn), [&Event::ConnClosed { conn, dialed, reason: CloseReason::TlsFailed(EXPIRED) }]);
+    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed, reason: CloseReason::TlsFailed(EXPIRED) }]);
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
-/// Only a person can mend it.
+/// Only a person can repair it.
 #[test]
 fn d6_h9_an_untrusted_address_waits_for_the_longest_backoff() {
-    let waits = |failure: bool| {
+    let wait_before_retry = |failure: bool| {
         let mut rig = Rig::new(Net::config(0, 2));
         let conn = rig.answer("h1:1");
         rig.give(if failure { Input::TlsFailed { conn, failure: EXPIRED } } else { Input::Closed { conn } });
@@ -42,8 +42,8 @@ fn d6_h9_an_untrusted_address_waits_for_the_longest_backoff() {
         rig.now.since(began)
     };
     let longest = Net::config(0, 2).timing().dial_backoff_max;
-    assert!(waits(true) >= longest / 2, "{:?} is less than half of {longest:?}", waits(true));
-    assert!(waits(false) < longest / 2, "one that just ends is retried soon");
+    assert!(wait_before_retry(true) >= longest / 2, "{:?} is less than half of {longest:?}", wait_before_retry(true));
+    assert!(wait_before_retry(false) < longest / 2, "an address whose connection only ends is retried soon");
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn h9_a_tls_failure_of_an_accepted_connection_is_reported() {
     assert_eq!(rig.formation.status().pending_connections, 1);
     tls_failed(&mut rig, conn);
     let reason = CloseReason::TlsFailed(EXPIRED);
-    assert_eq!(told(&rig, conn), [&Event::ConnClosed { conn, dialed: None, reason }]);
+    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed: None, reason }]);
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
-/// As when a peer says only later that it does not trust this node.
+/// A peer may report later that it does not trust this node.
 #[test]
 fn h9_a_tls_failure_ends_a_link_with_that_reason() {
     let mut rig = Rig::new(Net::config(0, 2));
@@ -67,10 +67,11 @@ fn h9_a_tls_failure_ends_a_link_with_that_reason() {
     let failure = TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer };
     rig.give(Input::TlsFailed { conn, failure });
     let reason = Some(CloseReason::TlsFailed(failure));
-    assert_eq!(told(&rig, conn), [&Event::Unlinked { node: peer.node, reason }]);
+    assert_eq!(reported(&rig, conn), [&Event::Unlinked { node: peer.node, reason }]);
     assert_eq!(rig.formation.status().links, 0);
 }
 
+/// Of a connection that has already ended, it is ignored.
 #[test]
 fn a_tls_failure_of_an_unknown_connection_is_misuse() {
     let mut rig = Rig::new(Net::config(0, 2));
