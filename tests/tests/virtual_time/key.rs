@@ -233,11 +233,8 @@ fn h10_a_rejection_about_the_cluster_needs_no_proof() {
     for reason in [BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster] {
         for hello_sent in [true, false] {
             let mut rig = Rig::new(config());
-            let conn = if hello_sent {
-                dial_answered(&mut rig, &mut forger("n1", "h1:1")).0
-            } else {
-                rig.answer("h1:1")
-            };
+            let conn =
+                if hello_sent { dial_answered(&mut rig, &mut forger("n1", "h1:1")).0 } else { rig.answer("h1:1") };
             rig.receive(conn, rejected(reason));
             assert_eq!(rig.closed(conn), Some(CloseReason::RejectedByPeer(reason)));
             assert!(

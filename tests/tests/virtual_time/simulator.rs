@@ -1,12 +1,12 @@
-//! Everything at once, many times. G1, G2, G3 and G7 are checked at every step; once it is quiet there is agreement (G5), and a
-//! run in which nothing went wrong has made the lowest id its master (G6).
+//! Many random scenarios. G1, G2, G3 and G7 are checked at every step. Once the network is quiet, the nodes agree (G5). In a
+//! run without faults, the lowest id becomes master (G6).
 
 use std::time::Duration;
 
 use formation_tests::{Fault, Net, Scenario, Settings, Tally, for_each_seed, seeds};
 
-/// What has to happen somewhere in the default run, or the checks above have had nothing to look at.
-const HAPPENS: &[&str] = &[
+/// What must happen somewhere in the default run. Otherwise the checks have checked nothing.
+const EXPECTED: &[&str] = &[
     // Elections (G1, G2, E1–E7).
     "vote requested",
     "vote granted",
@@ -49,7 +49,7 @@ const HAPPENS: &[&str] = &[
     "word of the next protocol",
     "word of the next protocol to many",
     "node left",
-    // Leaving, sick masters, late knowledge.
+    // Leaving, degraded masters, late and wrong addresses.
     "leave confirmed",
     "leaving member not carried over",
     "master wakes with a valid lease",
@@ -58,7 +58,7 @@ const HAPPENS: &[&str] = &[
     "dial of a redirected name",
     "node dialed itself",
     "dial of a name that led to the node itself before",
-    // Who only joins.
+    // Join-only nodes.
     "join-only node has joined",
     "join-only node refused its vote before it joined",
     // The cluster key.
@@ -108,34 +108,34 @@ const HAPPENS: &[&str] = &[
     "fault: change of key",
 ];
 
-/// Plays the scenarios of the seeds, and tells what has happened.
-fn explore(per_thousand: u64, draw: impl Fn(u64) -> Scenario, happens: &[&str]) {
+/// Runs the scenarios of the seeds, and prints what happened.
+fn explore(per_thousand: u64, draw: impl Fn(u64) -> Scenario, expected: &[&str]) {
     let mut tally = Tally::default();
     for_each_seed(per_thousand, |seed| tally.add(&draw(seed).check()));
     println!("{}", tally.table());
-    // A few seeds that are looked into need not show everything.
+    // A run with only a few seeds need not show everything.
     let ran = seeds(per_thousand).end - seeds(per_thousand).start;
-    let missing = tally.missing(happens);
-    assert!(missing.is_empty() || ran < 1_000, "in {ran} runs it never happened: {missing:?}");
+    let missing = tally.missing(expected);
+    assert!(missing.is_empty() || ran < 1_000, "these never happened in {ran} runs: {missing:?}");
 }
 
 #[test]
 fn g1_g2_g3_g5_g6_g7_hold_in_random_scenarios() {
-    explore(2_000, |seed| Scenario::draw(seed, false), HAPPENS);
+    explore(2_000, |seed| Scenario::draw(seed, false), EXPECTED);
 }
 
-/// G2 and G5 without durable votes: E1 makes forgetting harmless.
+/// Without durable votes, E1 makes it harmless that voters forget their votes.
 #[test]
 fn g2_g5_hold_for_voters_that_forget_their_votes() {
-    let happens = ["fault: crash and forget", "status of an abstaining voter", "vote refused", "lease lapsed"];
-    explore(1_000, |seed| Scenario::draw(seed, true), &happens);
+    let expected = ["fault: crash and forget", "status of an abstaining voter", "vote refused", "lease lapsed"];
+    explore(1_000, |seed| Scenario::draw(seed, true), &expected);
 }
 
-/// E8: whoever goes on without a quorum, and however clusters part and meet: in the end there is one, with everybody in it. G2
-/// holds all the while between those that a quorum has elected.
+/// Parts of a cluster continue without a quorum, and meet again. In the end there is one cluster with all nodes. G2 always
+/// holds among masters that a quorum has elected.
 #[test]
 fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
-    let happens = [
+    let expected = [
         "status of a solo master",
         "solo master gave way",
         "merged",
@@ -146,10 +146,10 @@ fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
         "agreed with a quorum",
         "agreed without a quorum",
     ];
-    explore(1_000, Scenario::draw_solo, &happens);
+    explore(1_000, Scenario::draw_solo, &expected);
 }
 
-fn everything(scenario: &Scenario) -> Vec<String> {
+fn recorded(scenario: &Scenario) -> Vec<String> {
     let mut net = scenario.net();
     scenario.run(&mut net);
     (0..net.len()).flat_map(|ix| &net.host(ix).runs).map(|run| format!("{run:?}")).collect()
@@ -163,36 +163,36 @@ fn the_same_seed_gives_the_same_run_byte_for_byte() {
             return;
         }
         scenario.settings.record = true;
-        let once = everything(&scenario);
-        assert!(once.iter().map(String::len).sum::<usize>() > 10_000, "a run in which nothing is said");
-        assert_eq!(once, everything(&scenario));
+        let once = recorded(&scenario);
+        assert!(once.iter().map(String::len).sum::<usize>() > 10_000, "the run has almost no inputs and outputs");
+        assert_eq!(once, recorded(&scenario));
         scenario.seed += 1_000_000;
-        assert_ne!(once, everything(&scenario), "the seed changes nothing");
+        assert_ne!(once, recorded(&scenario), "the seed changes nothing");
     });
 }
 
-/// Clocks far beyond `max_clock_drift`, which do break G2.
+/// A scenario with a clock drift far beyond `max_clock_drift_percent`, which breaks G2.
 fn with_broken_clocks(seed: u64) -> Scenario {
     let mut scenario = Scenario::draw(seed, false);
     scenario.settings.drift_ppm = 400_000;
     scenario
 }
 
-/// The checks do not pass for want of looking; and what they find is told as small as it can be.
+/// The checks do find a breach, and the reported scenario is as small as possible.
 #[test]
 fn g2_a_breach_by_broken_clocks_is_found_and_shrunk() {
     let broken = |seed| with_broken_clocks(seed).play().err().filter(|failure| failure.why.starts_with("G2"));
-    let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("G2 in one of 400 runs");
+    let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("one of 400 runs breaks G2");
     let whole = with_broken_clocks(seed);
     let (smallest, last) = whole.shrink(failure);
     assert!(last.why.starts_with("G2"), "{} is another failure", last.why);
-    assert!(smallest.faults.len() < whole.faults.len(), "nothing was left out of {smallest:?}");
-    assert_eq!(smallest.play().expect_err("the smallest part fails").why, last.why, "and always in the same way");
+    assert!(smallest.faults.len() < whole.faults.len(), "no fault was removed: {smallest:?}");
+    assert_eq!(smallest.play().expect_err("the smallest part fails").why, last.why, "the failure is reproducible");
     for at in 0..smallest.faults.len() {
         let like = smallest.without(at, 1).play().is_err_and(|failure| failure.why.starts_with("G2"));
-        assert!(!like, "fault {at} of {smallest:?} is needless");
+        assert!(!like, "fault {at} of {smallest:?} is not needed");
     }
-    let again = last.report.lines().last().expect("it says something");
+    let again = last.report.lines().last().expect("the report is not empty");
     let name = "g2_a_breach_by_broken_clocks_is_found_and_shrunk";
     let command = format!("cargo test -p formation-tests --test virtual_time -- --exact simulator::{name}");
     assert!(
@@ -201,7 +201,7 @@ fn g2_a_breach_by_broken_clocks_is_found_and_shrunk() {
     );
 }
 
-/// G7 and G8 of a configuration mistake: two seed addresses that say one id. One of them stays outside; no lease breaks.
+/// A configuration mistake: two voters have the same id. One of them stays outside, and leases never overlap.
 #[test]
 fn g2_two_voters_with_one_id_never_lead_at_the_same_time() {
     for_each_seed(100, |seed| {
@@ -215,7 +215,7 @@ fn g2_two_voters_with_one_id_never_lead_at_the_same_time() {
             net.start_in(ix, delay);
         }
         net.run_for(Duration::from_secs(6));
-        net.expect(net.master().is_some(), "two of three voters are a quorum");
+        net.expect(net.master().is_some(), "two of three voters have elected no master");
         for _ in 0..4 {
             let ix = net.rng.below(3);
             net.pause(ix, Duration::from_secs(2));
@@ -224,18 +224,18 @@ fn g2_two_voters_with_one_id_never_lead_at_the_same_time() {
     });
 }
 
-/// Otherwise a pause would look to it like several short ones (seed 16197).
+/// Otherwise the node would see one pause as several short ones. Found with seed 16197.
 #[test]
 fn a_paused_node_gets_no_commands() {
     let mut net = Net::of_voters(1, 3, Settings::default());
     net.start_all();
     net.run_for(Duration::from_secs(1));
     net.pause(0, Duration::from_secs(1));
-    let tries = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
-    tries.into_iter().for_each(|fault| fault.apply(&mut net));
-    let told = ["fault: contact added", "fault: metadata", "fault: leave"];
-    assert_eq!(told.map(|what| net.tally.of(what)), [0; 3]);
+    let faults = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
+    faults.into_iter().for_each(|fault| fault.apply(&mut net));
+    let applied = ["fault: contact added", "fault: metadata", "fault: leave"];
+    assert_eq!(applied.map(|what| net.tally.of(what)), [0; 3]);
     net.run_for(Duration::from_secs(2));
-    tries.into_iter().for_each(|fault| fault.apply(&mut net));
-    assert_eq!(told.map(|what| net.tally.of(what)), [1; 3]);
+    faults.into_iter().for_each(|fault| fault.apply(&mut net));
+    assert_eq!(applied.map(|what| net.tally.of(what)), [1; 3]);
 }
