@@ -1,4 +1,4 @@
-//! G6: when all voters start together, the lowest id becomes master, in one election.
+//! G6: when all voters start together, the lowest id becomes master in one election.
 
 use formation_tests::Rng;
 
@@ -31,7 +31,7 @@ async fn form<A: Adapter>(count: usize, round: u64) {
     let mut nodes: Vec<A> = Vec::new();
     for (number, listener) in starts {
         nodes.push(A::start(voter(number, &seeds).build().unwrap(), listener));
-        // Those that run already get some way, or not.
+        // Gives the running nodes more or less time.
         for _ in 0..rng.below(50) {
             ::tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! A master that crashes is replaced, and comes back as a member like any other.
+//! A master that crashes is replaced, and rejoins as a member like any other node.
 
 use formation_core::Node;
 
@@ -26,7 +26,7 @@ impl<A: Adapter> Three<A> {
         Self { seeds, nodes, master }
     }
 
-    /// Ends the master in some way. Returns its name and its number, and what the others will say.
+    /// Takes the master out of the list. Returns it with its number, and the events of the other nodes.
     fn take_master(&mut self) -> (A, usize, Vec<A::Events>) {
         let at = self.nodes.iter().position(|node| *node.node() == self.master.0).unwrap();
         let master = self.nodes.remove(at);
@@ -34,10 +34,10 @@ impl<A: Adapter> Three<A> {
         (master, number, self.nodes.iter().map(A::events).collect())
     }
 
-    /// The next master, as both survivors see it.
+    /// The next master that both survivors report.
     async fn next_master(&self, events: &mut [A::Events]) -> Mastership {
         let mut last = [self.master.clone(), self.master.clone()];
-        // One of them may hear of a master that loses its lease before the other hears of it.
+        // One of them may learn of a master that loses its lease before the other one learns of it.
         while last[0] != last[1] || last[0] == self.master {
             let behind = usize::from(last[1].1 < last[0].1);
             last[behind] = elected_after::<A>(&mut events[behind], last[behind].1).await;
@@ -66,7 +66,7 @@ async fn a_crashed_master_is_replaced_and_rejoins_as_a_member<A: Adapter>() {
     let view = agreed_view(&three.nodes, 3).await;
     assert_eq!(ids(&view), [id(0), id(1), id(2)]);
     assert_returned(&view.get(&old.id).unwrap().node, &back, &old);
-    // The lowest id is back, and disturbs nobody.
+    // The lowest id is back, and does not replace the master.
     assert_eq!(three.nodes[2].wait_for_master().await, next);
 }
 
