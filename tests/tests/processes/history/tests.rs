@@ -1,4 +1,4 @@
-//! The checker, on histories made by hand: each breaks one guarantee, and is told apart from one that is like it and does not.
+//! Tests of the checker on hand-written histories: each one breaks one guarantee, and a similar one does not.
 
 use formation_core::{Address, Incarnation, LossReason, RemovalReason};
 use serde_json::json;
@@ -9,7 +9,7 @@ fn node(id: &str) -> Node {
     Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
 }
 
-/// What the program prints.
+/// A line that the program prints.
 fn line(at: u64, id: &str, what: serde_json::Value) -> Record {
     let mut line = json!({ "monotonic_us": at, "wall_us": 0, "node": node(id) });
     line.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
@@ -42,7 +42,7 @@ fn view(at: u64, id: &str, view_id: ViewId, changes: &[Change]) -> Record {
     event(at, id, Event::ViewChanged { view_id, changes: changes.into() })
 }
 
-/// What the checker says of these lines.
+/// The result of the checker for these lines.
 fn judge(lines: &[Record]) -> Result<(), String> {
     let mut history = History::default();
     lines.iter().try_for_each(|line| history.take(line))?;
@@ -120,10 +120,10 @@ fn g3_is_broken_by_two_member_lists_with_one_view_id() {
 
 #[test]
 fn a_history_with_skipped_events_is_an_error() {
-    breaks("a#1 has told 3 events less", &[line(0, "a", json!({ "skipped": 3 }))]);
+    breaks("a#1 has skipped 3 events", &[line(0, "a", json!({ "skipped": 3 }))]);
 }
 
-/// Two nodes that hold one view, and follow the first.
+/// Two nodes that hold one view and follow the first node.
 fn agreed() -> Vec<Record> {
     let members = [member("a", MemberState::Active), member("b", MemberState::Active)];
     vec![
@@ -145,17 +145,17 @@ fn agree(lines: &[Record], nodes: &[&str], at: u64) -> bool {
 #[test]
 fn g5_nodes_agree_with_one_view_and_a_master_with_a_lease() {
     assert!(agree(&agreed(), &["a", "b"], 99));
-    assert!(!agree(&agreed(), &["a", "b"], 100), "its lease is over");
-    assert!(!agree(&agreed(), &["a"], 50), "the view has one more");
-    assert!(!agree(&agreed(), &["a", "b", "c"], 50), "the view has one less");
-    assert!(!agree(&[], &[], 50), "nobody is no cluster");
+    assert!(!agree(&agreed(), &["a", "b"], 100), "the lease has expired");
+    assert!(!agree(&agreed(), &["a"], 50), "the view has one more member");
+    assert!(!agree(&agreed(), &["a", "b", "c"], 50), "the view has one member less");
+    assert!(!agree(&[], &[], 50), "no nodes are not a cluster");
     let lost = Event::MasterLost { term: Term(1), master: node("a"), reason: LossReason::Silent };
     let stopped = Event::Stopped { reason: formation_core::StopReason::Left };
     let changes: [(&str, Record); 4] = [
-        ("it follows nobody", event(1, "b", lost)),
-        ("it has stopped", event(1, "b", stopped)),
-        ("it is behind", view(1, "a", view_id(1, 2), &[])),
-        ("it follows another", elected(1, "b", 2, "b")),
+        ("a node follows no master", event(1, "b", lost)),
+        ("a node has stopped", event(1, "b", stopped)),
+        ("a node holds an older view", view(1, "a", view_id(1, 2), &[])),
+        ("a node follows another master", elected(1, "b", 2, "b")),
     ];
     for (why, change) in changes {
         let lines = [agreed(), vec![change]].concat();
