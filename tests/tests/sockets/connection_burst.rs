@@ -1,4 +1,4 @@
-//! Many honest nodes that connect at once keep nobody out, though fewer may be waiting at a time.
+//! Many correct peers connect at once. All of them are accepted, although fewer connections may be pending at a time.
 
 use std::{
     io::{Read, Write},
@@ -10,37 +10,37 @@ use formation_tests::Peer;
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, listen},
+    support::{CLUSTER, listen},
 };
 
-/// They fit in the queue of a listener that nobody accepts from.
-const CROWD: usize = 100;
+/// This many connections fit into the queue of a listener that does not accept yet.
+const PEERS: usize = 100;
 const PENDING: usize = 16;
 
-with_each_adapter!(a_crowd_that_has_said_hello_is_heard_out);
+with_each_adapter!(every_peer_of_a_burst_that_sent_its_hello_is_linked);
 
-async fn a_crowd_that_has_said_hello_is_heard_out<A: Adapter>() {
+async fn every_peer_of_a_burst_that_sent_its_hello_is_linked<A: Adapter>() {
     let (listener, address) = listen();
     let limits = Limits { pending_connections: PENDING, ..Limits::default() };
     let config = Config::single(CLUSTER, "master", address.as_str()).wan().limits(limits).build().unwrap();
-    let arrive = |number: usize| {
+    let connect = |number: usize| {
         let mut stream = TcpStream::connect(&address).unwrap();
         let hello = Peer::of(&config, &format!("peer-{number}"), &format!("127.0.0.1:{}", number + 1)).hello();
         stream.write_all(&hello).unwrap();
         stream
     };
-    let crowd: Vec<TcpStream> = (0..CROWD).map(arrive).collect();
+    let peers: Vec<TcpStream> = (0..PEERS).map(connect).collect();
     let node = A::start(config, listener);
     let mut events = node.events();
     let mut linked = 0;
-    while linked < CROWD {
+    while linked < PEERS {
         match A::next(&mut events).await.expect("the node runs") {
             Event::Linked { .. } => linked += 1,
-            Event::ConnClosed { conn, reason, .. } => panic!("{conn} is closed, {linked} have been heard: {reason}"),
+            Event::ConnClosed { conn, reason, .. } => panic!("{conn} is closed after {linked} links: {reason}"),
             _ => {}
         }
     }
-    for mut stream in crowd {
+    for mut stream in peers {
         stream.read_exact(&mut [0; 4]).unwrap();
     }
 }

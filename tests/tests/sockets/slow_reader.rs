@@ -1,4 +1,4 @@
-//! G7 on a real socket: a member that does not read delays nobody, and nothing queues for it.
+//! A member that does not read, on a real socket (G7, C6): it delays no other node, and nothing queues for it.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use formation_core::{
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, ids, listen},
+    support::{CLUSTER, ids, listen},
     wire_peer::WirePeer,
 };
 
-/// Together more than the buffers of a connection hold; a few of them fit into one delta.
+/// Together, the updates exceed the buffers of a connection. A few of them fit into one delta.
 pub(crate) const UPDATES: u32 = 400;
 pub(crate) const METADATA: usize = 16 << 10;
 
-with_each_adapter!(a_member_that_stops_reading_delays_nobody);
+with_each_adapter!(c6_g7_a_member_that_stops_reading_delays_nobody);
 
-/// Heartbeats so fast that many changes are told, but nobody waits for the stalled member to be taken for down.
-pub(crate) fn patient(config: ConfigBuilder) -> ConfigBuilder {
+/// Fast heartbeats, so that many changes go out. The suspicion is slow, so that the stalled member is not marked as down.
+pub(crate) fn long_suspicion(config: ConfigBuilder) -> ConfigBuilder {
     let (suspect_after, down_after) = (Duration::from_secs(100), Duration::from_secs(200));
     config.timing(Timing { suspect_after, down_after, ..Timing::local() }).limits(limits())
 }
@@ -30,7 +30,7 @@ pub(crate) fn limits() -> Limits {
     Limits { metadata: METADATA, ..Limits::default() }
 }
 
-/// Each change of this node's metadata is a view of its own.
+/// Changes the metadata of this node many times. Each change is a new view.
 pub(crate) async fn change_often<A: Adapter>(node: &A) {
     for number in 0..UPDATES {
         let metadata: Bytes = number.to_be_bytes().repeat(METADATA / 4).into();
@@ -39,13 +39,13 @@ pub(crate) async fn change_often<A: Adapter>(node: &A) {
     }
 }
 
-async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
+async fn c6_g7_a_member_that_stops_reading_delays_nobody<A: Adapter>() {
     let (listener, seed) = listen();
-    let master = A::start(patient(Config::single(CLUSTER, "master", seed.as_str())).build().unwrap(), listener);
+    let master = A::start(long_suspicion(Config::single(CLUSTER, "master", seed.as_str())).build().unwrap(), listener);
     master.wait_for_master().await;
     let (_own_listener, own_address) = listen();
     let member = |id: &str, address: String| {
-        patient(Config::builder(CLUSTER, id, address).seeds([seed.as_str()])).build().unwrap()
+        long_suspicion(Config::builder(CLUSTER, id, address).seeds([seed.as_str()])).build().unwrap()
     };
     let mut stalled = WirePeer::dial(&seed, member("stalled", own_address)).await;
     stalled.join().await;
@@ -62,18 +62,18 @@ async fn a_member_that_stops_reading_delays_nobody<A: Adapter>() {
         assert_eq!(ids(&view), ["busy", "late", "later", "master", "stalled"]);
     }
 
-    // It reads again, and finds what the connection still held; all else was merged meanwhile.
+    // The member reads again and gets what was in the buffers. All other updates were merged in the meantime.
     let latest = nodes[0].view().id();
-    let mut heard = 0;
+    let mut received = 0;
     loop {
         if let Message::MembersUpdate(MembersUpdate::Delta { view_id, .. } | MembersUpdate::Page { view_id, .. }) =
-            stalled.hear().await
+            stalled.receive().await
         {
-            heard += 1;
+            received += 1;
             if view_id >= latest {
                 break;
             }
         }
     }
-    assert!(heard < UPDATES, "all {heard} updates were in the connection's buffers: it never stalled");
+    assert!(received < UPDATES, "the connection never stalled: all {received} updates were in its buffers");
 }

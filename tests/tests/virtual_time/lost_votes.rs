@@ -1,5 +1,5 @@
-//! Where voters have forgotten their votes, two masters may have written views of one view id (G1 is lost). Nobody takes one
-//! for the other (G5). Found by the simulator.
+//! Two views with one view id (V9). If voters have forgotten their votes, G1 is lost, and two masters may have written views
+//! with the same id. No node may confuse them (G5). The simulator found these cases.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -22,7 +22,7 @@ fn view_id(term: u64, version: u64) -> ViewId {
     ViewId { term: Term(term), version }
 }
 
-fn beat(term: u64, number: u64) -> Bytes {
+fn heartbeat(term: u64, number: u64) -> Bytes {
     Message::Heartbeat(Heartbeat { term: Term(term), number, lease: LEASE }).to_frame()
 }
 
@@ -37,8 +37,8 @@ fn link(rig: &mut Rig, peer: &mut Peer) -> ConnId {
     conn
 }
 
-/// What the node said that it holds, in its last acknowledgement.
-fn acked(rig: &mut Rig, conn: ConnId) -> HeartbeatAck {
+/// The last acknowledgement of the node.
+fn last_ack(rig: &mut Rig, conn: ConnId) -> HeartbeatAck {
     let acks = rig.messages(conn).into_iter().filter_map(|message| match message {
         Message::HeartbeatAck(ack) => Some(ack),
         _ => None,
@@ -46,7 +46,8 @@ fn acked(rig: &mut Rig, conn: ConnId) -> HeartbeatAck {
     acks.last().unwrap()
 }
 
-/// A node that holds a view of three, written by `first` in term 1, and is linked to `second`, whose master it lost.
+/// A node that holds a view of three members, written by `first` in term 1. It has lost this master and is linked to
+/// `second`.
 fn orphaned(first: &mut Peer, second: &mut Peer) -> (Rig, ConnId) {
     let mut rig = Rig::new(config());
     let conn = link(&mut rig, first);
@@ -67,50 +68,50 @@ fn peers() -> (Peer, Peer) {
     (Peer::of(&config(), "n1", "h1:1"), Peer::of(&config(), "n2", "h2:1"))
 }
 
-/// Seed 3292.
+/// Found with seed 3292.
 #[test]
-fn a_second_master_of_one_term_is_not_followed_and_is_told_of_the_next() {
+fn v9_a_second_master_of_one_term_is_sent_to_the_next_term() {
     let (mut first, mut second) = peers();
     let (mut rig, conn) = orphaned(&mut first, &mut second);
     rig.receive(conn, second.master(1));
-    rig.receive(conn, beat(1, 1));
+    rig.receive(conn, heartbeat(1, 1));
     assert_eq!(rig.formation.status().master, None);
-    let ack = acked(&mut rig, conn);
+    let ack = last_ack(&mut rig, conn);
     assert_eq!((ack.term, ack.confirms), (Term(2), false));
     rig.receive(conn, second.master(3));
     assert_eq!(rig.formation.status().master.unwrap().0, second.node);
 }
 
-/// Seed 84.
+/// The member then reports that it holds no view, and a snapshot repairs this. Found with seed 84.
 #[test]
-fn a_delta_on_somebody_elses_view_of_the_same_view_id_is_not_taken_and_a_snapshot_mends_it() {
+fn v9_a_delta_on_the_view_of_another_writer_is_not_taken() {
     let (mut first, mut second) = peers();
     let (mut rig, conn) = orphaned(&mut first, &mut second);
-    let gone = Change::Remove { id: first.node.id.clone(), reason: RemovalReason::Down };
+    let removal = Change::Remove { id: first.node.id.clone(), reason: RemovalReason::Down };
     rig.receive(conn, second.master(2));
-    rig.receive(conn, delta(view_id(1, 4), Some(&second.node), view_id(2, 1), vec![gone]));
+    rig.receive(conn, delta(view_id(1, 4), Some(&second.node), view_id(2, 1), vec![removal]));
     assert_eq!(rig.formation.view().id(), view_id(1, 4));
-    rig.receive(conn, beat(2, 1));
-    assert_eq!(acked(&mut rig, conn).view_id, ViewId::default(), "it holds nothing of use");
-    // A delta from the beginning is as good as a snapshot.
+    rig.receive(conn, heartbeat(2, 1));
+    assert_eq!(last_ack(&mut rig, conn).view_id, ViewId::default(), "the node reports that it holds no view");
+    // A delta without a base is as good as a snapshot.
     let mut from_nothing = rig.clone();
     let all = delta(ViewId::default(), None, view_id(2, 1), vec![Change::Upsert(second.member())]);
     for (rig, update) in [(&mut rig, Peer::page(view_id(2, 1), vec![second.member()])), (&mut from_nothing, all)] {
         rig.receive(conn, update);
         assert!(rig.formation.view().iter().eq([&second.member()]), "{:?}", rig.formation.view());
-        rig.receive(conn, beat(2, 2));
-        assert_eq!(acked(rig, conn).view_id, view_id(2, 1));
+        rig.receive(conn, heartbeat(2, 2));
+        assert_eq!(last_ack(rig, conn).view_id, view_id(2, 1));
         rig.receive(conn, delta(view_id(2, 1), None, view_id(2, 2), vec![Change::Upsert(first.member())]));
-        assert_eq!(rig.formation.view().len(), 2, "deltas follow");
+        assert_eq!(rig.formation.view().len(), 2, "later deltas are taken");
     }
 }
 
 #[test]
-fn a_delta_on_a_view_of_the_last_master_is_taken_from_the_next() {
+fn v9_a_delta_on_the_view_of_the_last_master_is_taken() {
     let (mut first, mut second) = peers();
     let (mut rig, conn) = orphaned(&mut first, &mut second);
-    let gone = Change::Remove { id: first.node.id.clone(), reason: RemovalReason::Down };
+    let removal = Change::Remove { id: first.node.id.clone(), reason: RemovalReason::Down };
     rig.receive(conn, second.master(2));
-    rig.receive(conn, delta(view_id(1, 4), Some(&first.node), view_id(2, 1), vec![gone]));
+    rig.receive(conn, delta(view_id(1, 4), Some(&first.node), view_id(2, 1), vec![removal]));
     assert_eq!((rig.formation.view().id(), rig.formation.view().len()), (view_id(2, 1), 2));
 }

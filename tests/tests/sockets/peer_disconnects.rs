@@ -1,4 +1,4 @@
-//! Peers that go are nobody's fault.
+//! A peer that disconnects is not an error of the adapter.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use formation_core::{Config, Event, Timing};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, listen, log},
+    support::{self, CLUSTER, listen},
     wire_peer::WirePeer,
 };
 
-/// In most of them a heartbeat is due when the end of the connection is noticed.
+/// In most rounds, a heartbeat is due when the end of the connection is noticed.
 const ROUNDS: usize = 200;
 
-with_each_adapter!(; alone: what_was_due_to_a_peer_that_has_gone_is_no_fault_of_the_adapter);
+with_each_adapter!(; alone: a_send_to_a_closed_connection_logs_no_error);
 
-async fn what_was_due_to_a_peer_that_has_gone_is_no_fault_of_the_adapter<A: Adapter>() {
-    let (subscriber, said) = log();
+async fn a_send_to_a_closed_connection_logs_no_error<A: Adapter>() {
+    let (subscriber, log) = support::log();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let timing = Timing { heartbeat_interval: Duration::from_millis(1), ..Timing::local() };
     let (listener, address) = listen();
@@ -31,6 +31,6 @@ async fn what_was_due_to_a_peer_that_has_gone_is_no_fault_of_the_adapter<A: Adap
         drop(peer);
         while !matches!(A::next(&mut events).await.expect("the node runs"), Event::Unlinked { .. }) {}
     }
-    let said = said();
-    assert!(said.contains("view changed") && !said.contains("ERROR"), "{said}");
+    let log = log();
+    assert!(log.contains("view changed") && !log.contains("ERROR"), "{log}");
 }

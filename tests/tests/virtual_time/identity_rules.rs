@@ -1,4 +1,4 @@
-//! Who is let in: each case of PROTOCOL, "The handshake" and "The same node again", on one node that is told who comes.
+//! Which peers a node accepts: each case of PROTOCOL, "The same node again". One node on the test rig.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -27,38 +27,38 @@ fn peer(id: &str, address: &str, incarnation: u64) -> Peer {
     peer
 }
 
-/// The dial of the address comes through, and this peer is there.
-fn is_reached(rig: &mut Rig, at: &str, peer: &mut Peer) -> ConnId {
+/// The dial of the address succeeds, and this peer answers.
+fn dial_reaches(rig: &mut Rig, at: &str, peer: &mut Peer) -> ConnId {
     let conn = rig.answer(at);
     let hello = peer.hello();
     rig.receive(conn, hello);
     conn
 }
 
-/// Whether the node lets a peer of this id, address and incarnation in; if not, why it closes the connection.
-fn meets(mut rig: Rig, id: &str, address: &str, incarnation: u64) -> Option<CloseReason> {
-    let conn = rig.greeted_by(&mut peer(id, address, incarnation));
+/// Why the node closes the connection of a peer with this id, address and incarnation. `None` if it accepts the peer.
+fn close_reason(mut rig: Rig, id: &str, address: &str, incarnation: u64) -> Option<CloseReason> {
+    let conn = rig.hello_from(&mut peer(id, address, incarnation));
     rig.closed(conn)
 }
 
-/// n0, which n1 has elected.
+/// n0 as the master, elected by n1.
 fn master() -> Rig {
     let mut rig = Rig::new(config());
     rig.advance(3 * SECOND);
-    let conn = rig.sought_by(&mut peer("n1", "h1:1", 5));
-    let asked = rig.messages(conn).into_iter().find_map(|message| match message {
+    let conn = rig.joined_by(&mut peer("n1", "h1:1", 5));
+    let request = rig.messages(conn).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
     });
-    rig.receive(conn, Peer::vote(&asked.unwrap()));
+    rig.receive(conn, Peer::vote(&request.unwrap()));
     assert!(rig.formation.leadership(rig.now).is_some());
     rig
 }
 
-/// The same; somebody has joined it, and has lost its link.
-fn left_by(id: &str, address: &str) -> Rig {
+/// The same, after a node has joined and has lost its link.
+fn master_without_link_to(id: &str, address: &str) -> Rig {
     let mut rig = master();
-    let conn = rig.sought_by(&mut peer(id, address, 5));
+    let conn = rig.joined_by(&mut peer(id, address, 5));
     rig.give(Input::Closed { conn });
     assert!(is_member(&rig, id));
     rig
@@ -69,7 +69,7 @@ fn is_member(rig: &Rig, id: &str) -> bool {
 }
 
 #[test]
-fn a_hello_with_the_own_id_comes_from_the_node_itself_or_another_run_of_it_or_its_namesake() {
+fn i1_i2_i3_a_hello_with_the_own_id_is_a_run_or_a_conflict() {
     let cases = [
         ("h0:1", 10, Some(CloseReason::SelfDial), Phase::Joining),
         ("h0:1", 11, Some(CloseReason::Superseded), Phase::Stopped),
@@ -80,7 +80,7 @@ fn a_hello_with_the_own_id_comes_from_the_node_itself_or_another_run_of_it_or_it
     ];
     for (address, incarnation, reason, phase) in cases {
         let mut rig = Rig::new(config());
-        let conn = rig.greeted_by(&mut peer("n0", address, incarnation));
+        let conn = rig.hello_from(&mut peer("n0", address, incarnation));
         assert_eq!(rig.closed(conn), reason, "{address}, {incarnation}");
         assert_eq!(rig.formation.status().phase, phase, "{address}, {incarnation}");
     }
@@ -96,7 +96,7 @@ fn dial_itself(rig: &mut Rig) -> [ConnId; 2] {
 }
 
 #[test]
-fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
+fn i8_a_node_that_dials_itself_closes_only_those_two_ends() {
     let mut rig = Rig::new(config());
     let other = rig.answer("h1:1");
     let [own, far] = dial_itself(&mut rig);
@@ -104,18 +104,18 @@ fn a_node_that_dialed_itself_closes_both_ends_and_no_other_dial() {
     assert_eq!(closed, [None, Some(CloseReason::SelfDial), Some(CloseReason::SelfDial)]);
 }
 
-/// Such a connection shows no address that leads to this node.
+/// Such a connection does not show that an address leads to this node.
 #[test]
-fn who_only_repeats_the_hello_of_the_node_is_told_as_a_fault_of_that_connection() {
+fn i8_a_copied_hello_is_reported_for_its_connection() {
     let mut rig = Rig::new(config());
-    let conn = rig.greeted_by(&mut peer("n0", "h0:1", 10));
-    let said: Vec<_> = rig.events().collect();
-    assert_eq!(said, [&Event::ConnClosed { conn, dialed: None, reason: CloseReason::SelfDial }]);
+    let conn = rig.hello_from(&mut peer("n0", "h0:1", 10));
+    let reported: Vec<_> = rig.events().collect();
+    assert_eq!(reported, [&Event::ConnClosed { conn, dialed: None, reason: CloseReason::SelfDial }]);
 }
 
-/// It may be anything that says back what it hears, over one connection or over another that leads there.
+/// The peer may be anything that sends back what it receives, on the same connection or on another one.
 #[test]
-fn what_only_echoes_at_a_dialed_address_is_not_the_node_itself() {
+fn i8_an_echo_at_a_dialed_address_is_not_the_node_itself() {
     let mut rig = Rig::new(config());
     let [conn, other] = ["h1:1", "alias:1"].map(|address| rig.answer(address));
     let [own, others] = [conn, other].map(|conn| rig.messages(conn).remove(0).to_frame());
@@ -128,42 +128,42 @@ fn what_only_echoes_at_a_dialed_address_is_not_the_node_itself() {
     for (rig, closed) in [(rig, [Some(CloseReason::SelfDial), None]), crossed] {
         assert_eq!([conn, other].map(|conn| rig.closed(conn)), closed);
         let dialed = Some(Address::new("h1:1").unwrap());
-        let said: Vec<_> = rig.events().collect();
-        assert_eq!(said, [&Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial }]);
+        let reported: Vec<_> = rig.events().collect();
+        assert_eq!(reported, [&Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial }]);
     }
 }
 
-/// Names move: it may lead elsewhere by then, and if it does not, that is no news.
+/// Names move, so the address may lead elsewhere later. If it does not, the node does not report it again.
 #[test]
-fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_told_once_until_it_has_led_elsewhere() {
+fn i8_self_dial_is_retried_every_down_after_and_reported_once() {
     let mut rig = Rig::new(config());
     let is_due = |rig: &Rig| rig.dialing().iter().any(|address| address.as_str() == "alias:1");
     let wait = config().timing().down_after;
-    let told = |rig: &Rig| {
-        assert!(!rig.events().any(|event| matches!(event, Event::ConnClosed { .. })), "one event is enough");
+    let reported = |rig: &Rig| {
+        assert!(!rig.events().any(|event| matches!(event, Event::ConnClosed { .. })), "SelfDial is the only event");
         rig.events().filter(|event| matches!(event, Event::SelfDial { .. })).count()
     };
-    let looks_again = |rig: &mut Rig| {
-        // Naming it anew makes it no busier.
+    let check_next_dial = |rig: &mut Rig| {
+        // Adding the contact again does not make the dials more frequent.
         rig.give(Input::Command(Command::AddContacts(vec![Address::new("alias:1").unwrap()])));
         rig.advance(wait - Duration::from_micros(1));
-        assert!(!is_due(rig), "busier than every down_after");
+        assert!(!is_due(rig), "dialed again before down_after");
         rig.advance(Duration::from_micros(1));
-        assert!(is_due(rig), "not looked at after down_after");
+        assert!(is_due(rig), "not dialed again after down_after");
     };
     for _ in 0..3 {
         dial_itself(&mut rig);
-        looks_again(&mut rig);
-        assert_eq!(told(&rig), 1);
+        check_next_dial(&mut rig);
+        assert_eq!(reported(&rig), 1);
     }
-    // Nowhere is not elsewhere.
+    // A failed dial does not mean that the address leads to another node.
     rig.fail_dial("alias:1");
-    looks_again(&mut rig);
+    check_next_dial(&mut rig);
     dial_itself(&mut rig);
-    looks_again(&mut rig);
-    assert_eq!(told(&rig), 1);
+    check_next_dial(&mut rig);
+    assert_eq!(reported(&rig), 1);
     for (id, cluster) in [("x", "test"), ("y", "other")] {
-        let before = told(&rig);
+        let before = reported(&rig);
         let conn = rig.answer("alias:1");
         let theirs = Config::builder(cluster, id, format!("{id}:1")).seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
         let hello = Peer::of(&theirs, id, &format!("{id}:1")).hello();
@@ -173,65 +173,69 @@ fn an_address_that_leads_to_the_node_itself_is_looked_at_every_down_after_and_to
             rig.advance(Duration::from_millis(10));
         }
         dial_itself(&mut rig);
-        assert_eq!(told(&rig), before + 1, "it has led to {id} of {cluster}");
-        looks_again(&mut rig);
+        assert_eq!(reported(&rig), before + 1, "the address has led to {id} of {cluster}");
+        check_next_dial(&mut rig);
     }
 }
 
 #[test]
-fn an_id_whose_holder_is_linked_is_free_to_its_own_address_and_newer_runs() {
+fn i1_i2_i3_the_id_of_a_linked_node_belongs_to_its_address() {
     let mut rig = Rig::new(config());
-    rig.greeted_by(&mut peer("n1", "h1:1", 5));
+    rig.hello_from(&mut peer("n1", "h1:1", 5));
     for (address, incarnation, reason) in
         [("h1:1", 5, None), ("h1:1", 6, None), ("h1:1", 4, SUPERSEDED), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
     {
-        assert_eq!(meets(rig.clone(), "n1", address, incarnation), reason, "{address}, {incarnation}");
+        assert_eq!(close_reason(rig.clone(), "n1", address, incarnation), reason, "{address}, {incarnation}");
     }
 }
 
 #[test]
-fn a_master_keeps_the_id_of_a_member_without_a_link_for_it() {
+fn i3_a_master_keeps_the_id_of_a_member_without_a_link() {
     for (id, at) in [("n2", "h2:1"), ("j", "j:1")] {
         for (address, incarnation, reason) in
             [(at, 5, None), (at, 6, None), (at, 4, SUPERSEDED), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
         {
-            assert_eq!(meets(left_by(id, at), id, address, incarnation), reason, "{id}, {address}, {incarnation}");
+            assert_eq!(
+                close_reason(master_without_link_to(id, at), id, address, incarnation),
+                reason,
+                "{id}, {address}, {incarnation}"
+            );
         }
     }
 }
 
-/// A view says nothing of who lives to a node that is not master (any more).
+/// A view says nothing about living nodes, unless the node is the master now.
 #[test]
-fn an_id_in_the_view_of_no_master_is_free() {
-    let mut rig = left_by("j", "j:1");
+fn i3_an_id_in_the_view_of_a_former_master_is_free() {
+    let mut rig = master_without_link_to("j", "j:1");
     rig.advance(SECOND);
     assert!(rig.formation.leadership(rig.now).is_none() && is_member(&rig, "j"));
-    assert_eq!(meets(rig, "j", "x:1", 4), None);
+    assert_eq!(close_reason(rig, "j", "x:1", 4), None);
 }
 
 #[test]
-fn a_voter_takes_its_id_back_from_a_member_that_only_claimed_it() {
-    assert_eq!(meets(left_by("n2", "x:1"), "n2", "h2:1", 4), None);
-    assert_eq!(meets(left_by("n2", "x:1"), "n2", "y:1", 6), ID_IN_USE);
+fn i4_a_voter_takes_its_id_back_from_another_member() {
+    assert_eq!(close_reason(master_without_link_to("n2", "x:1"), "n2", "h2:1", 4), None);
+    assert_eq!(close_reason(master_without_link_to("n2", "x:1"), "n2", "y:1", 6), ID_IN_USE);
 }
 
 #[test]
-fn an_address_stays_with_whom_it_was_claimed_by_first_until_an_own_dial_finds_another_there() {
+fn i6_an_own_dial_decides_who_keeps_a_claimed_address() {
     let mut rig = Rig::new(config());
-    let liar = rig.greeted_by(&mut peer("liar", "h1:1", 5));
+    let liar = rig.hello_from(&mut peer("liar", "h1:1", 5));
     let mut owner = peer("n1", "h1:1", 5);
-    let refused = rig.greeted_by(&mut owner);
-    assert_eq!((rig.closed(liar), rig.closed(refused)), (None, ADDRESS_IN_USE));
-    let reached = is_reached(&mut rig, "h1:1", &mut owner);
+    let rejected = rig.hello_from(&mut owner);
+    assert_eq!((rig.closed(liar), rig.closed(rejected)), (None, ADDRESS_IN_USE));
+    let reached = dial_reaches(&mut rig, "h1:1", &mut owner);
     assert_eq!((rig.closed(liar), rig.closed(reached)), (ADDRESS_IN_USE, None));
-    assert_eq!(meets(rig, "liar", "h1:1", 5), ADDRESS_IN_USE);
+    assert_eq!(close_reason(rig, "liar", "h1:1", 5), ADDRESS_IN_USE);
 }
 
-/// That another address leads to who claims this one says nothing of this one.
+/// The peer claims one address, but the node reached it at another. This does not decide about the claimed address.
 #[test]
-fn an_own_dial_of_another_address_wins_no_address() {
+fn i6_a_dial_of_another_address_does_not_decide() {
     let mut rig = Rig::new(config());
-    let first = rig.greeted_by(&mut peer("n1", "h1:1", 5));
-    let second = is_reached(&mut rig, "alias:1", &mut peer("liar", "h1:1", 5));
+    let first = rig.hello_from(&mut peer("n1", "h1:1", 5));
+    let second = dial_reaches(&mut rig, "alias:1", &mut peer("liar", "h1:1", 5));
     assert_eq!((rig.closed(first), rig.closed(second)), (None, ADDRESS_IN_USE));
 }

@@ -1,4 +1,4 @@
-//! How a node finds its cluster (PROTOCOL, "Finding each other"): redirects, refusals, its own address.
+//! How a node finds its cluster (PROTOCOL, "Finding each other"): redirects, rejections, and its own address.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -22,56 +22,58 @@ fn formed(seed: u64) -> Net {
     net
 }
 
-/// Not a voter: it knows only `contact`, none of its seeds can be reached by it.
-fn newcomer(net: &mut Net, id: &str, contact: &str) -> NodeIx {
+/// Adds a node that is not a voter and has a contact.
+fn add_joining_node(net: &mut Net, id: &str, contact: &str) -> NodeIx {
     let config = Config::builder("test", id, "new:1").seeds((0..3).map(Net::address)).contacts([contact]);
     net.add(config.build().unwrap())
 }
 
-/// Known failure of other implementations: refused, it waits, and then elects itself.
+/// A known failure of other implementations: a rejected node waits, and then elects itself.
 #[test]
-fn a_node_refused_for_a_wrong_cluster_never_becomes_master_by_itself() {
+fn h6_h10_a_rejected_node_never_becomes_master_by_itself() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed);
-        // It claims a voter's address, so that nothing but the refusal keeps it from standing.
+        // The node has a voter's address, so that only the rejection keeps it from becoming a candidate.
         net.crash(0, Crash::Process);
         let config = Config::builder("other", "n0", "h0:1").seeds((0..3).map(Net::address)).build().unwrap();
         let other = net.add(config);
         net.start(other);
         net.run_for(30 * SECOND);
-        net.expect(!net.saw(other, elected), "a refused node is a master");
-        net.expect(net.agree(&[1, 2]), "the cluster noticed");
-        let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::WrongCluster, .. });
-        let times = net.count(other, Duration::ZERO, told);
-        net.expect((1..=2).contains(&times), "a refusal is said once for each address and reason");
+        net.expect(!net.saw(other, elected), "a rejected node is master");
+        net.expect(net.agree(&[1, 2]), "the cluster was affected");
+        let reported =
+            |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::WrongCluster, .. });
+        let times = net.count(other, Duration::ZERO, reported);
+        net.expect((1..=2).contains(&times), "a rejection was not reported once per address and reason");
     });
 }
 
-/// PROTOCOL, "Finding each other": permanent refusals are retried after the longest backoff, ± 50 %.
+/// After a permanent rejection, the wait is the longest backoff, ± 50 %.
 #[test]
-fn a_node_refused_for_good_is_not_knocking_all_the_time() {
+fn d6_a_permanently_rejected_node_dials_rarely() {
     let mut net = formed(0);
     let config = Config::builder("other", "x", "hx:1").seeds((0..3).map(Net::address)).build().unwrap();
     let other = net.add(config);
     net.start(other);
     net.run_for(20 * SECOND);
-    let knocks = |ix| net.host(ix).closes.iter().filter(|(_, reason)| *reason == WRONG_CLUSTER).count();
-    let refusals: usize = (0..3).map(knocks).sum();
-    // Three seeds, at most one dial in half of the longest backoff (±50 %), and the first.
-    net.expect(refusals > 20 && refusals <= 3 * 42, &format!("{refusals} refusals in 20 s"));
+    let count_closes = |ix| net.host(ix).closes.iter().filter(|(_, reason)| *reason == WRONG_CLUSTER).count();
+    let rejections: usize = (0..3).map(count_closes).sum();
+    // For each of the three seeds: the first dial, and at most one dial per half of the longest backoff.
+    net.expect(rejections > 20 && rejections <= 3 * 42, &format!("{rejections} rejections in 20 s"));
     for ix in 0..3 {
-        let told = net.count(ix, Duration::ZERO, |event| matches!(event, Event::PeerRejected { .. }));
-        net.expect(told == 1, &format!("node {ix} tells of it {told} times"));
+        let reported = net.count(ix, Duration::ZERO, |event| matches!(event, Event::PeerRejected { .. }));
+        net.expect(reported == 1, &format!("node {ix} reports it {reported} times"));
     }
 }
 
-/// A known failure of other implementations: a newcomer that is lower than the master takes over, or one that knows only a follower stays outside.
+/// A known failure of other implementations: a joining node with a lower id than the master takes over, or a node that knows
+/// only a follower stays outside.
 #[test]
-fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id() {
+fn d3_a_node_that_knows_only_a_follower_joins_the_master() {
     for_each_seed(30, |seed| {
         for id in ["a", "n0x", "z"] {
             let mut net = formed(seed);
-            let new = newcomer(&mut net, id, "h2:1");
+            let new = add_joining_node(&mut net, id, "h2:1");
             net.cut(new, 0, Cut::Lose);
             net.cut(new, 1, Cut::Lose);
             let before = net.masters();
@@ -83,8 +85,8 @@ fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id
                 }
                 _ => false,
             };
-            net.expect(net.saw(new, unreachable), "it does not say that it cannot reach the master");
-            net.expect(!net.saw(new, elected), "it found a master that it cannot reach");
+            net.expect(net.saw(new, unreachable), "MasterUnreachable was not reported");
+            net.expect(!net.saw(new, elected), "the node found a master that it cannot reach");
             net.heal(new, 0);
             net.converge(4 * SECOND);
             net.expect(net.masters() == before, "the master has changed");
@@ -92,9 +94,9 @@ fn a_newcomer_that_knows_only_a_follower_joins_the_living_master_whatever_its_id
     });
 }
 
-/// The same with a voter that was away: the lowest id does not depose a living master.
+/// A voter with the lowest id does not replace a living master.
 #[test]
-fn a_voter_with_the_lowest_id_that_comes_late_joins_the_living_master() {
+fn e2_a_late_voter_with_the_lowest_id_joins_the_master() {
     for_each_seed(30, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start(1);
@@ -108,7 +110,7 @@ fn a_voter_with_the_lowest_id_that_comes_late_joins_the_living_master() {
 }
 
 #[test]
-fn a_seed_list_that_spells_a_node_twice_is_said_with_both_names() {
+fn i8_a_seed_list_with_two_names_of_one_node_is_reported() {
     for_each_seed(10, |seed| {
         let mut net = Net::new(seed, Settings::default());
         let names = ["h0:1", "alias:1", "h1:1", "h2:1"];
@@ -119,18 +121,18 @@ fn a_seed_list_that_spells_a_node_twice_is_said_with_both_names() {
         net.name("alias:1", Target::Node(0));
         net.start_all();
         net.run_for(10 * SECOND);
-        let said = |event: &Event| match event {
+        let reported = |event: &Event| match event {
             Event::SelfDial { address, own } => address.as_str() == "alias:1" && own.as_str() == "h0:1",
             _ => false,
         };
-        net.expect(net.count(0, Duration::ZERO, said) == 1, "SelfDial is said once");
-        // Three of four voters are a quorum all the same.
-        net.expect(net.converged(), "no agreement");
+        net.expect(net.count(0, Duration::ZERO, reported) == 1, "SelfDial was not reported once");
+        // Three of four voters are still a quorum.
+        net.expect(net.converged(), "the nodes do not agree");
     });
 }
 
 #[test]
-fn a_contact_that_leads_to_the_node_itself_is_dialed_every_down_after() {
+fn i8_a_contact_that_is_the_node_is_dialed_every_down_after() {
     let mut net = Net::new(0, Settings::default());
     let config = Net::builder(0, 3).contacts(["alias:1"]).build().unwrap();
     net.add(config);
@@ -139,25 +141,25 @@ fn a_contact_that_leads_to_the_node_itself_is_dialed_every_down_after() {
     net.run_for(20 * SECOND);
     let own = |reason| reason == CloseReason::SelfDial;
     let closes = net.host(0).closes.iter().filter(|(_, reason)| own(*reason)).count();
-    // Both ends of seven, one at once and the others 3 s apart.
-    net.expect(closes == 14, &format!("{closes} connections to itself were closed"));
+    // Both ends of seven connections: one at once, and the others 3 s apart.
+    net.expect(closes == 14, &format!("{closes} ends of connections to itself were closed"));
 }
 
-/// Bootstrap::JoinOnly: no timeout makes it form a cluster.
+/// No timeout makes a join-only voter form a cluster.
 #[test]
-fn voters_that_may_only_join_never_form() {
+fn d7_join_only_voters_never_form_a_cluster() {
     let mut net = Net::new(0, Settings::default());
     for ix in 0..3 {
         net.add(Net::builder(ix, 3).bootstrap(Bootstrap::JoinOnly).build().unwrap());
     }
     net.start_all();
     net.run_for(60 * SECOND);
-    net.expect((0..3).all(|ix| !net.saw(ix, elected)), "they formed");
+    net.expect((0..3).all(|ix| !net.saw(ix, elected)), "join-only voters formed a cluster");
 }
 
-/// ... but once it has been a member, its vote counts: in this life, and by what was durable.
+/// Once a join-only voter has been a member, it votes: in the same run, and in a later run according to its durable state.
 #[test]
-fn a_voter_that_may_only_join_votes_once_it_has_joined() {
+fn d7_a_join_only_voter_votes_once_it_has_joined() {
     for_each_seed(10, |seed| {
         let mut net = Net::new(seed, Settings::default());
         for ix in 0..3 {
@@ -166,17 +168,20 @@ fn a_voter_that_may_only_join_votes_once_it_has_joined() {
         }
         net.start_all();
         net.converge(5 * SECOND);
-        net.expect(net.master() != Some(2), "it may not have formed");
+        net.expect(net.master() != Some(2), "the join-only voter is master");
         net.crash(0, Crash::Process);
         net.run_until(10 * SECOND, |net| net.agree(&[1, 2]));
-        net.expect(net.agree(&[1, 2]), "its vote was needed, and it had joined");
+        net.expect(net.agree(&[1, 2]), "the join-only voter did not vote after it had joined");
         if seed % 2 == 0 {
             net.crash(1, Crash::Process);
             net.crash(2, Crash::Process);
             net.start(1);
             net.start(2);
             net.run_until(10 * SECOND, |net| net.agree(&[1, 2]));
-            net.expect(net.agree(&[1, 2]), "its disk says that it had joined");
+            net.expect(
+                net.agree(&[1, 2]),
+                "the join-only voter did not vote, although its disk shows that it had joined",
+            );
         }
     });
 }

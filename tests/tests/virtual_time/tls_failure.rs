@@ -1,4 +1,4 @@
-//! Connections that cannot be secured: PROTOCOL, "Below this protocol", on one node whose host says so.
+//! Connections that cannot be secured (PROTOCOL, "Below this protocol"). One node on the test rig.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ fn tls_failed(rig: &mut Rig, conn: ConnId) {
     rig.give(Input::TlsFailed { conn, failure: EXPIRED });
 }
 
-/// What is said of the connection's end, and that the host is not told to close what has ended.
-fn told(rig: &Rig, conn: ConnId) -> Vec<&Event> {
+/// The events about the end of the connection. Also checks that the node does not close a connection that has ended.
+fn reported(rig: &Rig, conn: ConnId) -> Vec<&Event> {
     let closes = |output: &Output| matches!(output, Output::Close { conn: closed, .. } if *closed == conn);
-    assert!(!rig.outputs.iter().any(closes), "the host has closed it");
+    assert!(!rig.outputs.iter().any(closes), "the node closes a connection that has ended");
     rig.events().filter(|event| matches!(event, Event::ConnClosed { .. } | Event::Unlinked { .. })).collect()
 }
 
 #[test]
-fn a_dialed_connection_that_cannot_be_secured_is_told_with_its_address() {
+fn h9_a_tls_failure_of_a_dial_is_reported_with_the_address() {
     let mut rig = Rig::new(Net::config(0, 2));
     let conn = rig.answer("h1:1");
     tls_failed(&mut rig, conn);
     let dialed = Some(Address::new("h1:1").unwrap());
-    assert_eq!(told(&rig, conn), [&Event::ConnClosed { conn, dialed, reason: CloseReason::TlsFailed(EXPIRED) }]);
+    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed, reason: CloseReason::TlsFailed(EXPIRED) }]);
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
-/// Only a person can mend it.
+/// Only a person can repair it.
 #[test]
-fn an_address_that_is_not_trusted_is_retried_with_the_longest_backoff() {
-    let waits = |failure: bool| {
+fn d6_h9_an_untrusted_address_waits_for_the_longest_backoff() {
+    let wait_before_retry = |failure: bool| {
         let mut rig = Rig::new(Net::config(0, 2));
         let conn = rig.answer("h1:1");
         rig.give(if failure { Input::TlsFailed { conn, failure: EXPIRED } } else { Input::Closed { conn } });
@@ -42,37 +42,38 @@ fn an_address_that_is_not_trusted_is_retried_with_the_longest_backoff() {
         rig.now.since(began)
     };
     let longest = Net::config(0, 2).timing().dial_backoff_max;
-    assert!(waits(true) >= longest / 2, "{:?} is less than half of {longest:?}", waits(true));
-    assert!(waits(false) < longest / 2, "one that just ends is retried soon");
+    assert!(wait_before_retry(true) >= longest / 2, "{:?} is less than half of {longest:?}", wait_before_retry(true));
+    assert!(wait_before_retry(false) < longest / 2, "an address whose connection only ends is retried soon");
 }
 
 #[test]
-fn an_accepted_connection_that_cannot_be_secured_is_told_and_counts_no_more() {
+fn h9_a_tls_failure_of_an_accepted_connection_is_reported() {
     let mut rig = Rig::new(Net::config(0, 2));
     let conn = rig.accept();
     assert_eq!(rig.formation.status().pending_connections, 1);
     tls_failed(&mut rig, conn);
     let reason = CloseReason::TlsFailed(EXPIRED);
-    assert_eq!(told(&rig, conn), [&Event::ConnClosed { conn, dialed: None, reason }]);
+    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed: None, reason }]);
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
-/// As when a peer says only later that it does not trust this node.
+/// A peer may report later that it does not trust this node.
 #[test]
-fn a_link_that_is_not_trusted_any_more_ends_with_that_reason() {
+fn h9_a_tls_failure_ends_a_link_with_that_reason() {
     let mut rig = Rig::new(Net::config(0, 2));
     let mut peer = Peer::of(&Net::config(0, 2), "n1", "h1:1");
-    let conn = rig.sought_by(&mut peer);
+    let conn = rig.joined_by(&mut peer);
     assert_eq!(rig.formation.status().links, 1);
     let failure = TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer };
     rig.give(Input::TlsFailed { conn, failure });
     let reason = Some(CloseReason::TlsFailed(failure));
-    assert_eq!(told(&rig, conn), [&Event::Unlinked { node: peer.node, reason }]);
+    assert_eq!(reported(&rig, conn), [&Event::Unlinked { node: peer.node, reason }]);
     assert_eq!(rig.formation.status().links, 0);
 }
 
+/// Of a connection that has already ended, it is ignored.
 #[test]
-fn of_a_connection_that_has_ended_it_is_ignored_and_of_an_unknown_one_misuse() {
+fn a_tls_failure_of_an_unknown_connection_is_misuse() {
     let mut rig = Rig::new(Net::config(0, 2));
     let conn = rig.accept();
     rig.give(Input::Closed { conn });
@@ -86,7 +87,7 @@ fn of_a_connection_that_has_ended_it_is_ignored_and_of_an_unknown_one_misuse() {
 }
 
 #[test]
-fn a_distrust_says_who_does_not_trust_whom_and_why() {
+fn a_tls_failure_names_who_does_not_trust_whom_and_why() {
     let by_peer = TlsFailure { by_peer: true, problem: TlsProblem::WrongName };
     assert_eq!(
         by_peer.to_string(),

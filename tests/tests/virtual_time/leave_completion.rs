@@ -1,4 +1,4 @@
-//! Leaving: who has to hear of it first (PROTOCOL, "Members and views").
+//! When a leaving node has left (PROTOCOL, "Leaving"): which messages must be written or confirmed first.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -21,22 +21,22 @@ fn voter() -> (Rig, Config) {
     (rig, config)
 }
 
-fn comes(rig: &mut Rig, peer: &mut Peer, says: fn(&mut Peer) -> bytes::Bytes) -> ConnId {
+fn link(rig: &mut Rig, peer: &mut Peer, first_status: fn(&mut Peer) -> bytes::Bytes) -> ConnId {
     let conn = rig.accept();
-    let said = [peer.hello(), says(peer)].concat();
-    rig.receive(conn, said);
+    let frames = [peer.hello(), first_status(peer)].concat();
+    rig.receive(conn, frames);
     conn
 }
 
-/// n0 stands, n1 is asked for its vote.
+/// n0 is a candidate and has asked n1 for its vote.
 fn candidate() -> (Rig, Config, ConnId, VoteRequest) {
     let (mut rig, config) = voter();
-    let conn = comes(&mut rig, &mut Peer::of(&config, "n1", "h1:1"), Peer::seeking);
-    let asked = rig.messages(conn).into_iter().find_map(|message| match message {
+    let conn = link(&mut rig, &mut Peer::of(&config, "n1", "h1:1"), Peer::joining);
+    let request = rig.messages(conn).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
     });
-    (rig, config, conn, asked.unwrap())
+    (rig, config, conn, request.unwrap())
 }
 
 fn phase(rig: &Rig) -> Phase {
@@ -44,52 +44,54 @@ fn phase(rig: &Rig) -> Phase {
 }
 
 #[test]
-fn a_node_without_a_link_has_left_at_once() {
+fn l5_a_node_without_a_link_leaves_at_once() {
     let (mut rig, _) = voter();
     rig.command(Command::Leave);
     assert_eq!(phase(&rig), Phase::Stopped);
 }
 
 #[test]
-fn a_master_has_left_once_its_resignation_is_written_to_every_voter_and_the_next_has_confirmed_it() {
-    let (mut rig, config, n1, asked) = candidate();
-    rig.receive(n1, Peer::vote(&asked));
-    let n2 = comes(&mut rig, &mut Peer::of(&config, "n2", "h2:1"), Peer::seeking);
-    let member = comes(&mut rig, &mut Peer::of(&config, "j", "j:1"), Peer::seeking);
+fn l3_a_master_has_left_once_the_next_master_confirms_it() {
+    let (mut rig, config, n1, request) = candidate();
+    rig.receive(n1, Peer::vote(&request));
+    let n2 = link(&mut rig, &mut Peer::of(&config, "n2", "h2:1"), Peer::joining);
+    let member = link(&mut rig, &mut Peer::of(&config, "j", "j:1"), Peer::joining);
     assert_eq!((phase(&rig), rig.formation.view().len()), (Phase::Master, 4));
     for conn in [n1, n2, member] {
         rig.messages(conn);
     }
     rig.hold_answers();
-    // Something else is in flight already.
+    // Another write is already in flight.
     rig.command(Command::SetMetadata(bytes::Bytes::from_static(b"new")));
     rig.command(Command::Leave);
     let resigned = |rig: &mut Rig, conn| {
-        rig.messages(conn).iter().any(|message| matches!(message, Message::Resign(resign) if resign.term == asked.term))
+        rig.messages(conn)
+            .iter()
+            .any(|message| matches!(message, Message::Resign(resign) if resign.term == request.term))
     };
     for conn in [n1, n2] {
         assert!(!resigned(&mut rig, conn));
         assert!(rig.flush(conn));
         assert!(resigned(&mut rig, conn));
     }
-    assert_eq!(rig.formation.leadership(rig.now), None, "its host has heard it first");
+    assert_eq!(rig.formation.leadership(rig.now), None, "the mastership has ended for the own embedder first");
     assert!(rig.flush(n1));
     assert_eq!(phase(&rig), Phase::Leaving);
     assert!(rig.flush(n2));
-    assert_eq!(phase(&rig), Phase::Leaving, "that it is written is not enough");
-    // The next master has taken it out of the view.
+    assert_eq!(phase(&rig), Phase::Leaving, "a written resignation is not enough");
+    // The next master has removed the node from the view.
     let mut next = Peer::of(&config, "n1", "h1:1");
-    let elected = [next.seeking(), next.master(2)].concat();
+    let elected = [next.joining(), next.master(2)].concat();
     rig.receive(n1, [elected.into(), Message::LeaveAck.to_frame()].concat());
     assert_eq!(phase(&rig), Phase::Stopped);
 }
 
 #[test]
-fn a_candidate_has_left_once_its_release_is_written() {
-    let (mut rig, _, n1, asked) = candidate();
+fn l5_a_candidate_has_left_once_its_release_is_written() {
+    let (mut rig, _, n1, request) = candidate();
     rig.hold_answers();
     rig.command(Command::Leave);
-    let released = |message: &Message| matches!(message, Message::Release(release) if release.term == asked.term);
+    let released = |message: &Message| matches!(message, Message::Release(release) if release.term == request.term);
     assert!(rig.messages(n1).iter().any(released));
     assert_eq!(phase(&rig), Phase::Leaving);
     assert!(rig.flush(n1));
@@ -97,9 +99,9 @@ fn a_candidate_has_left_once_its_release_is_written() {
 }
 
 #[test]
-fn a_master_whose_resignation_cannot_be_written_has_left_after_down_after() {
-    let (mut rig, _, n1, asked) = candidate();
-    rig.receive(n1, Peer::vote(&asked));
+fn l4_a_master_that_cannot_write_has_left_after_down_after() {
+    let (mut rig, _, n1, request) = candidate();
+    rig.receive(n1, Peer::vote(&request));
     rig.hold_answers();
     rig.command(Command::Leave);
     for _ in 0..3 {

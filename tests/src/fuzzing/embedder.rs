@@ -1,4 +1,4 @@
-//! A host in virtual time that checks what the core tells it.
+//! An embedder in virtual time that checks every output of the core.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,62 +13,62 @@ use formation_core::{
 };
 
 use super::{
-    say::Say,
+    payload::Payload,
     scene::{ROOMY, Scene, TIGHT},
-    talk::{Talk, votes},
+    transcript::{Transcript, votes},
 };
 use crate::{Run, digest};
 
-/// How long the core is watched after a script, in virtual time: more than every default timeout.
+/// How long the node runs after a script, in virtual time: longer than every default timeout.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
-/// The start of the node under test.
+/// The start time of the node under test.
 const BEGIN: Timestamp = Timestamp::from_micros(1_000_000);
 
 /// An open connection.
 struct Conn {
     /// Whether a `Send` is in flight.
     in_flight: bool,
-    /// Its peer has proven that it holds a key of the node's.
+    /// Whether the peer has proven that it holds one of the node's keys.
     proven: bool,
-    talk: Talk,
+    transcript: Transcript,
 }
 
-pub(super) struct Host {
+pub(super) struct Embedder {
     scene: Scene,
     node: Formation,
-    /// All that it was given and has said.
+    /// All inputs and outputs.
     run: Run,
     now: Timestamp,
-    /// The latest moment that there was, before time may have run backwards.
+    /// The latest time so far. The current time may be earlier, because a script can turn it back.
     latest: Timestamp,
     conns: BTreeMap<ConnId, Conn>,
-    /// Those that the node has closed.
+    /// The connections that the node has closed.
     closed: Vec<ConnId>,
-    /// What was said on the one that is just being heard, where that matters.
-    speaker: Option<Talk>,
-    /// The one whose beginning or end is just being told.
-    passing: Option<ConnId>,
+    /// The transcript of the connection whose input the node handles now, if there is a key.
+    sender: Option<Transcript>,
+    /// The connection whose opening or end the node handles now.
+    changing_conn: Option<ConnId>,
     dials: Vec<DialId>,
     persist: Option<(u64, HardState)>,
-    /// What is durable, or was.
+    /// All states that have been durable.
     durable: Vec<HardState>,
-    /// How often the node had stood when it heard that nobody knows what is durable.
-    failed_after: Option<u64>,
-    /// What it has been.
+    /// The node's number of candidacies when a `Persist` failed.
+    candidacies_at_failure: Option<u64>,
+    /// All phases of the node so far.
     phases: BTreeSet<Phase>,
-    newest: u64,
+    newest_conn: u64,
     stopped: bool,
     view_id: ViewId,
-    led: Term,
+    led_term: Term,
 }
 
-impl Host {
+impl Embedder {
     pub(super) fn new(scene: Scene) -> Self {
         Self::start(scene, TIGHT)
     }
 
-    /// Where it cannot matter how much of a frame has come.
+    /// An embedder whose node never reaches the limit of bytes in unfinished frames.
     pub(super) fn roomy(scene: Scene) -> Self {
         Self::start(scene, ROOMY)
     }
@@ -76,7 +76,7 @@ impl Host {
     fn start(scene: Scene, partial_bytes: usize) -> Self {
         let (config, start) = (scene.with_room(partial_bytes), scene.start());
         let node = Formation::new(config.clone(), start.clone(), BEGIN);
-        let mut host = Self {
+        let mut embedder = Self {
             scene,
             node,
             run: Run { config, start, at: BEGIN, inputs: Vec::new(), outputs: Vec::new() },
@@ -84,21 +84,21 @@ impl Host {
             latest: BEGIN,
             conns: BTreeMap::new(),
             closed: Vec::new(),
-            passing: None,
+            changing_conn: None,
             dials: Vec::new(),
             persist: None,
             durable: vec![scene.start().hard_state],
-            speaker: None,
-            failed_after: None,
+            sender: None,
+            candidacies_at_failure: None,
             phases: BTreeSet::new(),
-            newest: 0,
+            newest_conn: 0,
             stopped: false,
             view_id: ViewId::default(),
-            led: Term::default(),
+            led_term: Term::default(),
         };
-        host.must(Input::Tick);
-        scene.prepare(&mut host);
-        host
+        embedder.input(Input::Tick);
+        scene.prepare(&mut embedder);
+        embedder
     }
 
     /// The node under test.
@@ -106,23 +106,23 @@ impl Host {
         &self.node
     }
 
-    /// All that it was given and has said so far.
+    /// All inputs and outputs so far.
     pub(super) fn run(&self) -> &Run {
         &self.run
     }
 
-    /// Who the node under test is.
+    /// The scene of the node under test.
     pub(super) fn scene(&self) -> Scene {
         self.scene
     }
 
-    /// What it has been so far.
+    /// All phases of the node so far.
     pub(super) fn phases(&self) -> &BTreeSet<Phase> {
         &self.phases
     }
 
     /// Whether the connection is open.
-    pub(super) fn has(&self, conn: ConnId) -> bool {
+    pub(super) fn is_open(&self, conn: ConnId) -> bool {
         self.conns.contains_key(&conn)
     }
 
@@ -135,151 +135,152 @@ impl Host {
         self.latest = self.latest.max(self.now);
     }
 
-    /// Time passes, and the core is ticked whenever it wants.
-    pub(super) fn pass(&mut self, by: Duration) {
+    /// Lets time pass, with a tick at each deadline of the node.
+    pub(super) fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         for _ in 0..20_000 {
             match self.node.next_deadline() {
                 Some(deadline) if deadline <= end => self.sleep(deadline.since(self.now)),
                 _ => return self.sleep(end.since(self.now)),
             }
-            self.must(Input::Tick);
+            self.input(Input::Tick);
         }
-        panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
+        panic!("endless ticks: {:?} is still due at {:?}", self.node.next_deadline(), self.now);
     }
 
-    pub(super) fn back(&mut self, by: Duration) {
+    pub(super) fn rewind(&mut self, by: Duration) {
         self.now = Timestamp::from_micros(self.now.as_micros().saturating_sub(by.as_micros() as u64));
     }
 
-    /// The `which`th open connection, if there is any.
+    /// The open connection with index `which`, modulo their number.
     pub(super) fn conn(&self, which: u8) -> Option<ConnId> {
         let which = usize::from(which).checked_rem(self.conns.len())?;
         self.conns.keys().nth(which).copied()
     }
 
-    /// The `which`th dial that waits for its answer, which the caller has to give.
+    /// Takes the open dial with index `which`, modulo their number. The caller has to give its result.
     pub(super) fn take_dial(&mut self, which: u8) -> Option<DialId> {
         let which = usize::from(which).checked_rem(self.dials.len())?;
         Some(self.dials.swap_remove(which))
     }
 
-    /// The `which`th connection on which the node waits for no write to be done.
+    /// The connection without a `Send` in flight with index `which`, modulo their number.
     pub(super) fn idle_conn(&self, which: u8) -> Option<ConnId> {
         let idle: Vec<_> = self.conns.iter().filter(|(_, conn)| !conn.in_flight).map(|(conn, _)| *conn).collect();
         idle.get(usize::from(which).checked_rem(idle.len())?).copied()
     }
 
-    /// The `which`th connection that the node has closed.
+    /// The closed connection with index `which`, modulo their number.
     pub(super) fn closed_conn(&self, which: u8) -> Option<ConnId> {
         self.closed.get(usize::from(which).checked_rem(self.closed.len())?).copied()
     }
 
-    /// What a peer's words are on this connection, said one behind the other.
-    pub(super) fn words(&self, conn: ConnId, says: &[Say]) -> Bytes {
-        let mut talk = self.conns.get(&conn).map(|open| open.talk.clone()).unwrap_or_default();
-        let mut words = BytesMut::new();
-        for say in says {
-            let bytes = say.bytes(&talk);
-            talk.received(&bytes);
-            words.extend_from_slice(&bytes);
+    /// The bytes of these payloads on this connection, one after the other.
+    pub(super) fn payload_bytes(&self, conn: ConnId, payloads: &[Payload]) -> Bytes {
+        let mut transcript = self.conns.get(&conn).map(|open| open.transcript.clone()).unwrap_or_default();
+        let mut all = BytesMut::new();
+        for payload in payloads {
+            let bytes = payload.bytes(&transcript);
+            transcript.received(&bytes);
+            all.extend_from_slice(&bytes);
         }
-        words.freeze()
+        all.freeze()
     }
 
-    /// A name that a connection has had.
+    /// The id of a connection that was opened before.
     pub(super) fn used_conn(&mut self) -> ConnId {
-        if self.newest == 0 {
+        if self.newest_conn == 0 {
             self.open(Origin::Accepted);
         }
-        ConnId(self.newest)
+        ConnId(self.newest_conn)
     }
 
-    /// A name that no connection has had.
+    /// An id that no connection has had.
     pub(super) fn unused_conn(&self) -> ConnId {
-        ConnId(self.newest + 1)
+        ConnId(self.newest_conn + 1)
     }
 
     pub(super) fn open(&mut self, origin: Origin) -> ConnId {
-        self.newest += 1;
-        let conn = ConnId(self.newest);
-        self.conns.insert(conn, Conn { in_flight: false, proven: false, talk: Talk::on(origin) });
-        self.passing = Some(conn);
-        self.must(Input::Opened { conn, origin });
-        self.passing = None;
-        assert!(!self.stopped || !self.has(conn), "{conn} opens on a node that has stopped");
+        self.newest_conn += 1;
+        let conn = ConnId(self.newest_conn);
+        self.conns.insert(conn, Conn { in_flight: false, proven: false, transcript: Transcript::on(origin) });
+        self.changing_conn = Some(conn);
+        self.input(Input::Opened { conn, origin });
+        self.changing_conn = None;
+        assert!(!self.stopped || !self.is_open(conn), "{conn} opens on a node that has stopped");
         conn
     }
 
-    /// A peer says something in one chunk.
-    pub(super) fn say(&mut self, conn: ConnId, say: &Say) {
-        let words = self.words(conn, slice::from_ref(say));
-        self.receive(conn, words);
+    /// The node receives a payload in one chunk.
+    pub(super) fn receive_payload(&mut self, conn: ConnId, payload: &Payload) {
+        let bytes = self.payload_bytes(conn, slice::from_ref(payload));
+        self.receive(conn, bytes);
     }
 
     pub(super) fn receive(&mut self, conn: ConnId, chunk: Bytes) {
         if let Some(open) = self.conns.get_mut(&conn) {
-            open.talk.received(&chunk);
-            self.speaker = (!self.scene.keys.is_empty()).then(|| open.talk.clone());
+            open.transcript.received(&chunk);
+            self.sender = (!self.scene.keys.is_empty()).then(|| open.transcript.clone());
         }
-        self.must(Input::Received { conn, chunk });
-        self.speaker = None;
+        self.input(Input::Received { conn, chunk });
+        self.sender = None;
     }
 
     pub(super) fn flush(&mut self, conn: ConnId) {
         if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.in_flight) {
             open.in_flight = false;
-            self.must(Input::Flushed { conn });
+            self.input(Input::Flushed { conn });
         }
     }
 
     pub(super) fn close(&mut self, conn: ConnId) {
-        self.passing = Some(conn);
-        // Of every fourth connection the host says that it could not be secured, and who found what.
+        self.changing_conn = Some(conn);
+        // Every fourth connection ends with a TLS failure.
         let failure = TlsFailure { by_peer: conn.0 % 8 == 3, problem: TlsProblem::UnknownIssuer };
-        self.must(if conn.0 % 4 == 3 { Input::TlsFailed { conn, failure } } else { Input::Closed { conn } });
-        self.passing = None;
-        // Not before: time passes with each input, and may bring a word about a connection that is just ending.
+        self.input(if conn.0 % 4 == 3 { Input::TlsFailed { conn, failure } } else { Input::Closed { conn } });
+        self.changing_conn = None;
+        // Only now, because the node first handles due timers, and may still send on this connection.
         self.conns.remove(&conn);
     }
 
     pub(super) fn persisted(&mut self) {
         if let Some((seq, state)) = self.persist.take() {
             self.durable.push(state);
-            self.must(Input::Persisted { seq });
+            self.input(Input::Persisted { seq });
         }
     }
 
     pub(super) fn persist_failed(&mut self) {
         if let Some((seq, _)) = self.persist.take() {
-            self.must(Input::PersistFailed { seq });
-            // A node that has stopped hears of nothing.
-            self.failed_after = (!self.stopped).then(|| self.node.status().counters.candidacies);
+            self.input(Input::PersistFailed { seq });
+            // A node that has stopped ignores the failure.
+            self.candidacies_at_failure = (!self.stopped).then(|| self.node.status().counters.candidacies);
         }
     }
 
-    /// Everything that is under way succeeds, except for the dials.
+    /// Completes all open operations: sends and persists succeed, dials fail.
     pub(super) fn settle(&mut self) {
         while let Some(conn) = self.conns.iter().find_map(|(conn, open)| open.in_flight.then_some(*conn)) {
             self.flush(conn);
         }
         self.persisted();
         while let Some(dial) = self.dials.pop() {
-            self.must(Input::DialFailed { dial });
+            self.input(Input::DialFailed { dial });
         }
     }
 
-    /// What has to be true after anything that may have happened.
+    /// Checks what must hold after every script.
     pub(super) fn aftermath(&mut self) {
-        self.go_on();
+        self.advance_to_end();
         if !self.stopped {
-            assert!(self.conns.is_empty(), "silent connections live on: {:?}", self.conns.keys());
-            self.has_room_as_ever();
+            assert!(self.conns.is_empty(), "silent connections stay open: {:?}", self.conns.keys());
+            self.check_room();
         }
     }
 
-    /// Nobody who has gone still counts: there is room for as many connections and unfinished bytes as at the start (G7).
-    fn has_room_as_ever(&mut self) {
+    /// Closed connections count no longer: there is room for as many connections and unfinished bytes as at the start
+    /// (G7).
+    fn check_room(&mut self) {
         let limits = self.run.config.limits().clone();
         let each = limits.partial_bytes / limits.pending_connections;
         let mut start = BytesMut::with_capacity(each);
@@ -293,8 +294,8 @@ impl Host {
         }
     }
 
-    /// Goes from deadline to deadline: the core neither spins nor grows when it is left alone.
-    fn go_on(&mut self) {
+    /// Runs from deadline to deadline. A node without further inputs must not ask for endless ticks.
+    fn advance_to_end(&mut self) {
         self.now = self.latest;
         let end = self.now + AFTERMATH;
         for _ in 0..20_000 {
@@ -303,68 +304,72 @@ impl Host {
                 Some(deadline) if deadline <= end => self.now = self.now.max(deadline),
                 _ => return,
             }
-            self.must(Input::Tick);
+            self.input(Input::Tick);
         }
-        panic!("the core spins: {:?} is due at {:?}", self.node.next_deadline(), self.now);
+        panic!("endless ticks: {:?} is still due at {:?}", self.node.next_deadline(), self.now);
     }
 
-    /// An input that no host may be blamed for.
-    pub(super) fn must(&mut self, input: Input) {
+    /// Gives a correct input, which must not be misuse.
+    pub(super) fn input(&mut self, input: Input) {
         self.run.inputs.push((self.now, input.clone()));
-        let said = self.node.handle_input(self.now, input);
-        assert_eq!(said, Ok(()));
+        let result = self.node.handle_input(self.now, input);
+        assert_eq!(result, Ok(()));
         self.drain();
     }
 
-    /// An input that may be a fault of the host; then the state is unchanged.
-    pub(super) fn may(&mut self, input: Input) -> Result<(), Misuse> {
+    /// Gives an input that may be misuse. If it is, the state must not change.
+    pub(super) fn try_input(&mut self, input: Input) -> Result<(), Misuse> {
         let before = self.node.clone();
-        let said = self.node.handle_input(self.now, input.clone());
-        match said {
+        let result = self.node.handle_input(self.now, input.clone());
+        match result {
             Ok(()) => self.run.inputs.push((self.now, input)),
-            Err(_) => assert!(self.node == before, "a misuse has changed the state"),
+            Err(_) => assert!(self.node == before, "misuse has changed the state"),
         }
         self.drain();
-        said
+        result
     }
 
     fn drain(&mut self) {
         let mut outputs = 0;
         while let Some(output) = self.node.poll_output() {
             outputs += 1;
-            assert!(outputs < 10_000, "the outputs of one input do not end");
+            assert!(outputs < 10_000, "one input leads to endless outputs");
             self.run.outputs.push(output.clone());
             digest::output(self.now.as_micros(), 0, &output);
             match output {
                 Output::Dial { dial, timeout, .. } => {
-                    assert!(!timeout.is_zero(), "a dial with no time to succeed");
+                    assert!(!timeout.is_zero(), "a dial without a time limit");
                     self.dials.push(dial);
                 }
                 Output::Send { conn, bytes } => {
-                    assert!(!bytes.is_empty(), "nothing to write on {conn}");
+                    assert!(!bytes.is_empty(), "an empty Send on {conn}");
                     let open = self.conns.get_mut(&conn).filter(|open| !open.in_flight);
-                    let open = open.unwrap_or_else(|| panic!("a Send on {conn}, which is closed or has one in flight"));
+                    let open =
+                        open.unwrap_or_else(|| panic!("a Send on {conn}, which is closed or has a Send in flight"));
                     open.in_flight = true;
-                    open.talk.sent(&bytes);
+                    open.transcript.sent(&bytes);
                     for (term, own) in votes(&bytes) {
-                        self.vote_is_durable(term, own);
+                        self.check_vote_is_durable(term, own);
                     }
                 }
                 Output::Close { conn, .. } => {
-                    assert!(self.conns.remove(&conn).is_some(), "{conn} was closed before");
+                    assert!(self.conns.remove(&conn).is_some(), "{conn} was already closed");
                     self.closed.push(conn);
                 }
                 Output::Persist { seq, state } => {
                     let before = self.persist.replace((seq, state));
                     assert_eq!(before, None, "two Persists in flight");
-                    assert_eq!(self.failed_after, None, "a Persist after one has failed");
+                    assert_eq!(self.candidacies_at_failure, None, "a Persist after one has failed");
                 }
                 Output::Event(Event::Stopped { reason }) => {
                     assert!(!self.stopped, "stopped twice");
-                    if let Some(speaker) = self.speaker.as_ref().filter(|_| reason != StopReason::Left) {
-                        assert!(speaker.has_proven(self.scene.keys), "{reason:?} by who has not proven to hold a key");
+                    if let Some(sender) = self.sender.as_ref().filter(|_| reason != StopReason::Left) {
+                        assert!(
+                            sender.has_proven(self.scene.keys),
+                            "stopped with {reason:?} because of an unproven peer"
+                        );
                     }
-                    let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.passing);
+                    let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.changing_conn);
                     assert_eq!(open.next(), None, "stopped with open connections");
                     self.stopped = true;
                 }
@@ -373,40 +378,40 @@ impl Host {
         }
         let status = self.node.status();
         self.phases.insert(status.phase);
-        if let Some(before) = self.failed_after {
-            assert!(!status.can_vote, "it votes, and nobody knows what is durable");
-            assert_eq!(status.counters.candidacies, before, "it stands, and nobody knows what is durable");
+        if let Some(before) = self.candidacies_at_failure {
+            assert!(!status.can_vote, "it can vote, although its storage has failed");
+            assert_eq!(status.counters.candidacies, before, "a candidacy, although its storage has failed");
         }
-        self.links_are_proven(status.links);
+        self.check_links_are_proven(status.links);
         // G3
         let view_id = self.node.view().id();
-        assert!(view_id >= self.view_id, "the view went back from {} to {view_id}", self.view_id);
+        assert!(view_id >= self.view_id, "the view id decreased from {} to {view_id}", self.view_id);
         self.view_id = view_id;
         if let Some(leadership) = self.node.leadership(self.now) {
-            assert!(leadership.term >= self.led, "a term is a fencing token");
-            self.vote_is_durable(leadership.term, true);
-            assert!(leadership.valid_until > self.now, "a lease that is over is not reported");
-            self.led = leadership.term;
+            assert!(leadership.term >= self.led_term, "the term of a lease never decreases");
+            self.check_vote_is_durable(leadership.term, true);
+            assert!(leadership.valid_until > self.now, "an expired lease is reported");
+            self.led_term = leadership.term;
         }
     }
 
     /// E4
-    fn vote_is_durable(&self, term: Term, own: bool) {
+    fn check_vote_is_durable(&self, term: Term, own: bool) {
         let voted = self.durable.iter().filter(|state| state.term == term).filter_map(|state| state.voted_for.as_ref());
-        let durable = voted.map(|whom| whom == self.node.node()).any(|for_itself| for_itself == own);
-        assert!(durable, "a vote in {term:?} is used that is not durable; own: {own}");
+        let durable = voted.map(|candidate| candidate == self.node.node()).any(|for_itself| for_itself == own);
+        assert!(durable, "the vote in {term:?} is used, but not durable; own: {own}");
     }
 
-    /// With a key nobody is linked who has not proven to hold it.
-    fn links_are_proven(&mut self, links: usize) {
+    /// With a key, every linked peer has proven that it holds a key.
+    fn check_links_are_proven(&mut self, links: usize) {
         let keys = self.scene.keys;
         if keys.is_empty() || links <= self.conns.values().filter(|open| open.proven).count() {
             return;
         }
         for open in self.conns.values_mut() {
-            open.proven = open.proven || open.talk.has_proven(keys);
+            open.proven = open.proven || open.transcript.has_proven(keys);
         }
         let proven = self.conns.values().filter(|open| open.proven).count();
-        assert!(links <= proven, "{links} are linked, and {proven} have proven that they hold a key");
+        assert!(links <= proven, "{links} peers are linked, but only {proven} have proven that they hold a key");
     }
 }

@@ -1,4 +1,5 @@
-//! What was said on one connection, and who has proven there that it holds a cluster key.
+//! The transcript of one connection: it can compute proofs, and check whether the peer has proven that it holds a
+//! cluster key.
 
 use arbitrary::Arbitrary;
 use bytes::{Bytes, BytesMut};
@@ -7,22 +8,22 @@ use formation_core::{
     message::{Heartbeat, HeartbeatAck, Message, Proof, Vote, VoteRequest},
 };
 
-use super::{scene::config, spell::spelled};
+use super::{encode::impl_encode, scene::config};
 use crate::{Net, Peer};
 
-/// More than two of the frames that may come before a connection is established.
-const HEARD: usize = 2 * (4 + 1024) + 1;
+/// More than two frames of the longest kind that may arrive before a connection is established.
+const RECEIVED_LIMIT: usize = 2 * (4 + 1024) + 1;
 
 /// A cluster key.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secret {
-    /// That of most scenes with a key.
+    /// The key of most scenes with a key.
     Current,
-    /// The one that is to replace it.
+    /// The key that replaces it.
     Next,
 }
 
-spelled!(
+impl_encode!(
     enum Secret {
         Current,
         Next,
@@ -42,29 +43,29 @@ impl Secret {
     }
 }
 
-/// Somebody who holds these keys.
+/// A peer that holds these keys.
 pub(super) fn holder(secrets: &[Secret]) -> Peer {
     let peer = Peer::of(&config(), "n0", &Net::address(0));
     secrets.iter().fold(peer, |peer, secret| peer.holding(secret.bytes()))
 }
 
-/// What was said on a connection: of the node's words the first, the last, and the last that asks for an answer; of its
-/// peer's the beginning.
+/// The transcript of a connection: the node's first bytes, its last message, its last message that needs an answer, and
+/// the first bytes of the peer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Talk {
+pub(super) struct Transcript {
     origin: Option<Origin>,
     first: Bytes,
     last: Bytes,
-    asked: Bytes,
-    heard: BytesMut,
+    last_request: Bytes,
+    received_bytes: BytesMut,
 }
 
-impl Talk {
+impl Transcript {
     pub(super) fn on(origin: Origin) -> Self {
         Self { origin: Some(origin), ..Self::default() }
     }
 
-    /// The node has said something.
+    /// The node has sent these bytes.
     pub(super) fn sent(&mut self, bytes: &Bytes) {
         if self.first.is_empty() {
             self.first = bytes.clone();
@@ -72,25 +73,26 @@ impl Talk {
         for frame in frames(bytes) {
             self.last = bytes.slice_ref(frame);
             if let Some(5 | 8) = frame.get(4) {
-                self.asked = self.last.clone();
+                self.last_request = self.last.clone();
             }
         }
     }
 
-    /// Its peer has.
+    /// The peer has sent these bytes.
     pub(super) fn received(&mut self, bytes: &[u8]) {
-        let room = HEARD - self.heard.len();
-        self.heard.extend_from_slice(&bytes[..room.min(bytes.len())]);
+        let room = RECEIVED_LIMIT - self.received_bytes.len();
+        self.received_bytes.extend_from_slice(&bytes[..room.min(bytes.len())]);
     }
 
-    /// What the node has said last.
+    /// The last message of the node.
     pub(super) fn last(&self) -> Bytes {
         self.last.clone()
     }
 
-    /// What the node wants to hear: its vote, or that its heartbeat has come to somebody who holds this view.
+    /// The answer that the node waits for: a vote, or the acknowledgement of its heartbeat by a member that holds this
+    /// view.
     pub(super) fn answer(&self, view_id: ViewId) -> Message {
-        match self.asked.get(4..).map(Message::decode) {
+        match self.last_request.get(4..).map(Message::decode) {
             Some(Ok(Message::VoteRequest(VoteRequest { term, number, .. }))) => {
                 Message::Vote(Vote { term, number, granted: true })
             }
@@ -101,7 +103,7 @@ impl Talk {
         }
     }
 
-    /// How a peer that holds this key proves so on this connection; nothing that holds before both have said who they are.
+    /// The proof for this key on this connection. It is wrong before both ends have sent their `Hello`.
     pub(super) fn proof(&self, secret: Secret) -> Message {
         self.right_proof(secret).unwrap_or(Message::Proof(Proof { mac: [0; 32] }))
     }
@@ -109,22 +111,22 @@ impl Talk {
     fn right_proof(&self, secret: Secret) -> Option<Message> {
         let own = Message::decode(&frame(&self.first)?[4..]).ok()?;
         let mut peer = holder(&[secret]);
-        peer.said = Bytes::copy_from_slice(frame(&self.heard)?);
+        peer.last_hello = Bytes::copy_from_slice(frame(&self.received_bytes)?);
         Some(match self.origin? {
             Origin::Accepted => peer.proof_dialing(&own),
             Origin::Dialed(_) => peer.proof_accepting(&own),
         })
     }
 
-    /// Whether the peer has proven, right behind its first word, that it holds one of these.
+    /// Whether the peer has sent a correct proof for one of these keys right after its `Hello`.
     pub(super) fn has_proven(&self, secrets: &[Secret]) -> bool {
-        let Some(second) = frames(&self.heard).nth(1) else { return false };
+        let Some(second) = frames(&self.received_bytes).nth(1) else { return false };
         let proof = Message::decode(&second[4..]).ok();
         proof.is_some() && secrets.iter().any(|secret| self.right_proof(*secret) == proof)
     }
 }
 
-/// The votes that are in what a node says: the term, and whether it is its own, with which it asks for others'.
+/// The votes in the bytes that a node sends: the term, and whether it is the node's vote for itself.
 pub(super) fn votes(bytes: &[u8]) -> impl Iterator<Item = (Term, bool)> {
     let electoral = frames(bytes).filter(|frame| matches!(frame.get(4), Some(5 | 6)));
     electoral.filter_map(|frame| match Message::decode(&frame[4..]) {

@@ -1,4 +1,4 @@
-//! Where nodes run: addresses on the loopback interface, and what happens at them.
+//! Helpers: addresses on the loopback interface, configurations, logs, and waiting for clusters.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::adapters::{Adapter, Mastership};
 
 pub(crate) const CLUSTER: &str = "sockets";
 
-/// A free port with a listener, where as many may wait as with one of tokio's own, and its address.
+/// A listener at a free port, with the backlog of tokio's own listeners, and its address.
 pub(crate) fn listen() -> (TcpListener, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -24,7 +24,7 @@ pub(crate) fn listen() -> (TcpListener, String) {
     (listener, address)
 }
 
-/// Takes what is logged, and reads it.
+/// A subscriber that keeps the log, and a function that reads it.
 pub(crate) fn log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let writer = Arc::new(file.reopen().unwrap());
@@ -32,17 +32,17 @@ pub(crate) fn log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
     (subscriber, move || fs::read_to_string(file.path()).unwrap())
 }
 
-/// The id of the node with this number: their order is the same.
+/// The id of the node with this number. Ids have the order of the numbers.
 pub(crate) fn id(number: usize) -> String {
     format!("node-{number}")
 }
 
-/// The configuration of a voter.
+/// The configuration of the voter with this number.
 pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
     Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds)
 }
 
-/// So many voters that hold one view, with their seeds.
+/// Starts this many voters, and waits until they agree. Also returns their seeds.
 pub(crate) async fn form<A: Adapter>(count: usize) -> (Vec<A>, Vec<String>) {
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..count).map(|_| listen()).unzip();
     let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
@@ -51,7 +51,7 @@ pub(crate) async fn form<A: Adapter>(count: usize) -> (Vec<A>, Vec<String>) {
     (nodes, seeds)
 }
 
-/// An address where nobody listens, and which nobody else can get: a dial is refused at once.
+/// An address at which nothing listens, and which no other program can get. Dials are refused at once.
 pub(crate) struct Dead {
     socket: TcpSocket,
     pub(crate) address: SocketAddr,
@@ -65,7 +65,7 @@ impl Dead {
         Self { socket, address }
     }
 
-    /// Takes the place of a node that was just dropped, as soon as the runtime has closed its listener.
+    /// Takes the address of a node that was just dropped, as soon as the runtime has closed its listener.
     pub(crate) async fn instead_of(address: &str) -> Self {
         let address = address.parse().unwrap();
         loop {
@@ -78,19 +78,19 @@ impl Dead {
         }
     }
 
-    /// Something listens here again.
+    /// Listens at the address again.
     pub(crate) fn revive(self) -> TcpListener {
         self.socket.listen(128).unwrap().into_std().unwrap()
     }
 }
 
-/// Waits until all nodes hold the same view, with exactly `count` members that are all active, and returns it.
+/// Waits until all nodes hold the same view with exactly `count` members, all active, and returns it.
 pub(crate) async fn agreed_view<A: Adapter>(nodes: &[A], count: usize) -> MembersView {
     let mut newest = MembersView::default();
     loop {
         let mut agreed = true;
         for node in nodes {
-            // A view may change once more while the others are asked; whoever is behind gets there.
+            // The view may change again while the other nodes are checked, so wait for at least the newest view so far.
             let minimum = newest.id();
             node.wait_for_view(|view| view.id() >= minimum).await;
             let view = node.wait_for_members(count).await;
@@ -103,7 +103,7 @@ pub(crate) async fn agreed_view<A: Adapter>(nodes: &[A], count: usize) -> Member
     }
 }
 
-/// Waits until this node follows a master that was elected after `before`.
+/// Waits until this node reports a master with a term after `before`.
 pub(crate) async fn elected_after<A: Adapter>(events: &mut A::Events, before: Term) -> Mastership {
     loop {
         match A::next(events).await.expect("the node runs") {
@@ -113,7 +113,7 @@ pub(crate) async fn elected_after<A: Adapter>(events: &mut A::Events, before: Te
     }
 }
 
-/// All the masters that a node has had. It crashes for it.
+/// Crashes the node, and returns all masters that it has reported.
 pub(crate) async fn masters_of<A: Adapter>(node: A) -> Vec<Mastership> {
     let mut events = node.events();
     drop(node);
@@ -131,7 +131,7 @@ pub(crate) fn ids(view: &MembersView) -> Vec<&str> {
     view.iter().map(|member| member.node.id.as_str()).collect()
 }
 
-/// As the wire has it.
+/// Parses an address.
 pub(crate) fn to_address(text: &str) -> Address {
     Address::new(text).unwrap()
 }

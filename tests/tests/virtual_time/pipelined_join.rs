@@ -1,4 +1,4 @@
-//! The bug that shaped the design (core/PROTOCOL.md): `JoinResponse` and `MembersUpdate` in one chunk.
+//! `JoinResponse` and `MembersUpdate` in one chunk (H2). An earlier design lost the second frame; this shaped the protocol.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -6,23 +6,23 @@ use bytes::Bytes;
 use formation_core::{Address, ConnId, Term, ViewId};
 use formation_tests::{Net, Peer, Rig};
 
-const EPOCH: ViewId = ViewId { term: Term(1), version: 2 };
+const VIEW_ID: ViewId = ViewId { term: Term(1), version: 2 };
 
-/// A seeking node that has dialed the master; what the master says first, and the two frames that it pipelines.
+/// A joining node that has dialed the master, the handshake of the master, and the two frames that the master pipelines.
 fn joining() -> (Rig, ConnId, Bytes, Bytes) {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");
     let mut rig = Rig::new(config);
     let conn = rig.answer("h0:1");
     rig.messages(conn);
-    // What is flushed when is an input too: here, always after the last piece.
+    // The time of a flush is an input too. Here it always comes after the last piece.
     rig.hold_answers();
-    let first: Bytes = [master.hello(), master.master(1)].concat().into();
+    let handshake: Bytes = [master.hello(), master.master(1)].concat().into();
     let mut joiner = master.member();
     joiner.node = rig.formation.node().clone();
     joiner.address = Address::new("h1:1").unwrap();
-    let admission: Bytes = [Peer::accepted(1), Peer::page(EPOCH, vec![master.member(), joiner])].concat().into();
-    (rig, conn, first, admission)
+    let admission: Bytes = [Peer::accepted(1), Peer::page(VIEW_ID, vec![master.member(), joiner])].concat().into();
+    (rig, conn, handshake, admission)
 }
 
 fn feed(mut rig: Rig, conn: ConnId, pieces: &[&[u8]]) -> Rig {
@@ -35,7 +35,7 @@ fn feed(mut rig: Rig, conn: ConnId, pieces: &[&[u8]]) -> Rig {
 
 fn assert_joined(rig: &Rig) {
     let view = rig.formation.view();
-    assert_eq!(view.id(), EPOCH);
+    assert_eq!(view.id(), VIEW_ID);
     let ids: Vec<_> = view.iter().map(|m| m.node.id.to_string()).collect();
     assert_eq!(ids, ["n0", "n1"]);
     assert_eq!(rig.formation.status().master.unwrap().0.id.as_str(), "n0");
@@ -46,11 +46,11 @@ fn assert_same(cut: &Rig, whole: &Rig, how: &str) {
     assert_eq!(cut.formation, whole.formation, "{how}");
 }
 
-/// G4, and the regression of the seed bug.
+/// The regression test for the bug, and G4.
 #[test]
-fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
-    let (mut rig, conn, first, admission) = joining();
-    rig.receive(conn, first);
+fn h2_a_view_right_after_the_response_is_kept_in_every_cut() {
+    let (mut rig, conn, handshake, admission) = joining();
+    rig.receive(conn, handshake);
     rig.flush(conn);
     let whole = feed(rig.clone(), conn, &[&admission]);
     assert_joined(&whole);
@@ -70,11 +70,11 @@ fn joiner_keeps_the_update_pipelined_behind_the_response_in_every_cut() {
     assert_same(&feed(rig, conn, &bytes), &whole, "byte by byte");
 }
 
-/// G4: not even the handshake is a border.
+/// G4: the handshake may share a chunk with what follows it.
 #[test]
-fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
-    let (rig, conn, first, admission) = joining();
-    let all = [first, admission].concat();
+fn h2_handshake_admission_and_view_may_share_one_chunk() {
+    let (rig, conn, handshake, admission) = joining();
+    let all = [handshake, admission].concat();
     let whole = feed(rig.clone(), conn, &[&all]);
     assert_joined(&whole);
     for at in 1..all.len() {
@@ -85,11 +85,11 @@ fn joiner_takes_handshake_admission_and_view_from_one_chunk_in_every_cut() {
     assert_same(&feed(rig, conn, &bytes), &whole, "byte by byte");
 }
 
-/// The decoder's state is compared too: an unfinished frame behind the view changes nothing but itself.
+/// The state of the decoder is compared too: an unfinished frame after the view has no effect.
 #[test]
-fn joiner_is_complete_with_the_start_of_the_next_frame_in_the_same_chunk() {
-    let (mut rig, conn, first, admission) = joining();
-    rig.receive(conn, first);
+fn h2_the_start_of_the_next_frame_may_share_the_chunk() {
+    let (mut rig, conn, handshake, admission) = joining();
+    rig.receive(conn, handshake);
     rig.flush(conn);
     let next = formation_core::message::Message::Ping.to_frame();
     for part in 0..=next.len() {

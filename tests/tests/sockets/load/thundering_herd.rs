@@ -1,30 +1,30 @@
-//! A crowd that joins at once.
+//! A thundering herd: many nodes join at once.
 
 use std::time::Instant;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::{Besieged, VOTERS, scaled, start};
+use super::{LoadedCluster, VOTERS, scaled, start};
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, listen},
+    support::{agreed_view, listen},
 };
 
 with_each_adapter!(;
-    alone: g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master,
-    g5_a_crowd_that_joins_at_once_on_tls_is_a_cluster_and_keeps_the_master,
+    alone: g5_a_thundering_herd_joins_and_keeps_the_master,
+    g5_a_thundering_herd_on_tls_joins_and_keeps_the_master,
 );
 
-async fn g5_a_crowd_that_joins_at_once_is_a_cluster_and_keeps_the_master<A: Adapter>() {
-    joins(Besieged::<A>::form().await).await;
+async fn g5_a_thundering_herd_joins_and_keeps_the_master<A: Adapter>() {
+    herd_joins(LoadedCluster::<A>::form().await).await;
 }
 
-async fn g5_a_crowd_that_joins_at_once_on_tls_is_a_cluster_and_keeps_the_master<A: Adapter>() {
-    joins(Besieged::<A>::form_secured().await).await;
+async fn g5_a_thundering_herd_on_tls_joins_and_keeps_the_master<A: Adapter>() {
+    herd_joins(LoadedCluster::<A>::form_secured().await).await;
 }
 
-/// 1,000 whole nodes.
-async fn joins<A: Adapter>(mut cluster: Besieged<A>) {
+/// 1,000 complete nodes join at once.
+async fn herd_joins<A: Adapter>(mut cluster: LoadedCluster<A>) {
     let count = scaled(1_000, 100);
     let places: Vec<_> = (0..count).map(|_| listen()).collect();
     let begin = Instant::now();
@@ -40,17 +40,17 @@ async fn joins<A: Adapter>(mut cluster: Besieged<A>) {
         });
     }
     let started = begin.elapsed();
-    let mut crowd = Vec::new();
+    let mut herd = Vec::new();
     while let Some((node, joined, whole)) = joining.next().await {
         cluster.times.add("joined", joined);
         cluster.times.add("until it knew all", whole);
-        crowd.push(node);
+        herd.push(node);
     }
-    crowd.append(&mut cluster.voters);
-    agreed_view(&crowd, count + VOTERS).await;
+    herd.append(&mut cluster.voters);
+    agreed_view(&herd, count + VOTERS).await;
     let agreed = begin.elapsed();
-    cluster.voters = crowd.split_off(count);
-    drop(crowd);
+    cluster.voters = herd.split_off(count);
+    drop(herd);
 
     println!("{count} started within {started:?}, and agreed after {agreed:?}");
     cluster.keeps_its_master().await;

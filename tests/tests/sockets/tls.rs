@@ -1,4 +1,4 @@
-//! TLS: who is let in, who is not, and how both ends hear of it.
+//! TLS: which peers are accepted, which are not, and what both ends report (H9).
 
 use std::{
     io::Write,
@@ -14,40 +14,40 @@ use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesCl
 use crate::{
     adapters::Adapter,
     authority::Authority,
-    site::{Dead, agreed_view, listen, voter},
+    support::{Dead, agreed_view, listen, voter},
 };
 
 impl Authority {
-    /// What a node has whose certificate is for this name, and which trusts these authorities.
+    /// The configuration of a node with a certificate for this name that trusts these authorities.
     fn config_for(&self, name: &str, trusted: &[&Self], change: impl Fn(&mut CertificateParams)) -> TlsConfig {
         let (certificate, key) = self.issue(name, change);
         let trusted: String = trusted.iter().map(|authority| authority.pem()).collect();
         TlsConfig::mutual(trusted.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
     }
 
-    /// As it should be.
+    /// The correct configuration of a node.
     pub(crate) fn config(&self) -> TlsConfig {
         self.config_for("127.0.0.1", &[self], |_| {})
     }
 }
 
-/// How a node secures its connections.
-enum Secured {
-    Plainly,
-    By(TlsConfig),
+/// The security of a node's connections.
+enum Security {
+    Plain,
+    Tls(TlsConfig),
 }
 
-fn start<A: Adapter>(number: usize, seeds: &[String], listener: TcpListener, secured: Secured) -> A {
+fn start<A: Adapter>(number: usize, seeds: &[String], listener: TcpListener, secured: Security) -> A {
     let config = voter(number, seeds).local().build().unwrap();
     match secured {
-        Secured::Plainly => A::start(config, listener),
-        Secured::By(tls) => A::start_secured(config, listener, Credentials::new(tls)),
+        Security::Plain => A::start(config, listener),
+        Security::Tls(tls) => A::start_secured(config, listener, Credentials::new(tls)),
     }
 }
 
-/// Starts two voters, and waits until the first has said all of `first`, and the second all of `second`: who does not trust
-/// whom, and whether it is said of a connection that the node has dialed.
-async fn tls_failure<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool, TlsFailure)]; 2]) {
+/// Starts two voters, and waits until the first has reported all failures in `first`, and the second all in `second`. The
+/// flag says whether the node has dialed the connection.
+async fn expect_failures<A: Adapter>(nodes: [Security; 2], [first, second]: [&[(bool, TlsFailure)]; 2]) {
     let listeners = [listen(), listen()];
     let seeds = listeners.each_ref().map(|(_, address)| address.clone());
     let starts = nodes.into_iter().zip(listeners).enumerate();
@@ -61,29 +61,29 @@ async fn tls_failure<A: Adapter>(nodes: [Secured; 2], [first, second]: [&[(bool,
                 expected.retain(|expected| *expected != (dialed.is_some(), failure));
             }
         }
-        assert_eq!(node.view().len(), 0, "nobody is let in");
+        assert_eq!(node.view().len(), 0, "a node was accepted");
     }
 }
 
-/// What a node finds at the other end, dialing it or dialed by it.
-fn finds(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
+/// A problem that the node finds at the other end, on connections in either direction.
+fn found_by_node(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
     [true, false].map(|dialed| (dialed, TlsFailure { by_peer: false, problem }))
 }
 
-/// What a node is told by the other end, dialing it or dialed by it.
-fn is_told(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
+/// A problem that the other end reports to the node, on connections in either direction.
+fn reported_by_peer(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
     [true, false].map(|dialed| (dialed, TlsFailure { by_peer: true, problem }))
 }
 
 with_each_adapter!(
     nodes_with_certificates_of_one_authority_form_a_cluster,
-    a_certificate_of_another_authority_is_refused_by_both_ends,
-    an_expired_certificate_is_refused_and_its_node_told_so,
-    a_certificate_that_is_not_valid_yet_is_refused,
-    a_certificate_for_another_name_is_refused_by_who_dials,
-    who_shows_no_certificate_is_refused_and_told_so,
-    who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens,
-    who_speaks_no_tls_is_refused,
+    h9_a_certificate_of_another_authority_fails_at_both_ends,
+    h9_an_expired_certificate_fails_and_its_node_learns_it,
+    h9_a_certificate_that_is_not_valid_yet_fails,
+    h9_a_certificate_for_another_name_fails_at_the_dialing_node,
+    h9_a_node_without_a_certificate_fails_and_learns_it,
+    an_untrusted_peer_gets_the_alert_even_if_it_reads_late,
+    h9_a_peer_without_tls_fails,
     credentials_are_replaced_while_nodes_run,
 );
 
@@ -93,7 +93,7 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
     let seeds: Vec<_> = listeners.iter().map(|(_, address)| address.clone()).collect();
     let starts = listeners.into_iter().enumerate();
     let nodes: Vec<A> = starts
-        .map(|(number, (listener, _))| start(number, &seeds, listener, Secured::By(authority.config())))
+        .map(|(number, (listener, _))| start(number, &seeds, listener, Security::Tls(authority.config())))
         .collect();
     agreed_view(&nodes, 3).await;
     for node in nodes {
@@ -101,56 +101,57 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
     }
 }
 
-async fn a_certificate_of_another_authority_is_refused_by_both_ends<A: Adapter>() {
-    let nodes = ["one", "another"].map(Authority::new).map(|authority| Secured::By(authority.config()));
-    // Who dials judges first, and tells the other.
+async fn h9_a_certificate_of_another_authority_fails_at_both_ends<A: Adapter>() {
+    let nodes = ["one", "another"].map(Authority::new).map(|authority| Security::Tls(authority.config()));
+    // The dialing node checks first, and reports the problem to the other.
     let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::UnknownIssuer });
     let dialed = (false, TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer });
-    tls_failure::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
+    expect_failures::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
-async fn an_expired_certificate_is_refused_and_its_node_told_so<A: Adapter>() {
+async fn h9_an_expired_certificate_fails_and_its_node_learns_it<A: Adapter>() {
     let authority = Authority::new("one");
     let expired = authority.config_for("127.0.0.1", &[&authority], |params| {
         params.not_after = date_time_ymd(2001, 1, 1);
     });
-    let nodes = [Secured::By(authority.config()), Secured::By(expired)];
-    tls_failure::<A>(nodes, [&finds(TlsProblem::Expired), &is_told(TlsProblem::Expired)]).await;
+    let nodes = [Security::Tls(authority.config()), Security::Tls(expired)];
+    expect_failures::<A>(nodes, [&found_by_node(TlsProblem::Expired), &reported_by_peer(TlsProblem::Expired)]).await;
 }
 
-async fn a_certificate_that_is_not_valid_yet_is_refused<A: Adapter>() {
+async fn h9_a_certificate_that_is_not_valid_yet_fails<A: Adapter>() {
     let authority = Authority::new("one");
     let early = authority.config_for("127.0.0.1", &[&authority], |params| {
         params.not_before = date_time_ymd(4000, 1, 1);
     });
-    let nodes = [Secured::By(authority.config()), Secured::By(early)];
-    // There is one alert for both.
-    tls_failure::<A>(nodes, [&finds(TlsProblem::NotYetValid), &is_told(TlsProblem::Expired)]).await;
+    let nodes = [Security::Tls(authority.config()), Security::Tls(early)];
+    // TLS has one alert for both problems.
+    expect_failures::<A>(nodes, [&found_by_node(TlsProblem::NotYetValid), &reported_by_peer(TlsProblem::Expired)])
+        .await;
 }
 
-/// Only who dials knows whose certificate it should be. Each of the two has that of the other.
-async fn a_certificate_for_another_name_is_refused_by_who_dials<A: Adapter>() {
+/// Only the dialing node knows the expected name. Both certificates are for another name.
+async fn h9_a_certificate_for_another_name_fails_at_the_dialing_node<A: Adapter>() {
     let authority = Authority::new("one");
-    let nodes = [(), ()].map(|()| Secured::By(authority.config_for("127.0.0.2", &[&authority], |_| {})));
+    let nodes = [(), ()].map(|()| Security::Tls(authority.config_for("127.0.0.2", &[&authority], |_| {})));
     let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::WrongName });
-    // The alert says no more than that the certificate is bad.
+    // The alert only says that the certificate is bad.
     let dialed = (false, TlsFailure { by_peer: true, problem: TlsProblem::Other });
-    tls_failure::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
+    expect_failures::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
-async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
+async fn h9_a_node_without_a_certificate_fails_and_learns_it<A: Adapter>() {
     let authority = Authority::new("one");
-    let shy = TlsConfig { client: shy(&authority), ..authority.config() };
+    let without_certificate = TlsConfig { client: without_certificate(&authority), ..authority.config() };
     let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NoCertificate });
-    let told = (true, TlsFailure { by_peer: true, problem: TlsProblem::NoCertificate });
+    let reported = (true, TlsFailure { by_peer: true, problem: TlsProblem::NoCertificate });
     let (first, address) = listen();
-    // Nobody listens at the other seed: the other way round both would be trusted.
+    // Nothing listens at the other seed. In the other direction, both nodes would be trusted.
     let dead = Dead::anywhere();
     let seeds = [address, dead.address.to_string()];
-    let strict: A = start(0, &seeds, first, Secured::By(authority.config()));
+    let strict: A = start(0, &seeds, first, Security::Tls(authority.config()));
     let (elsewhere, _) = listen();
-    let shy: A = start(1, &seeds, elsewhere, Secured::By(shy));
-    for (node, expected) in [(&strict, found), (&shy, told)] {
+    let without_certificate: A = start(1, &seeds, elsewhere, Security::Tls(without_certificate));
+    for (node, expected) in [(&strict, found), (&without_certificate, reported)] {
         let mut events = node.events();
         loop {
             let event = A::next(&mut events).await.expect("the node runs");
@@ -162,13 +163,14 @@ async fn who_shows_no_certificate_is_refused_and_told_so<A: Adapter>() {
     }
 }
 
-/// A socket that is closed with unread bytes is reset, and what its peer has not read is lost.
-async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_listens<A: Adapter>() {
+/// If a socket is closed with unread bytes, it is reset, and the peer loses what it has not read. The adapter must prevent
+/// this.
+async fn an_untrusted_peer_gets_the_alert_even_if_it_reads_late<A: Adapter>() {
     let authority = Authority::new("one");
     let (listener, address) = listen();
-    let node: A = start(0, std::slice::from_ref(&address), listener, Secured::By(authority.config()));
+    let node: A = start(0, std::slice::from_ref(&address), listener, Security::Tls(authority.config()));
     let mut socket = TcpStream::connect(&address).unwrap();
-    let mut tls = ClientConnection::new(shy(&authority), "127.0.0.1".try_into().unwrap()).unwrap();
+    let mut tls = ClientConnection::new(without_certificate(&authority), "127.0.0.1".try_into().unwrap()).unwrap();
     while tls.is_handshaking() {
         tls.complete_io(&mut socket).unwrap();
     }
@@ -179,14 +181,14 @@ async fn who_is_not_trusted_is_told_so_whatever_it_has_said_and_however_late_it_
     let mut events = node.events();
     while !matches!(A::next(&mut events).await.expect("the node runs"), Event::ConnClosed { .. }) {}
     tls.read_tls(&mut socket).unwrap();
-    let told = tls.process_new_packets().unwrap_err();
-    assert_eq!(told, rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
+    let reported = tls.process_new_packets().unwrap_err();
+    assert_eq!(reported, rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
 }
 
-async fn who_speaks_no_tls_is_refused<A: Adapter>() {
-    let nodes = [Secured::By(Authority::new("one").config()), Secured::Plainly];
+async fn h9_a_peer_without_tls_fails<A: Adapter>() {
+    let nodes = [Security::Tls(Authority::new("one").config()), Security::Plain];
     let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NotSecured });
-    tls_failure::<A>(nodes, [&[found], &[]]).await;
+    expect_failures::<A>(nodes, [&[found], &[]]).await;
 }
 
 async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
@@ -204,8 +206,8 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
         .collect();
     agreed_view(&nodes, 2).await;
 
-    // A node of the new authority is let in as soon as the others trust it, and it them.
-    nodes.push(start(2, &seeds, third, Secured::By(new.config_for("127.0.0.1", &[&old, &new], |_| {}))));
+    // A node of the new authority joins as soon as both sides trust each other.
+    nodes.push(start(2, &seeds, third, Security::Tls(new.config_for("127.0.0.1", &[&old, &new], |_| {}))));
     let mut events = nodes[2].events();
     loop {
         let event = A::next(&mut events).await.expect("the node runs");
@@ -220,8 +222,8 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
     agreed_view(&nodes, 3).await;
 }
 
-/// As a node dials that was set up without a certificate.
-fn shy(authority: &Authority) -> Arc<ClientConfig> {
+/// The client side of a node without a certificate.
+fn without_certificate(authority: &Authority) -> Arc<ClientConfig> {
     let mut client = (*authority.config().client).clone();
     client.client_auth_cert_resolver = Arc::new(NoCertificate);
     client.into()
