@@ -9,17 +9,17 @@ mod rejections;
 use self::dialer::Dialer;
 pub(crate) use self::rejections::Rejections;
 use crate::{
-    config::Config,
+    api::config::Config,
+    api::error::{CloseReason, RejectReason},
+    api::interface::{Event, Output},
     election::Election,
     env::{Env, Sink},
-    error::{CloseReason, RejectReason},
     id::{Address, ConnId, DialId, Node, NodeId},
-    interface::{Event, Output},
-    message::Holder,
     peers::{Peer, PeerTable},
     rng::Rng,
     time::Timestamp,
     timers::Timer,
+    wire::message::Holder,
 };
 
 /// Whom to dial, and what was reported about those that are not reached.
@@ -32,6 +32,31 @@ pub(crate) struct Discovery {
     unreachable: Option<Node>,
     /// Since when a living node with this one's id has kept it from joining, and when it last did.
     id_rejected: Option<(Timestamp, Timestamp)>,
+}
+
+/// What a rejection for some reason may mean for the node that is rejected, beyond that it stays outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// A newer run of the node is known: it stops.
+    Superseded,
+    /// Another node has its id: one of the two stops, if this lasts.
+    MayLoseItsId,
+    None,
+}
+
+pub(crate) fn consequence(reason: RejectReason) -> Consequence {
+    match reason {
+        RejectReason::Superseded => Consequence::Superseded,
+        RejectReason::IdInUse => Consequence::MayLoseItsId,
+        RejectReason::WrongCluster
+        | RejectReason::NoCommonProtocol
+        | RejectReason::ElectorateMismatch
+        | RejectReason::AddressInUse
+        | RejectReason::ClusterFull
+        | RejectReason::MetadataTooLong
+        | RejectReason::KeyMismatch
+        | RejectReason::BadProof => Consequence::None,
+    }
 }
 
 impl Discovery {
@@ -176,8 +201,9 @@ impl Discovery {
     ) -> bool {
         let own = env.config.address();
         let gives_way = (env.is_seed(&holder.address), own) > (env.is_seed(own), &holder.address);
-        if reason != RejectReason::IdInUse || election.master().is_some() {
-            return false;
+        match consequence(reason) {
+            Consequence::MayLoseItsId if election.master().is_none() => {}
+            Consequence::MayLoseItsId | Consequence::Superseded | Consequence::None => return false,
         }
         if rejected_by == Some(&holder.address) && !gives_way {
             return false;

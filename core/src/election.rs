@@ -29,12 +29,12 @@ use self::{
     voter::{LastReport, RoleKind, Voter, ranks_before},
 };
 use crate::{
-    config::{Bootstrap, Config, Timing},
+    api::config::{Bootstrap, Config, Timing},
+    api::interface::{HardState, Leadership, LossReason, Start},
     id::{Address, Node, NodeId, Term},
-    interface::{HardState, Leadership, LossReason, Start},
-    message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
+    wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
 };
 
 /// What the node has to do for its election. Effects are carried out in the order in which they are returned.

@@ -3,13 +3,13 @@
 use alloc::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    config::{Config, Limits, Timing},
+    api::config::{Config, Limits, Timing},
+    api::interface::{Event, Output},
     id::{Address, Node},
-    interface::{Event, Output},
-    message::{Hello, MAGIC},
-    proof,
+    peers::proof,
     time::Timestamp,
     timers::{Timer, Timers},
+    wire::message::{Hello, MAGIC},
 };
 
 /// What every part of a node may read.

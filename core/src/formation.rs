@@ -12,23 +12,23 @@ use alloc::sync::Arc;
 
 use self::{effects::End, flush::Sources};
 use crate::{
-    config::Config,
+    api::config::Config,
+    api::error::{CloseReason, Misuse},
+    api::interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
+    api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
-    error::{CloseReason, Misuse},
-    id::{ConnId, DialId, Incarnation, Node, NodeId},
-    interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
+    id::{ConnId, DialId, Incarnation, Node},
     lifecycle::Lifecycle,
-    membership::{Membership, Verdict},
-    message::Role,
+    membership::view::MembersView,
+    membership::{MemberKey, Membership, Verdict},
     own_status::OwnStatus,
     peers::PeerTable,
     rng::Rng,
-    status::{Counters, Phase, Status},
     time::Timestamp,
     timers::Timer,
-    view::MembersView,
+    wire::message::Role,
 };
 
 /// What the membership reads and changes beside itself.
@@ -302,7 +302,7 @@ impl Formation {
             Timer::Redial => self.discovery.invalidate(),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial),
-            Timer::Member(id) => self.judge_member(&id),
+            Timer::Member(member) => self.judge_member(member),
             Timer::Handshake(conn) => {
                 if let Some(reason) = self.peers.connection(conn).map(|connection| connection.timeout_reason()) {
                     self.end(conn, End::Closed(reason));
@@ -317,8 +317,8 @@ impl Formation {
         }
     }
 
-    fn judge_member(&mut self, id: &NodeId) {
-        match self.membership.judge(around!(self), id) {
+    fn judge_member(&mut self, member: MemberKey) {
+        match self.membership.judge(around!(self), member) {
             Verdict::Member => {}
             Verdict::Down(removal) => {
                 if let Some(key) = removal.linked {

@@ -1,6 +1,6 @@
 //! Whether this node runs, leaves or has stopped (PROTOCOL.md, "Leaving").
 
-use crate::{id::Term, message::Resign};
+use crate::{id::Term, wire::message::Resign};
 
 /// The life of a node, which goes in one direction only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,27 +3,31 @@
 //! - `follower`: the view that is held, and the updates of a master.
 //! - `master`: admission, updates, suspicion and removal on a master.
 //! - `tracker`: what a master keeps about each member, and what each member still lacks.
+//! - `arrivals`: how regularly a member acknowledges, for the φ accrual detector.
+//! - `view`: the member list.
 
+mod arrivals;
 mod follower;
 mod master;
 mod tracker;
+pub(crate) mod view;
 
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-pub(crate) use self::master::Verdict;
 use self::{follower::HeldView, master::Mastering};
+pub(crate) use self::{master::Verdict, tracker::MemberKey};
 use crate::{
+    api::interface::Event,
     election::Election,
     env::{Env, Sink},
-    frame::SharedFrame,
     id::{Node, NodeId, ViewId},
-    interface::Event,
-    message::MembersUpdate,
+    membership::view::{Change, Member, MemberState, MembersView},
     peers::{Peer, PeerTable},
     timers::Timers,
-    view::{Change, Member, MemberState, MembersView},
+    wire::frame::SharedFrame,
+    wire::message::MembersUpdate,
 };
 
 /// The view that this node holds, and on a master everything about its members.
@@ -133,7 +137,7 @@ impl Membership {
         assert!(self.held.leavers.iter().all(is_member), "leavers are members: {:?}", self.held.leavers);
         match &self.mastering {
             Some(mastering) => mastering.check(&self.held.view, env, timers),
-            None => {}
+            None => assert_eq!(timers.members().next(), None, "only a master judges members"),
         }
     }
 }

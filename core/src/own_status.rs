@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use crate::{
     election::Election,
-    frame::SharedFrame,
     id::{Term, ViewId},
-    message::{Message, Role, StatusReport},
+    wire::frame::SharedFrame,
+    wire::message::{Message, Role, StatusReport},
 };
 
 /// What this node reports about itself on every link.

@@ -5,6 +5,7 @@
 //! - `peer`: another node, for as long as it has a link.
 //! - `outbox`: what the next write to a peer carries.
 //! - `handshake`: who may become a peer; a pure judge.
+//! - `proof`: how both ends prove that they hold the cluster key.
 //! - `duplicates`: which of several links to one peer is used and kept.
 //! - `send`: what is written when.
 //! - `check`: the invariants of the table.
@@ -15,6 +16,7 @@ mod duplicates;
 pub(crate) mod handshake;
 mod outbox;
 mod peer;
+pub(crate) mod proof;
 mod send;
 mod table;
 

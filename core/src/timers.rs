@@ -3,11 +3,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    id::{ConnId, DialId, NodeId},
+    id::{ConnId, DialId},
+    membership::MemberKey,
     time::Timestamp,
 };
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
     /// The next heartbeat of a master.
     Heartbeat,
@@ -24,7 +25,7 @@ pub(crate) enum Timer {
     /// A link has carried nothing from the peer.
     Silence(ConnId),
     /// A member may be suspect, or down.
-    Member(NodeId),
+    Member(MemberKey),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,9 +61,9 @@ impl Timers {
     }
 
     /// The members that timers are set for.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &NodeId> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
         self.at.keys().filter_map(|timer| match timer {
-            Timer::Member(id) => Some(id),
+            Timer::Member(member) => Some(*member),
             Timer::Heartbeat | Timer::Redial | Timer::Leave => None,
             Timer::Dial(_) | Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
         })

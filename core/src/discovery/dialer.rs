@@ -7,8 +7,8 @@ use alloc::{
 use core::time::Duration;
 
 use crate::{
-    config::Config,
-    error::RejectReason,
+    api::config::Config,
+    api::error::RejectReason,
     id::{Address, ConnId, DialId, NodeId},
     rng::Rng,
     time::Timestamp,

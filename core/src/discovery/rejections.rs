@@ -4,11 +4,11 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    api::error::RejectReason,
+    api::interface::Event,
     env::Sink,
-    error::RejectReason,
     id::{Address, Incarnation, Node, NodeId},
-    interface::Event,
-    message::Holder,
+    wire::message::Holder,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

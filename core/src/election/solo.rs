@@ -5,10 +5,10 @@ use core::{cmp::Ordering, time::Duration};
 
 use super::{Election, Followed, Mastership, RoleKind, Voter, ranks_before};
 use crate::{
+    api::interface::LossReason,
     id::{Address, Node, NodeId, Term},
-    interface::LossReason,
-    message::{Role, StatusReport},
     time::Timestamp,
+    wire::message::{Role, StatusReport},
 };
 
 /// What rule E8 has to remember. Without `solo_after`, none of it ever changes.

@@ -4,16 +4,17 @@ use bytes::Bytes;
 
 use super::{Formation, effects::End};
 use crate::{
+    api::error::{CloseReason, RejectReason},
+    api::interface::{Event, Origin, Output, StopReason},
+    discovery::{Consequence, consequence},
     env::never,
-    error::{CloseReason, RejectReason},
     id::{Address, ConnId, DialId, Node},
-    interface::{Event, Origin, Output, StopReason},
-    message::{Hello, Holder, Proof, Rejected},
+    peers::proof::Side,
     peers::{
         PeerKey,
         handshake::{self, Refusal},
     },
-    proof::Side,
+    wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
 };
 
 impl Formation {
@@ -113,7 +114,8 @@ impl Formation {
         if let Some(address) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
             self.discovery.rejects(address, reason);
         }
-        self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, first);
+        let version = hello.protocol.common(self.env.config.protocol()).unwrap_or(PROTOCOL.min);
+        self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, version, first);
         // A reader who looks for the reason of the stop finds in the event who has the id.
         self.rejections.report(&mut self.sink, (node, hello.address), (reason, holder), loses);
         if loses {
@@ -136,10 +138,10 @@ impl Formation {
             }
         }
         self.end(conn, End::Closed(CloseReason::RejectedByPeer(reason)));
-        if reason == RejectReason::Superseded {
-            self.stop(StopReason::Superseded);
-        } else if loses {
-            self.stop(StopReason::IdInUse);
+        match consequence(reason) {
+            Consequence::Superseded => self.stop(StopReason::Superseded),
+            Consequence::MayLoseItsId if loses => self.stop(StopReason::IdInUse),
+            Consequence::MayLoseItsId | Consequence::None => {}
         }
     }
 

@@ -4,13 +4,15 @@ use bytes::Bytes;
 
 use super::{Formation, around, effects::End};
 use crate::{
+    api::error::CloseReason,
+    api::interface::Event,
     env::never,
-    error::CloseReason,
     id::{ConnId, Term},
-    interface::Event,
     membership::Update,
-    message::{Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest},
     peers::{PeerKey, Post, Received},
+    wire::message::{
+        Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest,
+    },
 };
 
 /// A term grows by one with each election, so an honest peer is never this far ahead. The limit keeps one false term from
@@ -32,8 +34,6 @@ fn sender_of(message: &Message) -> Sender {
     match message {
         Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => Sender::Nobody,
         Message::HeartbeatAck(_) | Message::Ping => Sender::Anyone,
-        #[cfg(feature = "unstable-next-protocol")]
-        Message::Probe { .. } | Message::Beat { .. } => Sender::Anyone,
         Message::Status(status) => match status.role {
             Role::Joining | Role::Follower { .. } | Role::Leaving => Sender::Anyone,
             Role::Candidate | Role::Master | Role::Solo { .. } => Sender::Voter,
@@ -138,8 +138,6 @@ impl Formation {
                 }
             }
             Message::Ping => {}
-            #[cfg(feature = "unstable-next-protocol")]
-            Message::Probe { .. } | Message::Beat { .. } => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");
             }

@@ -2,11 +2,11 @@
 
 use super::{Formation, around};
 use crate::{
+    api::error::{CloseReason, TlsFailure},
+    api::interface::{Event, LossReason, Output, StopReason},
     discovery::has_own_event,
     election::Effect,
-    error::{CloseReason, TlsFailure},
     id::{Address, ConnId, Node, Term},
-    interface::{Event, LossReason, Output, StopReason},
     peers::{LinkEnd, PeerKey, Post},
 };
 

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use crate::{
     election::Election,
     env::Env,
-    frame::SharedFrame,
     id::{Address, NodeId},
     membership::Membership,
-    message::VoteRequest,
     own_status::OwnStatus,
     peers::{Content, Peer},
+    wire::frame::SharedFrame,
+    wire::message::VoteRequest,
 };
 
 /// What writes are made of, beside what the peer table has itself.

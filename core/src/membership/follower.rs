@@ -4,8 +4,8 @@ use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
     id::{Node, ViewId},
-    message::MembersUpdate,
-    view::{Change, Member, MembersView},
+    membership::view::{Change, Member, MembersView},
+    wire::message::MembersUpdate,
 };
 
 /// The view that this node holds.
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::{
         id::{Address, Incarnation, NodeId, Term},
-        view::{MemberState, RemovalReason},
+        membership::view::{MemberState, RemovalReason},
     };
 
     const LIMIT: usize = 3;

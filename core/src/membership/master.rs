@@ -3,23 +3,23 @@
 
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     Around, Membership,
-    tracker::{Ack, Tracker},
+    tracker::{Ack, MemberKey, Tracker},
 };
 use crate::{
+    api::error::RejectReason,
     discovery::Rejections,
     env::{Env, never},
-    error::RejectReason,
-    frame::SharedFrame,
     id::{Node, NodeId, Term},
-    message::{Heartbeat, HeartbeatAck, JoinResponse, Message, Role},
+    membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
     peers::{Peer, PeerKey, Post},
     time::Timestamp,
     timers::{Timer, Timers},
-    view::{Change, Member, MemberState, MembersView, RemovalReason},
+    wire::frame::SharedFrame,
+    wire::message::{Heartbeat, HeartbeatAck, JoinResponse, Message, Role},
 };
 
 /// What a node has only while it is master.
@@ -37,7 +37,7 @@ impl Mastering {
         let others = || view.iter().map(|member| &member.node.id).filter(|id| **id != env.me.id);
         assert!(self.tracker.members().eq(others()), "exactly the other members are tracked");
         assert!(view.get(&env.me.id).is_some_and(|member| member.node == env.me), "a master is a member of its view");
-        assert!(others().all(|id| timers.is_set(&Timer::Member(id.clone()))), "each other member has a deadline");
+        assert!(timers.members().eq(self.tracker.keys()), "exactly the members that are tracked have a deadline");
         assert!(timers.is_set(&Timer::Heartbeat), "the next heartbeat has a deadline");
         self.tracker.check(view);
     }
@@ -91,15 +91,17 @@ impl Membership {
 
     /// This node is master no more.
     pub(crate) fn end_term(&mut self, around: &mut Around<'_>) {
-        self.mastering = None;
-        around.sink.clear_timer(&Timer::Heartbeat);
+        if let Some(mastering) = self.mastering.take() {
+            around.sink.clear_timer(&Timer::Heartbeat);
+            mastering.tracker.keys().for_each(|member| around.sink.clear_timer(&Timer::Member(member)));
+        }
         around.peers.end_mastership();
     }
 
     /// Sends a heartbeat to every member that has a link.
     pub(crate) fn beat(&mut self, around: &mut Around<'_>, heartbeat: Heartbeat) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master has a heartbeat") };
-        let frame = SharedFrame::encoded(&Message::Heartbeat(heartbeat), &mut BytesMut::new());
+        let frame = SharedFrame::new(&Message::Heartbeat(heartbeat));
         mastering.heartbeat = Some((heartbeat.number, frame));
         let next = around.env.now + around.env.timing().heartbeat_interval;
         around.sink.set_timer(Timer::Heartbeat, next);
@@ -180,18 +182,22 @@ impl Membership {
     }
 
     /// Judges a member whose deadline has come: it is suspect, then down. Only while this master has its lease.
-    pub(crate) fn judge(&mut self, around: &mut Around<'_>, id: &NodeId) -> Verdict {
+    pub(crate) fn judge(&mut self, around: &mut Around<'_>, member: MemberKey) -> Verdict {
         let now = around.env.now;
-        let Some(tracker) = self.tracker() else { return Verdict::Member };
-        let is_due = tracker.deadline(&self.held.view, id).is_some_and(|at| at <= now);
+        let Some((tracker, id)) = self.tracker().and_then(|tracker| Some((tracker, tracker.id_of(member)?.clone())))
+        else {
+            never!("a member takes its timer along");
+            return Verdict::Member;
+        };
+        let is_due = tracker.deadline(&self.held.view, &id).is_some_and(|at| at <= now);
         if !is_due {
-            self.watch(around, id);
+            self.watch(around, &id);
         } else if around.election.leadership(now).is_none() {
-            around.sink.set_timer(Timer::Member(id.clone()), now + around.env.timing().heartbeat_interval);
-        } else if tracker.is_down(id, now) {
-            return Verdict::Down(self.remove(around, id, RemovalReason::Down));
+            around.sink.set_timer(Timer::Member(member), now + around.env.timing().heartbeat_interval);
+        } else if tracker.is_down(&id, now) {
+            return Verdict::Down(self.remove(around, &id, RemovalReason::Down));
         } else {
-            self.set_state(around, id, MemberState::Suspect);
+            self.set_state(around, &id, MemberState::Suspect);
         }
         Verdict::Member
     }
@@ -200,8 +206,10 @@ impl Membership {
     fn remove(&mut self, around: &mut Around<'_>, id: &NodeId, reason: RemovalReason) -> Removal {
         let Some(mastering) = &mut self.mastering else { return Removal { changes: Vec::new(), linked: None } };
         let removed = self.held.view.get(id).map(|member| member.node.clone());
+        if let Some(member) = mastering.tracker.key_of(id) {
+            around.sink.clear_timer(&Timer::Member(member));
+        }
         let changes = mastering.tracker.remove(&mut self.held.view, id, reason);
-        around.sink.clear_timer(&Timer::Member(id.clone()));
         // A newer run of the node may be linked already, and not be a member yet.
         let linked = removed.and_then(|node| around.peers.with_node(&node)).map(Peer::key);
         Removal { changes, linked }
@@ -272,8 +280,9 @@ impl Membership {
 
     /// Sets the timer for the member's next deadline.
     fn watch(&self, around: &mut Around<'_>, id: &NodeId) {
-        if let Some(at) = self.tracker().and_then(|tracker| tracker.deadline(&self.held.view, id)) {
-            around.sink.set_timer(Timer::Member(id.clone()), at);
+        let Some(tracker) = self.tracker() else { return };
+        if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(&self.held.view, id)) {
+            around.sink.set_timer(Timer::Member(member), at);
         }
     }
 

@@ -10,13 +10,13 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    config::{Config, Detector},
-    frame::SharedFrame,
+    api::config::{Config, Detector},
     id::{Node, NodeId, Term, ViewId},
-    message::{MembersUpdate, Message},
-    phi::Arrivals,
+    membership::arrivals::Arrivals,
+    membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
     time::Timestamp,
-    view::{Change, Member, MemberState, MembersView, RemovalReason},
+    wire::frame::SharedFrame,
+    wire::message::{MembersUpdate, Message},
 };
 
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
@@ -32,6 +32,9 @@ pub(crate) struct Tracker {
     pin_limit: usize,
     at_once_limit: usize,
     tracked: BTreeMap<NodeId, Tracked>,
+    /// The inverse of `tracked` by key.
+    ids: BTreeMap<MemberKey, NodeId>,
+    newest_key: MemberKey,
     /// Who wrote the view that the first step of the log is based on.
     base_by: Option<Node>,
     /// Oldest first, each entry's base the view id of the one before.
@@ -45,9 +48,14 @@ pub(crate) struct Tracker {
     deltas: BTreeMap<ViewId, (ViewId, SharedFrame)>,
 }
 
-/// A member but for the master itself.
+/// A member's name inside a master, for as long as the member is tracked: a number, since ids are long to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MemberKey(u64);
+
+/// A member other than the master itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tracked {
+    key: MemberKey,
     suspect_at: Timestamp,
     down_at: Timestamp,
     /// Of its acknowledgements, where the detector learns from them.
@@ -98,6 +106,8 @@ impl Tracker {
             pin_limit: limits.pinned_views,
             at_once_limit: limits.updates_at_once,
             tracked: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            newest_key: MemberKey(0),
             base_by: None,
             log: VecDeque::new(),
             due: ViewId::default(),
@@ -125,9 +135,9 @@ impl Tracker {
                 continue;
             }
             let is_linked = linked(&member.node);
-            let mut tracked = self.fresh(now);
-            tracked.linked = is_linked;
-            tracked.holds = Some(view.id());
+            let key = self.key_for(&member.node.id);
+            let holds = Some(view.id());
+            let tracked = Tracked { linked: is_linked, holds, ..self.fresh(key, now) };
             self.tracked.insert(member.node.id.clone(), tracked);
             let state = if is_linked { MemberState::Active } else { MemberState::Suspect };
             if member.state != state {
@@ -145,13 +155,26 @@ impl Tracker {
         self.tracked.contains_key(id)
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = MemberKey> {
+        self.ids.keys().copied()
+    }
+
+    pub(crate) fn key_of(&self, id: &NodeId) -> Option<MemberKey> {
+        self.tracked.get(id).map(|tracked| tracked.key)
+    }
+
+    pub(crate) fn id_of(&self, key: MemberKey) -> Option<&NodeId> {
+        self.ids.get(&key)
+    }
+
     pub(crate) fn members(&self) -> impl Iterator<Item = &NodeId> {
         self.tracked.keys()
     }
 
     /// Makes a linked node a member, or an active one again. It is sent a snapshot.
     pub(crate) fn admit(&mut self, view: &mut MembersView, member: Member, now: Timestamp) -> Vec<Change> {
-        let mut tracked = self.fresh(now);
+        let key = self.key_for(&member.node.id);
+        let mut tracked = self.fresh(key, now);
         let known = view.get(&member.node.id).is_some_and(|known| known.node == member.node);
         if let Some(before) = self.tracked.remove(&member.node.id) {
             if known && before.linked {
@@ -176,6 +199,7 @@ impl Tracker {
         match self.tracked.remove(id) {
             None => Vec::new(),
             Some(tracked) => {
+                self.ids.remove(&tracked.key);
                 self.unpin(tracked.series);
                 self.change(view, Change::Remove { id: id.clone(), reason })
             }
@@ -298,6 +322,9 @@ impl Tracker {
         let follows = |(step, next): (&Step, &Step)| step.view_id == next.base;
         assert!(self.log.iter().zip(self.log.iter().skip(1)).all(follows), "each step of the log follows the last");
         assert!(self.log.back().is_none_or(|step| step.view_id == view.id()), "the log leads to the present view");
+        assert_eq!(self.ids.len(), self.tracked.len(), "each key is that of a member");
+        let is_inverse = |(id, tracked): (&NodeId, &Tracked)| self.ids.get(&tracked.key) == Some(id);
+        assert!(self.tracked.iter().all(is_inverse), "keys name members, and these know their keys");
         for (view_id, pinned) in &self.pinned {
             let reads = |tracked: &&Tracked| tracked.series.is_some_and(|(series, _)| series == *view_id);
             assert_eq!(pinned.readers, self.tracked.values().filter(reads).count(), "readers of {view_id}");
@@ -329,7 +356,7 @@ impl Tracker {
                 let tracked = self.tracked.get_mut(id)?;
                 tracked.holds = Some(view_id);
                 tracked.check = None;
-                return Some(frame.clone());
+                return Some(frame);
             }
             let view_id = self.pin(view, holds)?;
             self.tracked.get_mut(id)?.series = Some((view_id, 0));
@@ -338,7 +365,7 @@ impl Tracker {
         let (view_id, page) = tracked.series?;
         let pages = &self.pinned.get(&view_id)?.pages;
         let frame = pages.get(page)?.in_version(version);
-        let frame = Some(frame).filter(|frame| frame.len() <= room)?.clone();
+        let frame = Some(frame).filter(|frame| frame.len() <= room)?;
         if page + 1 < pages.len() {
             tracked.series = Some((view_id, page + 1));
         } else {
@@ -350,10 +377,30 @@ impl Tracker {
         Some(frame)
     }
 
-    fn fresh(&self, now: Timestamp) -> Tracked {
+    /// The key of a member that is tracked already, or a new one.
+    fn key_for(&mut self, id: &NodeId) -> MemberKey {
+        if let Some(key) = self.key_of(id) {
+            return key;
+        }
+        self.newest_key.0 += 1;
+        self.ids.insert(self.newest_key, id.clone());
+        self.newest_key
+    }
+
+    fn fresh(&self, key: MemberKey, now: Timestamp) -> Tracked {
         let (suspect_at, down_at) = (now + self.suspect_after, now + self.down_after);
         let arrivals = Arrivals::default();
-        Tracked { suspect_at, down_at, arrivals, linked: true, holds: None, acked: None, series: None, check: None }
+        Tracked {
+            key,
+            suspect_at,
+            down_at,
+            arrivals,
+            linked: true,
+            holds: None,
+            acked: None,
+            series: None,
+            check: None,
+        }
     }
 
     fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {

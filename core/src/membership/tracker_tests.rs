@@ -8,7 +8,7 @@ use alloc::{
 
 use super::*;
 use crate::{
-    config::Limits,
+    api::config::Limits,
     id::{Address, Incarnation},
 };
 

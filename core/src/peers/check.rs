@@ -2,8 +2,8 @@
 
 use super::PeerTable;
 use crate::{
+    api::interface::Origin,
     id::ConnId,
-    interface::Origin,
     timers::{Timer, Timers},
 };
 

@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::PeerKey;
 use crate::{
-    decoder::Decoder,
+    api::error::CloseReason,
+    api::interface::Origin,
     env::Env,
-    error::CloseReason,
     id::Address,
-    interface::Origin,
-    message::{Hello, Message, Proof, Rejected},
-    proof::{ClusterKey, Side},
+    peers::proof::{ClusterKey, Side},
     time::Timestamp,
+    wire::decoder::Decoder,
+    wire::message::{Hello, Message, Proof, Rejected},
 };
 
 /// A connection in any state. Only the peer table changes it.
@@ -51,6 +51,8 @@ pub(super) enum State {
         rejected: Rejected,
         /// This node's own proof: without it the peer would not believe the reason.
         first: Bytes,
+        /// The newest protocol version that both ends speak; the first one, when they have none in common.
+        version: u16,
         sent: bool,
     },
 }
@@ -123,8 +125,6 @@ fn place(message: Message) -> Place {
         | Message::Ping
         | Message::LeaveAck
         | Message::Resign(_) => Place::Link(message),
-        #[cfg(feature = "unstable-next-protocol")]
-        Message::Probe { .. } | Message::Beat { .. } => Place::Link(message),
     }
 }
 
@@ -204,7 +204,7 @@ impl Connection {
     fn judge_message(&mut self, env: &Env, message: Message, body: Bytes) -> Received {
         let unexpected = Received::Fault(CloseReason::UnexpectedMessage);
         let since = message.since();
-        match (&mut self.state, place(message.meaning())) {
+        match (&mut self.state, place(message)) {
             (State::Rejecting { .. }, _) => Received::Ignored,
             (State::AwaitingHello { .. }, Place::Greeting(hello)) => Received::Hello(hello, body),
             (State::AwaitingHello { .. }, Place::Rejection(rejected)) => {
@@ -252,5 +252,44 @@ impl Connection {
             | State::Proving(_)
             | State::Established(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::config::Config,
+        id::{DialId, Incarnation, Node, NodeId},
+    };
+    use alloc::sync::Arc;
+
+    fn env() -> Env {
+        let config = Config::single("test", "a", "a:1").build().unwrap();
+        let me = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
+        Env { config: Arc::new(config), me, now: Timestamp::ZERO }
+    }
+
+    fn judged(state: State, message: &Message) -> Received {
+        let mut connection = Connection::new(Origin::Dialed(DialId(1)), None, [0; 16], Timestamp::ZERO);
+        connection.state = state;
+        let body = message.to_frame().slice(4..);
+        connection.judge(&env(), body)
+    }
+
+    #[test]
+    fn h4_a_message_newer_than_its_link_is_malformed() {
+        for (version, is_malformed) in [(0, true), (1, false)] {
+            let link = Link { peer: PeerKey(1), first: Bytes::new(), version, status_sent: 0, confirmed: true };
+            let is = judged(State::Established(link), &Message::Ping) == Received::Fault(CloseReason::Malformed);
+            assert_eq!(is, is_malformed, "on a link of version {version}");
+        }
+    }
+
+    #[test]
+    fn the_first_message_on_a_link_confirms_it() {
+        let link = Link { peer: PeerKey(1), first: Bytes::new(), version: 1, status_sent: 0, confirmed: false };
+        let received = judged(State::Established(link), &Message::Ping);
+        assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });
     }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{PeerKey, PeerTable};
-use crate::{id::ConnId, interface::Origin};
+use crate::{api::interface::Origin, id::ConnId};
 
 impl PeerTable {
     /// The link on which this node sends to the peer. The node with the higher id uses the link that it keeps, the other one

@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Connection, PeerTable, Proving};
 use crate::{
+    api::error::{CloseReason, RejectReason},
     env::Env,
-    error::{CloseReason, RejectReason},
     id::{Address, ConnId, Node},
-    message::{Hello, Holder, MAGIC, Message, Proof},
-    proof::{self, ClusterKey, Side},
-    view::MembersView,
+    membership::view::MembersView,
+    peers::proof::{self, ClusterKey, Side},
+    wire::message::{Hello, Holder, MAGIC, Message, Proof},
 };
 
 /// Why a `Hello` is not accepted.

@@ -1,6 +1,6 @@
 //! What the next write to a peer carries (PROTOCOL.md, "One send in flight").
 
-use crate::message::{HeartbeatAck, JoinResponse, Message, Release, Resign, Vote, VoteRequest};
+use crate::wire::message::{HeartbeatAck, JoinResponse, Message, Release, Resign, Vote, VoteRequest};
 
 /// A message to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]

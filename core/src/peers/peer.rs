@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{PeerKey, outbox::Outbox};
 use crate::{
     id::{Address, ConnId, Node},
-    message::{Role, StatusReport},
+    wire::message::{Role, StatusReport},
 };
 
 /// Another node, for as long as it has a link. Only the peer table changes it.

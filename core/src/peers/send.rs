@@ -5,11 +5,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{PeerKey, PeerTable, connection::State, peer::Peer};
 use crate::{
+    api::interface::Output,
     env::{Env, Sink},
-    frame::SharedFrame,
     id::{Address, ConnId, NodeId},
-    interface::Output,
-    message::{Message, VoteRequest},
+    wire::frame::SharedFrame,
+    wire::message::{Message, VoteRequest},
 };
 
 /// What a write to a peer is made of, beside the peer's outbox.
@@ -64,10 +64,10 @@ impl PeerTable {
                 Message::Hello(env.own_hello(connection.nonce)).to_frame()
             }
             State::Proving(proving) => core::mem::take(&mut proving.answer),
-            State::Rejecting { rejected, first, sent: sent @ false } => {
+            State::Rejecting { rejected, first, version, sent: sent @ false } => {
                 *sent = true;
                 let mut out = BytesMut::from(core::mem::take(first));
-                Message::Rejected(rejected.clone()).encode(&mut out);
+                Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
                 out.freeze()
             }
             State::AwaitingHello { hello_due: false } | State::Rejecting { sent: true, .. } | State::Established(_) => {
@@ -88,7 +88,7 @@ impl PeerTable {
         let (number, status) = content.status();
         if link.status_sent == 0 || (is_used && link.status_sent != number) {
             link.status_sent = number;
-            out.extend_from_slice(status.in_version(version));
+            out.extend_from_slice(&status.in_version(version));
         }
         if is_used && let Some(bytes) = self.compose_messages(env, key, version, content, &mut out) {
             self.scratch = out;
@@ -116,7 +116,7 @@ impl PeerTable {
         peer.outbox.take_messages(request, |message| message.encode_for(version, out));
         let wants_heartbeat = peer.outbox.take_heartbeat();
         let heartbeat = content.heartbeat().filter(|_| wants_heartbeat);
-        let heartbeat = heartbeat.map(|(number, frame)| (number, frame.in_version(version).clone()));
+        let heartbeat = heartbeat.map(|(number, frame)| (number, frame.in_version(version)));
         let reserved = heartbeat.as_ref().map_or(0, |(_, frame)| frame.len());
         let room = |out: &BytesMut| env.limits().send.saturating_sub(out.len() + reserved);
         while let Some(update) = content.next_update(peer, version, room(out)) {

@@ -15,15 +15,15 @@ use super::{
     peer::Peer,
 };
 use crate::{
+    api::error::CloseReason,
+    api::interface::Origin,
+    api::status::Counters,
     env::{Env, Sink, never},
-    error::CloseReason,
     id::{Address, ConnId, Node, NodeId},
-    interface::Origin,
-    message::{Hello, Rejected, StatusReport},
     rng::Rng,
-    status::Counters,
     time::Timestamp,
     timers::Timer,
+    wire::message::{Hello, Rejected, StatusReport},
 };
 
 /// Every connection, and every peer that has one that is established.
@@ -302,9 +302,9 @@ impl PeerTable {
     }
 
     /// The peer is told why it is rejected; then the connection closes. `first` goes before the reason.
-    pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, first: Bytes) {
+    pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.state = State::Rejecting { rejected, first, sent: false };
+            connection.state = State::Rejecting { rejected, first, version, sent: false };
             self.awake.insert(conn);
         }
     }
