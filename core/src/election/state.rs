@@ -3,8 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
+    api::interface::HardState,
     id::{Address, Node, Term},
-    interface::HardState,
     time::Timestamp,
 };
 

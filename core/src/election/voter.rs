@@ -2,7 +2,7 @@
 
 use crate::{
     id::{Node, NodeId},
-    message::{Role, StatusReport},
+    wire::message::{Role, StatusReport},
 };
 
 /// Whether the voter `a` ranks before the voter `b`: its turn to become a candidate comes first (E2), and of two equal solo
