@@ -337,8 +337,8 @@ impl ConfigBuilder {
     /// be the same on every node.
     ///
     /// **For solo masters, G1 (one master per term) and G2 (one master at a time) do not hold.** Both sides of a partition may
-    /// have a master, even of the same term, and [`leadership`](crate::Formation::leadership) reports it on both. A term is then
-    /// no fencing token. After the sides have met, the service has to decide about the work of the losing side.
+    /// have a master, even of the same term, and [`leadership`](crate::Formation::leadership) reports it on both. A term is
+    /// then no fencing token. After the sides have met, the service has to decide about the work of the losing side.
     /// [`Event::Merged`](crate::Event::Merged) is reported on the nodes of that side.
     pub fn solo_after(mut self, time: Duration) -> Self {
         self.solo_after = Some(time);
