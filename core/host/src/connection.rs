@@ -108,7 +108,7 @@ impl<R: Runtime> driver::Connection for Connection<R> {
     }
 }
 
-/// Who has ended a connection.
+/// How a connection has ended.
 enum End {
     ByDriver,
     ByPeer,

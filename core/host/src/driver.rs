@@ -85,7 +85,7 @@ pub(crate) struct Driver<I: Io> {
     /// Closed by this node and not finished yet, the oldest first.
     closing: VecDeque<(ConnId, Known<I::Connection>)>,
     stopped: bool,
-    /// The last field to be dropped: whoever is notified of the end finds the port free.
+    /// The last field: it announces the end, and by then the transport must have closed its port.
     publisher: Publisher,
 }
 

@@ -116,7 +116,7 @@ struct Node<R: Runtime, T: Transport, D: ByteStream> {
     log: Log,
     permits: Permits,
     sources: Sources<T::Stream>,
-    /// The last field to be dropped, with the publisher: whoever is notified of the end can send no request any more.
+    /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
     driver: Driver<Tasks<R, T, D>>,
 }
 

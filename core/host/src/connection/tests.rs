@@ -92,7 +92,7 @@ fn the_last_bytes_of_a_peer_are_read_after_a_failed_write() {
 }
 
 #[test]
-fn a_closed_connection_delivers_its_last_bytes_and_reports_nothing() {
+fn a_closed_connection_delivers_its_last_bytes_silently() {
     smol::block_on(async {
         let (mut connection, mut peer, reports) = open(64);
         connection.send(Bytes::from_static(b"last words")).unwrap();
