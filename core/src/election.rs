@@ -188,7 +188,8 @@ impl Election {
         self.live_promise().map(|promise| &promise.to)
     }
 
-    /// Whether this node could not grant a vote to anybody now: it is in grace towards every candidate (E1), or cannot vote.
+    /// Whether this node could not grant a vote to anybody now: it is in grace towards every candidate (E1), or cannot
+    /// vote.
     pub(crate) fn abstains(&self) -> bool {
         let may_have_my_vote = |voter: &Voter| !voter.cleared && voter.role().is_none_or(RoleKind::is_quorum_master);
         !self.can_vote() || (!self.bootstrap_over() && self.others.values().any(may_have_my_vote))
@@ -374,8 +375,8 @@ impl Election {
         self.settle();
     }
 
-    /// Receives a heartbeat. Returns whether the sender is this node's master, and whether this voter has promised it the lease
-    /// that the heartbeat names (E5). Only a voter promises, and only a lease of at most its own `bootstrap_wait`.
+    /// Receives a heartbeat. Returns whether the sender is this node's master, and whether this voter has promised it the
+    /// lease that the heartbeat names (E5). Only a voter promises, and only a lease of at most its own `bootstrap_wait`.
     pub(crate) fn heartbeat(&mut self, from: &Node, address: &Address, heartbeat: Heartbeat) -> (bool, bool) {
         let accepted = self.accept_master(from, address, heartbeat.term);
         let confirms = accepted && self.is_voter && heartbeat.lease <= self.timing.bootstrap_wait;
@@ -428,7 +429,8 @@ impl Election {
         Some(heartbeat)
     }
 
-    /// A node has shown that it is a master, by a status, a join response or a heartbeat. Returns whether this node follows it.
+    /// A node has shown that it is a master, by a status, a join response or a heartbeat. Returns whether this node follows
+    /// it.
     pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
         if term < self.hard.term || self.state.is_leaving() {
             return false;
@@ -441,8 +443,8 @@ impl Election {
             self.give_way();
         }
         if self.known_master.as_ref().is_some_and(|(known, node)| *known == term && node != master) {
-            // Two masters of one term: a restarted voter has forgotten its vote (G1). Their views must not be confused, so this
-            // node moves to the next term (V9).
+            // Two masters of one term: a restarted voter has forgotten its vote (G1). Their views must not be confused, so
+            // this node moves to the next term (V9).
             self.learn(term.next());
             return false;
         }
@@ -486,8 +488,8 @@ impl Election {
         self.settle();
     }
 
-    /// E4: the `Persist` in flight has failed. Nobody knows what is durable, so no vote that depends on it is ever sent. From
-    /// now on this node requests no other `Persist`, never votes and is never a candidate.
+    /// E4: the `Persist` in flight has failed. Nobody knows what is durable, so no vote that depends on it is ever sent.
+    /// From now on this node requests no other `Persist`, never votes and is never a candidate.
     pub(crate) fn persist_failed(&mut self) {
         self.persistence.in_flight = None;
         self.persistence.failed = true;

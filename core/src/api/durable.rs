@@ -49,21 +49,21 @@ impl Start {
     /// [`ResumeError`] if the state belongs to another node, or to another seed list.
     pub fn resume(
         config: &Config,
-        kept: DurableState,
+        stored: DurableState,
         incarnation: Incarnation,
         rng_seed: u64,
     ) -> Result<Self, ResumeError> {
-        if kept.cluster != *config.cluster() {
-            return Err(ResumeError::OtherCluster { kept: kept.cluster, configured: config.cluster().clone() });
+        if stored.cluster != *config.cluster() {
+            return Err(ResumeError::OtherCluster { stored: stored.cluster, configured: config.cluster().clone() });
         }
-        if kept.id != *config.id() {
-            return Err(ResumeError::OtherNode { kept: kept.id, configured: config.id().clone() });
+        if stored.id != *config.id() {
+            return Err(ResumeError::OtherNode { stored: stored.id, configured: config.id().clone() });
         }
-        if kept.seeds != *config.seeds() && kept.seeds != *config.former_seeds() {
-            return Err(ResumeError::OtherSeeds { kept: kept.seeds, configured: config.seeds().clone() });
+        if stored.seeds != *config.seeds() && stored.seeds != *config.former_seeds() {
+            return Err(ResumeError::OtherSeeds { stored: stored.seeds, configured: config.seeds().clone() });
         }
-        let incarnation = incarnation.max(Incarnation(kept.incarnation.0.saturating_add(1)));
-        Ok(Self { incarnation, rng_seed, hard_state: kept.hard_state })
+        let incarnation = incarnation.max(Incarnation(stored.incarnation.0.saturating_add(1)));
+        Ok(Self { incarnation, rng_seed, hard_state: stored.hard_state })
     }
 }
 
@@ -73,19 +73,19 @@ impl Start {
 pub enum ResumeError {
     /// The state belongs to a node of another cluster.
     #[error(
-        "it was stored by a node of the cluster {kept:?}, but this node is of the cluster {configured:?}; give each node its own"
+        "it was stored by a node of the cluster {stored:?}, but this node is of the cluster {configured:?}; give each node its own"
     )]
     OtherCluster {
         /// The cluster of that node.
-        kept: ClusterName,
+        stored: ClusterName,
         /// The configured cluster.
         configured: ClusterName,
     },
     /// The state belongs to another node.
-    #[error("it was stored by the node {kept:?}, but this is the node {configured:?}; give each node its own")]
+    #[error("it was stored by the node {stored:?}, but this is the node {configured:?}; give each node its own")]
     OtherNode {
         /// The node that has stored it.
-        kept: NodeId,
+        stored: NodeId,
         /// The configured id.
         configured: NodeId,
     },
@@ -93,12 +93,12 @@ pub enum ResumeError {
     #[error(
         "it was stored with the seeds {}, but now they are {}; to change the list, stop all voters first, then start every \
          node with the new list as seeds and the old one as former_seeds",
-        List(kept),
+        List(stored),
         List(configured)
     )]
     OtherSeeds {
         /// The seeds when it was stored.
-        kept: BTreeSet<Address>,
+        stored: BTreeSet<Address>,
         /// The configured seeds.
         configured: BTreeSet<Address>,
     },

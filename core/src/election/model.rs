@@ -1,6 +1,7 @@
 //! Tries every order in which a few voters can receive each other's messages, on the real election. This includes delays,
 //! reordering between links, broken links and crashed voters. Time passes in whole units. A voter learns the time only when
-//! something reaches it, so slow and suspended voters are included. `tests/README.md` has the numbers, and what is left out.
+//! something reaches it, so slow and suspended voters are included. `tests/README.md` has the numbers, and what is left
+//! out.
 //!
 //! `FORMATION_MODEL=full` goes further than the default run.
 

@@ -113,7 +113,8 @@ impl Election {
             && !self.in_grace_towards(&self.me)
     }
 
-    /// E2: how long a voter of this id has to wait after it has become free, by this voter's links: its rank times the stagger.
+    /// E2: how long a voter of this id has to wait after it has become free, by this voter's links: its rank times the
+    /// stagger.
     pub(super) fn wait_of(&self, candidate: &NodeId) -> Duration {
         let is_ahead = |voter: &&Voter| {
             voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, candidate))
@@ -135,8 +136,8 @@ impl Election {
         self.bootstrap_over() && self.free_since.is_some() && self.turn_has_come(&self.me.id)
     }
 
-    /// E2: whether enough voters have no master. These are a quorum, this node included, of linked voters that do not abstain;
-    /// or all voters.
+    /// E2: whether enough voters have no master. These are a quorum, this node included, of linked voters that do not
+    /// abstain; or all voters.
     pub(super) fn enough_without_master(&self) -> bool {
         let without_master = |voter: &&Voter| voter.linked_role().is_some_and(RoleKind::has_no_master);
         let all = self.others.values().filter(without_master).count();
@@ -153,7 +154,8 @@ impl Election {
         })
     }
 
-    /// E2: whether this voter becomes a candidate now. A vote that it has just granted to another one has ended its freedom.
+    /// E2: whether this voter becomes a candidate now. A vote that it has just granted to another one has ended its
+    /// freedom.
     fn may_become_candidate(&self) -> bool {
         self.free_since.is_some()
             && self.not_before <= self.now
@@ -198,8 +200,8 @@ impl Election {
 
     fn win(&mut self) {
         let State::Candidate(candidacy) = core::mem::replace(&mut self.state, State::Idle) else { return };
-        // E6: the first lease runs from when the votes were requested. It is still valid: a candidacy is shorter than a lease,
-        // and a late vote does not count.
+        // E6: the first lease runs from when the votes were requested. It is still valid: a candidacy is shorter than a
+        // lease, and a late vote does not count.
         let requested_at = candidacy.requested_at.unwrap_or(self.now);
         let confirmed = candidacy.granted.into_iter().map(|voter| (voter, requested_at)).collect();
         self.state = State::Master(Mastership { solo: candidacy.solo, confirmed, sent: VecDeque::new() });

@@ -95,8 +95,8 @@ impl Election {
         }
     }
 
-    /// Whether the solo master of the last view has given way to another master. The first view of another master asks for it,
-    /// and the answer is then reset.
+    /// Whether the solo master of the last view has given way to another master. This is called
+    /// with the first view of another master, and resets the answer.
     pub(crate) fn take_gave_way(&mut self) -> bool {
         core::mem::take(&mut self.solo.gave_way)
     }
@@ -178,16 +178,16 @@ impl Election {
         }
     }
 
-    /// This solo master steps down for another master. It need not wait for `solo_after` again. If two masters have both given
-    /// way, because each knew an older state of the other, the first one whose turn it is continues without a delay.
+    /// This solo master steps down for another master. It need not wait for `solo_after` again. If two masters have both
+    /// given way, because each knew an older state of the other, the first one whose turn it is continues without a delay.
     pub(super) fn give_way(&mut self) {
         self.end_mastership(LossReason::GaveWay);
         self.solo.gave_way = true;
         self.solo.since = Some(Timestamp::ZERO);
     }
 
-    /// A solo master has stepped down without becoming a candidate: the promise to it ends. The lease of a solo master never
-    /// depended on it.
+    /// A solo master has stepped down without becoming a candidate: the promise to it ends. The lease of a solo master
+    /// never depended on it.
     pub(super) fn drop_solo_promise(&mut self) {
         if let Some(Followed { master, .. }) = self.following.as_ref().filter(|following| following.solo)
             && self.promise.as_ref().is_some_and(|promise| promise.to == *master)
@@ -219,8 +219,8 @@ impl Election {
     }
 
     /// *Following a solo master*: whether this node may follow this one. A node that already has another master, is or knows a
-    /// candidate, knows a quorum's master, or is bound by a promise to another node may not: the confirmation of a heartbeat
-    /// would end that promise.
+    /// candidate, knows a quorum's master, or is bound by a promise to another node may not: the confirmation of a
+    /// heartbeat would end that promise.
     pub(super) fn may_follow_solo(&self, master: &Node) -> bool {
         let has_nobody_better = match &self.following {
             Some(following) => following.master == *master,

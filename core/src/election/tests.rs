@@ -13,7 +13,7 @@ use crate::{Incarnation, ViewId};
 
 const MS: u64 = 1_000;
 
-/// One voter, and the time that it is told.
+/// One voter, and its time.
 struct Rig {
     election: Election,
     now: u64,
@@ -214,7 +214,8 @@ fn e2_a_candidate_that_gave_up_ignores_late_votes_of_that_term() {
     assert!(!rig.election.is_master());
 }
 
-/// The turn of two voters came at the same moment. They split the votes, and both waited until their candidacy ended (seed 46).
+/// The turn of two voters came at the same moment. They split the votes, and both waited until their candidacy ended (seed
+/// 46).
 #[test]
 fn e2_a_voter_yields_to_a_candidate_with_a_lower_id() {
     let mut rig = Rig::past_bootstrap("b");
@@ -224,8 +225,8 @@ fn e2_a_voter_yields_to_a_candidate_with_a_lower_id() {
     assert_eq!(answer(&rig.request("a", 1)), Some(true));
 }
 
-/// Because of a half-open link it was not the turn of a higher id. The voter became a candidate against the deferred request
-/// (seed 647).
+/// Because of a half-open link it was not the turn of a higher id. The voter became a candidate against the deferred
+/// request (seed 647).
 #[test]
 fn e3_a_voter_whose_turn_has_come_grants_a_deferred_request() {
     let mut rig = Rig::past_bootstrap("b");

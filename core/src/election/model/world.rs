@@ -1,5 +1,5 @@
-//! Voters around the real [`Election`], with links, disks and a clock. A link keeps the order of its frames, and loses the frames
-//! in transit when it breaks. There is one clock. A voter learns the time when something reaches it.
+//! Voters around the real [`Election`], with links, disks and a clock. A link keeps the order of its frames, and loses the
+//! frames in transit when it breaks. There is one clock. A voter learns the time when something reaches it.
 
 mod checks;
 mod messages;
@@ -103,8 +103,8 @@ pub(super) enum To {
 pub(super) struct Rules {
     /// A voter that crashes loses its disk.
     pub(super) forget: bool,
-    /// Whether frames from the first voter to the second may take any time. For a voter and itself: whether it may learn the
-    /// time late. Everything else happens before time passes.
+    /// Whether frames from the first voter to the second may take any time. For a voter and itself: whether it may learn
+    /// the time late. Everything else happens before time passes.
     pub(super) slow: fn(usize, usize) -> bool,
     /// All frames in transit on a link arrive together, as if they were written together. Otherwise they arrive one by one.
     pub(super) bursts: bool,
@@ -240,8 +240,8 @@ impl World {
         world
     }
 
-    /// A cluster of three voters, partitioned into groups. A voter without a quorum in its group has lost its master, and is a solo
-    /// master one unit later (E8).
+    /// A cluster of three voters, partitioned into groups. A voter without a quorum in its group has lost its master, and
+    /// is a solo master one unit later (E8).
     pub(super) fn partitioned(group: fn(usize) -> usize, solo_after: u32) -> Self {
         let mut world = Self::begun(3, Some(solo_after));
         world.run_until_quiet();
@@ -260,8 +260,8 @@ impl World {
         panic!("no voter becomes a solo master");
     }
 
-    /// The second voter is the master. It was elected while the first one was cut off, which follows it now. A heartbeat has
-    /// reached both followers, and their answers are in transit.
+    /// The second voter is the master. It was elected while the first one was cut off, which follows it now. A heartbeat
+    /// has reached both followers, and their answers are in transit.
     pub(super) fn led_by_the_second() -> Self {
         let mut world = Self::begun(3, None);
         world.cut(0, 1);
@@ -288,8 +288,8 @@ impl World {
         }
     }
 
-    /// The voter with the lowest id is the master. The second voter has crashed right after it had voted for itself in the next term,
-    /// and nobody else knows that term.
+    /// The voter with the lowest id is the master. The second voter has crashed right after it had voted for itself in the
+    /// next term, and nobody else knows that term.
     pub(super) fn formed_beside_a_newer_term(cuts: u8) -> Self {
         let mut world = Self::formed(3, cuts, 1);
         world.take(Step::Crash(1), PROMPT);

@@ -136,8 +136,8 @@ fn e8_a_promise_a_master_or_a_lost_vote_prevents_solo() {
     assert!(rig.wait(60_000).is_empty(), "E4");
 }
 
-/// Each line has the status of another master, and the term in which this one continues, if it does. This one is b, with two
-/// members, in term 1.
+/// Each line has the status of another master, and the term in which this one continues, if it does. This one is b, with
+/// two members, in term 1.
 #[test]
 fn e8_quorum_then_members_then_term_then_id_decide() {
     let solo = |members| Role::Solo { members };

@@ -45,8 +45,8 @@ impl World {
         wire.push_back(frame);
     }
 
-    /// A voter for which the time changes nothing learns it at once. This makes no difference to the voter, because every input
-    /// starts with the time. It makes the space smaller.
+    /// A voter for which the time changes nothing learns it at once. This makes no difference to the voter, because every
+    /// input starts with the time. It makes the space smaller.
     pub(super) fn tick_idle(&mut self) {
         for ix in 0..self.voters.len() {
             let voter = &self.voters[ix];
