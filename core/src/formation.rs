@@ -409,6 +409,7 @@ impl Formation {
         self.peers.check(self.sink.timers());
         self.membership.check(&self.env, &self.election, self.sink.timers());
         self.own_status.check(&self.election);
+        self.election.check_invariants();
         let is_leaving = self.lifecycle.awaits_ack().is_some();
         let wants_leave_timer = self.sink.timers().is_set(&Timer::Leave);
         assert!(!is_leaving || wants_leave_timer, "leaving has a deadline");
