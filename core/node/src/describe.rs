@@ -1,9 +1,9 @@
-//! Events as a person reads them.
+//! Events as lines for a person.
 
-use crate::formation::{Change, Event, Holder, MemberState, Node};
+use formation_core::{Change, Event, MemberState, Node, message::Holder};
 
-/// One line for an event that `own` told of, or nothing for what is only interesting in a log.
-pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
+/// One line for an event of the node `own`, or `None` for an event that only matters in a log.
+pub fn describe(own: &Node, event: &Event) -> Option<String> {
     let line = match event {
         Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
