@@ -8,12 +8,12 @@ mod solo;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    config::{Bootstrap, Config, Timing},
+    api::config::{Bootstrap, Config, Timing},
+    api::interface::{HardState, Leadership, LossReason, Start},
     id::{Address, Node, NodeId, Term},
-    interface::{HardState, Leadership, LossReason, Start},
-    message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
+    wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
 };
 
 /// What has to be done about it, in this order.

@@ -15,7 +15,7 @@ fn variants<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_event_and_reason_is_explained_in_its_table() {
-    let (interface, error) = (include_str!("../src/interface.rs"), include_str!("../src/error.rs"));
+    let (interface, error) = (include_str!("../src/api/interface.rs"), include_str!("../src/api/error.rs"));
     for (source, name) in [
         (interface, "Event"),
         (interface, "LossReason"),

@@ -75,8 +75,6 @@ impl Tally {
             Message::Status(status) if status.abstains => "status of an abstaining voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
-            Message::Probe { .. } => "word of the next protocol",
-            Message::Beat { .. } => "word of the next protocol to many",
             Message::Proof(_) => "proof sent",
             _ => return,
         };

@@ -28,7 +28,6 @@ const OUTCOMES: &[&str] = &[
     "lost its master: Silent",
     "merged",
     "sends its view in pages",
-    "speaks the next protocol",
     "stopped: IdInUse",
     "stopped: Left",
     "stopped: Superseded",

@@ -8,11 +8,11 @@ use core::time::Duration;
 
 use super::{Candidacy, Effect, Election, Mastership, Part, Persistence, Promise, Stance, Voter};
 use crate::{
-    config::Bootstrap,
+    api::config::Bootstrap,
+    api::interface::{HardState, LossReason},
     id::{Address, Node, NodeId, Term},
-    interface::{HardState, LossReason},
-    message::{Release, Vote, VoteRequest},
     time::Timestamp,
+    wire::message::{Release, Vote, VoteRequest},
 };
 
 enum Verdict {

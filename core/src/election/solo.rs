@@ -5,10 +5,10 @@ use core::{cmp::Reverse, time::Duration};
 
 use super::{Election, Followed, Mastership, Part, Stance, Voter};
 use crate::{
+    api::interface::LossReason,
     id::{Address, Node, NodeId, Term},
-    interface::LossReason,
-    message::{Role, StatusReport},
     time::Timestamp,
+    wire::message::{Role, StatusReport},
 };
 
 /// What E8 has to remember. Without `solo_after` none of it ever changes.

@@ -178,7 +178,6 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => Some(format!("rejects a join: {reason:?}")),
         Message::MembersUpdate(MembersUpdate::Page { last: false, .. }) => Some("sends its view in pages".into()),
         Message::MembersUpdate(MembersUpdate::Delta { .. }) => Some("sends a delta".into()),
-        message if message.since() > 1 => Some("speaks the next protocol".into()),
         _ => None,
     });
     let outputs = embedder.run().outputs.iter().filter_map(|output| match output {

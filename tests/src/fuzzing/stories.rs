@@ -48,7 +48,7 @@ pub fn stories() -> Vec<Story> {
         story("a member is silent for longer than ever", "suspects a member", PHI + MASTER, &[answers(12), pass(16)]),
         story(
             "two speak the next protocol",
-            "speaks the next protocol",
+            "was Candidate",
             NEXT_PROTOCOL + VOTER,
             &[next_protocol(), peer_joins(), until_candidate()],
         ),
@@ -306,8 +306,7 @@ fn dialed() -> Vec<Step> {
 }
 
 fn next_protocol() -> Vec<Step> {
-    let probe = Payload::UnknownVariant(0, vec![1]);
-    vec![Step::Accept, receives(Payload::FlawedHello(identity(1), HelloFlaw::Protocol(1, 2))), receives(probe)]
+    vec![Step::Accept, receives(Payload::FlawedHello(identity(1), HelloFlaw::Protocol(1, 2))), receives(Payload::Ping)]
 }
 
 fn peer_joins() -> Vec<Step> {

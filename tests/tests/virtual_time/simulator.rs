@@ -46,8 +46,6 @@ const EXPECTED: &[&str] = &[
     "stream cut by a reset",
     "send waits for room in the socket buffer",
     "ping",
-    "word of the next protocol",
-    "word of the next protocol to many",
     "node left",
     // Leaving, degraded masters, late and wrong addresses.
     "leave confirmed",

@@ -15,12 +15,12 @@ use core::time::Duration;
 
 use super::super::{Effect, Election, Part, Stance};
 use crate::{
-    config::{Config, Timing},
+    api::config::{Config, Timing},
+    api::interface::{HardState, LossReason, Start},
     id::{Address, Incarnation, Node, NodeId, Term},
-    interface::{HardState, LossReason, Start},
-    message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
     rng::Rng,
     time::Timestamp,
+    wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
 };
 
 /// All times are multiples of this, so that no moment lies between two that are looked at.
