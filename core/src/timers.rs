@@ -38,7 +38,7 @@ impl Timers {
     /// Sets the timer. A timer that is set already moves.
     pub(crate) fn set(&mut self, timer: Timer, at: Timestamp) {
         self.clear(&timer);
-        self.order.insert((at, timer.clone()));
+        self.order.insert((at, timer));
         self.at.insert(timer, at);
     }
 

@@ -69,7 +69,7 @@ pub(crate) enum LinkEnd {
     /// The peer has other links.
     Relinked(PeerKey),
     /// It was the last link to the peer, which is out of the table now.
-    Lost(Peer),
+    Lost(Box<Peer>),
 }
 
 impl PeerTable {
@@ -288,7 +288,7 @@ impl PeerTable {
         }
         self.ids.remove(&peer.node().id);
         self.addresses.remove(peer.address());
-        self.peers.remove(&key).map_or(LinkEnd::None, LinkEnd::Lost)
+        self.peers.remove(&key).map_or(LinkEnd::None, |peer| LinkEnd::Lost(Box::new(peer)))
     }
 
     // The handshake.
