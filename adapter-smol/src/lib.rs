@@ -4,64 +4,61 @@
 //! This crate knows sockets, tasks and timers, and nothing of the protocol: that is
 //! [`formation_core`], whose [`Config`] says who the node is and whom to look for.
 //!
-//! ```
+//! ```no_run
 //! use formation_smol::{Cluster, Config};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! smol::block_on(async {
-//!     let listener = smol::net::TcpListener::bind("127.0.0.1:0").await?;
-//!     let address = listener.local_addr()?.to_string();
-//!     // With others: `Config::builder(cluster, id, address).seeds(["10.0.0.1:7000", ...])`, the same seeds on each.
-//!     let config = Config::single("greeters", "node-1", address).build()?;
-//!     let cluster = Cluster::start(config, listener)?;
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! // The seed list is the same on every node. The id, the address and the directory belong to this node only.
+//! let config = Config::builder("orders", "node-a", "10.0.0.1:7000")
+//!     .seeds(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
+//!     .state_dir("/var/lib/orders/formation")
+//!     .build()?;
+//! let listener = smol::net::TcpListener::bind("0.0.0.0:7000").await?;
+//! let cluster = Cluster::start(config, listener)?;
 //!
-//!     let master = cluster.wait_for_master().await?;
-//!     assert_eq!(&master.node, cluster.node());
-//!     if let Some(leadership) = cluster.leadership() {
-//!         println!("this node may act as the master of term {}", leadership.term);
-//!     }
-//!     cluster.leave().await?;
-//!     Ok(())
-//! })
+//! let master = cluster.wait_for_master().await?;
+//! println!("{} is the master of term {}", master.node, master.term);
+//!
+//! // Ask again before each action of the master. Send the term along: it is a fencing token.
+//! if let Some(leadership) = cluster.leadership() {
+//!     println!("this node may act as the master until {:?}", leadership.valid_until);
+//! }
+//! cluster.leave().await?;
+//! # Ok(())
 //! # }
 //! ```
 //!
-//! - `cluster`: the handle that a service holds.
-//! - `driver`: the one task that owns the state machine.
-//! - `turns`: who goes first when several wait for it.
-//! - `storage`: votes on their way to the disk.
-//! - `connection`: accepting, dialing, and one connection from open to closed.
-//! - `transport`: what carries the bytes; `tcp`, and `tls` on any other.
+//! - `cluster`: a running node.
+//! - `tcp`, and `tls` on any other transport: what carries the bytes.
+//! - `runtime`: smol's tasks, timers and threads that may be blocked, for the driver.
 //!
-//! Clock, start and storage are those of [`formation_host`].
+//! The driver, the handle and the storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
 
 mod cluster;
-mod connection;
-mod driver;
-mod storage;
+mod runtime;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-mod transport;
-mod turns;
 
-pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+pub use cluster::Cluster;
 #[doc(no_inline)]
 pub use formation_core::message::Holder;
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Distrust, Epoch, Event, Flaw, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState,
-    MembersView, Misuse, Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term,
-    Timestamp, Timing,
+    Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
+    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing, TlsFailure,
+    TlsProblem, ViewId,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
-#[doc(no_inline)]
-pub use formation_host::{Opening, StartError, StoreError};
+#[doc(inline)]
+pub use formation_host::{
+    ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Opening, Skipped, StartError, Stopped, StoreError,
+    Transport, Watch,
+};
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
-pub use transport::Transport;

@@ -6,57 +6,57 @@
 //! use formation_tokio::{Cluster, Config};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! // The same seed list on every node; each names itself by its id and by the address that others dial.
+//! // The seed list is the same on every node. The id, the address and the directory belong to this node only.
 //! let config = Config::builder("orders", "node-a", "10.0.0.1:7000")
 //!     .seeds(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
+//!     .state_dir("/var/lib/orders/formation")
 //!     .build()?;
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:7000").await?;
 //! let cluster = Cluster::start(config, listener)?;
 //!
 //! let master = cluster.wait_for_master().await?;
 //! println!("{} is the master of term {}", master.node, master.term);
+//!
+//! // Ask again before each action of the master. Send the term along: it is a fencing token.
 //! if let Some(leadership) = cluster.leadership() {
-//!     println!("it is this node, until {:?} at least", leadership.valid_until);
+//!     println!("this node may act as the master until {:?}", leadership.valid_until);
 //! }
 //! cluster.leave().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! - `cluster`: the handle that a service holds.
-//! - `driver`: the one task that owns the state machine.
-//! - `storage`: votes on their way to the disk.
-//! - `connection`: one connection, from open to closed.
-//! - `transport`: what carries the bytes; `tcp`, and `tls` on any other.
+//! - `cluster`: a running node.
+//! - `tcp`, and `tls` on any other transport: what carries the bytes.
+//! - `runtime`: tokio's tasks, timers and streams, for the driver.
 //!
-//! Clock, start and storage are those of [`formation_host`].
+//! The driver, the handle and the storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
 
 mod cluster;
-mod connection;
-mod driver;
-mod storage;
+mod runtime;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-mod transport;
 
-pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+pub use cluster::Cluster;
 #[doc(no_inline)]
 pub use formation_core::message::Holder;
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Distrust, Epoch, Event, Flaw, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState,
-    MembersView, Misuse, Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term,
-    Timestamp, Timing,
+    Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
+    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing, TlsFailure,
+    TlsProblem, ViewId,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
-#[doc(no_inline)]
-pub use formation_host::{Opening, StartError, StoreError};
+#[doc(inline)]
+pub use formation_host::{
+    ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Opening, Skipped, StartError, Stopped, StoreError,
+    Transport, Watch,
+};
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
-pub use transport::Transport;

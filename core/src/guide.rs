@@ -1,5 +1,7 @@
-//! Three pages for those who put it to use: [what is promised](promises), [how to operate it](operating), and [how to embed
-//! it](embedding) in a runtime of your own. `PROTOCOL.md`, beside the source of this crate, is the protocol itself.
+//! Three pages for users: [what is promised](promises), [how to operate a cluster](operating), and [how to embed the
+//! core](embedding) in another runtime.
+//!
+//! `PROTOCOL.md`, beside the source of this crate, is the protocol itself.
 
 pub mod embedding;
 pub mod operating;

@@ -1,76 +1,87 @@
 //! Brings the nodes of a service together, as a pure state machine: byte chunks and ticks in, bytes and effects out.
 //!
-//! From a list of seed addresses nodes find each other, elect exactly one master, agree on who is a member and notice who
-//! is gone. This crate does no IO and reads no clock; `formation-tokio` and `formation-smol` bind it to a runtime, and
-//! `examples/threads.rs` to plain threads. `PROTOCOL.md` beside it is the protocol, with the names (G1, E3) that the code uses.
+//! From a list of seed addresses, nodes find each other, elect exactly one master, agree on one member list, and notice which
+//! members have failed. This crate does no IO and reads no clock. `formation-tokio` and `formation-smol` bind it to a runtime, and
+//! `examples/threads.rs` binds it to plain threads. `PROTOCOL.md` in this package is the protocol, with the numbers (G1, E3, H4) that the
+//! code uses; the [`guide`] says what is promised, how to operate it, and how to embed it.
 //!
 //! ```
 //! use formation_core::{Config, Formation, Incarnation, Input, Output, Start, Timestamp};
 //!
 //! let config = Config::single("orders", "node-a", "127.0.0.1:7000").build()?;
-//! let mut now = Timestamp::ZERO; // a monotonic clock that goes on through suspend
+//! let mut now = Timestamp::ZERO; // a monotonic clock that does not stop while the machine is suspended
 //! let mut node = Formation::new(config, Start::new(Incarnation(1), 42), now);
 //! while node.leadership(now).is_none() {
-//!     // Do what it asks, in order, ...
+//!     // Do what it asks for, in order, ...
 //!     while let Some(output) = node.poll_output() {
 //!         match output {
-//!             Output::Dial { addr, timeout, .. } => println!("connect to {addr} within {timeout:?}, say Opened or DialFailed"),
-//!             Output::Send { conn, bytes } => println!("write {} bytes to {conn}, say Flushed", bytes.len()),
+//!             Output::Dial { addr, timeout, .. } => println!("connect to {addr} within {timeout:?}, report Opened or DialFailed"),
+//!             Output::Send { conn, bytes } => println!("write {} bytes to {conn}, report Flushed", bytes.len()),
 //!             Output::Close { conn, reason } => println!("close {conn}: {reason}"),
 //!             Output::Persist { seq, .. } => node.handle_input(now, Input::Persisted { seq })?,
 //!             Output::Event(event) => println!("{event:?}"),
 //!         }
 //!     }
-//!     // ... then wait for the next input: an accepted connection, bytes, or the time that it names.
+//!     // ... then wait for the next input: an accepted connection, bytes, or the deadline.
 //!     now = node.next_deadline().unwrap_or(now);
 //!     node.handle_input(now, Input::Tick)?;
 //! }
 //! assert_eq!(node.view().len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # The way of an input
+//!
+//! ```text
+//! bytes ─▶ PeerTable::receive ─▶ dispatch ─▶ Election ──▶ effects ─▶ PeerTable::flush ─▶ Output::Send
+//!                                         ├▶ Membership ┤
+//!                                         └▶ Lifecycle ─┘
+//! ```
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `formation` | the facade: inputs, outputs, the order in which conclusions are drawn |
+//! | `formation::admission`, `dispatch`, `effects` | the way in: handshakes; what a message means; the way out: what follows |
+//! | `peers` | connections, and the peers that they lead to |
+//! | `discovery` | whom to dial, and which rejections were reported |
+//! | `election` | terms, votes, promises and leases (E1 to E8) |
+//! | `membership` | the view, and on a master everything about its members |
+//! | `own_status`, `lifecycle` | what this node reports about itself; whether it runs, leaves or has stopped |
+//! | `wire` | frames and messages |
+//! | `api` | what the embedder sees: inputs, outputs, events, configuration, errors |
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod config;
-mod decoder;
-mod durable;
+mod api;
+mod discovery;
 mod election;
-mod error;
-mod exchange;
+mod env;
 mod formation;
 pub mod guide;
-mod handshake;
 mod id;
-mod interface;
-mod leaving;
-mod link;
-mod mastering;
+mod lifecycle;
 mod membership;
-mod merging;
-pub mod message;
+mod own_status;
 mod peers;
-mod phi;
-mod proof;
-mod refusals;
 mod rng;
-mod roster;
-mod seeking;
-mod sending;
-mod shared;
-mod status;
 mod time;
-mod timer;
-mod view;
+mod timers;
+mod wire;
 
-pub use config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing};
-pub use durable::{DurableState, ResumeError};
-pub use error::{CloseReason, Distrust, Flaw, Misuse, RejectReason};
+pub use api::{
+    config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
+    durable::{DurableState, ResumeError},
+    error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
+    interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Start, StopReason},
+    status::{Counters, Phase, Status},
+};
 pub use formation::Formation;
-pub use id::{Address, ClusterName, ConnId, DialId, ElectorateDigest, Epoch, IdError, Incarnation, Node, NodeId, Term};
-pub use interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Start, StopReason};
-pub use proof::ClusterKey;
-pub use status::{Counters, Phase, Status};
+pub use id::{
+    Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewId,
+};
+pub use membership::view::{Change, Member, MemberState, MembersView, RemovalReason};
+pub use peers::proof::ClusterKey;
 pub use time::Timestamp;
-pub use view::{Change, Member, MemberState, MembersView, RemovalReason};
+pub use wire::message;

@@ -1,319 +1,164 @@
-//! The view that this node holds, and how a follower comes by it (PROTOCOL.md, "Members and views").
+//! The view that this node holds, and on a master everything about its members (PROTOCOL.md, "Members and views").
+//!
+//! - `follower`: the view that is held, and the updates of a master.
+//! - `master`: admission, updates, suspicion and removal on a master.
+//! - `tracker`: what a master keeps about each member, and what each member still lacks.
+//! - `arrivals`: how regularly a member acknowledges, for the φ accrual detector.
+//! - `view`: the member list.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+mod arrivals;
+mod follower;
+mod master;
+mod tracker;
+pub(crate) mod view;
 
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use self::{follower::HeldView, master::Mastering};
+pub(crate) use self::{master::Verdict, tracker::MemberKey};
 use crate::{
-    id::{Epoch, Node},
-    message::MembersUpdate,
-    roster::Roster,
-    view::{Change, Member, MembersView},
+    api::interface::Event,
+    election::Election,
+    env::{Env, Sink},
+    id::{Node, NodeId, ViewId},
+    membership::view::{Change, Member, MemberState, MembersView},
+    peers::{Peer, PeerTable},
+    timers::Timers,
+    wire::frame::SharedFrame,
+    wire::message::MembersUpdate,
 };
 
+/// The view that this node holds, and on a master everything about its members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
-    pub(crate) view: MembersView,
-    /// The master that wrote it.
-    pub(crate) writer: Option<Node>,
-    /// That was a solo master (E8).
-    pub(crate) solo: bool,
-    /// The view is not what the master takes it for, and only a snapshot mends that.
-    misfit: bool,
-    /// Only on a master.
-    pub(crate) roster: Option<Roster>,
-    assembly: Option<Assembly>,
-    member_limit: usize,
+    held: HeldView,
+    /// Exactly on a master.
+    mastering: Option<Mastering>,
+    /// A view was reported since [`take_announced`](Self::take_announced).
+    announced: bool,
 }
 
-/// The pages of a snapshot that have come so far.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Assembly {
-    epoch: Epoch,
-    next: u32,
-    members: Vec<Member>,
+/// What the membership reads, and what it changes beside itself.
+pub(crate) struct Around<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) election: &'a Election,
+    pub(crate) peers: &'a mut PeerTable,
+    pub(crate) sink: &'a mut Sink,
+}
+
+/// What has become of an update.
+pub(crate) enum Update {
+    /// The view is what it was.
+    Ignored,
+    Taken,
+    /// It was taken in place of a view that another, solo master wrote (E8).
+    TakenFromAnotherSide {
+        from: ViewId,
+        to: ViewId,
+        /// The new master was an active member of the view before: it may only have succeeded the solo master.
+        succeeds: bool,
+    },
 }
 
 impl Membership {
     pub(crate) fn new(member_limit: usize) -> Self {
-        Self {
-            view: MembersView::default(),
-            writer: None,
-            solo: false,
-            misfit: false,
-            roster: None,
-            assembly: None,
-            member_limit,
-        }
+        Self { held: HeldView::new(member_limit), mastering: None, announced: false }
     }
 
-    /// What this node tells others that it holds.
-    pub(crate) fn held(&self) -> Epoch {
-        if self.misfit { Epoch::default() } else { self.view.epoch() }
+    pub(crate) fn view(&self) -> &MembersView {
+        &self.held.view
     }
 
-    /// The view is now one of this master's.
-    pub(crate) fn written_by(&mut self, master: &Node) {
-        self.writer = Some(master.clone());
-        self.misfit = false;
+    /// The view that this node reports to hold: none, when only a snapshot can repair it.
+    pub(crate) fn held_id(&self) -> ViewId {
+        self.held.id()
     }
 
-    /// Takes an update of the present master, if it is newer and fits what is held; otherwise the next acknowledgement
-    /// tells the master what is held, and it sends the right thing. `gone`: who has said that it leaves. `None` when the
-    /// view is what it was.
-    pub(crate) fn update(
-        &mut self,
-        master: &Node,
-        update: MembersUpdate,
-        gone: &BTreeSet<Node>,
-    ) -> Option<Vec<Change>> {
-        match update {
-            MembersUpdate::Delta { base, base_by, epoch, changes } => {
-                if base == self.view.epoch() && base_by.is_some() && base_by != self.writer {
-                    self.misfit = true;
-                }
-                let fits = base == self.held() && epoch > self.view.epoch();
-                if !fits || self.view.len() + changes.len() > self.member_limit.saturating_mul(2) {
-                    return None;
-                }
-                if !self.misfit {
-                    self.view.apply(epoch, &changes);
-                    self.written_by(master);
-                    return Some(changes);
-                }
-                // From nothing, then: what is held counts for nothing.
-                let mut next = MembersView::default();
-                next.apply(epoch, &changes);
-                Some(self.replace(master, next, gone))
-            }
-            MembersUpdate::Page { epoch, index, last, members } => {
-                let begun = self.assembly.take();
-                if epoch <= self.view.epoch() {
-                    return None;
-                }
-                let mut assembly = match begun {
-                    Some(assembly) if assembly.epoch == epoch && assembly.next == index => assembly,
-                    _ if index == 0 => Assembly { epoch, next: 0, members: Vec::new() },
-                    _ => return None,
-                };
-                if assembly.members.len() + members.len() > self.member_limit {
-                    return None;
-                }
-                assembly.members.extend(members);
-                assembly.next = index.saturating_add(1);
-                if !last {
-                    self.assembly = Some(assembly);
-                    return None;
-                }
-                Some(self.replace(master, MembersView::new(epoch, assembly.members), gone))
-            }
-        }
-    }
-
-    fn replace(&mut self, master: &Node, next: MembersView, gone: &BTreeSet<Node>) -> Vec<Change> {
-        let changes = self.view.changes_to(&next, gone);
-        self.view = next;
-        self.written_by(master);
-        changes
-    }
-
-    /// Another master: the pages of the last one are worth nothing.
+    /// There is another master: the pages of the last one do not count.
     pub(crate) fn forget_pages(&mut self) {
-        self.assembly = None;
+        self.held.forget_pages();
+    }
+
+    /// A peer leaves that this node is not the master of. This node may be the next master, and write the next view.
+    pub(crate) fn note_leaver(&mut self, peer: &Peer) {
+        if self.held.view.get(&peer.node().id).is_some_and(|member| member.node == *peer.node()) {
+            self.held.leavers.insert(peer.node().clone());
+        }
+    }
+
+    /// How many active members a solo master has, apart from those that follow another master by now (E8).
+    pub(crate) fn count_active(&self, peers: &PeerTable, me: &Node) -> usize {
+        let is_elsewhere = |id: &NodeId| peers.with_id(id).is_some_and(|peer| peer.is_elsewhere(me));
+        let counts = |member: &&Member| member.state == MemberState::Active && !is_elsewhere(&member.node.id);
+        self.held.view.iter().filter(counts).count()
+    }
+
+    /// Takes an update of the present master.
+    pub(crate) fn take_update(&mut self, around: &mut Around<'_>, master: &Node, update: MembersUpdate) -> Update {
+        let (from, was_solo) = (self.held.view.id(), self.held.of_solo);
+        // After a restart, a master is still the master of the same side.
+        let is_another = self.held.writer.as_ref().is_some_and(|writer| writer.id != master.id);
+        let is_active = |member: &Member| member.node == *master && member.state == MemberState::Active;
+        let succeeds = self.held.view.get(&master.id).is_some_and(is_active);
+        let Some(changes) = self.held.update(master, update) else { return Update::Ignored };
+        self.held.of_solo = around.election.follows_solo();
+        self.announce(around, changes);
+        match was_solo && is_another {
+            true => Update::TakenFromAnotherSide { from, to: self.held.view.id(), succeeds },
+            false => Update::Taken,
+        }
+    }
+
+    /// Whether a view was reported since the last call.
+    pub(crate) fn take_announced(&mut self) -> bool {
+        core::mem::take(&mut self.announced)
+    }
+
+    /// Reports a view of a new id, even if it has the same members as the last.
+    fn announce(&mut self, around: &mut Around<'_>, changes: Vec<Change>) {
+        self.held.forget_leavers();
+        self.announced = true;
+        around.sink.event(Event::ViewChanged { view_id: self.held.view.id(), changes });
+        if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(&self.held.view)) {
+            around.peers.wake_links_of(tracker.members());
+        }
+    }
+
+    /// Checks what holds between two inputs.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(crate) fn check(&self, env: &Env, election: &Election, timers: &Timers) {
+        assert_eq!(self.mastering.is_some(), election.is_master(), "members are tracked exactly on a master");
+        assert!(!self.announced, "what follows from a new view is done");
+        let is_member = |node: &Node| self.held.view.get(&node.id).is_some_and(|member| member.node == *node);
+        assert!(self.held.leavers.iter().all(is_member), "leavers are members: {:?}", self.held.leavers);
+        match &self.mastering {
+            Some(mastering) => mastering.check(&self.held.view, env, timers),
+            None => assert_eq!(timers.members().next(), None, "only a master judges members"),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use alloc::{format, vec};
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::{
-        id::{Address, Incarnation, NodeId, Term},
-        view::{MemberState, RemovalReason},
-    };
-
-    const LIMIT: usize = 3;
-
-    fn node(id: &str) -> Node {
-        Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+/// What is sent to members.
+impl Membership {
+    /// The newest heartbeat of this master, and its number.
+    pub(crate) fn heartbeat(&self) -> Option<(u64, SharedFrame)> {
+        self.mastering.as_ref()?.heartbeat.clone()
     }
 
-    fn member(id: &str) -> Member {
-        let address = Address::new(format!("{id}:1")).unwrap();
-        Member { node: node(id), address, state: MemberState::Active, metadata: Bytes::new() }
+    /// The next update that the member lacks, if it fits in `room` bytes.
+    pub(crate) fn next_update(&mut self, id: &NodeId, version: u16, room: usize) -> Option<Bytes> {
+        let mastering = self.mastering.as_mut()?;
+        mastering.tracker.next_update(&self.held.view, id, (version, room))
     }
 
-    fn epoch(version: u64) -> Epoch {
-        Epoch { term: Term(1), version }
-    }
-
-    fn added(ids: &[&str]) -> Vec<Change> {
-        ids.iter().map(|id| Change::Upsert(member(id))).collect()
-    }
-
-    fn gone(id: &str) -> Change {
-        Change::Remove { id: NodeId::new(id).unwrap(), reason: RemovalReason::Down }
-    }
-
-    /// A follower of the master m, or of whom it comes to follow.
-    struct Follower(Membership);
-
-    impl Follower {
-        fn new() -> Self {
-            Self(Membership::new(LIMIT))
+    /// A heartbeat of this number goes to the member.
+    pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
+        if let Some(mastering) = &mut self.mastering {
+            mastering.tracker.heartbeat_sent(id, number);
         }
-
-        /// Holds a view of these members that m wrote.
-        fn holding(version: u64, ids: &[&str]) -> Self {
-            let mut follower = Self::new();
-            assert_eq!(follower.page(version, 0, true, ids), Some(added(ids)));
-            follower
-        }
-
-        fn page(&mut self, version: u64, index: u32, last: bool, ids: &[&str]) -> Option<Vec<Change>> {
-            let members = ids.iter().map(|id| member(id)).collect();
-            self.0.update(
-                &node("m"),
-                MembersUpdate::Page { epoch: epoch(version), index, last, members },
-                &BTreeSet::new(),
-            )
-        }
-
-        fn delta(
-            &mut self,
-            (base, base_by): (Epoch, Option<&str>),
-            to: u64,
-            changes: Vec<Change>,
-        ) -> Option<Vec<Change>> {
-            let (base_by, epoch) = (base_by.map(node), epoch(to));
-            self.0.update(&node("m"), MembersUpdate::Delta { base, base_by, epoch, changes }, &BTreeSet::new())
-        }
-
-        fn ids(&self) -> Vec<&str> {
-            self.0.view.iter().map(|member| member.node.id.as_str()).collect()
-        }
-    }
-
-    #[test]
-    fn a_follower_says_which_view_it_holds() {
-        assert_eq!(Follower::new().0.held(), Epoch::default());
-        let follower = Follower::holding(4, &["a", "b"]);
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(4), vec!["a", "b"]));
-        assert_eq!(follower.0.writer, Some(node("m")));
-    }
-
-    #[test]
-    fn a_delta_is_taken_on_the_view_that_it_is_based_on_and_leads_forward() {
-        for (base, to, taken) in
-            [(4, 5, true), (4, 9, true), (3, 5, false), (5, 6, false), (4, 4, false), (4, 3, false)]
-        {
-            let mut follower = Follower::holding(4, &["a", "b"]);
-            let changes = [added(&["c"]), vec![gone("a")]].concat();
-            let said = follower.delta((epoch(base), None), to, changes.clone());
-            assert_eq!(said, taken.then_some(changes), "from {base} to {to}");
-            let expected = if taken { (epoch(to), vec!["b", "c"]) } else { (epoch(4), vec!["a", "b"]) };
-            assert_eq!((follower.0.held(), follower.ids()), expected, "from {base} to {to}");
-        }
-    }
-
-    #[test]
-    fn a_delta_that_is_too_long_to_be_honest_is_not_taken() {
-        for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
-            let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
-            let said = follower.delta((epoch(4), None), 5, vec![gone("a"); changes]);
-            assert_eq!(said.is_some(), taken, "{changes} changes on {held} members");
-        }
-    }
-
-    #[test]
-    fn a_delta_on_a_view_of_the_same_writer_is_taken() {
-        let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.delta((epoch(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
-        assert_eq!(follower.ids(), ["a", "b"]);
-    }
-
-    #[test]
-    fn a_delta_on_somebody_elses_view_of_the_same_epoch_shows_that_nothing_is_held() {
-        let mut follower = Follower::holding(4, &["a", "b"]);
-        assert_eq!(follower.delta((epoch(4), Some("x")), 5, added(&["c"])), None);
-        assert_eq!((follower.0.held(), follower.ids()), (Epoch::default(), vec!["a", "b"]));
-        assert_eq!(
-            follower.delta((epoch(4), Some("x")), 6, added(&["c"])),
-            None,
-            "it still is not what it is based on"
-        );
-        // What is sent to one that holds nothing replaces what it has.
-        let all = added(&["b", "c"]);
-        let said = follower.delta((Epoch::default(), None), 7, all);
-        assert_eq!(said, Some([vec![gone("a")], added(&["c"])].concat()));
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(7), vec!["b", "c"]));
-        assert_eq!(follower.delta((epoch(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
-    }
-
-    #[test]
-    fn a_delta_on_somebody_elses_view_of_another_epoch_says_nothing_of_the_one_that_is_held() {
-        let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.delta((epoch(3), Some("x")), 5, added(&["c"])), None);
-        assert_eq!(follower.0.held(), epoch(4));
-    }
-
-    #[test]
-    fn pages_become_a_view_with_the_last_one() {
-        let mut follower = Follower::holding(4, &["a", "b"]);
-        assert_eq!(follower.page(5, 0, false, &["b"]), None);
-        assert_eq!(follower.page(5, 1, false, &["c"]), None);
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(4), vec!["a", "b"]));
-        assert_eq!(follower.page(5, 2, true, &["d"]), Some([vec![gone("a")], added(&["c", "d"])].concat()));
-        assert_eq!((follower.0.held(), follower.ids()), (epoch(5), vec!["b", "c", "d"]));
-    }
-
-    #[test]
-    fn a_page_that_does_not_follow_the_last_ends_its_series() {
-        for (version, index) in [(5, 0), (5, 2), (6, 1), (4, 1)] {
-            let mut follower = Follower::new();
-            assert_eq!(follower.page(5, 0, false, &["a"]), None);
-            let other = follower.page(version, index, false, &["b"]);
-            assert_eq!(other, None, "{version}, {index}");
-            let said = follower.page(5, 1, true, &["c"]);
-            // A series that was begun again goes on.
-            let expected = (index == 0).then(|| added(&["b", "c"]));
-            assert_eq!(said, expected, "behind page {index} of {version}");
-        }
-        assert_eq!(Follower::new().page(5, 1, true, &["a"]), None, "no series was begun");
-    }
-
-    #[test]
-    fn a_snapshot_is_taken_if_it_is_newer_and_still_is_when_it_is_whole() {
-        for version in [3, 4] {
-            let mut follower = Follower::holding(4, &["a"]);
-            assert_eq!(follower.page(version, 0, true, &["b"]), None);
-            assert_eq!(follower.ids(), ["a"]);
-        }
-        let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.page(5, 0, false, &["b"]), None);
-        assert!(follower.delta((epoch(4), None), 5, added(&["c"])).is_some());
-        assert_eq!(follower.page(5, 1, true, &["d"]), None);
-        assert_eq!(follower.ids(), ["a", "c"]);
-    }
-
-    /// G7.
-    #[test]
-    fn g7_a_snapshot_of_more_members_than_may_be_is_not_taken() {
-        for (second, taken) in [(&["b", "c"][..], true), (&["b", "c", "d"], false)] {
-            let mut follower = Follower::new();
-            assert_eq!(follower.page(5, 0, false, &["a"]), None);
-            assert_eq!(follower.page(5, 1, true, second).is_some(), taken, "{second:?}");
-        }
-        assert_eq!(Follower::new().page(5, 0, true, &["a", "b", "c", "d"]), None);
-    }
-
-    #[test]
-    fn the_pages_of_another_master_are_forgotten() {
-        let mut follower = Follower::new();
-        assert_eq!(follower.page(5, 0, false, &["a"]), None);
-        follower.0.forget_pages();
-        assert_eq!(follower.page(5, 1, true, &["b"]), None);
-        assert_eq!(follower.ids(), [""; 0]);
     }
 }

@@ -1,19 +1,19 @@
-//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each
-//! other. New variants get new fixtures; those that stand here stay.
+//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each other.
+//! New variants get new fixtures, and the existing fixtures stay.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, Change, CloseReason, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
-    RejectReason, RemovalReason, Term,
+    Address, Change, CloseReason, ClusterName, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId,
+    RejectReason, RemovalReason, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, Proof, ProtocolRange,
-        Rejected, Release, Resign, Role, Status, Vote, VoteRequest,
+        Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest,
     },
 };
 
-/// Bytes from hex digits; blanks part the fields for the reader.
+/// Bytes from hex digits. Blanks separate the fields for the reader.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
     assert_eq!(digits.len() % 2, 0, "{text}");
@@ -36,8 +36,8 @@ fn address(text: &str) -> Address {
     Address::new(text).expect("a test's address is valid")
 }
 
-fn epoch(term: u64, version: u64) -> Epoch {
-    Epoch { term: Term(term), version }
+fn view_id(term: u64, version: u64) -> ViewId {
+    ViewId { term: Term(term), version }
 }
 
 fn member(id: &str, incarnation: u64, at: &str, state: MemberState, metadata: &'static [u8]) -> Member {
@@ -58,14 +58,14 @@ fn hello() -> Hello {
     }
 }
 
-fn status(number: u64, term: u64, role: Role) -> Status {
-    Status {
+fn status(number: u64, term: u64, role: Role) -> StatusReport {
+    StatusReport {
         number,
         term: Term(term),
         role,
-        held: false,
+        abstains: false,
         promise: None,
-        epoch: Epoch::default(),
+        view_id: ViewId::default(),
         metadata: Bytes::new(),
     }
 }
@@ -79,21 +79,21 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             "00 46524d4e 01 ac02 04 70726f64 000102030405060708090a0b0c0d0e0f 06 6e6f64652d61 ac02
              0e 612e6578616d706c653a37303030 f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 02 beef",
         ),
-        (Message::Status(Status { held: true, ..status(1, 0, Role::Seeking) }), "02 01 00 00 01 00 0000 00"),
+        (Message::Status(StatusReport { abstains: true, ..status(1, 0, Role::Joining) }), "02 01 00 00 01 00 0000 00"),
         (
-            Message::Status(Status {
+            Message::Status(StatusReport {
                 promise: Some(node("a", 1)),
-                epoch: epoch(4, 7),
+                view_id: view_id(4, 7),
                 metadata: Bytes::from_static(b"md"),
-                ..status(128, 5, Role::Standing)
+                ..status(128, 5, Role::Candidate)
             }),
             "02 8001 05 01 00 01 01 61 01 0407 02 6d64",
         ),
         (
-            Message::Status(Status {
+            Message::Status(StatusReport {
                 promise: Some(node("b", 9)),
-                epoch: epoch(5, 3),
-                ..status(2, 5, Role::Following { master: node("b", 9), address: address("h:1") })
+                view_id: view_id(5, 3),
+                ..status(2, 5, Role::Follower { master: node("b", 9), address: address("h:1") })
             }),
             "02 02 05 02 01 62 09 03 683a31 00 01 01 62 09 0503 00",
         ),
@@ -107,7 +107,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         ),
         (
             Message::MembersUpdate(MembersUpdate::Page {
-                epoch: epoch(5, 2),
+                view_id: view_id(5, 2),
                 index: 0,
                 last: false,
                 members: vec![
@@ -118,23 +118,28 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             "04 00 0502 00 00 02 01 61 01 03 683a31 00 00 01 62 ac02 08 5b3a3a315d3a3830 01 02 6d64",
         ),
         (
-            Message::MembersUpdate(MembersUpdate::Page { epoch: epoch(5, 2), index: 200, last: true, members: vec![] }),
+            Message::MembersUpdate(MembersUpdate::Page {
+                view_id: view_id(5, 2),
+                index: 200,
+                last: true,
+                members: vec![],
+            }),
             "04 00 0502 c801 01 00",
         ),
         (
             Message::MembersUpdate(MembersUpdate::Delta {
-                base: epoch(4, 9),
+                base: view_id(4, 9),
                 base_by: Some(node("b", 7)),
-                epoch: epoch(5, 1),
+                view_id: view_id(5, 1),
                 changes: vec![],
             }),
             "04 01 0409 01 01 62 07 0501 00",
         ),
         (
             Message::MembersUpdate(MembersUpdate::Delta {
-                base: epoch(5, 2),
+                base: view_id(5, 2),
                 base_by: None,
-                epoch: epoch(5, 5),
+                view_id: view_id(5, 5),
                 changes: vec![
                     Change::Upsert(member("a", 1, "h:1", MemberState::Active, b"")),
                     Change::Remove { id: id("b"), reason: RemovalReason::Left },
@@ -152,15 +157,15 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (Message::Release(Release { term: Term(5) }), "07 05"),
         (Message::Heartbeat(Heartbeat { term: Term(5), number: 300, lease: lan }), "08 05 ac02 00 8084af5f"),
         (
-            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 300, epoch: epoch(5, 2), confirms: true }),
+            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 300, view_id: view_id(5, 2), confirms: true }),
             "09 05 ac02 0502 01",
         ),
         (
-            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 1, epoch: epoch(4, 9), confirms: false }),
+            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 1, view_id: view_id(4, 9), confirms: false }),
             "09 05 01 0409 00",
         ),
         (Message::Ping, "0a"),
-        (Message::Leave, "0b"),
+        (Message::LeaveAck, "0b"),
         (Message::Resign(Resign { term: Term(5) }), "0c 05"),
         (
             Message::Proof(Proof { mac: std::array::from_fn(|n| 0xe0 + n as u8) }),
@@ -186,7 +191,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
     all
 }
 
-/// The place of each variant, without a wildcard: a new one does not compile before it has a fixture.
+/// The index of each variant. There is no wildcard, so a new variant does not compile until it has a fixture.
 fn variant(message: &Message) -> usize {
     match message {
         Message::Hello(_) => 0,
@@ -200,12 +205,9 @@ fn variant(message: &Message) -> usize {
         Message::Heartbeat(_) => 8,
         Message::HeartbeatAck(_) => 9,
         Message::Ping => 10,
-        Message::Leave => 11,
+        Message::LeaveAck => 11,
         Message::Resign(_) => 12,
         Message::Proof(_) => 13,
-        // Of a version that is for tests only, and has no bytes to keep.
-        #[cfg(feature = "unstable-next-protocol")]
-        Message::Probe { .. } | Message::Beat { .. } => unreachable!("it has no fixture"),
     }
 }
 
@@ -222,7 +224,7 @@ fn every_message_encodes_to_its_fixture() {
         message.encode(&mut together);
         expected.extend(frame);
     }
-    assert_eq!(together, expected, "frames are appended one behind the other");
+    assert_eq!(together, expected, "frames are appended one after the other");
 }
 
 #[test]
@@ -232,19 +234,19 @@ fn every_fixture_decodes_to_its_message() {
         seen[variant(&message)] = true;
         assert_eq!(Message::decode(&hex(body)), Ok(message), "{body}");
     }
-    assert_eq!(seen, [true; 14], "each variant has a fixture");
+    assert_eq!(seen, [true; 14], "a variant has no fixture");
 }
 
 #[test]
-fn a_message_cut_short_anywhere_or_with_a_byte_behind_it_is_malformed() {
+fn h1_a_truncated_or_extended_message_is_malformed() {
     for (message, body) in fixtures() {
         let body = hex(body);
         for end in 0..body.len() {
             assert_eq!(Message::decode(&body[..end]), Err(CloseReason::Malformed), "{message:?} cut at {end}");
         }
-        for behind in [0x00, 0x0a, 0xff] {
-            let longer = [&body[..], &[behind]].concat();
-            assert_eq!(Message::decode(&longer), Err(CloseReason::Malformed), "{message:?} and {behind:02x}");
+        for extra in [0x00, 0x0a, 0xff] {
+            let longer = [&body[..], &[extra]].concat();
+            assert_eq!(Message::decode(&longer), Err(CloseReason::Malformed), "{message:?} and {extra:02x}");
         }
     }
 }
@@ -257,11 +259,11 @@ fn malformed(bodies: &[&str]) {
 }
 
 #[test]
-fn an_unknown_variant_is_malformed() {
+fn h1_h4_an_unknown_variant_is_malformed() {
     malformed(&[
         "0e",                                           // message
-        "ff",                                           // the start of a message's number
-        "ffffffff0f",                                   // the largest message's number
+        "ff",                                           // the start of a variant index
+        "ffffffff0f",                                   // the largest variant index
         "01 0a",                                        // reject reason
         "02 01 00 05 01 00 0000 00",                    // role
         "03 02 05",                                     // join response
@@ -274,10 +276,10 @@ fn an_unknown_variant_is_malformed() {
 }
 
 #[test]
-fn a_field_out_of_range_is_malformed() {
+fn h1_a_field_out_of_range_is_malformed() {
     malformed(&[
-        "06 05 07 02",                                 // a bool that is neither
-        "02 01 00 00 01 02 0000 00",                   // an option that is neither
+        "06 05 07 02",                                 // a bool that is neither 0 nor 1
+        "02 01 00 00 01 02 0000 00",                   // an option that is neither 0 nor 1
         "07 ffffffffffffffffff02",                     // a term over 64 bits
         "07 ffffffffffffffffffff01",                   // a term of eleven bytes
         "08 05 01 ffffffffffffffffff01 8094ebdc03",    // a duration that overflows by its nanoseconds
@@ -298,7 +300,7 @@ fn a_field_out_of_range_is_malformed() {
 }
 
 #[test]
-fn an_address_that_is_not_in_its_normal_form_is_malformed() {
+fn an_address_not_in_its_normal_form_is_malformed() {
     let following = |address: &str| format!("02 02 05 02 01 62 09 {address} 00 00 0503 00");
     let listed = |address: &str| format!("04 00 0502 00 01 01 01 61 01 {address} 00 00");
     for place in [following, listed] {
@@ -327,7 +329,7 @@ fn longest_node() -> Node {
 }
 
 #[test]
-fn the_largest_hello_fits_the_first_frame() {
+fn h1_the_largest_hello_fits_into_the_first_frame() {
     let largest = |extensions: usize| {
         let hello = Hello {
             protocol: ProtocolRange { min: u16::MAX, max: u16::MAX },
@@ -340,18 +342,18 @@ fn the_largest_hello_fits_the_first_frame() {
         };
         Message::Hello(hello).to_frame().len() - 4
     };
-    // The least `frame_before_handshake` that a configuration may have, and its default.
+    // The minimum of `frame_before_handshake` in a configuration, and its default.
     assert_eq!((largest(0), largest(194), largest(578)), (445, 640, 1024));
 }
 
 #[test]
-fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata() {
+fn the_largest_status_and_member_fit_beside_their_metadata() {
     let metadata = Bytes::from(vec![7; 64_512]);
-    let status = Status {
+    let status = StatusReport {
         promise: Some(longest_node()),
-        epoch: epoch(u64::MAX, u64::MAX),
+        view_id: view_id(u64::MAX, u64::MAX),
         metadata: metadata.clone(),
-        ..status(u64::MAX, u64::MAX, Role::Following { master: longest_node(), address: longest_address() })
+        ..status(u64::MAX, u64::MAX, Role::Follower { master: longest_node(), address: longest_address() })
     };
     assert!(Message::Status(status).to_frame().len() <= metadata.len() + 1024);
     let member = Member {
@@ -360,13 +362,13 @@ fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata
         state: MemberState::Suspect,
         metadata: metadata.clone(),
     };
-    let far = epoch(u64::MAX, u64::MAX);
+    let far = view_id(u64::MAX, u64::MAX);
     for update in [
-        MembersUpdate::Page { epoch: far, index: u32::MAX, last: true, members: vec![member.clone()] },
+        MembersUpdate::Page { view_id: far, index: u32::MAX, last: true, members: vec![member.clone()] },
         MembersUpdate::Delta {
             base: far,
             base_by: Some(longest_node()),
-            epoch: far,
+            view_id: far,
             changes: vec![Change::Upsert(member)],
         },
     ] {

@@ -94,14 +94,14 @@ impl Nodes {
     }
 
     fn views_are_complete(&self) -> bool {
-        let mut views = self.running.values().map(Cluster::view);
+        let mut views = self.running.values().map(|node| node.view());
         let Some(first) = views.next() else { return false };
         let members = first.iter().filter(|member| member.state == MemberState::Active).map(|member| &member.node);
         first.len() == self.running.len()
-            && members.eq(self.running.values().map(Cluster::node))
+            && members.eq(self.running.values().map(|node| node.node()))
             && views.all(|view| view == first)
             // The timeline shows it before the story goes on.
-            && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.epoch()))
+            && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.id()))
     }
 
     /// G6: with all voters there in time, the lowest id is elected.
@@ -128,7 +128,7 @@ impl fmt::Display for Nodes {
         for (id, cluster) in &self.running {
             let (status, view) = (cluster.status(), cluster.view());
             let members: Vec<_> = view.iter().map(|m| format!("{} {:?}", m.node.id, m.state)).collect();
-            writeln!(f, "  {id}: {status:?}\n    view {}: {}", view.epoch(), members.join(", "))?;
+            writeln!(f, "  {id}: {status:?}\n    view {}: {}", view.id(), members.join(", "))?;
         }
         Ok(())
     }

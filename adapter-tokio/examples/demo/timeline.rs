@@ -7,7 +7,7 @@ use std::{
 };
 
 use formation_node::describe;
-use formation_tokio::{Epoch, Event, Events, Node, NodeId, Term};
+use formation_tokio::{Event, Events, Node, NodeId, Term, ViewId};
 use tokio::sync::Notify;
 
 /// Prints one line per happening, and wakes whoever waits for the next one.
@@ -20,7 +20,7 @@ pub(crate) struct Timeline {
 /// What the printed events said.
 #[derive(Default)]
 struct Told {
-    views: BTreeMap<Node, Epoch>,
+    views: BTreeMap<Node, ViewId>,
     masters: BTreeMap<Term, Node>,
     broken: Option<String>,
 }
@@ -76,15 +76,15 @@ impl Timeline {
     }
 
     /// Whether the printed events of a node have reached a view.
-    pub(crate) fn has_told(&self, own: &Node, view: Epoch) -> bool {
+    pub(crate) fn has_told(&self, own: &Node, view: ViewId) -> bool {
         self.told().views.get(own).is_some_and(|told| *told >= view)
     }
 
     fn note(&self, own: &Node, event: &Event) {
         let mut told = self.told();
         match event {
-            Event::ViewChanged { epoch, .. } => {
-                told.views.insert(own.clone(), *epoch);
+            Event::ViewChanged { view_id, .. } => {
+                told.views.insert(own.clone(), *view_id);
             }
             Event::MasterElected { term, master, .. } => {
                 let first = told.masters.entry(*term).or_insert_with(|| master.clone()).clone();

@@ -9,12 +9,14 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
         Event::MasterLost { term, master, reason } => format!("lost master {} of term {term}: {reason:?}", master.id),
         Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
-        Event::ViewChanged { epoch, changes } => {
+        Event::ViewChanged { view_id, changes } => {
             let changes: Vec<_> = changes.iter().map(describe_change).collect();
-            format!("view {epoch}: {}", changes.join(", "))
+            format!("view {view_id}: {}", changes.join(", "))
         }
-        Event::Rejected { address, reason, holder } => format!("was refused by {address}: {reason}{}", held_by(holder)),
-        Event::Refused { node, address, reason, holder } => {
+        Event::RejectedByPeer { address, reason, holder } => {
+            format!("was refused by {address}: {reason}{}", held_by(holder))
+        }
+        Event::PeerRejected { node, address, reason, holder } => {
             format!("refused {} at {address}: {reason}{}", node.id, held_by(holder))
         }
         Event::ConnClosed { dialed, reason, .. } => {

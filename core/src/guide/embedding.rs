@@ -1,32 +1,35 @@
-//! Embedding it in a runtime of your own.
+//! Embedding the core in another runtime.
 //!
-//! `formation-tokio` and `formation-smol` are such embeddings; `examples/threads.rs` of this crate is one on plain threads. The
-//! core does nothing by itself: it is told what happens, and asked what to do.
+//! `formation-tokio` and `formation-smol` embed the core in this way. `examples/threads.rs` of this crate does it on
+//! plain threads. The core does nothing by itself: you report what happens, and ask what to do.
 //!
 //! # The loop
 //!
-//! One task owns the [`Formation`](crate::Formation). For each input: call [`handle_input`](crate::Formation::handle_input), then
-//! take every output, in order, then wait for the next input or until [`next_deadline`](crate::Formation::next_deadline).
+//! One task owns the [`Formation`](crate::Formation). For each input:
+//!
+//! 1. Call [`handle_input`](crate::Formation::handle_input).
+//! 2. Take every output with [`poll_output`](crate::Formation::poll_output), and perform them in order.
+//! 3. Wait for the next input, or until [`next_deadline`](crate::Formation::next_deadline).
 //!
 //! ```
 //! use formation_core::{ConnId, Formation, Input, Misuse, Output, Timestamp};
 //!
-//! /// What the runtime does for a node.
-//! trait Host {
+//! /// What your runtime does for a node.
+//! trait Runtime {
 //!     fn perform(&mut self, output: Output);
 //! }
 //!
-//! fn turn(node: &mut Formation, host: &mut impl Host, now: Timestamp, input: Input) -> Result<Option<Timestamp>, Misuse> {
+//! fn turn(node: &mut Formation, runtime: &mut impl Runtime, now: Timestamp, input: Input) -> Result<Option<Timestamp>, Misuse> {
 //!     node.handle_input(now, input)?;
 //!     while let Some(output) = node.poll_output() {
-//!         host.perform(output);
+//!         runtime.perform(output);
 //!     }
 //!     Ok(node.next_deadline())
 //! }
 //!
 //! # use formation_core::{Config, Incarnation, Origin, Start};
 //! # struct Log(Vec<Output>);
-//! # impl Host for Log { fn perform(&mut self, output: Output) { self.0.push(output) } }
+//! # impl Runtime for Log { fn perform(&mut self, output: Output) { self.0.push(output) } }
 //! # let seeds = ["127.0.0.1:7000", "127.0.0.1:7001"];
 //! # let config = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).build()?;
 //! # let mut node = Formation::new(config, Start::new(Incarnation(1), 42), Timestamp::ZERO);
@@ -36,45 +39,58 @@
 //! let Some(Output::Dial { dial, .. }) = log.0.first() else { panic!("{:?}", log.0) };
 //! let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(*dial) };
 //! turn(&mut node, &mut log, Timestamp::from_micros(500), opened)?;
-//! // And greets it.
+//! // Then it sends its Hello.
 //! assert!(log.0.iter().any(|output| matches!(output, Output::Send { conn: ConnId(1), .. })));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # What each output asks for
 //!
-//! | output | do this | then say |
+//! | output | what to do | what to report then |
 //! | --- | --- | --- |
-//! | `Dial` | resolve the name anew, and try what it resolves to until one answers or `timeout` is over | `Opened` with `Origin::Dialed`, or `DialFailed`, once |
-//! | `Send` | write all of the bytes | `Flushed`. No second `Send` comes on that connection before |
-//! | `Close` | write what was flushed to the end, then close; read and forget what still comes for a moment, or a reset may take the last words with it | nothing |
-//! | `Persist` | make it durable, away from this task | `Persisted`, or `PersistFailed`. No second `Persist` comes before |
-//! | `Event` | tell whoever wants to know | nothing |
+//! | `Dial` | resolve the name anew; try the resulting addresses until one answers or `timeout` has passed | once: `Opened` with `Origin::Dialed`, or `DialFailed` |
+//! | `Send` | write all of the bytes | `Flushed`. There is no second `Send` on this connection before that |
+//! | `Close` | finish writing what was sent, then close. Continue to read for a moment and discard what arrives: a reset could otherwise destroy the last bytes | nothing |
+//! | `Persist` | make it durable, outside of this task | `Persisted`, or `PersistFailed`. There is no second `Persist` before that |
+//! | `Event` | pass it on to whoever wants it | nothing |
 //!
-//! And say of your own accord: `Opened` with `Origin::Accepted` for each connection that is accepted; `Received` for what is
-//! read, in any pieces; `Closed` when a connection ends that the core has not closed; `Tick` at the deadline. Where streams
-//! are secured (TLS): `Opened` before that begins, so that the core limits how many are under way and how long each takes, and
-//! `Distrusted` when it fails. A
-//! [`ConnId`](crate::ConnId) is larger than all before it, and never used again.
+//! Report these inputs on your own initiative:
 //!
-//! # What an embedding has to see to
+//! | input | when |
+//! | --- | --- |
+//! | `Opened` with `Origin::Accepted` | a connection was accepted |
+//! | `Received` | bytes were read, in pieces of any size |
+//! | `Closed` | a connection ended, and the core did not close it |
+//! | `Tick` | the deadline has come |
+//! | `TlsFailed` | a connection could not be secured |
 //!
-//! - **The clock** is monotonic and goes on while the machine is suspended: `CLOCK_BOOTTIME` on Linux, not
-//!   `std::time::Instant`. `formation-host` has one.
-//! - **The order.** After each input, make `leadership`, `view` and `status` visible to the service first, then do the outputs in
-//!   their order, then tell of events. A master that leaves has ended its mastership for its own host before `Resign` is on its way.
-//! - **Back-pressure.** Read a connection only as fast as the core takes its bytes; do not queue for a peer that does not read.
-//! - **Never wait for one socket.** A dial, a write or a disk that takes its time must hold up nobody else.
-//! - **Storage** is the node's own. `formation-host` keeps it, and says when there was nothing to go on from, for a log: [`DurableState`](crate::DurableState) says what belongs
-//!   together, and [`Start::resume`](crate::Start::resume) who may go on with it.
+//! If streams are secured (TLS), report `Opened` before the TLS handshake begins. The core then limits how many of
+//! these handshakes are under way, and how long each one takes.
+//!
+//! A [`ConnId`](crate::ConnId) is larger than all earlier ones, and is never used again.
+//!
+//! # What an embedding has to ensure
+//!
+//! - **The clock** is monotonic, and keeps running while the machine is suspended. On Linux that is `CLOCK_BOOTTIME`,
+//!   not `std::time::Instant`. `formation-host` has one.
+//! - **The order.** After each input, first make `leadership`, `view` and `status` visible to the service. Then
+//!   perform the outputs in their order. Then pass on the events. A master that leaves has then ended its mastership
+//!   for your service before `Resign` is sent.
+//! - **Back-pressure.** Read a connection only as fast as the core takes its bytes. Do not queue bytes for a peer that
+//!   does not read.
+//! - **No waiting for one socket.** A slow dial, write or disk must not delay any other connection.
+//! - **Storage** belongs to one node. `formation-host` provides it, and tells you when there was no earlier state, so
+//!   that you can log it. [`DurableState`](crate::DurableState) says what belongs together, and
+//!   [`Start::resume`](crate::Start::resume) says who may continue with it.
 //! - **Randomness** for [`Start::rng_seed`](crate::Start::rng_seed) comes from the system, anew at each start.
 //!
-//! A [`Misuse`](crate::Misuse) is a fault of the embedding: log it, and mend the embedding. Nothing has changed.
+//! A [`Misuse`](crate::Misuse) is a mistake of the embedding. Log it, and correct the embedding. The state has not
+//! changed.
 //!
 //! # Testing it
 //!
-//! Everything is plain data. Record `(Timestamp, Input)` and the [`Start`](crate::Start), and the run can be had again, on any
-//! machine, in no time:
+//! Everything is plain data. Record each `(Timestamp, Input)` and the [`Start`](crate::Start), and you can repeat the
+//! run on any machine, without waiting:
 //!
 //! ```
 //! use formation_core::{Config, Formation, Incarnation, Input, Output, Start, Timestamp};
@@ -82,12 +98,12 @@
 //! fn replay(start: &Start, inputs: &[(Timestamp, Input)]) -> Vec<Output> {
 //!     let config = Config::single("orders", "node-a", "127.0.0.1:7000").build().expect("a valid configuration");
 //!     let mut node = Formation::new(config, start.clone(), Timestamp::ZERO);
-//!     let mut said: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
+//!     let mut outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
 //!     for (now, input) in inputs {
 //!         node.handle_input(*now, input.clone()).expect("it was no misuse the first time");
-//!         said.extend(std::iter::from_fn(|| node.poll_output()));
+//!         outputs.extend(std::iter::from_fn(|| node.poll_output()));
 //!     }
-//!     said
+//!     outputs
 //! }
 //!
 //! let (start, inputs) = (Start::new(Incarnation(1), 42), [(Timestamp::ZERO, Input::Persisted { seq: 1 })]);

@@ -1,116 +1,126 @@
-//! Operating it: every event, every refusal and every reason for which a connection closes: what it means, what to do.
+//! Operating a cluster: every event, every rejection and every reason for which a connection closes. For each: what it
+//! means, and what to do.
 //!
-//! Where nothing is said of what to do, there is nothing to do.
+//! If the last column is empty, there is nothing to do.
 //!
 //! # Events
 //!
 //! | [`Event`](crate::Event) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Linked`, `Unlinked` | the first connection to a peer is established, or the last one has ended | |
-//! | `ConnClosed` | a connection ended before it was established, by its peer's fault, for want of room, or because its dial had been given up; see its reason below. `dialed` is where it led | when it repeats: find out who connects to this port |
-//! | `MasterElected` | there is a master, or it has a new term; it may be this node | act as the master by `leadership`, not by this event |
-//! | `MasterLost` | the last master is none any more; see its reason below | |
-//! | `MasterUnreachable` | others follow a master that this node cannot reach | look at the network between the two, and at the address that it advertises |
-//! | `ViewChanged` | the members have changed; each change says how | |
-//! | `Rejected` | a peer refused this node; see the refusals below. Said once for each address and reason | |
-//! | `Refused` | this node refused a peer; see the refusals below. Said once for each peer and reason, until it was linked, or, of `ClusterFull` and `MetadataTooLong`, a member | the same, seen from the other end |
-//! | `SelfDial` | an address leads to this node itself; said once until it has led elsewhere. When it is a seed and stays so, the seed list has this node under two spellings, and only its own can vote | give each node one spelling of its address, in the seed list and as its own; where names move, wait |
-//! | `Merged` | clusters that had gone on by themselves have met, and this node was on the side that gave way (E8). From `from` on it has the views of the other | look at what this side has done since they parted: nobody else knows of it |
-//! | `SoloMasterIgnored` | a peer goes on without a quorum, and this node is not configured to (E8) | give all nodes the same `solo_after` |
-//! | `PersistFailed` | storage has failed; this node neither stands nor votes any more | mend it (a full disk?), then start the node again. Until then one voter fewer can elect a master |
-//! | `Stopped` | the node is done; see its reason below | |
+//! | `ConnClosed` | a connection ended before it was established: by a fault of the peer, because a limit was reached, or because its dial had been given up. See its reason below. `dialed` is the address that was dialed | if it repeats: find out who connects to this port |
+//! | `MasterElected` | there is a master, or the master has a new term. It may be this node | act as the master by `leadership`, not by this event |
+//! | `MasterLost` | the last master is no longer the master. See its reason below | |
+//! | `MasterUnreachable` | other nodes follow a master that this node cannot reach | check the network between the two nodes, and the address that the master advertises |
+//! | `ViewChanged` | the members have changed. Each change says how | |
+//! | `RejectedByPeer` | a peer rejected this node. See the rejections below. Reported once per address and reason | |
+//! | `PeerRejected` | this node rejected a peer. See the rejections below. Reported once per peer and reason, until the peer was linked. For `ClusterFull` and `MetadataTooLong`: until it is a member | the same, seen from the other end |
+//! | `SelfDial` | an address leads to this node itself. Reported once, until the address has led elsewhere. If it is a seed and stays so, the seed list contains this node in two spellings, and only its own spelling can vote | use one spelling of each address, in the seed list and as the node's own address. If names are about to move, wait |
+//! | `Merged` | two clusters that had continued separately have met, and this node was on the side that stepped down (E8). From `from` on, it has the views of the other side | check what this side has done since the clusters separated: nobody else knows about it |
+//! | `SoloMasterIgnored` | a peer continues without a quorum, and this node is not configured to do so (E8) | give all nodes the same `solo_after` |
+//! | `PersistFailed` | storage has failed. This node is no longer a candidate and no longer votes | repair the storage (is the disk full?), then restart the node. Until then, one voter fewer can elect a master |
+//! | `Stopped` | the node has stopped. See its reason below | |
 //!
 //! ## Why a master was lost
 //!
 //! | [`LossReason`](crate::LossReason) | what it means | what to do |
 //! | --- | --- | --- |
-//! | `Silent` | nothing was heard of it for a lease | |
-//! | `Ended` | it says itself that it is not the master any more, or it was started again | |
-//! | `LeaseLapsed` | it was this node, and no quorum confirmed it in time | when it repeats: the voters are cut off, stand still (suspended, swapping), or `lease` is short for this network |
-//! | `NewerTerm` | it was this node, and somebody knows a newer term | |
+//! | `Silent` | nothing was received from it for a lease | |
+//! | `Ended` | it reported that it is no longer the master, or it was restarted | |
+//! | `LeaseLapsed` | it was this node, and no quorum confirmed it in time | if it repeats: the voters are cut off, or do not run (suspended, swapping), or `lease` is too short for this network |
+//! | `NewerTerm` | it was this node, and another node knows a newer term | |
 //! | `Resigned` | it left | |
-//! | `GaveWay` | it was this node, without a quorum, and it has met a master that goes on in its place (E8); `Merged` follows | |
+//! | `GaveWay` | it was this node, without a quorum, and it has met a master that continues in its place (E8). `Merged` follows | |
 //!
 //! ## Why a node stops
 //!
 //! | [`StopReason`](crate::StopReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Left` | it was asked to leave | |
-//! | `IdInUse` | another living node has its id: it was kept outside for longer than `down_after` twice, the longest that a dead one could | the last `Rejected` or `Refused` names both addresses; give one of them another id |
-//! | `Superseded` | another process of the same id and address was started later | when nobody restarted it: two machines have one configuration |
+//! | `IdInUse` | another living node has its id. It was kept outside for twice `down_after`, which is the longest that a dead node could keep it out | the last `RejectedByPeer` or `PeerRejected` names both addresses. Give one of the nodes another id |
+//! | `Superseded` | another process with the same id and address was started later | if nobody restarted it: two machines have the same configuration |
 //!
-//! # Refusals
+//! # Rejections
 //!
-//! The permanent ones are retried after the longest backoff each time, ± 50 %: only a person can mend them. A node that is refused
-//! stays outside, and does not form a cluster of its own for that.
+//! A permanent rejection can be repaired only by a person. The address is retried after the longest backoff each time,
+//! ± 50 %. A rejected node stays outside. It does not form a cluster of its own because of this.
 //!
 //! | [`RejectReason`](crate::RejectReason) | what it means | what to do |
 //! | --- | --- | --- |
-//! | `WrongCluster` | the other node is of another cluster: an address was reused, or a seed list is of another cluster | compare `cluster` and the seeds of both |
-//! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one; go through the versions one at a time |
-//! | `ElectorateMismatch` | the seed lists differ | give all nodes the same list. It is retried, as one of them may be about to be restarted with it |
+//! | `WrongCluster` | the other node belongs to another cluster: an address was reused, or a seed list belongs to another cluster | compare `cluster` and the seeds of both nodes |
+//! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one. Do not skip versions |
+//! | `ElectorateMismatch` | the seed lists differ | give all nodes the same list. Not permanent: one of them may be about to be restarted with the right list |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
-//! | `IdInUse` | a living node at another address has the same id | give one of them another id: after a while one of the two stops. A node that has moved is let in once its old self counts as down |
+//! | `IdInUse` | a living node at another address has the same id | give one of them another id. After a while, one of the two stops. A node that has moved is let in once its old run counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
-//! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise it on every voter, or let somebody leave |
-//! | `KeyMismatch` | the two have no cluster key in common, or only one of them has any | give both the same; see below how to change it |
-//! | `BadProof` | the other end does not hold the key that it announced (a mistyped one is a `KeyMismatch`): somebody tries his luck, or something on the way changes what is said | |
+//! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise the limit on every voter, or let a node leave. Not permanent |
+//! | `KeyMismatch` | the two nodes have no cluster key in common, or only one of them has a key | give both the same key. See below how to change it |
+//! | `BadProof` | the other end does not hold the key that it announced (a mistyped key gives `KeyMismatch`): an attacker is trying, or something on the path changes the bytes | |
 //! | `MetadataTooLong` | the node's metadata is longer than the master allows | shorten it, or raise `Limits::metadata` on every node |
 //!
 //! # Why a connection closes
 //!
 //! | [`CloseReason`](crate::CloseReason) | what it means | what to do |
 //! | --- | --- | --- |
-//! | `EmptyFrame`, `FrameTooLong`, `Malformed`, `UnexpectedMessage`, `WrongMagic` | the peer does not speak this protocol, or not as agreed | find out who connects to this port; from a node of this cluster it is a bug: report it |
-//! | `TermOutOfReach` | the peer speaks of a term that no count of elections leads to | its state is damaged, or it is a bug: report it |
-//! | `HandshakeTimeout` | the connection was not established in `handshake_timeout` | when it repeats: something accepts connections there and says nothing, or the network loses much |
-//! | `Silent` | nothing came for `down_after` | |
-//! | `Refused`, `RefusedByPeer` | one of the two refused the other | see the refusals above |
-//! | `Distrusted` | the connection could not be secured (TLS); it says who does not trust whom, and why, below | |
+//! | `EmptyFrame`, `FrameTooLong`, `Malformed`, `UnexpectedMessage`, `WrongMagic` | the peer does not speak this protocol, or breaks its rules | find out who connects to this port. If it is a node of this cluster, it is a bug: report it |
+//! | `TermOutOfReach` | the peer sent a term that no number of elections leads to | its state is damaged, or it is a bug: report it |
+//! | `HandshakeTimeout` | the connection was not established within `handshake_timeout` | if it repeats: something accepts connections there and sends nothing, or the network loses many packets |
+//! | `Silent` | nothing arrived for `down_after` | |
+//! | `Rejected`, `RejectedByPeer` | one of the two nodes rejected the other | see the rejections above |
+//! | `TlsFailed` | the connection could not be secured (TLS). It says which end does not trust the other, and why: see below | |
 //! | `Duplicate` | the two nodes have dialed each other, and keep one connection | |
-//! | `Superseded` | the peer was started again | |
-//! | `SelfDial` | the node dialed itself (`SelfDial` says so), or heard its own words (`ConnClosed` does) | see the event; of the latter, find out what repeats them |
-//! | `TooManyPending` | more connections wait for their handshake than `Limits::pending_links` | when it repeats: somebody opens connections and says nothing |
-//! | `TooManyLinks` | there are as many connections as `Limits::links` | raise it, or find out who has them all |
-//! | `TooManyPartialBytes` | unfinished frames take more than `Limits::partial_bytes` | when it repeats: somebody sends frames and does not finish them |
-//! | `DialGivenUp` | a dial succeeded after it had been given up | when it repeats: `handshake_timeout` is short for this network |
-//! | `NotNeeded` | there is a master, and the two need no link | |
-//! | `Left` | one of the two leaves | |
+//! | `Superseded` | the peer was restarted | |
+//! | `SelfDial` | the node dialed itself (the event `SelfDial` reports it), or received an echo of its own messages (`ConnClosed` reports it) | see the event. For an echo, find out what repeats the bytes |
+//! | `TooManyPending` | more connections wait for their handshake than `Limits::pending_connections` allows | if it repeats: somebody opens connections and sends nothing |
+//! | `TooManyConnections` | there are as many connections as `Limits::connections` allows | raise the limit, or find out who has all of them |
+//! | `TooManyPartialBytes` | unfinished frames take more than `Limits::partial_bytes` | if it repeats: somebody sends frames and does not finish them |
+//! | `DialGivenUp` | a dial succeeded after it had been given up | if it repeats: `handshake_timeout` is too short for this network |
+//! | `NotNeeded` | there is a master, and the two nodes need no link | |
+//! | `Left` | one of the two nodes leaves | |
 //!
 //! ## Why an end is not trusted
 //!
-//! | [`Flaw`](crate::Flaw) | what it means | what to do |
+//! | [`TlsProblem`](crate::TlsProblem) | what it means | what to do |
 //! | --- | --- | --- |
-//! | `NotSecured` | the other end speaks no TLS | turn it on there, or find out who that is |
-//! | `NoCertificate` | it has shown no certificate: each end has to | give it one |
-//! | `UnknownIssuer` | its certificate was issued by nobody who is trusted | compare the authorities that the two trust with the one that issued it |
-//! | `Expired`, `NotYetValid` | its certificate has expired, or is not valid yet | renew it; it can be replaced while the node runs. Look at both clocks |
-//! | `WrongName` | its certificate is not for the name, or the IP address, that was dialed | issue one for the host of its address as the seed list has it |
-//! | `Revoked` | its certificate was revoked | give it another |
+//! | `NotSecured` | the other end does not speak TLS | turn it on there, or find out what runs there |
+//! | `NoCertificate` | the other end has shown no certificate. Each end has to show one | give it one |
+//! | `UnknownIssuer` | no trusted authority has issued its certificate | compare the authorities that the two nodes trust with the issuer of the certificate |
+//! | `Expired`, `NotYetValid` | its certificate has expired, or is not valid yet | renew it. It can be replaced while the node runs. Check both clocks |
+//! | `WrongName` | its certificate is not for the name or the IP address that was dialed | issue one for the host of its address, as it is in the seed list |
+//! | `Revoked` | its certificate was revoked | give it another one |
 //! | `Other` | no version or cipher in common, a certificate for another purpose, a broken signature | see the log of the end that does not trust the other |
 //!
 //! # Changing things
 //!
-//! - **A rolling restart.** One node after the other: [`Leave`](crate::Command::Leave), start it again, and go on once it is in
-//!   the view. Before it leaves, a master stops acting as one: the next may be elected within two round trips, whatever
-//!   `leadership` had said. A master that leaves is followed by the next in about two round trips.
-//! - **An upgrade to a program with a newer protocol.** Node by node, as a restart: two nodes speak the newest version that both
-//!   know. Where you may have to go back, let the new program speak only the old version at first
-//!   ([`protocol`](crate::ConfigBuilder::protocol)), and lift that once all nodes have it.
-//! - **Another seed list.** Stop all voters; start every node with the new list as seeds, and the old one as
-//!   [`former_seeds`](crate::ConfigBuilder::former_seeds). Without a `state_dir` the latter is not needed, and terms begin anew.
-//! - **Another cluster key.** Restart every node with the new key beside the old one; then restart every node with the new key
-//!   alone. Nodes with a key in common work together, so the cluster is never split.
-//! - **Other times.** `lease` may differ from node to node while it is changed, as every promise names its own. A lease longer
-//!   than some voter's `bootstrap_wait` gets no confirmation from that voter: raise `bootstrap_wait` everywhere first.
-//! - **Another machine for a node.** With its `state_dir`, or as a node of another id. A voter that comes back without its votes
-//!   may vote a second time in the last term.
+//! - **A rolling restart.** Take one node after the other. Send it [`Leave`](crate::Command::Leave), start it again,
+//!   and go on once it is in the view. A master stops acting as the master before it leaves: the next master may be
+//!   elected within two round trips, whatever `leadership` had reported.
+//! - **An upgrade to a program with a newer protocol.** Upgrade node by node, as in a restart. Two nodes speak the
+//!   newest version that both know. If you may have to go back, let the new program speak only the old version at
+//!   first ([`protocol`](crate::ConfigBuilder::protocol)). Remove that setting once all nodes have the new program.
+//! - **Another seed list.** Stop all voters. Start every node with the new list as seeds, and the old one as
+//!   [`former_seeds`](crate::ConfigBuilder::former_seeds). Without a `state_dir`, `former_seeds` is not needed, and
+//!   terms start again.
+//! - **Another cluster key.** Restart every node with the new key beside the old one. Then restart every node with the
+//!   new key only. Nodes with a key in common work together, so the cluster is never split.
+//! - **Other times.** `lease` may differ from node to node while you change it, because every promise names its own
+//!   lease. A voter does not confirm a lease that is longer than its own `bootstrap_wait`: raise `bootstrap_wait`
+//!   everywhere first.
+//! - **Another machine for a node.** Move the node together with its `state_dir`, or start a node with another id. A
+//!   voter that comes back without its votes may vote a second time in the last term.
 //!
 //! # The state of a node on disk
 //!
-//! `formation.state` in its `state_dir` is written whole, made durable and renamed into its place; no crash leaves half of it. A
-//! node that finds none starts as one that has never voted, and the adapters log it with the directory. Where that is not a node's
-//! first start, the directory is mistyped, or not the one that was mounted: stop the node, and start it with the right one. When
-//! a node says at its start that it is damaged, the disk or somebody has altered it: restore it from a copy that is not older than
-//! the last election, or remove it and accept what is said of voters without votes above. `formation.lock` may stay behind;
-//! only a living process holds it. `formation.state.new` may stay behind too, and is never read.
+//! | file in the `state_dir` | what it is |
+//! | --- | --- |
+//! | `formation.state` | the state. It is written completely, made durable and renamed into its place, so no crash leaves half of it |
+//! | `formation.state.new` | may remain after a crash. It is never read |
+//! | `formation.lock` | may remain after a stop. Only a living process holds it |
+//!
+//! A node that finds no state starts as a node that has never voted. The adapters log this, with the directory. If
+//! this is not the first start of the node, the directory is mistyped, or the wrong one is mounted: stop the node, and
+//! start it with the right one.
+//!
+//! If a node says at its start that its state is damaged, then the disk or somebody has changed it. Restore it from a
+//! copy that is not older than the last election. Or remove it, and accept what is said above about voters without
+//! votes.

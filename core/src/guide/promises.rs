@@ -1,31 +1,33 @@
 //! What is promised, and what is not.
 //!
-//! The names (G1, E3) are those of `PROTOCOL.md`; a test carries each of them in its name.
+//! The numbers (G1, E3) are those of `PROTOCOL.md`. A test carries each of them in its name.
 //!
 //! # What a service may rely on
 //!
-//! | | promise | on what it hangs |
+//! | | promise | it depends on |
 //! | --- | --- | --- |
-//! | G1 | a term has one master at most | votes that outlive their node: [`state_dir`](crate::ConfigBuilder::state_dir) |
-//! | G2 | two nodes are never masters at the same time | clocks whose rates differ by at most `max_clock_drift_percent`, and that go on while a machine is suspended |
-//! | G3 | a node's view only moves forward; one epoch is one member list | as G1 |
-//! | G4 | how the bytes are cut changes nothing | – |
-//! | G5 | where a quorum of voters can talk, there is a master after a bounded time, and then one view | – |
-//! | G6 | when all voters start together, the lowest id is the first master | – |
+//! | G1 | a term has at most one master | votes that survive a restart: [`state_dir`](crate::ConfigBuilder::state_dir) |
+//! | G2 | two nodes are never masters at the same time | clocks whose rates differ by at most `max_clock_drift_percent`, and that keep running while a machine is suspended |
+//! | G3 | the view of a node only moves forward; one view id names one member list | the same as G1 |
+//! | G4 | how the bytes are cut into chunks changes nothing | – |
+//! | G5 | where a quorum of voters can talk to each other, there is a master after a bounded time, and then one view | – |
+//! | G6 | when all voters start together, the node with the lowest id is the first master | – |
 //! | G7 | memory is bounded, whatever peers do | the [`Limits`](crate::Limits) |
-//! | G8 | no bytes of a peer do harm | – |
+//! | G8 | no bytes from a peer do harm | – |
 //!
 //! ## Acting as the master
 //!
-//! [`leadership`](crate::Formation::leadership) is the permission to act, not the event that a master was elected: an event
-//! may be read late. What it has reported stays true until [`valid_until`](crate::Leadership::valid_until), unless the host itself
-//! lets the node leave before: whoever leaves as the master stops acting as one first. Whoever starts
-//! something that takes time looks again before it takes effect:
+//! [`leadership`](crate::Formation::leadership) is the permission to act. The event that a master was elected is not:
+//! an event may be read late. A reported leadership stays valid until [`valid_until`](crate::Leadership::valid_until),
+//! with one exception: your own code makes the node leave before that time. A master that leaves has to stop acting as
+//! the master first.
+//!
+//! Before an action that takes time, ask whether it can take effect early enough:
 //!
 //! ```
 //! use formation_core::{Leadership, Timestamp};
 //!
-//! /// Whether something that takes effect within `micros` may still be begun.
+//! /// Whether the node may still begin an action that takes effect within `micros`.
 //! fn may_begin(leadership: Option<Leadership>, now: Timestamp, micros: u64) -> bool {
 //!     leadership.is_some_and(|leadership| leadership.valid_until.since(now).as_micros() > u128::from(micros))
 //! }
@@ -42,29 +44,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A clock cannot save a write that is already on its way. Where a stale one would do harm, send the
-//! [`term`](crate::Leadership::term) along, and let the receiver refuse a smaller one than it has seen: it is a fencing token,
-//! larger than that of every master before. Terms outlive the cluster when votes do.
+//! A clock cannot stop a write that is already under way. Where a late write would do harm, send the
+//! [`term`](crate::Leadership::term) along, and let the receiver reject a term that is smaller than one it has already
+//! seen. The term is a fencing token: it is larger than the term of every earlier master. If votes survive restarts,
+//! terms survive them too.
 //!
 //! # What is not promised
 //!
-//! - **A master at all times.** Without a quorum of the voters there is none, unless [`solo_after`](crate::ConfigBuilder::solo_after)
-//!   was asked for (E8): then a master goes on with those it has, and G1, G2 and the second half of G3 hold only among masters that a
-//!   quorum has elected. Such a master is [`Phase::Solo`](crate::Phase::Solo); its `leadership` is no permission that excludes another's, and its term fences nothing. Between the loss of one and the next there is
-//!   about a lease without; after a master that leaves, two round trips.
-//! - **That a member in the view lives.** It was heard within `down_after`, by the master. Nor that one that is missing is dead:
-//!   it may be cut off from the master alone.
-//! - **The same view at the same moment.** Members are behind by what messages take; epochs tell which view is newer.
-//! - **Anything of your data.** There is no replicated log here.
-//! - **Peers that lie.** Whoever may speak the protocol is believed about who it is. Run it where only your nodes can reach
-//!   each other, or give the cluster a [key](crate::ClusterKey), which keeps out whoever does not hold it; who holds it is
-//!   believed.
+//! - **A master at all times.** Without a quorum of the voters there is no master. After a master dies, there is none
+//!   for about one lease. After a master leaves, there is none for two round trips.
+//! - **Exclusive solo masters.** With [`solo_after`](crate::ConfigBuilder::solo_after) (E8), a master continues with
+//!   the nodes that it can reach, without a quorum. G1, G2 and the second half of G3 then hold only among the masters
+//!   that a quorum has elected. A solo master is shown as [`Phase::Solo`](crate::Phase::Solo). Its `leadership` does
+//!   not exclude another node's, and its term fences nothing.
+//! - **That a member in the view is alive.** The master has received something from it within `down_after`. A node
+//!   that is missing is not necessarily dead: it may be cut off from the master only.
+//! - **The same view everywhere at the same moment.** Members are behind by the time that messages take. View ids tell
+//!   which view is newer.
+//! - **Anything about your data.** There is no replicated log.
+//! - **Protection against lying peers.** A node that may speak the protocol is believed about who it is. Run Formation
+//!   where only your nodes can reach each other, or give the cluster a [key](crate::ClusterKey). The key keeps out
+//!   every node that does not hold it. A node that holds it is believed.
 //!
-//! Without a `state_dir` a voter that restarts may vote twice in one term. Then G1 and G3 hold only as long as no voter
-//! restarts within a term, and terms begin anew when all voters were down at once. G2 holds all the same: a voter that has just
-//! started waits until it can break no promise that it has forgotten (E1).
+//! Without a `state_dir`, a voter that restarts may vote twice in one term. G1 and G3 then hold only as long as no
+//! voter restarts within a term, and terms start again once all voters were down at the same time. G2 holds in this
+//! case too: a voter that has just started waits until it can no longer break a promise that it has forgotten (E1).
 //!
 //! # What is assumed
 //!
-//! One live node per seed address; a seed list that is the same on every node, and changes only while all voters are
-//! stopped (see [`former_seeds`](crate::ConfigBuilder::former_seeds)); a file system that keeps what it has acknowledged.
+//! - There is one live node per seed address.
+//! - The seed list is the same on every node, and changes only while all voters are stopped (see
+//!   [`former_seeds`](crate::ConfigBuilder::former_seeds)).
+//! - The file system keeps what it has acknowledged.

@@ -1,15 +1,15 @@
-//! Any message that there can be.
+//! Arbitrary valid messages.
 
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use formation_core::{
-    Address, Change, ClusterName, ElectorateDigest, Epoch, Incarnation, Member, MemberState, Node, NodeId,
-    RejectReason, RemovalReason, Term,
+    Address, Change, ClusterName, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId, RejectReason,
+    RemovalReason, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MembersUpdate, Message, Proof, ProtocolRange, Rejected,
-        Release, Resign, Role, Status, Vote, VoteRequest,
+        Release, Resign, Role, StatusReport, Vote, VoteRequest,
     },
 };
 
@@ -32,27 +32,27 @@ pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
             reason: reason(from)?,
             holder: option(from, |from| Ok(Holder { node: node(from)?, address: address(from)? }))?,
         }),
-        2 => Message::Status(Status {
+        2 => Message::Status(StatusReport {
             number: from.arbitrary()?,
             term: term(from)?,
             role: role(from)?,
-            held: from.arbitrary()?,
+            abstains: from.arbitrary()?,
             promise: option(from, node)?,
-            epoch: epoch(from)?,
+            view_id: view_id(from)?,
             metadata: bytes(from)?,
         }),
         3 if from.arbitrary()? => Message::JoinResponse(JoinResponse::Accepted { term: term(from)? }),
         3 => Message::JoinResponse(JoinResponse::Rejected { term: term(from)?, reason: reason(from)? }),
         4 if from.arbitrary()? => Message::MembersUpdate(MembersUpdate::Page {
-            epoch: epoch(from)?,
+            view_id: view_id(from)?,
             index: from.arbitrary()?,
             last: from.arbitrary()?,
             members: list(from, member)?,
         }),
         4 => Message::MembersUpdate(MembersUpdate::Delta {
-            base: epoch(from)?,
+            base: view_id(from)?,
             base_by: option(from, node)?,
-            epoch: epoch(from)?,
+            view_id: view_id(from)?,
             changes: list(from, change)?,
         }),
         5 => Message::VoteRequest(VoteRequest { term: term(from)?, number: from.arbitrary()?, lease: lease(from)? }),
@@ -62,11 +62,11 @@ pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
         9 => Message::HeartbeatAck(HeartbeatAck {
             term: term(from)?,
             number: from.arbitrary()?,
-            epoch: epoch(from)?,
+            view_id: view_id(from)?,
             confirms: from.arbitrary()?,
         }),
         10 => Message::Ping,
-        11 => Message::Leave,
+        11 => Message::LeaveAck,
         12 => Message::Resign(Resign { term: term(from)? }),
         _ => Message::Proof(Proof { mac: from.arbitrary()? }),
     })
@@ -84,7 +84,7 @@ fn option<T>(from: Source<'_, '_>, item: fn(Source<'_, '_>) -> Result<T>) -> Res
     if from.arbitrary()? { item(from).map(Some) } else { Ok(None) }
 }
 
-/// What the constructor takes; there is nothing else that could be said.
+/// A text that the constructor accepts. No other text can be in a message.
 fn text<T, E: std::fmt::Debug>(
     from: Source<'_, '_>,
     new: fn(String) -> std::result::Result<T, E>,
@@ -96,7 +96,7 @@ fn text<T, E: std::fmt::Debug>(
 
 fn address(from: Source<'_, '_>) -> Result<Address> {
     let (host, times, port) = (String::arbitrary(from)?, from.int_in_range(1..=130)?, u16::arbitrary(from)?);
-    // Repeated, as a fuzzer rarely comes near the longest.
+    // The host is repeated, because a fuzzer rarely finds long addresses.
     let made = Address::new(format!("{}:{port}", host.repeat(times)));
     Ok(made.unwrap_or_else(|_| Address::new("a:1").expect("a valid address")))
 }
@@ -109,8 +109,8 @@ fn term(from: Source<'_, '_>) -> Result<Term> {
     Ok(Term(from.arbitrary()?))
 }
 
-fn epoch(from: Source<'_, '_>) -> Result<Epoch> {
-    Ok(Epoch { term: term(from)?, version: from.arbitrary()? })
+fn view_id(from: Source<'_, '_>) -> Result<ViewId> {
+    Ok(ViewId { term: term(from)?, version: from.arbitrary()? })
 }
 
 fn lease(from: Source<'_, '_>) -> Result<Duration> {
@@ -123,9 +123,9 @@ fn node(from: Source<'_, '_>) -> Result<Node> {
 
 fn role(from: Source<'_, '_>) -> Result<Role> {
     Ok(match from.int_in_range(0..=5)? {
-        0 => Role::Seeking,
-        1 => Role::Standing,
-        2 => Role::Following { master: node(from)?, address: address(from)? },
+        0 => Role::Joining,
+        1 => Role::Candidate,
+        2 => Role::Follower { master: node(from)?, address: address(from)? },
         3 => Role::Master,
         4 => Role::Leaving,
         _ => Role::Solo { members: from.arbitrary()? },

@@ -1,0 +1,466 @@
+//! The configuration of a node. A [`Config`] is always valid: [`ConfigBuilder::build`] is the only way to create one, and
+//! deserializing uses it too.
+
+mod detector;
+mod error;
+mod limits;
+mod timing;
+
+use alloc::{
+    collections::BTreeSet,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use self::error::{size, sizes, time, times};
+pub use self::{
+    detector::{Detector, PhiAccrual},
+    error::ConfigError,
+    limits::Limits,
+    timing::Timing,
+};
+use crate::{
+    id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
+    peers::proof::{ClusterKey, KEY_LEN, MAX_KEYS},
+    wire::message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
+};
+
+/// The most seeds. Every two voters keep a link and send each other every change of their status, so the cost grows with
+/// the square of the number of seeds. A quorum of more than a few dozen voters makes elections slower, and not safer.
+/// Members that are no voters do not count.
+const MAX_SEEDS: usize = 64;
+
+/// The configuration of a node. It is valid, and never changes.
+///
+/// ```
+/// use formation_core::Config;
+///
+/// let seeds = ["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"];
+/// let config = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).state_dir("/var/lib/orders").build()?;
+/// assert!(config.is_voter());
+/// assert_eq!(config.quorum(), 2);
+/// # Ok::<(), formation_core::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "ConfigBuilder", into = "ConfigBuilder")]
+pub struct Config {
+    cluster: ClusterName,
+    id: NodeId,
+    address: Address,
+    seeds: BTreeSet<Address>,
+    former_seeds: BTreeSet<Address>,
+    contacts: BTreeSet<Address>,
+    bootstrap: Bootstrap,
+    state_dir: Option<String>,
+    metadata: Bytes,
+    timing: Timing,
+    detector: Detector,
+    solo_after: Option<Duration>,
+    limits: Limits,
+    protocol: ProtocolRange,
+    keys: Vec<ClusterKey>,
+    electorate: ElectorateDigest,
+}
+
+impl Config {
+    /// Starts the configuration of a node: its `cluster`, its `id`, and the `address` at which other nodes dial it. At
+    /// least the [`seeds`](ConfigBuilder::seeds) have to be added.
+    pub fn builder(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
+        ConfigBuilder {
+            cluster: cluster.into(),
+            id: id.into(),
+            address: address.into(),
+            seeds: Vec::new(),
+            former_seeds: Vec::new(),
+            contacts: Vec::new(),
+            bootstrap: Bootstrap::default(),
+            state_dir: None,
+            metadata: Bytes::new(),
+            timing: Timing::default(),
+            detector: Detector::default(),
+            solo_after: None,
+            limits: Limits::default(),
+            protocol: PROTOCOL,
+            keys: Vec::new(),
+            keyed: false,
+        }
+    }
+
+    /// Starts the configuration of a node that is its own only seed. It becomes master at once. Nodes that have its address
+    /// as their only seed can join it.
+    pub fn single(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
+        let builder = Self::builder(cluster, id, address);
+        let own = builder.address.clone();
+        builder.seeds([own])
+    }
+
+    /// The name of the cluster.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The id of this node.
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// The address at which other nodes dial this node.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The addresses of the voters. They are the same on every node.
+    pub fn seeds(&self) -> &BTreeSet<Address> {
+        &self.seeds
+    }
+
+    /// The seeds before the list was changed. A node may resume from durable state that was stored with these seeds.
+    pub fn former_seeds(&self) -> &BTreeSet<Address> {
+        &self.former_seeds
+    }
+
+    /// The directory in which the embedder stores the durable state. The core does not use it.
+    pub fn state_dir(&self) -> Option<&str> {
+        self.state_dir.as_deref()
+    }
+
+    /// The addresses that the node dials beside the seeds while it has no master.
+    pub fn contacts(&self) -> &BTreeSet<Address> {
+        &self.contacts
+    }
+
+    /// Whether this node may form a cluster, or only join one (PROTOCOL.md, D7).
+    pub fn bootstrap(&self) -> Bootstrap {
+        self.bootstrap
+    }
+
+    /// The metadata of this node in the member list.
+    pub fn metadata(&self) -> &Bytes {
+        &self.metadata
+    }
+
+    /// The times of this node (PROTOCOL.md, section 7).
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// How this node, as a master, decides that a member is suspect (PROTOCOL.md, V5).
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// After how long without a quorum a voter becomes a solo master (PROTOCOL.md, E8). `None` means never.
+    pub fn solo_after(&self) -> Option<Duration> {
+        self.solo_after
+    }
+
+    /// The protocol versions that this node speaks (PROTOCOL.md, H4).
+    pub fn protocol(&self) -> ProtocolRange {
+        self.protocol
+    }
+
+    /// The limits of this node (PROTOCOL.md, section 8).
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The cluster keys of this node, at most two. A peer has to prove that it holds one of them. Without keys, peers prove
+    /// nothing.
+    pub fn keys(&self) -> &[ClusterKey] {
+        &self.keys
+    }
+
+    /// The digest of the seeds. The handshake rejects a peer with a different one.
+    pub fn electorate(&self) -> ElectorateDigest {
+        self.electorate
+    }
+
+    /// Whether this node is a voter: its address is a seed.
+    pub fn is_voter(&self) -> bool {
+        self.seeds.contains(&self.address)
+    }
+
+    /// The number of voters that elect a master: more than half of the seeds.
+    pub fn quorum(&self) -> usize {
+        self.seeds.len() / 2 + 1
+    }
+}
+
+impl TryFrom<ConfigBuilder> for Config {
+    type Error = ConfigError;
+
+    fn try_from(builder: ConfigBuilder) -> Result<Self, ConfigError> {
+        builder.build()
+    }
+}
+
+impl From<Config> for ConfigBuilder {
+    fn from(config: Config) -> Self {
+        let texts = |addresses: &BTreeSet<Address>| addresses.iter().map(Address::to_string).collect();
+        Self {
+            cluster: config.cluster.to_string(),
+            id: config.id.to_string(),
+            address: config.address.to_string(),
+            seeds: texts(&config.seeds),
+            former_seeds: texts(&config.former_seeds),
+            contacts: texts(&config.contacts),
+            bootstrap: config.bootstrap,
+            state_dir: config.state_dir,
+            metadata: config.metadata,
+            timing: config.timing,
+            detector: config.detector,
+            solo_after: config.solo_after,
+            limits: config.limits,
+            protocol: config.protocol,
+            keyed: !config.keys.is_empty(),
+            keys: config.keys,
+        }
+    }
+}
+
+/// A configuration under construction. Nothing is checked before [`build`](Self::build).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigBuilder {
+    cluster: String,
+    id: String,
+    address: String,
+    #[serde(default)]
+    seeds: Vec<String>,
+    #[serde(default)]
+    former_seeds: Vec<String>,
+    #[serde(default)]
+    contacts: Vec<String>,
+    #[serde(default)]
+    bootstrap: Bootstrap,
+    #[serde(default)]
+    state_dir: Option<String>,
+    #[serde(default)]
+    metadata: Bytes,
+    #[serde(default)]
+    timing: Timing,
+    #[serde(default)]
+    detector: Detector,
+    #[serde(default)]
+    solo_after: Option<Duration>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default = "default_protocol")]
+    protocol: ProtocolRange,
+    #[serde(skip)]
+    keys: Vec<ClusterKey>,
+    #[serde(default)]
+    keyed: bool,
+}
+
+impl ConfigBuilder {
+    /// Adds seeds: the addresses of the voters. Every node needs the same list, with at least 1 and at most 64 addresses.
+    /// Their order and repetitions do not matter.
+    pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds the seeds from before a change of the list. The list may change only while all voters are stopped. A node
+    /// refuses to start from durable state that was stored with any list except its seeds and this one
+    /// ([`ResumeError`](crate::ResumeError)). The former seeds may stay in the configuration.
+    pub fn former_seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.former_seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// The directory in which the node stores its votes (PROTOCOL.md, E4). Each node needs its own. The directory is
+    /// created if it does not exist.
+    ///
+    /// Without a directory, votes are kept in memory only. A voter that restarts may then vote twice in one term, so two
+    /// nodes may be masters of the same term, one after the other (G1). Terms start again once no voter is alive.
+    pub fn state_dir(mut self, dir: impl Into<String>) -> Self {
+        self.state_dir = Some(dir.into());
+        self
+    }
+
+    /// Adds addresses that the node dials beside the seeds while it has no master. Unlike the seeds, they may differ from
+    /// node to node.
+    pub fn contacts(mut self, contacts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.contacts.extend(contacts.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether this node may form a cluster, or only join one. The default is [`Bootstrap::Form`].
+    pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
+        self.bootstrap = bootstrap;
+        self
+    }
+
+    /// The metadata of this node in the member list, at most [`Limits::metadata`] bytes. Formation does not interpret it.
+    /// The default is empty. [`Command::SetMetadata`](crate::Command::SetMetadata) changes it while the node runs.
+    pub fn metadata(mut self, metadata: Bytes) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Uses [`Timing::lan`], which is the default.
+    pub fn lan(self) -> Self {
+        self.timing(Timing::lan())
+    }
+
+    /// Uses [`Timing::local`].
+    pub fn local(self) -> Self {
+        self.timing(Timing::local())
+    }
+
+    /// Uses [`Timing::wan`].
+    pub fn wan(self) -> Self {
+        self.timing(Timing::wan())
+    }
+
+    /// Uses other times than a preset.
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// How this node, as a master, decides that a member is suspect. The default is [`Detector::Deadlines`]. It may differ
+    /// from node to node.
+    pub fn detector(mut self, detector: Detector) -> Self {
+        self.detector = detector;
+        self
+    }
+
+    /// Allows solo masters: masters without a quorum (PROTOCOL.md, E8). A voter that has had neither a master nor a quorum
+    /// for this time becomes the master of the nodes that it can reach. Clusters that were partitioned in this way become
+    /// one when they meet. The default is off. The time is at least [`bootstrap_wait`](Timing::bootstrap_wait), and has to
+    /// be the same on every node.
+    ///
+    /// **For solo masters, G1 (one master per term) and G2 (one master at a time) do not hold.** Both sides of a partition may
+    /// have a master, even of the same term, and [`leadership`](crate::Formation::leadership) reports it on both. A term is
+    /// then no fencing token. After the sides have met, the service has to decide about the work of the losing side.
+    /// [`Event::Merged`](crate::Event::Merged) is reported on the nodes of that side.
+    pub fn solo_after(mut self, time: Duration) -> Self {
+        self.solo_after = Some(time);
+        self
+    }
+
+    /// Restricts the protocol versions that this node speaks. The default is every version that the program knows. During
+    /// an upgrade that may have to be undone, all nodes keep speaking the older version.
+    pub fn protocol(mut self, protocol: ProtocolRange) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Uses other limits than the default.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a cluster key. A node without the key cannot join. Two nodes work together if they have a key in common.
+    ///
+    /// A node may have two keys. This makes it possible to change the key while the cluster runs: first give every node the
+    /// new key beside the old one, one node after the other. When all nodes have both, remove the old key in the same way.
+    /// The order of the keys does not matter.
+    ///
+    /// Keys are never serialized. The serialized configuration has the flag `keyed` instead. It cannot be built before the
+    /// key is supplied again, so a configuration with a key never becomes one without.
+    pub fn key(mut self, key: impl Into<ClusterKey>) -> Self {
+        self.keyed = true;
+        self.keys.push(key.into());
+        self
+    }
+
+    /// Checks every rule, and returns the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first rule that is broken, with the values that break it.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let cluster = ClusterName::new(&self.cluster).map_err(name_error("cluster"))?;
+        let id = NodeId::new(&self.id).map_err(name_error("id"))?;
+        let address = Address::new(&self.address).map_err(name_error("address"))?;
+        let seeds = addresses("seeds", &self.seeds)?;
+        let former_seeds = addresses("former_seeds", &self.former_seeds)?;
+        let contacts = addresses("contacts", &self.contacts)?;
+        if seeds.is_empty() {
+            return Err(ConfigError::NoSeeds);
+        }
+        if self.state_dir.as_deref() == Some("") {
+            return Err(ConfigError::NoStateDir);
+        }
+        size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
+        if self.keyed && self.keys.is_empty() {
+            return Err(ConfigError::NoKey);
+        }
+        size("the number of cluster keys", self.keys.len(), 0, MAX_KEYS)?;
+        for key in &self.keys {
+            size("the length of a cluster key in bytes", key.len(), KEY_LEN.0, KEY_LEN.1)?;
+        }
+        let (min, max) = (KNOWN_PROTOCOL.min, KNOWN_PROTOCOL.max);
+        if self.protocol.min > self.protocol.max || self.protocol.min < min || self.protocol.max > max {
+            return Err(ConfigError::Protocol {
+                min: self.protocol.min,
+                max: self.protocol.max,
+                known: KNOWN_PROTOCOL,
+            });
+        }
+        self.timing.check()?;
+        self.detector.check()?;
+        if let Some(after) = self.solo_after {
+            let wait = ("bootstrap_wait", self.timing.bootstrap_wait);
+            time("solo_after", after, Duration::ZERO)?;
+            // By then the grace of E1 is over, and so is every promise from before.
+            times(("solo_after", after), "at least", wait, after >= wait.1)?;
+        }
+        self.limits.check()?;
+        let limits = &self.limits;
+        let other = ("the number of seeds", seeds.len());
+        sizes(("connections", limits.connections), "more than", other, limits.connections > other.1)?;
+        let other = ("the number of contacts", contacts.len());
+        sizes(("contacts", limits.contacts), "at least", other, limits.contacts >= other.1)?;
+        let other = ("the length of the metadata", self.metadata.len());
+        sizes(("metadata", limits.metadata), "at least", other, limits.metadata >= other.1)?;
+        Ok(Config {
+            cluster,
+            id,
+            address,
+            electorate: ElectorateDigest::of(&seeds),
+            seeds,
+            former_seeds,
+            contacts,
+            bootstrap: self.bootstrap,
+            state_dir: self.state_dir,
+            metadata: self.metadata,
+            timing: self.timing,
+            detector: self.detector,
+            solo_after: self.solo_after,
+            limits: self.limits,
+            protocol: self.protocol,
+            keys: self.keys,
+        })
+    }
+}
+
+fn default_protocol() -> ProtocolRange {
+    PROTOCOL
+}
+
+/// Whether a node may form a cluster, or only join one (PROTOCOL.md, D7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Bootstrap {
+    /// A quorum of voters may form a cluster.
+    #[default]
+    Form,
+    /// A voter neither becomes a candidate nor votes before it has once joined a master, in this run or, according to its
+    /// durable state, in an earlier one.
+    JoinOnly,
+}
+
+fn name_error(field: &'static str) -> impl Fn(IdError) -> ConfigError {
+    move |problem| ConfigError::Name { field, problem }
+}
+
+fn addresses(field: &'static str, texts: &[String]) -> Result<BTreeSet<Address>, ConfigError> {
+    texts.iter().map(|text| Address::new(text).map_err(name_error(field))).collect()
+}

@@ -1,0 +1,58 @@
+//! How a master decides that a member is suspect (PROTOCOL.md, V5).
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, size, time};
+
+/// How a master decides that a member is suspect. With every detector, a member is removed after
+/// [`down_after`](super::Timing::down_after), and suspect no later than that. Leases do not depend on the detector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Detector {
+    /// A member becomes suspect after [`suspect_after`](super::Timing::suspect_after) without an acknowledgement.
+    #[default]
+    Deadlines,
+    /// A member becomes suspect when its silence is unlikely, given the intervals between its earlier acknowledgements.
+    /// This is faster for regular acknowledgements, and more patient for irregular ones.
+    PhiAccrual(PhiAccrual),
+}
+
+/// The settings of the φ accrual failure detector, by Hayashibara, Défago, Yared and Katayama (SRDS 2004). Start from the
+/// default:
+/// `PhiAccrual { threshold: 6, ..PhiAccrual::default() }`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PhiAccrual {
+    /// The φ at which a member becomes suspect, from 1 to 12. With normally distributed intervals, the probability of a
+    /// false suspicion is 1 in 10^φ.
+    pub threshold: u8,
+    /// How many intervals are remembered for each member, from 2 to 1,000. Each takes 4 bytes.
+    pub window: usize,
+    /// The smallest standard deviation that is assumed. A busy machine or network can cause such a delay at any time.
+    pub min_deviation: Duration,
+}
+
+impl Default for PhiAccrual {
+    fn default() -> Self {
+        Self { threshold: 8, window: 100, min_deviation: Duration::from_millis(20) }
+    }
+}
+
+impl Detector {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Deadlines => Ok(()),
+            Self::PhiAccrual(phi) => phi.check(),
+        }
+    }
+}
+
+impl PhiAccrual {
+    fn check(&self) -> Result<(), ConfigError> {
+        size("threshold", self.threshold.into(), 1, 12)?;
+        size("window", self.window, 2, 1_000)?;
+        time("min_deviation", self.min_deviation, Duration::from_micros(1))
+    }
+}

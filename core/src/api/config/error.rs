@@ -1,0 +1,132 @@
+//! The errors of a configuration, and the checks that return them.
+
+use core::time::Duration;
+
+use crate::{id::IdError, wire::message::ProtocolRange};
+
+/// The longest time. A mistaken unit (milliseconds given as seconds) must not pass as a slow network.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// A configuration breaks a rule. No configuration was created.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There are no seeds.
+    #[error(
+        "there are no seeds; give the same list to every node with seeds(), or use Config::single() for a single node"
+    )]
+    NoSeeds,
+    /// The configuration was deserialized, and had a cluster key before. Keys are never serialized.
+    #[error("the configuration is keyed, and keys are never serialized; supply the key again with key()")]
+    NoKey,
+    /// The name of the state directory is empty.
+    #[error("state_dir is empty; name a directory that only this node uses, or leave it out to keep votes in memory")]
+    NoStateDir,
+    /// The protocol versions are not a range, or the program does not know all of them.
+    #[error(
+        "the program cannot speak the protocol versions {min} to {max}; choose a range within {} to {}",
+        known.min, known.max
+    )]
+    Protocol {
+        /// The oldest configured version.
+        min: u16,
+        /// The newest configured version.
+        max: u16,
+        /// The versions that the program knows.
+        known: ProtocolRange,
+    },
+    /// A name or an address is not valid.
+    #[error("{field}: {problem}")]
+    Name {
+        /// The field with the name.
+        field: &'static str,
+        /// What is wrong with the name.
+        problem: IdError,
+    },
+    /// A time is out of its range.
+    #[error("{field} is {value:?}, but has to be from {min:?} to {max:?}; choose a value between them")]
+    TimeOutOfRange {
+        /// The field.
+        field: &'static str,
+        /// The value of the field.
+        value: Duration,
+        /// The smallest valid value.
+        min: Duration,
+        /// The largest valid value.
+        max: Duration,
+    },
+    /// A number is out of its range.
+    #[error("{field} is {value}, but has to be from {min} to {max}; choose a value between them")]
+    SizeOutOfRange {
+        /// The field.
+        field: &'static str,
+        /// The value of the field.
+        value: usize,
+        /// The smallest valid value.
+        min: usize,
+        /// The largest valid value.
+        max: usize,
+    },
+    /// Two times do not fit together (PROTOCOL.md, section 7).
+    #[error(
+        "{field} is {value:?}, but has to be {relation} {other}, which is {than:?}; raise {field} or lower {other}"
+    )]
+    Times {
+        /// The field that is too short.
+        field: &'static str,
+        /// The value of the field.
+        value: Duration,
+        /// How the field has to relate to the other one, for example "at least".
+        relation: &'static str,
+        /// The field that is too long for it.
+        other: &'static str,
+        /// The value of the other field.
+        than: Duration,
+    },
+    /// Two limits do not fit together, or a limit and a configured value (PROTOCOL.md, section 8).
+    #[error("{field} is {value}, but has to be {relation} {other}, which is {than}; raise {field} or lower {other}")]
+    Sizes {
+        /// The field that is too small.
+        field: &'static str,
+        /// The value of the field.
+        value: usize,
+        /// How the field has to relate to the other one, for example "at least".
+        relation: &'static str,
+        /// The value that is too large for it.
+        other: &'static str,
+        /// The value of the other field.
+        than: usize,
+    },
+}
+
+pub(super) fn size(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
+    let fits = (min..=max).contains(&value);
+    fits.then_some(()).ok_or(ConfigError::SizeOutOfRange { field, value, min, max })
+}
+
+pub(super) fn time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
+    let fits = (min..=LONGEST).contains(&value);
+    fits.then_some(()).ok_or(ConfigError::TimeOutOfRange { field, value, min, max: LONGEST })
+}
+
+pub(super) type Named<T> = (&'static str, T);
+
+pub(super) fn sizes(
+    field: Named<usize>,
+    relation: &'static str,
+    other: Named<usize>,
+    fits: bool,
+) -> Result<(), ConfigError> {
+    let ((field, value), (other, than)) = (field, other);
+    fits.then_some(()).ok_or(ConfigError::Sizes { field, value, relation, other, than })
+}
+
+pub(super) fn times(
+    field: Named<Duration>,
+    relation: &'static str,
+    other: Named<Duration>,
+    fits: bool,
+) -> Result<(), ConfigError> {
+    let ((field, value), (other, than)) = (field, other);
+    fits.then_some(()).ok_or(ConfigError::Times { field, value, relation, other, than })
+}

@@ -1,0 +1,94 @@
+//! The limits of a node, and how they have to relate (PROTOCOL.md, section 8).
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, size, sizes};
+
+/// The largest `Hello` without extensions has 445 bytes. The rest is for extensions.
+const MIN_FIRST_FRAME: usize = 640;
+
+/// The most bytes that a status or a member needs on the wire beside its metadata.
+const METADATA_ROOM: usize = 1024;
+
+/// The limits of a node (PROTOCOL.md, section 8). Each field says what happens when its limit is reached. Start from the
+/// default:
+/// `Limits { members: 100, ..Limits::default() }`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest frame on a connection that is not established, in bytes; at least 640. A larger one closes the
+    /// connection (`FrameTooLong`).
+    pub frame_before_handshake: usize,
+    /// The largest frame on a link, in bytes; at least `frame_before_handshake` and `send`. A larger one closes the link
+    /// (`FrameTooLong`).
+    pub max_frame: usize,
+    /// The largest `Send`, in bytes; at least 4096. The rest waits for the next one.
+    pub send: usize,
+    /// The most accepted connections that are not established. One more closes the oldest of them (`TooManyPending`).
+    pub pending_connections: usize,
+    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`).
+    pub connections: usize,
+    /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close the connection that they
+    /// arrive on (`TooManyPartialBytes`).
+    pub partial_bytes: usize,
+    /// The most members of the cluster. The master rejects one more (`ClusterFull`). It is also the number of rejections
+    /// that are remembered as reported.
+    pub members: usize,
+    /// The largest metadata of one member, in bytes. The master rejects a node with more (`MetadataTooLong`). More metadata
+    /// for this node itself is [`Misuse`](crate::Misuse).
+    pub metadata: usize,
+    /// How many changes of the view a master keeps for deltas. A member that lacks older ones gets a snapshot.
+    pub change_log: usize,
+    /// The most updates of the view that a master sends between two heartbeats, counting one per member and change. Further
+    /// changes are sent with the next heartbeat. With 0, all of them are.
+    pub updates_at_once: usize,
+    /// The most addresses to dial beside the seeds. More of them are [`Misuse`](crate::Misuse).
+    pub contacts: usize,
+    /// The most views that are kept for slow readers of snapshots. One more reader gets the newest of these views.
+    pub pinned_views: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_before_handshake: 1 << 10,
+            max_frame: 128 << 10,
+            send: 64 << 10,
+            pending_connections: 64,
+            connections: 16_384,
+            partial_bytes: 64 << 20,
+            members: 16_384,
+            metadata: 512,
+            change_log: 4_096,
+            updates_at_once: 512,
+            contacts: 1_024,
+            pinned_views: 4,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (field, value, min, max) in [
+            ("frame_before_handshake", self.frame_before_handshake, MIN_FIRST_FRAME, usize::MAX),
+            // The length on the wire has 32 bits. A frame and its prefix also have to fit into a 32-bit address space.
+            ("max_frame", self.max_frame, MIN_FIRST_FRAME, 1 << 30),
+            ("send", self.send, 4096, usize::MAX),
+            ("pending_connections", self.pending_connections, 1, usize::MAX),
+            ("connections", self.connections, 1, usize::MAX),
+            ("members", self.members, 1, usize::MAX),
+            ("change_log", self.change_log, 1, usize::MAX),
+            ("pinned_views", self.pinned_views, 1, usize::MAX),
+        ] {
+            size(field, value, min, max)?;
+        }
+        let frame = ("max_frame", self.max_frame);
+        let first = ("frame_before_handshake", self.frame_before_handshake);
+        let send = ("send", self.send);
+        sizes(frame, "at least", first, frame.1 >= first.1)?;
+        sizes(frame, "at least", send, frame.1 >= send.1)?;
+        sizes(("partial_bytes", self.partial_bytes), "at least", frame, self.partial_bytes >= frame.1)?;
+        let fits = send.1.saturating_sub(METADATA_ROOM) >= self.metadata;
+        sizes(send, "at least 1024 more than", ("metadata", self.metadata), fits)
+    }
+}

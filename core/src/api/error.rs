@@ -1,0 +1,269 @@
+//! What can go wrong, by who is to blame: the embedder ([`Misuse`]) or a peer ([`CloseReason`]). [`RejectReason`] is sent
+//! on the wire. Configuration errors are at [`ConfigError`](crate::ConfigError).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ConnId, DialId};
+
+/// A fault of the embedder. The input was ignored: the state has not changed, and there are no new outputs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// An input names a connection with a larger number than any that was opened. A connection with a smaller number counts
+    /// as one that has ended. Late inputs for it are allowed, and ignored.
+    #[error("connection {0} was never opened; report Input::Opened first")]
+    UnknownConn(ConnId),
+    /// A connection was opened with a number that is not larger than all before.
+    #[error("connection {conn} was opened after {newest}; give each connection a larger number than any before")]
+    ReusedConn {
+        /// The number of the new connection.
+        conn: ConnId,
+        /// The largest number before.
+        newest: ConnId,
+    },
+    /// An input answers a dial that the core has never requested.
+    #[error("dial {} was never requested; answer each Output::Dial once, with its own id", .0.0)]
+    UnknownDial(DialId),
+    /// A `Flushed` names a connection that has no `Send` in flight.
+    #[error("connection {0} has no Send in flight; report Input::Flushed once for each Output::Send")]
+    NotInFlight(ConnId),
+    /// A `Persisted` or `PersistFailed` names a `Persist` that is not in flight.
+    #[error("{seq} is not the number of the Persist in flight ({in_flight:?}); answer each Output::Persist once")]
+    NotPersisting {
+        /// The number in the input.
+        seq: u64,
+        /// The number of the `Persist` in flight, if there is one.
+        in_flight: Option<u64>,
+    },
+    /// The metadata exceeds [`Limits::metadata`](crate::Limits::metadata).
+    #[error("metadata of {len} bytes exceeds the limit of {limit}; shorten it or raise Limits::metadata on every node")]
+    MetadataTooLong {
+        /// The length of the metadata in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There would be more contacts than [`Limits::contacts`](crate::Limits::contacts).
+    #[error("{count} contacts exceed the limit of {limit}; add fewer or raise Limits::contacts")]
+    TooManyContacts {
+        /// How many contacts there would be.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why the core closed a connection (PROTOCOL.md, "Why a connection closes"). Nothing else is affected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer sent a frame of length zero.
+    #[error("the peer sent an empty frame")]
+    EmptyFrame,
+    /// The peer sent a frame that exceeds the limit of the connection's phase.
+    #[error("the peer sent a frame that exceeds the limit")]
+    FrameTooLong,
+    /// The peer sent a frame that is not a message: an unknown variant, bytes after the message, or a field out of range.
+    #[error("the peer sent a frame that is not a message")]
+    Malformed,
+    /// The peer sent a message that does not belong in the connection's phase, or that this peer may not send.
+    #[error("the peer sent a message that it may not send now")]
+    UnexpectedMessage,
+    /// The peer sent a term more than 2^32 above this node's own. No number of elections leads there.
+    #[error("the peer sent a term that no number of elections leads to")]
+    TermOutOfReach,
+    /// The peer does not speak this protocol: its first bytes are wrong.
+    #[error("the peer does not speak this protocol")]
+    WrongMagic,
+    /// The connection was not established within [`handshake_timeout`](crate::Timing::handshake_timeout).
+    #[error("the handshake took longer than handshake_timeout")]
+    HandshakeTimeout,
+    /// Nothing arrived on the link for [`down_after`](crate::Timing::down_after).
+    #[error("nothing arrived for down_after")]
+    Silent,
+    /// This node rejected the peer, and sent it the reason.
+    #[error("this node rejected the peer: {0}")]
+    Rejected(RejectReason),
+    /// The peer rejected this node, and sent it the reason.
+    #[error("the peer rejected this node: {0}")]
+    RejectedByPeer(RejectReason),
+    /// The connection could not be secured below this protocol.
+    #[error("{0}")]
+    TlsFailed(TlsFailure),
+    /// Another connection to the same node is kept (C2).
+    #[error("another connection to the same node is kept")]
+    Duplicate,
+    /// A newer incarnation of the same node has appeared (I1).
+    #[error("a newer incarnation of the same node has appeared")]
+    Superseded,
+    /// The node dialed itself, or receives an echo of its own messages (I8).
+    #[error("the node dialed itself")]
+    SelfDial,
+    /// Too many accepted connections are not established, and this one was the oldest
+    /// ([`Limits::pending_connections`](crate::Limits::pending_connections)).
+    #[error("too many accepted connections wait for their handshake, and this one was the oldest")]
+    TooManyPending,
+    /// The limit of connections is reached ([`Limits::connections`](crate::Limits::connections)).
+    #[error("the limit of connections is reached")]
+    TooManyConnections,
+    /// The limit of bytes in unfinished frames is reached ([`Limits::partial_bytes`](crate::Limits::partial_bytes)).
+    #[error("the limit of bytes in unfinished frames is reached")]
+    TooManyPartialBytes,
+    /// The dial had already been given up when it succeeded.
+    #[error("the dial had already been given up")]
+    DialGivenUp,
+    /// Neither end needs the link, now that there is a master (D2).
+    #[error("the link is no longer needed")]
+    NotNeeded,
+    /// One of the two nodes leaves.
+    #[error("one of the two nodes leaves the cluster")]
+    Left,
+}
+
+impl CloseReason {
+    /// Whether another event reports this close, so that [`Event::ConnClosed`](crate::Event::ConnClosed) does not. Such an
+    /// event is not repeated for each connection.
+    pub(crate) fn has_own_event(self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::RejectedByPeer(_) | Self::SelfDial => true,
+            Self::EmptyFrame
+            | Self::FrameTooLong
+            | Self::Malformed
+            | Self::UnexpectedMessage
+            | Self::TermOutOfReach
+            | Self::WrongMagic
+            | Self::HandshakeTimeout
+            | Self::Silent
+            | Self::TlsFailed(_)
+            | Self::Duplicate
+            | Self::Superseded
+            | Self::TooManyPending
+            | Self::TooManyConnections
+            | Self::TooManyPartialBytes
+            | Self::DialGivenUp
+            | Self::NotNeeded
+            | Self::Left => false,
+        }
+    }
+}
+
+/// A connection could not be secured, for example by TLS: which end does not trust the other, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {problem}", if *by_peer { "the peer does not trust this node" } else { "this node does not trust the peer" })]
+pub struct TlsFailure {
+    /// The peer does not trust this node. Otherwise this node does not trust the peer.
+    pub by_peer: bool,
+    /// What is wrong with the end that is not trusted.
+    pub problem: TlsProblem,
+}
+
+/// Why an end of a connection is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsProblem {
+    /// It does not use TLS.
+    #[error("it does not use TLS")]
+    NotSecured,
+    /// It has not sent a certificate.
+    #[error("it has not sent a certificate")]
+    NoCertificate,
+    /// No trusted authority has issued its certificate.
+    #[error("no trusted authority has issued its certificate")]
+    UnknownIssuer,
+    /// Its certificate has expired.
+    #[error("its certificate has expired, or the clock is wrong")]
+    Expired,
+    /// Its certificate is not valid yet.
+    #[error("its certificate is not valid yet, or the clock is wrong")]
+    NotYetValid,
+    /// Its certificate is not for the name that was dialed.
+    #[error("its certificate is not for the name that was dialed")]
+    WrongName,
+    /// Its certificate was revoked.
+    #[error("its certificate was revoked")]
+    Revoked,
+    /// Another problem: no version or cipher in common, a certificate for another purpose, a wrong signature.
+    #[error("the connection could not be secured; see the log of the end that does not trust the other")]
+    Other,
+}
+
+/// Why a node is rejected. This is sent on the wire (PROTOCOL.md, "Rejections").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// The clusters have different names.
+    #[error("the clusters have different names")]
+    WrongCluster,
+    /// No protocol version is common to both.
+    #[error("no protocol version is common to both")]
+    NoCommonProtocol,
+    /// The seed lists differ.
+    #[error("the seed lists differ")]
+    ElectorateMismatch,
+    /// A newer incarnation of the same node is known (I2).
+    #[error("a newer incarnation of the same node is known")]
+    Superseded,
+    /// A living node has the same id and another address (I3).
+    #[error("a living node has the same id")]
+    IdInUse,
+    /// A living node has the same address and another id (I6).
+    #[error("a living node has the same address")]
+    AddressInUse,
+    /// The cluster has as many members as it may have.
+    #[error("the cluster is full")]
+    ClusterFull,
+    /// The metadata of the node exceeds the master's limit.
+    #[error("the metadata exceeds the limit of the master")]
+    MetadataTooLong,
+    /// The nodes have no cluster key in common, or only one of them has any.
+    #[error("the nodes have no cluster key in common")]
+    KeyMismatch,
+    /// The proof of the cluster key is wrong.
+    #[error("the proof of the cluster key is wrong")]
+    BadProof,
+}
+
+impl RejectReason {
+    /// Whether only a person can repair this. The address is then retried rarely: after the longest backoff each time, with
+    /// the usual jitter of ± 50 % (PROTOCOL.md, D6).
+    pub fn is_permanent(self) -> bool {
+        match self {
+            Self::WrongCluster
+            | Self::NoCommonProtocol
+            | Self::Superseded
+            | Self::IdInUse
+            | Self::AddressInUse
+            | Self::MetadataTooLong
+            | Self::KeyMismatch
+            | Self::BadProof => true,
+            Self::ElectorateMismatch | Self::ClusterFull => false,
+        }
+    }
+
+    /// H10: whether a master sends this to a node that is already linked. It then closes nothing.
+    pub(crate) fn is_from_master(self) -> bool {
+        match self {
+            Self::ClusterFull | Self::MetadataTooLong => true,
+            Self::WrongCluster
+            | Self::NoCommonProtocol
+            | Self::ElectorateMismatch
+            | Self::Superseded
+            | Self::IdInUse
+            | Self::AddressInUse
+            | Self::KeyMismatch
+            | Self::BadProof => false,
+        }
+    }
+
+    /// H10: whether this is decided before the proof of the cluster key, so that an unauthenticated peer may send it.
+    pub(crate) fn may_precede_proof(self) -> bool {
+        match self {
+            Self::WrongCluster
+            | Self::NoCommonProtocol
+            | Self::ElectorateMismatch
+            | Self::KeyMismatch
+            | Self::BadProof => true,
+            Self::Superseded | Self::IdInUse | Self::AddressInUse | Self::ClusterFull | Self::MetadataTooLong => false,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The status of a node, for people and for metrics.
+
+use crate::id::{Address, Node, Term};
+
+/// What a node is doing. Unlike the [`Role`](crate::message::Role) on the wire, it also covers a node that has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// It has no master, and is no candidate.
+    Joining,
+    /// It asks for votes.
+    Candidate,
+    /// It follows a master.
+    Follower,
+    /// It is the master, elected by a quorum.
+    Master,
+    /// It is a solo master: a master without a quorum. There may be others (PROTOCOL.md, E8).
+    Solo,
+    /// It leaves.
+    Leaving,
+    /// It has stopped.
+    Stopped,
+}
+
+/// Counts since the start of the node. They never decrease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Bytes of all [`Output::Send`](crate::Output::Send)s.
+    pub bytes_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Candidacies, without those of a solo master (PROTOCOL.md, E8).
+    pub candidacies: u64,
+}
+
+/// A snapshot of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Status {
+    /// What the node is doing.
+    pub phase: Phase,
+    /// The newest term that it knows.
+    pub term: Term,
+    /// Its master, which may be the node itself, and the master's address.
+    pub master: Option<(Node, Address)>,
+    /// Whether it takes part in elections: it is a voter, may form a cluster (PROTOCOL.md, D7), and its storage has not
+    /// failed (E4).
+    pub can_vote: bool,
+    /// The number of established connections. There may be more than one to a peer for a short time.
+    pub links: usize,
+    /// The number of accepted connections that are not established.
+    pub pending_connections: usize,
+    /// The bytes of unfinished frames over all connections.
+    pub partial_bytes: usize,
+    /// Counts since the start.
+    pub counters: Counters,
+}

@@ -1,0 +1,109 @@
+//! Which rejections were told: a node that is configured wrongly comes again and again, and that is one piece of news
+//! (PROTOCOL.md, "Rejections").
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    api::error::RejectReason,
+    api::interface::Event,
+    env::Sink,
+    id::{Address, Incarnation, Node, NodeId},
+    wire::message::Holder,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rejections {
+    reported: BTreeMap<(NodeId, Address), BTreeSet<Reported>>,
+    /// How many there are in all of these sets.
+    count: usize,
+    limit: usize,
+}
+
+/// A rejection that differs in any of these is news.
+type Reported = (Incarnation, RejectReason, Option<Holder>);
+
+impl Rejections {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { reported: BTreeMap::new(), count: 0, limit }
+    }
+
+    /// Reports that a peer is rejected, if that is news, or `in_any_case`.
+    pub(crate) fn report(
+        &mut self,
+        sink: &mut Sink,
+        (node, address): (Node, Address),
+        (reason, holder): (RejectReason, Option<Holder>),
+        in_any_case: bool,
+    ) {
+        if self.is_news(&node, &address, reason, holder.as_ref()) || in_any_case {
+            sink.event(Event::PeerRejected { node, address, reason, holder });
+        }
+    }
+
+    /// A peer is rejected. Whether that is news. At the limit everything is forgotten: a peer that causes that uses so many
+    /// names that the repeated reports hardly count beside its own.
+    fn is_news(&mut self, peer: &Node, address: &Address, reason: RejectReason, holder: Option<&Holder>) -> bool {
+        let (by, rejection) = ((peer.id.clone(), address.clone()), (peer.incarnation, reason, holder.cloned()));
+        if self.reported.get(&by).is_some_and(|reported| reported.contains(&rejection)) {
+            return false;
+        }
+        if self.count >= self.limit {
+            self.reported.clear();
+            self.count = 0;
+        }
+        self.count += 1;
+        self.reported.entry(by).or_default().insert(rejection)
+    }
+
+    /// The peer is linked: what kept it from that is over.
+    pub(crate) fn linked(&mut self, peer: &NodeId, address: &Address) {
+        self.forget(peer, address, |reason| !reason.is_from_master());
+    }
+
+    /// The peer is a member: nothing keeps it from anything.
+    pub(crate) fn admitted(&mut self, peer: &NodeId, address: &Address) {
+        self.forget(peer, address, |_| true);
+    }
+
+    fn forget(&mut self, peer: &NodeId, address: &Address, is_over: impl Fn(RejectReason) -> bool) {
+        if self.reported.is_empty() {
+            return;
+        }
+        let by = (peer.clone(), address.clone());
+        let Some(reported) = self.reported.get_mut(&by) else { return };
+        let before = reported.len();
+        reported.retain(|(_, reason, _)| !is_over(*reason));
+        let left = reported.len();
+        self.count -= before - left;
+        if left == 0 {
+            self.reported.remove(&by);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reject(rejections: &mut Rejections, id: &str, incarnation: u64) -> bool {
+        let node = Node { id: NodeId::new(id).expect("a valid id"), incarnation: Incarnation(incarnation) };
+        let address = Address::new("a:1").expect("a valid address");
+        rejections.is_news(&node, &address, RejectReason::WrongCluster, None)
+    }
+
+    #[test]
+    fn g7_no_more_rejections_are_remembered_than_the_limit() {
+        let mut rejections = Rejections::new(5);
+        for turn in 0..1_000 {
+            let id = ["a", "b"][turn % 2];
+            reject(&mut rejections, id, (turn / 3) as u64 % 5);
+            if turn % 7 == 0 {
+                let id = NodeId::new("b").expect("a valid id");
+                rejections.admitted(&id, &Address::new("a:1").expect("a valid address"));
+            }
+            let remembered: usize = rejections.reported.values().map(BTreeSet::len).sum();
+            assert_eq!(remembered, rejections.count);
+            assert!(remembered <= 5, "{rejections:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What every part of a node may read, and where every part puts what it causes.
+
+use alloc::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    api::config::{Config, Limits, Timing},
+    api::interface::{Event, Output},
+    id::{Address, Node},
+    peers::proof,
+    time::Timestamp,
+    timers::{Timer, Timers},
+    wire::message::{Hello, MAGIC},
+};
+
+/// What every part of a node may read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Env {
+    pub(crate) config: Arc<Config>,
+    pub(crate) me: Node,
+    pub(crate) now: Timestamp,
+}
+
+impl Env {
+    pub(crate) fn timing(&self) -> &Timing {
+        self.config.timing()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.config.limits()
+    }
+
+    pub(crate) fn is_seed(&self, address: &Address) -> bool {
+        self.config.seeds().contains(address)
+    }
+
+    pub(crate) fn own_hello(&self, nonce: [u8; 16]) -> Hello {
+        Hello {
+            magic: MAGIC,
+            protocol: self.config.protocol(),
+            cluster: self.config.cluster().clone(),
+            electorate: self.config.electorate(),
+            id: self.me.id.clone(),
+            incarnation: self.me.incarnation,
+            address: self.config.address().clone(),
+            nonce,
+            extensions: proof::announcement(self.config.keys()),
+        }
+    }
+}
+
+/// What the parts of a node cause: outputs for the embedder, in order, and deadlines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Sink {
+    outputs: VecDeque<Output>,
+    timers: Timers,
+}
+
+impl Sink {
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.output(Output::Event(event));
+    }
+
+    pub(crate) fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, at: Timestamp) {
+        self.timers.set(timer, at);
+    }
+
+    pub(crate) fn clear_timer(&mut self, timer: &Timer) {
+        self.timers.clear(timer);
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// Takes one timer that is due.
+    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<Timer> {
+        self.timers.pop_due(now)
+    }
+}
+
+/// A branch that an invariant excludes: it fails in tests, and does nothing in a release build.
+macro_rules! never {
+    ($why:literal) => {
+        debug_assert!(false, $why)
+    };
+}
+pub(crate) use never;

@@ -1,0 +1,215 @@
+//! From an open connection to a link (PROTOCOL.md, "The handshake").
+
+use bytes::Bytes;
+
+use super::{Formation, effects::End};
+use crate::{
+    api::error::{CloseReason, RejectReason},
+    api::interface::{Event, Origin, Output, StopReason},
+    discovery::{Consequence, consequence},
+    env::never,
+    id::{Address, ConnId, DialId, Node},
+    peers::proof::Side,
+    peers::{
+        PeerKey,
+        handshake::{self, Refusal},
+    },
+    wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
+};
+
+impl Formation {
+    pub(super) fn opened(&mut self, conn: ConnId, origin: Origin) {
+        self.peers.note_conn(conn);
+        let dialed = match origin {
+            Origin::Accepted => None,
+            Origin::Dialed(dial) => match self.discovery.opened(&mut self.sink, dial, conn) {
+                Some(address) => Some(address),
+                None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
+            },
+        };
+        if self.peers.len() >= self.env.limits().connections {
+            if let Some(address) = &dialed {
+                self.discovery.closed(&self.env, address, conn);
+            }
+            self.discovery.invalidate();
+            return self.close_unused(conn, dialed, CloseReason::TooManyConnections);
+        }
+        match origin {
+            Origin::Dialed(_) => {}
+            Origin::Accepted => {
+                if let Some(oldest) = self.peers.surplus(&self.env) {
+                    self.end(oldest, End::Closed(CloseReason::TooManyPending));
+                }
+            }
+        }
+        self.peers.open(&self.env, &mut self.sink, conn, origin, dialed);
+    }
+
+    /// Closes a connection that was never in the table.
+    fn close_unused(&mut self, conn: ConnId, dialed: Option<Address>, reason: CloseReason) {
+        self.sink.output(Output::Close { conn, reason });
+        self.sink.event(Event::ConnClosed { conn, dialed, reason });
+    }
+
+    pub(super) fn dial_failed(&mut self, dial: DialId) {
+        if let Some(address) = self.discovery.failed(&self.env, &mut self.sink, dial) {
+            self.discovery.not_reached(&mut self.sink, &self.peers, &self.election, &address);
+        }
+    }
+
+    /// The peer's `Hello` has come.
+    pub(super) fn hello_received(&mut self, conn: ConnId, hello: Hello, body: &[u8]) {
+        let Some(connection) = self.peers.connection(conn) else { return never!("a hello comes on a connection") };
+        match handshake::judge_cluster(&self.env, connection, &hello) {
+            Err(refusal) => self.turn_away(conn, hello, refusal, Bytes::new()),
+            Ok(Some(key)) => {
+                let proving = handshake::proving(&self.env, connection, key, (hello, body));
+                self.peers.prove(conn, proving);
+            }
+            Ok(None) => {
+                let answer = match connection.side() {
+                    Side::Dialing => Bytes::new(),
+                    Side::Accepting => handshake::own_hello(&self.env, connection),
+                };
+                self.admit_peer(conn, hello, answer, Bytes::new());
+            }
+        }
+    }
+
+    /// The peer's proof of the key has come. Only with it does the `Hello` count that came before.
+    pub(super) fn proof_received(&mut self, conn: ConnId, proof: &Proof) {
+        let Some(connection) = self.peers.connection(conn) else { return never!("a proof comes on a connection") };
+        let Some(proving) = connection.proving() else { return never!("a proof comes behind a hello") };
+        let hello = proving.hello.clone();
+        match handshake::judge_proof(connection, proving, proof) {
+            Ok(first) => self.admit_peer(conn, hello, first.clone(), first),
+            Err(refusal) => self.turn_away(conn, hello, refusal, Bytes::new()),
+        }
+    }
+
+    /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
+    fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
+        let view = (self.membership.view(), self.election.is_master());
+        match handshake::judge_node(&self.env, &self.peers, view, (conn, &hello)) {
+            Ok(()) => self.establish(conn, hello, first),
+            Err(refusal) => self.turn_away(conn, hello, refusal, before_rejection),
+        }
+    }
+
+    fn turn_away(&mut self, conn: ConnId, hello: Hello, refusal: Refusal, first: Bytes) {
+        match refusal {
+            Refusal::Close(reason) => self.end(conn, End::Closed(reason)),
+            Refusal::SelfDial => self.met_itself(conn, hello.nonce),
+            Refusal::Superseded => self.stop(StopReason::Superseded),
+            Refusal::Reject(reason, holder) => self.reject(conn, hello, (reason, holder), first),
+        }
+    }
+
+    fn reject(&mut self, conn: ConnId, hello: Hello, (reason, holder): (RejectReason, Option<Holder>), first: Bytes) {
+        let node = Node { id: hello.id, incarnation: hello.incarnation };
+        // Two nodes with one id reject each other, and either may be the one that has to go.
+        let rival = Holder { node: node.clone(), address: hello.address.clone() };
+        let loses = node.id == self.env.me.id
+            && self.discovery.loses_its_id(&self.env, &self.election, (reason, Some(&rival.address), &rival));
+        if let Some(address) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
+            self.discovery.rejects(address, reason);
+        }
+        let version = hello.protocol.common(self.env.config.protocol()).unwrap_or(PROTOCOL.min);
+        self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, version, first);
+        // A reader who looks for the reason of the stop finds in the event who has the id.
+        self.rejections.report(&mut self.sink, (node, hello.address), (reason, holder), loses);
+        if loses {
+            self.stop(StopReason::IdInUse);
+        }
+    }
+
+    /// The peer has rejected this node.
+    pub(super) fn rejected_by_peer(&mut self, conn: ConnId, rejected: Rejected) {
+        let Rejected { reason, holder } = rejected;
+        let dialed = self.peers.connection(conn).and_then(|connection| connection.dialed().cloned());
+        let loses = holder.as_ref().is_some_and(|holder| {
+            self.discovery.loses_its_id(&self.env, &self.election, (reason, dialed.as_ref(), holder))
+        });
+        if let Some(address) = dialed {
+            let is_news = self.discovery.rejected_by(&address, reason);
+            // A reader who looks for the reason of the stop finds in the event who has the id.
+            if is_news || loses {
+                self.sink.event(Event::RejectedByPeer { address, reason, holder });
+            }
+        }
+        self.end(conn, End::Closed(CloseReason::RejectedByPeer(reason)));
+        match consequence(reason) {
+            Consequence::Superseded => self.stop(StopReason::Superseded),
+            Consequence::MayLoseItsId if loses => self.stop(StopReason::IdInUse),
+            Consequence::MayLoseItsId | Consequence::None => {}
+        }
+    }
+
+    /// This node has dialed itself. The nonce finds the other end, and the end that was dialed has the address that leads back.
+    fn met_itself(&mut self, conn: ConnId, nonce: [u8; 16]) {
+        let other = self.peers.other_end(conn, nonce);
+        let ends = || [other, Some(conn)].into_iter().flatten();
+        let dialed = ends().find_map(|end| self.peers.connection(end)?.dialed().cloned());
+        match (other, dialed) {
+            // A peer repeats what this node has once sent.
+            (None, dialed) => {
+                self.sink.event(Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial });
+            }
+            (Some(_), Some(address)) => self.discovery.led_to_itself(&self.env, &mut self.sink, address),
+            (Some(_), None) => never!("one of the two ends was dialed"),
+        }
+        for end in ends() {
+            self.end(end, End::Closed(CloseReason::SelfDial));
+        }
+    }
+
+    /// The connection is a link from now on.
+    fn establish(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
+        self.drop_others(&hello);
+        let Some((key, is_first)) = self.peers.establish(&self.env, &mut self.sink, conn, (hello, first)) else {
+            return never!("a connection is established whose hello was accepted");
+        };
+        self.note_established(conn, key);
+        if is_first {
+            self.report_linked(conn, key);
+        } else {
+            self.relinked(key);
+        }
+        self.discovery.invalidate();
+        self.close_duplicates(key);
+    }
+
+    /// Closes the links to those whose place this peer takes.
+    fn drop_others(&mut self, hello: &Hello) {
+        // The node that this one's own dial has reached at an address wins over one that only claims the address.
+        if let Some(holder) = self.peers.at(&hello.address).filter(|holder| holder.node().id != hello.id) {
+            self.drop_peer(holder.key(), CloseReason::Rejected(RejectReason::AddressInUse));
+        }
+        if let Some(known) = self.peers.with_id(&hello.id) {
+            let is_same = known.node().incarnation == hello.incarnation && *known.address() == hello.address;
+            let reason = match *known.address() == hello.address {
+                true => CloseReason::Superseded,
+                false => CloseReason::Rejected(RejectReason::IdInUse),
+            };
+            if !is_same {
+                self.drop_peer(known.key(), reason);
+            }
+        }
+    }
+
+    fn note_established(&mut self, conn: ConnId, key: PeerKey) {
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        if let Some(dialed) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
+            self.discovery.established(&self.env, dialed, peer);
+        }
+        self.rejections.linked(&peer.node().id, peer.address());
+    }
+
+    fn report_linked(&mut self, conn: ConnId, key: PeerKey) {
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        let (node, address) = (peer.node().clone(), peer.address().clone());
+        self.sink.event(Event::Linked { node: node.clone(), address: address.clone(), conn });
+        self.election.link_up(&address, &node);
+        self.post_resignation(key);
+    }
+}

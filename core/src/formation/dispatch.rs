@@ -1,0 +1,220 @@
+//! What each message of a peer means, and to which part of the node it goes.
+
+use bytes::Bytes;
+
+use super::{Formation, around, effects::End};
+use crate::{
+    api::error::CloseReason,
+    api::interface::Event,
+    env::never,
+    id::{ConnId, Term},
+    membership::Update,
+    peers::{PeerKey, Post, Received},
+    wire::message::{
+        Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest,
+    },
+};
+
+/// A term grows by one with each election, so an honest peer is never this far ahead. The limit keeps one false term from
+/// exhausting the count.
+const TERM_REACH: u64 = 1 << 32;
+
+/// Who may send a message on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Anyone,
+    /// Only voters take part in elections, and only a voter can be master.
+    Voter,
+    /// Nobody: it belongs to the handshake.
+    Nobody,
+}
+
+/// Who may send this message on a link.
+fn sender_of(message: &Message) -> Sender {
+    match message {
+        Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => Sender::Nobody,
+        Message::HeartbeatAck(_) | Message::Ping => Sender::Anyone,
+        Message::Status(status) => match status.role {
+            Role::Joining | Role::Follower { .. } | Role::Leaving => Sender::Anyone,
+            Role::Candidate | Role::Master | Role::Solo { .. } => Sender::Voter,
+        },
+        Message::JoinResponse(_)
+        | Message::MembersUpdate(_)
+        | Message::VoteRequest(_)
+        | Message::Vote(_)
+        | Message::Release(_)
+        | Message::Heartbeat(_)
+        | Message::LeaveAck
+        | Message::Resign(_) => Sender::Voter,
+    }
+}
+
+fn term_of(update: &MembersUpdate) -> Term {
+    match update {
+        MembersUpdate::Page { view_id, .. } | MembersUpdate::Delta { view_id, .. } => view_id.term,
+    }
+}
+
+impl Formation {
+    /// Bytes have come on a connection.
+    pub(super) fn received(&mut self, conn: ConnId, mut chunk: Bytes) {
+        self.peers.begin_chunk(&self.env, conn, chunk.len());
+        // One frame at a time, with everything that follows from it: how frames share a chunk cannot matter (G4).
+        while let Some(received) = self.peers.receive(&self.env, conn, &mut chunk) {
+            match received {
+                Received::Hello(hello, body) => self.hello_received(conn, hello, &body),
+                Received::Proof(proof) => self.proof_received(conn, &proof),
+                Received::RejectedByPeer(rejected) => self.rejected_by_peer(conn, rejected),
+                Received::Message { peer, confirms, message } => self.message_received(conn, peer, confirms, message),
+                Received::Ignored => {}
+                Received::Fault(reason) => self.end(conn, End::Closed(reason)),
+            }
+            self.conclude();
+        }
+        if let Some(reason) = self.peers.end_chunk(&self.env, conn) {
+            self.end(conn, End::Closed(reason));
+        }
+    }
+
+    /// `confirms`: the message is the first one on its link, and shows that the peer has established the link too.
+    fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
+        if confirms {
+            if let Some(dialed) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
+                self.discovery.accepted(dialed);
+            }
+            self.close_duplicates(peer);
+        }
+        match self.judge(peer, &message) {
+            Ok(()) => self.dispatch(conn, peer, message),
+            Err(reason) => self.end(conn, End::Closed(reason)),
+        }
+    }
+
+    /// Whether the peer may send this message.
+    fn judge(&self, peer: PeerKey, message: &Message) -> Result<(), CloseReason> {
+        let is_voter = self.peers.peer(peer).is_some_and(|peer| peer.is_voter());
+        match sender_of(message) {
+            Sender::Anyone => {}
+            Sender::Voter if is_voter => {}
+            Sender::Voter | Sender::Nobody => return Err(CloseReason::UnexpectedMessage),
+        }
+        let Term(own) = self.election.term();
+        match message.term() {
+            Some(Term(term)) if term.saturating_sub(own) > TERM_REACH => Err(CloseReason::TermOutOfReach),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn dispatch(&mut self, conn: ConnId, key: PeerKey, message: Message) {
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        let (node, address) = (peer.node().clone(), peer.address().clone());
+        match message {
+            Message::Status(status) => self.status_received(key, status),
+            Message::VoteRequest(request) => self.vote_requested(conn, key, request),
+            Message::Vote(vote) => self.election.vote(&address, vote),
+            Message::Release(release) => self.election.release(&node, release),
+            Message::Resign(Resign { term }) => {
+                self.peer_leaves(key);
+                self.election.resigned(&node, &address, term);
+            }
+            Message::Heartbeat(heartbeat) => self.heartbeat_received(key, heartbeat),
+            Message::HeartbeatAck(ack) => {
+                self.election.heartbeat_ack(&address, &ack);
+                self.membership.acknowledged(around!(self), key, ack);
+                self.view_may_have_changed();
+            }
+            Message::JoinResponse(JoinResponse::Accepted { term }) => {
+                self.election.accept_master(&node, &address, term);
+            }
+            Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
+                if self.discovery.not_admitted(&address, reason) {
+                    self.sink.event(Event::RejectedByPeer { address, reason, holder: None });
+                }
+            }
+            Message::MembersUpdate(update) => self.update_received(conn, key, update),
+            Message::LeaveAck => {
+                if peer.leads() {
+                    self.lifecycle.acknowledge();
+                }
+            }
+            Message::Ping => {}
+            Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
+                never!("a message of the handshake is judged before");
+            }
+        }
+    }
+
+    fn status_received(&mut self, key: PeerKey, status: StatusReport) {
+        let was_solo = self.peers.peer(key).is_some_and(|peer| peer.is_solo());
+        if !self.peers.receive_status(&self.env, key, status) {
+            return;
+        }
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        let Some(status) = peer.status() else { return never!("the status was taken") };
+        self.election.heard_status(peer.node(), peer.address(), status);
+        let is_solo_news = peer.is_solo() && !was_solo && self.env.config.solo_after().is_none();
+        let ignored = is_solo_news.then(|| (peer.node().clone(), peer.address().clone()));
+        if peer.is_leaving() {
+            self.peer_leaves(key);
+        } else if self.election.is_master() {
+            self.membership.admit(around!(self), &mut self.rejections, key);
+        }
+        if let Some((node, address)) = ignored {
+            self.sink.event(Event::SoloMasterIgnored { node, address });
+        }
+        self.membership.take_announced();
+        self.count_members();
+    }
+
+    /// Only a voter is asked for its vote.
+    fn vote_requested(&mut self, conn: ConnId, key: PeerKey, request: VoteRequest) {
+        match self.peers.peer(key) {
+            Some(peer) if self.env.config.is_voter() => self.election.vote_request(peer.node(), request),
+            Some(_) | None => self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
+        }
+    }
+
+    fn heartbeat_received(&mut self, key: PeerKey, heartbeat: Heartbeat) {
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        let (_, confirms) = self.election.heartbeat(peer.node(), peer.address(), heartbeat);
+        let (term, view_id) = (self.election.term(), self.membership.held_id());
+        let ack = HeartbeatAck { term, number: heartbeat.number, view_id, confirms };
+        self.peers.post(key, Post::HeartbeatAck(ack));
+    }
+
+    fn update_received(&mut self, conn: ConnId, key: PeerKey, update: MembersUpdate) {
+        let Some(node) = self.peers.peer(key).map(|peer| peer.node().clone()) else {
+            return never!("a link names a peer");
+        };
+        // A node that has gone over to another master, or follows no solo one (E8), may still be sent views.
+        if self.election.master().is_none_or(|(master, _)| *master != node) {
+            return;
+        }
+        // A master writes in its own term only. A view of a later term would block every view that follows (G3).
+        if term_of(&update) > self.election.term() {
+            return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+        }
+        match self.membership.take_update(around!(self), &node, update) {
+            Update::Ignored => {}
+            Update::Taken => {
+                self.election.take_gave_way();
+            }
+            Update::TakenFromAnotherSide { from, to, succeeds } => {
+                if self.election.take_gave_way() || !succeeds {
+                    self.sink.event(Event::Merged { from, to });
+                }
+            }
+        }
+        self.view_may_have_changed();
+    }
+
+    /// A peer reports that it leaves. A master lets it go. Another node may be the next master, and notes it.
+    fn peer_leaves(&mut self, key: PeerKey) {
+        if self.election.is_master() {
+            self.membership.let_go(around!(self), &mut self.rejections, key);
+            self.view_may_have_changed();
+        } else if let Some(peer) = self.peers.peer(key) {
+            self.membership.note_leaver(peer);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What follows from conclusions: the election's effects, the end of connections, and the end of the node.
+
+use super::{Formation, around};
+use crate::{
+    api::error::{CloseReason, TlsFailure},
+    api::interface::{Event, LossReason, Output, StopReason},
+    election::Effect,
+    id::{Address, ConnId, Node, Term},
+    peers::{LinkEnd, PeerKey, Post},
+};
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The embedder has reported that it ended.
+    Reported,
+    /// TLS could not secure it, and the embedder has closed it.
+    TlsFailed(TlsFailure),
+    /// This node closes it.
+    Closed(CloseReason),
+}
+
+impl Formation {
+    /// Does what the election has concluded.
+    pub(super) fn apply_effects(&mut self) {
+        while let Some(effect) = self.election.next_effect() {
+            match effect {
+                Effect::Persist { seq, state } => self.sink.output(Output::Persist { seq, state }),
+                Effect::Ask(to) => self.post_to_voter(&to, Post::VoteRequest),
+                Effect::Release { to, release } => self.post_to_voter(&to, Post::Release(release)),
+                Effect::Answer { to, vote } => {
+                    if let Some(peer) = self.peers.with_node(&to).map(|peer| peer.key()) {
+                        self.peers.post(peer, Post::Vote(vote));
+                    }
+                }
+                Effect::Found { term, master, address } => self.master_found(term, master, address),
+                Effect::Lost { term, master, reason } => self.master_lost(term, master, reason),
+            }
+        }
+    }
+
+    /// A voter that has no link has nothing to be told: once it is linked, the election says what it needs.
+    fn post_to_voter(&mut self, voter: &Address, post: Post) {
+        if let Some(peer) = self.peers.at(voter).map(|peer| peer.key()) {
+            self.peers.post(peer, post);
+        }
+    }
+
+    fn master_found(&mut self, term: Term, master: Node, address: Address) {
+        let is_me = master == self.env.me;
+        self.discovery.found_master();
+        self.membership.forget_pages();
+        self.sink.event(Event::MasterElected { term, master, address });
+        if is_me {
+            self.begin_term(term);
+        }
+    }
+
+    fn master_lost(&mut self, term: Term, master: Node, reason: LossReason) {
+        if master == self.env.me {
+            self.membership.end_term(around!(self));
+        }
+        self.discovery.invalidate();
+        self.sink.event(Event::MasterLost { term, master, reason });
+    }
+
+    fn begin_term(&mut self, term: Term) {
+        self.election.take_gave_way();
+        self.membership.begin_term(around!(self), term, self.own_status.metadata());
+        self.view_may_have_changed();
+        self.refresh_status();
+        self.membership.admit_all(around!(self), &mut self.rejections);
+        self.view_may_have_changed();
+        self.beat();
+    }
+
+    /// Sends the next heartbeat of this master.
+    pub(super) fn beat(&mut self) {
+        if let Some(heartbeat) = self.election.next_heartbeat() {
+            self.membership.beat(around!(self), heartbeat);
+        }
+    }
+
+    /// After everything that may have changed the view: a solo master reports how many members it has (E8).
+    pub(super) fn view_may_have_changed(&mut self) {
+        if self.membership.take_announced() {
+            self.count_members();
+        }
+    }
+
+    /// A solo master reports how many members it has (E8).
+    pub(super) fn count_members(&mut self) {
+        if self.election.is_solo() {
+            let members = self.membership.count_active(&self.peers, &self.env.me);
+            self.election.set_members(u32::try_from(members).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Reports this node's status again where it has changed.
+    pub(super) fn refresh_status(&mut self) {
+        if self.own_status.refresh(&self.election, self.membership.held_id()) {
+            self.peers.wake_all();
+            self.membership.write_own(around!(self), self.own_status.metadata());
+            self.view_may_have_changed();
+        }
+    }
+
+    /// A connection is over: only what depended on it ends with it.
+    pub(super) fn end(&mut self, conn: ConnId, end: End) {
+        let Some(ended) = self.peers.remove(&mut self.sink, conn) else { return };
+        let reason = match end {
+            End::Reported => None,
+            End::TlsFailed(failure) => Some(CloseReason::TlsFailed(failure)),
+            End::Closed(reason) => {
+                self.sink.output(Output::Close { conn, reason });
+                Some(reason)
+            }
+        };
+        let was_link = match &ended.link {
+            LinkEnd::None => false,
+            LinkEnd::Relinked(_) | LinkEnd::Lost(_) => true,
+        };
+        if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event()) {
+            self.sink.event(Event::ConnClosed { conn, dialed: ended.dialed.clone(), reason });
+        }
+        if let Some(address) = &ended.dialed {
+            match end {
+                End::TlsFailed(_) => self.discovery.tls_failed(address),
+                End::Reported | End::Closed(_) => {}
+            }
+            self.discovery.closed(&self.env, address, conn);
+            if !was_link {
+                self.discovery.not_reached(&mut self.sink, &self.peers, &self.election, address);
+            }
+        }
+        match ended.link {
+            LinkEnd::None => {}
+            LinkEnd::Relinked(peer) => {
+                self.relinked(peer);
+                self.close_duplicates(peer);
+            }
+            LinkEnd::Lost(peer) => {
+                self.discovery.invalidate();
+                self.sink.event(Event::Unlinked { node: peer.node().clone(), reason });
+                self.election.link_down(peer.address());
+                self.membership.link_down(around!(self), &peer.node().id);
+                self.view_may_have_changed();
+            }
+        }
+    }
+
+    /// The peer is sent to on another link now: what the last link may not have delivered is sent again.
+    pub(super) fn relinked(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.peer(key) else { return };
+        let (id, address) = (peer.node().id.clone(), peer.address().clone());
+        if self.election.is_master() && peer.is_leaving() {
+            self.peers.post(key, Post::LeaveAck);
+        }
+        self.post_resignation(key);
+        self.election.relinked(&address);
+        self.membership.relinked(&id);
+        self.peers.wake(key);
+    }
+
+    /// Of several links to a peer only one is kept.
+    pub(super) fn close_duplicates(&mut self, key: PeerKey) {
+        for conn in self.peers.duplicates(key) {
+            self.end(conn, End::Closed(CloseReason::Duplicate));
+        }
+    }
+
+    /// A master that has resigned tells every voter that has a link, or gets one.
+    pub(super) fn post_resignation(&mut self, key: PeerKey) {
+        if let Some(resign) = self.lifecycle.resignation()
+            && self.peers.peer(key).is_some_and(|peer| peer.is_voter())
+        {
+            self.peers.post(key, Post::Resign(resign));
+        }
+    }
+
+    /// Closes every link to a peer.
+    pub(super) fn drop_peer(&mut self, key: PeerKey, reason: CloseReason) {
+        for conn in self.peers.links(key) {
+            self.end(conn, End::Closed(reason));
+        }
+    }
+
+    /// Closes everything. No input has any effect any more.
+    pub(super) fn stop(&mut self, reason: StopReason) {
+        let close = match reason {
+            StopReason::Left | StopReason::IdInUse => CloseReason::Left,
+            StopReason::Superseded => CloseReason::Superseded,
+        };
+        if self.lifecycle.is_running() {
+            self.election.leave();
+            self.lifecycle.leave(None);
+            self.apply_effects();
+        }
+        for conn in self.peers.conns() {
+            self.end(conn, End::Closed(close));
+        }
+        self.lifecycle.stop();
+        self.sink.event(Event::Stopped { reason });
+    }
+}

@@ -1,0 +1,315 @@
+//! The view that this node holds, and how a follower gets it (PROTOCOL.md, "Members and views").
+
+use alloc::{collections::BTreeSet, vec::Vec};
+
+use crate::{
+    id::{Node, ViewId},
+    membership::view::{Change, Member, MembersView},
+    wire::message::MembersUpdate,
+};
+
+/// The view that this node holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HeldView {
+    pub(super) view: MembersView,
+    /// The master that wrote it.
+    pub(super) writer: Option<Node>,
+    /// That was a solo master (E8).
+    pub(super) of_solo: bool,
+    /// The view is not the one that the master takes it for, and only a snapshot repairs that.
+    diverged: bool,
+    assembly: Option<Assembly>,
+    /// The members that have reported that they leave. The first view of a new master does not contain them.
+    pub(super) leavers: BTreeSet<Node>,
+    member_limit: usize,
+}
+
+/// The pages of a snapshot that have come so far.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Assembly {
+    view_id: ViewId,
+    next: u32,
+    members: Vec<Member>,
+}
+
+impl HeldView {
+    pub(super) fn new(member_limit: usize) -> Self {
+        Self {
+            view: MembersView::default(),
+            writer: None,
+            of_solo: false,
+            diverged: false,
+            assembly: None,
+            leavers: BTreeSet::new(),
+            member_limit,
+        }
+    }
+
+    /// The view that this node reports to hold.
+    pub(super) fn id(&self) -> ViewId {
+        if self.diverged { ViewId::default() } else { self.view.id() }
+    }
+
+    /// The view is now one of this master's.
+    pub(super) fn written_by(&mut self, master: &Node) {
+        self.writer = Some(master.clone());
+        self.diverged = false;
+    }
+
+    /// Forgets the leavers that are not members any more.
+    pub(super) fn forget_leavers(&mut self) {
+        let Self { view, leavers, .. } = self;
+        leavers.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
+    }
+
+    /// Takes an update of the present master, if it is newer and applies to what is held. Otherwise the next acknowledgement
+    /// tells the master what is held, and the master sends an update that applies. `None` when the view has not changed.
+    pub(super) fn update(&mut self, master: &Node, update: MembersUpdate) -> Option<Vec<Change>> {
+        match update {
+            MembersUpdate::Delta { base, base_by, view_id, changes } => {
+                if base == self.view.id() && base_by.is_some() && base_by != self.writer {
+                    self.diverged = true;
+                }
+                let fits = base == self.id() && view_id > self.view.id();
+                if !fits || self.view.len() + changes.len() > self.member_limit.saturating_mul(2) {
+                    return None;
+                }
+                if !self.diverged {
+                    self.view.apply(view_id, &changes);
+                    self.written_by(master);
+                    return Some(changes);
+                }
+                // A delta from nothing: what is held does not count.
+                let mut next = MembersView::default();
+                next.apply(view_id, &changes);
+                Some(self.replace(master, next))
+            }
+            MembersUpdate::Page { view_id, index, last, members } => {
+                let begun = self.assembly.take();
+                if view_id <= self.view.id() {
+                    return None;
+                }
+                let mut assembly = match begun {
+                    Some(assembly) if assembly.view_id == view_id && assembly.next == index => assembly,
+                    _ if index == 0 => Assembly { view_id, next: 0, members: Vec::new() },
+                    _ => return None,
+                };
+                if assembly.members.len() + members.len() > self.member_limit {
+                    return None;
+                }
+                assembly.members.extend(members);
+                assembly.next = index.saturating_add(1);
+                if !last {
+                    self.assembly = Some(assembly);
+                    return None;
+                }
+                Some(self.replace(master, MembersView::new(view_id, assembly.members)))
+            }
+        }
+    }
+
+    fn replace(&mut self, master: &Node, next: MembersView) -> Vec<Change> {
+        let changes = self.view.changes_to(&next, &self.leavers);
+        self.view = next;
+        self.written_by(master);
+        changes
+    }
+
+    /// There is another master: the pages of the last one do not count.
+    pub(super) fn forget_pages(&mut self) {
+        self.assembly = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, vec};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        id::{Address, Incarnation, NodeId, Term},
+        membership::view::{MemberState, RemovalReason},
+    };
+
+    const LIMIT: usize = 3;
+
+    fn node(id: &str) -> Node {
+        Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+    }
+
+    fn member(id: &str) -> Member {
+        let address = Address::new(format!("{id}:1")).unwrap();
+        Member { node: node(id), address, state: MemberState::Active, metadata: Bytes::new() }
+    }
+
+    fn view_id(version: u64) -> ViewId {
+        ViewId { term: Term(1), version }
+    }
+
+    fn added(ids: &[&str]) -> Vec<Change> {
+        ids.iter().map(|id| Change::Upsert(member(id))).collect()
+    }
+
+    fn gone(id: &str) -> Change {
+        Change::Remove { id: NodeId::new(id).unwrap(), reason: RemovalReason::Down }
+    }
+
+    /// A follower of the master m.
+    struct Follower(HeldView);
+
+    impl Follower {
+        fn new() -> Self {
+            Self(HeldView::new(LIMIT))
+        }
+
+        /// Holds a view of these members that m wrote.
+        fn holding(version: u64, ids: &[&str]) -> Self {
+            let mut follower = Self::new();
+            assert_eq!(follower.page(version, 0, true, ids), Some(added(ids)));
+            follower
+        }
+
+        fn page(&mut self, version: u64, index: u32, last: bool, ids: &[&str]) -> Option<Vec<Change>> {
+            let members = ids.iter().map(|id| member(id)).collect();
+            let update = MembersUpdate::Page { view_id: view_id(version), index, last, members };
+            self.0.update(&node("m"), update)
+        }
+
+        fn delta(
+            &mut self,
+            (base, base_by): (ViewId, Option<&str>),
+            to: u64,
+            changes: Vec<Change>,
+        ) -> Option<Vec<Change>> {
+            let (base_by, view_id) = (base_by.map(node), view_id(to));
+            self.0.update(&node("m"), MembersUpdate::Delta { base, base_by, view_id, changes })
+        }
+
+        fn ids(&self) -> Vec<&str> {
+            self.0.view.iter().map(|member| member.node.id.as_str()).collect()
+        }
+    }
+
+    #[test]
+    fn a_follower_reports_the_view_that_it_holds() {
+        assert_eq!(Follower::new().0.id(), ViewId::default());
+        let follower = Follower::holding(4, &["a", "b"]);
+        assert_eq!((follower.0.id(), follower.ids()), (view_id(4), vec!["a", "b"]));
+        assert_eq!(follower.0.writer, Some(node("m")));
+    }
+
+    #[test]
+    fn a_delta_applies_to_its_base_and_leads_forward() {
+        for (base, to, taken) in
+            [(4, 5, true), (4, 9, true), (3, 5, false), (5, 6, false), (4, 4, false), (4, 3, false)]
+        {
+            let mut follower = Follower::holding(4, &["a", "b"]);
+            let changes = [added(&["c"]), vec![gone("a")]].concat();
+            let said = follower.delta((view_id(base), None), to, changes.clone());
+            assert_eq!(said, taken.then_some(changes), "from {base} to {to}");
+            let expected = if taken { (view_id(to), vec!["b", "c"]) } else { (view_id(4), vec!["a", "b"]) };
+            assert_eq!((follower.0.id(), follower.ids()), expected, "from {base} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_delta_that_is_too_long_is_not_taken() {
+        for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
+            let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
+            let said = follower.delta((view_id(4), None), 5, vec![gone("a"); changes]);
+            assert_eq!(said.is_some(), taken, "{changes} changes on {held} members");
+        }
+    }
+
+    #[test]
+    fn a_delta_on_a_view_of_the_same_writer_is_taken() {
+        let mut follower = Follower::holding(4, &["a"]);
+        assert_eq!(follower.delta((view_id(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
+        assert_eq!(follower.ids(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_delta_on_a_view_of_another_writer_shows_a_divergence() {
+        let mut follower = Follower::holding(4, &["a", "b"]);
+        assert_eq!(follower.delta((view_id(4), Some("x")), 5, added(&["c"])), None);
+        assert_eq!((follower.0.id(), follower.ids()), (ViewId::default(), vec!["a", "b"]));
+        assert_eq!(
+            follower.delta((view_id(4), Some("x")), 6, added(&["c"])),
+            None,
+            "it still is not what it is based on"
+        );
+        // What is sent to one that holds nothing replaces what it has.
+        let all = added(&["b", "c"]);
+        let said = follower.delta((ViewId::default(), None), 7, all);
+        assert_eq!(said, Some([vec![gone("a")], added(&["c"])].concat()));
+        assert_eq!((follower.0.id(), follower.ids()), (view_id(7), vec!["b", "c"]));
+        assert_eq!(follower.delta((view_id(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
+    }
+
+    #[test]
+    fn a_delta_on_another_view_shows_no_divergence() {
+        let mut follower = Follower::holding(4, &["a"]);
+        assert_eq!(follower.delta((view_id(3), Some("x")), 5, added(&["c"])), None);
+        assert_eq!(follower.0.id(), view_id(4));
+    }
+
+    #[test]
+    fn pages_become_a_view_with_the_last_one() {
+        let mut follower = Follower::holding(4, &["a", "b"]);
+        assert_eq!(follower.page(5, 0, false, &["b"]), None);
+        assert_eq!(follower.page(5, 1, false, &["c"]), None);
+        assert_eq!((follower.0.id(), follower.ids()), (view_id(4), vec!["a", "b"]));
+        assert_eq!(follower.page(5, 2, true, &["d"]), Some([vec![gone("a")], added(&["c", "d"])].concat()));
+        assert_eq!((follower.0.id(), follower.ids()), (view_id(5), vec!["b", "c", "d"]));
+    }
+
+    #[test]
+    fn a_page_out_of_order_ends_its_series() {
+        for (version, index) in [(5, 0), (5, 2), (6, 1), (4, 1)] {
+            let mut follower = Follower::new();
+            assert_eq!(follower.page(5, 0, false, &["a"]), None);
+            let other = follower.page(version, index, false, &["b"]);
+            assert_eq!(other, None, "{version}, {index}");
+            let said = follower.page(5, 1, true, &["c"]);
+            // A series that was begun again goes on.
+            let expected = (index == 0).then(|| added(&["b", "c"]));
+            assert_eq!(said, expected, "behind page {index} of {version}");
+        }
+        assert_eq!(Follower::new().page(5, 1, true, &["a"]), None, "no series was begun");
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_if_it_is_newer_when_complete() {
+        for version in [3, 4] {
+            let mut follower = Follower::holding(4, &["a"]);
+            assert_eq!(follower.page(version, 0, true, &["b"]), None);
+            assert_eq!(follower.ids(), ["a"]);
+        }
+        let mut follower = Follower::holding(4, &["a"]);
+        assert_eq!(follower.page(5, 0, false, &["b"]), None);
+        assert!(follower.delta((view_id(4), None), 5, added(&["c"])).is_some());
+        assert_eq!(follower.page(5, 1, true, &["d"]), None);
+        assert_eq!(follower.ids(), ["a", "c"]);
+    }
+
+    #[test]
+    fn g7_a_snapshot_over_the_member_limit_is_not_taken() {
+        for (second, taken) in [(&["b", "c"][..], true), (&["b", "c", "d"], false)] {
+            let mut follower = Follower::new();
+            assert_eq!(follower.page(5, 0, false, &["a"]), None);
+            assert_eq!(follower.page(5, 1, true, second).is_some(), taken, "{second:?}");
+        }
+        assert_eq!(Follower::new().page(5, 0, true, &["a", "b", "c", "d"]), None);
+    }
+
+    #[test]
+    fn the_pages_of_another_master_are_forgotten() {
+        let mut follower = Follower::new();
+        assert_eq!(follower.page(5, 0, false, &["a"]), None);
+        follower.0.forget_pages();
+        assert_eq!(follower.page(5, 1, true, &["b"]), None);
+        assert_eq!(follower.ids(), [""; 0]);
+    }
+}

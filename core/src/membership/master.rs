@@ -1,0 +1,294 @@
+//! What a master does for its members: it admits them, keeps them informed, and judges who is down
+//! (PROTOCOL.md, "Members and views").
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{
+    Around, Membership,
+    tracker::{Ack, MemberKey, Tracker},
+};
+use crate::{
+    api::error::RejectReason,
+    discovery::Rejections,
+    env::{Env, never},
+    id::{Node, NodeId, Term},
+    membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
+    peers::{Peer, PeerKey, Post},
+    time::Timestamp,
+    timers::{Timer, Timers},
+    wire::frame::SharedFrame,
+    wire::message::{Heartbeat, HeartbeatAck, JoinResponse, Message, Role},
+};
+
+/// What a node has only while it is master.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Mastering {
+    pub(super) tracker: Tracker,
+    /// The newest heartbeat and its number, encoded once for all members.
+    pub(super) heartbeat: Option<(u64, SharedFrame)>,
+    /// A joining node was rejected because the cluster was full.
+    turned_away: bool,
+}
+
+impl Mastering {
+    pub(super) fn check(&self, view: &MembersView, env: &Env, timers: &Timers) {
+        let others = || view.iter().map(|member| &member.node.id).filter(|id| **id != env.me.id);
+        assert!(self.tracker.members().eq(others()), "exactly the other members are tracked");
+        assert!(view.get(&env.me.id).is_some_and(|member| member.node == env.me), "a master is a member of its view");
+        assert!(timers.members().eq(self.tracker.keys()), "exactly the members that are tracked have a deadline");
+        assert!(timers.is_set(&Timer::Heartbeat), "the next heartbeat has a deadline");
+        self.tracker.check(view);
+    }
+}
+
+/// What has become of a member that was to be judged.
+pub(crate) enum Verdict {
+    /// It is a member as before, perhaps a suspect one.
+    Member,
+    /// It is down, and not a member any more.
+    Down(Removal),
+}
+
+/// A member was removed, and its removal is not reported yet.
+pub(crate) struct Removal {
+    changes: Vec<Change>,
+    /// The member, if it is linked all the same.
+    pub(crate) linked: Option<PeerKey>,
+}
+
+impl Membership {
+    pub(super) fn tracker(&self) -> Option<&Tracker> {
+        self.mastering.as_ref().map(|mastering| &mastering.tracker)
+    }
+
+    /// This node is the master of a new term: writes the first view of it.
+    pub(crate) fn begin_term(&mut self, around: &mut Around<'_>, term: Term, metadata: &Bytes) {
+        let (env, solo) = (around.env, around.election.is_solo());
+        let me = Member {
+            node: env.me.clone(),
+            address: env.config.address().clone(),
+            state: MemberState::Active,
+            metadata: metadata.clone(),
+        };
+        let peers = &*around.peers;
+        let is_linked = |node: &Node| peers.with_node(node).is_some_and(|peer| !(solo && peer.is_elsewhere(&env.me)));
+        let leavers = core::mem::take(&mut self.held.leavers);
+        let leaves = |node: &Node| leavers.contains(node) || peers.with_node(node).is_some_and(Peer::is_leaving);
+        let mut tracker = Tracker::new(&env.config);
+        let writer = self.held.writer.take();
+        let changes = tracker.begin((&mut self.held.view, writer), term, me, leaves, is_linked, env.now);
+        self.held.written_by(&env.me);
+        self.held.of_solo = solo;
+        self.mastering = Some(Mastering { tracker, heartbeat: None, turned_away: false });
+        self.announce(around, changes);
+        let tracked: Vec<NodeId> = self.tracker().into_iter().flat_map(Tracker::members).cloned().collect();
+        for id in &tracked {
+            self.watch(around, id);
+        }
+    }
+
+    /// This node is master no more.
+    pub(crate) fn end_term(&mut self, around: &mut Around<'_>) {
+        if let Some(mastering) = self.mastering.take() {
+            around.sink.clear_timer(&Timer::Heartbeat);
+            mastering.tracker.keys().for_each(|member| around.sink.clear_timer(&Timer::Member(member)));
+        }
+        around.peers.end_mastership();
+    }
+
+    /// Sends a heartbeat to every member that has a link.
+    pub(crate) fn beat(&mut self, around: &mut Around<'_>, heartbeat: Heartbeat) {
+        let Some(mastering) = &mut self.mastering else { return never!("only a master has a heartbeat") };
+        let frame = SharedFrame::new(&Message::Heartbeat(heartbeat));
+        mastering.heartbeat = Some((heartbeat.number, frame));
+        let next = around.env.now + around.env.timing().heartbeat_interval;
+        around.sink.set_timer(Timer::Heartbeat, next);
+        mastering.tracker.begin_round(&self.held.view);
+        around.peers.post_to_all(&Post::Heartbeat, |peer| mastering.tracker.tracks(&peer.node().id));
+    }
+
+    /// Admits every linked node that is not leaving, as far as it is no member yet.
+    pub(crate) fn admit_all(&mut self, around: &mut Around<'_>, rejections: &mut Rejections) {
+        for key in around.peers.keys() {
+            self.admit(around, rejections, key);
+        }
+    }
+
+    /// Admits a linked node, unless it is leaving.
+    pub(crate) fn admit(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
+        let (env, election) = (around.env, around.election);
+        let Some(peer) = around.peers.peer(key) else { return never!("a peer that is to be admitted is linked") };
+        let Some(status) = peer.status() else { return };
+        if peer.is_leaving() {
+            return self.let_go(around, rejections, key);
+        }
+        let Some(mastering) = &mut self.mastering else { return };
+        let (id, term) = (peer.node().id.clone(), election.term());
+        if election.is_solo() && !peer.takes_views_of(&env.me) {
+            return mastering.tracker.has_gone_over(&id);
+        }
+        let follows_me = match &status.role {
+            Role::Leaving | Role::Master | Role::Solo { .. } => return,
+            Role::Follower { master, .. } => *master == env.me && status.term == term,
+            Role::Joining | Role::Candidate => false,
+        };
+        let known = self.held.view.get(&id);
+        let is_same = known.is_some_and(|known| {
+            known.node == *peer.node() && !peer.metadata_too_long() && known.metadata == status.metadata
+        });
+        if follows_me && is_same {
+            return;
+        }
+        let is_full = known.is_none() && self.held.view.len() >= env.limits().members;
+        mastering.turned_away |= is_full;
+        let rejection = match (is_full, peer.metadata_too_long()) {
+            (true, _) => Some(RejectReason::ClusterFull),
+            (false, true) => Some(RejectReason::MetadataTooLong),
+            (false, false) => None,
+        };
+        let (node, address, metadata) = (peer.node().clone(), peer.address().clone(), status.metadata.clone());
+        if !follows_me {
+            let response = match rejection {
+                Some(reason) => JoinResponse::Rejected { term, reason },
+                None => JoinResponse::Accepted { term },
+            };
+            around.peers.post(key, Post::Join(response));
+        }
+        match rejection {
+            // A member remains one as it is known: it is not rejected.
+            Some(_) if follows_me => {}
+            Some(reason) => rejections.report(around.sink, (node, address), (reason, None), false),
+            None => {
+                rejections.admitted(&id, &address);
+                let member = Member { node, address, state: MemberState::Active, metadata };
+                let changes = mastering.tracker.admit(&mut self.held.view, member, env.now);
+                self.announce_if_any(around, changes);
+                self.watch(around, &id);
+            }
+        }
+        around.peers.wake(key);
+    }
+
+    /// Takes a peer that leaves out of the view, and acknowledges that, as often as the peer reports that it leaves.
+    pub(crate) fn let_go(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
+        let Some(id) = around.peers.peer(key).map(|peer| peer.node().id.clone()) else {
+            return never!("a peer that leaves is linked");
+        };
+        let removal = self.remove(around, &id, RemovalReason::Left);
+        self.report(around, rejections, removal);
+        around.peers.post(key, Post::LeaveAck);
+    }
+
+    /// Judges a member whose deadline has come: it is suspect, then down. Only while this master has its lease.
+    pub(crate) fn judge(&mut self, around: &mut Around<'_>, member: MemberKey) -> Verdict {
+        let now = around.env.now;
+        let Some((tracker, id)) = self.tracker().and_then(|tracker| Some((tracker, tracker.id_of(member)?.clone())))
+        else {
+            never!("a member takes its timer along");
+            return Verdict::Member;
+        };
+        let is_due = tracker.deadline(&self.held.view, &id).is_some_and(|at| at <= now);
+        if !is_due {
+            self.watch(around, &id);
+        } else if around.election.leadership(now).is_none() {
+            around.sink.set_timer(Timer::Member(member), now + around.env.timing().heartbeat_interval);
+        } else if tracker.is_down(&id, now) {
+            return Verdict::Down(self.remove(around, &id, RemovalReason::Down));
+        } else {
+            self.set_state(around, &id, MemberState::Suspect);
+        }
+        Verdict::Member
+    }
+
+    /// Removes a member. The caller closes the links to one that is down, then calls [`report`](Self::report).
+    fn remove(&mut self, around: &mut Around<'_>, id: &NodeId, reason: RemovalReason) -> Removal {
+        let Some(mastering) = &mut self.mastering else { return Removal { changes: Vec::new(), linked: None } };
+        let removed = self.held.view.get(id).map(|member| member.node.clone());
+        if let Some(member) = mastering.tracker.key_of(id) {
+            around.sink.clear_timer(&Timer::Member(member));
+        }
+        let changes = mastering.tracker.remove(&mut self.held.view, id, reason);
+        // A newer run of the node may be linked already, and not be a member yet.
+        let linked = removed.and_then(|node| around.peers.with_node(&node)).map(Peer::key);
+        Removal { changes, linked }
+    }
+
+    /// Reports the removal of a member, which may make room for a node that was rejected.
+    pub(crate) fn report(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, removal: Removal) {
+        self.announce_if_any(around, removal.changes);
+        let Some(mastering) = &mut self.mastering else { return };
+        if core::mem::take(&mut mastering.turned_away) {
+            self.admit_all(around, rejections);
+        }
+    }
+
+    /// The last link to a node has ended.
+    pub(crate) fn link_down(&mut self, around: &mut Around<'_>, id: &NodeId) {
+        if let Some(mastering) = &mut self.mastering {
+            let changes = mastering.tracker.link_down(&mut self.held.view, id);
+            self.announce_if_any(around, changes);
+            self.watch(around, id);
+        }
+    }
+
+    /// One of several links to a node has ended.
+    pub(crate) fn relinked(&mut self, id: &NodeId) {
+        if let Some(mastering) = &mut self.mastering {
+            mastering.tracker.relinked(id);
+        }
+    }
+
+    /// A member has acknowledged a heartbeat.
+    pub(crate) fn acknowledged(&mut self, around: &mut Around<'_>, key: PeerKey, ack: HeartbeatAck) {
+        let Some(mastering) = &mut self.mastering else { return };
+        let Some(id) = around.peers.peer(key).map(|peer| peer.node().id.clone()) else {
+            return never!("a peer that acknowledges is linked");
+        };
+        match mastering.tracker.ack(&self.held.view, &id, ack.number, ack.view_id, around.env.now) {
+            Ack::Revived => self.set_state(around, &id, MemberState::Active),
+            Ack::Expected => {}
+        }
+        // The acknowledgement may have shown that something is missing.
+        around.peers.wake(key);
+    }
+
+    /// A master writes its own metadata into the view.
+    pub(crate) fn write_own(&mut self, around: &mut Around<'_>, metadata: &Bytes) {
+        let Some(mastering) = &mut self.mastering else { return };
+        let me = self.held.view.get(&around.env.me.id).filter(|me| me.metadata != *metadata);
+        if let Some(me) = me.map(|me| Member { metadata: metadata.clone(), ..me.clone() }) {
+            let changes = mastering.tracker.write(&mut self.held.view, me);
+            self.announce_if_any(around, changes);
+        }
+    }
+
+    /// This node has paused: every member gets a full new allowance.
+    pub(crate) fn allow_anew(&mut self, now: Timestamp) {
+        if let Some(mastering) = &mut self.mastering {
+            mastering.tracker.allow_anew(now);
+        }
+    }
+
+    fn set_state(&mut self, around: &mut Around<'_>, id: &NodeId, state: MemberState) {
+        let Some(mastering) = &mut self.mastering else { return };
+        let changes = mastering.tracker.set_state(&mut self.held.view, id, state);
+        self.announce_if_any(around, changes);
+        self.watch(around, id);
+    }
+
+    /// Sets the timer for the member's next deadline.
+    fn watch(&self, around: &mut Around<'_>, id: &NodeId) {
+        let Some(tracker) = self.tracker() else { return };
+        if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(&self.held.view, id)) {
+            around.sink.set_timer(Timer::Member(member), at);
+        }
+    }
+
+    fn announce_if_any(&mut self, around: &mut Around<'_>, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.announce(around, changes);
+        }
+    }
+}

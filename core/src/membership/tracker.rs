@@ -1,0 +1,516 @@
+//! What a master keeps of its view: how it became what it is, who hears it, and what each member still lacks
+//! (PROTOCOL.md, "Members and views").
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    api::config::{Config, Detector},
+    id::{Node, NodeId, Term, ViewId},
+    membership::arrivals::Arrivals,
+    membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
+    time::Timestamp,
+    wire::frame::SharedFrame,
+    wire::message::{MembersUpdate, Message},
+};
+
+/// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
+const HEAD_ROOM: usize = 256;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tracker {
+    suspect_after: Duration,
+    down_after: Duration,
+    detector: Detector,
+    page_limit: usize,
+    log_limit: usize,
+    pin_limit: usize,
+    at_once_limit: usize,
+    tracked: BTreeMap<NodeId, Tracked>,
+    /// The inverse of `tracked` by key.
+    ids: BTreeMap<MemberKey, NodeId>,
+    newest_key: MemberKey,
+    /// Who wrote the view that the first step of the log is based on.
+    base_by: Option<Node>,
+    /// Oldest first, each entry's base the view id of the one before.
+    log: VecDeque<Step>,
+    /// Whoever holds an older view than this is to be told of the present one.
+    due: ViewId,
+    /// The updates that have become due since the last heartbeat.
+    told: usize,
+    pinned: BTreeMap<ViewId, Pinned>,
+    /// Encoded deltas to the present view id, by their base: most links lack the same.
+    deltas: BTreeMap<ViewId, (ViewId, SharedFrame)>,
+}
+
+/// A member's name inside a master, for as long as the member is tracked: a number, since ids are long to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MemberKey(u64);
+
+/// A member other than the master itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Tracked {
+    key: MemberKey,
+    suspect_at: Timestamp,
+    down_at: Timestamp,
+    /// Of its acknowledgements, where the detector learns from them.
+    arrivals: Arrivals,
+    linked: bool,
+    /// The view that it has once it has read all that was sent; `None`: a snapshot is needed.
+    holds: Option<ViewId>,
+    /// The view that it last said it holds.
+    acked: Option<ViewId>,
+    /// The next page of the series that it is being sent.
+    series: Option<(ViewId, usize)>,
+    /// The first heartbeat sent after the last update, and what its acknowledgement should say.
+    check: Option<(u64, ViewId)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Step {
+    base: ViewId,
+    view_id: ViewId,
+    changes: Vec<Change>,
+}
+
+/// A snapshot, encoded once for all who read it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pinned {
+    pages: Vec<SharedFrame>,
+    readers: usize,
+}
+
+/// What an acknowledgement shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    /// The member was silent, or suspect: it is active again.
+    Revived,
+    /// Nothing new.
+    Expected,
+}
+
+impl Tracker {
+    pub(crate) fn new(config: &Config) -> Self {
+        let (timing, limits) = (config.timing(), config.limits());
+        Self {
+            suspect_after: timing.suspect_after,
+            down_after: timing.down_after,
+            detector: config.detector().clone(),
+            page_limit: limits.send.saturating_sub(HEAD_ROOM),
+            log_limit: limits.change_log,
+            pin_limit: limits.pinned_views,
+            at_once_limit: limits.updates_at_once,
+            tracked: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            newest_key: MemberKey(0),
+            base_by: None,
+            log: VecDeque::new(),
+            due: ViewId::default(),
+            told: 0,
+            pinned: BTreeMap::new(),
+            deltas: BTreeMap::new(),
+        }
+    }
+
+    /// Writes the first view of a term: the members that were known, as far as they are linked active, the others suspect.
+    pub(crate) fn begin(
+        &mut self,
+        (view, writer): (&mut MembersView, Option<Node>),
+        term: Term,
+        me: Member,
+        gone: impl Fn(&Node) -> bool,
+        linked: impl Fn(&Node) -> bool,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        self.base_by = writer;
+        let mut changes = Vec::new();
+        for member in view.iter().filter(|member| member.node.id != me.node.id) {
+            if gone(&member.node) {
+                changes.push(Change::Remove { id: member.node.id.clone(), reason: RemovalReason::Left });
+                continue;
+            }
+            let is_linked = linked(&member.node);
+            let key = self.key_for(&member.node.id);
+            let holds = Some(view.id());
+            let tracked = Tracked { linked: is_linked, holds, ..self.fresh(key, now) };
+            self.tracked.insert(member.node.id.clone(), tracked);
+            let state = if is_linked { MemberState::Active } else { MemberState::Suspect };
+            if member.state != state {
+                changes.push(Change::Upsert(Member { state, ..member.clone() }));
+            }
+        }
+        if view.get(&me.node.id) != Some(&me) {
+            changes.push(Change::Upsert(me));
+        }
+        changes.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        self.step(view, ViewId { term, version: 1 }, changes)
+    }
+
+    pub(crate) fn tracks(&self, id: &NodeId) -> bool {
+        self.tracked.contains_key(id)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = MemberKey> {
+        self.ids.keys().copied()
+    }
+
+    pub(crate) fn key_of(&self, id: &NodeId) -> Option<MemberKey> {
+        self.tracked.get(id).map(|tracked| tracked.key)
+    }
+
+    pub(crate) fn id_of(&self, key: MemberKey) -> Option<&NodeId> {
+        self.ids.get(&key)
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = &NodeId> {
+        self.tracked.keys()
+    }
+
+    /// Makes a linked node a member, or an active one again. It is sent a snapshot.
+    pub(crate) fn admit(&mut self, view: &mut MembersView, member: Member, now: Timestamp) -> Vec<Change> {
+        let key = self.key_for(&member.node.id);
+        let mut tracked = self.fresh(key, now);
+        let known = view.get(&member.node.id).is_some_and(|known| known.node == member.node);
+        if let Some(before) = self.tracked.remove(&member.node.id) {
+            if known && before.linked {
+                tracked = Tracked { suspect_at: tracked.suspect_at, down_at: tracked.down_at, ..before };
+            } else {
+                self.unpin(before.series);
+            }
+        }
+        self.tracked.insert(member.node.id.clone(), tracked);
+        if view.get(&member.node.id) == Some(&member) {
+            return Vec::new();
+        }
+        self.write(view, member)
+    }
+
+    /// Writes a member as it is now.
+    pub(crate) fn write(&mut self, view: &mut MembersView, member: Member) -> Vec<Change> {
+        self.change(view, Change::Upsert(member))
+    }
+
+    pub(crate) fn remove(&mut self, view: &mut MembersView, id: &NodeId, reason: RemovalReason) -> Vec<Change> {
+        match self.tracked.remove(id) {
+            None => Vec::new(),
+            Some(tracked) => {
+                self.ids.remove(&tracked.key);
+                self.unpin(tracked.series);
+                self.change(view, Change::Remove { id: id.clone(), reason })
+            }
+        }
+    }
+
+    /// The member has no link any more: it is suspect at once, and what was on its way is taken to be lost.
+    pub(crate) fn link_down(&mut self, view: &mut MembersView, id: &NodeId) -> Vec<Change> {
+        let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
+        tracked.linked = false;
+        tracked.arrivals = Arrivals::default();
+        tracked.holds = None;
+        tracked.acked = None;
+        tracked.check = None;
+        let series = tracked.series.take();
+        self.unpin(series);
+        self.set_state(view, id, MemberState::Suspect)
+    }
+
+    /// One of several links to the member has ended: what it has not acknowledged may be lost, and is sent again.
+    pub(crate) fn relinked(&mut self, id: &NodeId) {
+        if let Some(tracked) = self.tracked.get_mut(id) {
+            tracked.check = None;
+            tracked.holds = tracked.acked;
+            if let Some((view_id, _)) = tracked.series {
+                tracked.series = Some((view_id, 0));
+            }
+        }
+    }
+
+    /// The member has another master now: what it holds is not known any more, and it reads nothing to its end.
+    pub(crate) fn has_gone_over(&mut self, id: &NodeId) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        tracked.holds = None;
+        tracked.acked = None;
+        tracked.check = None;
+        let series = tracked.series.take();
+        self.unpin(series);
+    }
+
+    pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, view_id: ViewId, now: Timestamp) -> Ack {
+        let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
+        let mut patience = self.suspect_after;
+        if let Detector::PhiAccrual(settings) = &self.detector {
+            tracked.arrivals.arrived(now, settings.window);
+            patience = tracked.arrivals.allowance(settings).unwrap_or(patience).min(self.down_after);
+        }
+        tracked.suspect_at = now + patience;
+        tracked.down_at = now + self.down_after;
+        tracked.acked = Some(view_id);
+        if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
+            && expected != view_id
+            && tracked.series.is_none()
+        {
+            tracked.holds = Some(view_id);
+        }
+        match view.get(id) {
+            Some(member) if member.state == MemberState::Suspect => Ack::Revived,
+            _ => Ack::Expected,
+        }
+    }
+
+    /// Whether the members are to be told of the present view before the next heartbeat.
+    pub(crate) fn is_due(&self, view: &MembersView) -> bool {
+        self.due == view.id()
+    }
+
+    /// A heartbeat goes to every member, and with it what has waited for it.
+    pub(crate) fn begin_round(&mut self, view: &MembersView) {
+        (self.due, self.told) = (view.id(), 0);
+    }
+
+    /// A heartbeat of this number goes to the member.
+    pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
+        if let Some(tracked) = self.tracked.get_mut(id)
+            && tracked.check.is_none()
+            && let Some(holds) = tracked.holds
+        {
+            tracked.check = Some((number, holds));
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, view: &mut MembersView, id: &NodeId, state: MemberState) -> Vec<Change> {
+        match view.get(id) {
+            Some(member) if member.state != state => {
+                let member = Member { state, ..member.clone() };
+                self.write(view, member)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// When the member is to be judged next: first as suspect, then as down.
+    pub(crate) fn deadline(&self, view: &MembersView, id: &NodeId) -> Option<Timestamp> {
+        let tracked = self.tracked.get(id)?;
+        let suspect = view.get(id).is_some_and(|member| member.state == MemberState::Suspect);
+        Some(if suspect { tracked.down_at } else { tracked.suspect_at })
+    }
+
+    pub(crate) fn is_down(&self, id: &NodeId, now: Timestamp) -> bool {
+        self.tracked.get(id).is_some_and(|tracked| tracked.down_at <= now)
+    }
+
+    /// After a pause of this node's own, every member gets a full new allowance.
+    pub(crate) fn allow_anew(&mut self, now: Timestamp) {
+        for tracked in self.tracked.values_mut() {
+            tracked.suspect_at = now + self.suspect_after;
+            tracked.down_at = now + self.down_after;
+            tracked.arrivals.interrupted();
+        }
+    }
+
+    /// Checks what holds between two inputs.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(super) fn check(&self, view: &MembersView) {
+        assert!(self.log.len() <= self.log_limit, "the log of changes is within its limit");
+        assert!(self.pinned.len() <= self.pin_limit, "the pinned views are within their limit");
+        let follows = |(step, next): (&Step, &Step)| step.view_id == next.base;
+        assert!(self.log.iter().zip(self.log.iter().skip(1)).all(follows), "each step of the log follows the last");
+        assert!(self.log.back().is_none_or(|step| step.view_id == view.id()), "the log leads to the present view");
+        assert_eq!(self.ids.len(), self.tracked.len(), "each key is that of a member");
+        let is_inverse = |(id, tracked): (&NodeId, &Tracked)| self.ids.get(&tracked.key) == Some(id);
+        assert!(self.tracked.iter().all(is_inverse), "keys name members, and these know their keys");
+        for (view_id, pinned) in &self.pinned {
+            let reads = |tracked: &&Tracked| tracked.series.is_some_and(|(series, _)| series == *view_id);
+            assert_eq!(pinned.readers, self.tracked.values().filter(reads).count(), "readers of {view_id}");
+        }
+        let is_pinned = |(view_id, page): (ViewId, usize)| {
+            self.pinned.get(&view_id).is_some_and(|pinned| page < pinned.pages.len())
+        };
+        assert!(self.tracked.values().filter_map(|tracked| tracked.series).all(is_pinned), "what is read is pinned");
+    }
+
+    /// The next frame that the member lacks, for a link of this version, if it fits in `room` bytes.
+    pub(crate) fn next_update(
+        &mut self,
+        view: &MembersView,
+        id: &NodeId,
+        (version, room): (u16, usize),
+    ) -> Option<Bytes> {
+        let tracked = self.tracked.get(id)?;
+        if tracked.series.is_none() {
+            let holds = tracked.holds;
+            if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) {
+                return None;
+            }
+            if let Some((view_id, frame)) = holds.and_then(|base| self.delta(view, base)) {
+                let frame = frame.in_version(version);
+                if frame.len() > room {
+                    return None;
+                }
+                let tracked = self.tracked.get_mut(id)?;
+                tracked.holds = Some(view_id);
+                tracked.check = None;
+                return Some(frame);
+            }
+            let view_id = self.pin(view, holds)?;
+            self.tracked.get_mut(id)?.series = Some((view_id, 0));
+        }
+        let tracked = self.tracked.get_mut(id)?;
+        let (view_id, page) = tracked.series?;
+        let pages = &self.pinned.get(&view_id)?.pages;
+        let frame = pages.get(page)?.in_version(version);
+        let frame = Some(frame).filter(|frame| frame.len() <= room)?;
+        if page + 1 < pages.len() {
+            tracked.series = Some((view_id, page + 1));
+        } else {
+            tracked.series = None;
+            tracked.holds = Some(view_id);
+            tracked.check = None;
+            self.unpin(Some((view_id, page)));
+        }
+        Some(frame)
+    }
+
+    /// The key of a member that is tracked already, or a new one.
+    fn key_for(&mut self, id: &NodeId) -> MemberKey {
+        if let Some(key) = self.key_of(id) {
+            return key;
+        }
+        self.newest_key.0 += 1;
+        self.ids.insert(self.newest_key, id.clone());
+        self.newest_key
+    }
+
+    fn fresh(&self, key: MemberKey, now: Timestamp) -> Tracked {
+        let (suspect_at, down_at) = (now + self.suspect_after, now + self.down_after);
+        let arrivals = Arrivals::default();
+        Tracked {
+            key,
+            suspect_at,
+            down_at,
+            arrivals,
+            linked: true,
+            holds: None,
+            acked: None,
+            series: None,
+            check: None,
+        }
+    }
+
+    fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {
+        let view_id = view.id();
+        self.step(view, ViewId { version: view_id.version + 1, ..view_id }, Vec::from([change]))
+    }
+
+    fn step(&mut self, view: &mut MembersView, view_id: ViewId, changes: Vec<Change>) -> Vec<Change> {
+        let base = view.id();
+        view.apply(view_id, &changes);
+        self.log.push_back(Step { base, view_id, changes: changes.clone() });
+        while self.log.len() > self.log_limit {
+            self.log.pop_front();
+        }
+        self.deltas.clear();
+        self.pinned.retain(|_, pinned| pinned.readers > 0);
+        // To tell each of a crowd of each other would take the square of it.
+        if self.told + self.tracked.len() <= self.at_once_limit {
+            self.told += self.tracked.len();
+            self.due = view_id;
+        }
+        changes
+    }
+
+    /// A delta from `base` towards the present: `None` when the log does not reach back, or a snapshot is shorter.
+    fn delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, SharedFrame)> {
+        if let Some(known) = self.deltas.get(&base) {
+            return Some(known.clone());
+        }
+        let from = self.log.partition_point(|step| step.base < base);
+        if self.log.get(from)?.base != base {
+            return None;
+        }
+        let mut merged: BTreeMap<&NodeId, &Change> = BTreeMap::new();
+        let (mut size, mut view_id) = (0, base);
+        for step in self.log.range(from..) {
+            let more: usize = step.changes.iter().map(Change::wire_size).sum();
+            if size + more + HEAD_ROOM > self.page_limit {
+                break;
+            }
+            size += more;
+            view_id = step.view_id;
+            merged.extend(step.changes.iter().map(|change| (change.id(), change)));
+        }
+        // Snapshots are cheaper by the head of each change; counting entries is close enough and needs no encoding.
+        if view_id == base || (view_id == view.id() && merged.len() > view.len()) {
+            return None;
+        }
+        let changes = merged.into_values().cloned().collect();
+        let base_by = self.base_by.clone().filter(|_| base.term < view_id.term);
+        let delta = MembersUpdate::Delta { base, base_by, view_id, changes };
+        let frame = SharedFrame::new(&Message::MembersUpdate(delta));
+        if self.deltas.len() >= self.pin_limit {
+            self.deltas.clear();
+        }
+        self.deltas.insert(base, (view_id, frame.clone()));
+        Some((view_id, frame))
+    }
+
+    /// Pins a snapshot for one more reader: the present one, or, while as many as allowed are being read, the newest of
+    /// those, which deltas then follow.
+    fn pin(&mut self, view: &MembersView, holds: Option<ViewId>) -> Option<ViewId> {
+        if !self.pinned.contains_key(&view.id()) && self.pinned.len() < self.pin_limit {
+            let pages = pages(view, self.page_limit);
+            self.pinned.insert(view.id(), Pinned { pages, readers: 0 });
+        }
+        let (view_id, pinned) = self.pinned.iter_mut().next_back()?;
+        if holds.is_some_and(|holds| holds >= *view_id) {
+            return None;
+        }
+        pinned.readers += 1;
+        Some(*view_id)
+    }
+
+    fn unpin(&mut self, series: Option<(ViewId, usize)>) {
+        let Some((view_id, _)) = series else { return };
+        if let Some(pinned) = self.pinned.get_mut(&view_id) {
+            pinned.readers -= 1;
+            // The present one stays for the next joiner; the next change drops it.
+            if pinned.readers == 0 && self.log.back().is_some_and(|step| step.view_id != view_id) {
+                self.pinned.remove(&view_id);
+            }
+        }
+    }
+}
+
+fn pages(view: &MembersView, limit: usize) -> Vec<SharedFrame> {
+    let mut pages: Vec<Vec<Member>> = Vec::from([Vec::new()]);
+    let mut size = 0;
+    for member in view.iter() {
+        let more = member.wire_size();
+        if size + more + HEAD_ROOM > limit {
+            pages.push(Vec::new());
+            size = 0;
+        }
+        size += more;
+        if let Some(page) = pages.last_mut() {
+            page.push(member.clone());
+        }
+    }
+    let last = pages.len() - 1;
+    let page = |(index, members): (usize, _)| MembersUpdate::Page {
+        view_id: view.id(),
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        last: index == last,
+        members,
+    };
+    pages.into_iter().enumerate().map(page).map(|page| SharedFrame::new(&Message::MembersUpdate(page))).collect()
+}
+
+#[cfg(test)]
+#[path = "tracker_tests.rs"]
+mod tests;

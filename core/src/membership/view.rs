@@ -1,0 +1,182 @@
+//! The view: the list of members (PROTOCOL.md, section 6).
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Address, Node, NodeId, ViewId};
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// The node.
+    pub node: Node,
+    /// The address at which other nodes dial it.
+    pub address: Address,
+    /// Whether it answers the master.
+    pub state: MemberState,
+    /// The metadata that the node has set. Formation does not interpret it.
+    pub metadata: Bytes,
+}
+
+impl Member {
+    /// An upper bound of the size on the wire, in bytes.
+    pub(crate) fn wire_size(&self) -> usize {
+        self.node.id.as_str().len() + self.address.as_str().len() + self.metadata.len() + 20
+    }
+}
+
+/// Whether a member answers the master (PROTOCOL.md, V3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MemberState {
+    /// It answers.
+    Active,
+    /// It has been silent for [`suspect_after`](crate::Timing::suspect_after), or its link has closed. It becomes active
+    /// again when it answers, and is removed after [`down_after`](crate::Timing::down_after).
+    Suspect,
+}
+
+/// One change of a view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Change {
+    /// The member is new, or has changed.
+    Upsert(Member),
+    /// The member was removed.
+    Remove {
+        /// The id of the member.
+        id: NodeId,
+        /// The reason.
+        reason: RemovalReason,
+    },
+}
+
+impl Change {
+    /// The id of the member that has changed.
+    pub fn id(&self) -> &NodeId {
+        match self {
+            Self::Upsert(member) => &member.node.id,
+            Self::Remove { id, .. } => id,
+        }
+    }
+
+    /// An upper bound of the size on the wire, in bytes.
+    pub(crate) fn wire_size(&self) -> usize {
+        match self {
+            Self::Upsert(member) => 1 + member.wire_size(),
+            Self::Remove { id, .. } => 4 + id.as_str().len(),
+        }
+    }
+}
+
+/// Why a member was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RemovalReason {
+    /// It has reported that it leaves.
+    Left,
+    /// It was silent for [`down_after`](crate::Timing::down_after).
+    Down,
+}
+
+/// A view: the members of the cluster at one view id. It never changes. Cloning it is cheap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MembersView {
+    view_id: ViewId,
+    members: Arc<BTreeMap<NodeId, Arc<Member>>>,
+}
+
+impl MembersView {
+    /// The id of this view. It is `ViewId::default()` until the node has been a member.
+    pub fn id(&self) -> ViewId {
+        self.view_id
+    }
+
+    /// The number of members.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no member. This is so before the first view.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The member with this id.
+    pub fn get(&self, id: &NodeId) -> Option<&Member> {
+        self.members.get(id).map(Arc::as_ref)
+    }
+
+    /// The members, in the order of their ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.values().map(Arc::as_ref)
+    }
+
+    pub(crate) fn new(view_id: ViewId, members: impl IntoIterator<Item = Member>) -> Self {
+        let members = members.into_iter().map(|m| (m.node.id.clone(), Arc::new(m))).collect();
+        Self { view_id, members: Arc::new(members) }
+    }
+
+    /// Turns this view into the view `view_id`.
+    pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change]) {
+        let members = Arc::make_mut(&mut self.members);
+        for change in changes {
+            match change {
+                Change::Upsert(member) => {
+                    members.insert(member.node.id.clone(), Arc::new(member.clone()));
+                }
+                Change::Remove { id, .. } => {
+                    members.remove(id);
+                }
+            }
+        }
+        self.view_id = view_id;
+    }
+
+    /// The changes that turn this view into `next`. A member that is missing there has left if it is one of the `leavers`.
+    /// Otherwise it is taken to be down (PROTOCOL.md, L6).
+    pub(crate) fn changes_to(&self, next: &Self, leavers: &BTreeSet<Node>) -> Vec<Change> {
+        let missing = self.members.values().filter(|m| !next.members.contains_key(&m.node.id));
+        let missing = missing.map(|m| {
+            let reason = if leavers.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Down };
+            Change::Remove { id: m.node.id.clone(), reason }
+        });
+        let new = next.members.values().filter(|m| self.members.get(&m.node.id) != Some(m));
+        missing.chain(new.map(|m| Change::Upsert((**m).clone()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Incarnation;
+
+    /// A page or a delta must never be longer than computed. If it is much shorter, it takes more sends than necessary.
+    #[test]
+    fn the_computed_size_of_a_change_is_a_close_upper_bound() {
+        for (id, address, metadata) in [(1, 3, 0), (5, 9, 127), (64, 259, 512)] {
+            let id = NodeId::new("x".repeat(id)).unwrap();
+            let address = Address::new(alloc::format!("{}:1", "h".repeat(address - 2))).unwrap();
+            for incarnation in [1, u64::MAX].map(Incarnation) {
+                let node = Node { id: id.clone(), incarnation };
+                let metadata = Bytes::from(alloc::vec![7; metadata]);
+                let member = Member { node, address: address.clone(), state: MemberState::Suspect, metadata };
+                let removed = Change::Remove { id: id.clone(), reason: RemovalReason::Down };
+                for (size, computed) in [
+                    (postcard::to_allocvec(&member).unwrap().len(), member.wire_size()),
+                    (postcard::to_allocvec(&removed).unwrap().len(), removed.wire_size()),
+                    {
+                        let change = Change::Upsert(member);
+                        (postcard::to_allocvec(&change).unwrap().len(), change.wire_size())
+                    },
+                ] {
+                    assert!((size..size + 16).contains(&computed), "{computed} were computed for {size} bytes");
+                }
+            }
+        }
+    }
+}

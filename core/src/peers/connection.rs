@@ -1,0 +1,295 @@
+//! One connection, from open to closed, and what a frame on it means in the state that it is in (PROTOCOL.md, "The handshake").
+
+use alloc::boxed::Box;
+
+use bytes::Bytes;
+
+use super::PeerKey;
+use crate::{
+    api::error::CloseReason,
+    api::interface::Origin,
+    env::Env,
+    id::Address,
+    peers::proof::{ClusterKey, Side},
+    time::Timestamp,
+    wire::decoder::Decoder,
+    wire::message::{Hello, Message, Proof, Rejected},
+};
+
+/// A connection in any state. Only the peer table changes it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Connection {
+    pub(super) origin: Origin,
+    /// The address that was dialed.
+    pub(super) dialed: Option<Address>,
+    /// The nonce of this node's `Hello`: a node that has dialed itself recognises it.
+    pub(super) nonce: [u8; 16],
+    pub(super) decoder: Decoder,
+    /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
+    pub(super) buffered: usize,
+    pub(super) state: State,
+    /// A `Send` is not flushed yet.
+    pub(super) in_flight: bool,
+    /// When the connection counts as silent, unless something arrives.
+    pub(super) silent_at: Timestamp,
+    /// When a `Ping` is due, unless something is sent.
+    pub(super) ping_at: Timestamp,
+    pub(super) ping_due: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum State {
+    /// The peer's `Hello` has not come.
+    AwaitingHello {
+        hello_due: bool,
+    },
+    /// With a cluster key: the peer's `Hello` has come, its proof has not. Nothing that it claims is believed.
+    Proving(Box<Proving>),
+    Established(Link),
+    /// The peer is rejected. The connection closes once the reason is written.
+    Rejecting {
+        rejected: Rejected,
+        /// This node's own proof: without it the peer would not believe the reason.
+        first: Bytes,
+        /// The newest protocol version that both ends speak; the first one, when they have none in common.
+        version: u16,
+        sent: bool,
+    },
+}
+
+/// What an established connection has beyond the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Link {
+    pub(super) peer: PeerKey,
+    /// Sent before anything else: one end is established before it has answered with its own `Hello`, or its proof.
+    pub(super) first: Bytes,
+    /// The newest protocol version that both ends speak.
+    pub(super) version: u16,
+    /// The number of the last status sent on it; 0 before the first.
+    pub(super) status_sent: u64,
+    /// A message has followed the handshake, so the peer has established the link too.
+    pub(super) confirmed: bool,
+}
+
+/// What is known of a peer whose proof has not come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Proving {
+    pub(crate) hello: Hello,
+    /// What the proofs are over.
+    pub(crate) hellos: Bytes,
+    /// What they are made with.
+    pub(crate) key: ClusterKey,
+    /// The accepting node answers with its own `Hello` and its proof. The dialing node waits for both, and has no answer yet.
+    pub(crate) answer: Bytes,
+}
+
+/// What a frame is, given the connection that it came on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// The peer's first message, and its body as it was on the wire.
+    Hello(Hello, Bytes),
+    /// The peer's proof of the cluster key.
+    Proof(Proof),
+    /// The peer rejects this node.
+    RejectedByPeer(Rejected),
+    /// A message on a link. `confirms`: it is the first one, and shows that the peer has established the link too.
+    Message { peer: PeerKey, confirms: bool, message: Message },
+    /// The connection is about to close: what still comes does not count.
+    Ignored,
+    /// The frame is no message, or has no place here.
+    Fault(CloseReason),
+}
+
+/// Where in the life of a connection a message has its place.
+enum Place {
+    Greeting(Hello),
+    Proof(Proof),
+    Rejection(Rejected),
+    /// On an established link only.
+    Link(Message),
+}
+
+fn place(message: Message) -> Place {
+    match message {
+        Message::Hello(hello) => Place::Greeting(hello),
+        Message::Proof(proof) => Place::Proof(proof),
+        Message::Rejected(rejected) => Place::Rejection(rejected),
+        Message::Status(_)
+        | Message::JoinResponse(_)
+        | Message::MembersUpdate(_)
+        | Message::VoteRequest(_)
+        | Message::Vote(_)
+        | Message::Release(_)
+        | Message::Heartbeat(_)
+        | Message::HeartbeatAck(_)
+        | Message::Ping
+        | Message::LeaveAck
+        | Message::Resign(_) => Place::Link(message),
+    }
+}
+
+impl Connection {
+    pub(super) fn new(origin: Origin, dialed: Option<Address>, nonce: [u8; 16], now: Timestamp) -> Self {
+        let hello_due = match origin {
+            Origin::Dialed(_) => true,
+            Origin::Accepted => false,
+        };
+        Self {
+            origin,
+            dialed,
+            nonce,
+            decoder: Decoder::new(),
+            buffered: 0,
+            state: State::AwaitingHello { hello_due },
+            in_flight: false,
+            silent_at: now,
+            ping_at: now,
+            ping_due: false,
+        }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        Side::of(self.origin)
+    }
+
+    pub(crate) fn dialed(&self) -> Option<&Address> {
+        self.dialed.as_ref()
+    }
+
+    pub(crate) fn nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+
+    /// What is known of the peer while its proof has not come.
+    pub(crate) fn proving(&self) -> Option<&Proving> {
+        match &self.state {
+            State::Proving(proving) => Some(proving),
+            State::AwaitingHello { .. } | State::Established(_) | State::Rejecting { .. } => None,
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        match &self.state {
+            State::Established(link) => Some(link),
+            State::AwaitingHello { .. } | State::Proving(_) | State::Rejecting { .. } => None,
+        }
+    }
+
+    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.state {
+            State::Established(link) => Some(link),
+            State::AwaitingHello { .. } | State::Proving(_) | State::Rejecting { .. } => None,
+        }
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.link().is_some()
+    }
+
+    /// Takes the next frame's body out of the chunk; `None` once the chunk is used up.
+    pub(super) fn next_body(&mut self, env: &Env, chunk: &mut Bytes) -> Result<Option<Bytes>, CloseReason> {
+        let limits = env.limits();
+        let limit = if self.is_established() { limits.max_frame } else { limits.frame_before_handshake };
+        self.decoder.next(chunk, limit)
+    }
+
+    /// What a frame with this body is.
+    pub(super) fn judge(&mut self, env: &Env, body: Bytes) -> Received {
+        match Message::decode(&body) {
+            Ok(message) => self.judge_message(env, message, body),
+            Err(reason) => Received::Fault(reason),
+        }
+    }
+
+    fn judge_message(&mut self, env: &Env, message: Message, body: Bytes) -> Received {
+        let unexpected = Received::Fault(CloseReason::UnexpectedMessage);
+        let since = message.since();
+        match (&mut self.state, place(message)) {
+            (State::Rejecting { .. }, _) => Received::Ignored,
+            (State::AwaitingHello { .. }, Place::Greeting(hello)) => Received::Hello(hello, body),
+            (State::AwaitingHello { .. }, Place::Rejection(rejected)) => {
+                let is_believed = env.config.keys().is_empty() || rejected.reason.may_precede_proof();
+                match self.dialed.is_some() && is_believed {
+                    true => Received::RejectedByPeer(rejected),
+                    false => unexpected,
+                }
+            }
+            (State::AwaitingHello { .. }, Place::Proof(_) | Place::Link(_)) => unexpected,
+            (State::Proving(_), Place::Proof(proof)) => Received::Proof(proof),
+            (State::Proving(_), Place::Rejection(rejected)) if rejected.reason.may_precede_proof() => {
+                Received::RejectedByPeer(rejected)
+            }
+            (State::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,
+            (State::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
+            (State::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
+            // A peer that speaks an older version cannot have sent it.
+            (State::Established(link), Place::Link(_)) if since > link.version => {
+                Received::Fault(CloseReason::Malformed)
+            }
+            (State::Established(link), Place::Link(message)) => {
+                let confirms = !core::mem::replace(&mut link.confirmed, true);
+                Received::Message { peer: link.peer, confirms, message }
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Why the connection closes when its time for the handshake is over.
+    pub(crate) fn timeout_reason(&self) -> CloseReason {
+        match &self.state {
+            State::Rejecting { rejected, .. } => CloseReason::Rejected(rejected.reason),
+            State::AwaitingHello { .. } | State::Proving(_) | State::Established(_) => CloseReason::HandshakeTimeout,
+        }
+    }
+
+    /// Why the connection closes now that its last bytes are written, if it was only waiting for that.
+    pub(super) fn flushed_reason(&self) -> Option<CloseReason> {
+        match &self.state {
+            State::Rejecting { rejected, sent: true, .. } => Some(CloseReason::Rejected(rejected.reason)),
+            State::Rejecting { sent: false, .. }
+            | State::AwaitingHello { .. }
+            | State::Proving(_)
+            | State::Established(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::config::Config,
+        id::{DialId, Incarnation, Node, NodeId},
+    };
+    use alloc::sync::Arc;
+
+    fn env() -> Env {
+        let config = Config::single("test", "a", "a:1").build().unwrap();
+        let me = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
+        Env { config: Arc::new(config), me, now: Timestamp::ZERO }
+    }
+
+    fn judged(state: State, message: &Message) -> Received {
+        let mut connection = Connection::new(Origin::Dialed(DialId(1)), None, [0; 16], Timestamp::ZERO);
+        connection.state = state;
+        let body = message.to_frame().slice(4..);
+        connection.judge(&env(), body)
+    }
+
+    #[test]
+    fn h4_a_message_newer_than_its_link_is_malformed() {
+        for (version, is_malformed) in [(0, true), (1, false)] {
+            let link = Link { peer: PeerKey(1), first: Bytes::new(), version, status_sent: 0, confirmed: true };
+            let is = judged(State::Established(link), &Message::Ping) == Received::Fault(CloseReason::Malformed);
+            assert_eq!(is, is_malformed, "on a link of version {version}");
+        }
+    }
+
+    #[test]
+    fn the_first_message_on_a_link_confirms_it() {
+        let link = Link { peer: PeerKey(1), first: Bytes::new(), version: 1, status_sent: 0, confirmed: false };
+        let received = judged(State::Established(link), &Message::Ping);
+        assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });
+    }
+}

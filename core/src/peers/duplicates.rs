@@ -1,0 +1,40 @@
+//! Which of several links to one peer is used and kept (PROTOCOL.md, "Two connections").
+
+use alloc::vec::Vec;
+
+use super::{PeerKey, PeerTable};
+use crate::{api::interface::Origin, id::ConnId};
+
+impl PeerTable {
+    /// The link on which this node sends to the peer. The node with the higher id uses the link that it keeps, the other one
+    /// the newest established link.
+    pub(super) fn sending_link(&self, key: PeerKey) -> Option<ConnId> {
+        let peer = self.peer(key)?;
+        match peer.links.as_slice() {
+            [only] => Some(*only),
+            many if peer.is_above() => many.last().copied(),
+            many => self.kept_link(many),
+        }
+    }
+
+    /// The links to the peer that this node closes now: all but the kept one, once the peer has confirmed that one. Only the node
+    /// with the higher id closes any.
+    pub(crate) fn duplicates(&self, key: PeerKey) -> Vec<ConnId> {
+        let Some(peer) = self.peer(key).filter(|peer| !peer.is_above()) else { return Vec::new() };
+        let kept = self.kept_link(&peer.links);
+        let confirmed = |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmed);
+        match kept.filter(confirmed) {
+            Some(kept) => peer.links.iter().copied().filter(|conn| *conn != kept).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The newest link that the node with the lower id has dialed, or else the newest of this node's own.
+    fn kept_link(&self, links: &[ConnId]) -> Option<ConnId> {
+        let is_theirs = |conn: &&ConnId| match self.connection(**conn).map(|connection| connection.origin) {
+            Some(Origin::Accepted) => true,
+            None | Some(Origin::Dialed(_)) => false,
+        };
+        links.iter().filter(is_theirs).max().or_else(|| links.iter().max()).copied()
+    }
+}

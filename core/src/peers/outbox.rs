@@ -1,0 +1,71 @@
+//! What the next write to a peer carries (PROTOCOL.md, "One send in flight").
+
+use crate::wire::message::{HeartbeatAck, JoinResponse, Message, Release, Resign, Vote, VoteRequest};
+
+/// A message to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Post {
+    /// The request of the present candidacy, if the peer's answer is still open when it is sent.
+    VoteRequest,
+    Vote(Vote),
+    Release(Release),
+    Resign(Resign),
+    LeaveAck,
+    Join(JoinResponse),
+    HeartbeatAck(HeartbeatAck),
+    /// The newest heartbeat of this master.
+    Heartbeat,
+}
+
+/// The messages that wait for the next write to a peer. A newer one of a kind replaces the older one, so nothing queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Outbox {
+    vote_request: bool,
+    vote: Option<Vote>,
+    release: Option<Release>,
+    resign: Option<Resign>,
+    leave_ack: bool,
+    join: Option<JoinResponse>,
+    ack: Option<HeartbeatAck>,
+    heartbeat: bool,
+}
+
+impl Outbox {
+    pub(super) fn put(&mut self, post: Post) {
+        match post {
+            Post::VoteRequest => self.vote_request = true,
+            Post::Vote(vote) => self.vote = Some(vote),
+            Post::Release(release) => self.release = Some(release),
+            Post::Resign(resign) => self.resign = Some(resign),
+            Post::LeaveAck => self.leave_ack = true,
+            Post::Join(response) => self.join = Some(response),
+            Post::HeartbeatAck(ack) => self.ack = Some(ack),
+            Post::Heartbeat => self.heartbeat = true,
+        }
+    }
+
+    /// The node is no master any more: neither a heartbeat nor an answer to a join is due.
+    pub(super) fn end_mastership(&mut self) {
+        self.heartbeat = false;
+        self.join = None;
+    }
+
+    /// Takes what is sent before the updates of the view, in order. `request`: what a vote request is now.
+    pub(super) fn take_messages(&mut self, request: Option<VoteRequest>, mut write: impl FnMut(Message)) {
+        let wants_vote = core::mem::take(&mut self.vote_request);
+        let messages = [
+            self.release.take().map(Message::Release),
+            request.filter(|_| wants_vote).map(Message::VoteRequest),
+            self.vote.take().map(Message::Vote),
+            self.resign.take().map(Message::Resign),
+            core::mem::take(&mut self.leave_ack).then_some(Message::LeaveAck),
+            self.ack.take().map(Message::HeartbeatAck),
+            self.join.take().map(Message::JoinResponse),
+        ];
+        messages.into_iter().flatten().for_each(&mut write);
+    }
+
+    pub(super) fn take_heartbeat(&mut self) -> bool {
+        core::mem::take(&mut self.heartbeat)
+    }
+}

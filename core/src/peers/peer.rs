@@ -1,0 +1,143 @@
+//! Another node, for as long as it has a link. What is known of it is kept here, and not by connection.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{PeerKey, outbox::Outbox};
+use crate::{
+    id::{Address, ConnId, Node},
+    wire::message::{Role, StatusReport},
+};
+
+/// Another node, for as long as it has a link. Only the peer table changes it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    key: PeerKey,
+    node: Node,
+    address: Address,
+    is_voter: bool,
+    is_above: bool,
+    /// Its established connections, in the order in which they were established; never empty.
+    pub(super) links: Vec<ConnId>,
+    status: Option<StatusReport>,
+    metadata_too_long: bool,
+    pub(super) outbox: Outbox,
+}
+
+impl Peer {
+    pub(super) fn new(key: PeerKey, node: Node, address: Address, is_voter: bool, is_above: bool) -> Self {
+        Self {
+            key,
+            node,
+            address,
+            is_voter,
+            is_above,
+            links: Vec::new(),
+            status: None,
+            metadata_too_long: false,
+            outbox: Outbox::default(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> PeerKey {
+        self.key
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its address is a seed.
+    pub(crate) fn is_voter(&self) -> bool {
+        self.is_voter
+    }
+
+    /// Its id is higher than this node's.
+    pub(crate) fn is_above(&self) -> bool {
+        self.is_above
+    }
+
+    /// The newest status that it has sent.
+    pub(crate) fn status(&self) -> Option<&StatusReport> {
+        self.status.as_ref()
+    }
+
+    /// Its metadata is over the limit: it was not kept, and the status has none.
+    pub(crate) fn metadata_too_long(&self) -> bool {
+        self.metadata_too_long
+    }
+
+    /// Takes a status, unless a newer one has come before: two links to one peer may deliver its statuses out of order.
+    /// Whether it was taken.
+    pub(super) fn receive_status(&mut self, mut status: StatusReport, metadata_limit: usize) -> bool {
+        if self.status.as_ref().is_some_and(|known| known.number >= status.number) {
+            return false;
+        }
+        self.metadata_too_long = status.metadata.len() > metadata_limit;
+        if self.metadata_too_long {
+            status.metadata = Bytes::new();
+        }
+        self.status = Some(status);
+        true
+    }
+
+    fn role(&self) -> Option<&Role> {
+        self.status.as_ref().map(|status| &status.role)
+    }
+
+    /// It reports that it is a master, of a quorum or without one.
+    pub(crate) fn leads(&self) -> bool {
+        match self.role() {
+            Some(Role::Master | Role::Solo { .. }) => true,
+            None | Some(Role::Joining | Role::Candidate | Role::Follower { .. } | Role::Leaving) => false,
+        }
+    }
+
+    /// It reports that it is a master without a quorum (E8).
+    pub(crate) fn is_solo(&self) -> bool {
+        match self.role() {
+            Some(Role::Solo { .. }) => true,
+            None | Some(Role::Joining | Role::Candidate | Role::Follower { .. } | Role::Master | Role::Leaving) => {
+                false
+            }
+        }
+    }
+
+    /// It reports that it is leaving.
+    pub(crate) fn is_leaving(&self) -> bool {
+        match self.role() {
+            Some(Role::Leaving) => true,
+            None | Some(Role::Joining | Role::Candidate | Role::Follower { .. } | Role::Master | Role::Solo { .. }) => {
+                false
+            }
+        }
+    }
+
+    /// The master that it reports to follow, and that master's address.
+    pub(crate) fn follows(&self) -> Option<(&Node, &Address)> {
+        match self.role() {
+            Some(Role::Follower { master, address }) => Some((master, address)),
+            None | Some(Role::Joining | Role::Candidate | Role::Master | Role::Leaving | Role::Solo { .. }) => None,
+        }
+    }
+
+    /// It belongs to another side than a solo master that is linked to it: both would count it (E8).
+    pub(crate) fn is_elsewhere(&self, solo: &Node) -> bool {
+        match self.role() {
+            Some(Role::Follower { master, .. }) => master != solo,
+            Some(Role::Master | Role::Solo { .. }) => true,
+            None | Some(Role::Joining | Role::Candidate | Role::Leaving) => false,
+        }
+    }
+
+    /// It takes the views of this solo master, as far as is known. The views of another master may be of a newer term
+    /// than any that the solo master knows of.
+    pub(crate) fn takes_views_of(&self, solo: &Node) -> bool {
+        self.status.is_some() && !self.is_elsewhere(solo)
+    }
+}

@@ -1,0 +1,133 @@
+//! What is written when: at most one `Send` in flight on a connection, made of what the peer lacks at that moment
+//! (PROTOCOL.md, "One send in flight").
+
+use bytes::{Bytes, BytesMut};
+
+use super::{PeerKey, PeerTable, connection::State, peer::Peer};
+use crate::{
+    api::interface::Output,
+    env::{Env, Sink},
+    id::{Address, ConnId, NodeId},
+    wire::frame::SharedFrame,
+    wire::message::{Message, VoteRequest},
+};
+
+/// What a write to a peer is made of, beside the peer's outbox.
+pub(crate) trait Content {
+    /// What this node reports about itself, and the number of that report.
+    fn status(&self) -> (u64, &SharedFrame);
+
+    /// The request that the voter at this address is to be sent, while its answer is open.
+    fn vote_request(&self, voter: &Address) -> Option<VoteRequest>;
+
+    /// The newest heartbeat of this master, and its number.
+    fn heartbeat(&self) -> Option<(u64, SharedFrame)>;
+
+    /// The next update of the view that the peer lacks, if it fits in `room` bytes.
+    fn next_update(&mut self, peer: &Peer, version: u16, room: usize) -> Option<Bytes>;
+
+    /// A heartbeat of this number goes to the node, behind the updates before it.
+    fn heartbeat_sent(&mut self, id: &NodeId, number: u64);
+}
+
+impl PeerTable {
+    /// Sends what the connections that are awake have to send, unless something is in flight on them.
+    pub(crate) fn flush(&mut self, env: &Env, sink: &mut Sink, content: &mut impl Content) {
+        while let Some(conn) = self.awake.pop_first() {
+            let Some(connection) = self.connections.get(&conn).filter(|connection| !connection.in_flight) else {
+                continue;
+            };
+            let bytes = match connection.link().map(|link| link.peer) {
+                None => self.compose_handshake(env, conn),
+                Some(peer) => self.compose(env, conn, peer, content),
+            };
+            if !bytes.is_empty() {
+                self.send(env, sink, conn, bytes);
+            }
+        }
+    }
+
+    fn send(&mut self, env: &Env, sink: &mut Sink, conn: ConnId, bytes: Bytes) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.in_flight = true;
+        connection.ping_at = env.now + env.timing().heartbeat_interval;
+        connection.ping_due = false;
+        self.counters.bytes_sent += bytes.len() as u64;
+        sink.output(Output::Send { conn, bytes });
+    }
+
+    fn compose_handshake(&mut self, env: &Env, conn: ConnId) -> Bytes {
+        let Some(connection) = self.connections.get_mut(&conn) else { return Bytes::new() };
+        match &mut connection.state {
+            State::AwaitingHello { hello_due: hello_due @ true } => {
+                *hello_due = false;
+                Message::Hello(env.own_hello(connection.nonce)).to_frame()
+            }
+            State::Proving(proving) => core::mem::take(&mut proving.answer),
+            State::Rejecting { rejected, first, version, sent: sent @ false } => {
+                *sent = true;
+                let mut out = BytesMut::from(core::mem::take(first));
+                Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
+                out.freeze()
+            }
+            State::AwaitingHello { hello_due: false } | State::Rejecting { sent: true, .. } | State::Established(_) => {
+                Bytes::new()
+            }
+        }
+    }
+
+    fn compose(&mut self, env: &Env, conn: ConnId, key: PeerKey, content: &mut impl Content) -> Bytes {
+        let is_used = self.sending_link(key) == Some(conn);
+        let mut out = core::mem::take(&mut self.scratch);
+        let Some(connection) = self.connections.get_mut(&conn) else { return Bytes::new() };
+        let ping = connection.ping_due;
+        let Some(link) = connection.link_mut() else { return Bytes::new() };
+        let version = link.version;
+        out.extend_from_slice(&core::mem::take(&mut link.first));
+        // Each link gets one status when it is established. Later ones go on the link that is used.
+        let (number, status) = content.status();
+        if link.status_sent == 0 || (is_used && link.status_sent != number) {
+            link.status_sent = number;
+            out.extend_from_slice(&status.in_version(version));
+        }
+        if is_used && let Some(bytes) = self.compose_messages(env, key, version, content, &mut out) {
+            self.scratch = out;
+            return bytes;
+        }
+        if out.is_empty() && ping {
+            Message::Ping.encode_for(version, &mut out);
+        }
+        let bytes = out.split().freeze();
+        self.scratch = out;
+        bytes
+    }
+
+    /// Appends the peer's outbox and the updates that it lacks, or returns the shared heartbeat where that is all.
+    fn compose_messages(
+        &mut self,
+        env: &Env,
+        key: PeerKey,
+        version: u16,
+        content: &mut impl Content,
+        out: &mut BytesMut,
+    ) -> Option<Bytes> {
+        let peer = self.peers.get_mut(&key)?;
+        let request = content.vote_request(peer.address());
+        peer.outbox.take_messages(request, |message| message.encode_for(version, out));
+        let wants_heartbeat = peer.outbox.take_heartbeat();
+        let heartbeat = content.heartbeat().filter(|_| wants_heartbeat);
+        let heartbeat = heartbeat.map(|(number, frame)| (number, frame.in_version(version)));
+        let reserved = heartbeat.as_ref().map_or(0, |(_, frame)| frame.len());
+        let room = |out: &BytesMut| env.limits().send.saturating_sub(out.len() + reserved);
+        while let Some(update) = content.next_update(peer, version, room(out)) {
+            out.extend_from_slice(&update);
+        }
+        let (number, frame) = heartbeat?;
+        content.heartbeat_sent(&peer.node().id, number);
+        if out.is_empty() {
+            return Some(frame);
+        }
+        out.extend_from_slice(&frame);
+        None
+    }
+}

@@ -1,0 +1,435 @@
+//! What the peer table holds, and how it changes.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    PeerKey,
+    connection::{Connection, Link, Proving, Received, State},
+    outbox::Post,
+    peer::Peer,
+};
+use crate::{
+    api::error::CloseReason,
+    api::interface::Origin,
+    api::status::Counters,
+    env::{Env, Sink, never},
+    id::{Address, ConnId, Node, NodeId},
+    rng::Rng,
+    time::Timestamp,
+    timers::Timer,
+    wire::message::{Hello, Rejected, StatusReport},
+};
+
+/// Every connection, and every peer that has one that is established.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PeerTable {
+    pub(super) connections: BTreeMap<ConnId, Connection>,
+    /// Links name peers in here, and these name their links.
+    pub(super) peers: BTreeMap<PeerKey, Peer>,
+    /// The inverse of `peers` by id, and so the order in which peers are gone through.
+    pub(super) ids: BTreeMap<NodeId, PeerKey>,
+    /// The inverse of `peers` by address.
+    pub(super) addresses: BTreeMap<Address, PeerKey>,
+    newest_key: PeerKey,
+    newest_conn: Option<ConnId>,
+    /// The connections that are accepted and not established.
+    pub(super) pending: BTreeSet<ConnId>,
+    /// How many connections are established.
+    pub(super) established: usize,
+    /// The sum of what the connections have buffered.
+    pub(super) partial_bytes: usize,
+    /// The connections that may have something to send. Empty after each input.
+    pub(super) awake: BTreeSet<ConnId>,
+    /// Room for what is composed. Empty between two writes.
+    pub(super) scratch: BytesMut,
+    pub(super) counters: Counters,
+    /// Nonces come from it.
+    rng: Rng,
+}
+
+/// What ends with a connection.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The address that was dialed.
+    pub(crate) dialed: Option<Address>,
+    pub(crate) link: LinkEnd,
+}
+
+/// What ends with a link.
+#[derive(Debug)]
+pub(crate) enum LinkEnd {
+    /// The connection was not established.
+    None,
+    /// The peer has other links.
+    Relinked(PeerKey),
+    /// It was the last link to the peer, which is out of the table now.
+    Lost(Box<Peer>),
+}
+
+impl PeerTable {
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self {
+            connections: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            newest_key: PeerKey(0),
+            newest_conn: None,
+            pending: BTreeSet::new(),
+            established: 0,
+            partial_bytes: 0,
+            awake: BTreeSet::new(),
+            scratch: BytesMut::new(),
+            counters: Counters::default(),
+            rng,
+        }
+    }
+
+    // What is there.
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The newest connection that was ever opened.
+    pub(crate) fn newest_conn(&self) -> Option<ConnId> {
+        self.newest_conn
+    }
+
+    /// How many connections there are, in any state.
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(crate) fn established(&self) -> usize {
+        self.established
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(crate) fn partial_bytes(&self) -> usize {
+        self.partial_bytes
+    }
+
+    pub(crate) fn conns(&self) -> Vec<ConnId> {
+        self.connections.keys().copied().collect()
+    }
+
+    pub(crate) fn connection(&self, conn: ConnId) -> Option<&Connection> {
+        self.connections.get(&conn)
+    }
+
+    pub(super) fn link(&self, conn: ConnId) -> Option<&Link> {
+        self.connection(conn)?.link()
+    }
+
+    /// Whether a `Send` on the connection is not flushed yet; `None` when there is no such connection.
+    pub(crate) fn in_flight(&self, conn: ConnId) -> Option<bool> {
+        Some(self.connection(conn)?.in_flight)
+    }
+
+    /// Whether anything that was sent to the peer is not flushed yet.
+    pub(crate) fn is_busy(&self, peer: &Peer) -> bool {
+        peer.links.iter().any(|conn| self.in_flight(*conn) == Some(true))
+    }
+
+    pub(crate) fn peer(&self, key: PeerKey) -> Option<&Peer> {
+        self.peers.get(&key)
+    }
+
+    pub(crate) fn with_id(&self, id: &NodeId) -> Option<&Peer> {
+        self.peer(*self.ids.get(id)?)
+    }
+
+    /// The peer that is this very run of a node.
+    pub(crate) fn with_node(&self, node: &Node) -> Option<&Peer> {
+        self.with_id(&node.id).filter(|peer| peer.node() == node)
+    }
+
+    pub(crate) fn at(&self, address: &Address) -> Option<&Peer> {
+        self.peer(*self.addresses.get(address)?)
+    }
+
+    /// The peers, in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.ids.values().filter_map(|key| self.peer(*key))
+    }
+
+    /// The keys of the peers, in the order of their ids.
+    pub(crate) fn keys(&self) -> Vec<PeerKey> {
+        self.ids.values().copied().collect()
+    }
+
+    /// The links that this node has dialed to peers of this kind.
+    pub(crate) fn dialed_links_to(&self, is_meant: impl Fn(&Peer) -> bool) -> Vec<ConnId> {
+        let is_one = |connection: &Connection| {
+            let peer = connection.link().and_then(|link| self.peer(link.peer));
+            connection.dialed.is_some() && peer.is_some_and(&is_meant)
+        };
+        self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(conn, _)| *conn).collect()
+    }
+
+    /// The other end of a connection that this node has opened to itself: it carries this nonce, and is not established either.
+    pub(crate) fn other_end(&self, conn: ConnId, nonce: [u8; 16]) -> Option<ConnId> {
+        let side = self.connection(conn)?.side();
+        let is_other = |connection: &Connection| {
+            connection.nonce == nonce && connection.side() != side && !connection.is_established()
+        };
+        self.connections.iter().find(|(_, connection)| is_other(connection)).map(|(other, _)| *other)
+    }
+
+    // Connections open, receive and end.
+
+    /// The embedder has used this name for a connection.
+    pub(crate) fn note_conn(&mut self, conn: ConnId) {
+        self.newest_conn = Some(conn);
+    }
+
+    /// The accepted connection that has to close before one more is accepted: the oldest, when there are as many as allowed.
+    pub(crate) fn surplus(&self, env: &Env) -> Option<ConnId> {
+        let is_full = self.pending.len() >= env.limits().pending_connections;
+        self.pending.first().copied().filter(|_| is_full)
+    }
+
+    pub(crate) fn open(&mut self, env: &Env, sink: &mut Sink, conn: ConnId, origin: Origin, dialed: Option<Address>) {
+        match origin {
+            Origin::Accepted => {
+                self.pending.insert(conn);
+            }
+            Origin::Dialed(_) => {}
+        }
+        let drawn = self.rng.bytes();
+        // With a key, a nonce does not depend on the generator alone.
+        let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
+        self.connections.insert(conn, Connection::new(origin, dialed, nonce, env.now));
+        sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
+        self.awake.insert(conn);
+    }
+
+    /// Bytes have come that nobody reads: the node has stopped.
+    pub(crate) fn count_unread(&mut self, len: usize) {
+        self.counters.bytes_received += len as u64;
+    }
+
+    /// Begins to read a chunk.
+    pub(crate) fn begin_chunk(&mut self, env: &Env, conn: ConnId, len: usize) {
+        self.counters.bytes_received += len as u64;
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.silent_at = env.now + env.timing().down_after;
+            self.partial_bytes -= core::mem::take(&mut connection.buffered);
+        }
+    }
+
+    /// What the next frame of the chunk is; `None` once the chunk is used up, or the connection is over.
+    pub(crate) fn receive(&mut self, env: &Env, conn: ConnId, chunk: &mut Bytes) -> Option<Received> {
+        let connection = self.connections.get_mut(&conn)?;
+        match connection.next_body(env, chunk) {
+            Ok(body) => {
+                let body = body?;
+                self.counters.frames_received += 1;
+                Some(connection.judge(env, body))
+            }
+            Err(reason) => Some(Received::Fault(reason)),
+        }
+    }
+
+    /// Ends the reading of a chunk. A reason to close the connection, if too much is buffered now.
+    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<CloseReason> {
+        let connection = self.connections.get_mut(&conn)?;
+        connection.buffered = connection.decoder.buffered();
+        self.partial_bytes += connection.buffered;
+        (self.partial_bytes > env.limits().partial_bytes).then_some(CloseReason::TooManyPartialBytes)
+    }
+
+    /// The last `Send` is written. A reason to close the connection, if it was only waiting for that.
+    pub(crate) fn flushed(&mut self, conn: ConnId) -> Option<CloseReason> {
+        let connection = self.connections.get_mut(&conn)?;
+        connection.in_flight = false;
+        let reason = connection.flushed_reason();
+        if reason.is_none() {
+            self.awake.insert(conn);
+        }
+        reason
+    }
+
+    /// Takes a connection out of the table, and its peer with the last link.
+    pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
+        let connection = self.connections.remove(&conn)?;
+        self.partial_bytes -= connection.buffered;
+        self.pending.remove(&conn);
+        self.awake.remove(&conn);
+        for timer in [Timer::Handshake(conn), Timer::Ping(conn), Timer::Silence(conn)] {
+            sink.clear_timer(&timer);
+        }
+        let link = match connection.link() {
+            None => LinkEnd::None,
+            Some(link) => self.unlink(conn, link.peer),
+        };
+        Some(Ended { dialed: connection.dialed, link })
+    }
+
+    fn unlink(&mut self, conn: ConnId, key: PeerKey) -> LinkEnd {
+        self.established -= 1;
+        let Some(peer) = self.peers.get_mut(&key) else {
+            never!("a link names a peer in the table");
+            return LinkEnd::None;
+        };
+        peer.links.retain(|link| *link != conn);
+        if !peer.links.is_empty() {
+            return LinkEnd::Relinked(key);
+        }
+        self.ids.remove(&peer.node().id);
+        self.addresses.remove(peer.address());
+        self.peers.remove(&key).map_or(LinkEnd::None, |peer| LinkEnd::Lost(Box::new(peer)))
+    }
+
+    // The handshake.
+
+    /// The peer has to prove that it holds the key.
+    pub(crate) fn prove(&mut self, conn: ConnId, proving: Proving) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.state = State::Proving(Box::new(proving));
+            self.awake.insert(conn);
+        }
+    }
+
+    /// The peer is told why it is rejected; then the connection closes. `first` goes before the reason.
+    pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.state = State::Rejecting { rejected, first, version, sent: false };
+            self.awake.insert(conn);
+        }
+    }
+
+    /// The connection is a link to this node from now on. `first` is sent before anything else. Whether it is the first link to it.
+    pub(crate) fn establish(
+        &mut self,
+        env: &Env,
+        sink: &mut Sink,
+        conn: ConnId,
+        (hello, first): (Hello, Bytes),
+    ) -> Option<(PeerKey, bool)> {
+        let version = hello.protocol.common(env.config.protocol())?;
+        let key = match self.ids.get(&hello.id) {
+            Some(key) => *key,
+            None => self.insert_peer(env, &hello),
+        };
+        let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
+        peer.links.push(conn);
+        let is_first = peer.links.len() == 1;
+        connection.state = State::Established(Link { peer: key, first, version, status_sent: 0, confirmed: false });
+        let (ping_at, silent_at) = (env.now + env.timing().heartbeat_interval, env.now + env.timing().down_after);
+        (connection.ping_at, connection.silent_at) = (ping_at, silent_at);
+        self.established += 1;
+        self.pending.remove(&conn);
+        self.awake.insert(conn);
+        sink.clear_timer(&Timer::Handshake(conn));
+        sink.set_timer(Timer::Ping(conn), ping_at);
+        sink.set_timer(Timer::Silence(conn), silent_at);
+        Some((key, is_first))
+    }
+
+    fn insert_peer(&mut self, env: &Env, hello: &Hello) -> PeerKey {
+        self.newest_key.0 += 1;
+        let key = self.newest_key;
+        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        let is_above = node.id > env.me.id;
+        let peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), is_above);
+        self.ids.insert(hello.id.clone(), key);
+        self.addresses.insert(hello.address.clone(), key);
+        self.peers.insert(key, peer);
+        key
+    }
+
+    /// The links to a peer.
+    pub(crate) fn links(&self, key: PeerKey) -> Vec<ConnId> {
+        self.peer(key).map(|peer| peer.links.clone()).unwrap_or_default()
+    }
+
+    /// Takes a status of the peer, unless a newer one has come before. Whether it was taken.
+    pub(crate) fn receive_status(&mut self, env: &Env, key: PeerKey, status: StatusReport) -> bool {
+        self.peers.get_mut(&key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
+    }
+
+    // What is to be sent.
+
+    /// Sends a message to the peer with its next write.
+    pub(crate) fn post(&mut self, key: PeerKey, post: Post) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.outbox.put(post);
+            self.wake(key);
+        }
+    }
+
+    /// Sends a message to every one of these peers, on whichever link it is sent.
+    pub(crate) fn post_to_all(&mut self, post: &Post, is_meant: impl Fn(&Peer) -> bool) {
+        for peer in self.peers.values_mut().filter(|peer| is_meant(peer)) {
+            peer.outbox.put(post.clone());
+            self.awake.extend(peer.links.iter().copied());
+        }
+    }
+
+    /// The link on which the peer is sent to may have something to send.
+    pub(crate) fn wake(&mut self, key: PeerKey) {
+        self.awake.extend(self.sending_link(key));
+    }
+
+    /// Every link may have something to send.
+    pub(crate) fn wake_all(&mut self) {
+        self.awake.extend(self.peers.values().flat_map(|peer| peer.links.iter().copied()));
+    }
+
+    /// Every link to these nodes may have something to send.
+    pub(crate) fn wake_links_of<'a>(&mut self, ids: impl Iterator<Item = &'a NodeId>) {
+        let peers = ids.filter_map(|id| self.peers.get(self.ids.get(id)?));
+        self.awake.extend(peers.flat_map(|peer| peer.links.iter().copied()));
+    }
+
+    /// This node is no master any more.
+    pub(crate) fn end_mastership(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.outbox.end_mastership());
+    }
+
+    // Time passes.
+
+    /// This node has paused: nothing that it has not received meanwhile makes a connection silent.
+    pub(crate) fn allow_anew(&mut self, silent_at: Timestamp) {
+        self.connections.values_mut().for_each(|connection| connection.silent_at = silent_at);
+    }
+
+    /// The link may have carried nothing of this node's for a heartbeat interval.
+    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return never!("a connection takes its timers along");
+        };
+        if connection.ping_at <= env.now {
+            connection.ping_due = true;
+            connection.ping_at = env.now + env.timing().heartbeat_interval;
+            self.awake.insert(conn);
+        }
+        sink.set_timer(Timer::Ping(conn), connection.ping_at);
+    }
+
+    /// Whether the link has carried nothing of the peer's for `down_after`. If not, it is judged again later.
+    pub(crate) fn is_silent(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> bool {
+        match self.connection(conn).map(|connection| connection.silent_at) {
+            Some(at) if at > env.now => {
+                sink.set_timer(Timer::Silence(conn), at);
+                false
+            }
+            Some(_) => true,
+            None => {
+                never!("a connection takes its timers along");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One deadline for each concern, in one table.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    id::{ConnId, DialId},
+    membership::MemberKey,
+    time::Timestamp,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Timer {
+    /// The next heartbeat of a master.
+    Heartbeat,
+    /// An address may be dialed again.
+    Redial,
+    /// A leaving node stops waiting.
+    Leave,
+    /// A dial has taken too long.
+    Dial(DialId),
+    /// A handshake has taken too long.
+    Handshake(ConnId),
+    /// A link has carried nothing from this node.
+    Ping(ConnId),
+    /// A link has carried nothing from the peer.
+    Silence(ConnId),
+    /// A member may be suspect, or down.
+    Member(MemberKey),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Timers {
+    at: BTreeMap<Timer, Timestamp>,
+    order: BTreeSet<(Timestamp, Timer)>,
+}
+
+impl Timers {
+    /// Sets the timer. A timer that is set already moves.
+    pub(crate) fn set(&mut self, timer: Timer, at: Timestamp) {
+        self.clear(&timer);
+        self.order.insert((at, timer));
+        self.at.insert(timer, at);
+    }
+
+    pub(crate) fn clear(&mut self, timer: &Timer) {
+        if let Some((timer, at)) = self.at.remove_entry(timer) {
+            self.order.remove(&(at, timer));
+        }
+    }
+
+    pub(crate) fn is_set(&self, timer: &Timer) -> bool {
+        self.at.contains_key(timer)
+    }
+
+    /// The connections that timers are set for.
+    pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
+        self.at.keys().filter_map(|timer| match timer {
+            Timer::Handshake(conn) | Timer::Ping(conn) | Timer::Silence(conn) => Some(*conn),
+            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Dial(_) | Timer::Member(_) => None,
+        })
+    }
+
+    /// The members that timers are set for.
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
+        self.at.keys().filter_map(|timer| match timer {
+            Timer::Member(member) => Some(*member),
+            Timer::Heartbeat | Timer::Redial | Timer::Leave => None,
+            Timer::Dial(_) | Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
+        })
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one timer that is due.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        let (_, timer) = self.order.pop_first()?;
+        self.at.remove(&timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_fire_in_order_and_once() {
+        let at = Timestamp::from_micros;
+        let mut timers = Timers::default();
+        timers.set(Timer::Redial, at(5));
+        timers.set(Timer::Heartbeat, at(9));
+        timers.set(Timer::Redial, at(7));
+        timers.set(Timer::Leave, at(1));
+        timers.clear(&Timer::Leave);
+        assert_eq!(timers.next_deadline(), Some(at(7)));
+        assert_eq!(timers.pop_due(at(6)), None);
+        assert_eq!(timers.pop_due(at(9)), Some(Timer::Redial));
+        assert_eq!(timers.pop_due(at(9)), Some(Timer::Heartbeat));
+        assert_eq!(timers, Timers::default());
+    }
+}

@@ -1,0 +1,11 @@
+//! What is on the wire (PROTOCOL.md, "The wire").
+//!
+//! - `decoder`: from bytes to frames; one for the life of a connection.
+//! - [`message`]: what a frame says.
+//! - `versions`: which protocol version each part of a message came with.
+//! - `frame`: a message that goes to many peers, encoded once.
+
+pub(crate) mod decoder;
+pub(crate) mod frame;
+pub mod message;
+mod versions;
