@@ -32,6 +32,7 @@
 //!
 //! The driver, the handle and the storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cluster;
 mod runtime;

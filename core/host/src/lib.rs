@@ -61,6 +61,7 @@
 //! - `tcp`: the parts of dialing by TCP that are the same for every runtime.
 //! - `tls` (feature `tls`): TLS by rustls.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accept;
 mod clock;
