@@ -279,8 +279,8 @@ impl Formation {
         let timing = self.env.timing();
         if now.since(self.env.now) > timing.suspect_after {
             // This node has paused: what it has not received meanwhile does not count against the others.
-            self.peers.allow_anew(now + timing.down_after);
-            self.membership.allow_anew(now);
+            self.peers.reset_allowances(now + timing.down_after);
+            self.membership.reset_allowances(now);
         }
         self.env.now = now;
         self.conclude();
@@ -380,7 +380,7 @@ impl Formation {
         self.discovery.invalidate();
     }
 
-    /// A node has left once a master has acknowledged it, or once its voters were told, when no master can acknowledge it.
+    /// A node has left once a master has acknowledged it, or once its voters were informed, when no master can acknowledge it.
     fn finish_leaving(&mut self) {
         let Some(awaits_ack) = self.lifecycle.awaits_ack() else { return };
         let may_be_in_a_view = self.election.has_known_a_master() || self.peers.iter().any(|peer| peer.leads());
