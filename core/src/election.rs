@@ -2,6 +2,7 @@
 //!
 //! The node's own view of who is master lives here too, for voters and all others: having none is what lets a voter stand.
 
+mod check;
 mod rules;
 mod solo;
 
