@@ -4,19 +4,13 @@ use std::{io, time::Duration};
 
 use formation_core::{Address, TlsFailure};
 use formation_host::{
-    Opening,
+    Opening, Transport, close_gracefully,
     tls::{Credentials, server_name, tls_failure},
 };
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
-use smol::{
-    future,
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-};
+use smol::io::{AsyncRead, AsyncWrite};
 
-use crate::{
-    connection::{LINGER, drain, pause},
-    transport::Transport,
-};
+use crate::runtime::Smol;
 
 /// TLS on [`Tcp`](crate::Tcp), or on another transport.
 ///
@@ -32,7 +26,7 @@ use crate::{
 /// let listener = smol::net::TcpListener::bind("0.0.0.0:7000").await?;
 /// let cluster = Cluster::start_on(config, Tls::new(Tcp::new(listener), credentials.clone()))?;
 ///
-/// // Some day, while it runs:
+/// // Later, while the node runs:
 /// credentials.replace(TlsConfig::mutual(&read("ca.pem")?, &read("new.pem")?, &read("new.key")?)?);
 /// # Ok(())
 /// # }
@@ -44,13 +38,13 @@ pub struct Tls<T> {
 }
 
 impl<T: Transport> Tls<T> {
-    /// Secures what `below` carries.
+    /// Secures the connections of `below`.
     pub fn new(below: T, credentials: Credentials) -> Self {
         Self { below, credentials }
     }
 }
 
-impl<T: Transport> Transport for Tls<T> {
+impl<T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>> Transport for Tls<T> {
     type Stream = TlsStream<T::Stream>;
 
     async fn accept(&self) -> io::Result<Opening<Self::Stream>> {
@@ -59,7 +53,7 @@ impl<T: Transport> Transport for Tls<T> {
         Ok(below.secured(|stream| async move {
             match acceptor.accept(stream).into_fallible().await {
                 Ok(stream) => Ok(stream.into()),
-                Err((error, stream)) => Err(see_off(error, stream).await),
+                Err((error, stream)) => Err(close_with(error, stream).await),
             }
         }))
     }
@@ -71,7 +65,7 @@ impl<T: Transport> Transport for Tls<T> {
         Ok(below.secured(|stream| async move {
             match connector.connect(name, stream).into_fallible().await {
                 Ok(stream) => Ok(stream.into()),
-                Err((error, stream)) => Err(see_off(error, stream).await),
+                Err((error, stream)) => Err(close_with(error, stream).await),
             }
         }))
     }
@@ -81,13 +75,8 @@ impl<T: Transport> Transport for Tls<T> {
     }
 }
 
-/// Lets the alert that says why reach the peer.
-async fn see_off(error: io::Error, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Error {
-    let seen_off = async {
-        if stream.close().await.is_ok() {
-            drain(&mut stream).await;
-        }
-    };
-    future::or(seen_off, pause(LINGER)).await;
+/// Delivers the TLS alert, which says what is wrong, and returns the error.
+async fn close_with(error: io::Error, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Error {
+    close_gracefully::<Smol>(stream).await;
     error
 }

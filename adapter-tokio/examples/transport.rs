@@ -15,7 +15,7 @@ use std::{
 
 use formation_tokio::{Address, Cluster, Config, Opening, Transport};
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::{AsyncRead, AsyncWrite, DuplexStream, duplex},
     net::{UnixListener, UnixStream},
     sync::{self, mpsc},
 };
@@ -89,7 +89,10 @@ impl Transport for Unix {
 }
 
 /// Three nodes, each on the transport that is made for its address.
-async fn form<T: Transport>(what: &str, on: impl Fn(&Address) -> io::Result<T>) -> Result<(), Box<dyn Error>> {
+async fn form<T>(what: &str, on: impl Fn(&Address) -> io::Result<T>) -> Result<(), Box<dyn Error>>
+where
+    T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>,
+{
     let seeds = ["a:1", "b:1", "c:1"];
     let mut nodes = Vec::new();
     for (id, address) in ["node-a", "node-b", "node-c"].into_iter().zip(seeds) {

@@ -26,25 +26,20 @@
 //! # }
 //! ```
 //!
-//! - `cluster`: the handle that a service holds.
-//! - `driver`: the one task that owns the state machine.
-//! - `storage`: votes on their way to the disk.
-//! - `connection`: one connection, from open to closed.
-//! - `transport`: what carries the bytes; `tcp`, and `tls` on any other.
+//! - `cluster`: a running node.
+//! - `tcp`, and `tls` on any other transport: what carries the bytes.
+//! - `runtime`: tokio's tasks, timers and streams, for the driver.
 //!
-//! Clock, start and storage are those of [`formation_host`].
+//! The driver, the handle and the storage are those of [`formation_host`].
 #![forbid(unsafe_code)]
 
 mod cluster;
-mod connection;
-mod driver;
-mod storage;
+mod runtime;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-mod transport;
 
-pub use cluster::{Cluster, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+pub use cluster::Cluster;
 #[doc(no_inline)]
 pub use formation_core::message::Holder;
 #[doc(no_inline)]
@@ -57,9 +52,11 @@ pub use formation_core::{
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
-#[doc(no_inline)]
-pub use formation_host::{Opening, StartError, StoreError};
+#[doc(inline)]
+pub use formation_host::{
+    ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Opening, Skipped, StartError, Stopped, StoreError,
+    Transport, Watch,
+};
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
-pub use transport::Transport;

@@ -3,22 +3,19 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use formation_core::Address;
-use formation_host::Opening;
-use tokio::{
-    net::{TcpListener, TcpStream, lookup_host},
-    time::{Instant, timeout_at},
-};
+use formation_host::{Opening, Transport, check_not_self_connected, connect_any};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 
-use crate::transport::Transport;
+use crate::runtime::Tokio;
 
-/// TCP, without anything on it. Names are resolved anew at each dial.
+/// Plain TCP. It resolves a name again for each dial.
 #[derive(Debug)]
 pub struct Tcp {
     listener: TcpListener,
 }
 
 impl Tcp {
-    /// Peers are accepted from this listener.
+    /// Accepts peers from this listener.
     pub fn new(listener: TcpListener) -> Self {
         Self { listener }
     }
@@ -29,81 +26,67 @@ impl Transport for Tcp {
 
     async fn accept(&self) -> io::Result<Opening<TcpStream>> {
         let (stream, peer) = self.listener.accept().await?;
-        Ok(prompt(stream).with_peer(peer))
+        Ok(opening(stream, peer))
     }
 
     async fn connect(&self, address: &Address, limit: Duration) -> io::Result<Opening<TcpStream>> {
-        let deadline = Instant::now() + limit;
-        let resolved: Vec<_> = lookup_host(address.as_str()).await?.collect();
-        connect_any(&resolved, deadline).await.map(prompt)
+        let (stream, peer) = connect_any::<Tokio, _, _, _>(lookup_host(address.as_str()), limit, connect).await?;
+        Ok(opening(stream, peer))
     }
 }
 
-fn prompt(stream: TcpStream) -> Opening<TcpStream> {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY; small messages may be slow");
-    }
-    Opening::ready(stream)
-}
-
-async fn connect_any(resolved: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
-    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address"));
-    for (index, to) in resolved.iter().enumerate() {
-        // Each gets its share of the time left, or a silent first one would hide the others.
-        let now = Instant::now();
-        let left = u32::try_from(resolved.len() - index).unwrap_or(u32::MAX);
-        let share = now + deadline.saturating_duration_since(now) / left;
-        result = match timeout_at(share, TcpStream::connect(to)).await {
-            Ok(connected) => connected.and_then(not_to_itself),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
-}
-
-/// TCP connects a socket to itself when a dial of a local port that nobody listens on happens to leave from that port.
-/// Nobody is there: taken for a connection, it would look as if the address were this node's own.
-fn not_to_itself(stream: TcpStream) -> io::Result<TcpStream> {
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(to).await?;
+    check_not_self_connected(stream.local_addr()?, stream.peer_addr()?)?;
     Ok(stream)
+}
+
+/// Messages are small and must not wait for each other.
+fn opening(stream: TcpStream, peer: SocketAddr) -> Opening<TcpStream> {
+    Opening::new(async move {
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    })
+    .with_peer(peer)
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use tokio::net::TcpSocket;
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_socket_connected_to_itself_counts_as_refused() {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let own = socket.local_addr().unwrap();
-        let stream = socket.connect(own).await.unwrap();
-        assert_eq!(not_to_itself(stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    fn bound() -> io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        Ok(socket)
     }
 
     #[tokio::test]
-    async fn a_name_of_several_addresses_leads_to_the_first_that_answers() {
-        let bound = || {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            socket
-        };
-        // Nobody listens at these, and nobody else can get them.
-        let dead = [bound(), bound()];
-        let (live, later) = (bound().listen(1).unwrap(), bound().listen(1).unwrap());
+    async fn a_socket_connected_to_itself_counts_as_refused() {
+        let socket = bound().unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.unwrap();
+        let refused = check_not_self_connected(stream.local_addr().unwrap(), stream.peer_addr().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_name_leads_to_its_first_address_that_answers() {
+        // Nobody listens at these, and no other socket can get them.
+        let dead = [bound().unwrap(), bound().unwrap()];
+        let (live, later) = (bound().unwrap().listen(1).unwrap(), bound().unwrap().listen(1).unwrap());
         let mut resolved: Vec<_> = dead.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let refused = connect_any(&resolved, deadline).await.unwrap_err();
+        let dial = |addresses: &[SocketAddr]| {
+            let addresses = addresses.to_vec();
+            connect_any::<Tokio, _, _, _>(async { Ok(addresses) }, Duration::from_secs(60), connect)
+        };
+        let refused = dial(&resolved).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         resolved.extend([live.local_addr().unwrap(), later.local_addr().unwrap()]);
-        let stream = connect_any(&resolved, deadline).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
-        let nothing = connect_any(&[], deadline).await.unwrap_err();
+        let (stream, peer) = dial(&resolved).await.unwrap();
+        assert_eq!((stream.peer_addr().unwrap(), peer), (resolved[2], resolved[2]));
+        let nothing = dial(&[]).await.unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::NotFound);
     }
 }

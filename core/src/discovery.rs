@@ -10,7 +10,7 @@ use self::dialer::Dialer;
 pub(crate) use self::rejections::Rejections;
 use crate::{
     api::config::Config,
-    api::error::{CloseReason, RejectReason},
+    api::error::RejectReason,
     api::interface::{Event, Output},
     election::Election,
     env::{Env, Sink},
@@ -231,9 +231,4 @@ impl Discovery {
             assert_eq!(self.id_rejected, None, "with a master, this node does not lose its id");
         }
     }
-}
-
-/// Whether the close of a connection is reported by an event of its own, which is not raised for each connection.
-pub(crate) fn has_own_event(reason: CloseReason) -> bool {
-    matches!(reason, CloseReason::Rejected(_) | CloseReason::RejectedByPeer(_) | CloseReason::SelfDial)
 }

@@ -408,6 +408,7 @@ impl Formation {
         }
         let timers = self.sink.timers();
         timers.check();
+        self.election.check_invariants();
         let (newest_status, _) = self.own_status.frame();
         self.peers.check(timers, newest_status, self.election.is_master());
         self.rejections.check();
@@ -416,7 +417,7 @@ impl Formation {
             assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection");
             return;
         }
-        self.election.check(|address| self.peers.at(address).map(Peer::node));
+        self.election.check_node(|address| self.peers.at(address).map(Peer::node));
         self.own_status.check(&self.election);
         self.discovery.check(&self.peers, &self.election, timers);
         let is_leaving = self.lifecycle.awaits_ack().is_some();

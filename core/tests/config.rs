@@ -1,5 +1,5 @@
-//! Each rule of the configuration: the value just beyond it is refused by a message with both names and both values, and
-//! the value just within it is taken.
+//! The rules of the configuration. For each rule, the first invalid value leads to an error with the names and the values, and
+//! the last valid value is accepted.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ fn numbered(count: usize) -> impl Iterator<Item = String> {
 }
 
 #[track_caller]
-fn refused(builder: ConfigBuilder, said: &str) {
-    let message = builder.build().expect_err(said).to_string();
-    assert!(message.starts_with(said), "expected: {said}\nbut said: {message}");
+fn expect_error(builder: ConfigBuilder, expected: &str) {
+    let message = builder.build().expect_err(expected).to_string();
+    assert!(message.starts_with(expected), "expected: {expected}\nbut the error is: {message}");
 }
 
 #[test]
@@ -77,22 +77,22 @@ fn a_node_alone_is_its_own_only_seed() {
 }
 
 #[test]
-fn a_forgotten_seed_list_is_an_error_that_names_both_ways_out() {
+fn a_missing_seed_list_is_an_error_that_names_both_fixes() {
     let error = Config::builder("prod", "a", "a:1").build().unwrap_err();
     assert_eq!(error, ConfigError::NoSeeds);
     assert!(error.to_string().contains("seeds()") && error.to_string().contains("Config::single()"));
 }
 
 #[test]
-fn a_detector_with_a_value_that_makes_no_sense_is_refused() {
+fn a_detector_with_an_invalid_value_is_an_error() {
     let phi = PhiAccrual::default;
-    for (phi, says) in [
+    for (phi, expected) in [
         (PhiAccrual { threshold: 0, ..phi() }, "threshold is 0, but has to be from 1 to 12"),
         (PhiAccrual { threshold: 13, ..phi() }, "threshold is 13"),
         (PhiAccrual { window: 1, ..phi() }, "window is 1, but has to be from 2 to 1000"),
         (PhiAccrual { min_deviation: Duration::ZERO, ..phi() }, "min_deviation is 0ns"),
     ] {
-        refused(builder().detector(Detector::PhiAccrual(phi)), says);
+        expect_error(builder().detector(Detector::PhiAccrual(phi)), expected);
     }
     builder().detector(Detector::PhiAccrual(phi())).build().unwrap();
 }
@@ -100,11 +100,11 @@ fn a_detector_with_a_value_that_makes_no_sense_is_refused() {
 #[test]
 fn solo_after_is_off_by_default_and_at_least_bootstrap_wait() {
     assert_eq!(builder().build().unwrap().solo_after(), None);
-    refused(
+    expect_error(
         builder().solo_after(MS(2_999)),
         "solo_after is 2.999s, but has to be at least bootstrap_wait, which is 3s; raise solo_after or lower bootstrap_wait",
     );
-    refused(builder().solo_after(HOUR + US(1)), "solo_after is 3600.000001s, but has to be from 0ns to 3600s");
+    expect_error(builder().solo_after(HOUR + US(1)), "solo_after is 3600.000001s, but has to be from 0ns to 3600s");
     let config = builder().solo_after(MS(3_000)).build().unwrap();
     assert_eq!(config.solo_after(), Some(MS(3_000)));
     let json = serde_json::to_string(&config).unwrap();
@@ -112,30 +112,30 @@ fn solo_after_is_off_by_default_and_at_least_bootstrap_wait() {
 }
 
 #[test]
-fn protocol_versions_that_are_not_known_are_refused() {
+fn unknown_protocol_versions_are_an_error() {
     for (min, max) in [(0, 1), (1, 9), (9, 9), (1, 0)] {
-        let says = format!("the protocol versions {min} to {max} are not what this program can speak; choose a range");
-        refused(builder().protocol(ProtocolRange { min, max }), &says);
+        let expected = format!("the program cannot speak the protocol versions {min} to {max}; choose a range");
+        expect_error(builder().protocol(ProtocolRange { min, max }), &expected);
     }
 }
 
 #[test]
-fn a_state_dir_without_a_name_is_refused() {
-    refused(builder().state_dir(""), "state_dir is empty; name a directory");
+fn an_empty_state_dir_is_an_error() {
+    expect_error(builder().state_dir(""), "state_dir is empty; name a directory");
 }
 
 #[test]
-fn bad_names_are_refused_with_their_field_and_text() {
-    refused(Config::single("", "a", "a:1"), "cluster: a cluster name has 1 to 64 bytes, but \"\" has 0");
-    refused(Config::single("prod", "", "a:1"), "id: a node id has 1 to 64 bytes, but \"\" has 0");
-    refused(Config::single("prod", "a", "a"), "address: \"a\" is not an address: it has no port");
-    refused(builder().seeds(["b"]), "seeds: \"b\" is not an address: it has no port");
-    refused(builder().former_seeds(["b"]), "former_seeds: \"b\" is not an address: it has no port");
-    refused(builder().contacts(["c:0"]), "contacts: \"c:0\" is not an address: its port");
+fn an_invalid_name_is_an_error_with_its_field_and_text() {
+    expect_error(Config::single("", "a", "a:1"), "cluster: a cluster name has 1 to 64 bytes, but \"\" has 0");
+    expect_error(Config::single("prod", "", "a:1"), "id: a node id has 1 to 64 bytes, but \"\" has 0");
+    expect_error(Config::single("prod", "a", "a"), "address: \"a\" is not an address: it has no port");
+    expect_error(builder().seeds(["b"]), "seeds: \"b\" is not an address: it has no port");
+    expect_error(builder().former_seeds(["b"]), "former_seeds: \"b\" is not an address: it has no port");
+    expect_error(builder().contacts(["c:0"]), "contacts: \"c:0\" is not an address: its port");
 }
 
 #[test]
-fn every_time_has_a_least_and_a_most() {
+fn every_time_has_a_minimum_and_a_maximum() {
     type Field = fn(&mut Timing) -> &mut Duration;
     let fields: [(&str, Duration, Field); 10] = [
         ("heartbeat_interval", MS(1), |t| &mut t.heartbeat_interval),
@@ -153,8 +153,9 @@ fn every_time_has_a_least_and_a_most() {
         for value in [least - Duration::from_nanos(1), HOUR + US(1)] {
             let mut timing = Timing::lan();
             *field(&mut timing) = value;
-            let said = format!("{name} is {value:?}, but has to be from {least:?} to 3600s; choose a value between");
-            refused(builder().timing(timing), &said);
+            let expected =
+                format!("{name} is {value:?}, but has to be from {least:?} to 3600s; choose a value between");
+            expect_error(builder().timing(timing), &expected);
         }
     }
     let shortest = Timing {
@@ -224,22 +225,22 @@ fn times_have_to_fit_together() {
             "dial_backoff_max is 1s, but has to be at least dial_backoff_min, which is 1.000001s; raise dial_backoff_max",
         ),
     ];
-    for (broken, kept, said) in rules {
-        refused(builder().timing(broken), said);
-        builder().timing(kept).build().expect(said);
+    for (broken, kept, expected) in rules {
+        expect_error(builder().timing(broken), expected);
+        builder().timing(kept).build().expect(expected);
     }
 }
 
 #[test]
 fn clocks_may_not_drift_by_half() {
     let drifting = |max_clock_drift_percent| builder().timing(Timing { max_clock_drift_percent, ..Timing::lan() });
-    refused(drifting(50), "max_clock_drift_percent is 50, but has to be from 0 to 49; choose");
+    expect_error(drifting(50), "max_clock_drift_percent is 50, but has to be from 0 to 49; choose");
     drifting(49).build().unwrap();
     drifting(0).build().unwrap();
 }
 
 #[test]
-fn a_safe_lease_is_what_the_fastest_clock_leaves_rounded_down() {
+fn a_safe_lease_allows_for_clock_drift_and_is_rounded_down() {
     let safe = |lease, max_clock_drift_percent| Timing { lease, max_clock_drift_percent, ..Timing::lan() }.safe_lease();
     assert_eq!(safe(MS(1000), 1), MS(990));
     assert_eq!(safe(MS(1000), 0), MS(1000));
@@ -249,7 +250,7 @@ fn a_safe_lease_is_what_the_fastest_clock_leaves_rounded_down() {
 }
 
 #[test]
-fn every_limit_has_a_least_and_a_frame_also_a_most() {
+fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
     type Field = fn(&mut Limits) -> &mut usize;
     let fields: [(&str, usize, Field); 8] = [
         ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
@@ -264,7 +265,7 @@ fn every_limit_has_a_least_and_a_frame_also_a_most() {
     for (name, least, field) in fields {
         let mut limits = Limits::default();
         *field(&mut limits) = least - 1;
-        refused(builder().limits(limits), &format!("{name} is {}, but has to be from {least} to ", least - 1));
+        expect_error(builder().limits(limits), &format!("{name} is {}, but has to be from {least} to ", least - 1));
     }
     let smallest = Limits {
         frame_before_handshake: 640,
@@ -282,7 +283,7 @@ fn every_limit_has_a_least_and_a_frame_also_a_most() {
     };
     builder().limits(smallest).build().unwrap();
     let frame = |max_frame| builder().limits(Limits { max_frame, partial_bytes: 2 << 30, ..Limits::default() });
-    refused(frame((1 << 30) + 1), "max_frame is 1073741825, but has to be from 640 to 1073741824; choose");
+    expect_error(frame((1 << 30) + 1), "max_frame is 1073741825, but has to be from 640 to 1073741824; choose");
     frame(1 << 30).build().unwrap();
 }
 
@@ -316,24 +317,30 @@ fn limits_have_to_fit_together() {
             "connections is 3, but has to be more than the number of seeds, which is 3; raise connections or lower the number of seeds",
         ),
     ];
-    for (broken, kept, said) in rules {
-        refused(builder().limits(broken), said);
-        builder().limits(kept).build().expect(said);
+    for (broken, kept, expected) in rules {
+        expect_error(builder().limits(broken), expected);
+        builder().limits(kept).build().expect(expected);
     }
 }
 
 #[test]
-fn what_is_given_has_to_keep_the_limits() {
+fn the_given_values_must_keep_the_limits() {
     let seeds = |count| Config::builder("prod", "a", "a:1").seeds(numbered(count));
-    refused(seeds(65), "the number of seeds is 65, but has to be from 1 to 64; choose");
+    expect_error(seeds(65), "the number of seeds is 65, but has to be from 1 to 64; choose");
     seeds(64).build().unwrap();
 
     let contacts = |count| builder().limits(Limits { contacts: 2, ..Limits::default() }).contacts(numbered(count));
-    refused(contacts(3), "contacts is 2, but has to be at least the number of contacts, which is 3; raise contacts");
+    expect_error(
+        contacts(3),
+        "contacts is 2, but has to be at least the number of contacts, which is 3; raise contacts",
+    );
     contacts(2).build().unwrap();
 
     let metadata = |len| builder().metadata(vec![7; len].into());
-    refused(metadata(513), "metadata is 512, but has to be at least the length of the metadata, which is 513; raise");
+    expect_error(
+        metadata(513),
+        "metadata is 512, but has to be at least the length of the metadata, which is 513; raise",
+    );
     metadata(512).build().unwrap();
 }
 
@@ -347,27 +354,27 @@ fn a_configuration_survives_serialization() {
 }
 
 #[test]
-fn a_configuration_file_says_only_what_differs() {
+fn a_configuration_file_needs_only_changed_values() {
     let json = r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1","b:1","c:1"],"timing":{"stagger":{"secs":0,"nanos":5000000}}}"#;
     let written = builder().timing(Timing { stagger: MS(5), ..Timing::lan() }).build().unwrap();
     assert_eq!(serde_json::from_str::<Config>(json).unwrap(), written);
 }
 
 #[test]
-fn a_deserialized_configuration_keeps_every_rule_too() {
-    let refused = |json: &str, why: &str| {
-        let said = serde_json::from_str::<Config>(json).expect_err(why).to_string();
-        assert!(said.contains(why), "{said}");
+fn a_deserialized_configuration_is_checked_too() {
+    let expect_error = |json: &str, why: &str| {
+        let message = serde_json::from_str::<Config>(json).expect_err(why).to_string();
+        assert!(message.contains(why), "{message}");
     };
-    refused(r#"{"cluster":"prod","id":"a","address":"a:1"}"#, "there are no seeds");
-    refused(r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a"]}"#, "it has no port");
-    refused(r#"{"cluster":"prod","id":"a","address":"a:1","seed":["a:1"]}"#, "unknown field `seed`");
-    refused(
+    expect_error(r#"{"cluster":"prod","id":"a","address":"a:1"}"#, "there are no seeds");
+    expect_error(r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a"]}"#, "it has no port");
+    expect_error(r#"{"cluster":"prod","id":"a","address":"a:1","seed":["a:1"]}"#, "unknown field `seed`");
+    expect_error(
         r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1"],"timing":{"lease":{"secs":0,"nanos":1000}}}"#,
         "lease is 1µs, but has to be at least 3 times heartbeat_interval",
     );
 
-    // The builder serializes unchecked, so its bytes can hold what a `Config` may not.
+    // The builder is serialized without checks, so its bytes can be invalid for a `Config`.
     let bytes = postcard::to_allocvec(&Config::builder("prod", "a", "a:1")).unwrap();
     assert!(postcard::from_bytes::<ConfigBuilder>(&bytes).is_ok());
     assert!(postcard::from_bytes::<Config>(&bytes).is_err());
@@ -381,15 +388,15 @@ fn a_key_has_16_to_1024_bytes_and_there_are_two_at_most() {
     for key in [&long[..16], &long] {
         assert_eq!(builder().key(key).build().unwrap().keys().len(), 1);
     }
-    let said =
+    let expected =
         |len: usize| format!("the length of a cluster key in bytes is {len}, but has to be from 16 to 1024; choose");
-    refused(builder().key(&long[..15]), &said(15));
-    refused(builder().key(""), &said(0));
-    refused(builder().key(long.clone() + "k"), &said(1025));
-    refused(builder().key(KEY).key(&long[..15]), &said(15));
+    expect_error(builder().key(&long[..15]), &expected(15));
+    expect_error(builder().key(""), &expected(0));
+    expect_error(builder().key(long.clone() + "k"), &expected(1025));
+    expect_error(builder().key(KEY).key(&long[..15]), &expected(15));
     assert_eq!(builder().key(KEY).key([7; 16]).build().unwrap().keys(), [KEY.into(), vec![7; 16].into()]);
-    let said = "the number of cluster keys is 3, but has to be from 0 to 2; choose a value between";
-    refused(builder().key(KEY).key([7; 16]).key([8; 16]), said);
+    let expected = "the number of cluster keys is 3, but has to be from 0 to 2; choose a value between";
+    expect_error(builder().key(KEY).key([7; 16]).key([8; 16]), expected);
     assert!(builder().build().unwrap().keys().is_empty());
 }
 
@@ -409,13 +416,13 @@ fn a_key_is_neither_printed_nor_serialized() {
     assert!(!bytes.windows(8).any(|window| window == &KEY.as_bytes()[..8]));
 }
 
-/// Otherwise a node whose configuration was kept in a file would come back without a key.
+/// Otherwise a node whose configuration is stored in a file would start again without a key.
 #[test]
 fn a_keyed_configuration_cannot_be_read_back_without_its_key() {
     let config = builder().key(KEY).build().unwrap();
     for json in [serde_json::to_string(&config).unwrap(), serde_json::to_string(&builder().key(KEY)).unwrap()] {
-        let said = serde_json::from_str::<Config>(&json).expect_err("no key").to_string();
-        assert!(said.contains("keys are never serialized; give the key anew with key()"), "{said}");
+        let message = serde_json::from_str::<Config>(&json).expect_err("no key").to_string();
+        assert!(message.contains("keys are never serialized; supply the key again with key()"), "{message}");
         let read: ConfigBuilder = serde_json::from_str(&json).unwrap();
         assert_eq!(read.clone().build(), Err(ConfigError::NoKey));
         assert_eq!(read.key(KEY).build().unwrap(), config);

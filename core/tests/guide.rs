@@ -1,10 +1,10 @@
-//! The page for operators explains everything that a node says.
+//! The operators' page of the guide explains every event and every reason.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 const PAGE: &str = include_str!("../src/guide/operating.rs");
 
-/// The variants of an enum, by the source that declares it.
+/// The variants of an enum, read from the source that declares it.
 fn variants<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
     let (_, body) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
     let (body, _) = body.split_once("\n}\n").unwrap();
@@ -14,7 +14,7 @@ fn variants<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn every_event_refusal_and_reason_is_explained_in_its_table() {
+fn every_event_and_reason_is_explained_in_its_table() {
     let (interface, error) = (include_str!("../src/api/interface.rs"), include_str!("../src/api/error.rs"));
     for (source, name) in [
         (interface, "Event"),

@@ -1,5 +1,5 @@
-//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each
-//! other. New variants get new fixtures; those that stand here stay.
+//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each other.
+//! New variants get new fixtures, and the existing fixtures stay.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use formation_core::{
     },
 };
 
-/// Bytes from hex digits; blanks part the fields for the reader.
+/// Bytes from hex digits. Blanks separate the fields for the reader.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
     assert_eq!(digits.len() % 2, 0, "{text}");
@@ -191,7 +191,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
     all
 }
 
-/// The place of each variant, without a wildcard: a new one does not compile before it has a fixture.
+/// The index of each variant. There is no wildcard, so a new variant does not compile until it has a fixture.
 fn variant(message: &Message) -> usize {
     match message {
         Message::Hello(_) => 0,
@@ -224,7 +224,7 @@ fn every_message_encodes_to_its_fixture() {
         message.encode(&mut together);
         expected.extend(frame);
     }
-    assert_eq!(together, expected, "frames are appended one behind the other");
+    assert_eq!(together, expected, "frames are appended one after the other");
 }
 
 #[test]
@@ -234,19 +234,19 @@ fn every_fixture_decodes_to_its_message() {
         seen[variant(&message)] = true;
         assert_eq!(Message::decode(&hex(body)), Ok(message), "{body}");
     }
-    assert_eq!(seen, [true; 14], "each variant has a fixture");
+    assert_eq!(seen, [true; 14], "a variant has no fixture");
 }
 
 #[test]
-fn a_message_cut_short_anywhere_or_with_a_byte_behind_it_is_malformed() {
+fn h1_a_truncated_or_extended_message_is_malformed() {
     for (message, body) in fixtures() {
         let body = hex(body);
         for end in 0..body.len() {
             assert_eq!(Message::decode(&body[..end]), Err(CloseReason::Malformed), "{message:?} cut at {end}");
         }
-        for behind in [0x00, 0x0a, 0xff] {
-            let longer = [&body[..], &[behind]].concat();
-            assert_eq!(Message::decode(&longer), Err(CloseReason::Malformed), "{message:?} and {behind:02x}");
+        for extra in [0x00, 0x0a, 0xff] {
+            let longer = [&body[..], &[extra]].concat();
+            assert_eq!(Message::decode(&longer), Err(CloseReason::Malformed), "{message:?} and {extra:02x}");
         }
     }
 }
@@ -259,11 +259,11 @@ fn malformed(bodies: &[&str]) {
 }
 
 #[test]
-fn an_unknown_variant_is_malformed() {
+fn h1_h4_an_unknown_variant_is_malformed() {
     malformed(&[
         "0e",                                           // message
-        "ff",                                           // the start of a message's number
-        "ffffffff0f",                                   // the largest message's number
+        "ff",                                           // the start of a variant index
+        "ffffffff0f",                                   // the largest variant index
         "01 0a",                                        // reject reason
         "02 01 00 05 01 00 0000 00",                    // role
         "03 02 05",                                     // join response
@@ -276,10 +276,10 @@ fn an_unknown_variant_is_malformed() {
 }
 
 #[test]
-fn a_field_out_of_range_is_malformed() {
+fn h1_a_field_out_of_range_is_malformed() {
     malformed(&[
-        "06 05 07 02",                                 // a bool that is neither
-        "02 01 00 00 01 02 0000 00",                   // an option that is neither
+        "06 05 07 02",                                 // a bool that is neither 0 nor 1
+        "02 01 00 00 01 02 0000 00",                   // an option that is neither 0 nor 1
         "07 ffffffffffffffffff02",                     // a term over 64 bits
         "07 ffffffffffffffffffff01",                   // a term of eleven bytes
         "08 05 01 ffffffffffffffffff01 8094ebdc03",    // a duration that overflows by its nanoseconds
@@ -300,7 +300,7 @@ fn a_field_out_of_range_is_malformed() {
 }
 
 #[test]
-fn an_address_that_is_not_in_its_normal_form_is_malformed() {
+fn an_address_not_in_its_normal_form_is_malformed() {
     let following = |address: &str| format!("02 02 05 02 01 62 09 {address} 00 00 0503 00");
     let listed = |address: &str| format!("04 00 0502 00 01 01 01 61 01 {address} 00 00");
     for place in [following, listed] {
@@ -329,7 +329,7 @@ fn longest_node() -> Node {
 }
 
 #[test]
-fn the_largest_hello_fits_the_first_frame() {
+fn h1_the_largest_hello_fits_into_the_first_frame() {
     let largest = |extensions: usize| {
         let hello = Hello {
             protocol: ProtocolRange { min: u16::MAX, max: u16::MAX },
@@ -342,12 +342,12 @@ fn the_largest_hello_fits_the_first_frame() {
         };
         Message::Hello(hello).to_frame().len() - 4
     };
-    // The least `frame_before_handshake` that a configuration may have, and its default.
+    // The minimum of `frame_before_handshake` in a configuration, and its default.
     assert_eq!((largest(0), largest(194), largest(578)), (445, 640, 1024));
 }
 
 #[test]
-fn the_largest_status_and_member_need_less_than_1024_bytes_beside_their_metadata() {
+fn the_largest_status_and_member_fit_beside_their_metadata() {
     let metadata = Bytes::from(vec![7; 64_512]);
     let status = StatusReport {
         promise: Some(longest_node()),

@@ -1,4 +1,4 @@
-//! The same streams in two cuts.
+//! The same streams, cut into chunks in two ways.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]

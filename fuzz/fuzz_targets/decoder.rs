@@ -1,4 +1,4 @@
-//! The decoder of one connection, against the format.
+//! The decoder of one connection, compared with a model of the format.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]

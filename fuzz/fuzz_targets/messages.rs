@@ -1,4 +1,4 @@
-//! Messages to bytes and back.
+//! Encoding messages to bytes, and decoding them again.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]

@@ -1,4 +1,4 @@
-//! Any inputs in any order, by peers and by a host of any quality.
+//! Any inputs in any order, from peers and from a correct or faulty embedder.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]

@@ -1,4 +1,4 @@
-//! The guarantees that hold at every step of every simulated run.
+//! Checks of the guarantees, at every step of every simulated run.
 
 use std::collections::BTreeMap;
 
@@ -10,31 +10,31 @@ use formation_core::{
 
 use crate::{clock::Clock, host::RunId};
 
-/// What all nodes have claimed so far.
+/// Everything that the nodes of one cluster have claimed so far.
 #[derive(Default)]
 pub(crate) struct Checks {
     masters: BTreeMap<Term, Node>,
-    /// Until when, in the simulation's time, a run has ever been told that it is the master.
+    /// The latest end of a lease that each run has reported, in the simulation's time.
     leases: BTreeMap<RunId, u64>,
     views: BTreeMap<ViewId, MembersView>,
-    /// How often a run has stood, and how many links it had, when it was last looked at.
+    /// The number of candidacies and the number of links of each run at the last check.
     candidacies: BTreeMap<RunId, (u64, usize)>,
 }
 
-/// E4: a vote that the disk does not hold yet.
-pub(crate) fn says_too_early(message: &Message, disk: &HardState) -> Option<String> {
-    let (what, term) = match message {
+/// E4: describes a message that uses a vote before the vote is durable.
+pub(crate) fn vote_not_durable(message: &Message, disk: &HardState) -> Option<String> {
+    let (action, term) = match message {
         Message::VoteRequest(request) => ("asks for votes", request.term),
         Message::Vote(vote) if vote.granted => ("grants its vote", vote.term),
         Message::Status(status) if matches!(status.role, Role::Solo { .. }) => ("is a solo master", status.term),
         _ => return None,
     };
     let durable = disk.term > term || (disk.term == term && disk.voted_for.is_some());
-    (!durable).then(|| format!("{what} in term {term}, and what is durable is {disk:?}"))
+    (!durable).then(|| format!("{action} in term {term}, but its durable state is {disk:?}"))
 }
 
-/// `Bootstrap::JoinOnly`: what only a voter may say that may form a cluster, or has joined one.
-pub(crate) fn forms(message: &Message) -> bool {
+/// `Bootstrap::JoinOnly`: whether this message is only for voters that may form a cluster or have joined one.
+pub(crate) fn forms_cluster(message: &Message) -> bool {
     match message {
         Message::VoteRequest(_) => true,
         Message::Vote(vote) => vote.granted,
@@ -43,22 +43,22 @@ pub(crate) fn forms(message: &Message) -> bool {
     }
 }
 
-/// `Bootstrap::JoinOnly`: a node that has never joined neither stands nor is master.
-pub(crate) fn only_joins(config: &Config, formation: &Formation, has_joined: bool) -> Result<(), String> {
+/// `Bootstrap::JoinOnly`: a node that has never joined is neither candidate nor master.
+pub(crate) fn check_join_only(config: &Config, formation: &Formation, has_joined: bool) -> Result<(), String> {
     let phase = formation.status().phase;
     if config.bootstrap() == Bootstrap::Form || has_joined {
         return Ok(());
     }
     match phase {
         Phase::Candidate | Phase::Master | Phase::Solo => {
-            Err(format!("JoinOnly: {} is {phase:?}, and has never joined", formation.node()))
+            Err(format!("JoinOnly: {} is {phase:?}, but has never joined", formation.node()))
         }
         _ => Ok(()),
     }
 }
 
-/// G7, as far as it can be seen from outside.
-pub(crate) fn stays_in_bounds(config: &Config, formation: &Formation, conns: usize) -> Result<(), String> {
+/// G7, as far as it is visible from outside.
+pub(crate) fn check_limits(config: &Config, formation: &Formation, conns: usize) -> Result<(), String> {
     let (limits, status) = (config.limits(), formation.status());
     let bounds = [
         ("connections", conns, limits.connections),
@@ -69,13 +69,13 @@ pub(crate) fn stays_in_bounds(config: &Config, formation: &Formation, conns: usi
     match bounds.into_iter().find(|(_, are, may_be)| are > may_be) {
         None => Ok(()),
         Some((what, are, may_be)) => {
-            Err(format!("G7: {} has {are} {what}, and {may_be} are allowed", formation.node()))
+            Err(format!("G7: {} has {are} {what}, but only {may_be} are allowed", formation.node()))
         }
     }
 }
 
 impl Checks {
-    /// G1 and G2: `node` says now that it is the master.
+    /// G1 and G2: `node` reports a valid lease now.
     pub(crate) fn leads(
         &mut self,
         now: u64,
@@ -92,7 +92,7 @@ impl Checks {
         }
         let until = clock.reaches(valid_until);
         if until <= now {
-            return Err(format!("leadership() of {node} reports a lease that ended at {until}"));
+            return Err(format!("leadership() of {node} reports a lease that has expired at {until}"));
         }
         for (other, theirs) in &self.leases {
             if *other != run && *theirs > now {
@@ -107,13 +107,13 @@ impl Checks {
         Ok(())
     }
 
-    /// The host of this run has ended its own mastership.
+    /// This run has no lease any more: it ended, or its own embedder ended its mastership.
     pub(crate) fn ended(&mut self, run: RunId) {
         self.leases.remove(&run);
     }
 
-    /// E2: nobody stands that is not even linked to as many others as a quorum needs.
-    /// E4: and nobody whose votes cannot be kept.
+    /// E2: no voter becomes a candidate without enough links for a quorum.
+    /// E4: no voter becomes a candidate after its storage has failed.
     pub(crate) fn stands(
         &mut self,
         run: RunId,
@@ -122,24 +122,26 @@ impl Checks {
     ) -> Result<(), String> {
         let status = formation.status();
         let seen = (status.counters.candidacies, status.links);
-        let (stood_before, links_before) = self.candidacies.insert(run, seen).unwrap_or_default();
-        let stood = seen.0 > stood_before && status.phase == Phase::Candidate;
-        if stood && persist_failed {
-            return Err(format!("E4: {} stands, and has been told that its votes are not kept", formation.node()));
+        let (candidacies_before, links_before) = self.candidacies.insert(run, seen).unwrap_or_default();
+        let is_new_candidate = seen.0 > candidacies_before && status.phase == Phase::Candidate;
+        if is_new_candidate && persist_failed {
+            return Err(format!("E4: {} is a candidate, although its storage has failed", formation.node()));
         }
-        // A master that met a newer term stands without counting (E7).
-        if stood && status.links.max(links_before) + 1 < config.quorum() && !self.leases.contains_key(&run) {
-            return Err(format!("E2: {} stands with {} links only", formation.node(), status.links));
+        // A master that learned a newer term becomes a candidate without the count of E2 (E7).
+        if is_new_candidate && status.links.max(links_before) + 1 < config.quorum() && !self.leases.contains_key(&run) {
+            return Err(format!("E2: {} is a candidate with only {} links", formation.node(), status.links));
         }
         Ok(())
     }
 
-    /// G3 between nodes: one view id is one member list.
+    /// G3 between nodes: one view id stands for one member list.
     pub(crate) fn holds(&mut self, node: &Node, view: &MembersView) -> Result<(), String> {
         let view_id = view.id();
         let known = self.views.entry(view_id).or_insert_with(|| view.clone());
         if known != view {
-            return Err(format!("G3: {node} holds another view of {view_id} than others\n  {known:?}\n  {view:?}"));
+            return Err(format!(
+                "G3: the view {view_id} of {node} differs from that of others\n  {known:?}\n  {view:?}"
+            ));
         }
         if self.views.len() > 4_096 {
             self.views.pop_first();
@@ -148,21 +150,21 @@ impl Checks {
     }
 }
 
-/// Follows one node's reported changes.
+/// Rebuilds the view of one node from the changes that the node reports.
 #[derive(Default)]
 pub(crate) struct Mirror {
     view_id: ViewId,
     members: BTreeMap<NodeId, Member>,
-    /// The view id before.
+    /// The previous view id.
     before: ViewId,
-    /// The solo master that this node was or followed, which has given way, and its term.
-    left: Option<(Node, Term)>,
-    /// A view of another side has come, and `Merged` has to be said.
-    merges: bool,
+    /// The solo master that gave way, and its term, if this node was it or followed it.
+    loser: Option<(Node, Term)>,
+    /// The node has taken a view of another side, and has to report `Merged`.
+    merge_due: bool,
 }
 
 impl Mirror {
-    /// G3 at one node: view ids increase, and the reported changes lead to the view.
+    /// G3 at one node: view ids increase.
     pub(crate) fn changed(
         &mut self,
         node: &Node,
@@ -184,52 +186,55 @@ impl Mirror {
         Ok(())
     }
 
-    /// E8: the master that this node is or follows has given way.
-    pub(crate) fn leaves(&mut self, master: &Node, term: Term) {
+    /// E8: the solo master that this node is or follows has given way.
+    pub(crate) fn gave_way(&mut self, master: &Node, term: Term) {
         if self.view_id.term == term {
-            self.left = Some((master.clone(), term));
+            self.loser = Some((master.clone(), term));
         }
     }
 
-    /// E8: `Merged` is due with the first view of another master, unless that one was a member of the side that ended, as
-    /// far as this node knew. To be called before [`changed`](Self::changed).
+    /// E8: `Merged` is due with the first view of another master, unless this node knew that master as a member of the
+    /// side that gave way. Call this before [`changed`](Self::changed).
     pub(crate) fn expects_merged(&mut self, node: &Node, master: Option<&Node>, view_id: ViewId) {
-        let Some((left, term)) = &self.left else { return };
-        if master == Some(left) && view_id.term == *term {
+        let Some((loser, term)) = &self.loser else { return };
+        if master == Some(loser) && view_id.term == *term {
             return;
         }
-        let knew = |master: &Node| {
+        let knows = |master: &Node| {
             let member = self.members.get(&master.id);
             member.is_some_and(|member| member.node == *master && member.state == MemberState::Active)
         };
-        self.merges = master.is_some_and(|master| master.id != left.id && master != node && !knew(master));
-        self.left = None;
+        self.merge_due = master.is_some_and(|master| master.id != loser.id && master != node && !knows(master));
+        self.loser = None;
     }
 
-    /// E8: it says that it has changed sides.
+    /// E8: the node reports that it has changed sides.
     pub(crate) fn merged(&mut self, node: &Node, from: ViewId, to: ViewId) -> Result<(), String> {
-        self.merges = false;
+        self.merge_due = false;
         if (from, to) == (self.before, self.view_id) {
             return Ok(());
         }
-        Err(format!("E8: {node} has merged from {from} to {to}, and went from {} to {}", self.before, self.view_id))
+        Err(format!(
+            "E8: {node} reports a merge from {from} to {to}, but went from {} to {}",
+            self.before, self.view_id
+        ))
     }
 
-    /// E8: nothing that had to be said with a view is missing.
-    pub(crate) fn said_all(&self, node: &Node) -> Result<(), String> {
-        match self.merges {
-            true => Err(format!("E8: {node} has changed sides with {}, and has not said so", self.view_id)),
+    /// E8: the node has reported every `Merged` that was due with a view.
+    pub(crate) fn reported_all(&self, node: &Node) -> Result<(), String> {
+        match self.merge_due {
+            true => Err(format!("E8: {node} has changed sides with {}, and has not reported it", self.view_id)),
             false => Ok(()),
         }
     }
 
-    /// Whether the view is the one that the changes made.
+    /// Checks that the reported changes lead to the view that the node holds.
     pub(crate) fn agrees(&self, node: &Node, view: &MembersView, compare: bool) -> Result<(), String> {
         if view.id() != self.view_id {
-            return Err(format!("{node} holds {}, but has reported {}", view.id(), self.view_id));
+            return Err(format!("{node} holds view {}, but has reported {}", view.id(), self.view_id));
         }
         if compare && !view.iter().eq(self.members.values()) {
-            return Err(format!("{node} holds {view:?}, but has reported {:?}", self.members));
+            return Err(format!("{node} holds view {view:?}, but has reported {:?}", self.members));
         }
         Ok(())
     }

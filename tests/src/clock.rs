@@ -1,13 +1,13 @@
-//! A node's clock: it has its own start and its own rate.
+//! A node's clock, with its own start and its own rate.
 
 use formation_core::Timestamp;
 
-/// Turns the simulator's time, in microseconds, into a node's and back.
+/// Converts between the simulator's time, in microseconds, and the time of one node.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// What it shows at the start of the simulation.
+    /// The time that it shows at the start of the simulation.
     pub offset: u64,
-    /// How much faster than the simulator's time it runs, in millionths.
+    /// How much faster than the simulator's time it runs, in parts per million.
     pub ppm: i32,
 }
 
@@ -16,12 +16,12 @@ impl Clock {
         (u128::from(time) * u128::from(1_000_000_u32.saturating_add_signed(self.ppm)) / 1_000_000) as u64
     }
 
-    /// What it shows at a time of the simulation.
+    /// The time that it shows at a time of the simulation.
     pub fn local(self, time: u64) -> Timestamp {
         Timestamp::from_micros(self.offset + self.elapsed(time))
     }
 
-    /// The first time of the simulation at which it shows `local`, or more.
+    /// The first time of the simulation at which it shows `local` or later.
     pub fn reaches(self, local: Timestamp) -> u64 {
         let wanted = local.as_micros().saturating_sub(self.offset).min(u64::MAX >> 16);
         let rate = u128::from(1_000_000_u32.saturating_add_signed(self.ppm));

@@ -1,6 +1,6 @@
-//! A digest of everything that nodes put out: two versions of the core behave alike when their digests are equal.
+//! A digest of all outputs of all nodes. Two versions of the core behave in the same way if their digests are equal.
 //!
-//! Outputs and views are hashed in their wire encoding, in which the names of types, variants and fields do not count.
+//! Outputs and views are hashed in their wire encoding, which does not contain the names of types, variants and fields.
 
 use std::cell::RefCell;
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 thread_local! {
-    /// Present while a digest is taken on this thread.
+    /// Set while this thread computes a digest.
     static HASHER: RefCell<Option<Sha256>> = const { RefCell::new(None) };
 }
 
-/// The digest of what nodes put out on this thread while `run` runs, in hexadecimal digits.
+/// The digest of all outputs of the nodes on this thread while `run` runs, in hexadecimal digits.
 pub fn digest(run: impl FnOnce()) -> String {
     HASHER.with_borrow_mut(|hasher| *hasher = Some(Sha256::new()));
     run();
@@ -21,20 +21,20 @@ pub fn digest(run: impl FnOnce()) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn add(what: &impl Serialize) {
+fn add(value: &impl Serialize) {
     HASHER.with_borrow_mut(|hasher| {
         if let Some(hasher) = hasher {
-            hasher.update(postcard::to_stdvec(what).expect("plain data always encodes"));
+            hasher.update(postcard::to_stdvec(value).expect("plain data always encodes"));
         }
     });
 }
 
-/// Adds one output of the node with the number `node` at the time `at`.
+/// Adds one output of the node with the number `node`, at the time `at`.
 pub(crate) fn output(at: u64, node: usize, output: &Output) {
     add(&(at, node as u64, output));
 }
 
-/// Adds what a node holds in the end.
+/// Adds the final state of a node.
 pub(crate) fn last_state(formation: &Formation) {
     let (view, status) = (formation.view(), formation.status());
     add(&(view.id(), view.iter().collect::<Vec<_>>()));
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_depends_on_the_run_and_on_nothing_else() {
+    fn a_digest_depends_only_on_the_run() {
         assert_eq!(of_seed(3), of_seed(3));
         assert_ne!(of_seed(3), of_seed(4));
         assert_ne!(of_seed(3), digest(|| {}));

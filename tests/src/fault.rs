@@ -1,4 +1,4 @@
-//! One thing that goes wrong, or is mended, as plain data: a run can be told again without some of them.
+//! Faults and repairs as plain data, so that a run can be repeated without some of them.
 
 use std::time::Duration;
 
@@ -12,76 +12,77 @@ use crate::{
     rng::Rng,
 };
 
-/// What goes wrong. Where it does not fit (a crash of a node that does not run), nothing happens.
+/// A fault, or the repair of one. A fault that is not possible, such as the crash of a node that does not run, has no
+/// effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A node dies, and with `forget` what it has made durable is gone too.
+    /// A node dies. With `forget`, its durable state is lost too.
     Crash {
-        /// Which.
+        /// The node.
         ix: NodeIx,
-        /// How.
+        /// How it dies.
         how: Crash,
-        /// Its disk is lost.
+        /// Whether its disk is lost.
         forget: bool,
     },
     /// The master dies.
     CrashMaster(Crash),
     /// A node starts again.
     Start(NodeIx),
-    /// A second node of the same id starts, at an address of its own.
+    /// A second node with the same id starts at its own address.
     Twin(NodeIx),
-    /// A node of another id starts that claims the address of this voter, which goes on leading to the voter.
+    /// A node with another id starts and claims the address of this voter. The address still leads to the voter.
     Liar(NodeIx),
-    /// Two nodes are cut from each other.
+    /// Two nodes are cut off from each other.
     Cut(NodeIx, NodeIx, Cut),
-    /// The first does not reach the second any more, though the second reaches the first.
+    /// The first node does not reach the second any more. The second still reaches the first.
     CutOneWay(NodeIx, NodeIx, Cut),
-    /// A node is cut from all others.
+    /// A node is cut off from all others.
     Isolate(NodeIx, Cut),
-    /// The master is.
+    /// The master is cut off from all others.
     IsolateMaster(Cut),
-    /// The nodes below this one and the others are cut from each other.
+    /// The nodes below this index are cut off from all other nodes.
     Split(NodeIx, Cut),
     /// All cuts end.
     Heal,
-    /// A node stands still.
+    /// A node pauses.
     Pause(NodeIx, Duration),
-    /// The master does.
+    /// The master pauses.
     PauseMaster(Duration),
-    /// The connections between two nodes break off.
+    /// The connections between two nodes are reset.
     Reset(NodeIx, NodeIx),
-    /// They die, and no end hears of it.
+    /// The connections between two nodes carry nothing any more, and neither end notices.
     HalfOpen(NodeIx, NodeIx),
-    /// The first reads nothing of what the second sends.
-    Deaf(NodeIx, NodeIx),
-    /// Everybody reads again.
-    ReadAll,
-    /// All disks take this long from now on.
+    /// The first node stops reading from the second.
+    StopReading(NodeIx, NodeIx),
+    /// All nodes resume reading.
+    ResumeReading,
+    /// From now on, a write to any disk takes up to this long.
     Disks(Duration),
-    /// What a node wants to keep does not get through any more, until it is started again.
+    /// All writes of a node fail until it is started again.
     DiskFails(NodeIx),
     /// A node leaves.
     Leave(NodeIx),
-    /// The master does.
+    /// The master leaves.
     LeaveMaster,
-    /// What the master sends takes longer: it is slow for itself alone.
+    /// Everything that the master sends arrives this much later.
     SlowMaster(Duration),
-    /// A node's address resolves to nothing.
+    /// The address of a node does not resolve.
     NameGone(NodeIx),
-    /// The address of the first leads to the second, which finds itself there.
+    /// The address of the first node leads to the second node, so that the second node can find itself there.
     NameMoved(NodeIx, NodeIx),
-    /// A node hears of the address of another.
+    /// A node gets the address of another node as a contact.
     Contact(NodeIx, NodeIx),
     /// A node changes its metadata.
     Metadata(NodeIx, u64),
-    /// Somebody without the cluster key tries to get in.
+    /// An intruder without the cluster key attacks a node.
     Intruder(NodeIx, Intrusion),
-    /// One node more has the keys of the next stage of a rolling change.
+    /// One more node gets the keys of the next stage of a rolling change.
     ChangeKey,
 }
 
 impl Fault {
-    /// Any of them, for a network of `nodes`.
+    /// A random fault for a network of `nodes`.
     pub fn draw(rng: &mut Rng, nodes: usize, forget: bool) -> Self {
         let ix = rng.below(nodes);
         let other = if nodes > 1 { (ix + 1 + rng.below(nodes - 1)) % nodes } else { ix };
@@ -104,8 +105,8 @@ impl Fault {
             17 => Self::PauseMaster(time),
             18 => Self::Reset(ix, other),
             19 => Self::HalfOpen(ix, other),
-            20 => Self::Deaf(ix, other),
-            21 => Self::ReadAll,
+            20 => Self::StopReading(ix, other),
+            21 => Self::ResumeReading,
             22 if rng.one_in(3) => Self::DiskFails(ix),
             22 => Self::Disks(time / 20),
             23 if rng.one_in(3) => Self::Twin(ix),
@@ -114,8 +115,9 @@ impl Fault {
         }
     }
 
-    /// What parts a cluster into some that go on without a quorum (E8), or lets them meet.
-    pub fn draw_parting(rng: &mut Rng, nodes: usize) -> Self {
+    /// A random fault that partitions a cluster, so that a part continues without a quorum (E8), or a repair that lets
+    /// the parts meet.
+    pub fn draw_partition(rng: &mut Rng, nodes: usize) -> Self {
         let ix = rng.below(nodes);
         let other = (ix + 1 + rng.below(nodes.max(2) - 1)) % nodes;
         let cut = if rng.one_in(2) { Cut::Hold } else { Cut::Lose };
@@ -131,7 +133,8 @@ impl Fault {
         }
     }
 
-    /// What leaves, what is slow for itself alone, names and pauses around the timeouts, for a network of `nodes` with these voters.
+    /// A random fault of leaving, of names, of a slow master, or of a pause close to a timeout, for a network of
+    /// `nodes` with these voters.
     pub fn draw_more(rng: &mut Rng, nodes: usize, voters: usize) -> Self {
         let ix = rng.below(nodes);
         let (voter, other) = (rng.below(voters), rng.below(voters));
@@ -151,7 +154,7 @@ impl Fault {
         }
     }
 
-    /// What only happens where there is a cluster key.
+    /// A random fault for a network with a cluster key.
     pub fn draw_keyed(rng: &mut Rng, nodes: usize) -> Self {
         match rng.below(2) {
             0 => Self::Intruder(rng.below(nodes), Intrusion::ALL[rng.below(Intrusion::ALL.len())]),
@@ -159,10 +162,10 @@ impl Fault {
         }
     }
 
-    /// Lets it happen.
-    pub fn strike(self, net: &mut Net) {
+    /// Applies the fault to the network.
+    pub fn apply(self, net: &mut Net) {
         let runs = |net: &Net, ix: NodeIx| net.host(ix).formation.is_some();
-        // Who stands still hears nothing of its host either.
+        // A paused node gets no commands from its embedder either.
         let listens = |net: &Net, ix: NodeIx| net.living().contains(&ix) && !net.is_paused(ix);
         match self {
             Self::Crash { ix, how, forget } if runs(net, ix) => {
@@ -206,12 +209,12 @@ impl Fault {
             }
             Self::Reset(a, b) => net.reset(a, b),
             Self::HalfOpen(a, b) => net.kill_silently(a, b),
-            Self::Deaf(ix, to) => {
+            Self::StopReading(ix, to) => {
                 for wire in net.between(ix, to) {
                     net.stop_reading(ix, wire);
                 }
             }
-            Self::ReadAll => net.read_all(),
+            Self::ResumeReading => net.resume_all_reading(),
             Self::Disks(time) => net.settings.persist = (Duration::ZERO, time),
             Self::DiskFails(ix) if runs(net, ix) => net.fail_disk(ix),
             Self::Leave(ix) if listens(net, ix) => net.command(ix, Command::Leave),
@@ -225,8 +228,8 @@ impl Fault {
                     net.slow_down(master, by);
                 }
             }
-            Self::NameGone(ix) => net.lead_astray(&Net::address(ix), None),
-            Self::NameMoved(from, to) if from != to => net.lead_astray(&Net::address(from), Some(Target::Node(to))),
+            Self::NameGone(ix) => net.redirect(&Net::address(ix), None),
+            Self::NameMoved(from, to) if from != to => net.redirect(&Net::address(from), Some(Target::Node(to))),
             Self::Contact(ix, of) if listens(net, ix) => {
                 let contact = net.host(of).config.address().clone();
                 net.command(ix, Command::AddContacts(vec![contact]));
@@ -241,7 +244,7 @@ impl Fault {
         net.tally.count(self.name());
     }
 
-    /// What it is called in a [`Tally`](crate::Tally).
+    /// The name of the fault in a [`Tally`](crate::Tally).
     fn name(self) -> &'static str {
         match self {
             Self::Crash { forget: true, .. } => "fault: crash and forget",
@@ -251,25 +254,25 @@ impl Fault {
             Self::Start(_) => "fault: restart",
             Self::Twin(_) => "fault: twin",
             Self::Liar(_) => "fault: liar",
-            Self::Cut(_, _, Cut::Hold) => "fault: cut that holds back",
-            Self::Cut(_, _, Cut::Lose) => "fault: cut that loses",
+            Self::Cut(_, _, Cut::Hold) => "fault: cut that holds data back",
+            Self::Cut(_, _, Cut::Lose) => "fault: cut that loses data",
             Self::CutOneWay(..) => "fault: cut one way",
             Self::Isolate(..) => "fault: node isolated",
             Self::IsolateMaster(_) => "fault: master isolated",
             Self::Split(..) => "fault: partition",
-            Self::Heal => "fault: healed",
+            Self::Heal => "fault: all cuts healed",
             Self::Pause(..) => "fault: pause",
             Self::PauseMaster(_) => "fault: pause of the master",
             Self::Reset(..) => "fault: reset",
             Self::HalfOpen(..) => "fault: half-open",
-            Self::Deaf(..) => "fault: reader stops",
-            Self::ReadAll => "fault: readers go on",
+            Self::StopReading(..) => "fault: reader stops",
+            Self::ResumeReading => "fault: readers resume",
             Self::Disks(_) => "fault: slow disks",
             Self::DiskFails(_) => "fault: disk fails",
             Self::Leave(_) => "fault: leave",
             Self::LeaveMaster => "fault: leave of the master",
             Self::SlowMaster(_) => "fault: slow master",
-            Self::NameGone(_) => "fault: name gone",
+            Self::NameGone(_) => "fault: name does not resolve",
             Self::NameMoved(..) => "fault: name moved",
             Self::Contact(..) => "fault: contact added",
             Self::Metadata(..) => "fault: metadata",
@@ -278,7 +281,7 @@ impl Fault {
             Self::Intruder(_, Intrusion::Reflects) => "fault: intruder reflects a proof",
             Self::Intruder(_, Intrusion::Replays) => "fault: intruder replays a connection",
             Self::Intruder(_, Intrusion::Skips) => "fault: intruder skips the proof",
-            Self::Intruder(_, Intrusion::Ignores) => "fault: intruder says nothing of a key",
+            Self::Intruder(_, Intrusion::Ignores) => "fault: intruder names no key",
             Self::ChangeKey => "fault: change of key",
         }
     }

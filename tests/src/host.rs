@@ -1,4 +1,4 @@
-//! What surrounds one node: its connections, its disk, its clock, and what it has said.
+//! A simulated machine: one node with its connections, its disk, its clock, and what it has reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use formation_core::{Address, CloseReason, Config, ConnId, DialId, Event, Format
 
 use crate::{checks::Mirror, clock::Clock, replay::Run, wire::WireId};
 
-/// A node's place in the network.
+/// The index of a node in the network.
 pub type NodeIx = usize;
 
-/// One run of a node, from a start to its end.
+/// One run of a node, from its start to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunId {
     pub(crate) host: NodeIx,
@@ -19,40 +19,41 @@ pub(crate) struct RunId {
 /// How a node dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
-    /// The process: its peers see their connections end, and dials are refused.
+    /// The process dies: the peers see their connections end, and dials are refused.
     Process,
-    /// The machine: nobody sees anything, and dials hang.
+    /// The machine dies: the peers see nothing, and dials hang.
     Machine,
 }
 
-/// What surrounds one node.
+/// A simulated machine with one node.
 pub struct Host {
-    /// What the node is started with.
+    /// The configuration of the node.
     pub config: Config,
     /// The node, while it runs.
     pub formation: Option<Formation>,
-    /// All its events, and when, over all its runs.
+    /// All events of all runs, with their times.
     pub events: Vec<(u64, Event)>,
-    /// All that its core has closed, in this run.
+    /// All connections that the node has closed in this run.
     pub closes: Vec<(ConnId, CloseReason)>,
-    /// What its disk holds, for the next run to start with.
+    /// The content of the disk. The next run starts with it.
     pub disk: HardState,
-    /// What this run was told is durable.
+    /// The state that this run knows to be durable.
     pub(crate) durable: HardState,
-    /// What is written from now on does not get through.
+    /// Every write from now on fails.
     pub(crate) disk_fails: bool,
-    /// This run was told that it did not.
+    /// This run has received a `PersistFailed`.
     pub(crate) persist_failed: bool,
-    /// Its clock.
+    /// The clock of the node.
     pub clock: Clock,
-    /// Its runs that have ended, and the one that goes on, when recording.
+    /// All runs, including the current one, if the network records.
     pub runs: Vec<Run>,
-    /// Bytes that it has handed out, over all its runs.
+    /// The number of bytes sent in all runs.
     pub bytes_sent: u64,
-    /// How far a rolling change of key has come here; `None` without a key.
+    /// The stage of a rolling change of key on this node; `None` without a key.
     pub key_stage: Option<u64>,
     pub(crate) generation: u32,
-    pub(crate) gone: bool,
+    /// The machine has died: dials hang.
+    pub(crate) vanished: bool,
     pub(crate) conns: BTreeMap<ConnId, (WireId, usize)>,
     pub(crate) next_conn: u64,
     pub(crate) in_flight: BTreeSet<ConnId>,
@@ -61,19 +62,21 @@ pub struct Host {
     pub(crate) armed: Option<Timestamp>,
     pub(crate) idle_ticks: u32,
     pub(crate) paused_until: u64,
-    /// Its clock at the end of a pause so long that the node has to notice, until it has been looked at.
+    /// The node's time at the end of a pause that is long enough for the node to notice; cleared at the first input
+    /// after that.
     pub(crate) wakes_at: Option<Timestamp>,
-    /// Until then it may take nobody for down, as it has slept.
+    /// Until this time the node may mark nobody as down, because it has paused.
     pub(crate) just_awake: Timestamp,
-    /// Addresses at which this run has found itself, and that it has dialed nowhere else since.
+    /// The addresses that led this run to itself, and that it has not dialed elsewhere since.
     pub(crate) found_itself: BTreeSet<Address>,
-    /// It has met a master, in this run or, by its disk, in an earlier one.
+    /// The node has joined a master, in this run or, according to its disk, in an earlier one.
     pub(crate) has_joined: bool,
-    /// When it has to have left.
+    /// The time by which the node must have left.
     pub(crate) left_by: Option<Timestamp>,
     pub(crate) mirror: Mirror,
-    /// The members and the term that it has last said it has as a solo master, if that is what it said last.
-    pub(crate) solo_said: Option<(u32, Term)>,
+    /// The number of members and the term in the last status that the node sent, if that was the status of a solo
+    /// master.
+    pub(crate) solo_status: Option<(u32, Term)>,
 }
 
 impl Host {
@@ -92,7 +95,7 @@ impl Host {
             bytes_sent: 0,
             key_stage: None,
             generation: 0,
-            gone: false,
+            vanished: false,
             conns: BTreeMap::new(),
             next_conn: 1,
             in_flight: BTreeSet::new(),
@@ -107,11 +110,11 @@ impl Host {
             has_joined: false,
             left_by: None,
             mirror: Mirror::default(),
-            solo_said: None,
+            solo_status: None,
         }
     }
 
-    /// Forgets all that hangs on the run that has ended.
+    /// Clears everything that belongs to the run that has ended.
     pub(crate) fn reset(&mut self) {
         self.generation += 1;
         self.formation = None;
@@ -129,7 +132,7 @@ impl Host {
         self.found_itself.clear();
         self.left_by = None;
         self.mirror = Mirror::default();
-        self.solo_said = None;
+        self.solo_status = None;
         self.idle_ticks = 0;
     }
 }

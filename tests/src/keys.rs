@@ -1,4 +1,4 @@
-//! Cluster keys in the simulator: a rolling change of them, and intruders who hold none.
+//! Cluster keys in the simulator: a rolling change of the key, and intruders that do not hold it.
 
 use std::time::Duration;
 
@@ -15,12 +15,13 @@ use crate::{
     wire::WireId,
 };
 
-/// The bytes of one key after the other.
+/// The bytes of the key with this number.
 pub fn key(number: u64) -> Vec<u8> {
     format!("cluster key number {number}").into_bytes()
 }
 
-/// What a node holds at a stage of a rolling change: a key; it and the next, in any order; the next alone; and so on.
+/// The keys that a node holds at a stage of a rolling change: one key; this key and the next one, in either order; only
+/// the next one; and so on.
 pub fn keys(stage: u64) -> Vec<Vec<u8>> {
     let first = stage / 2;
     match stage % 4 {
@@ -30,12 +31,12 @@ pub fn keys(stage: u64) -> Vec<Vec<u8>> {
     }
 }
 
-/// The same configuration at `address`, with the keys of a stage.
+/// The same configuration with another address and the keys of a stage.
 pub(crate) fn with_keys(config: &Config, address: &str, stage: Option<u64>) -> Config {
     under(config.id().as_str(), config, address, stage).build().expect("a valid configuration")
 }
 
-/// The same under another id, to be changed further.
+/// A builder with the same configuration, but with another id.
 pub(crate) fn under(id: &str, config: &Config, address: &str, stage: Option<u64>) -> ConfigBuilder {
     let seeds = config.seeds().iter().map(|seed| seed.as_str());
     let builder = Config::builder(config.cluster().as_str(), id, address)
@@ -55,20 +56,20 @@ pub(crate) fn under(id: &str, config: &Config, address: &str, stage: Option<u64>
     }
 }
 
-/// What somebody tries who does not hold the key.
+/// The attack of an intruder that does not hold the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intrusion {
-    /// A made-up proof.
+    /// It sends a random proof.
     Forges,
-    /// A right one with one bit changed.
+    /// It sends a correct proof with one bit flipped.
     Flips,
-    /// The node's own.
+    /// It sends the node's own proof back.
     Reflects,
-    /// All that somebody has said to the node on another connection.
+    /// It replays the bytes that another node has sent on another connection.
     Replays,
-    /// None at all, and then what only a member may say.
+    /// It sends no proof, and then messages that only a member may send.
     Skips,
-    /// A word of no key.
+    /// Its `Hello` names no key.
     Ignores,
 }
 
@@ -78,15 +79,15 @@ impl Intrusion {
 }
 
 impl Net {
-    /// A node gets the keys of a stage; it holds them from its next start on.
+    /// Sets the keys of a node to those of a stage. They take effect when the node starts the next time.
     pub fn set_keys(&mut self, ix: NodeIx, stage: Option<u64>) {
         let host = self.host_mut(ix);
         host.config = with_keys(&host.config, host.config.address().as_str(), stage);
         host.key_stage = stage;
     }
 
-    /// The next step of a rolling change: of the nodes that are behind, one starts anew with the keys of the next stage.
-    /// Whether there was one.
+    /// The next step of a rolling change: the node that is furthest behind restarts with the keys of the next stage.
+    /// Returns whether there was such a node.
     pub fn change_next_key(&mut self) -> bool {
         let stages = (0..self.len()).filter_map(|ix| Some((self.host(ix).key_stage?, ix)));
         let Some((stage, ix)) = stages.min() else { return false };
@@ -101,48 +102,49 @@ impl Net {
         true
     }
 
-    /// Somebody without the key connects to a node, claims to be one of the others or a newer run of the node itself, and
-    /// tries to get in. Whether it was tried.
+    /// An intruder without the key connects to a node. It claims to be one of the other nodes, or a newer run of the
+    /// node itself. Returns whether the attack took place.
     ///
     /// # Panics
-    /// When it is told more than a stranger may be, or the node stops for what it says.
+    /// If the node sends more than an unauthenticated peer may get, or if the attack stops the node.
     pub fn intrude(&mut self, ix: NodeIx, how: Intrusion) -> bool {
         let Some(stage) = self.host(ix).key_stage else { return false };
         if !self.living().contains(&ix) {
             return false;
         }
         let since = self.now();
-        let (said, wire) = match how {
+        let (received, wire) = match how {
             Intrusion::Replays => match self.overheard(ix) {
-                Some(words) => {
+                Some(recorded) => {
                     let wire = self.dial(ix);
-                    self.send(wire, words);
-                    (self.hear(wire, |said| said.len() > 2), wire)
+                    self.send(wire, recorded);
+                    (self.receive(wire, |received| received.len() > 2), wire)
                 }
                 None => return false,
             },
-            _ => self.play(ix, how, stage),
+            _ => self.attack(ix, how, stage),
         };
-        let known = |message: &Message| matches!(message, Message::Hello(_) | Message::Proof(_) | Message::Rejected(_));
-        if let Some(word) = said.iter().find(|message| !known(message)) {
-            self.fail(&format!("key: node {ix} says to somebody who {how:?} instead of proving itself: {word:?}"));
+        let allowed =
+            |message: &Message| matches!(message, Message::Hello(_) | Message::Proof(_) | Message::Rejected(_));
+        if let Some(leaked) = received.iter().find(|message| !allowed(message)) {
+            self.fail(&format!("key: node {ix} sends to an unproven peer ({how:?}): {leaked:?}"));
         }
         let superseded = |event: &Event| matches!(event, Event::Stopped { reason: StopReason::Superseded });
         if self.count(ix, since, superseded) > 0 {
-            self.fail(&format!("key: node {ix} stops for somebody who {how:?} instead of proving itself"));
+            self.fail(&format!("key: node {ix} stops because of an unproven peer ({how:?})"));
         }
         match self.closed(wire) {
-            Some(CloseReason::Rejected(_)) => self.tally.count("intruder refused"),
-            Some(CloseReason::UnexpectedMessage) => self.tally.count("intruder spoke out of turn"),
-            _ => self.tally.count("intruder not answered"),
+            Some(CloseReason::Rejected(_)) => self.tally.count("intruder rejected"),
+            Some(CloseReason::UnexpectedMessage) => self.tally.count("intruder sent an unexpected message"),
+            _ => self.tally.count("intruder not rejected"),
         }
         self.close(wire);
         true
     }
 
-    fn play(&mut self, ix: NodeIx, how: Intrusion, stage: u64) -> (Vec<Message>, WireId) {
-        let whom = self.rng.below(self.len());
-        let claimed = &self.host(whom).config;
+    fn attack(&mut self, ix: NodeIx, how: Intrusion, stage: u64) -> (Vec<Message>, WireId) {
+        let victim = self.rng.below(self.len());
+        let claimed = &self.host(victim).config;
         let (id, address) = (claimed.id().to_string(), claimed.address().to_string());
         let mut peer = Peer::of(&self.host(ix).config, &id, &address);
         peer.node.incarnation = Incarnation(u64::MAX);
@@ -152,11 +154,12 @@ impl Net {
         let wire = self.dial(ix);
         let hello = peer.hello();
         self.send(wire, hello);
-        let mut said = self.hear(wire, |said| said.len() > 1);
-        let [hello @ Message::Hello(_), Message::Proof(own), ..] = &said[..] else { return (said, wire) };
+        let mut received = self.receive(wire, |received| received.len() > 1);
+        let [hello @ Message::Hello(_), Message::Proof(own), ..] = &received[..] else { return (received, wire) };
         let proof = match how {
             Intrusion::Forges => Some(Message::Proof(Proof { mac: std::array::from_fn(|_| self.rng.draw() as u8) })),
-            // The one that is used is the first of the dialing node's that the other has: its own keys were announced.
+            // Both ends use the first key of the dialing node that the other one holds. Here, that is the intruder's
+            // first.
             Intrusion::Flips => match peer.proof_dialing(hello) {
                 Message::Proof(Proof { mut mac }) => {
                     let bit = self.rng.below(256);
@@ -169,20 +172,21 @@ impl Net {
             _ => None,
         };
         let claims = [peer.status(1, Role::Joining, formation_core::ViewId::default()), Message::LeaveAck.to_frame()];
-        let words: Vec<Bytes> = proof.map(|proof| proof.to_frame()).into_iter().chain(claims).collect();
-        self.send(wire, words.concat());
-        said.extend(self.hear(wire, |_| false));
-        (said, wire)
+        let messages: Vec<Bytes> = proof.map(|proof| proof.to_frame()).into_iter().chain(claims).collect();
+        self.send(wire, messages.concat());
+        received.extend(self.receive(wire, |_| false));
+        (received, wire)
     }
 
-    /// What comes on a connection of the test, until it is enough, or the connection ends, or half a second has passed.
-    fn hear(&mut self, wire: WireId, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
-        let mut said = Vec::new();
+    /// The messages that the test receives on its connection, until there are enough, or the connection ends, or half a
+    /// second has passed.
+    fn receive(&mut self, wire: WireId, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
+        let mut received = Vec::new();
         self.run_until(Duration::from_millis(500), |net| {
-            said.extend(net.messages(wire));
-            enough(&said) || net.ended(wire)
+            received.extend(net.messages(wire));
+            enough(&received) || net.ended(wire)
         });
-        said.extend(self.messages(wire));
-        said
+        received.extend(self.messages(wire));
+        received
     }
 }

@@ -1,9 +1,12 @@
-//! A network in memory and in virtual time for the real [`Formation`](formation_core::Formation), and what tests need
-//! around it.
+//! A simulated network in virtual time that runs the real [`Formation`](formation_core::Formation), and the helpers
+//! that tests need.
 //!
-//! A simulated run depends on its seed alone. A failing check prints the seed, the command that replays it, and the last
-//! things that happened. `FORMATION_SIM_SEEDS=n` sets how many seeds the default run explores (1,000 unless set; each test
-//! takes its share), `FORMATION_SIM_SEED=n` runs that one only, `FORMATION_SIM_NODES=n` with so many voters.
+//! A simulated run depends on its seed only. A failing check prints the seed, the command that replays it, and the
+//! latest inputs and outputs. Environment variables select what runs:
+//!
+//! - `FORMATION_SIM_SEEDS=n`: how many seeds the default run explores (1,000 by default; each test takes its share).
+//! - `FORMATION_SIM_SEED=n`: only this seed.
+//! - `FORMATION_SIM_NODES=n`: the number of voters.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +19,8 @@ mod host;
 mod keys;
 mod net;
 mod peer;
+#[cfg(unix)]
+mod program;
 mod replay;
 mod rig;
 mod rng;
@@ -33,6 +38,8 @@ pub use host::{Crash, Host, NodeIx};
 pub use keys::{Intrusion, key, keys};
 pub use net::{Cut, Net, Target};
 pub use peer::{Peer, messages};
+#[cfg(unix)]
+pub use program::Program;
 pub use replay::{Recut, Run, difference, replay};
 pub use rig::Rig;
 pub use rng::Rng;

@@ -1,5 +1,5 @@
-//! The network: nodes, connections and time. What it can be told is here and in `net::faults`; how it moves is in
-//! `net::flow`, what can be seen of it in `net::look`.
+//! The network: nodes, connections and time. A test controls it with the methods here and in `net::faults`. The
+//! simulation loop is in `net::flow`, and the queries are in `net::look`.
 
 mod faults;
 mod flow;
@@ -24,30 +24,30 @@ use crate::{
     wire::{End, Owner, Phase, Piece, Wire, WireId},
 };
 
-/// What an address leads to.
+/// The destination of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A node; refused while it does not run.
+    /// A node. Dials are refused while it does not run.
     Node(NodeIx),
-    /// Somebody accepts, and the test plays it. Left alone, it never says a word.
+    /// The test accepts the connection and plays the peer.
     Test,
     /// Dials hang.
     Nowhere,
 }
 
-/// How two nodes are cut from each other.
+/// The effect of a cut between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// What is sent arrives after the healing, as TCP's repetitions do.
+    /// Bytes arrive once the cut has healed, as with the retransmissions of TCP.
     Hold,
-    /// What is sent is lost, and the connections of today never carry anything again, though no end hears of it.
+    /// Bytes are lost. The existing connections never carry anything again, and neither end notices.
     Lose,
 }
 
-pub(crate) enum Happening {
+pub(crate) enum SimEvent {
     Start(NodeIx),
     Tick(RunId, Timestamp),
-    Knocks(WireId, Target),
+    DialArrives(WireId, Target),
     Opens(WireId, usize),
     DialFails(RunId, DialId),
     Arrives(WireId, usize),
@@ -55,37 +55,37 @@ pub(crate) enum Happening {
     Persists(RunId, u64),
 }
 
-/// A network of real nodes in virtual time, in microseconds from zero.
+/// A network of real nodes in virtual time. Time is in microseconds and starts at zero.
 pub struct Net {
-    /// How it behaves. May be changed at any time.
+    /// The settings. They may be changed at any time.
     pub settings: Settings,
-    /// For the test's own choices, so that they hang on the same seed.
+    /// The random numbers of the network. A test uses them too, so that its own choices depend on the same seed.
     pub rng: Rng,
     seed: u64,
     now: u64,
     sequence: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
+    queue: BTreeMap<(u64, u64), SimEvent>,
     hosts: Vec<Host>,
     wires: Vec<Wire>,
     names: BTreeMap<Address, Target>,
-    /// Where names that lead astray should lead.
-    astray: BTreeMap<Address, Option<Target>>,
-    /// What these nodes send takes so much longer.
+    /// The original targets of the redirected names.
+    redirected: BTreeMap<Address, Option<Target>>,
+    /// The extra delay, in microseconds, of everything that these nodes send.
     slow: BTreeMap<NodeIx, u64>,
-    /// From whom to whom.
+    /// The cuts, by sender and receiver.
     cuts: BTreeMap<(NodeIx, NodeIx), Cut>,
     /// Dials that wait for a cut to heal.
-    held: Vec<(WireId, Target)>,
+    waiting_dials: Vec<(WireId, Target)>,
     accepted: Vec<WireId>,
-    /// Each electorate is a cluster of its own.
+    /// The checks of each cluster. Each electorate is its own cluster.
     checks: BTreeMap<ElectorateDigest, Checks>,
     trace: Trace,
-    /// What has happened in this run.
+    /// The counts of what happened in this run.
     pub tally: Tally,
-    /// A failure is caught, and reported by who catches it.
-    pub(crate) caught: bool,
-    /// Grows whenever a node says something to its host.
-    news: u64,
+    /// The caller catches a failure and reports it.
+    pub(crate) catches_failures: bool,
+    /// Increases with each event and each close of a node.
+    activity: u64,
 }
 
 impl Net {
@@ -101,20 +101,20 @@ impl Net {
             hosts: Vec::new(),
             wires: Vec::new(),
             names: BTreeMap::new(),
-            astray: BTreeMap::new(),
+            redirected: BTreeMap::new(),
             slow: BTreeMap::new(),
             cuts: BTreeMap::new(),
-            held: Vec::new(),
+            waiting_dials: Vec::new(),
             accepted: Vec::new(),
             checks: BTreeMap::new(),
             trace: Trace::default(),
             tally: Tally::default(),
-            caught: false,
-            news: 0,
+            catches_failures: false,
+            activity: 0,
         }
     }
 
-    /// A network of `n` voters, `n0` at `h0:1` and so on, none of them started.
+    /// A network of `n` voters, `n0` at `h0:1` and so on. None of them is started.
     pub fn of_voters(seed: u64, n: usize, settings: Settings) -> Self {
         let mut net = Self::new(seed, settings);
         for ix in 0..n {
@@ -123,7 +123,7 @@ impl Net {
         net
     }
 
-    /// A network of `voters` and `others` that has become a cluster.
+    /// A network of `voters` voters and `others` other nodes that have formed a cluster.
     pub fn formed(seed: u64, (voters, others): (usize, usize), settings: Settings) -> Self {
         let mut net = Self::of_voters(seed, voters, settings);
         for ix in voters..voters + others {
@@ -134,15 +134,15 @@ impl Net {
         net
     }
 
-    /// The configuration of node `ix` in a cluster of `n` voters; those from `n` on are no voters.
+    /// The configuration of node `ix` in a cluster of `n` voters. Nodes from `n` on are not voters.
     ///
     /// # Panics
-    /// Never: these configurations are valid.
+    /// Never, because these configurations are valid.
     pub fn config(ix: usize, n: usize) -> Config {
         Self::builder(ix, n).build().expect("a valid configuration")
     }
 
-    /// The same, to be changed further.
+    /// The same, as a builder.
     pub fn builder(ix: usize, n: usize) -> formation_core::ConfigBuilder {
         Config::builder("test", format!("n{ix}"), Self::address(ix)).seeds((0..n).map(Self::address))
     }
@@ -152,7 +152,7 @@ impl Net {
         format!("h{ix}:1")
     }
 
-    /// Adds a node, reachable at its address once it runs.
+    /// Adds a node. It is reachable at its address while it runs.
     pub fn add(&mut self, config: Config) -> NodeIx {
         let ix = self.hosts.len();
         self.names.insert(config.address().clone(), Target::Node(ix));
@@ -163,27 +163,27 @@ impl Net {
         ix
     }
 
-    /// Lets an address lead somewhere.
+    /// Sets the target of an address.
     ///
     /// # Panics
-    /// When it is none.
+    /// If the address is invalid.
     pub fn name(&mut self, address: &str, target: Target) {
         self.names.insert(Address::new(address).expect("a valid address"), target);
     }
 
-    /// Starts a node now, as a new incarnation, with what its disk holds.
+    /// Starts a node now, as a new incarnation, with the content of its disk.
     pub fn start(&mut self, ix: NodeIx) {
-        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs already");
-        // Nobody acts on a lease of a run that is over; that nobody else has one before it ends is E1's only while the
-        // voter stays away.
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} is already running");
+        // The lease of a run that is over counts no longer. E1 keeps other leases from starting before its end only
+        // while the voter stays away.
         let last = self.last_run(ix);
         self.checks_of(ix).ended(last);
         let host = &mut self.hosts[ix];
         host.reset();
-        host.gone = false;
+        host.vanished = false;
         host.durable = host.disk.clone();
         host.has_joined &= host.disk.joined;
-        // Unique, as nodes may share an id.
+        // Unique across all nodes, because nodes may share an id.
         let incarnation = Incarnation((self.now + 1 + u64::from(host.generation)) * 1_000 + ix as u64);
         let start = Start { incarnation, rng_seed: self.rng.draw(), hard_state: host.disk.clone() };
         let at = host.clock.local(self.now);
@@ -198,7 +198,7 @@ impl Net {
 
     /// Starts a node after `delay`.
     pub fn start_in(&mut self, ix: NodeIx, delay: Duration) {
-        self.plan(delay, Happening::Start(ix));
+        self.plan(delay, SimEvent::Start(ix));
     }
 
     /// Starts all nodes that do not run.
@@ -210,7 +210,7 @@ impl Net {
         }
     }
 
-    /// The host of a node wants something.
+    /// The embedder of a node gives a command.
     pub fn command(&mut self, ix: NodeIx, command: Command) {
         let leaves = command == Command::Leave;
         if leaves {
@@ -225,15 +225,15 @@ impl Net {
         }
     }
 
-    /// The test connects to a node.
+    /// The test opens a connection to a node.
     pub fn dial(&mut self, ix: NodeIx) -> WireId {
         let wire = self.wire(Owner::Test, None);
         self.wires[wire.0].ends[0].phase = Phase::Open;
-        self.plan(Duration::ZERO, Happening::Knocks(wire, Target::Node(ix)));
+        self.plan(Duration::ZERO, SimEvent::DialArrives(wire, Target::Node(ix)));
         wire
     }
 
-    /// The connections that the test has accepted at its own addresses since the last call.
+    /// The connections that the test has accepted since the last call.
     pub fn accepted(&mut self) -> Vec<WireId> {
         std::mem::take(&mut self.accepted)
     }
@@ -241,7 +241,7 @@ impl Net {
     /// The test sends bytes on its connection.
     ///
     /// # Panics
-    /// When it has none of its ends.
+    /// If the test owns neither end.
     pub fn send(&mut self, wire: WireId, bytes: impl Into<Bytes>) {
         let side = self.test_side(wire);
         self.transmit(wire, side, Piece::Bytes(bytes.into()));
@@ -250,7 +250,7 @@ impl Net {
     /// The test closes its connection.
     ///
     /// # Panics
-    /// When it has none of its ends.
+    /// If the test owns neither end.
     pub fn close(&mut self, wire: WireId) {
         let side = self.test_side(wire);
         self.wires[wire.0].ends[side].phase = Phase::Closed;
@@ -259,7 +259,7 @@ impl Net {
 
     fn test_side(&self, wire: WireId) -> usize {
         let side = self.wires[wire.0].ends.iter().position(|end| end.owner == Owner::Test);
-        side.expect("the test holds an end of this connection")
+        side.expect("the test owns an end of this connection")
     }
 
     fn side_of(&self, wire: WireId, ix: NodeIx) -> Option<usize> {
@@ -282,19 +282,19 @@ impl Net {
 
     fn wire(&mut self, from: Owner, dial: Option<DialId>) -> WireId {
         let latency = self.rng.within(self.settings.latency).as_micros() as u64;
-        // Who accepts is known once it has knocked.
+        // The owner of the accepting end is known once the dial arrives.
         self.wires.push(Wire { ends: [End::new(from), End::new(Owner::Test)], dial, latency });
         WireId(self.wires.len() - 1)
     }
 
-    /// Runs until `done`, or for `time`; whether it is done.
+    /// Runs until `done` returns true, at most for `time`. Returns whether it did.
     pub fn run_until(&mut self, time: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let until = self.now + time.as_micros() as u64;
-        let (mut news, mut looked) = (u64::MAX, self.now);
+        let (mut activity, mut looked) = (u64::MAX, self.now);
         loop {
-            // Between two words of the nodes, conditions change only as time passes.
-            if news != self.news || self.now > looked + 10_000 {
-                (news, looked) = (self.news, self.now);
+            // Without a new event, a condition can only change because time passes.
+            if activity != self.activity || self.now > looked + 10_000 {
+                (activity, looked) = (self.activity, self.now);
                 if done(self) {
                     return true;
                 }
@@ -313,25 +313,25 @@ impl Net {
         self.now = until;
     }
 
-    /// The time since the beginning.
+    /// The time since the start of the simulation.
     pub fn now(&self) -> Duration {
         Duration::from_micros(self.now)
     }
 
-    /// Ends the test, with all that helps to understand why.
+    /// Ends the test with a failure. The report shows what led to it.
     pub fn fail(&self, why: &str) -> ! {
         let why = format!("{why}, at {:?}", self.now());
-        if self.caught {
-            // Without the hook, which would print each of the many attempts at a smaller failure.
+        if self.catches_failures {
+            // Without the panic hook, which would print every attempt to find a smaller failure.
             panic::resume_unwind(Box::new(why));
         }
         panic!("{why}");
     }
 
-    /// [`fail`](Self::fail)s unless the condition holds.
-    pub fn expect(&self, holds: bool, what: &str) {
+    /// Calls [`fail`](Self::fail) unless the condition holds.
+    pub fn expect(&self, holds: bool, why: &str) {
         if !holds {
-            self.fail(what);
+            self.fail(why);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a test says when it plays a node: bytes built message by message.
+//! A peer that a test plays: it builds the bytes of each message.
 
 use std::time::Duration;
 
@@ -13,36 +13,36 @@ use formation_core::{
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// A node that a test plays.
+/// A peer that a test plays.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The cluster that it claims.
+    /// The cluster that it claims to belong to.
     pub cluster: ClusterName,
-    /// The seed list that it claims.
+    /// The digest of the seed list that it claims to have.
     pub electorate: ElectorateDigest,
-    /// Who it claims to be.
+    /// The id and incarnation that it claims.
     pub node: Node,
-    /// Where it claims to listen.
+    /// The address that it claims.
     pub address: Address,
-    /// What it claims to speak.
+    /// The protocol versions that it claims to support.
     pub protocol: ProtocolRange,
-    /// What it starts with.
+    /// The magic at the start of its `Hello`.
     pub magic: [u8; 4],
     /// The cluster keys that it holds.
     pub keys: Vec<Vec<u8>>,
-    /// Its last hello, as a frame.
-    pub said: Bytes,
-    /// What it says of itself, opaque to Formation.
+    /// The frame of its last `Hello`.
+    pub last_hello: Bytes,
+    /// The metadata in its status reports.
     pub metadata: Bytes,
     nonce: u8,
     number: u64,
 }
 
 impl Peer {
-    /// A peer that fits to the nodes of `config`'s cluster, and is newer than any of them.
+    /// A peer that matches the cluster of `config`. Its incarnation is newer than that of any node.
     ///
     /// # Panics
-    /// When the id or the address is none.
+    /// If the id or the address is invalid.
     pub fn of(config: &Config, id: &str, address: &str) -> Self {
         Self {
             cluster: config.cluster().clone(),
@@ -52,28 +52,28 @@ impl Peer {
             protocol: PROTOCOL,
             magic: MAGIC,
             keys: Vec::new(),
-            said: Bytes::new(),
+            last_hello: Bytes::new(),
             metadata: Bytes::new(),
             nonce: 0,
             number: 0,
         }
     }
 
-    /// One that holds a cluster key.
+    /// The same peer with one more cluster key.
     pub fn holding(mut self, key: &[u8]) -> Self {
         self.keys.push(key.into());
         self
     }
 
-    /// Its first message.
+    /// Its `Hello`, with a new nonce each time.
     pub fn hello(&mut self) -> Bytes {
         self.nonce += 1;
         let mut extensions = BytesMut::new();
         if !self.keys.is_empty() {
             extensions.put_slice(&[1, 8 * self.keys.len() as u8]);
-            self.keys.iter().for_each(|key| extensions.put_slice(&code(key, &[b"formation key id"])[..8]));
+            self.keys.iter().for_each(|key| extensions.put_slice(&hmac_of(key, &[b"formation key id"])[..8]));
         }
-        self.said = Message::Hello(Hello {
+        self.last_hello = Message::Hello(Hello {
             magic: self.magic,
             protocol: self.protocol,
             cluster: self.cluster.clone(),
@@ -85,20 +85,20 @@ impl Peer {
             extensions: extensions.freeze(),
         })
         .to_frame();
-        self.said.clone()
+        self.last_hello.clone()
     }
 
-    /// Its proof that it holds its first key, on a connection that it has dialed and on which it was answered by `other`.
+    /// The proof for its first key, on a connection that it dialed. `other` is the `Hello` of the accepting node.
     pub fn proof_dialing(&self, other: &Message) -> Message {
-        proof(code(&self.keys[0], &[b"formation proof: dialing", &self.said, &other.to_frame()]))
+        proof(hmac_of(&self.keys[0], &[b"formation proof: dialing", &self.last_hello, &other.to_frame()]))
     }
 
-    /// The same on one that was dialed by who said `other`.
+    /// The proof for its first key, on a connection that it accepted. `other` is the `Hello` of the dialing node.
     pub fn proof_accepting(&self, other: &Message) -> Message {
-        proof(code(&self.keys[0], &[b"formation proof: accepting", &other.to_frame(), &self.said]))
+        proof(hmac_of(&self.keys[0], &[b"formation proof: accepting", &other.to_frame(), &self.last_hello]))
     }
 
-    /// What it says of itself: a new number each time.
+    /// Its status, with a new number each time.
     pub fn status(&mut self, term: u64, role: Role, view_id: ViewId) -> Bytes {
         self.number += 1;
         Message::Status(StatusReport {
@@ -113,42 +113,42 @@ impl Peer {
         .to_frame()
     }
 
-    /// It seeks, and has never been a member.
-    pub fn seeking(&mut self) -> Bytes {
+    /// The status of a joining node that has never been a member.
+    pub fn joining(&mut self) -> Bytes {
         self.status(0, Role::Joining, ViewId::default())
     }
 
-    /// It is the master.
+    /// The status of the master of `term`.
     pub fn master(&mut self, term: u64) -> Bytes {
         self.status(term, Role::Master, ViewId { term: Term(term), version: 1 })
     }
 
-    /// It admits a seeker.
+    /// The response that admits a joining node.
     pub fn accepted(term: u64) -> Bytes {
         Message::JoinResponse(JoinResponse::Accepted { term: Term(term) }).to_frame()
     }
 
-    /// A whole view in one page.
+    /// A snapshot of one page.
     pub fn page(view_id: ViewId, members: Vec<Member>) -> Bytes {
         Message::MembersUpdate(MembersUpdate::Page { view_id, index: 0, last: true, members }).to_frame()
     }
 
-    /// It asks for a vote.
+    /// A request for a vote.
     pub fn vote_request(term: u64, lease: Duration) -> Bytes {
         Message::VoteRequest(VoteRequest { term: Term(term), number: 1, lease }).to_frame()
     }
 
-    /// It grants what was asked.
-    pub fn vote(asked: &VoteRequest) -> Bytes {
-        Message::Vote(Vote { term: asked.term, number: asked.number, granted: true }).to_frame()
+    /// The vote that grants a request.
+    pub fn vote(request: &VoteRequest) -> Bytes {
+        Message::Vote(Vote { term: request.term, number: request.number, granted: true }).to_frame()
     }
 
-    /// The master beats, with a lease of a second.
+    /// A heartbeat with a lease of one second.
     pub fn heartbeat(term: u64, number: u64) -> Bytes {
         Message::Heartbeat(Heartbeat { term: Term(term), number, lease: Duration::from_secs(1) }).to_frame()
     }
 
-    /// It as a member.
+    /// The entry of this peer in a view.
     pub fn member(&self) -> Member {
         member(self.node.clone(), self.address.clone())
     }
@@ -158,22 +158,22 @@ fn proof(mac: [u8; 32]) -> Message {
     Message::Proof(Proof { mac })
 }
 
-/// As PROTOCOL.md says it, and not as the core computes it.
-fn code(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length will do");
+/// Computed as PROTOCOL.md defines it, without the code of the core.
+fn hmac_of(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
 }
 
-/// A member that answers, without metadata.
+/// An active member without metadata.
 pub(crate) fn member(node: Node, address: Address) -> Member {
     Member { node, address, state: MemberState::Active, metadata: Bytes::new() }
 }
 
-/// Takes the whole frames out of a stream.
+/// Takes the whole frames out of a stream and decodes them.
 ///
 /// # Panics
-/// When a frame is no message.
+/// If a frame is not a message.
 pub fn messages(stream: &mut BytesMut) -> Vec<Message> {
     let mut out = Vec::new();
     while let Some(prefix) = stream.first_chunk::<4>() {

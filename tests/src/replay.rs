@@ -1,26 +1,27 @@
-//! A recorded run, and how to run it again with its bytes cut otherwise (G4).
+//! Recorded runs, and replays with the bytes cut in a different way (G4).
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{Config, Formation, Input, Output, Start, Timestamp};
 
 use crate::rng::Rng;
 
-/// Everything that one run of a node was given, and everything it said.
+/// All inputs and outputs of one run of a node.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Its configuration.
+    /// The configuration of the node.
     pub config: Config,
-    /// What it started with.
+    /// The start values of the run.
     pub start: Start,
-    /// When, on its clock.
+    /// The time of the start, on the node's clock.
     pub at: Timestamp,
-    /// Its inputs, on its clock.
+    /// The inputs, with their times on the node's clock.
     pub inputs: Vec<(Timestamp, Input)>,
-    /// Its outputs, in their order.
+    /// The outputs in order.
     pub outputs: Vec<Output>,
 }
 
-/// Feeds inputs to a new node of the run's configuration and start; its outputs and its last state.
+/// Gives the inputs to a new node with the configuration and the start values of the run. Returns its outputs and its
+/// final state.
 pub fn replay(run: &Run, inputs: &[(Timestamp, Input)]) -> (Vec<Output>, Formation) {
     let mut formation = Formation::new(run.config.clone(), run.start.clone(), run.at);
     let mut outputs = Vec::new();
@@ -34,21 +35,21 @@ pub fn replay(run: &Run, inputs: &[(Timestamp, Input)]) -> (Vec<Output>, Formati
     (outputs, formation)
 }
 
-/// How the streams of a run are cut anew.
+/// A way to cut the streams of a run into different chunks.
 #[derive(Clone, Debug)]
 pub enum Recut {
-    /// One byte at a time.
+    /// One byte per chunk.
     Bytes,
-    /// Neighbours on the same connection at the same moment become one.
+    /// Consecutive chunks on the same connection at the same time become one.
     Join,
-    /// Joined, then cut at random places.
+    /// Joined, then cut at random places; the value is the seed.
     Random(u64),
-    /// Joined, then cut into pieces of these lengths, again and again; 0 is all that is left.
+    /// Joined, then cut into pieces of these lengths, which repeat. 0 means all remaining bytes.
     Lengths(Vec<u8>),
 }
 
 impl Recut {
-    /// The same inputs with their bytes cut otherwise.
+    /// The same inputs, with their bytes cut in this way.
     pub fn apply(&self, inputs: &[(Timestamp, Input)]) -> Vec<(Timestamp, Input)> {
         match self {
             Self::Bytes => cut(inputs, |_| 1),
@@ -69,7 +70,7 @@ impl Recut {
     }
 }
 
-/// The lines in which two states differ.
+/// The first lines in which two states differ.
 pub fn difference(left: &Formation, right: &Formation) -> String {
     let (left, right) = (format!("{left:#?}"), format!("{right:#?}"));
     let pairs = left.lines().zip(right.lines()).filter(|(left, right)| left != right).take(12);
@@ -85,7 +86,7 @@ fn cut(inputs: &[(Timestamp, Input)], mut size: impl FnMut(usize) -> usize) -> V
             let mut rest = chunk.clone();
             while !rest.is_empty() {
                 let piece = rest.split_to(size(rest.len()));
-                // A copy, as a socket would make: pieces do not share one allocation.
+                // Like a socket, each piece has its own allocation.
                 out.push((*at, Input::Received { conn: *conn, chunk: Bytes::copy_from_slice(&piece) }));
             }
         } else {

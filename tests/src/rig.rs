@@ -1,4 +1,4 @@
-//! One node on a rig: every connection's other end is the test.
+//! A test rig with one node. The test is the other end of every connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +13,17 @@ use formation_core::{
 
 use crate::peer::{Peer, messages};
 
-/// Drives one [`Formation`] by hand. `Send` and `Persist` are answered at once unless [`hold_answers`](Self::hold_answers).
+/// Drives one [`Formation`] by hand. It answers each `Send` and each `Persist` at once, unless
+/// [`hold_answers`](Self::hold_answers) was called.
 #[derive(Clone, Debug)]
 pub struct Rig {
     /// The node.
     pub formation: Formation,
-    /// What its clock shows.
+    /// The current time of its clock.
     pub now: Timestamp,
-    /// All that it has said.
+    /// All outputs so far.
     pub outputs: Vec<Output>,
-    /// All that it was given.
+    /// All inputs so far, with their times.
     pub inputs: Vec<(Timestamp, Input)>,
     next_conn: u64,
     dials: Vec<(DialId, Address)>,
@@ -32,7 +33,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A node that has just started, at time zero, as incarnation 10.
+    /// Starts a node at time zero, as incarnation 10.
     pub fn new(config: Config) -> Self {
         let formation = Formation::new(config, Start::new(Incarnation(10), 1), Timestamp::ZERO);
         let mut rig = Self {
@@ -50,24 +51,24 @@ impl Rig {
         rig
     }
 
-    /// From now on, a `Send` stays in flight until [`flush`](Self::flush), and a `Persist` for good.
+    /// From now on, a `Send` stays in flight until [`flush`](Self::flush), and a `Persist` is never answered.
     pub fn hold_answers(&mut self) {
         self.hold_answers = true;
     }
 
-    /// What was in flight on the connection is written; whether anything was.
+    /// Answers the `Send` in flight on the connection. Returns whether there was one.
     pub fn flush(&mut self, conn: ConnId) -> bool {
-        let was = self.in_flight.remove(&conn);
-        if was {
+        let was_in_flight = self.in_flight.remove(&conn);
+        if was_in_flight {
             self.give(Input::Flushed { conn });
         }
-        was
+        was_in_flight
     }
 
-    /// Gives one input, and takes everything that the node says.
+    /// Gives one input to the node and collects all outputs.
     ///
     /// # Panics
-    /// When the node calls it misuse.
+    /// If the node reports misuse.
     pub fn give(&mut self, input: Input) {
         self.inputs.push((self.now, input.clone()));
         if let Err(misuse) = self.formation.handle_input(self.now, input.clone()) {
@@ -106,26 +107,26 @@ impl Rig {
         conn
     }
 
-    /// A peer connects.
+    /// A peer opens a connection.
     pub fn accept(&mut self) -> ConnId {
         self.open(Origin::Accepted)
     }
 
-    /// A peer connects and greets.
-    pub fn greeted_by(&mut self, peer: &mut Peer) -> ConnId {
+    /// A peer opens a connection and sends its `Hello`.
+    pub fn hello_from(&mut self, peer: &mut Peer) -> ConnId {
         let conn = self.accept();
         self.receive(conn, peer.hello());
         conn
     }
 
-    /// A peer connects, and seeks a master.
-    pub fn sought_by(&mut self, peer: &mut Peer) -> ConnId {
-        let conn = self.greeted_by(peer);
-        self.receive(conn, peer.seeking());
+    /// A peer opens a connection and sends its `Hello` and the status of a joining node.
+    pub fn joined_by(&mut self, peer: &mut Peer) -> ConnId {
+        let conn = self.hello_from(peer);
+        self.receive(conn, peer.joining());
         conn
     }
 
-    /// The addresses of the dials that are not answered yet.
+    /// The addresses of the dials that have no result yet.
     pub fn dialing(&self) -> Vec<Address> {
         self.dials.iter().map(|(_, address)| address.clone()).collect()
     }
@@ -135,38 +136,38 @@ impl Rig {
         self.dials.remove(at.unwrap_or_else(|| panic!("{address} is not being dialed"))).0
     }
 
-    /// The oldest unanswered dial to the address comes through.
+    /// The oldest open dial of the address succeeds.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the address is not being dialed.
     pub fn answer(&mut self, address: &str) -> ConnId {
         let dial = self.take_dial(address);
         self.open(Origin::Dialed(dial))
     }
 
-    /// The oldest unanswered dial to the address fails.
+    /// The oldest open dial of the address fails.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the address is not being dialed.
     pub fn fail_dial(&mut self, address: &str) {
         let dial = self.take_dial(address);
         self.give(Input::DialFailed { dial });
     }
 
-    /// Bytes come on a connection.
+    /// Bytes arrive on a connection.
     pub fn receive(&mut self, conn: ConnId, chunk: impl Into<Bytes>) {
         self.give(Input::Received { conn, chunk: chunk.into() });
     }
 
-    /// The host wants something.
+    /// The embedder gives a command.
     pub fn command(&mut self, command: Command) {
         self.give(Input::Command(command));
     }
 
-    /// Time passes; the node is ticked whenever it wants.
+    /// Lets time pass, with a tick at each deadline of the node.
     ///
     /// # Panics
-    /// When the node wants ticks without end at one moment.
+    /// If the node asks for endless ticks at the same time.
     pub fn advance(&mut self, by: Duration) {
         let until = self.now + by;
         let mut ticks = 0;
@@ -180,12 +181,12 @@ impl Rig {
         self.give(Input::Tick);
     }
 
-    /// The messages sent on a connection since the last call.
+    /// The messages that the node has sent on a connection since the last call.
     pub fn messages(&mut self, conn: ConnId) -> Vec<Message> {
         self.sent.get_mut(&conn).map(messages).unwrap_or_default()
     }
 
-    /// Why the node closed a connection, if it did.
+    /// The reason why the node closed a connection, if it did.
     pub fn closed(&self, conn: ConnId) -> Option<CloseReason> {
         self.outputs.iter().find_map(|output| match output {
             Output::Close { conn: closed, reason } if *closed == conn => Some(*reason),

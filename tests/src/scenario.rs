@@ -1,4 +1,4 @@
-//! A whole run as plain data: how the network is, what goes wrong when, and what has to hold in the end.
+//! A whole run as plain data: the network, the faults with their times, and the checks at the end.
 
 use std::{collections::BTreeSet, panic, time::Duration};
 
@@ -21,42 +21,42 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A run that can be told again, whole or in part.
+/// A run that can be repeated, as a whole or in part.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What delays and cuts of streams hang on.
+    /// The seed of the network, from which delays and chunks are drawn.
     pub seed: u64,
-    /// How many voters there are.
+    /// The number of voters.
     pub voters: usize,
-    /// How many nodes beside them.
+    /// The number of nodes that are not voters.
     pub others: usize,
-    /// How the network behaves.
+    /// The settings of the network.
     pub settings: Settings,
     /// Whether the nodes hold a cluster key.
     pub keyed: bool,
-    /// Who forms no cluster, and only joins one; enough voters for a quorum are left that do.
+    /// The node with `Bootstrap::JoinOnly`, if any. The other voters are still a quorum.
     pub joins_only: Option<NodeIx>,
-    /// When each node starts.
+    /// The start time of each node.
     pub starts: Vec<Duration>,
-    /// After how long voters go on without a quorum (E8), if ever.
+    /// `solo_after` of all nodes (E8), if configured.
     pub solo: Option<Duration>,
-    /// Who does not come back in the end.
+    /// The nodes that stay down at the end.
     pub absent: BTreeSet<NodeIx>,
-    /// What goes wrong, each after a wait.
+    /// The faults, each with the time to wait before it.
     pub faults: Vec<(Duration, Fault)>,
 }
 
-/// Why a scenario failed.
+/// The failure of a scenario.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What did not hold; it begins with the guarantee's name where there is one.
+    /// The check that failed. It starts with the name of the guarantee or the rule, if there is one.
     pub why: String,
-    /// The last that happened.
+    /// The latest events before the failure.
     pub report: String,
 }
 
 impl Failure {
-    /// The same fault, rather than another that lurks behind it.
+    /// Whether both failures are of the same kind. Another kind is a different fault.
     fn is_like(&self, other: &Self) -> bool {
         let kind = |failure: &Self| failure.why.split([':', ' ']).next().map(String::from);
         kind(self) == kind(other)
@@ -64,24 +64,25 @@ impl Failure {
 }
 
 impl Scenario {
-    /// The scenario of a seed. `forget`: voters that die lose their votes. `FORMATION_SIM_NODES` sets how many voters there are.
+    /// The scenario of a seed. With `forget`, voters that die lose their votes. `FORMATION_SIM_NODES` sets the number
+    /// of voters.
     pub fn draw(seed: u64, forget: bool) -> Self {
         let mut rng = Rng::new(seed);
         let voters = [3, 5, 2, 4, 3, 7, 1, 3][rng.below(8)];
         let voters = number("FORMATION_SIM_NODES").map_or(voters, |nodes| (nodes as usize).max(1));
         let others = rng.below(3);
         let nodes = voters + others;
-        let settings = Settings { votes_last: !forget, ..conditions(&mut rng) };
+        let settings = Settings { votes_last: !forget, ..draw_settings(&mut rng) };
         let spread = [Duration::ZERO, ms(50), SECOND, 5 * SECOND][rng.below(4)];
         let starts = (0..nodes).map(|_| rng.within((Duration::ZERO, spread))).collect();
-        // One in eight runs without a fault.
+        // One scenario in eight has no fault.
         let count = if rng.one_in(8) { 0 } else { 1 + rng.below(20) };
         let fault = |rng: &mut Rng| {
             let longest = if rng.one_in(2) { ms(200) } else { 2 * SECOND };
             (rng.within((Duration::ZERO, longest)), Fault::draw(rng, nodes, forget))
         };
         let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng)).collect();
-        // Of a stream of their own: what is drawn here does not shift what is drawn elsewhere.
+        // From their own generator, so that these numbers do not shift the others.
         let mut more = Rng::new(!seed);
         if count > 0 && more.one_in(3) {
             for _ in 0..1 + more.below(4) {
@@ -92,7 +93,7 @@ impl Scenario {
         if let Some((wait, _)) = faults.first_mut() {
             *wait = rng.within((Duration::ZERO, 5 * SECOND));
         }
-        // Drawn last, so that all else is the same with keys and without.
+        // Drawn last, so that everything else is the same with a key and without.
         let keyed = rng.one_in(3);
         if keyed && !faults.is_empty() {
             for _ in 0..rng.below(8) {
@@ -100,7 +101,7 @@ impl Scenario {
                 faults.insert(rng.below(faults.len() + 1), (wait, Fault::draw_keyed(&mut rng, nodes)));
             }
         }
-        // Of a stream of its own, too, and in one of eleven.
+        // From their own generator too, in one scenario of eleven.
         let mut lies = Rng::new(seed ^ 0x11a2);
         if seed % 11 == 4 && !faults.is_empty() {
             for _ in 0..1 + lies.below(2) {
@@ -114,8 +115,8 @@ impl Scenario {
         Self { seed, voters, others, settings, keyed, joins_only, starts, solo, absent, faults }
     }
 
-    /// The scenario of a seed in which voters go on without a quorum (E8): partitions that last, and in every other a
-    /// majority of the voters that does not come back.
+    /// The scenario of a seed in which voters continue without a quorum (E8). It has long partitions. In every other
+    /// scenario, a majority of the voters does not come back.
     pub fn draw_solo(seed: u64) -> Self {
         let mut scenario = Self::draw(seed, false);
         let mut rng = Rng::new(seed ^ 0x5010);
@@ -130,12 +131,12 @@ impl Scenario {
             let longest = if rng.one_in(3) { SECOND } else { after + 4 * SECOND };
             let wait = rng.within((Duration::ZERO, longest));
             let at = rng.below(scenario.faults.len() + 1);
-            scenario.faults.insert(at, (wait, Fault::draw_parting(&mut rng, nodes)));
+            scenario.faults.insert(at, (wait, Fault::draw_partition(&mut rng, nodes)));
         }
-        // As few of them as are no quorum stay, and one at least.
+        // At least one voter stays, but fewer than a quorum.
         if rng.one_in(2) {
             let stay = 1 + rng.below((scenario.voters / 2).max(1));
-            // They have to go on alone, and who only joins does not.
+            // The remaining voters have to continue alone, and a join-only voter does not.
             scenario.joins_only = None;
             while scenario.voters - scenario.absent.len() > stay {
                 scenario.absent.insert(rng.below(scenario.voters));
@@ -144,10 +145,11 @@ impl Scenario {
         scenario
     }
 
-    /// Plays it, with every check at every step, and asks for agreement in the end.
+    /// Runs the scenario with every check at every step, and checks at the end that the nodes agree.
     ///
     /// # Panics
-    /// With the smallest part of it that still fails in the same way, and the last that happened there.
+    /// If a check fails. The message has the smallest part of the scenario that still fails in the same way, and the
+    /// latest events of that run.
     pub fn check(&self) -> Tally {
         match self.play() {
             Ok(tally) => tally,
@@ -158,35 +160,35 @@ impl Scenario {
         }
     }
 
-    /// Plays it.
+    /// Runs the scenario and returns what happened.
     ///
     /// # Errors
-    /// What did not hold.
+    /// Returns the check that failed.
     pub fn play(&self) -> Result<Tally, Failure> {
         let mut net = self.net();
-        net.caught = true;
+        net.catches_failures = true;
         match panic::catch_unwind(panic::AssertUnwindSafe(|| self.run(&mut net))) {
             Ok(()) => {
                 (0..net.len()).filter_map(|ix| net.host(ix).formation.as_ref()).for_each(digest::last_state);
                 Ok(std::mem::take(&mut net.tally))
             }
-            Err(said) => {
-                let text = said.downcast_ref::<String>().cloned();
-                let why = text.or_else(|| said.downcast_ref::<&str>().map(|text| (*text).into()));
+            Err(payload) => {
+                let text = payload.downcast_ref::<String>().cloned();
+                let why = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).into()));
                 Err(Failure { why: why.unwrap_or_else(|| "a panic".into()), report: net.report() })
             }
         }
     }
 
-    /// An empty network in which to [`run`](Self::run) it.
+    /// An empty network for [`run`](Self::run).
     pub fn net(&self) -> Net {
         Net::new(self.seed, self.settings.clone())
     }
 
-    /// Plays it in a network of its own.
+    /// Runs the scenario in this network.
     ///
     /// # Panics
-    /// With what did not hold.
+    /// If a check fails.
     pub fn run(&self, net: &mut Net) {
         for ix in 0..self.voters + self.others {
             net.add(self.config(ix));
@@ -199,16 +201,16 @@ impl Scenario {
         }
         for (wait, fault) in &self.faults {
             net.run_for(*wait);
-            fault.strike(net);
+            fault.apply(net);
         }
-        self.calm_down(net);
+        self.check_convergence(net);
         if self.faults.is_empty() {
-            self.judge_undisturbed(net);
+            self.check_undisturbed(net);
         }
     }
 
-    /// In one of four scenarios all nodes learn how regular their members are; in one of five every other one speaks the next
-    /// protocol, too.
+    /// In one scenario of four, all nodes use the φ accrual detector. In one of five, every other node also speaks the
+    /// next protocol.
     fn config(&self, ix: usize) -> Config {
         let detector = match self.seed % 4 {
             3 => Detector::PhiAccrual(PhiAccrual::default()),
@@ -228,8 +230,8 @@ impl Scenario {
         builder.build().expect("a valid configuration")
     }
 
-    /// In one of six scenarios there is no more room than a cluster needs once it is formed, and so not always enough before; in one
-    /// of five most changes of the view wait for a heartbeat.
+    /// In one scenario of six, the limits leave just enough room for a formed cluster, and not always enough before. In
+    /// one of five, most changes of the view wait for a heartbeat.
     fn limits(&self) -> Limits {
         let updates_at_once = if self.seed % 5 == 2 { self.seed / 5 % 8 } else { 512 };
         let limits = Limits { updates_at_once: updates_at_once as usize, ..Limits::default() };
@@ -247,25 +249,25 @@ impl Scenario {
         }
     }
 
-    /// G5: once it is quiet there is agreement, and it lasts.
-    fn calm_down(&self, net: &mut Net) {
+    /// G5: once the network is quiet, the nodes agree, and the agreement lasts.
+    fn check_convergence(&self, net: &mut Net) {
         net.heal_all();
-        net.read_all();
+        net.resume_all_reading();
         let all = self.voters + self.others;
         for ix in all..net.len() {
-            // Nothing can be agreed on while two nodes claim one id or one address.
+            // The nodes cannot agree while two of them claim one id or one address.
             net.crash_if(ix, |_, _| true, Crash::Process);
         }
         net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
         let last_start = self.starts.iter().max().copied().unwrap_or_default();
         net.run_for(last_start.saturating_sub(net.now()));
-        // Pauses end, and what was lost before the healing is noticed: a lease lapses, a link is half-open, a leaver has left.
+        // Wait until pauses end and nodes notice old losses: expired leases, half-open links, nodes that have left.
         for time in [4 * SECOND, ms(500)] {
             for ix in self.absent.iter().copied() {
                 net.crash_if(ix, |_, _| true, if ix % 2 == 0 { Crash::Process } else { Crash::Machine });
             }
             for ix in (0..all).filter(|ix| !self.absent.contains(ix)) {
-                // Who votes no more is started again, as its event says.
+                // A node whose storage has failed is started again, as its event asks for.
                 let is_over = |net: &Net, ix| !net.living().contains(&ix) || net.host(ix).disk_fails;
                 net.crash_if(ix, is_over, Crash::Process);
                 if net.host(ix).formation.is_none() {
@@ -275,60 +277,60 @@ impl Scenario {
             net.run_for(time);
         }
         let patience = 16 * SECOND + 2 * self.solo.unwrap_or_default();
-        if !net.run_until(patience, |net| net.converged() && self.is_led_by_a_quorum(net) != Some(false)) {
-            net.fail("G5: no agreement of all that live");
+        if !net.run_until(patience, |net| net.converged() && self.is_led_by_quorum(net) != Some(false)) {
+            net.fail("G5: the living nodes do not agree");
         }
         net.tally.count(if self.absent.is_empty() { "agreed with a quorum" } else { "agreed without a quorum" });
         let (since, masters) = (net.now(), net.masters());
         net.run_for(5 * SECOND);
         if !net.converged() || net.masters() != masters {
-            net.fail(&format!("G5: {masters:?} was agreed since {since:?}, and did not last: {:?}", net.masters()));
+            net.fail(&format!("G5: the agreement on {masters:?} at {since:?} did not last: {:?}", net.masters()));
         }
         let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
         let any = (0..all).any(|ix| net.count(ix, since + ms(1), lost) > 0);
         net.expect(!any, "G5: a master was lost in a quiet network");
     }
 
-    /// Whether the master is one of a quorum, where there should be one.
-    fn is_led_by_a_quorum(&self, net: &Net) -> Option<bool> {
+    /// Whether a quorum has elected the master. `None` if there is no master, or if no quorum is left.
+    fn is_led_by_quorum(&self, net: &Net) -> Option<bool> {
         let (ix, absent) = (net.master()?, !self.absent.is_empty());
         (!absent).then(|| net.status(ix).phase == Phase::Master)
     }
 
-    /// Two connections between two voters become one, and never none. G6: the lowest id is the master, when all have started
-    /// before the first has waited `bootstrap_wait`, unless it only joins.
-    fn judge_undisturbed(&self, net: &mut Net) {
+    /// Two connections between two voters become one, and never none. G6: the lowest id is the master if all voters
+    /// start before the first one has waited `bootstrap_wait`, unless the lowest id is join-only.
+    fn check_undisturbed(&self, net: &mut Net) {
         let is_voter = |id: &NodeId| (0..self.voters).any(|ix| net.host(ix).config.id() == id);
-        let parted = |event: &Event| matches!(event, Event::Unlinked { node, .. } if is_voter(&node.id));
-        let any = (0..self.voters).find(|ix| net.saw(*ix, parted));
+        let unlinked = |event: &Event| matches!(event, Event::Unlinked { node, .. } if is_voter(&node.id));
+        let any = (0..self.voters).find(|ix| net.saw(*ix, unlinked));
         net.expect(
             any.is_none(),
-            &format!("two connections: node {any:?} lost its last one to a voter, and nothing went wrong"),
+            &format!("two connections: node {any:?} lost its link to a voter, although there was no fault"),
         );
         for a in 0..self.voters {
             for b in a + 1..self.voters {
                 let links = net.between(a, b).len();
-                net.expect(links == 1, &format!("two connections: nodes {a} and {b} have {links} in the end"));
+                net.expect(links == 1, &format!("two connections: nodes {a} and {b} end with {links}"));
             }
         }
         let voters = &self.starts[..self.voters];
         let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
-        // What the last has to do before the others have linked and heard it takes some time.
+        // The last node needs some time to link to the others.
         if self.joins_only != Some(0)
             && spread.is_some_and(|spread| spread + SECOND < net.host(0).config.timing().bootstrap_wait)
         {
-            net.expect(net.master() == Some(0), "G6: another than the lowest id is the master");
+            net.expect(net.master() == Some(0), "G6: the master is not the lowest id");
             net.tally.count("undisturbed formation");
         }
     }
 
-    /// The smallest part that still fails in the same way.
+    /// Finds the smallest part of the scenario that still fails in the same way.
     pub fn shrink(&self, failure: Failure) -> (Self, Failure) {
         let (mut best, mut last) = (self.clone(), failure);
         let mut tries = 400;
-        let mut again = true;
-        while std::mem::take(&mut again) {
-            // Long stretches first, then fault by fault.
+        let mut progress = true;
+        while std::mem::take(&mut progress) {
+            // First without many faults at once, then without single faults.
             let mut width = best.faults.len().max(1);
             while width > 0 {
                 let mut at = 0;
@@ -336,7 +338,7 @@ impl Scenario {
                     tries -= 1;
                     let candidate = best.without(at, width);
                     match candidate.play() {
-                        Err(failure) if failure.is_like(&last) => (best, last, again) = (candidate, failure, true),
+                        Err(failure) if failure.is_like(&last) => (best, last, progress) = (candidate, failure, true),
                         _ => at += width,
                     }
                 }
@@ -346,7 +348,7 @@ impl Scenario {
         (best, last)
     }
 
-    /// The same without some faults; what follows them happens when it did.
+    /// The same scenario without some faults. The times of all later faults stay the same.
     pub fn without(&self, at: usize, width: usize) -> Self {
         let mut smaller = self.clone();
         let end = (at + width).min(smaller.faults.len());
@@ -358,11 +360,11 @@ impl Scenario {
     }
 
     fn explain(&self, failure: &Failure) -> String {
-        format!("{}\n--- the smallest part of it that fails:\n{self:#?}\n{}", failure.why, failure.report)
+        format!("{}\n--- the smallest part that fails:\n{self:#?}\n{}", failure.why, failure.report)
     }
 }
 
-/// In one of seven scenarios somebody, if there are enough others to form a cluster. Of a stream of its own.
+/// In one scenario of seven, draws a join-only node, if the other voters are still a quorum. It has its own generator.
 fn draw_joins_only(seed: u64, voters: usize, others: usize) -> Option<NodeIx> {
     let mut rng = Rng::new(seed ^ 0x0010_14e5);
     if seed % 7 != 5 || voters < 3 {
@@ -371,8 +373,8 @@ fn draw_joins_only(seed: u64, voters: usize, others: usize) -> Option<NodeIx> {
     Some(if others > 0 && rng.one_in(4) { voters + rng.below(others) } else { rng.below(voters) })
 }
 
-/// From a calm network to one in which everything takes nearly as long as an election may.
-fn conditions(rng: &mut Rng) -> Settings {
+/// From a calm network to one in which everything takes almost as long as an election may take.
+fn draw_settings(rng: &mut Rng) -> Settings {
     let (latency, jitter, flush, persist, late) = match rng.below(4) {
         0 => (ms(1), ms(0), ms(0), ms(0), ms(0)),
         1 => (ms(3), ms(2), ms(2), ms(5), ms(2)),

@@ -1,14 +1,14 @@
-//! Which seeds a test runs.
+//! The seeds that a test runs.
 
 use std::env;
 
-/// A number from the environment.
+/// The number in an environment variable, if it is set.
 pub fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// The seeds of a test that takes `per_thousand` of each thousand of `FORMATION_SIM_SEEDS`, or the one that
-/// `FORMATION_SIM_SEED` names.
+/// The seeds of a test that runs `per_thousand` seeds per thousand of `FORMATION_SIM_SEEDS`, or only the seed in
+/// `FORMATION_SIM_SEED`.
 pub fn seeds(per_thousand: u64) -> std::ops::Range<u64> {
     match number("FORMATION_SIM_SEED") {
         Some(seed) => seed..seed.saturating_add(1),

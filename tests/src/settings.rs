@@ -1,4 +1,4 @@
-//! How a simulated network and its hosts behave.
+//! The settings of a simulated network and its hosts.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Ranges are drawn from anew each time, both ends included.
+/// A range is drawn from anew each time, both ends included.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// A connection's one-way latency, drawn once for each.
+    /// The one-way latency of a connection, drawn once for each connection.
     pub latency: (Duration, Duration),
-    /// What each piece of a stream takes on top; it never overtakes.
+    /// The extra delay of each piece of a stream. The pieces keep their order.
     pub jitter: (Duration, Duration),
-    /// From a `Send` to its `Flushed`, where there is room.
+    /// The time from a `Send` to its `Flushed`, while the socket buffer has room.
     pub flush: (Duration, Duration),
-    /// Bytes that lie between the two ends of a connection before whoever sends has to wait for whoever reads.
+    /// How many unread bytes a connection holds in one direction before the sender has to wait for the reader.
     pub socket_buffer: usize,
-    /// From a `Persist` to its `Persisted`.
+    /// The time from a `Persist` to its `Persisted`.
     pub persist: (Duration, Duration),
-    /// How much later than due a node's timer rings.
+    /// How late a node's timer fires.
     pub tick_late: (Duration, Duration),
-    /// Nodes' clocks run up to this many millionths fast or slow.
+    /// How much faster or slower than the simulator's time a node's clock may run, in parts per million.
     pub drift_ppm: u32,
-    /// Cut what is sent into random pieces. Pieces that arrive together are sometimes joined.
+    /// Cut the sent bytes into random pieces. Pieces that arrive together are sometimes joined again.
     pub segment: bool,
-    /// Keep every input and output of every node.
+    /// Record every input and output of every node.
     pub record: bool,
-    /// Somebody listens to what is said first on each connection, and may say it again.
+    /// Record the first bytes on each connection, so that an intruder can replay them.
     pub eavesdrop: bool,
-    /// Check that one term has one master, and one view id one member list. Off for voters that lose their votes (G1).
+    /// Check that one term has one master, and one view id one member list. Off when voters lose their votes (G1).
     pub votes_last: bool,
-    /// Compare views member by member and follow the reported changes; off where members are many.
+    /// Compare views member by member, and follow the reported changes. Off when there are many members.
     pub compare_views: bool,
 }
 
@@ -55,7 +55,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Everything takes the same short time, nothing is cut, and clocks agree.
+    /// Every delay is the same and short, no bytes are cut, and the clocks agree.
     pub fn calm() -> Self {
         Self {
             latency: (Duration::from_micros(500), Duration::from_micros(500)),

@@ -1,4 +1,4 @@
-//! What has happened: a pass in which nothing did would say nothing.
+//! Counts of what happened in a run. A test that passes although nothing happened proves nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,43 +9,43 @@ use formation_core::{
 
 use crate::host::NodeIx;
 
-/// How often what happened.
+/// Counts how often each thing happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     counts: BTreeMap<&'static str, u64>,
-    /// Who asked for votes, of late.
+    /// The first candidate of each of the latest terms.
     candidates: BTreeMap<Term, NodeIx>,
 }
 
 impl Tally {
-    /// It happened.
+    /// Counts one occurrence.
     pub fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// How often it happened.
+    /// The number of occurrences.
     pub fn of(&self, what: &str) -> u64 {
         self.counts.get(what).copied().unwrap_or_default()
     }
 
-    /// Adds what happened elsewhere.
+    /// Adds the counts of another tally.
     pub fn add(&mut self, other: &Self) {
         for (what, count) in &other.counts {
             *self.counts.entry(what).or_default() += count;
         }
     }
 
-    /// Everything with its count, a line each.
+    /// One line per counted thing, with its count.
     pub fn table(&self) -> String {
         self.counts.iter().map(|(what, count)| format!("{count:>9}  {what}\n")).collect()
     }
 
-    /// Those of `wanted` that never happened.
+    /// The entries of `wanted` that never happened.
     pub fn missing<'a>(&self, wanted: &[&'a str]) -> Vec<&'a str> {
         wanted.iter().filter(|what| self.of(what) == 0).copied().collect()
     }
 
-    pub(crate) fn said(&mut self, ix: NodeIx, message: &Message) {
+    pub(crate) fn message_sent(&mut self, ix: NodeIx, message: &Message) {
         let what = match message {
             Message::VoteRequest(request) => {
                 let first = *self.candidates.entry(request.term).or_insert(ix);
@@ -57,39 +57,39 @@ impl Tally {
             Message::Vote(vote) if vote.granted => "vote granted",
             Message::Vote(_) => "vote refused",
             Message::Release(_) => "candidacy released",
-            Message::Resign(_) => "mastership resigned",
+            Message::Resign(_) => "resignation sent",
             Message::LeaveAck => "leave confirmed",
             Message::MembersUpdate(MembersUpdate::Delta { .. }) => "delta sent",
             Message::MembersUpdate(MembersUpdate::Page { .. }) => "snapshot page sent",
-            Message::JoinResponse(JoinResponse::Accepted { .. }) => "seeker admitted",
+            Message::JoinResponse(JoinResponse::Accepted { .. }) => "node admitted",
             Message::HeartbeatAck(ack) if !ack.confirms => "heartbeat not confirmed",
             Message::Rejected(rejected) => match rejected.reason {
                 RejectReason::IdInUse => "id in use",
                 RejectReason::AddressInUse => "address in use",
-                RejectReason::Superseded => "older run refused",
-                RejectReason::BadProof => "proof refused",
+                RejectReason::Superseded => "older run rejected",
+                RejectReason::BadProof => "proof rejected",
                 RejectReason::KeyMismatch => "no key in common",
                 _ => "peer rejected",
             },
             Message::Status(status) if matches!(status.role, Role::Solo { .. }) => "status of a solo master",
-            Message::Status(status) if status.abstains => "status of a held voter",
+            Message::Status(status) if status.abstains => "status of an abstaining voter",
             Message::Status(status) if status.promise.is_some() => "status of a bound voter",
             Message::Ping => "ping",
-            Message::Proof(_) => "proof given",
+            Message::Proof(_) => "proof sent",
             _ => return,
         };
         self.count(what);
     }
 
-    pub(crate) fn told(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         let what = match event {
             Event::MasterElected { .. } => "master found",
             Event::MasterLost { reason, .. } => match reason {
                 LossReason::Silent => "master silent",
-                LossReason::Ended => "mastership seen to end",
+                LossReason::Ended => "master ended its mastership",
                 LossReason::LeaseLapsed => "lease lapsed",
                 LossReason::NewerTerm => "master met a newer term",
-                LossReason::Resigned => "master gone by its wish",
+                LossReason::Resigned => "master resigned",
                 LossReason::GaveWay => "solo master gave way",
                 _ => "master lost",
             },
@@ -101,7 +101,7 @@ impl Tally {
             Event::ViewChanged { view_id, changes } => {
                 for change in changes {
                     if view_id.version == 1 && matches!(change, Change::Remove { reason: RemovalReason::Left, .. }) {
-                        self.count("leaver not carried over");
+                        self.count("leaving member not carried over");
                     }
                     self.count(match change {
                         Change::Upsert(member) if member.state == MemberState::Suspect => "member suspect",
@@ -117,13 +117,13 @@ impl Tally {
         self.count(what);
     }
 
-    pub(crate) fn closed(&mut self, reason: CloseReason) {
+    pub(crate) fn connection_closed(&mut self, reason: CloseReason) {
         let what = match reason {
             CloseReason::Duplicate => "duplicate closed",
             CloseReason::Silent => "silent link closed",
             CloseReason::HandshakeTimeout => "handshake timed out",
-            CloseReason::TooManyPending => "limit of pending links reached",
-            CloseReason::TooManyConnections => "limit of links reached",
+            CloseReason::TooManyPending => "limit of pending connections reached",
+            CloseReason::TooManyConnections => "limit of connections reached",
             CloseReason::Superseded => "link of an older run closed",
             _ => return,
         };

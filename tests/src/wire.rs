@@ -1,4 +1,4 @@
-//! One connection between two ends: a FIFO of bytes each way.
+//! One connection between two ends, with a FIFO of bytes in each direction.
 
 use std::collections::VecDeque;
 
@@ -7,11 +7,11 @@ use formation_core::{CloseReason, ConnId, DialId};
 
 use crate::host::RunId;
 
-/// Names a connection of the network.
+/// Identifies a connection of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WireId(pub(crate) usize);
 
-/// Who sits at an end.
+/// The owner of one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// A run of a node.
@@ -37,27 +37,27 @@ pub(crate) enum Piece {
 pub(crate) struct End {
     pub(crate) owner: Owner,
     pub(crate) phase: Phase,
-    /// The host's name for it, once it is open.
+    /// The host's id for this end, once it is open.
     pub(crate) conn: Option<ConnId>,
-    /// What is on its way here, and when it arrives.
+    /// The pieces on their way to this end, with their arrival times.
     pub(crate) arriving: VecDeque<(u64, Piece)>,
-    /// Nothing arrives before this, so that nothing overtakes.
+    /// The earliest arrival time of the next piece. It keeps the pieces in order.
     pub(crate) not_before: u64,
-    /// Bytes among them.
+    /// The number of bytes in `arriving`.
     pub(crate) unread: usize,
-    /// Whoever sits here reads nothing for now.
-    pub(crate) deaf: bool,
-    /// The last `Send` of this end waits for room in the buffers between the ends.
+    /// The owner of this end reads nothing for now.
+    pub(crate) stops_reading: bool,
+    /// The last `Send` of this end waits for room in the socket buffer.
     pub(crate) blocked: bool,
-    /// Nothing that is sent towards this end arrives any more, and no end ever hears of it.
+    /// Bytes that are sent to this end are lost, and neither end notices.
     pub(crate) dead: bool,
-    /// The first words that were sent from here, where somebody listens.
-    pub(crate) spoken: BytesMut,
-    /// What a test's end has received.
+    /// The first bytes that this end has sent, if the network eavesdrops.
+    pub(crate) first_bytes: BytesMut,
+    /// The bytes that the test has received at its end.
     pub(crate) inbox: BytesMut,
-    /// Why the core at this end closed it.
+    /// The reason for which the node at this end closed it.
     pub(crate) reason: Option<CloseReason>,
-    /// The peer of this end has closed.
+    /// The peer has closed its end.
     pub(crate) ended: bool,
 }
 
@@ -70,17 +70,17 @@ impl End {
             arriving: VecDeque::new(),
             not_before: 0,
             unread: 0,
-            deaf: false,
+            stops_reading: false,
             blocked: false,
             dead: false,
-            spoken: BytesMut::new(),
+            first_bytes: BytesMut::new(),
             inbox: BytesMut::new(),
             reason: None,
             ended: false,
         }
     }
 
-    /// Of what is on its way here, only so many bytes come.
+    /// Drops all bytes on their way to this end, except the first `kept` ones.
     pub(crate) fn lose_beyond(&mut self, kept: usize) {
         let mut left = kept;
         for (_, piece) in &mut self.arriving {
@@ -96,16 +96,16 @@ impl End {
 
 #[derive(Debug)]
 pub(crate) struct Wire {
-    /// The one that dialed, and the one that accepts.
+    /// The dialing end, then the accepting end.
     pub(crate) ends: [End; 2],
-    /// The dial that it answers.
+    /// The dial that opened the connection, if a node dialed.
     pub(crate) dial: Option<DialId>,
-    /// One-way, in microseconds.
+    /// The one-way latency in microseconds.
     pub(crate) latency: u64,
 }
 
 impl Wire {
-    /// The nodes at the end that sends towards `side`, and at `side`; `None` when a test holds one of them.
+    /// The node that sends towards `side`, and the node at `side`. `None` if the test owns one of the ends.
     pub(crate) fn towards(&self, side: usize) -> Option<(usize, usize)> {
         match (self.ends[1 - side].owner, self.ends[side].owner) {
             (Owner::Node(from), Owner::Node(to)) => Some((from.host, to.host)),
@@ -113,18 +113,18 @@ impl Wire {
         }
     }
 
-    /// Whether it is between these two nodes.
+    /// Whether the connection is between these two nodes.
     pub(crate) fn joins(&self, a: usize, b: usize) -> bool {
         self.towards(0).is_some_and(|(from, to)| (from, to) == (a, b) || (from, to) == (b, a))
     }
 
-    /// It is as if it had never been, but no end hears of it.
+    /// The connection carries nothing any more, and neither end notices.
     pub(crate) fn kill(&mut self) {
         self.ends.iter_mut().for_each(|end| end.dead = true);
     }
 
-    /// Both ends are open.
-    pub(crate) fn whole(&self) -> bool {
+    /// Whether both ends are open.
+    pub(crate) fn is_open(&self) -> bool {
         self.ends.iter().all(|end| end.phase == Phase::Open)
     }
 }

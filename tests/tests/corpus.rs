@@ -1,5 +1,5 @@
-//! What fuzzers have kept, run again on any toolchain: the corpus of each target in `fuzz/corpus/`, and what once went
-//! wrong in `fuzz/fixtures/`, where a file's name says what it was.
+//! Runs the kept fuzz inputs on any toolchain: the corpus of each target in `fuzz/corpus/`, and former failures in
+//! `fuzz/fixtures/`, where the name of a file describes the failure.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -11,15 +11,15 @@ use std::{
 
 use formation_tests::fuzzing::{Body, TARGETS, outcomes};
 
-/// Where scripts have to lead, in both targets that run them.
-const CORNERS: &[&str] = &[
+/// The outcomes that the kept scripts must reach, in both targets that run scripts.
+const OUTCOMES: &[&str] = &[
     "failed to persist",
     "follows a master",
     "ignored a solo master",
     "is the master",
     "is in a view that changed by 1",
     "is in a view that changed by 2",
-    "is linked by a key",
+    "is linked with a key",
     "lost its master: Ended",
     "lost its master: GaveWay",
     "lost its master: LeaseLapsed",
@@ -27,13 +27,13 @@ const CORNERS: &[&str] = &[
     "lost its master: Resigned",
     "lost its master: Silent",
     "merged",
-    "says its view in pages",
+    "sends its view in pages",
     "stopped: IdInUse",
     "stopped: Left",
     "stopped: Superseded",
     "suspects a member",
-    "turns away: ClusterFull",
-    "turns away: MetadataTooLong",
+    "rejects a join: ClusterFull",
+    "rejects a join: MetadataTooLong",
     "was Solo",
     "was rejected: KeyMismatch",
     "closed: DialGivenUp",
@@ -51,27 +51,27 @@ const CORNERS: &[&str] = &[
     "closed: TooManyPending",
 ];
 
-/// Where `chunking` has room for all bytes.
-const TIGHT_CORNERS: &[&str] = &["closed: TooManyPartialBytes"];
+/// The outcomes that `chunking` cannot reach, because its limit for unfinished frames is too high.
+const TIGHT_OUTCOMES: &[&str] = &["closed: TooManyPartialBytes"];
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
 }
 
-/// The names in a folder; none where there is no folder.
+/// The names in a folder, or none if the folder does not exist.
 fn names(folder: &Path) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Runs every file of a folder; how many there were.
+/// Runs every file of a folder, and returns the number of files.
 fn replay(folder: &Path, body: Body) -> usize {
     let names = names(folder);
     for name in &names {
         let file = folder.join(name);
         let data = fs::read(&file).unwrap();
         if let Err(fault) = panic::catch_unwind(|| body(&data)) {
-            eprintln!("the fault above is that of {}", file.display());
+            eprintln!("the failure above comes from {}", file.display());
             panic::resume_unwind(fault);
         }
     }
@@ -79,7 +79,7 @@ fn replay(folder: &Path, body: Body) -> usize {
 }
 
 #[track_caller]
-fn holds(target: &str) {
+fn check_corpus(target: &str) {
     let (_, body) = *TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     replay(&fuzz().join("fixtures").join(target), body);
     let kept = replay(&fuzz().join("corpus").join(target), body);
@@ -87,56 +87,57 @@ fn holds(target: &str) {
 }
 
 #[test]
-fn the_kept_chunkings_end_alike() {
-    holds("chunking");
+fn g4_kept_chunking_inputs_have_one_result_in_any_cut() {
+    check_corpus("chunking");
 }
 
 #[test]
-fn the_kept_streams_are_cut_into_the_frames_of_the_format() {
-    holds("decoder");
+fn g4_kept_streams_match_the_model_in_any_cut() {
+    check_corpus("decoder");
 }
 
 #[test]
-fn the_kept_connections_harm_nobody() {
-    holds("formation");
+fn g8_kept_connections_harm_nobody() {
+    check_corpus("formation");
 }
 
 #[test]
-fn the_kept_messages_go_there_and_back() {
-    holds("messages");
+fn kept_messages_decode_to_themselves() {
+    check_corpus("messages");
 }
 
 #[test]
-fn the_kept_scripts_hold_every_invariant() {
-    holds("script");
+fn kept_scripts_keep_every_invariant() {
+    check_corpus("script");
 }
 
-/// A corpus that leads nowhere would hold every invariant as well.
+/// A corpus without interesting outcomes would pass the tests above as well.
 #[track_caller]
-fn leads_to(target: &str, corners: &[&str]) {
+fn check_outcomes(target: &str, expected: &[&str]) {
     let folder = fuzz().join("corpus").join(target);
-    let led: BTreeSet<String> =
+    let reached: BTreeSet<String> =
         names(&folder).iter().flat_map(|name| outcomes(target, &fs::read(folder.join(name)).unwrap())).collect();
-    let missing: Vec<_> = corners.iter().filter(|corner| !led.contains(**corner)).collect();
-    assert!(missing.is_empty(), "nothing kept for {target} leads to {missing:?}, only to {led:#?}");
+    let missing: Vec<_> = expected.iter().filter(|outcome| !reached.contains(**outcome)).collect();
+    assert!(missing.is_empty(), "no kept input of {target} reaches {missing:?}, only {reached:#?}");
 }
 
 #[test]
-fn the_kept_scripts_lead_into_every_corner() {
-    leads_to("script", &[CORNERS, TIGHT_CORNERS].concat());
+fn kept_scripts_reach_every_expected_outcome() {
+    check_outcomes("script", &[OUTCOMES, TIGHT_OUTCOMES].concat());
 }
 
 #[test]
-fn the_kept_chunkings_lead_into_every_corner() {
-    leads_to("chunking", CORNERS);
+fn kept_chunking_inputs_reach_every_expected_outcome() {
+    check_outcomes("chunking", OUTCOMES);
 }
 
-/// What no test above runs, or no fuzzer, is no check at all.
+/// Every target must be run both by a test above and by a fuzzer.
 #[test]
-fn targets_bodies_and_folders_are_the_same() {
+fn fuzz_targets_and_folders_match() {
     let bodies: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).into()).collect();
-    let run =
-        include_str!("corpus.rs").lines().filter_map(|line| line.strip_prefix("    holds(\"")?.strip_suffix("\");"));
+    let run = include_str!("corpus.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("    check_corpus(\"")?.strip_suffix("\");"));
     assert_eq!(run.map(String::from).collect::<BTreeSet<_>>(), bodies, "targets that this file runs");
     let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     let (_, bins) = manifest.split_once("[[bin]]").unwrap();

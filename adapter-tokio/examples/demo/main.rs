@@ -3,14 +3,13 @@
 //! `cargo run --release -p formation-tokio --example demo [-- --nodes 7]` needs no input. Its exit code is 0 only when
 //! everything came as promised.
 
-mod describe;
 mod nodes;
 mod timeline;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use formation_tokio::{self as formation, Timing};
+use formation_tokio::Timing;
 use tokio::{
     runtime,
     time::{self, Instant},

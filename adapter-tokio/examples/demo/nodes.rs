@@ -94,11 +94,11 @@ impl Nodes {
     }
 
     fn views_are_complete(&self) -> bool {
-        let mut views = self.running.values().map(Cluster::view);
+        let mut views = self.running.values().map(|node| node.view());
         let Some(first) = views.next() else { return false };
         let members = first.iter().filter(|member| member.state == MemberState::Active).map(|member| &member.node);
         first.len() == self.running.len()
-            && members.eq(self.running.values().map(Cluster::node))
+            && members.eq(self.running.values().map(|node| node.node()))
             && views.all(|view| view == first)
             // The timeline shows it before the story goes on.
             && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.id()))

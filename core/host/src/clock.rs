@@ -1,19 +1,19 @@
-//! The clock that a node is told: monotonic, and going on while the machine is suspended where the system has such a clock.
+//! The clock of a node: monotonic, and it goes on while the machine is suspended, if the system has such a clock.
 
 use formation_core::Timestamp;
 
-/// A monotonic clock. A node is told the times of one clock for all its life; where a lease is compared with another clock of
-/// the same kind, on Linux and Android, that is the same time.
+/// A monotonic clock. A node uses one clock for its whole life. On Linux and Android all clocks of a machine show the same
+/// time, so a lease can be compared with any of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     start: std::time::Instant,
 }
 
-/// `CLOCK_BOOTTIME`: `std::time::Instant` stands still while the machine is suspended, and a lease must not.
+/// `CLOCK_BOOTTIME`: `std::time::Instant` stops while the machine is suspended, and a lease must not.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Clock {
-    /// The system's clock, which counts from its boot.
+    /// The system's clock, which counts from the boot.
     pub fn start() -> Self {
         Self {}
     }
@@ -29,7 +29,7 @@ impl Clock {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Clock {
-    /// The standard library's clock, counted from now on. It may stand still while the machine is suspended.
+    /// The standard library's clock, counted from now on. It may stop while the machine is suspended.
     pub fn start() -> Self {
         Self { start: std::time::Instant::now() }
     }

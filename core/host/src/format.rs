@@ -1,11 +1,11 @@
-//! The bytes of a state file: what it is, its version, its length, the state as postcard encodes it, and a checksum over all
-//! of that.
+//! The bytes of a state file: a magic, the version, the length, the state as postcard encodes it, and a checksum over all of
+//! that.
 
 use formation_core::DurableState;
 
 /// The first bytes of every state file.
 const MAGIC: [u8; 8] = *b"FRMNKEPT";
-/// Changes with the meaning of anything behind it.
+/// It changes whenever the meaning of the bytes behind it changes.
 pub(crate) const VERSION: u16 = 1;
 const HEADER: usize = MAGIC.len() + 2 + 4;
 const CHECKSUM: usize = 4;
@@ -13,11 +13,11 @@ const CHECKSUM: usize = 4;
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is something else.
+    /// It is not a state file.
     Foreign,
-    /// It is of this version, which this code does not know.
+    /// It has this version, which this code does not know.
     Version(u16),
-    /// It is cut off, or altered.
+    /// It is truncated or altered.
     Damaged(&'static str),
 }
 
@@ -35,31 +35,31 @@ pub(crate) fn encode(state: &DurableState) -> Vec<u8> {
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<DurableState, Fault> {
     let Some((magic, rest)) = bytes.split_at_checked(MAGIC.len()) else {
-        return Err(if MAGIC.starts_with(bytes) { Fault::Damaged("it is cut off") } else { Fault::Foreign });
+        return Err(if MAGIC.starts_with(bytes) { Fault::Damaged("it is truncated") } else { Fault::Foreign });
     };
     if magic != MAGIC {
         return Err(Fault::Foreign);
     }
-    let Some((version, rest)) = rest.split_first_chunk() else { return Err(Fault::Damaged("it is cut off")) };
-    // Before all else: another version may mean something else by what is behind it.
+    let Some((version, rest)) = rest.split_first_chunk() else { return Err(Fault::Damaged("it is truncated")) };
+    // First of all, since the bytes behind it may mean something else in another version.
     match u16::from_be_bytes(*version) {
         VERSION => {}
         other => return Err(Fault::Version(other)),
     }
-    let Some((length, rest)) = rest.split_first_chunk() else { return Err(Fault::Damaged("it is cut off")) };
+    let Some((length, rest)) = rest.split_first_chunk() else { return Err(Fault::Damaged("it is truncated")) };
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     let Some((body, checksum)) = rest.split_last_chunk::<CHECKSUM>() else {
-        return Err(Fault::Damaged("it is cut off"));
+        return Err(Fault::Damaged("it is truncated"));
     };
     if body.len() != length {
-        return Err(Fault::Damaged("it has not the length that it names"));
+        return Err(Fault::Damaged("its length is not the length in its header"));
     }
     if crc32fast::hash(&bytes[..HEADER + length]) != u32::from_be_bytes(*checksum) {
-        return Err(Fault::Damaged("its checksum does not fit"));
+        return Err(Fault::Damaged("its checksum is wrong"));
     }
     match postcard::take_from_bytes(body) {
         Ok((state, [])) => Ok(state),
-        _ => Err(Fault::Damaged("its checksum fits, and still it cannot be read")),
+        _ => Err(Fault::Damaged("its checksum is right, but the state cannot be decoded")),
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_state_file_stay_what_they_are() {
+    fn the_bytes_of_a_state_file_do_not_change() {
         let mut expected = b"FRMNKEPT\0\x01\0\0\0\x17".to_vec();
         expected.extend_from_slice(b"\x04test\x01a\x02\x03a:1\x03b:1\x07\x05\x01\x01b\x09\x00");
         expected.extend_from_slice(&crc32fast::hash(&expected.clone()).to_be_bytes());
@@ -101,7 +101,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn another_file_and_another_version_are_told_from_a_damaged_one() {
+    fn foreign_files_and_versions_are_told_from_damaged_ones() {
         assert_eq!(decode(b"[toml]\nkey = 1\n"), Err(Fault::Foreign));
         assert_eq!(decode(b"?"), Err(Fault::Foreign));
         let mut newer = encode(&state(5));

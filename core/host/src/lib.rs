@@ -1,6 +1,7 @@
-//! What every host of a Formation node on std needs, whatever its runtime: the clock that the node is told, what it starts
-//! with, and a place for its votes that outlives it (PROTOCOL.md, E4). The adapters are built on it; embed the core in a
-//! runtime of your own with the same parts.
+//! The parts of a Formation node on `std` that are the same for every runtime. The adapters are built on them; use the same
+//! parts to embed the core in a runtime of your own.
+//!
+//! Without an async runtime you need the clock, the start and the storage:
 //!
 //! ```
 //! use formation_core::{Config, Formation, Input, Output};
@@ -14,7 +15,7 @@
 //! let mut node = Formation::new(config, start, clock.now());
 //! while let Some(output) = node.poll_output() {
 //!     if let (Output::Persist { seq, state }, Some(store)) = (output, &mut store) {
-//!         // It waits for the disk: in a service, on a thread where that holds nobody up.
+//!         // This waits for the disk. In a service, do it on a thread of its own.
 //!         let answer = match store.keep(state) {
 //!             Ok(()) => Input::Persisted { seq },
 //!             Err(error) => {
@@ -29,25 +30,68 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - `clock`: a monotonic clock that goes on through suspend.
-//! - `start`: the incarnation, the seed of randomness, and what the last run has kept.
-//! - `store`: the directory that a node has to itself.
+//! For an async runtime, implement [`Runtime`] and call [`start_node`], as the adapters do.
+//!
+//! # Map
+//! What every embedding needs:
+//!
+//! - `clock`: a monotonic clock that goes on while the machine is suspended.
+//! - `start`: the incarnation, the random seed, and the votes that the last run has kept.
+//! - `store`: the state directory, which belongs to one node at a time.
 //! - `slot`: one file that is replaced as a whole or not at all.
-//! - `format`: what is in it.
-//! - `opening`: a connection between open and ready.
+//! - `format`: the bytes of that file.
+//!
+//! A node on an async runtime, from the application to the socket:
+//!
+//! - `handle`: the handle of the application, and its watches, events and commands.
+//! - `shared`: the state that the driver publishes and that all handles read.
+//! - `node`: the start of a node, and the loop of its driver.
+//! - `turns`: the order in which the driver takes from its sources.
+//! - `driver`: inputs in, outputs performed. It needs no runtime.
+//! - `tasks`: the tasks that the driver starts: dials, connections, and writes to the disk.
+//! - `accept`: accepting connections, and how many at a time.
+//! - `connection`: the task of one connection.
+//! - `log`: every log line.
+//!
+//! What an adapter is made of:
+//!
+//! - `runtime`: what the driver needs of a runtime.
+//! - `transport`: what carries the bytes between two nodes.
+//! - `opening`: a connection that is open and not ready yet.
+//! - `tcp`: the parts of dialing by TCP that are the same for every runtime.
 //! - `tls` (feature `tls`): TLS by rustls.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod clock;
+mod connection;
+mod driver;
 mod format;
+mod handle;
+mod log;
+mod node;
 mod opening;
+mod runtime;
+mod shared;
 mod slot;
 mod start;
 mod store;
+mod tasks;
+mod tcp;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod transport;
+mod turns;
 
 pub use clock::Clock;
+pub use connection::close_gracefully;
+pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+pub use node::start_node;
 pub use opening::Opening;
+pub use runtime::{ByteStream, Runtime};
 pub use start::{StartError, begin};
 pub use store::{Store, StoreError};
+pub use tcp::{check_not_self_connected, connect_any};
+pub use transport::Transport;

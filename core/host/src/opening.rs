@@ -1,4 +1,4 @@
-//! A connection between open and ready.
+//! A connection that is open and not ready yet.
 
 use std::{
     fmt, io,
@@ -6,9 +6,9 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A connection of which the way to the peer is open: a future of the stream that is ready for use. A node counts it as
-/// open from now on, and limits how many there are and how long each takes; a transport that has to secure its streams
-/// (TLS) does so here, and not before.
+/// A connection that is open, as a future of the stream that is ready for use. The node counts the connection from now
+/// on, and limits the number of such connections and the time that each takes. A transport that has to secure its streams
+/// (TLS) does so in this future, and not before.
 ///
 /// An error ends the connection.
 pub struct Opening<S> {
@@ -17,23 +17,28 @@ pub struct Opening<S> {
 }
 
 impl<S: Send + 'static> Opening<S> {
-    /// There is nothing to do before the stream is used.
-    pub fn ready(stream: S) -> Self {
-        Self { ready: Box::pin(std::future::ready(Ok(stream))), peer: None }
+    /// The stream is ready once this future resolves. The future is dropped if the node gives the connection up before.
+    pub fn new(ready: impl Future<Output = io::Result<S>> + Send + 'static) -> Self {
+        Self { ready: Box::pin(ready), peer: None }
     }
 
-    /// Says from where the peer has come, for logs.
+    /// The stream is ready at once.
+    pub fn ready(stream: S) -> Self {
+        Self::new(std::future::ready(Ok(stream)))
+    }
+
+    /// Names the peer's socket address, for the log.
     #[must_use]
     pub fn with_peer(self, peer: impl fmt::Display) -> Self {
         Self { peer: Some(peer.to_string()), ..self }
     }
 
-    /// From where the peer has come, if the transport has said so.
+    /// The peer's socket address, if the transport has named it.
     pub fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
 
-    /// What becomes of the stream first. The future is dropped when the node gives the connection up before.
+    /// Secures the stream before it is used. The future is dropped if the node gives the connection up before.
     pub fn secured<R, F>(self, secure: impl FnOnce(S) -> F + Send + 'static) -> Opening<R>
     where
         F: Future<Output = io::Result<R>> + Send,

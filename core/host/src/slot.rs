@@ -1,6 +1,6 @@
-//! One file that is replaced as a whole or not at all: written beside its name, made durable, renamed, and the rename made
-//! durable. Whoever reads it after a crash at any moment finds the old state or the new one, and the new one once the
-//! replacement was acknowledged.
+//! One file that is replaced as a whole or not at all: the new content is written to a second file and synced, that file is
+//! renamed, and the directory is synced. After a crash at any moment the file holds the old state or the new one, and the
+//! new one if the replacement was acknowledged.
 
 use std::{
     fs::{self, File},
@@ -15,7 +15,7 @@ use crate::{
     store::StoreError,
 };
 
-/// The steps to a durable file, each on its own so that the tests can end the world between any two.
+/// The steps to a durable file. They are separate so that the tests can crash between any two.
 pub(crate) trait Files {
     type File;
 
@@ -53,11 +53,11 @@ impl Files for Disk {
 
     #[cfg(unix)]
     fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
-        // The path of a file in the working directory has an empty one as its parent.
+        // The parent of a path in the working directory is empty.
         File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()
     }
 
-    /// Elsewhere directories cannot be opened, and a rename is as durable as the system makes it.
+    /// Other systems cannot open directories, and make a rename as durable as they can.
     #[cfg(not(unix))]
     fn sync_dir(&mut self, _: &Path) -> io::Result<()> {
         Ok(())
@@ -69,7 +69,7 @@ pub(crate) struct Slot<F> {
     files: F,
     dir: PathBuf,
     path: PathBuf,
-    /// What is written before it takes the place of the other. Left behind by a crash, it is never read.
+    /// The new content, until it is renamed to `path`. It is never read if a crash leaves it behind.
     next: PathBuf,
 }
 
@@ -78,7 +78,7 @@ impl<F: Files> Slot<F> {
         Self { files, dir: dir.into(), path: dir.join("formation.state"), next: dir.join("formation.state.new") }
     }
 
-    /// What was kept last; nothing when nothing ever was.
+    /// The last stored state; `None` if there never was one.
     pub(crate) fn load(&self) -> Result<Option<DurableState>, StoreError> {
         let path = || self.path.clone();
         let bytes = match self.files.read(&self.path) {

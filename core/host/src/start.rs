@@ -1,4 +1,4 @@
-//! What a node starts with.
+//! The start of a node: its incarnation, its random seed, and its stored votes.
 
 use std::{
     io,
@@ -13,26 +13,26 @@ use crate::{
     store::{Keeper, Store, StoreError},
 };
 
-/// Why a node does not start.
+/// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The wall clock stands before 1970, or too far beyond it; the incarnation is made of it.
-    #[error("the wall clock cannot be right ({0}); set it, so that each start gets a larger incarnation than the last")]
+    /// The wall clock shows a time before 1970 or far in the future. The incarnation is made from it.
+    #[error("the wall clock is wrong ({0}); set it: each start needs a larger incarnation than the last one")]
     WallClock(String),
-    /// The system has no randomness.
-    #[error("the system gives no randomness: {0}")]
+    /// The system provides no randomness.
+    #[error("the system provides no randomness: {0}")]
     Randomness(io::Error),
-    /// What the last run has kept is no start for this one, or nothing can be kept.
+    /// The stored state does not fit this node, or nothing can be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Prepares the start of a node: with a `state_dir`, from what its last run has kept there, and only once the new
-/// incarnation is durable. The store is there for each `Persist`; there is none without a `state_dir`. It waits for the disk.
+/// Prepares the start of a node. With a `state_dir` it loads the stored state of the last run, waits until the new
+/// incarnation is durable, and returns the store for each `Persist`. Without one there is no store. It waits for the disk.
 ///
 /// # Errors
-/// [`StartError`] says why not. Nothing that the last run has kept is changed then.
+/// [`StartError`]. The stored state of the last run is unchanged then.
 pub fn begin(config: &Config) -> Result<(Start, Option<Store>), StartError> {
     let (start, keeper) = begin_on(Disk, config)?;
     Ok((start, keeper.map(Store)))

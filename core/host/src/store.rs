@@ -1,4 +1,4 @@
-//! The directory that a node has to itself, for what it keeps over a restart.
+//! The state directory of a node: its stored votes survive a restart.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -13,35 +13,35 @@ use crate::{
     slot::{Disk, Files, Slot},
 };
 
-/// Why nothing can be kept, or what was kept cannot be used.
+/// Why the state of a node cannot be stored or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The system refused.
-    #[error("cannot {doing} {}: {source}; see to its directory, its rights and the room on its disk", path.display())]
+    /// The operating system reported an error.
+    #[error("cannot {doing} {}: {source}; check the directory, its permissions and the space on its disk", path.display())]
     Io {
-        /// What was tried.
+        /// What was attempted.
         doing: &'static str,
-        /// With what.
+        /// The path.
         path: PathBuf,
-        /// What it answered.
+        /// The error.
         source: io::Error,
     },
-    /// Another process, or another node of this one, has the directory.
-    #[error("{} is locked: another node keeps its state in this directory; stop it, or give each a directory of its own", path.display())]
+    /// Another node uses the directory, in this process or another one.
+    #[error("{} is locked: another node uses this directory; stop it, or give each node its own", path.display())]
     Locked {
-        /// The lock.
+        /// The lock file.
         path: PathBuf,
     },
-    /// The file is there, and is something else.
-    #[error("{} is no state of a node; move it away if it is yours, or choose another state_dir", path.display())]
+    /// The file is not a state file.
+    #[error("{} is not a state file; move it away, or choose another state_dir", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// The file is of another version.
+    /// The file has another version.
     #[error(
-        "{} has version {found}, and this program knows version {known}; start the program that wrote it",
+        "{} has version {found}, but this program reads version {known} only; start the program that wrote it",
         path.display(), known = format::VERSION
     )]
     Version {
@@ -50,18 +50,18 @@ pub enum StoreError {
         /// Its version.
         found: u16,
     },
-    /// The file is cut off or altered, which no crash does to it: the disk has, or somebody.
+    /// The file is truncated or altered. A crash does not do this; the disk or a person does.
     #[error(
-        "{} is damaged: {what}; restore it, or remove it to start as a node that has never voted (a term may then get two \
+        "{} is damaged: {what}; restore it, or remove it to start as a node that has never voted (a term may then have two \
          masters, one after the other)", path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// What is wrong.
         what: &'static str,
     },
-    /// The state is not this node's, or its votes were for another seed list.
+    /// The state belongs to another node, or its votes are for another seed list.
     #[error("{} does not fit this node: {reason}", path.display())]
     Resume {
         /// The directory.
@@ -71,22 +71,21 @@ pub enum StoreError {
     },
 }
 
-/// Keeps the votes of one node. While it lives, nobody else can open its directory.
+/// Stores the votes of one node. No other node can open the directory while it exists.
 #[derive(Debug)]
 pub struct Store(pub(crate) Keeper<Disk>);
 
 impl Store {
-    /// Whether its directory held nothing of an earlier run: the node starts as one that has never voted. Say so in a log, for
-    /// the directory may be the wrong one.
+    /// Whether the directory was empty, so that the node starts as one that has never voted. Log it: the path may be wrong.
     pub fn is_new(&self) -> bool {
         self.0.is_new
     }
 
-    /// Makes a state durable, and returns once it is. It waits for the disk.
+    /// Stores a state, and returns once it is durable. It waits for the disk.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; the file then holds the last state or this one. Nothing may be kept after that: a file system
-    /// that has failed to write does not say what it has lost.
+    /// [`StoreError::Io`]. The file then holds the last state or this one. Store nothing after that: a file system that has
+    /// failed to write does not report what it has lost.
     pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
         self.0.keep(state)
     }
@@ -103,13 +102,13 @@ pub(crate) struct Keeper<F> {
 
 impl<F> Drop for Keeper<F> {
     fn drop(&mut self) {
-        // Closing it is not enough while a child process that this one has just forked still has a copy of it.
+        // To close the file is not enough: a child process that was just forked may still have a copy of it.
         let _ = self.lock.unlock();
     }
 }
 
 impl<F: Files> Keeper<F> {
-    /// Opens a directory, made if need be, and prepares a start from what is kept there.
+    /// Opens a directory, creates it if it is missing, and prepares a start from the stored state.
     pub(crate) fn open(
         mut files: F,
         dir: &Path,
@@ -117,7 +116,7 @@ impl<F: Files> Keeper<F> {
         incarnation: Incarnation,
         rng_seed: u64,
     ) -> Result<(Self, Start), StoreError> {
-        make(&mut files, dir)?;
+        create(&mut files, dir)?;
         let lock = lock(dir)?;
         let mut slot = Slot::new(files, dir);
         let kept = slot.load()?;
@@ -138,8 +137,8 @@ impl<F: Files> Keeper<F> {
     }
 }
 
-/// Makes the directory, durably.
-fn make(files: &mut impl Files, dir: &Path) -> Result<(), StoreError> {
+/// Creates the directory durably, with its missing parents.
+fn create(files: &mut impl Files, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { doing: "create", path: dir.into(), source };
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     fs::create_dir_all(dir).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! TLS by rustls: how a node shows who it is, whom it trusts, and what its errors mean.
+//! TLS by rustls: the certificates of a node, the authorities that it trusts, and the meaning of TLS errors.
 
 use std::{
     fmt, io,
@@ -16,28 +16,31 @@ use rustls::{
     server::{VerifierBuilderError, WebPkiClientVerifier},
 };
 
-/// Both sides of a node's TLS: as it dials, and as it accepts.
+/// The TLS configuration of a node, for the connections that it dials and for those that it accepts.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// For the connections that it dials. The name that it asks for is the host of the dialed address.
+    /// For dialed connections. The peer's certificate must be for the host of the dialed address.
     pub client: Arc<ClientConfig>,
-    /// For those that it accepts.
+    /// For accepted connections.
     pub server: Arc<ServerConfig>,
 }
 
 impl TlsConfig {
-    /// Mutual TLS: `authority` has issued the certificates of all nodes, and no other, and each end of a connection shows
-    /// its own. `certificate`, with what leads from it to the authority, needs the host of the node's address as its
-    /// name (or IP address), and has to be good for servers and for clients. All are texts in the PEM format;
-    /// `authority` may have several, as while it is changed.
+    /// Mutual TLS: each end of a connection presents its certificate. All three arguments are in the PEM format.
     ///
-    /// Who dials checks the name in the certificate that it is shown; who is dialed does not, and takes the id and the address of
-    /// its peer from the hello. So a certificate is trust in whoever holds it.
+    /// - `authority` issues the certificates of all nodes, and of nothing else. It may contain several certificates, for
+    ///   example while the authority is replaced.
+    /// - `certificate` is the chain from the node's certificate to the authority. The certificate must be valid for the host
+    ///   of the node's address (a name or an IP address), for servers and for clients.
+    /// - `key` is the private key of the certificate.
     ///
-    /// Sessions are not resumed: every connection shows its certificate anew.
+    /// A node that dials checks the name in its peer's certificate. A node that is dialed checks the authority only, and takes
+    /// the id and the address of its peer from the hello. So every holder of a certificate is trusted.
+    ///
+    /// Sessions are not resumed: each connection presents its certificates again.
     ///
     /// # Errors
-    /// [`TlsError`] says which of the three is no good, and why.
+    /// [`TlsError`] names the argument that cannot be used.
     pub fn mutual(authority: &[u8], certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let mut trusted = RootCertStore::empty();
         for root in certificates(authority, Part::Authority)? {
@@ -71,7 +74,7 @@ fn certificates(text: &[u8], part: Part) -> Result<Vec<CertificateDer<'static>>,
     }
 }
 
-/// What [`TlsConfig::mutual`] is made of.
+/// An argument of [`TlsConfig::mutual`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Part {
@@ -86,107 +89,110 @@ pub enum Part {
     Key,
 }
 
-/// TLS cannot be configured so.
+/// Why TLS cannot be configured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// It is no PEM.
-    #[error("{part} cannot be read: {error}; it has to be a text in the PEM format")]
+    /// It is not in the PEM format.
+    #[error("{part} cannot be read: {error}; it has to be in the PEM format")]
     Pem {
-        /// What.
+        /// The argument.
         part: Part,
-        /// Why.
+        /// The cause.
         error: pem::Error,
     },
-    /// There is no certificate in it.
-    #[error("{part} is missing: the text has no section CERTIFICATE")]
+    /// It contains no certificate.
+    #[error("{part} is missing: there is no section CERTIFICATE")]
     Empty {
-        /// What.
+        /// The argument.
         part: Part,
     },
     /// It cannot be used.
-    #[error("{part} cannot be used: {error}; a key has to be that of its certificate")]
+    #[error("{part} cannot be used: {error}; the key has to be the key of the certificate")]
     Refused {
-        /// What.
+        /// The argument.
         part: Part,
-        /// Why.
+        /// The cause.
         error: Error,
     },
-    /// The authority cannot judge certificates.
+    /// No certificate can be verified with the authority.
     #[error("the authority's certificate cannot be used: {0}")]
     Authority(#[from] VerifierBuilderError),
 }
 
-/// The TLS configuration of a running node, for whoever wants to [`replace`](Self::replace) it. Clones share it.
+/// The TLS configuration of a running node, which can be [replaced](Self::replace). All clones share it.
 #[derive(Clone)]
 pub struct Credentials(Arc<RwLock<TlsConfig>>);
 
 impl Credentials {
-    /// With this configuration at first.
+    /// Starts with this configuration.
     pub fn new(config: TlsConfig) -> Self {
         Self(Arc::new(RwLock::new(config)))
     }
 
-    /// From now on new connections use this configuration. Those that are open stay as they are.
+    /// Uses this configuration for new connections from now on. Open connections stay as they are.
     pub fn replace(&self, config: TlsConfig) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// What new connections use.
+    /// The configuration of new connections.
     pub fn current(&self) -> TlsConfig {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// A key is in it.
+/// It hides the private key.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
-/// The name that a certificate at this address has to be for: its host, a name or an IP address.
+/// The name that the certificate at this address must be valid for: its host, a name or an IP address.
 ///
 /// # Errors
-/// The host is no name that a certificate can have.
+/// The host is not a valid name for a certificate.
 pub fn server_name(address: &Address) -> io::Result<ServerName<'static>> {
     let host = address.as_str().rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     ServerName::try_from(host.to_owned()).map_err(|error| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("no certificate can be for the host of {address}: {error}"))
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the host of {address} is not a valid name for a certificate: {error}"),
+        )
     })
 }
 
-/// Who does not trust whom, if that is what the error of a TLS stream says.
+/// The TLS failure that the error of a stream stands for, if one end does not trust the other.
 pub fn tls_failure(error: &io::Error) -> Option<TlsFailure> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let (by_peer, problem) = match error {
-        Error::AlertReceived(alert) => (true, told(*alert)?),
+        Error::AlertReceived(alert) => (true, from_alert(*alert)?),
         Error::InvalidMessage(_) => (false, TlsProblem::NotSecured),
         Error::NoCertificatesPresented => (false, TlsProblem::NoCertificate),
-        Error::InvalidCertificate(error) => (false, found(error)),
+        Error::InvalidCertificate(error) => (false, from_certificate(error)),
         Error::PeerIncompatible(_) | Error::PeerMisbehaved(_) => (false, TlsProblem::Other),
-        // A connection that was secured and has come to harm.
+        // The connection was secured, and has failed later.
         _ => return None,
     };
     Some(TlsFailure { by_peer, problem })
 }
 
-fn found(error: &CertificateError) -> TlsProblem {
+fn from_certificate(error: &CertificateError) -> TlsProblem {
     use CertificateError as Is;
     match error {
         Is::Expired | Is::ExpiredContext { .. } => TlsProblem::Expired,
         Is::NotValidYet | Is::NotValidYetContext { .. } => TlsProblem::NotYetValid,
         Is::Revoked => TlsProblem::Revoked,
-        // The second is of an authority that has the name of a trusted one, and another key.
+        // BadSignature: the issuer has the name of a trusted authority and another key.
         Is::UnknownIssuer | Is::BadSignature => TlsProblem::UnknownIssuer,
         Is::NotValidForName | Is::NotValidForNameContext { .. } => TlsProblem::WrongName,
         _ => TlsProblem::Other,
     }
 }
 
-/// An alert says less than the peer knows: of a name, only that the certificate is bad. Some are not about trust.
-fn told(alert: AlertDescription) -> Option<TlsProblem> {
+/// An alert says less than the peer knows: for a wrong name, only that the certificate is bad. Some alerts are not about trust.
+fn from_alert(alert: AlertDescription) -> Option<TlsProblem> {
     use AlertDescription as Is;
     Some(match alert {
         Is::CertificateExpired => TlsProblem::Expired,
@@ -207,16 +213,16 @@ mod tests {
 
     fn message(authority: &str, certificate: &str, key: &str) -> String {
         let config = TlsConfig::mutual(authority.as_bytes(), certificate.as_bytes(), key.as_bytes());
-        config.expect_err("it is no good").to_string()
+        config.expect_err("it cannot be used").to_string()
     }
 
     #[test]
-    fn what_is_no_good_is_named() {
+    fn the_unusable_argument_is_named() {
         let certified = rcgen::generate_simple_self_signed(["node-a".to_owned()]).expect("a certificate");
         let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
         let other = rcgen::KeyPair::generate().expect("a key").serialize_pem();
-        TlsConfig::mutual(certificate.as_bytes(), certificate.as_bytes(), key.as_bytes()).expect("it is good");
-        let missing = |part| format!("{part} is missing: the text has no section CERTIFICATE");
+        TlsConfig::mutual(certificate.as_bytes(), certificate.as_bytes(), key.as_bytes()).expect("it can be used");
+        let missing = |part| format!("{part} is missing: there is no section CERTIFICATE");
         assert_eq!(message("", &certificate, &key), missing("the authority's certificate"));
         assert_eq!(message(&certificate, &key, &key), missing("the node's certificate"));
         let unreadable = message(&certificate, &certificate, "");
@@ -241,16 +247,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_key_is_shown() {
+    fn debug_output_shows_no_key() {
         let certified = rcgen::generate_simple_self_signed(["node-a".to_owned()]).expect("a certificate");
         let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
         let config =
-            TlsConfig::mutual(certificate.as_bytes(), certificate.as_bytes(), key.as_bytes()).expect("it is good");
+            TlsConfig::mutual(certificate.as_bytes(), certificate.as_bytes(), key.as_bytes()).expect("it can be used");
         assert_eq!(format!("{:?}", Credentials::new(config)), "Credentials { .. }");
     }
 
     #[test]
-    fn an_error_of_the_network_or_of_the_peer_itself_says_nothing_of_trust() {
+    fn other_errors_are_no_tls_failures() {
         let of = |error: Error| tls_failure(&io::Error::new(io::ErrorKind::InvalidData, error));
         assert_eq!(of(Error::AlertReceived(AlertDescription::InternalError)), None);
         assert_eq!(of(Error::DecryptError), None);

@@ -57,7 +57,7 @@ impl Rejections {
 
     /// The peer is linked: what kept it from that is over.
     pub(crate) fn linked(&mut self, peer: &NodeId, address: &Address) {
-        self.forget(peer, address, |reason| !reason.is_said_by_the_master());
+        self.forget(peer, address, |reason| !reason.is_from_master());
     }
 
     /// The peer is a member: nothing keeps it from anything.

@@ -4,7 +4,6 @@ use super::{Formation, around};
 use crate::{
     api::error::{CloseReason, TlsFailure},
     api::interface::{Event, LossReason, Output, StopReason},
-    discovery::has_own_event,
     election::Effect,
     id::{Address, ConnId, Node, Term},
     peers::{LinkEnd, PeerKey, Post},
@@ -121,7 +120,7 @@ impl Formation {
             LinkEnd::None => false,
             LinkEnd::Relinked(_) | LinkEnd::Lost(_) => true,
         };
-        if let Some(reason) = reason.filter(|reason| !was_link && !has_own_event(*reason)) {
+        if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event()) {
             self.sink.event(Event::ConnClosed { conn, dialed: ended.dialed.clone(), reason });
         }
         if let Some(address) = &ended.dialed {

@@ -244,7 +244,7 @@ impl Tracker {
         let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
         let mut patience = self.suspect_after;
         if let Detector::PhiAccrual(settings) = &self.detector {
-            tracked.arrivals.heard(now, settings.window);
+            tracked.arrivals.arrived(now, settings.window);
             patience = tracked.arrivals.allowance(settings).unwrap_or(patience).min(self.down_after);
         }
         tracked.suspect_at = now + patience;

@@ -1,5 +1,5 @@
-//! Writes what nodes hear in simulated runs, and stories, into `fuzz/corpus/`, as seeds for the fuzzers:
-//! `cargo run -p formation-tests --bin corpus`.
+//! Writes seeds for the fuzzers into `fuzz/corpus/`: the bytes that nodes receive in simulated runs, and the
+//! hand-written scripts. Run it with `cargo run -p formation-tests --bin corpus`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use formation_tests::{
     fuzzing::{Story, TARGETS, cut, stories},
 };
 
-/// A fuzzer learns little from the rest of a long stream, and is slowed down by all of it.
+/// The rest of a long stream teaches a fuzzer little and slows it down.
 const LONGEST: usize = 1_500;
 
 fn main() -> io::Result<()> {
@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
         let mut net = scenario.net();
         scenario.run(&mut net);
         for ix in 0..net.len() {
-            net.host(ix).runs.iter().for_each(|run| hear(run, &mut seeds));
+            net.host(ix).runs.iter().for_each(|run| add_received(run, &mut seeds));
         }
     }
     for seed in 0..40 {
@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
         stream.extend(rng.bytes(len / 4));
         seeds.insert(("decoder", stream));
     }
-    // Frames about as long as the limit, which take many bytes to guess.
+    // Frames with a length close to the limit. A fuzzer would need many bytes to find these.
     for low in 220..=255 {
         seeds.insert(("decoder", vec![1, 1, 0, 1, 245, low]));
     }
@@ -63,8 +63,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// The streams that a node has heard, and each kind of message in them.
-fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
+/// Adds the streams that a node has received, and each message in them.
+fn add_received(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
     let mut streams: BTreeMap<ConnId, (Origin, BytesMut)> = BTreeMap::new();
     for (_, input) in &run.inputs {
         match input {
@@ -84,7 +84,7 @@ fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
         let stream = stream.freeze();
         let dialed = u8::from(matches!(origin, Origin::Dialed(_)));
         let frames = frames(stream.clone());
-        // Whole frames only, but for what a crash has cut.
+        // Only whole frames, unless a crash has cut the first one.
         let end = frames.iter().map(|frame| 4 + frame.len()).scan(0, |at, len| {
             *at += len;
             Some(*at)
@@ -92,16 +92,16 @@ fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
         let end = end.take_while(|end| *end <= LONGEST).last().unwrap_or(stream.len().min(LONGEST));
         let short = &stream[..end];
         seeds.insert(("formation", [&[dialed, 0], short].concat()));
-        // Raw, in two cuts.
+        // As a raw stream with one chunk length.
         seeds.insert(("decoder", [&[4, 1, 7], short].concat()));
         for body in &frames {
             seeds.insert(("messages", [&[1], &body[..]].concat()));
         }
-        // On an established connection, with the lengths that the target adds, by a node whose disk may have failed.
-        let said = frames.iter().map(|body| (Message::decode(body), body));
-        let (greetings, rest): (Vec<_>, Vec<_>) =
-            said.partition(|(message, _)| matches!(message, Ok(Message::Hello(_) | Message::Proof(_))));
-        let keyed = greetings.iter().any(|(message, _)| matches!(message, Ok(Message::Proof(_))));
+        // On an established connection: the target adds the frame lengths. The disk of the node may have failed.
+        let decoded = frames.iter().map(|body| (Message::decode(body), body));
+        let (handshake, rest): (Vec<_>, Vec<_>) =
+            decoded.partition(|(message, _)| matches!(message, Ok(Message::Hello(_) | Message::Proof(_))));
+        let keyed = handshake.iter().any(|(message, _)| matches!(message, Ok(Message::Proof(_))));
         let short = rest.iter().map(|(_, body)| body).filter(|body| body.len() < 256).take(20);
         let rest: Vec<u8> = short.flat_map(|body| [&[body.len() as u8], &body[..]].concat()).collect();
         for follows in [0, 8] {
@@ -111,7 +111,7 @@ fn hear(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
     }
 }
 
-/// The bodies of the whole frames.
+/// The bodies of the whole frames of a stream.
 fn frames(mut stream: Bytes) -> Vec<Bytes> {
     let mut bodies = Vec::new();
     while let Some(prefix) = stream.first_chunk::<4>() {

@@ -1,13 +1,13 @@
-//! Plays the simulator's scenarios, or one of them again.
+//! Runs the scenarios of the simulator, or one of them again.
 //!
 //! ```text
 //! FORMATION_SIM_SEEDS=100000 cargo run --release -p formation-tests --bin simulate
 //! FORMATION_SIM_SEED=374 cargo run -p formation-tests --bin simulate
 //! FORMATION_SIM_SEEDS=5000 cargo run --release -p formation-tests --bin simulate -- --digest
 //! ```
-//! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With `--digest`, it prints a
-//! hash of everything that the nodes put out, in scenarios of every kind and in the kept fuzz corpora: equal hashes mean equal
-//! behaviour. `FORMATION_SIM_NODES` sets how many voters there are.
+//! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With
+//! `--digest`, it prints a hash of all outputs of the nodes, for scenarios of every kind and for the kept fuzz corpora:
+//! equal hashes mean equal behaviour. `FORMATION_SIM_NODES` sets the number of voters.
 
 use std::{
     env, fs, io,
@@ -83,6 +83,6 @@ fn corpus_digest(target: &str, body: Body) -> io::Result<String> {
     Ok(digest(|| files.iter().for_each(|data| body(data))))
 }
 
-fn print_line(hash: &str, what: &str, took: Duration) {
-    println!("{hash} {what} ({:.0} s)", took.as_secs_f64());
+fn print_line(hash: &str, label: &str, took: Duration) {
+    println!("{hash} {label} ({:.0} s)", took.as_secs_f64());
 }

@@ -1,4 +1,4 @@
-//! Any message that there can be.
+//! Arbitrary valid messages.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ fn option<T>(from: Source<'_, '_>, item: fn(Source<'_, '_>) -> Result<T>) -> Res
     if from.arbitrary()? { item(from).map(Some) } else { Ok(None) }
 }
 
-/// What the constructor takes; there is nothing else that could be said.
+/// A text that the constructor accepts. No other text can be in a message.
 fn text<T, E: std::fmt::Debug>(
     from: Source<'_, '_>,
     new: fn(String) -> std::result::Result<T, E>,
@@ -96,7 +96,7 @@ fn text<T, E: std::fmt::Debug>(
 
 fn address(from: Source<'_, '_>) -> Result<Address> {
     let (host, times, port) = (String::arbitrary(from)?, from.int_in_range(1..=130)?, u16::arbitrary(from)?);
-    // Repeated, as a fuzzer rarely comes near the longest.
+    // The host is repeated, because a fuzzer rarely finds long addresses.
     let made = Address::new(format!("{}:{port}", host.repeat(times)));
     Ok(made.unwrap_or_else(|_| Address::new("a:1").expect("a valid address")))
 }

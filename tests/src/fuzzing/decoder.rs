@@ -1,4 +1,4 @@
-//! The incremental decoder of one connection, against the format told once more without any state.
+//! The incremental decoder of one connection, compared with a simple model of the format.
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
@@ -7,36 +7,36 @@ use formation_core::{
 };
 
 use super::{
-    host::Host,
-    say::greeting,
+    embedder::Embedder,
+    payload::valid_hello,
     scene::{Scene, config},
 };
 use crate::difference;
 
-/// Any bytes, cut anyhow, yield the same frames, the same fault and the same state (G4), and what is buffered is the start
-/// of one frame within the limit, whose length was judged as soon as it was there (G7).
+/// A stream yields the same frames, the same fault and the same state, however it is cut into chunks (G4). Only the
+/// start of one frame within the limit is buffered, and its length is checked as soon as it has arrived (G7).
 ///
-/// The first byte chooses how far the connection has come and what the rest is: the stream itself, or frames that a peer
-/// may say, whose lengths only matter. The second says how many lengths of chunks follow.
+/// The first byte chooses the phase of the connection, and whether the rest is the stream itself or a list of frames in
+/// which only the lengths matter. The second byte says how many chunk lengths follow.
 pub fn decoder(data: &[u8]) {
     let [mode, count, rest @ ..] = data else { return };
     let Some((lengths, rest)) = rest.split_at_checked(usize::from(count % 16)) else { return };
-    let [established, greets, is_raw] = [1, 2, 4].map(|bit| mode & bit != 0);
+    let [established, starts_with_hello, is_raw] = [1, 2, 4].map(|bit| mode & bit != 0);
     let mut stream = BytesMut::new();
-    if greets {
-        stream.extend_from_slice(&greeting(0).to_frame());
+    if starts_with_hello {
+        stream.extend_from_slice(&valid_hello(0).to_frame());
     }
     if is_raw {
         stream.extend_from_slice(rest);
     } else {
-        rest.chunks(3).for_each(|piece| stream.extend_from_slice(&said(piece)));
+        rest.chunks(3).for_each(|piece| stream.extend_from_slice(&frame_from(piece)));
     }
     let stream = stream.freeze();
-    let whole = fed(established, &stream, &[]);
-    // Byte by byte takes its time, and a fuzzer needs no long stream to find a short one.
+    let whole = feed(established, &stream, &[]);
+    // Byte by byte is slow. For long streams it is not needed, because a fuzzer finds the same fault in a short one.
     let by_byte: &[u8] = if stream.len() <= 300 { &[1] } else { &[0] };
     for lengths in [by_byte, lengths] {
-        let cut = fed(established, &stream, lengths);
+        let cut = feed(established, &stream, lengths);
         assert_eq!(cut.run().outputs, whole.run().outputs, "cut by {lengths:?}");
         if cut.node() != whole.node() {
             panic!("the states differ when cut by {lengths:?}\n{}", difference(cut.node(), whole.node()));
@@ -44,11 +44,11 @@ pub fn decoder(data: &[u8]) {
     }
 }
 
-/// A frame that is welcome on an established connection, or now and then one that is not.
-fn said(piece: &[u8]) -> Bytes {
+/// A frame that is valid on an established connection, or sometimes one that is not.
+fn frame_from(piece: &[u8]) -> Bytes {
     match *piece {
         [kind @ 0..=99, high, low] => {
-            // Most are short, for the sake of speed; some are as long as the limit, or longer.
+            // Most frames are short, for speed. Some are as long as the limit, or longer.
             let pages = if high < 240 { high / 120 } else { 26 + high % 8 };
             let len = usize::from(pages) * 256 + usize::from(low);
             let status = StatusReport {
@@ -68,8 +68,8 @@ fn said(piece: &[u8]) -> Bytes {
     }
 }
 
-/// Whether that is the first word of another node of the cluster.
-fn is_welcome(body: &[u8]) -> bool {
+/// Whether this is a valid `Hello` of another node of the cluster.
+fn is_valid_hello(body: &[u8]) -> bool {
     let (Ok(Message::Hello(hello)), config) = (Message::decode(body), config()) else { return false };
     hello.magic == MAGIC
         && hello.protocol.common(PROTOCOL).is_some()
@@ -79,18 +79,18 @@ fn is_welcome(body: &[u8]) -> bool {
         && hello.address != *config.address()
 }
 
-/// What the format says of a stream, taken byte by byte.
+/// The expected frames and faults of a stream.
 struct Model {
     limit: usize,
-    /// The first byte of the unfinished frame.
+    /// The position of the first byte of the unfinished frame.
     start: usize,
     frames: u64,
     fault: Option<CloseReason>,
 }
 
 impl Model {
-    /// So many bytes have come.
-    fn upto(&mut self, stream: &[u8]) {
+    /// Takes all bytes of the stream so far.
+    fn advance(&mut self, stream: &[u8]) {
         while self.fault.is_none()
             && let Some((prefix, rest)) = stream[self.start..].split_first_chunk::<4>()
         {
@@ -100,7 +100,7 @@ impl Model {
                 _ if body > self.limit => self.fault = Some(CloseReason::FrameTooLong),
                 _ if body > rest.len() => return,
                 _ => {
-                    if self.start == 0 && is_welcome(&rest[..body]) {
+                    if self.start == 0 && is_valid_hello(&rest[..body]) {
                         self.limit = config().limits().max_frame;
                     }
                     self.frames += 1;
@@ -115,32 +115,32 @@ impl Model {
     }
 }
 
-/// The node once the stream has come in chunks of these lengths, again and again; 0 is all that is left.
-fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
-    let mut host = Host::roomy(Scene::of(0));
-    let conn = host.open(Origin::Accepted);
+/// Feeds the stream to a node in chunks of these lengths, which repeat. 0 means all remaining bytes.
+fn feed(established: bool, stream: &Bytes, lengths: &[u8]) -> Embedder {
+    let mut embedder = Embedder::roomy(Scene::of(0));
+    let conn = embedder.open(Origin::Accepted);
     let limits = config().limits().clone();
     let mut limit = limits.frame_before_handshake;
     if established {
-        host.receive(conn, greeting(0).to_frame());
+        embedder.receive(conn, valid_hello(0).to_frame());
         limit = limits.max_frame;
     }
-    let frames = |host: &Host| host.node().status().counters.frames_received;
-    let before = frames(&host);
+    let frames = |embedder: &Embedder| embedder.node().status().counters.frames_received;
+    let before = frames(&embedder);
     let mut model = Model { limit, start: 0, frames: 0, fault: None };
     let mut lengths = lengths.iter().map(|length| usize::from(*length)).cycle();
     let mut at = 0;
     while at < stream.len() {
         let left = stream.len() - at;
         let len = lengths.next().filter(|len| *len > 0).unwrap_or(left).min(left);
-        // A copy, as a socket would make.
-        host.receive(conn, Bytes::copy_from_slice(&stream[at..at + len]));
+        // A copy, like one from a socket.
+        embedder.receive(conn, Bytes::copy_from_slice(&stream[at..at + len]));
         at += len;
-        let (seen, status) = (frames(&host) - before, host.node().status());
-        let open = host.has(conn);
+        let (seen, status) = (frames(&embedder) - before, embedder.node().status());
+        let open = embedder.is_open(conn);
         assert!(status.partial_bytes <= 4 + limits.max_frame, "{} bytes are buffered", status.partial_bytes);
-        model.upto(&stream[..at]);
-        match closed(&host, conn) {
+        model.advance(&stream[..at]);
+        match closed(&embedder, conn) {
             None => {
                 assert_eq!((seen, model.fault), (model.frames, None), "after {at} bytes");
                 assert_eq!(status.partial_bytes, model.unfinished(at), "after {at} bytes");
@@ -148,20 +148,20 @@ fn fed(established: bool, stream: &Bytes, lengths: &[u8]) -> Host {
             }
             Some(reason @ (CloseReason::EmptyFrame | CloseReason::FrameTooLong)) => {
                 assert_eq!((seen, model.fault), (model.frames, Some(reason)), "after {at} bytes");
-                assert_eq!(status.partial_bytes, 0, "a fault leaves nothing behind");
+                assert_eq!(status.partial_bytes, 0, "after a fault, nothing stays buffered");
             }
-            // A whole frame that is not welcome; the model goes on without it.
+            // The connection was closed because of a message. The model does not check messages.
             Some(_) => {
                 assert!((1..=model.frames).contains(&seen), "{seen} frames after {at} bytes");
-                assert_eq!(status.partial_bytes, 0, "a fault leaves nothing behind");
+                assert_eq!(status.partial_bytes, 0, "after a fault, nothing stays buffered");
             }
         }
     }
-    host
+    embedder
 }
 
-fn closed(host: &Host, conn: ConnId) -> Option<CloseReason> {
-    host.run().outputs.iter().find_map(|output| match output {
+fn closed(embedder: &Embedder, conn: ConnId) -> Option<CloseReason> {
+    embedder.run().outputs.iter().find_map(|output| match output {
         Output::Close { conn: closed, reason } if *closed == conn => Some(*reason),
         _ => None,
     })
@@ -173,7 +173,7 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn any_stream_in_any_cut_is_what_the_format_says() {
+    fn g4_any_stream_in_any_cut_matches_the_model() {
         for seed in 0..400 {
             let mut rng = Rng::new(seed);
             let mut data = vec![rng.draw() as u8, 3];
@@ -183,17 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_as_long_as_the_limit_is_taken_and_a_longer_one_is_not() {
+    fn h1_a_frame_at_the_limit_is_accepted_and_a_longer_one_is_not() {
         let limit = config().limits().max_frame;
         let (mut taken, mut refused) = (0, 0);
         for body in limit - 2..=limit + 2 {
-            // As long as a longer one without metadata.
-            let around = said(&[1, 245, 0]).len() - 31 * 256;
+            // The number of bytes around the metadata.
+            let around = frame_from(&[1, 245, 0]).len() - 31 * 256;
             let len = 4 + body - around;
-            let stream = said(&[1, 240 + (len / 256 - 26) as u8, (len % 256) as u8]);
+            let stream = frame_from(&[1, 240 + (len / 256 - 26) as u8, (len % 256) as u8]);
             assert_eq!(stream.len(), 4 + body);
-            let host = fed(true, &stream, &[255]);
-            match closed(&host, ConnId(1)) {
+            let embedder = feed(true, &stream, &[255]);
+            match closed(&embedder, ConnId(1)) {
                 None => taken += 1,
                 Some(reason) => {
                     assert_eq!(reason, CloseReason::FrameTooLong);

@@ -1,17 +1,18 @@
-//! The bodies of the fuzz targets, as plain functions of bytes: what a fuzzer found, a test runs again on any toolchain.
+//! The bodies of the fuzz targets, as plain functions of bytes. A test can run every input that a fuzzer found, on any
+//! toolchain.
 
 mod any;
 mod chunking;
 mod decoder;
+mod embedder;
+mod encode;
 mod formation;
-mod host;
 mod messages;
-mod say;
+mod payload;
 mod scene;
 mod script;
-mod spell;
 mod stories;
-mod talk;
+mod transcript;
 
 pub use chunking::chunking;
 pub use decoder::decoder;
@@ -20,10 +21,10 @@ pub use messages::messages;
 pub use script::{outcomes, script};
 pub use stories::{Story, cut, stories};
 
-/// What a fuzzer calls.
+/// The function that a fuzzer calls.
 pub type Body = fn(&[u8]);
 
-/// All targets, by their names in `fuzz/`.
+/// All targets, with their names in `fuzz/`.
 pub const TARGETS: &[(&str, Body)] = &[
     ("chunking", chunking),
     ("decoder", decoder),

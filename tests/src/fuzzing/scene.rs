@@ -1,4 +1,4 @@
-//! Who the node under test is, and how far it has come.
+//! The node under test: its configuration, and its state when a script starts.
 
 use std::time::Duration;
 
@@ -8,53 +8,53 @@ use formation_core::{
 };
 
 use super::{
-    host::Host,
-    say::{Entry, Part, Say, Someone},
-    talk::Secret,
+    embedder::Embedder,
+    payload::{Identity, MemberEntry, Payload, PeerRole},
+    transcript::Secret,
 };
 use crate::Net;
 
-/// The place of the node under test among those of the simulator: one of three voters, and neither the first nor the last.
-/// Names are the simulator's, so that what was said there can be said here.
+/// The index of the node under test: one of three voters, neither the first nor the last. Names and addresses are those
+/// of the simulator, so that messages from simulated runs are valid here.
 pub(super) const OWN: usize = 1;
 
-/// Few bytes of unfinished frames: not two of the longest.
+/// A low limit for the bytes of unfinished frames: less than two frames of the longest kind.
 pub(super) const TIGHT: usize = 8192;
 
-/// More bytes of unfinished frames than all connections can come to.
+/// A limit for the bytes of unfinished frames that all connections together cannot reach.
 pub(super) const ROOMY: usize = 1 << 20;
 
-/// What the node under test is when things begin to happen.
+/// The state of the node under test when a script starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// One of three voters, just started.
+    /// One of three voters that has just started.
     Voter,
-    /// No voter.
-    Other,
-    /// It has voted and been a member before, and must not form a cluster.
+    /// A node that is not a voter.
+    NonVoter,
+    /// A join-only voter that has voted and has been a member in an earlier run.
     Restarted,
-    /// Its own only seed.
+    /// The only voter of its cluster.
     Single,
-    /// A voter that follows another, and is in its view.
-    Follows,
-    /// A voter whom another has elected.
-    Leads,
-    /// A voter that must not form a cluster, and has never been a member.
-    Joins,
-    /// A voter that has voted for another, and may form a cluster.
+    /// A voter that follows another node and is in its view.
+    Follower,
+    /// A voter that another voter has elected.
+    Master,
+    /// A join-only voter that has never been a member.
+    JoinOnly,
+    /// A voter that has voted for another node in an earlier run.
     Resumed,
 }
 
 /// The node under test, and how it is configured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scene {
-    /// How far it has come.
+    /// Its state at the start.
     pub(super) place: Place,
     /// The cluster keys that it holds.
     pub(super) keys: &'static [Secret],
-    /// Whether it goes on without a quorum.
+    /// Whether it continues without a quorum.
     pub(super) solo: bool,
-    /// Whether it judges members by φ.
+    /// Whether it uses the φ accrual detector.
     pub(super) phi: bool,
     /// Whether it speaks the next protocol, too.
     pub(super) next: bool,
@@ -68,16 +68,16 @@ pub(super) fn config() -> Config {
 impl Scene {
     const PLACES: [Place; 8] = [
         Place::Voter,
-        Place::Other,
+        Place::NonVoter,
         Place::Restarted,
         Place::Single,
-        Place::Follows,
-        Place::Leads,
-        Place::Joins,
+        Place::Follower,
+        Place::Master,
+        Place::JoinOnly,
         Place::Resumed,
     ];
 
-    /// Each number is another one, and the first are those without anything special.
+    /// The scene with this number. The first numbers are the scenes without special configuration.
     pub(super) fn of(choice: u8) -> Self {
         let keys: [&[Secret]; 4] = [&[], &[Secret::Current], &[Secret::Next, Secret::Current], &[Secret::Next]];
         let [solo, phi, next] = [32, 64, 128].map(|bit| choice & bit != 0);
@@ -89,7 +89,7 @@ impl Scene {
         self.with_room(TIGHT)
     }
 
-    /// Where so many bytes of unfinished frames may be held. All limits are within a fuzzer's reach.
+    /// The configuration with this limit for the bytes of unfinished frames. A fuzzer can reach all other limits.
     pub(super) fn with_room(self, partial_bytes: usize) -> Config {
         let limits = Limits {
             frame_before_handshake: 1024,
@@ -106,9 +106,9 @@ impl Scene {
             pinned_views: 1,
         };
         let builder = match self.place {
-            Place::Voter | Place::Follows | Place::Leads | Place::Resumed => Net::builder(OWN, 3),
-            Place::Other => Net::builder(3, 3).contacts([Net::address(4)]),
-            Place::Restarted | Place::Joins => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
+            Place::Voter | Place::Follower | Place::Master | Place::Resumed => Net::builder(OWN, 3),
+            Place::NonVoter => Net::builder(3, 3).contacts([Net::address(4)]),
+            Place::Restarted | Place::JoinOnly => Net::builder(OWN, 3).bootstrap(Bootstrap::JoinOnly),
             Place::Single => Net::builder(0, 1),
         };
         let mut builder = self.keys.iter().fold(builder, |builder, secret| builder.key(secret.key()));
@@ -127,67 +127,68 @@ impl Scene {
         let hard_state = match self.place {
             Place::Restarted => HardState { term: Term(3), voted_for: None, joined: true },
             Place::Resumed => {
-                let other = Someone { who: 1, elsewhere: None, incarnation: 1 };
+                let other = Identity { who: 1, elsewhere: None, incarnation: 1 };
                 HardState { term: Term(3), voted_for: Some(other.node()), joined: true }
             }
             _ => HardState::default(),
         };
         let before = Start { hard_state, ..Start::new(Incarnation(4), 0) };
-        Start::resume(&config, DurableState::of(&config, &before), Incarnation(5), 1).expect("it is its own")
+        Start::resume(&config, DurableState::of(&config, &before), Incarnation(5), 1)
+            .expect("the state is the node's own")
     }
 
-    pub(super) fn prepare(self, host: &mut Host) {
+    pub(super) fn prepare(self, embedder: &mut Embedder) {
         match self.place {
-            Place::Follows => self.follow(host),
-            Place::Leads => self.lead(host),
-            Place::Voter | Place::Other | Place::Restarted | Place::Single | Place::Joins | Place::Resumed => {}
+            Place::Follower => self.become_follower(embedder),
+            Place::Master => self.become_master(embedder),
+            Place::Voter | Place::NonVoter | Place::Restarted | Place::Single | Place::JoinOnly | Place::Resumed => {}
         }
     }
 
-    /// Another voter connects, is the master, and counts this node among its members.
-    fn follow(self, host: &mut Host) {
-        let conn = host.open(Origin::Accepted);
-        let members = [(0, 1), (2, 5)].map(|(who, incarnation)| Someone { who, elsewhere: None, incarnation });
-        let members = members.map(|member| Entry(member, false, 0)).to_vec();
-        let page = Say::Page { view_id: (1, 1), index: 0, last: true, members };
-        self.greet(host, conn, 0);
-        for say in [status(Part::Master, 1), Say::Admitted(1), page] {
-            host.say(conn, &say);
+    /// Another voter connects. It is the master, and this node is a member.
+    fn become_follower(self, embedder: &mut Embedder) {
+        let conn = embedder.open(Origin::Accepted);
+        let members = [(0, 1), (2, 5)].map(|(who, incarnation)| Identity { who, elsewhere: None, incarnation });
+        let members = members.map(|member| MemberEntry(member, false, 0)).to_vec();
+        let page = Payload::Page { view_id: (1, 1), index: 0, last: true, members };
+        self.establish(embedder, conn, 0);
+        for payload in [status(PeerRole::Master, 1), Payload::JoinAccepted(1), page] {
+            embedder.receive_payload(conn, &payload);
         }
-        host.settle();
+        embedder.settle();
     }
 
-    /// Another voter connects, and grants its vote once this node has asked for it.
-    fn lead(self, host: &mut Host) {
-        let conn = host.open(Origin::Accepted);
-        self.greet(host, conn, 1);
-        host.say(conn, &status(Part::Joining, 0));
-        // Until a little after `bootstrap_wait`.
+    /// Another voter connects, and grants its vote when this node asks for it.
+    fn become_master(self, embedder: &mut Embedder) {
+        let conn = embedder.open(Origin::Accepted);
+        self.establish(embedder, conn, 1);
+        embedder.receive_payload(conn, &status(PeerRole::Joining, 0));
+        // This takes a little longer than `bootstrap_wait`.
         for _ in 0..16 {
-            host.settle();
-            host.pass(Duration::from_millis(200));
-            host.say(conn, &Say::Ping);
+            embedder.settle();
+            embedder.advance(Duration::from_millis(200));
+            embedder.receive_payload(conn, &Payload::Ping);
         }
-        host.settle();
-        host.say(conn, &Say::Vote(1, 1, true));
-        host.settle();
+        embedder.settle();
+        embedder.receive_payload(conn, &Payload::Vote(1, 1, true));
+        embedder.settle();
     }
 
-    /// Another node says who it is, and proves that it holds a key where that is asked.
-    pub(super) fn greet(self, host: &mut Host, conn: ConnId, who: u8) {
-        let someone = Someone { who, elsewhere: None, incarnation: 1 };
+    /// Another node sends its `Hello` and, if there is a key, its proof.
+    pub(super) fn establish(self, embedder: &mut Embedder, conn: ConnId, who: u8) {
+        let someone = Identity { who, elsewhere: None, incarnation: 1 };
         match self.keys {
-            [] => host.say(conn, &Say::Hello(someone)),
+            [] => embedder.receive_payload(conn, &Payload::Hello(someone)),
             [secret, ..] => {
-                host.say(conn, &Say::Keyed(someone, vec![*secret]));
-                host.say(conn, &Say::Proof(*secret));
+                embedder.receive_payload(conn, &Payload::HelloWithKeys(someone, vec![*secret]));
+                embedder.receive_payload(conn, &Payload::Proof(*secret));
             }
         }
     }
 }
 
-fn status(role: Part, term: u8) -> Say {
-    Say::Status { number: 1, term, role, held: false, promise: None, view_id: (term, term), metadata: 0 }
+fn status(role: PeerRole, term: u8) -> Payload {
+    Payload::Status { number: 1, term, role, abstains: false, promise: None, view_id: (term, term), metadata: 0 }
 }
 
 #[cfg(test)]
@@ -197,22 +198,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_scene_begins_where_it_says() {
+    fn each_scene_starts_in_its_phase() {
         for choice in 0..=255 {
             let scene = Scene::of(choice);
-            let host = Host::new(scene);
+            let embedder = Embedder::new(scene);
             let phase = match scene.place {
                 Place::Single => Phase::Candidate,
-                Place::Follows => Phase::Follower,
-                Place::Leads => Phase::Master,
+                Place::Follower => Phase::Follower,
+                Place::Master => Phase::Master,
                 _ => Phase::Joining,
             };
-            assert_eq!(host.node().status().phase, phase, "{scene:?}");
+            assert_eq!(embedder.node().status().phase, phase, "{scene:?}");
             let members = match scene.place {
-                Place::Follows | Place::Leads => 2,
+                Place::Follower | Place::Master => 2,
                 _ => 0,
             };
-            assert_eq!(host.node().view().len(), members, "{scene:?}");
+            assert_eq!(embedder.node().view().len(), members, "{scene:?}");
         }
     }
 }

@@ -11,67 +11,67 @@ use formation_core::{
 
 use super::{
     chunking,
-    host::Host,
-    say::{self, Say, contact},
+    embedder::Embedder,
+    encode::{Encode, impl_encode},
+    payload::{self, Payload, contact},
     scene::Scene,
-    spell::{Spell, spelled},
 };
 use crate::messages;
 
-/// One thing that happens. Connections and dials are chosen among those there are.
+/// One step of a script. A number selects one of the existing connections or dials.
 #[derive(Arbitrary, Clone, Debug)]
 pub(super) enum Step {
-    /// Time passes, in milliseconds.
+    /// Time passes without ticks, in milliseconds.
     Sleep(u16),
-    /// Time passes, in twentieths of a second, with every tick in its time.
+    /// Time passes with a tick at each deadline, in twentieths of a second.
     Pass(u8),
-    /// Time runs backwards.
-    Back(u16),
-    /// Time has passed.
+    /// Time runs backwards, in milliseconds.
+    Rewind(u16),
+    /// A tick.
     Tick,
-    /// A peer connects.
+    /// A peer opens a connection.
     Accept,
     /// A dial succeeds.
     Dialed(u8),
     /// A dial fails.
     DialFailed(u8),
-    /// A peer says something, in chunks of so many bytes; 0 is one chunk.
-    Receive(u8, Say, u8),
-    /// A peer says several things in one chunk.
-    Burst(u8, Vec<Say>),
+    /// The node receives a payload in chunks of this length; 0 means one chunk.
+    Receive(u8, Payload, u8),
+    /// The node receives several payloads in one chunk.
+    Burst(u8, Vec<Payload>),
     /// A write is done.
     Flush(u8),
     /// A connection ends.
     Close(u8),
-    /// A vote is durable.
+    /// The hard state is durable.
     Persisted,
-    /// All that is under way is done.
+    /// All open operations complete.
     Settle,
-    /// The host wants to leave.
+    /// The embedder commands the node to leave.
     Leave,
-    /// The host says something else of itself.
+    /// The embedder changes the metadata.
     Metadata(Vec<u8>),
-    /// The host knows more addresses.
+    /// The embedder adds contacts.
     Contacts(Vec<u8>),
-    /// An input that may be the host's fault.
-    Misuse(Fault, u8),
-    /// A vote cannot be made durable.
+    /// An input that may be misuse by the embedder.
+    Mistake(Mistake, u8),
+    /// The hard state cannot be made durable.
     PersistFailed,
-    /// Something that was on its way when the node closed the connection.
+    /// An input that was on its way when the node closed the connection.
     Late(Late, u8),
 }
 
-spelled!(
+impl_encode!(
     enum Step {
         Sleep(millis),
         Pass(twentieths),
-        Back(millis),
+        Rewind(millis),
         Tick,
         Accept,
         Dialed(which),
         DialFailed(which),
-        Receive(which, say, cut),
-        Burst(which, says),
+        Receive(which, payload, cut),
+        Burst(which, payloads),
         Flush(which),
         Close(which),
         Persisted,
@@ -79,35 +79,35 @@ spelled!(
         Leave,
         Metadata(bytes),
         Contacts(addresses),
-        Misuse(fault, number),
+        Mistake(fault, number),
         PersistFailed,
         Late(what, which),
     }
 );
 
-/// What a careless host says of something that there may not be.
+/// A mistake of the embedder.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(super) enum Fault {
-    /// A connection under a used name.
+pub(super) enum Mistake {
+    /// A new connection with an id that was used before.
     Opened,
-    /// A dial that was never asked for.
+    /// The success of an unknown dial.
     Dialed,
-    /// Its failure.
+    /// The failure of an unknown dial.
     DialFailed,
-    /// Bytes on a connection.
+    /// Bytes on an unknown connection.
     Received,
-    /// A flush of a connection.
+    /// A flush of an unknown connection.
     Flushed,
-    /// A write that was never asked for.
+    /// The success of an unknown persist.
     Persisted,
-    /// Its failure.
+    /// The failure of an unknown persist.
     PersistFailed,
-    /// A flush of a connection on which nothing was to be sent.
+    /// A flush of a connection without a `Send` in flight.
     FlushedTwice,
 }
 
-spelled!(
-    enum Fault {
+impl_encode!(
+    enum Mistake {
         Opened,
         Dialed,
         DialFailed,
@@ -119,18 +119,18 @@ spelled!(
     }
 );
 
-/// What a host says of a connection that it has not closed yet.
+/// An input about a connection that the node has closed, but the embedder has not yet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(super) enum Late {
-    /// Bytes have come.
+    /// Bytes have arrived.
     Received,
     /// A write is done.
     Flushed,
-    /// Its peer has closed it.
+    /// The peer has closed it.
     Closed,
 }
 
-spelled!(
+impl_encode!(
     enum Late {
         Received,
         Flushed,
@@ -138,46 +138,49 @@ spelled!(
     }
 );
 
-/// As many steps as the bytes yield: unlike a `Vec`'s, its length needs no luck.
-fn steps(data: &[u8]) -> Vec<Step> {
+/// Reads steps until the bytes end. For a `Vec`, the fuzzer would have to guess its length.
+fn decode_steps(data: &[u8]) -> Vec<Step> {
     let mut source = Unstructured::new(data);
     let next = || if source.is_empty() { None } else { Step::arbitrary(&mut source).ok() };
     std::iter::from_fn(next).collect()
 }
 
-/// Any inputs in any order, by peers and by a host of any quality. The first byte chooses who the node is, the rest what
-/// happens. What must hold whatever comes is checked all the while: no panic, no lost or doubled answer, no view that goes
-/// back (G3, G8), no state that a misuse has changed, no vote that is used before it is durable (E4), and with a key no word of
-/// a stranger that counts.
+/// Any inputs in any order, from peers and from a correct or faulty embedder. The first byte chooses the scene, and the
+/// rest is the script.
+///
+/// The checks run at every step: no panic, no lost or duplicate answer, no view id that decreases (G3, G8), no state
+/// change by misuse, no vote that is used before it is durable (E4), and with a key, no effect of an unauthenticated
+/// peer.
 pub fn script(data: &[u8]) {
     let Some((scene, rest)) = data.split_first() else { return };
-    let mut host = Host::new(Scene::of(*scene));
-    play(&mut host, rest);
-    host.aftermath();
+    let mut embedder = Embedder::new(Scene::of(*scene));
+    play(&mut embedder, rest);
+    embedder.aftermath();
 }
 
-/// What an input of `script` or `chunking` has led to, for those who ask whether scripts lead anywhere.
+/// The outcomes of an input of `script` or `chunking`. A test checks that the kept scripts reach all important
+/// outcomes.
 pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
     let script = match target {
         "chunking" => chunking::parts(data).map_or(&[][..], |(_, script)| script),
         _ => data,
     };
     let Some((scene, rest)) = script.split_first() else { return BTreeSet::new() };
-    let mut host = Host::new(Scene::of(*scene));
-    play(&mut host, rest);
-    let own = host.node().node();
-    let phases = host.phases().iter().map(|phase| format!("was {phase:?}"));
-    let said = host.run().outputs.iter().filter_map(|output| match output {
+    let mut embedder = Embedder::new(Scene::of(*scene));
+    play(&mut embedder, rest);
+    let own = embedder.node().node();
+    let phases = embedder.phases().iter().map(|phase| format!("was {phase:?}"));
+    let sent = embedder.run().outputs.iter().filter_map(|output| match output {
         Output::Send { bytes, .. } => Some(messages(&mut BytesMut::from(&bytes[..]))),
         _ => None,
     });
-    let said = said.flatten().filter_map(|message| match message {
-        Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => Some(format!("turns away: {reason:?}")),
-        Message::MembersUpdate(MembersUpdate::Page { last: false, .. }) => Some("says its view in pages".into()),
-        Message::MembersUpdate(MembersUpdate::Delta { .. }) => Some("says what has changed".into()),
+    let sent = sent.flatten().filter_map(|message| match message {
+        Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => Some(format!("rejects a join: {reason:?}")),
+        Message::MembersUpdate(MembersUpdate::Page { last: false, .. }) => Some("sends its view in pages".into()),
+        Message::MembersUpdate(MembersUpdate::Delta { .. }) => Some("sends a delta".into()),
         _ => None,
     });
-    let outputs = host.run().outputs.iter().filter_map(|output| match output {
+    let outputs = embedder.run().outputs.iter().filter_map(|output| match output {
         Output::Close { reason, .. } => Some(format!("closed: {reason:?}")),
         Output::Event(Event::MasterElected { master, .. }) if master == own => Some("is the master".into()),
         Output::Event(Event::MasterElected { .. }) => Some("follows a master".into()),
@@ -185,18 +188,18 @@ pub fn outcomes(target: &str, data: &[u8]) -> BTreeSet<String> {
         Output::Event(Event::ViewChanged { changes, .. }) if changes.iter().any(is_suspect) => {
             Some("suspects a member".into())
         }
-        Output::Event(Event::ViewChanged { changes, .. }) if host.node().view().get(&own.id).is_some() => {
+        Output::Event(Event::ViewChanged { changes, .. }) if embedder.node().view().get(&own.id).is_some() => {
             Some(format!("is in a view that changed by {}", changes.len().min(3)))
         }
         Output::Event(Event::Stopped { reason }) => Some(format!("stopped: {reason:?}")),
-        Output::Event(Event::Linked { .. }) if !host.scene().keys.is_empty() => Some("is linked by a key".into()),
+        Output::Event(Event::Linked { .. }) if !embedder.scene().keys.is_empty() => Some("is linked with a key".into()),
         Output::Event(Event::PersistFailed) => Some("failed to persist".into()),
         Output::Event(Event::RejectedByPeer { reason, .. }) => Some(format!("was rejected: {reason:?}")),
         Output::Event(Event::Merged { .. }) => Some("merged".into()),
         Output::Event(Event::SoloMasterIgnored { .. }) => Some("ignored a solo master".into()),
         _ => None,
     });
-    outputs.chain(phases).chain(said).collect()
+    outputs.chain(phases).chain(sent).collect()
 }
 
 fn is_suspect(change: &Change) -> bool {
@@ -204,105 +207,105 @@ fn is_suspect(change: &Change) -> bool {
 }
 
 /// The bytes of a script.
-pub(super) fn spell(scene: u8, steps: &[Step]) -> Vec<u8> {
-    let mut script = vec![scene];
-    steps.iter().for_each(|step| step.spell(&mut script));
-    script
+pub(super) fn encode_script(scene: u8, script: &[Step]) -> Vec<u8> {
+    let mut bytes = vec![scene];
+    script.iter().for_each(|step| step.encode(&mut bytes));
+    bytes
 }
 
-pub(super) fn play(host: &mut Host, data: &[u8]) {
-    for step in steps(data) {
-        run(host, &step);
+pub(super) fn play(embedder: &mut Embedder, data: &[u8]) {
+    for step in decode_steps(data) {
+        run(embedder, &step);
     }
 }
 
-fn run(host: &mut Host, step: &Step) {
+fn run(embedder: &mut Embedder, step: &Step) {
     match *step {
-        Step::Sleep(millis) => host.sleep(Duration::from_millis(u64::from(millis))),
-        Step::Pass(twentieths) => host.pass(Duration::from_millis(50 * u64::from(twentieths))),
-        Step::Back(millis) => host.back(Duration::from_millis(u64::from(millis))),
-        Step::Tick => host.must(Input::Tick),
+        Step::Sleep(millis) => embedder.sleep(Duration::from_millis(u64::from(millis))),
+        Step::Pass(twentieths) => embedder.advance(Duration::from_millis(50 * u64::from(twentieths))),
+        Step::Rewind(millis) => embedder.rewind(Duration::from_millis(u64::from(millis))),
+        Step::Tick => embedder.input(Input::Tick),
         Step::Accept => {
-            host.open(Origin::Accepted);
+            embedder.open(Origin::Accepted);
         }
         Step::Dialed(which) => {
-            if let Some(dial) = host.take_dial(which) {
-                host.open(Origin::Dialed(dial));
+            if let Some(dial) = embedder.take_dial(which) {
+                embedder.open(Origin::Dialed(dial));
             }
         }
         Step::DialFailed(which) => {
-            if let Some(dial) = host.take_dial(which) {
-                host.must(Input::DialFailed { dial });
+            if let Some(dial) = embedder.take_dial(which) {
+                embedder.input(Input::DialFailed { dial });
             }
         }
-        Step::Receive(which, ref say, cut) => {
-            if let Some(conn) = host.conn(which) {
-                let bytes = host.words(conn, slice::from_ref(say));
+        Step::Receive(which, ref payload, cut) => {
+            if let Some(conn) = embedder.conn(which) {
+                let bytes = embedder.payload_bytes(conn, slice::from_ref(payload));
                 let cut = if cut == 0 { bytes.len().max(1) } else { usize::from(cut) };
                 for chunk in bytes.chunks(cut) {
-                    host.receive(conn, bytes.slice_ref(chunk));
+                    embedder.receive(conn, bytes.slice_ref(chunk));
                 }
             }
         }
-        Step::Burst(which, ref says) => {
-            if let Some(conn) = host.conn(which) {
-                host.receive(conn, host.words(conn, says));
+        Step::Burst(which, ref payloads) => {
+            if let Some(conn) = embedder.conn(which) {
+                embedder.receive(conn, embedder.payload_bytes(conn, payloads));
             }
         }
         Step::Flush(which) => {
-            if let Some(conn) = host.conn(which) {
-                host.flush(conn);
+            if let Some(conn) = embedder.conn(which) {
+                embedder.flush(conn);
             }
         }
         Step::Close(which) => {
-            if let Some(conn) = host.conn(which) {
-                host.close(conn);
+            if let Some(conn) = embedder.conn(which) {
+                embedder.close(conn);
             }
         }
-        Step::Persisted => host.persisted(),
-        Step::PersistFailed => host.persist_failed(),
+        Step::Persisted => embedder.persisted(),
+        Step::PersistFailed => embedder.persist_failed(),
         Step::Late(what, which) => {
-            if let Some(conn) = host.closed_conn(which) {
-                host.must(match what {
+            if let Some(conn) = embedder.closed_conn(which) {
+                embedder.input(match what {
                     Late::Received => Input::Received { conn, chunk: Bytes::from_static(b"late") },
                     Late::Flushed => Input::Flushed { conn },
                     Late::Closed => Input::Closed { conn },
                 });
             }
         }
-        Step::Settle => host.settle(),
-        Step::Leave => host.must(Input::Command(Command::Leave)),
+        Step::Settle => embedder.settle(),
+        Step::Leave => embedder.input(Input::Command(Command::Leave)),
         Step::Metadata(ref bytes) => {
             let metadata = match bytes[..] {
-                [len] => say::bytes(len),
+                [len] => payload::bytes(len),
                 _ => Bytes::copy_from_slice(bytes),
             };
-            // A fuzzer can exceed the limit, which is a misuse like any other.
-            let _ = host.may(Input::Command(Command::SetMetadata(metadata)));
+            // Metadata over the limit is misuse.
+            let _ = embedder.try_input(Input::Command(Command::SetMetadata(metadata)));
         }
         Step::Contacts(ref addresses) => {
             let contacts = addresses.iter().copied().map(contact).collect();
-            let _ = host.may(Input::Command(Command::AddContacts(contacts)));
+            let _ = embedder.try_input(Input::Command(Command::AddContacts(contacts)));
         }
-        Step::Misuse(fault, number) => {
+        Step::Mistake(mistake, number) => {
             let number = u64::from(number);
-            // Of names that were never given, or of things that are not under way: always refused.
+            // Unknown ids, or operations that are not open: always misuse.
             let unknown = ConnId(u64::MAX - number);
-            let input = match fault {
-                Fault::Opened => Input::Opened { conn: host.used_conn(), origin: Origin::Accepted },
-                Fault::Dialed => {
+            let input = match mistake {
+                Mistake::Opened => Input::Opened { conn: embedder.used_conn(), origin: Origin::Accepted },
+                Mistake::Dialed => {
                     let origin = Origin::Dialed(DialId(u64::MAX - number));
-                    Input::Opened { conn: host.unused_conn(), origin }
+                    Input::Opened { conn: embedder.unused_conn(), origin }
                 }
-                Fault::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
-                Fault::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
-                Fault::Flushed => Input::Flushed { conn: unknown },
-                Fault::Persisted => Input::Persisted { seq: u64::MAX - number },
-                Fault::PersistFailed => Input::PersistFailed { seq: u64::MAX - number },
-                Fault::FlushedTwice => Input::Flushed { conn: host.idle_conn(number as u8).unwrap_or(unknown) },
+                Mistake::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
+                Mistake::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
+                Mistake::Flushed => Input::Flushed { conn: unknown },
+                Mistake::Persisted => Input::Persisted { seq: u64::MAX - number },
+                Mistake::PersistFailed => Input::PersistFailed { seq: u64::MAX - number },
+                Mistake::FlushedTwice => Input::Flushed { conn: embedder.idle_conn(number as u8).unwrap_or(unknown) },
             };
-            let said = host.may(input);
-            assert!(said.is_err() || host.is_stopped(), "{fault:?} was taken for good");
+            let result = embedder.try_input(input);
+            assert!(result.is_err() || embedder.is_stopped(), "{mistake:?} was not reported as misuse");
         }
     }
 }
@@ -313,21 +316,21 @@ mod tests {
     use crate::Rng;
 
     #[test]
-    fn a_script_of_noise_holds_every_invariant() {
+    fn a_random_script_keeps_every_invariant() {
         for seed in 0..200 {
             let noise = Rng::new(seed).bytes(2_000);
-            let steps = steps(&noise[1..]).len();
-            assert!(steps > 50, "too short to show anything: {steps} steps");
+            let count = decode_steps(&noise[1..]).len();
+            assert!(count > 50, "a script of {count} steps is too short");
             script(&noise);
         }
     }
 
     #[test]
-    fn what_is_spelled_is_read_as_the_same() {
+    fn an_encoded_script_is_read_as_the_same_script() {
         for seed in 0..200 {
-            let told = steps(&Rng::new(seed).bytes(2_000));
-            let read = steps(&spell(0, &told)[1..]);
-            assert_eq!(format!("{read:#?}"), format!("{told:#?}"));
+            let original = decode_steps(&Rng::new(seed).bytes(2_000));
+            let read = decode_steps(&encode_script(0, &original)[1..]);
+            assert_eq!(format!("{read:#?}"), format!("{original:#?}"));
         }
     }
 }

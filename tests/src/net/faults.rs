@@ -1,10 +1,10 @@
-//! What goes wrong: nodes that die, forget or stand still, and networks that lose, hold back or break off.
+//! Faults: nodes that die, forget or pause, and networks that lose bytes, hold them back or reset connections.
 
 use std::time::Duration;
 
 use formation_core::{Address, Bootstrap, ConfigBuilder, HardState, Timing, message::ProtocolRange};
 
-use super::{Cut, Happening, Net, Target};
+use super::{Cut, Net, SimEvent, Target};
 use crate::{
     host::{Crash, NodeIx},
     keys::{under, with_keys},
@@ -30,17 +30,17 @@ impl Net {
             self.wires[wire.0].kill();
         }
         self.hosts[ix].reset();
-        self.hosts[ix].gone = how == Crash::Machine;
+        self.hosts[ix].vanished = how == Crash::Machine;
     }
 
-    /// [`crash`](Self::crash) of a running node that is like this.
-    pub fn crash_if(&mut self, ix: NodeIx, like: impl FnOnce(&Self, NodeIx) -> bool, how: Crash) {
-        if self.hosts[ix].formation.is_some() && like(self, ix) {
+    /// [`crash`](Self::crash) of a node that runs and meets the condition.
+    pub fn crash_if(&mut self, ix: NodeIx, condition: impl FnOnce(&Self, NodeIx) -> bool, how: Crash) {
+        if self.hosts[ix].formation.is_some() && condition(self, ix) {
             self.crash(ix, how);
         }
     }
 
-    /// A second node of the same id, by mistake, at an address of its own.
+    /// Starts a second node with the same id at its own address, as a configuration mistake does.
     pub fn start_twin(&mut self, of: NodeIx) {
         let twin = self.len();
         let stage = self.hosts[of].key_stage;
@@ -49,14 +49,14 @@ impl Net {
         self.start(twin);
     }
 
-    /// A node of another id that claims a voter's address, which goes on leading where it leads. Two nodes at one seed address
-    /// would have two votes where a quorum counts one, and G2 assumes that there is one: so it can keep no vote, and does
-    /// not wait long enough to confirm the others' lease.
+    /// Starts a node with another id that claims a voter's address. The address still leads to the same target. Two
+    /// nodes at one seed address would have two votes, but G2 assumes one live node per seed address. Therefore the
+    /// storage of this node fails, and its `bootstrap_wait` is too short to confirm the others' lease.
     pub fn start_liar(&mut self, of: NodeIx) {
         let (address, stage) = (self.hosts[of].config.address().clone(), self.hosts[of].key_stage);
         let timing = self.hosts[of].config.timing().clone();
         let lease = 3 * timing.heartbeat_interval;
-        assert!(lease < timing.lease, "it would confirm a lease of {:?}", timing.lease);
+        assert!(lease < timing.lease, "the node would confirm a lease of {:?}", timing.lease);
         let liar = under(&format!("liar{}", self.len()), &self.hosts[of].config, address.as_str(), stage);
         let liar = liar.timing(Timing { lease, bootstrap_wait: lease, ..timing }).bootstrap(Bootstrap::Form);
         let leads = self.names.get(&address).copied();
@@ -69,13 +69,13 @@ impl Net {
         self.fail_disk(liar);
     }
 
-    /// A node forgets what it had made durable; it does not run.
+    /// Erases the disk of a node that does not run.
     pub fn forget(&mut self, ix: NodeIx) {
-        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} is running");
         self.hosts[ix].disk = HardState::default();
     }
 
-    /// What a node wants to keep does not get through any more, until it is started again.
+    /// All writes of a node fail until it is started again.
     pub fn fail_disk(&mut self, ix: NodeIx) {
         self.trace.note(self.now, ix, "its disk fails".into());
         self.hosts[ix].disk_fails = true;
@@ -91,41 +91,43 @@ impl Net {
         self.hosts[ix].config = config.build().expect("versions that there are");
     }
 
-    /// A node stands still, as a suspended or swapped process does; its clock goes on, and what comes for it waits.
+    /// Pauses a node, like a suspended or swapped-out process. Its clock continues, and its inputs wait.
     pub fn pause(&mut self, ix: NodeIx, time: Duration) {
         self.trace.note(self.now, ix, format!("pauses for {time:?}"));
         let host = &mut self.hosts[ix];
         host.paused_until = self.now + time.as_micros() as u64;
-        let (sleeps, wakes) = (host.clock.local(self.now), host.clock.local(host.paused_until));
-        host.wakes_at = (wakes.since(sleeps) > host.config.timing().suspect_after).then_some(wakes);
+        let (from, until) = (host.clock.local(self.now), host.clock.local(host.paused_until));
+        host.wakes_at = (until.since(from) > host.config.timing().suspect_after).then_some(until);
     }
 
-    /// What a node sends takes longer by this: it is slow for itself alone.
+    /// Everything that a node sends arrives this much later.
     pub fn slow_down(&mut self, ix: NodeIx, by: Duration) {
         self.trace.note(self.now, ix, format!("sends {by:?} late"));
         self.slow.insert(ix, by.as_micros() as u64);
     }
 
-    /// From now on a name leads somewhere else, or nowhere at all: dials of it fail. Until the [healing](Self::heal_all).
+    /// From now on, an address leads to another target, or does not resolve (`None`), so that dials of it fail. This
+    /// ends with [`heal_all`](Self::heal_all).
     ///
     /// # Panics
-    /// When it is no address.
-    pub fn lead_astray(&mut self, address: &str, target: Option<Target>) {
+    /// If the address is invalid.
+    pub fn redirect(&mut self, address: &str, target: Option<Target>) {
         let address = Address::new(address).expect("a valid address");
-        self.astray.entry(address.clone()).or_insert(self.names.get(&address).copied());
+        self.redirected.entry(address.clone()).or_insert(self.names.get(&address).copied());
         match target {
             Some(target) => self.names.insert(address, target),
             None => self.names.remove(&address),
         };
     }
 
-    /// Cuts two nodes from each other.
+    /// Cuts two nodes off from each other.
     pub fn cut(&mut self, a: NodeIx, b: NodeIx, how: Cut) {
         self.cut_one_way(a, b, how);
         self.cut_one_way(b, a, how);
     }
 
-    /// What one node sends to another does not arrive; what comes back does. No connection comes up meanwhile.
+    /// Bytes from one node to another do not arrive. Bytes in the other direction do. No new connection opens between
+    /// the two.
     pub fn cut_one_way(&mut self, from: NodeIx, to: NodeIx, how: Cut) {
         self.trace.note(self.now, from, format!("does not reach node {to}: {how:?}"));
         self.cuts.insert((from, to), how);
@@ -138,13 +140,14 @@ impl Net {
         }
     }
 
-    /// The connections of today between two nodes never carry anything again, and no end hears of it.
+    /// The existing connections between two nodes never carry anything again, and neither end notices.
     pub fn kill_silently(&mut self, a: NodeIx, b: NodeIx) {
-        self.trace.note(self.now, a, format!("and node {b}: their connections die unseen"));
+        self.trace.note(self.now, a, format!("and node {b}: their connections die silently"));
         self.wires.iter_mut().filter(|wire| wire.joins(a, b)).for_each(|wire| wire.kill());
     }
 
-    /// The connections of today between two nodes break off somewhere in what is on its way, in mid-frame as often as not.
+    /// Resets the existing connections between two nodes. Only a random part of the bytes in flight arrives, often with
+    /// a frame cut in the middle.
     pub fn reset(&mut self, a: NodeIx, b: NodeIx) {
         self.trace.note(self.now, a, format!("and node {b}: their connections are reset"));
         for wire in self.between(a, b) {
@@ -152,7 +155,7 @@ impl Net {
                 let unread = self.wires[wire.0].ends[side].unread;
                 let kept = self.rng.below(unread + 1);
                 if (1..unread).contains(&kept) {
-                    self.tally.count("stream broken off");
+                    self.tally.count("stream cut by a reset");
                 }
                 self.wires[wire.0].ends[side].lose_beyond(kept);
                 self.transmit(wire, 1 - side, Piece::End);
@@ -160,38 +163,38 @@ impl Net {
         }
     }
 
-    /// Cuts a node from all others.
+    /// Cuts a node off from all others.
     pub fn isolate(&mut self, ix: NodeIx, how: Cut) {
         for other in (0..self.hosts.len()).filter(|other| *other != ix) {
             self.cut(ix, other, how);
         }
     }
 
-    /// Ends a cut, both ways.
+    /// Ends the cut between two nodes in both directions.
     pub fn heal(&mut self, a: NodeIx, b: NodeIx) {
         let cut = [self.cuts.remove(&(a, b)), self.cuts.remove(&(b, a))];
         if cut == [None, None] {
             return;
         }
-        self.trace.note(self.now, a, format!("is not cut from node {b} any more"));
+        self.trace.note(self.now, a, format!("is no longer cut off from node {b}"));
         for at in (0..self.wires.len()).filter(|at| self.wires[*at].joins(a, b)).collect::<Vec<_>>() {
             for side in 0..2 {
-                self.plan(Duration::ZERO, Happening::Arrives(WireId(at), side));
+                self.plan(Duration::ZERO, SimEvent::Arrives(WireId(at), side));
             }
         }
-        for (wire, target) in std::mem::take(&mut self.held) {
+        for (wire, target) in std::mem::take(&mut self.waiting_dials) {
             if self.wires[wire.0].joins(a, b) {
-                self.plan(Duration::ZERO, Happening::Knocks(wire, target));
+                self.plan(Duration::ZERO, SimEvent::DialArrives(wire, target));
             } else {
-                self.held.push((wire, target));
+                self.waiting_dials.push((wire, target));
             }
         }
     }
 
-    /// Ends all cuts; nobody is slow, and names lead where they should.
+    /// Ends all cuts, makes no node slow, and restores the targets of all names.
     pub fn heal_all(&mut self) {
         self.slow.clear();
-        for (address, target) in std::mem::take(&mut self.astray) {
+        for (address, target) in std::mem::take(&mut self.redirected) {
             match target {
                 Some(target) => self.names.insert(address, target),
                 None => self.names.remove(&address),
@@ -202,28 +205,28 @@ impl Net {
         }
     }
 
-    /// A node reads nothing on a connection, until [`read_again`](Self::read_again): what is sent to it lies between the
-    /// ends, and whoever sends waits once that is full.
+    /// A node stops reading on a connection, until [`resume_reading`](Self::resume_reading). The sender has to wait
+    /// once the socket buffer is full.
     pub fn stop_reading(&mut self, ix: NodeIx, wire: WireId) {
         if let Some(side) = self.side_of(wire, ix) {
-            self.wires[wire.0].ends[side].deaf = true;
+            self.wires[wire.0].ends[side].stops_reading = true;
         }
     }
 
     /// Ends [`stop_reading`](Self::stop_reading).
-    pub fn read_again(&mut self, ix: NodeIx, wire: WireId) {
+    pub fn resume_reading(&mut self, ix: NodeIx, wire: WireId) {
         if let Some(side) = self.side_of(wire, ix) {
-            self.wires[wire.0].ends[side].deaf = false;
-            self.plan(Duration::ZERO, Happening::Arrives(wire, side));
+            self.wires[wire.0].ends[side].stops_reading = false;
+            self.plan(Duration::ZERO, SimEvent::Arrives(wire, side));
         }
     }
 
-    /// Every node reads everything again.
-    pub fn read_all(&mut self) {
+    /// Every node resumes reading on all connections.
+    pub fn resume_all_reading(&mut self) {
         for at in 0..self.wires.len() {
             for side in 0..2 {
-                if std::mem::take(&mut self.wires[at].ends[side].deaf) {
-                    self.plan(Duration::ZERO, Happening::Arrives(WireId(at), side));
+                if std::mem::take(&mut self.wires[at].ends[side].stops_reading) {
+                    self.plan(Duration::ZERO, SimEvent::Arrives(WireId(at), side));
                 }
             }
         }

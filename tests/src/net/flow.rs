@@ -1,4 +1,4 @@
-//! How the network moves: one happening after the other, and what each does to the node that it hits.
+//! The simulation loop: takes one event after the other, and applies it to the network and its nodes.
 
 use std::time::Duration;
 
@@ -8,54 +8,54 @@ use formation_core::{
     message::{Message, Role, StatusReport},
 };
 
-use super::{Cut, Happening, Net, Target};
+use super::{Cut, Net, SimEvent, Target};
 use crate::{
-    checks::{forms, only_joins, says_too_early, stays_in_bounds},
+    checks::{check_join_only, check_limits, forms_cluster, vote_not_durable},
     digest,
     host::{NodeIx, RunId},
-    peer::messages,
+    peer,
     wire::{Owner, Phase, Piece, WireId},
 };
 
 impl Net {
-    pub(super) fn plan(&mut self, delay: Duration, what: Happening) {
-        self.plan_at(self.now + delay.as_micros() as u64, what);
+    pub(super) fn plan(&mut self, delay: Duration, event: SimEvent) {
+        self.plan_at(self.now + delay.as_micros() as u64, event);
     }
 
-    fn plan_at(&mut self, at: u64, what: Happening) {
+    fn plan_at(&mut self, at: u64, event: SimEvent) {
         self.sequence += 1;
-        self.queue.insert((at.max(self.now), self.sequence), what);
+        self.queue.insert((at.max(self.now), self.sequence), event);
     }
 
-    /// Lets the next thing happen, unless that would be after `until`.
+    /// Handles the next event, unless it is due after `until`.
     pub(super) fn step(&mut self, until: u64) -> bool {
         let Some(((at, _), _)) = self.queue.first_key_value() else { return false };
         if *at > until {
             return false;
         }
-        let ((at, _), what) = self.queue.pop_first().expect("the queue is not empty");
+        let ((at, _), event) = self.queue.pop_first().expect("the queue is not empty");
         self.now = at;
-        let hit = match &what {
-            Happening::Start(_) | Happening::Knocks(..) => None,
-            Happening::Tick(run, _) | Happening::DialFails(run, _) | Happening::Persists(run, _) => Some(*run),
-            Happening::Opens(wire, side) | Happening::Arrives(wire, side) | Happening::Flushes(wire, side) => {
+        let receiver = match &event {
+            SimEvent::Start(_) | SimEvent::DialArrives(..) => None,
+            SimEvent::Tick(run, _) | SimEvent::DialFails(run, _) | SimEvent::Persists(run, _) => Some(*run),
+            SimEvent::Opens(wire, side) | SimEvent::Arrives(wire, side) | SimEvent::Flushes(wire, side) => {
                 match self.wires[wire.0].ends[*side].owner {
                     Owner::Node(run) => Some(run),
                     Owner::Test => None,
                 }
             }
         };
-        if let Some(run) = hit {
+        if let Some(run) = receiver {
             if !self.runs(run) {
                 return true;
             }
             let paused = self.hosts[run.host].paused_until;
             if paused > self.now {
-                self.plan_at(paused, what);
+                self.plan_at(paused, event);
                 return true;
             }
         }
-        self.happen(what);
+        self.handle(event);
         true
     }
 
@@ -64,12 +64,12 @@ impl Net {
         host.generation == run.generation && host.formation.is_some()
     }
 
-    fn happen(&mut self, what: Happening) {
-        match what {
-            // Somebody may have been quicker.
-            Happening::Start(ix) if self.hosts[ix].formation.is_some() => {}
-            Happening::Start(ix) => self.start(ix),
-            Happening::Tick(run, due) => {
+    fn handle(&mut self, event: SimEvent) {
+        match event {
+            // The test may already have started it.
+            SimEvent::Start(ix) if self.hosts[ix].formation.is_some() => {}
+            SimEvent::Start(ix) => self.start(ix),
+            SimEvent::Tick(run, due) => {
                 let host = &mut self.hosts[run.host];
                 if host.armed == Some(due) {
                     host.armed = None;
@@ -77,23 +77,23 @@ impl Net {
                     self.rearm(run.host);
                 }
             }
-            Happening::Knocks(wire, target) => self.knocks(wire, target),
-            Happening::Opens(wire, side) => self.opens(wire, side),
-            Happening::DialFails(run, dial) => {
+            SimEvent::DialArrives(wire, target) => self.dial_arrives(wire, target),
+            SimEvent::Opens(wire, side) => self.opens(wire, side),
+            SimEvent::DialFails(run, dial) => {
                 if let Some(wire) = self.hosts[run.host].dials.remove(&dial) {
                     self.wires[wire.0].ends[0].phase = Phase::Closed;
                     self.transmit(wire, 0, Piece::End);
                     self.give(run.host, Input::DialFailed { dial });
                 }
             }
-            Happening::Arrives(wire, side) => self.arrives(wire, side),
-            Happening::Flushes(wire, side) => self.flushes(wire, side),
-            Happening::Persists(run, seq) => {
+            SimEvent::Arrives(wire, side) => self.arrives(wire, side),
+            SimEvent::Flushes(wire, side) => self.flushes(wire, side),
+            SimEvent::Persists(run, seq) => {
                 let host = &mut self.hosts[run.host];
-                let (wanted, state) = host.persisting.take().expect("one persist is in flight");
-                assert_eq!(wanted, seq);
+                let (expected, state) = host.persisting.take().expect("one persist is in flight");
+                assert_eq!(expected, seq);
                 if host.disk_fails {
-                    // What the disk has taken all the same, nobody can say.
+                    // A failed write may have reached the disk or not.
                     if self.rng.one_in(2) {
                         host.disk = state;
                     }
@@ -108,8 +108,8 @@ impl Net {
         }
     }
 
-    /// A dial reaches what its address leads to.
-    fn knocks(&mut self, wire: WireId, target: Target) {
+    /// A dial arrives at the target of its address.
+    fn dial_arrives(&mut self, wire: WireId, target: Target) {
         let latency = Duration::from_micros(self.wires[wire.0].latency);
         if self.wires[wire.0].ends[0].phase == Phase::Closed || self.wires[wire.0].ends[1].dead {
             return;
@@ -119,21 +119,21 @@ impl Net {
             Target::Test => {
                 self.wires[wire.0].ends[1].phase = Phase::Open;
                 self.accepted.push(wire);
-                self.plan(latency, Happening::Opens(wire, 0));
+                self.plan(latency, SimEvent::Opens(wire, 0));
             }
             Target::Node(ix) => {
                 self.wires[wire.0].ends[1].owner = Owner::Node(self.run_id(ix));
                 let is_cut = |side| self.wires[wire.0].towards(side).is_some_and(|way| self.cuts.contains_key(&way));
                 if is_cut(0) || is_cut(1) {
-                    self.held.push((wire, target));
+                    self.waiting_dials.push((wire, target));
                 } else if self.hosts[ix].formation.is_some() {
-                    // A backlog accepts later than the dialer knows, or sooner.
+                    // Because of the backlog, the node may accept before or after the dialing node sees the connection.
                     let accept = self.rng.within(self.settings.jitter);
-                    self.plan(accept, Happening::Opens(wire, 1));
+                    self.plan(accept, SimEvent::Opens(wire, 1));
                     if self.wires[wire.0].ends[0].phase == Phase::Opening {
-                        self.plan(latency, Happening::Opens(wire, 0));
+                        self.plan(latency, SimEvent::Opens(wire, 0));
                     }
-                } else if !self.hosts[ix].gone {
+                } else if !self.hosts[ix].vanished {
                     self.refuse(wire, latency);
                 }
             }
@@ -144,7 +144,7 @@ impl Net {
         let end = &mut self.wires[wire.0].ends[0];
         end.ended = true;
         if let (Owner::Node(run), Some(dial)) = (end.owner, self.wires[wire.0].dial) {
-            self.plan(after, Happening::DialFails(run, dial));
+            self.plan(after, SimEvent::DialFails(run, dial));
         }
     }
 
@@ -173,18 +173,18 @@ impl Net {
         end.phase = Phase::Open;
         end.conn = Some(conn);
         if !end.arriving.is_empty() {
-            self.plan(Duration::ZERO, Happening::Arrives(wire, side));
+            self.plan(Duration::ZERO, SimEvent::Arrives(wire, side));
         }
         self.give(run.host, Input::Opened { conn, origin });
     }
 
-    /// Puts something on its way to the other end.
+    /// Sends bytes, or the end of the stream, to the other end.
     pub(super) fn transmit(&mut self, wire: WireId, from: usize, piece: Piece) {
         let to = 1 - from;
         if let (Piece::Bytes(bytes), true) = (&piece, self.settings.eavesdrop) {
-            let spoken = &mut self.wires[wire.0].ends[from].spoken;
-            if spoken.len() < 1_024 {
-                spoken.extend_from_slice(bytes);
+            let first_bytes = &mut self.wires[wire.0].ends[from].first_bytes;
+            if first_bytes.len() < 1_024 {
+                first_bytes.extend_from_slice(bytes);
             }
         }
         let pieces = match piece {
@@ -207,7 +207,7 @@ impl Net {
                 end.unread += bytes.len();
             }
             end.arriving.push_back((at, piece));
-            self.plan_at(at, Happening::Arrives(wire, to));
+            self.plan_at(at, SimEvent::Arrives(wire, to));
         }
     }
 
@@ -229,11 +229,11 @@ impl Net {
         let held = self.wires[wire.0].towards(side).is_some_and(|way| self.cuts.get(&way) == Some(&Cut::Hold));
         let end = &mut self.wires[wire.0].ends[side];
         if end.dead {
-            // What was sent is never acknowledged: the sender's buffer stays as full as it is.
+            // Lost bytes are never acknowledged, so the socket buffer stays as full as it is.
             end.arriving.clear();
             return;
         }
-        if held || end.deaf || end.phase == Phase::Opening {
+        if held || end.stops_reading || end.phase == Phase::Opening {
             return;
         }
         let join = !self.rng.one_in(3);
@@ -250,13 +250,13 @@ impl Net {
             }
         }
         if end.arriving.front().is_some_and(|(at, _)| *at <= self.now) {
-            self.plan(Duration::ZERO, Happening::Arrives(wire, side));
+            self.plan(Duration::ZERO, SimEvent::Arrives(wire, side));
         }
         let end = &mut self.wires[wire.0].ends[side];
         end.ended |= ended;
         end.unread -= bytes.len();
         if self.has_room(wire, side) && std::mem::take(&mut self.wires[wire.0].ends[1 - side].blocked) {
-            self.plan(Duration::ZERO, Happening::Flushes(wire, 1 - side));
+            self.plan(Duration::ZERO, SimEvent::Flushes(wire, 1 - side));
         }
         let end = &mut self.wires[wire.0].ends[side];
         let Owner::Node(run) = end.owner else {
@@ -264,21 +264,22 @@ impl Net {
             return;
         };
         let Some(conn) = end.conn else { return };
-        // After a close, what was read before is sometimes still on its way through the host.
+        // After a close, bytes that were read earlier sometimes still reach the node through its embedder.
         let late = end.phase == Phase::Closed;
         if !bytes.is_empty() && (!late || self.rng.one_in(2)) {
             self.give(run.host, Input::Received { conn, chunk: bytes.freeze() });
         }
         if ended && (!late || self.rng.one_in(2)) {
             self.wires[wire.0].ends[side].phase = Phase::Closed;
-            // What is due by now comes before the input, so the node may still speak on it: nobody hears that.
+            // The node handles due timers before the input, so it may still send on this connection. Nobody receives
+            // that.
             self.give(run.host, Input::Closed { conn });
             self.hosts[run.host].conns.remove(&conn);
             self.hosts[run.host].in_flight.remove(&conn);
         }
     }
 
-    /// Whether what lies on its way to this end leaves room for more.
+    /// Whether the socket buffer towards this end has room.
     fn has_room(&self, wire: WireId, side: usize) -> bool {
         self.wires[wire.0].ends[side].unread <= self.settings.socket_buffer
     }
@@ -286,7 +287,7 @@ impl Net {
     fn flushes(&mut self, wire: WireId, side: usize) {
         if !self.has_room(wire, 1 - side) {
             self.wires[wire.0].ends[side].blocked = true;
-            self.tally.count("sender waits for room");
+            self.tally.count("send waits for room in the socket buffer");
             return;
         }
         let end = &self.wires[wire.0].ends[side];
@@ -305,9 +306,9 @@ impl Net {
         if host.wakes_at.take_if(|at| *at <= local).is_some() {
             host.just_awake = local + host.config.timing().down_after;
             if formation.leadership(local).is_some() {
-                self.tally.count("master awake with its lease");
+                self.tally.count("master wakes with a valid lease");
             } else if formation.status().phase == NodePhase::Master {
-                self.tally.count("master awake without");
+                self.tally.count("master wakes without a valid lease");
             }
         }
         self.trace.input(self.now, ix, &input);
@@ -320,7 +321,7 @@ impl Net {
         self.drain(ix);
     }
 
-    /// Does all that a node wants, and checks what it claims.
+    /// Carries out all outputs of a node, and checks them.
     pub(super) fn drain(&mut self, ix: NodeIx) {
         let mut changed = false;
         while let Some(output) = self.hosts[ix].formation.as_mut().and_then(|f| f.poll_output()) {
@@ -334,62 +335,62 @@ impl Net {
                 Output::Dial { dial, addr, timeout } => self.dials(ix, dial, &addr, timeout),
                 Output::Send { conn, bytes } => {
                     host.bytes_sent += bytes.len() as u64;
-                    let said = messages(&mut BytesMut::from(&bytes[..]));
-                    for message in &said {
-                        self.tally.said(ix, message);
+                    let messages = peer::messages(&mut BytesMut::from(&bytes[..]));
+                    for message in &messages {
+                        self.tally.message_sent(ix, message);
                         if let Message::Status(StatusReport { term, role, .. }) = message {
-                            host.solo_said = match role {
+                            host.solo_status = match role {
                                 Role::Solo { members } => Some((*members, *term)),
                                 _ => None,
                             };
                         }
                         if host.persist_failed && matches!(message, Message::HeartbeatAck(ack) if ack.confirms) {
-                            self.tally.count("lease confirmed without a disk");
+                            self.tally.count("heartbeat confirmed without storage");
                         }
                         if host.config.bootstrap() == Bootstrap::JoinOnly && !host.has_joined {
-                            if forms(message) {
-                                self.fail(&format!("JoinOnly: node {ix} has never joined, and says {message:?}"));
+                            if forms_cluster(message) {
+                                self.fail(&format!("JoinOnly: node {ix} has never joined, but sends {message:?}"));
                             }
                             if matches!(message, Message::Vote(_)) {
-                                self.tally.count("a node that only joins refused its vote before");
+                                self.tally.count("join-only node refused its vote before it joined");
                             }
                         }
-                        if let Some(why) = says_too_early(message, &host.durable) {
+                        if let Some(why) = vote_not_durable(message, &host.durable) {
                             self.fail(&format!("E4: node {ix} {why}"));
                         }
                     }
                     let fits = bytes.len() <= host.config.limits().send && !bytes.is_empty();
-                    let newest = said.iter().map(Message::since).max();
+                    let newest = messages.iter().map(Message::since).max();
                     let Some((wire, side)) = host.conns.get(&conn).copied() else {
                         self.fail(&format!("node {ix} sends on {conn}, which is not open"));
                     };
                     if let Owner::Node(to) = self.wires[wire.0].ends[1 - side].owner
                         && newest > Some(self.hosts[to.host].config.protocol().max)
                     {
-                        self.fail(&format!("node {} is told something that it cannot read by node {ix}", to.host));
+                        self.fail(&format!("node {ix} sends a message that node {} cannot decode", to.host));
                     }
                     let host = &mut self.hosts[ix];
                     if !host.in_flight.insert(conn) {
                         self.fail(&format!("node {ix} has two sends in flight on {conn}"));
                     }
-                    self.expect(fits, "G7: a Send of more than Limits::send, or of nothing");
+                    self.expect(fits, "G7: a Send is empty or exceeds Limits::send");
                     self.transmit(wire, side, Piece::Bytes(bytes));
                     let flush = self.rng.within(self.settings.flush);
-                    self.plan(flush, Happening::Flushes(wire, side));
+                    self.plan(flush, SimEvent::Flushes(wire, side));
                 }
                 Output::Close { conn, reason } => {
                     let Some((wire, side)) = host.conns.remove(&conn) else {
                         self.fail(&format!("node {ix} closes {conn}, which is not open"));
                     };
                     host.closes.push((conn, reason));
-                    self.tally.closed(reason);
-                    if let Some(why) = self.parted_by_key(wire, reason) {
+                    self.tally.connection_closed(reason);
+                    if let Some(why) = self.split_by_key(wire, reason) {
                         self.fail(&why);
                     }
                     let end = &mut self.wires[wire.0].ends[side];
                     end.reason = Some(reason);
                     end.phase = Phase::Closed;
-                    self.news += 1;
+                    self.activity += 1;
                     self.transmit(wire, side, Piece::End);
                 }
                 Output::Persist { seq, state } => {
@@ -398,11 +399,11 @@ impl Net {
                     }
                     let delay = self.rng.within(self.settings.persist);
                     let run = self.run_id(ix);
-                    self.plan(delay, Happening::Persists(run, seq));
+                    self.plan(delay, SimEvent::Persists(run, seq));
                 }
                 Output::Event(event) => {
-                    self.news += 1;
-                    self.tally.told(&event);
+                    self.activity += 1;
+                    self.tally.event(&event);
                     self.follow_sides(ix, &event);
                     let host = &mut self.hosts[ix];
                     if let Event::MasterElected { master, .. } = &event
@@ -410,7 +411,7 @@ impl Net {
                         && !std::mem::replace(&mut host.has_joined, true)
                         && host.config.bootstrap() == Bootstrap::JoinOnly
                     {
-                        self.tally.count("a node that only joins has joined");
+                        self.tally.count("join-only node has joined");
                     }
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
@@ -422,12 +423,12 @@ impl Net {
                         if let Err(why) = host.mirror.changed(formation.node(), (*view_id, changes), compare) {
                             self.fail(&why);
                         }
-                        let slept = host.clock.local(self.now) < host.just_awake;
+                        let has_paused = host.clock.local(self.now) < host.just_awake;
                         let writes = formation.status().phase == NodePhase::Master;
                         let down =
                             |change: &Change| matches!(change, Change::Remove { reason: RemovalReason::Down, .. });
-                        if slept && writes && changes.iter().any(down) {
-                            self.fail(&format!("sick: node {ix} has slept, and takes others for down"));
+                        if has_paused && writes && changes.iter().any(down) {
+                            self.fail(&format!("V4: node {ix} has paused, and marks others as down"));
                         }
                     }
                     self.hosts[ix].events.push((self.now, event));
@@ -438,7 +439,7 @@ impl Net {
         self.rearm(ix);
     }
 
-    /// E8: who has changed sides says so.
+    /// E8: checks that a node that changes sides reports it.
     fn follow_sides(&mut self, ix: NodeIx, event: &Event) {
         let Some(formation) = &self.hosts[ix].formation else { return };
         let (node, master) = (formation.node().clone(), formation.status().master.map(|(master, _)| master));
@@ -448,7 +449,7 @@ impl Net {
                 for (other, host) in self.hosts.iter_mut().enumerate() {
                     let follows = |f: &Formation| f.status().master.is_some_and(|(master, _)| master == node);
                     if other == ix || host.formation.as_ref().is_some_and(follows) {
-                        host.mirror.leaves(&node, *term);
+                        host.mirror.gave_way(&node, *term);
                     }
                 }
             }
@@ -464,20 +465,20 @@ impl Net {
         }
     }
 
-    /// Why a solo master has given way, as far as it can be seen from outside.
+    /// Counts the criterion by which a solo master gave way, as far as it is visible from outside.
     fn tally_merge(&mut self, ix: NodeIx) {
         let quorums = self.masters().into_iter().any(|(master, _)| self.status(master).phase == NodePhase::Master);
-        let Some((members, term)) = self.hosts[ix].solo_said else { return };
+        let Some((members, term)) = self.hosts[ix].solo_status else { return };
         let others: Vec<_> =
             (0..self.hosts.len()).filter(|other| *other != ix && self.hosts[*other].formation.is_some()).collect();
-        let said: Vec<_> = others.into_iter().filter_map(|other| self.hosts[other].solo_said).collect();
+        let others: Vec<_> = others.into_iter().filter_map(|other| self.hosts[other].solo_status).collect();
         let what = if quorums {
-            "gave way to a quorum"
-        } else if said.iter().any(|other| other.0 > members) {
+            "gave way to a quorum's master"
+        } else if others.iter().any(|other| other.0 > members) {
             "gave way to more members"
-        } else if said.iter().any(|other| *other > (members, term)) {
+        } else if others.iter().any(|other| *other > (members, term)) {
             "gave way to a higher term"
-        } else if said.contains(&(members, term)) {
+        } else if others.contains(&(members, term)) {
             "gave way to a lower id"
         } else {
             return;
@@ -492,7 +493,7 @@ impl Net {
         let checks = self.checks.entry(host.config.electorate()).or_default();
         let compare = self.settings.compare_views;
         let mut found = Ok(());
-        // What a solo master claims is no breach of G1 or G2: that is what E8 gives up, and nothing more.
+        // E8 gives up G1 and G2 for solo masters, so their leases do not count.
         let phase = formation.status().phase;
         if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| phase != NodePhase::Solo)
         {
@@ -500,20 +501,20 @@ impl Net {
             found = checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
         found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
-        found = found.and_then(|()| only_joins(&host.config, formation, host.has_joined));
-        found = found.and_then(|()| stays_in_bounds(&host.config, formation, host.conns.len()));
-        found = found.and_then(|()| host.mirror.said_all(formation.node()));
+        found = found.and_then(|()| check_join_only(&host.config, formation, host.has_joined));
+        found = found.and_then(|()| check_limits(&host.config, formation, host.conns.len()));
+        found = found.and_then(|()| host.mirror.reported_all(formation.node()));
         let late = host.clock.local(self.now.saturating_sub(self.settings.tick_late.1.as_micros() as u64));
         if formation.status().phase == NodePhase::Leaving
             && host.left_by.is_some_and(|by| by < late)
             && self.now > host.paused_until
         {
-            found = Err(format!("leaving: {} has not left within down_after", formation.node()));
+            found = Err(format!("L4: {} has not left within down_after", formation.node()));
         }
         if matches!(phase, NodePhase::Master | NodePhase::Solo)
             && formation.leadership(host.clock.local(self.now)).is_none()
         {
-            found = Err(format!("E6: {} has not stepped down, though its lease has lapsed", formation.node()));
+            found = Err(format!("E6: {} has not stepped down, although its lease has expired", formation.node()));
         }
         if changed {
             let (node, view) = (formation.node(), formation.view());
@@ -530,13 +531,15 @@ impl Net {
     fn dials(&mut self, ix: NodeIx, dial: formation_core::DialId, addr: &formation_core::Address, timeout: Duration) {
         let run = self.run_id(ix);
         let target = self.names.get(addr).copied();
-        match self.astray.get(addr) {
-            Some(should) if *should != target && target.is_none() => self.tally.count("dial of a name that is gone"),
-            Some(should) if *should != target => self.tally.count("dial led astray"),
+        match self.redirected.get(addr) {
+            Some(original) if *original != target && target.is_none() => {
+                self.tally.count("dial of a name that does not resolve");
+            }
+            Some(original) if *original != target => self.tally.count("dial of a redirected name"),
             _ => {}
         }
         if target.is_some_and(|target| target != Target::Node(ix)) && self.hosts[ix].found_itself.remove(addr) {
-            self.tally.count("dial of a name that led to the node itself");
+            self.tally.count("dial of a name that led to the node itself before");
         }
         let wire = self.wire(Owner::Node(run), Some(dial));
         if self.hosts[ix].dials.insert(dial, wire).is_some() {
@@ -544,10 +547,10 @@ impl Net {
         }
         // The time limit is on the node's own clock.
         let clock = self.hosts[ix].clock;
-        self.plan_at(clock.reaches(clock.local(self.now) + timeout), Happening::DialFails(run, dial));
+        self.plan_at(clock.reaches(clock.local(self.now) + timeout), SimEvent::DialFails(run, dial));
         let latency = Duration::from_micros(self.wires[wire.0].latency);
         match target {
-            Some(target) => self.plan(latency, Happening::Knocks(wire, target)),
+            Some(target) => self.plan(latency, SimEvent::DialArrives(wire, target)),
             None => self.refuse(wire, 2 * latency),
         }
     }
@@ -567,11 +570,11 @@ impl Net {
         } else {
             host.idle_ticks += 1;
             if host.idle_ticks > 10_000 {
-                self.fail(&format!("node {ix}: its deadline {due:?} stays due"));
+                self.fail(&format!("node {ix}: the deadline {due:?} stays due after many ticks"));
             }
         }
         let late = self.rng.within(self.settings.tick_late).as_micros() as u64;
         let at = self.hosts[ix].clock.reaches(due) + late;
-        self.plan_at(at, Happening::Tick(run, due));
+        self.plan_at(at, SimEvent::Tick(run, due));
     }
 }

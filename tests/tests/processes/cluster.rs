@@ -1,4 +1,4 @@
-//! The machines with their nodes, and what they have said.
+//! The machines with their nodes, and the history of their output.
 
 use std::{
     collections::BTreeSet,
@@ -15,16 +15,16 @@ use formation_tests::Rng;
 use crate::{
     authority::Authority,
     history::History,
-    machine::{Machine, Said},
+    machine::{Machine, OutputLine},
     record::{Record, What},
     router::{Router, address},
 };
 
 const PORT: u16 = 7_000;
-/// The times that the nodes are told by `--times`.
+/// The value of `--times` for all nodes.
 const TIMES: &str = "lan";
 
-/// How many machines there are, how many of them have voters, and whether they speak TLS and hold a cluster key.
+/// The number of machines, the number of machines with voters, and whether the nodes use TLS and a cluster key.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) machines: usize,
@@ -35,23 +35,23 @@ pub(crate) struct Size {
 pub(crate) struct Cluster {
     pub(crate) machines: Vec<Machine>,
     pub(crate) voters: usize,
-    /// What the node of each machine is told.
+    /// The command-line flags of the node of each machine.
     flags: Vec<Vec<String>>,
     pub(crate) router: Router,
     pub(crate) history: History,
     programs: Vec<PathBuf>,
-    sender: Sender<Said>,
-    receiver: Receiver<Said>,
-    /// Processes that have ended by themselves, as they were told to.
+    sender: Sender<OutputLine>,
+    receiver: Receiver<OutputLine>,
+    /// The processes that have ended after their command to leave, by machine and run.
     ended: BTreeSet<(usize, usize)>,
 }
 
-/// Where a node listens.
+/// The address of a node.
 fn listen(machine: usize) -> String {
     format!("{}:{PORT}", address(machine))
 }
 
-/// What a node is told, but for what secures its connections.
+/// The flags of a node, without those for TLS and the key.
 fn flags(machine: &Machine, voters: usize) -> Vec<String> {
     let number = machine.number;
     let mut flags: Vec<String> = ["--json", "--cluster", "processes", "--times", TIMES].map(String::from).into();
@@ -64,23 +64,23 @@ fn flags(machine: &Machine, voters: usize) -> Vec<String> {
 }
 
 /// Gives every node a certificate and the cluster key.
-fn secure(machines: &[Machine], home: &Path, flags: &mut [Vec<String>]) {
+fn secure(machines: &[Machine], log_dir: &Path, flags: &mut [Vec<String>]) {
     let authority = Authority::new("the cluster's");
     for (machine, flags) in machines.iter().zip(flags) {
         let (certificate, key) = authority.issue(&address(machine.number), |_| {});
         for (flag, path, content) in [
-            ("--tls-authority", home.join("authority"), authority.pem()),
-            ("--key-file", home.join("cluster-key"), "a key that everybody of the suite knows".into()),
+            ("--tls-authority", log_dir.join("authority"), authority.pem()),
+            ("--key-file", log_dir.join("cluster-key"), "a key that all nodes of the test hold".into()),
             ("--tls-certificate", machine.path("certificate"), certificate),
             ("--tls-key", machine.path("key"), key),
         ] {
-            fs::write(&path, content).expect("there is room for a file");
+            fs::write(&path, content).expect("a file can be written");
             flags.extend([flag.into(), path.display().to_string()]);
         }
     }
 }
 
-/// The time of all nodes' clocks.
+/// The time on the clocks of all nodes.
 pub(crate) fn now() -> u64 {
     Clock::start().now().as_micros()
 }
@@ -89,30 +89,32 @@ pub(crate) fn timing() -> Timing {
     Timing::lan()
 }
 
-/// G5: by when nodes of which enough reach each other have a master. Its lease has to end for all, the last in the line has
-/// its turn, and a candidacy that fails waits for up to two leases; that four fail in turn is out of the question.
-pub(crate) fn until_led(voters: usize) -> Duration {
+/// G5: the time in which a quorum of connected voters has a master. The old lease has to expire for all of them, even the
+/// last voter gets its turn, and a failed candidate waits for up to two leases. Four failures in a row do not happen in
+/// practice.
+pub(crate) fn time_until_led(voters: usize) -> Duration {
     let Timing { lease, stagger, election_timeout, .. } = timing();
-    lease + stagger * u32::try_from(voters).expect("few voters") + 4 * (election_timeout + 2 * lease)
+    lease + stagger * u32::try_from(voters).expect("the number of voters is small") + 4 * (election_timeout + 2 * lease)
 }
 
-/// G5: by when all nodes hold one view, once all is well. Connections that are dead are found so, a dial that is under way ends, and the
-/// address is dialed again; who has just started waits for the others; then there is a master, and two heartbeats later the view.
-pub(crate) fn until_whole(voters: usize) -> Duration {
+/// G5: the time in which all nodes hold one view after the faults have ended. Dead connections are closed, an open dial ends,
+/// and the address is dialed again. Voters that have just started wait for the others. Then they elect a master, and two
+/// heartbeats later all nodes hold its view.
+pub(crate) fn time_until_whole(voters: usize) -> Duration {
     let Timing { down_after, handshake_timeout, dial_backoff_max, bootstrap_wait, heartbeat_interval, .. } = timing();
     let linked = down_after + handshake_timeout + dial_backoff_max * 3 / 2;
-    linked + bootstrap_wait + until_led(voters) + 2 * heartbeat_interval
+    linked + bootstrap_wait + time_until_led(voters) + 2 * heartbeat_interval
 }
 
 impl Cluster {
-    /// Machines whose nodes do not run yet.
-    pub(crate) fn new(size: Size, programs: &[PathBuf], home: &Path, rng: Rng) -> Self {
+    /// Creates the machines. Their nodes do not run yet.
+    pub(crate) fn new(size: Size, programs: &[PathBuf], log_dir: &Path, rng: Rng) -> Self {
         let Size { machines, voters, secured } = size;
         let router = Router::start(machines, rng).expect("interfaces can be made");
-        let machines: Vec<_> = (0..machines).map(|number| Machine::new(number, home)).collect();
+        let machines: Vec<_> = (0..machines).map(|number| Machine::new(number, log_dir)).collect();
         let mut flags: Vec<_> = machines.iter().map(|machine| flags(machine, voters)).collect();
         if secured {
-            secure(&machines, home, &mut flags);
+            secure(&machines, log_dir, &mut flags);
         }
         let (sender, receiver) = channel();
         Self {
@@ -134,46 +136,46 @@ impl Cluster {
         self.machines[number].start(program, &self.flags[number], &self.sender);
     }
 
-    /// Lets a node leave that was told to.
-    pub(crate) fn gone(&mut self, number: usize, limit: Duration) -> Result<(), String> {
+    /// Waits until a node that was commanded to leave has ended.
+    pub(crate) fn wait_for_leave(&mut self, number: usize, limit: Duration) -> Result<(), String> {
         let run = self.machines[number].current_run();
-        self.until(limit, &format!("machine {number} has left"), |cluster| {
+        self.wait_until(limit, &format!("machine {number} has left"), |cluster| {
             cluster.ended.contains(&(number, run)).then_some(())
         })?;
         match self.machines[number].wait() {
             Some(status) if !status.success() => {
-                Err(format!("machine {number} was told to leave, and ended with {status}"))
+                Err(format!("machine {number} was commanded to leave, but ended with {status}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// The nodes of some machines, unless one of them has not said who it is.
+    /// The nodes of some machines. `None` if one of them has not reported its node yet.
     fn nodes(&self, machines: impl Iterator<Item = usize>) -> Option<Vec<&Node>> {
         machines.map(|number| self.machines[number].node()).collect()
     }
 
-    /// The machine of the master that all of these machines follow.
+    /// The machine whose node is the master of all of these machines.
     pub(crate) fn leader(&self, machines: &[usize]) -> Option<usize> {
         let nodes = self.nodes(machines.iter().copied())?;
         let master = self.history.leader(&nodes, now())?;
         machines.iter().copied().find(|number| self.machines[*number].node() == Some(master))
     }
 
-    /// All machines are one cluster.
+    /// Whether all machines are one cluster.
     pub(crate) fn is_whole(&self) -> bool {
         self.nodes(0..self.machines.len()).is_some_and(|nodes| self.history.agree(&nodes, now()))
     }
 
-    /// Takes what the nodes say for so long.
-    pub(crate) fn pass(&mut self, time: Duration) -> Result<(), String> {
+    /// Handles the output of the nodes for this time.
+    pub(crate) fn run_for(&mut self, time: Duration) -> Result<(), String> {
         let end = Instant::now() + time;
-        while self.take_one(end)? {}
+        while self.receive_one(end)? {}
         Ok(())
     }
 
-    /// Takes what the nodes say until there is something, and says how long that took.
-    pub(crate) fn until<T>(
+    /// Handles the output of the nodes until `look` finds something. Returns it, and how long this took.
+    pub(crate) fn wait_until<T>(
         &mut self,
         limit: Duration,
         what: &str,
@@ -184,40 +186,40 @@ impl Cluster {
             if let Some(found) = look(self) {
                 return Ok((found, start.elapsed()));
             }
-            if !self.take_one(end)? {
-                return Err(format!("G5: it is not so after {limit:?} that {what}"));
+            if !self.receive_one(end)? {
+                return Err(format!("G5: still not true after {limit:?}: {what}"));
             }
         }
     }
 
-    /// Takes one line, or says that the time is up.
-    fn take_one(&mut self, end: Instant) -> Result<bool, String> {
+    /// Handles one line. Returns false when the time is up.
+    fn receive_one(&mut self, end: Instant) -> Result<bool, String> {
         match self.receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(said) => self.take(said).map(|()| true),
+            Ok(output) => self.take(output).map(|()| true),
             Err(RecvTimeoutError::Timeout) => Ok(false),
             Err(RecvTimeoutError::Disconnected) => unreachable!("the cluster has a sender"),
         }
     }
 
-    fn take(&mut self, Said { machine: number, run, line }: Said) -> Result<(), String> {
+    fn take(&mut self, OutputLine { machine: number, run, line }: OutputLine) -> Result<(), String> {
         let machine = &mut self.machines[number];
         let is_current = machine.has_process() && machine.current_run() == run;
         let Some(line) = line else {
-            if is_current && !machine.was_told_to_leave() {
+            if is_current && !machine.was_terminated() {
                 let status = machine.wait();
-                return Err(format!("the process of machine {number} ended by itself: {status:?}"));
+                return Err(format!("the process of machine {number} ended unexpectedly: {status:?}"));
             }
             self.ended.insert((number, run));
             return Ok(());
         };
         let record: Record = match serde_json::from_str(&line) {
             Ok(record) => record,
-            // Cut off by a kill.
+            // The line was cut off by a kill.
             Err(_) if !is_current => return Ok(()),
-            Err(error) => return Err(format!("machine {number} says {line}: {error}")),
+            Err(error) => return Err(format!("machine {number} prints {line}: {error}")),
         };
         if is_current && matches!(record.what, What::Started {}) {
-            machine.is_node(&record.node);
+            machine.set_node(&record.node);
         }
         self.history.take(&record)
     }

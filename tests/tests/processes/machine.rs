@@ -1,4 +1,4 @@
-//! A machine with a network interface, a small disk, and the process of one node.
+//! A machine with a network interface, a small disk, and one node process.
 
 use std::{
     fs::{self, File},
@@ -14,76 +14,76 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{router, sandbox::run};
 
-/// Bytes of a disk.
+/// The size of a disk.
 const DISK: &str = "size=64k";
-/// No table, whether there was one or not: it is made first, for one that is not there cannot be deleted.
+/// Deletes the table. The first statement creates it if it does not exist, because a missing table cannot be deleted.
 const UNFILTERED: &str = "table inet fault; delete table inet fault";
 
 pub(crate) struct Machine {
     pub(crate) number: usize,
-    home: PathBuf,
+    log_dir: PathBuf,
     process: Option<Process>,
-    /// How many processes it has had.
+    /// The number of processes so far.
     runs: usize,
 }
 
 struct Process {
     child: Child,
     node: Option<Node>,
-    leaves: bool,
+    was_terminated: bool,
 }
 
-/// The next cluster has machines of the same names. What it has said stays.
+/// Removes the machine, because the next cluster uses the same names. Its logs stay.
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
         run(&["umount", &self.disk().display().to_string()]);
-        run(&["ip", "netns", "delete", &self.space()]);
+        run(&["ip", "netns", "delete", &self.namespace()]);
     }
 }
 
-/// Something that a process has said, or that it is no more.
-pub(crate) struct Said {
+/// A line that a process has printed. `None` means that the process has ended.
+pub(crate) struct OutputLine {
     pub(crate) machine: usize,
     pub(crate) run: usize,
     pub(crate) line: Option<String>,
 }
 
 impl Machine {
-    /// Connects it, and gives it a disk.
-    pub(crate) fn new(number: usize, home: &Path) -> Self {
-        let home = home.join(format!("{number}"));
-        fs::create_dir_all(home.join("disk")).expect("there is room for a machine");
-        let machine = Self { number, home, process: None, runs: 0 };
-        let (space, wire) = (machine.space(), router::interface(number));
+    /// Creates the machine with its disk, and connects it to the network.
+    pub(crate) fn new(number: usize, log_dir: &Path) -> Self {
+        let log_dir = log_dir.join(format!("{number}"));
+        fs::create_dir_all(log_dir.join("disk")).expect("a directory can be created");
+        let machine = Self { number, log_dir, process: None, runs: 0 };
+        let (namespace, wire) = (machine.namespace(), router::interface(number));
         run(&["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", &machine.disk().display().to_string()]);
-        run(&["ip", "netns", "add", &space]);
-        run(&["ip", "link", "set", &wire, "netns", &space]);
-        run(&["ip", "-n", &space, "addr", "add", &format!("{}/24", router::address(number)), "dev", &wire]);
-        run(&["ip", "-n", &space, "link", "set", "lo", "up"]);
-        run(&["ip", "-n", &space, "link", "set", &wire, "up"]);
+        run(&["ip", "netns", "add", &namespace]);
+        run(&["ip", "link", "set", &wire, "netns", &namespace]);
+        run(&["ip", "-n", &namespace, "addr", "add", &format!("{}/24", router::address(number)), "dev", &wire]);
+        run(&["ip", "-n", &namespace, "link", "set", "lo", "up"]);
+        run(&["ip", "-n", &namespace, "link", "set", &wire, "up"]);
         machine
     }
 
-    fn space(&self) -> String {
+    fn namespace(&self) -> String {
         format!("machine{}", self.number)
     }
 
     fn disk(&self) -> PathBuf {
-        self.home.join("disk")
+        self.log_dir.join("disk")
     }
 
-    /// A file of its own, beside its disk.
+    /// A file of the machine outside its disk.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.home.join(name)
+        self.log_dir.join(name)
     }
 
-    /// Where its votes are kept.
+    /// The state directory of its node.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.disk().join("state")
     }
 
-    /// The node of its process, once that has said who it is.
+    /// The node of its process, once the process has reported it.
     pub(crate) fn node(&self) -> Option<&Node> {
         self.process.as_ref()?.node.as_ref()
     }
@@ -92,26 +92,26 @@ impl Machine {
         self.process.is_some()
     }
 
-    /// The number of the process that it has now.
+    /// The number of its current process.
     pub(crate) fn current_run(&self) -> usize {
         self.runs
     }
 
-    pub(crate) fn is_node(&mut self, node: &Node) {
+    pub(crate) fn set_node(&mut self, node: &Node) {
         if let Some(process) = &mut self.process {
             process.node = Some(node.clone());
         }
     }
 
-    /// Starts the program of a node with these arguments. All that it prints is kept, and sent on.
-    pub(crate) fn start(&mut self, program: &Path, args: &[String], sender: &Sender<Said>) {
-        assert!(self.process.is_none(), "machine {} runs a node", self.number);
+    /// Starts the program of a node with these arguments. Its output is logged and sent to `sender`.
+    pub(crate) fn start(&mut self, program: &Path, args: &[String], sender: &Sender<OutputLine>) {
+        assert!(self.process.is_none(), "machine {} already runs a node", self.number);
         self.runs += 1;
         let log = |name: &str| {
-            File::options().create(true).append(true).open(self.home.join(name)).expect("a log can be kept")
+            File::options().create(true).append(true).open(self.log_dir.join(name)).expect("a log can be written")
         };
         let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.space()])
+            .args(["netns", "exec", &self.namespace()])
             .arg(program)
             .args(args)
             .stdin(Stdio::null())
@@ -123,58 +123,58 @@ impl Machine {
         let output = child.stdout.take().expect("its output is a pipe");
         let sender = sender.clone();
         thread::spawn(move || {
-            // A line may be cut in two by a kill.
+            // A kill may cut off the last line.
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let _ = writeln!(lines, "{line}");
-                let _ = sender.send(Said { machine, run, line: Some(line) });
+                let _ = sender.send(OutputLine { machine, run, line: Some(line) });
             }
-            let _ = sender.send(Said { machine, run, line: None });
+            let _ = sender.send(OutputLine { machine, run, line: None });
         });
-        self.process = Some(Process { child, node: None, leaves: false });
+        self.process = Some(Process { child, node: None, was_terminated: false });
     }
 
-    /// `kill -9`. Then it is no more.
+    /// Sends SIGKILL, and waits for the end of the process.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.wait();
     }
 
-    /// Waits for the end of its process, which has to come.
+    /// Waits for the end of its process, if there is one.
     pub(crate) fn wait(&mut self) -> Option<ExitStatus> {
         let mut process = self.process.take()?;
         Some(process.child.wait().expect("a child can be waited for"))
     }
 
-    /// SIGSTOP.
+    /// Sends SIGSTOP.
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
-    pub(crate) fn go_on(&self) {
+    /// Sends SIGCONT.
+    pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// SIGTERM: it is to leave.
+    /// Sends SIGTERM, which makes the node leave.
     pub(crate) fn terminate(&mut self) {
         self.signal(Signal::TERM);
         if let Some(process) = &mut self.process {
-            process.leaves = true;
+            process.was_terminated = true;
         }
     }
 
-    pub(crate) fn was_told_to_leave(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.leaves)
+    pub(crate) fn was_terminated(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.was_terminated)
     }
 
     fn signal(&self, signal: Signal) {
         let Some(process) = &self.process else { return };
         let id = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
-        // It may have ended by itself.
+        // The process may already have ended.
         let _ = kill_process(id, signal);
     }
 
-    /// Leaves no room on its disk.
+    /// Fills the disk completely.
     pub(crate) fn fill_disk(&self) {
         let mut file = File::create(self.filler()).expect("a file can be made");
         while file.write_all(&[0; 512]).is_ok() {}
@@ -188,12 +188,12 @@ impl Machine {
         self.disk().join("filler")
     }
 
-    /// Loses so many of a hundred packets that come in.
-    pub(crate) fn lose(&self, percent: usize) {
+    /// Drops this percentage of the incoming packets.
+    pub(crate) fn drop_incoming(&self, percent: usize) {
         self.filter(&format!("numgen random mod 100 < {percent} drop"));
     }
 
-    /// Resets every connection that somebody uses, and opens none.
+    /// Resets every connection that is used, including new ones.
     pub(crate) fn reset(&self) {
         self.filter("meta l4proto tcp reject with tcp reset");
     }
@@ -205,20 +205,20 @@ impl Machine {
     }
 
     fn nft(&self, script: &str) {
-        run(&["ip", "netns", "exec", &self.space(), "nft", script]);
+        run(&["ip", "netns", "exec", &self.namespace(), "nft", script]);
     }
 
-    /// Sends no more than so many kilobits in a second.
-    pub(crate) fn limit(&self, kbit: usize) {
+    /// Limits the rate of outgoing packets.
+    pub(crate) fn limit_rate(&self, kbit: usize) {
         let (wire, rate) = (router::interface(self.number), format!("{kbit}kbit"));
-        let limit = ["root", "tbf", "rate", &rate, "burst", "4kb", "latency", "200ms"];
-        run(&[&["tc", "-n", &self.space(), "qdisc", "replace", "dev", &wire][..], &limit].concat());
+        let limit_rate = ["root", "tbf", "rate", &rate, "burst", "4kb", "latency", "200ms"];
+        run(&[&["tc", "-n", &self.namespace(), "qdisc", "replace", "dev", &wire][..], &limit_rate].concat());
     }
 
-    /// A wire as it should be.
-    pub(crate) fn mend_wire(&self) {
+    /// Removes all faults from the interface.
+    pub(crate) fn reset_wire(&self) {
         self.nft(UNFILTERED);
         let wire = router::interface(self.number);
-        run(&["tc", "-n", &self.space(), "qdisc", "replace", "dev", &wire, "root", "pfifo", "limit", "1000"]);
+        run(&["tc", "-n", &self.namespace(), "qdisc", "replace", "dev", &wire, "root", "pfifo", "limit", "1000"]);
     }
 }

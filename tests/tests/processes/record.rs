@@ -1,9 +1,9 @@
-//! What the program of a node prints with `--json`.
+//! The lines that the node program prints with `--json`.
 
 use formation_core::{Event, Node, Term};
 use serde::Deserialize;
 
-/// One line. All processes of a machine have the same monotonic clock.
+/// One line. All processes of this computer share one monotonic clock.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Record {
     #[serde(rename = "monotonic_us")]
@@ -23,7 +23,7 @@ pub(crate) enum What {
     Leaving,
 }
 
-/// Its node is the master of this term until then.
+/// The node is the master of this term until this time.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Lease {
     pub(crate) term: Term,

@@ -1,5 +1,5 @@
-//! The network between the machines: every packet of theirs comes by here, and is late, or lost, as the round has it. To TCP it
-//! is a wire.
+//! The network between the machines: every packet passes through here, and is delayed or lost as the round demands. For TCP,
+//! it looks like a wire.
 
 use std::{
     cmp::Reverse,
@@ -13,12 +13,12 @@ use std::{
 use formation_tests::Rng;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-/// More than any packet has.
+/// A size that no packet exceeds.
 const PACKET: usize = 2_048;
-/// What waits beyond this is lost, as in a router.
+/// The maximum number of waiting packets. More packets are lost, as in a router.
 const QUEUE: usize = 65_536;
 
-/// A wire has two of them.
+/// One direction of a connection between two machines.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Path {
     pub(crate) cut: bool,
@@ -32,48 +32,48 @@ pub(crate) struct Router {
 
 struct Shared {
     state: Mutex<State>,
-    news: Condvar,
+    changed: Condvar,
     devices: Vec<SyncDevice>,
 }
 
 struct State {
     rng: Rng,
-    /// From each machine to each.
+    /// The path from each machine to each other machine.
     paths: Vec<Vec<Path>>,
-    /// When the last packet of a path arrives: none overtakes another.
+    /// The arrival time of the last packet on each path, which keeps packets in order.
     last: Vec<Vec<Instant>>,
-    queue: BinaryHeap<Reverse<Late>>,
+    queue: BinaryHeap<Reverse<DelayedPacket>>,
     number: u64,
-    /// The machines are gone.
+    /// The machines have been removed.
     ended: bool,
 }
 
-/// A packet on its way. The derived order is that of arrivals.
+/// A packet on its way. The derived order is the order of arrival.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Late {
+struct DelayedPacket {
     due: Instant,
     number: u64,
     to: usize,
     packet: Vec<u8>,
 }
 
-/// The name of a machine's interface.
+/// The name of the interface of a machine.
 pub(crate) fn interface(machine: usize) -> String {
     format!("wire{machine}")
 }
 
-/// The last byte of its address.
-fn host(machine: usize) -> u8 {
+/// The last byte of the address of a machine.
+fn host_number(machine: usize) -> u8 {
     u8::try_from(machine + 1).expect("there are less than 255 machines")
 }
 
-/// Its address.
+/// The address of a machine.
 pub(crate) fn address(machine: usize) -> String {
-    format!("10.99.0.{}", host(machine))
+    format!("10.99.0.{}", host_number(machine))
 }
 
 impl Router {
-    /// For so many machines. The interfaces are here at first, and to be put where the machines are.
+    /// Starts a router for this many machines. Each machine then has to move its interface into its own namespace.
     pub(crate) fn start(machines: usize, rng: Rng) -> io::Result<Self> {
         let devices = (0..machines)
             .map(|machine| DeviceBuilder::new().name(interface(machine)).build_sync())
@@ -86,7 +86,7 @@ impl Router {
             number: 0,
             ended: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), devices });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), devices });
         for machine in 0..machines {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.receive(machine));
@@ -96,7 +96,7 @@ impl Router {
         Ok(Self { shared })
     }
 
-    /// Changes the paths; `change` is called for each, with its two ends.
+    /// Calls `change` for each path, with its two ends.
     pub(crate) fn change(&self, mut change: impl FnMut(usize, usize, &mut Path)) {
         let mut state = self.shared.lock();
         for (from, paths) in state.paths.iter_mut().enumerate() {
@@ -107,11 +107,11 @@ impl Router {
     }
 }
 
-/// Its threads end with it, once the machines have taken the interfaces away.
+/// The threads of the router end with it, once the machines have removed the interfaces.
 impl Drop for Router {
     fn drop(&mut self) {
         self.shared.lock().ended = true;
-        self.shared.news.notify_one();
+        self.shared.changed.notify_one();
     }
 }
 
@@ -123,7 +123,7 @@ impl Shared {
     fn receive(&self, from: usize) {
         let mut packet = [0; PACKET];
         loop {
-            // An interface that is not up yet has nothing to say, and says so; and so does one that is gone.
+            // An interface that is not up yet, or that has been removed, returns an error.
             let Ok(length) = self.devices[from].recv(&mut packet) else {
                 if self.lock().ended {
                     return;
@@ -131,12 +131,12 @@ impl Shared {
                 thread::yield_now();
                 continue;
             };
-            // The rest of IPv4 is of no interest, and there is nothing but IPv4.
+            // Only the version and the last byte of the destination matter. Anything else than IPv4 is dropped.
             let [first, .., last] = packet[..length.min(20)] else { continue };
             let to = usize::from(last).wrapping_sub(1);
             if length >= 20 && first >> 4 == 4 && to < self.devices.len() {
                 self.lock().send(from, to, &packet[..length]);
-                self.news.notify_one();
+                self.changed.notify_one();
             }
         }
     }
@@ -147,11 +147,11 @@ impl Shared {
             let now = Instant::now();
             let wait = match state.queue.peek() {
                 None => None,
-                Some(Reverse(late)) if late.due > now => Some(late.due - now),
+                Some(Reverse(next)) if next.due > now => Some(next.due - now),
                 Some(_) => {
-                    if let Some(Reverse(Late { to, packet, .. })) = state.queue.pop() {
+                    if let Some(Reverse(DelayedPacket { to, packet, .. })) = state.queue.pop() {
                         drop(state);
-                        // A machine without room loses it.
+                        // If the interface has no room, the packet is lost.
                         let _ = self.devices[to].send(&packet);
                         state = self.lock();
                     }
@@ -159,8 +159,8 @@ impl Shared {
                 }
             };
             state = match wait {
-                None => self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(time) => self.news.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(time) => self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
@@ -176,6 +176,6 @@ impl State {
         let due = arrives.max(self.last[from][to]);
         self.last[from][to] = due;
         self.number += 1;
-        self.queue.push(Reverse(Late { due, number: self.number, to, packet: packet.into() }));
+        self.queue.push(Reverse(DelayedPacket { due, number: self.number, to, packet: packet.into() }));
     }
 }

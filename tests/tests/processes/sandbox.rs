@@ -1,5 +1,5 @@
-//! A world of its own for the suite: namespaces of the network, of mounts and of processes. When the suite ends, in whatever
-//! way, the kernel takes away with them all processes, interfaces and mounts.
+//! A sandbox for the test: its own namespaces for the network, mounts and processes. When the test ends, in whatever way, the
+//! kernel removes them with all processes, interfaces and mounts.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use std::{
 
 const UNSHARE: [&str; 7] = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
-/// Why there can be none here.
+/// The reason why the sandbox is not available here, if it is not.
 pub(crate) fn unavailable() -> Option<String> {
     let works = |command: &[&str]| {
         let (program, args) = command.split_first().expect("a command has a name");
@@ -20,13 +20,13 @@ pub(crate) fn unavailable() -> Option<String> {
     };
     let probes: [&[&str]; 3] = [&["ip", "-V"], &["tc", "-V"], &["nft", "-v"]];
     if let Some(missing) = probes.into_iter().find(|probe| !works(probe)) {
-        return Some(format!("there is no {} (Debian: iproute2, nftables)", missing[0]));
+        return Some(format!("{} is not installed (Debian: iproute2, nftables)", missing[0]));
     }
     let namespaces = [&UNSHARE[..], &["ip", "tuntap", "add", "probe", "mode", "tun"]].concat();
     (!works(&namespaces)).then(|| format!("'{}' fails: it takes Linux, root, namespaces and tun", namespaces.join(" ")))
 }
 
-/// Plays this test once more in there, with these variables, for no longer than `limit`.
+/// Runs this test again inside the sandbox, with these variables, for at most `limit`.
 pub(crate) fn enter(test: &str, vars: &[(&str, OsString)], limit: Duration) {
     let program = env::current_exe().expect("the test knows its program");
     let status = Command::new("timeout")
@@ -42,20 +42,20 @@ pub(crate) fn enter(test: &str, vars: &[(&str, OsString)], limit: Duration) {
         status.success(),
         "{}",
         match status.code() {
-            Some(124 | 137) => format!("it takes longer than {limit:?}"),
-            _ => format!("it fails ({status})"),
+            Some(124 | 137) => format!("the test takes longer than {limit:?}"),
+            _ => format!("the test fails ({status})"),
         }
     );
 }
 
-/// What has to be there before there are machines.
-pub(crate) fn furnish() {
-    // The names of namespaces are kept there, and would stay behind outside.
+/// Prepares the sandbox for machines.
+pub(crate) fn prepare() {
+    // The names of namespaces are files in this directory. Without the mount, they would stay behind outside the sandbox.
     run(&["mount", "-t", "tmpfs", "tmpfs", "/run"]);
     run(&["ip", "link", "set", "lo", "up"]);
 }
 
-/// Does what cannot fail here.
+/// Runs a command that must not fail.
 pub(crate) fn run(command: &[&str]) {
     let output = Command::new(command[0]).args(&command[1..]).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", command.join(" ")));
@@ -63,8 +63,8 @@ pub(crate) fn run(command: &[&str]) {
     assert!(output.status.success(), "{}: {}, {errors}", command.join(" "), output.status);
 }
 
-/// Tells, also when the test is captured.
-pub(crate) fn tell(line: &str) {
-    // Nobody listens any more when it fails.
+/// Prints a line, even if the output of the test is captured.
+pub(crate) fn print_line(line: &str) {
+    // If this fails, nobody reads the output any more.
     let _ = writeln!(stderr(), "{line}");
 }

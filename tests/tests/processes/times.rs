@@ -1,8 +1,8 @@
-//! How long things took.
+//! A table of measured durations.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-/// Durations by what they are of.
+/// Durations by name.
 #[derive(Default)]
 pub(crate) struct Times(BTreeMap<String, Vec<Duration>>);
 
@@ -16,7 +16,7 @@ impl Times {
     }
 }
 
-/// The smallest that so many of a hundred do not exceed (nearest rank).
+/// The percentile of sorted durations, by the nearest rank.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted[rank.saturating_sub(1)]

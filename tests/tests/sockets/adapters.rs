@@ -1,4 +1,4 @@
-//! The two adapters behind one trait.
+//! Both adapters behind one trait.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use formation_core::{Address, Config, Event, Leadership, MembersView, Node, Status, Term, Timestamp};
 use formation_tokio::{Credentials, StartError};
 
-/// Far more than any test takes: it only makes a test fail that would hang.
+/// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A node's master and its term.
@@ -14,12 +14,12 @@ pub(crate) type Mastership = (Node, Term);
 
 /// A running node. Dropping it is a crash.
 pub(crate) trait Adapter: Sized + Send + Sync + 'static {
-    /// How many events wait for a slow subscriber.
+    /// The number of events that wait for a slow subscriber.
     const EVENT_BUFFER: usize;
     type Events;
     type Watch;
 
-    /// How many tasks of its runtime there are, where the runtime counts them.
+    /// The number of tasks of the runtime, if the runtime counts them.
     fn tasks() -> usize;
 
     fn try_start(config: Config, listener: TcpListener) -> Result<Self, StartError>;
@@ -28,7 +28,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
         Self::try_start(config, listener).unwrap()
     }
 
-    /// On TLS.
+    /// Starts a node on TLS.
     fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self;
 
     fn node(&self) -> &Node;
@@ -37,24 +37,24 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     fn leadership(&self) -> Option<Leadership>;
     fn status(&self) -> Status;
     fn now(&self) -> Timestamp;
-    /// Those that come from now on, except that the first call gets all since the start.
+    /// All events from now on. The first call gets all events since the start.
     fn events(&self) -> Self::Events;
-    /// The next event, or how many are lost; `None` once the node is gone and all is read.
+    /// The next event, or the number of lost events. `None` once the node has ended and all events are read.
     async fn next_or_skipped(events: &mut Self::Events) -> Option<Result<Event, u64>>;
 
-    /// The next event; `None` once the node is gone and all is read.
+    /// The next event. `None` once the node has ended and all events are read.
     async fn next(events: &mut Self::Events) -> Option<Event> {
         Self::next_or_skipped(events).await.map(|event| event.expect("no event was missed"))
     }
 
-    /// What counts as seen from now on.
+    /// The current view, which counts as seen from now on.
     fn current(watch: &mut Self::Watch) -> MembersView;
-    /// A view that was not seen yet; `None` when none will come.
+    /// A view that was not seen yet. `None` if there will be no more views.
     async fn changed(watch: &mut Self::Watch) -> Option<MembersView>;
     async fn wait_for_master(&self) -> Mastership;
     async fn wait_for_members(&self, count: usize) -> MembersView;
 
-    /// Waits for a view that is as it should be.
+    /// Waits for a view that meets the condition.
     async fn wait_for_view(&self, accept: impl Fn(&MembersView) -> bool) -> MembersView {
         let mut watch = self.watch();
         let mut view = Self::current(&mut watch);
@@ -64,7 +64,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
         view
     }
 
-    /// Each of these says in words why not.
+    // Each of these returns the text of its error.
     async fn try_set_metadata(&self, metadata: Bytes) -> Result<(), String>;
     async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String>;
     async fn try_leave(&self) -> Result<(), String>;
@@ -78,7 +78,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     }
 }
 
-/// The adapters have the same interface, and share no trait for it.
+/// Implements the trait. The adapters have the same interface, but no common trait.
 macro_rules! adapter {
     ($name:ident, $crate_name:ident, $listener:expr, $tasks:expr) => {
         pub(crate) struct $name($crate_name::Cluster);
@@ -177,11 +177,11 @@ adapter!(
 );
 adapter!(Smol, formation_smol, smol::net::TcpListener::try_from, 0);
 
-/// Runs a test on tokio, also that of a node which runs on smol's own threads: a handle can be awaited anywhere.
+/// Runs a test on tokio. This includes tests of smol, whose nodes run on smol's own threads: a handle works on any runtime.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // A thread that has waited for a disk ends soon behind it.
+    // A thread that waits for a disk ends soon after it.
     let runtime = builder.worker_threads(2).thread_keep_alive(Duration::from_millis(1)).enable_all().build().unwrap();
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
-    assert!(ended.is_ok(), "it takes longer than {LIMIT:?}");
+    assert!(ended.is_ok(), "the test takes longer than {LIMIT:?}");
 }

@@ -1,26 +1,23 @@
-//! G6: when all voters start together, the lowest id becomes master, in one election.
+//! G6: when all voters start together, the lowest id becomes master in one election.
 
 use formation_tests::Rng;
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, id, ids, listen, masters_of, voter},
+    support::{agreed_view, id, ids, listen, masters_of, voter},
 };
 
 const ROUNDS: u64 = 20;
 
-with_each_adapter!(
-    three_nodes_elect_the_lowest_in_one_term_in_any_order,
-    five_nodes_elect_the_lowest_in_one_term_in_any_order,
-);
+with_each_adapter!(g6_three_nodes_elect_the_lowest_id_in_one_term, g6_five_nodes_elect_the_lowest_id_in_one_term,);
 
-async fn three_nodes_elect_the_lowest_in_one_term_in_any_order<A: Adapter>() {
+async fn g6_three_nodes_elect_the_lowest_id_in_one_term<A: Adapter>() {
     for round in 0..ROUNDS {
         form::<A>(3, round).await;
     }
 }
 
-async fn five_nodes_elect_the_lowest_in_one_term_in_any_order<A: Adapter>() {
+async fn g6_five_nodes_elect_the_lowest_id_in_one_term<A: Adapter>() {
     for round in 0..ROUNDS {
         form::<A>(5, round).await;
     }
@@ -34,7 +31,7 @@ async fn form<A: Adapter>(count: usize, round: u64) {
     let mut nodes: Vec<A> = Vec::new();
     for (number, listener) in starts {
         nodes.push(A::start(voter(number, &seeds).build().unwrap(), listener));
-        // Those that run already get some way, or not.
+        // Gives the running nodes more or less time.
         for _ in 0..rng.below(50) {
             ::tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! What a node keeps in its `state_dir` (E4).
+//! The durable state of a node in its `state_dir` (E4, I9).
 
 use std::{fs, net::TcpListener, path::Path};
 
@@ -6,19 +6,19 @@ use formation_core::{ConfigBuilder, Event};
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, listen, log, voter},
+    support::{agreed_view, listen, log, voter},
 };
 
 with_each_adapter!(
-    e4_a_cluster_started_again_goes_on_in_a_larger_term,
-    a_state_dir_belongs_to_one_node_until_it_has_left,
-    e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote,
-    a_node_that_kept_votes_of_another_seed_list_does_not_start;
-    // Whether anybody wants what a line logs is found out once, on the thread that comes there first.
-    alone: a_start_from_an_empty_state_dir_is_logged_once_with_the_directory,
+    e4_a_restarted_cluster_continues_in_a_higher_term,
+    i9_a_state_dir_belongs_to_one_node_until_it_has_left,
+    e4_a_voter_with_failed_storage_reports_it_and_never_votes,
+    i9_a_node_with_the_state_of_another_seed_list_cannot_start;
+    // Tracing decides once per log line whether it is enabled, on the first thread that reaches it.
+    alone: a_start_from_an_empty_state_dir_is_logged_once,
 );
 
-/// The voter of this number, with a directory of its own.
+/// The voter with this number and its own directory.
 fn durable(number: usize, seeds: &[String], dir: &Path) -> ConfigBuilder {
     voter(number, seeds).local().state_dir(dir.join(number.to_string()).to_str().unwrap())
 }
@@ -27,7 +27,7 @@ fn listen_at(address: &str) -> TcpListener {
     TcpListener::bind(address).unwrap()
 }
 
-async fn e4_a_cluster_started_again_goes_on_in_a_larger_term<A: Adapter>() {
+async fn e4_a_restarted_cluster_continues_in_a_higher_term<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
     let mut last = 0;
@@ -46,7 +46,7 @@ async fn e4_a_cluster_started_again_goes_on_in_a_larger_term<A: Adapter>() {
     }
 }
 
-async fn a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
+async fn i9_a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, address) = listen();
     let seeds = [address];
@@ -59,7 +59,7 @@ async fn a_state_dir_belongs_to_one_node_until_it_has_left<A: Adapter>() {
     A::start(config(), listen_at(&seeds[0])).wait_for_master().await;
 }
 
-async fn e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote<A: Adapter>() {
+async fn e4_a_voter_with_failed_storage_reports_it_and_never_votes<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (mut listeners, seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
     let failing = A::start(durable(1, &seeds, dir.path()).build().unwrap(), listeners.remove(1));
@@ -67,18 +67,20 @@ async fn e4_a_voter_whose_storage_fails_says_so_and_gives_no_vote<A: Adapter>() 
     let mut events = failing.events();
     let candidate = A::start(durable(0, &seeds, dir.path()).build().unwrap(), listeners.remove(0));
     loop {
-        match A::next(&mut events).await.expect("it runs") {
+        match A::next(&mut events).await.expect("the node runs") {
             Event::PersistFailed => break,
-            event => assert!(!matches!(event, Event::MasterElected { .. }), "{event:?} by a vote that is not kept"),
+            event => {
+                assert!(!matches!(event, Event::MasterElected { .. }), "{event:?} with a vote that is not durable")
+            }
         }
     }
-    // Started again with room on its disk, it votes.
+    // Started again with a working disk, it votes.
     failing.leave().await;
-    let mended = A::start(durable(1, &seeds, dir.path()).build().unwrap(), listen_at(&seeds[1]));
-    assert_eq!(mended.wait_for_master().await.0.id, candidate.node().id);
+    let repaired = A::start(durable(1, &seeds, dir.path()).build().unwrap(), listen_at(&seeds[1]));
+    assert_eq!(repaired.wait_for_master().await.0.id, candidate.node().id);
 }
 
-async fn a_node_that_kept_votes_of_another_seed_list_does_not_start<A: Adapter>() {
+async fn i9_a_node_with_the_state_of_another_seed_list_cannot_start<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let ((listener, own), other) = (listen(), "127.0.0.1:1".to_owned());
     A::start(durable(0, std::slice::from_ref(&own), dir.path()).build().unwrap(), listener).leave().await;
@@ -90,27 +92,27 @@ async fn a_node_that_kept_votes_of_another_seed_list_does_not_start<A: Adapter>(
     A::start(changed.build().unwrap(), listen_at(&own)).leave().await;
 }
 
-/// Whoever mistypes the directory has a node that has forgotten its votes.
-async fn a_start_from_an_empty_state_dir_is_logged_once_with_the_directory<A: Adapter>() {
+/// With a mistyped directory, a node has forgotten its votes. The log line shows this.
+async fn a_start_from_an_empty_state_dir_is_logged_once<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, address) = listen();
     let seeds = [address];
     let config = || durable(0, &seeds, dir.path()).build().unwrap();
     let path = config().state_dir().unwrap().to_owned();
-    let tells = |log: &str| {
+    let count_lines = |log: &str| {
         log.lines().filter(|line| line.contains(" INFO ") && line.contains(&path) && line.contains("node-0")).count()
     };
     let (node, log) = logged(|| A::start(config(), listener));
-    assert_eq!(tells(&log), 1, "{log}");
+    assert_eq!(count_lines(&log), 1, "{log}");
     node.leave().await;
     let (node, log) = logged(|| A::start(config(), listen_at(&seeds[0])));
-    assert_eq!(tells(&log), 0, "{log}");
+    assert_eq!(count_lines(&log), 0, "{log}");
     node.leave().await;
 }
 
-/// What is logged on this thread meanwhile.
-fn logged<T>(what: impl FnOnce() -> T) -> (T, String) {
+/// Calls `action`, and returns its result and what it logs on this thread.
+fn logged<T>(action: impl FnOnce() -> T) -> (T, String) {
     let (subscriber, log) = log();
-    let done = tracing::subscriber::with_default(subscriber, what);
+    let done = tracing::subscriber::with_default(subscriber, action);
     (done, log())
 }

@@ -1,16 +1,16 @@
-//! A master that crashes is replaced, and comes back as a member like any other.
+//! A master that crashes is replaced, and rejoins as a member like any other node.
 
 use formation_core::Node;
 
 use crate::{
     adapters::{Adapter, Mastership},
-    site::{Dead, agreed_view, elected_after, form, id, ids, voter},
+    support::{Dead, agreed_view, elected_after, form, id, ids, voter},
 };
 
 with_each_adapter!(
-    a_crashed_master_is_replaced_and_comes_back,
-    a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term,
-    a_leaving_master_hands_over_and_is_gone_from_the_view,
+    a_crashed_master_is_replaced_and_rejoins_as_a_member,
+    a_master_that_restarts_at_once_rejoins_in_the_next_term,
+    l3_a_leaving_master_is_replaced_and_leaves_the_view,
 );
 
 struct Three<A> {
@@ -26,7 +26,7 @@ impl<A: Adapter> Three<A> {
         Self { seeds, nodes, master }
     }
 
-    /// Ends the master in some way. Returns its name and its number, and what the others will say.
+    /// Takes the master out of the list. Returns it with its number, and the events of the other nodes.
     fn take_master(&mut self) -> (A, usize, Vec<A::Events>) {
         let at = self.nodes.iter().position(|node| *node.node() == self.master.0).unwrap();
         let master = self.nodes.remove(at);
@@ -34,10 +34,10 @@ impl<A: Adapter> Three<A> {
         (master, number, self.nodes.iter().map(A::events).collect())
     }
 
-    /// The next master, as both survivors see it.
+    /// The next master that both survivors report.
     async fn next_master(&self, events: &mut [A::Events]) -> Mastership {
         let mut last = [self.master.clone(), self.master.clone()];
-        // One of them may hear of a master that loses its lease before the other hears of it.
+        // One of them may learn of a master that loses its lease before the other one learns of it.
         while last[0] != last[1] || last[0] == self.master {
             let behind = usize::from(last[1].1 < last[0].1);
             last[behind] = elected_after::<A>(&mut events[behind], last[behind].1).await;
@@ -47,7 +47,7 @@ impl<A: Adapter> Three<A> {
     }
 }
 
-async fn a_crashed_master_is_replaced_and_comes_back<A: Adapter>() {
+async fn a_crashed_master_is_replaced_and_rejoins_as_a_member<A: Adapter>() {
     let mut three = Three::<A>::form().await;
     let (crashed, number, mut events) = three.take_master();
     let old = crashed.node().clone();
@@ -66,11 +66,11 @@ async fn a_crashed_master_is_replaced_and_comes_back<A: Adapter>() {
     let view = agreed_view(&three.nodes, 3).await;
     assert_eq!(ids(&view), [id(0), id(1), id(2)]);
     assert_returned(&view.get(&old.id).unwrap().node, &back, &old);
-    // The lowest id is back, and disturbs nobody.
+    // The lowest id is back, and does not replace the master.
     assert_eq!(three.nodes[2].wait_for_master().await, next);
 }
 
-async fn a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term<A: Adapter>() {
+async fn a_master_that_restarts_at_once_rejoins_in_the_next_term<A: Adapter>() {
     let mut three = Three::<A>::form().await;
     let (crashed, number, mut events) = three.take_master();
     let old = crashed.node().clone();
@@ -89,7 +89,7 @@ async fn a_crashed_master_that_comes_back_at_once_belongs_to_the_next_term<A: Ad
     assert_eq!(three.nodes[2].wait_for_master().await, next);
 }
 
-async fn a_leaving_master_hands_over_and_is_gone_from_the_view<A: Adapter>() {
+async fn l3_a_leaving_master_is_replaced_and_leaves_the_view<A: Adapter>() {
     let mut three = Three::<A>::form().await;
     let (leaving, _, mut events) = three.take_master();
     let old = leaving.node().clone();

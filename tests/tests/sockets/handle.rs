@@ -1,4 +1,4 @@
-//! What the handle of a node promises to the service that holds it.
+//! The handle of a node, as a service uses it.
 
 use std::{io::ErrorKind, net::TcpListener};
 
@@ -7,43 +7,43 @@ use formation_core::{Config, Event, StopReason};
 
 use crate::{
     adapters::Adapter,
-    site::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
+    support::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
 };
 
 const STOPPED: &str = "the node has stopped";
 
 with_each_adapter!(
-    only_the_master_has_a_lease_and_its_term_is_everybodys,
-    leaving_is_seen_by_the_others_and_ends_every_handle,
-    leaving_frees_the_port_and_closes_every_connection_before_it_returns,
-    dropping_the_handle_closes_every_socket_and_ends_whoever_waits,
-    the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in,
-    a_slow_subscriber_is_told_how_many_events_it_missed,
-    a_command_over_a_limit_is_refused_and_changes_nothing,
-    a_contact_leads_to_a_master_whose_seed_leads_nowhere;
-    alone: the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops,
+    only_the_master_has_a_lease_and_all_nodes_have_its_term,
+    leaving_updates_the_other_nodes_and_ends_every_handle,
+    leave_closes_the_port_and_all_connections_before_it_returns,
+    dropping_the_handle_closes_all_sockets_and_ends_all_waits,
+    the_first_subscriber_gets_all_events_and_others_new_ones,
+    a_slow_subscriber_learns_how_many_events_it_missed,
+    a_command_over_a_limit_is_an_error_and_changes_nothing,
+    a_contact_leads_to_a_master_whose_seed_is_unreachable;
+    alone: the_log_shows_elections_view_changes_and_the_stop,
 );
 
-/// A node by itself, and where it listens.
+/// A node that is alone in its cluster, and its address.
 async fn single<A: Adapter>() -> (A, String) {
     let (listener, address) = listen();
     let node = A::start(Config::single(CLUSTER, "only", address.as_str()).local().build().unwrap(), listener);
     node.wait_for_members(1).await;
-    // A view is to be seen before its events are told, and what a command has led to is told before its answer.
+    // A view is visible before its events are reported. The events of a command are reported before its answer.
     node.set_metadata("up".into()).await;
     (node, address)
 }
 
-/// All that is still to be read.
-async fn rest<A: Adapter>(mut events: A::Events) -> Vec<Event> {
-    let mut rest = Vec::new();
+/// All events that are not read yet.
+async fn remaining_events<A: Adapter>(mut events: A::Events) -> Vec<Event> {
+    let mut all = Vec::new();
     while let Some(event) = A::next(&mut events).await {
-        rest.push(event);
+        all.push(event);
     }
-    rest
+    all
 }
 
-async fn only_the_master_has_a_lease_and_its_term_is_everybodys<A: Adapter>() {
+async fn only_the_master_has_a_lease_and_all_nodes_have_its_term<A: Adapter>() {
     let (nodes, _) = form::<A>(3).await;
     let (master, term) = nodes[0].wait_for_master().await;
     for node in &nodes {
@@ -54,7 +54,7 @@ async fn only_the_master_has_a_lease_and_its_term_is_everybodys<A: Adapter>() {
     }
 }
 
-async fn leaving_is_seen_by_the_others_and_ends_every_handle<A: Adapter>() {
+async fn leaving_updates_the_other_nodes_and_ends_every_handle<A: Adapter>() {
     let (nodes, _) = form::<A>(3).await;
     let (mut watch, events) = (nodes[2].watch(), nodes[2].events());
     nodes[2].try_leave().await.unwrap();
@@ -62,51 +62,51 @@ async fn leaving_is_seen_by_the_others_and_ends_every_handle<A: Adapter>() {
     assert!(view.get(&nodes[2].node().id).is_none());
 
     while A::changed(&mut watch).await.is_some() {}
-    let last = rest::<A>(events).await.pop();
+    let last = remaining_events::<A>(events).await.pop();
     assert!(matches!(last, Some(Event::Stopped { reason: StopReason::Left })), "{last:?}");
-    assert!(rest::<A>(nodes[2].events()).await.is_empty());
+    assert!(remaining_events::<A>(nodes[2].events()).await.is_empty());
     assert!(nodes[2].leadership().is_none());
     assert_eq!(nodes[2].try_set_metadata("late".into()).await, Err(STOPPED.into()));
     assert_eq!(nodes[2].try_leave().await, Err(STOPPED.into()));
 }
 
-async fn leaving_frees_the_port_and_closes_every_connection_before_it_returns<A: Adapter>() {
+async fn leave_closes_the_port_and_all_connections_before_it_returns<A: Adapter>() {
     let (node, address) = single::<A>().await;
     let mut peer = TcpStream::connect(&address).await.unwrap();
     node.try_leave().await.unwrap();
     assert_eq!(node.try_leave().await, Err(STOPPED.into()));
     TcpListener::bind(&address).unwrap();
-    until_the_end(&mut peer).await;
+    read_to_end(&mut peer).await;
     assert!(node.leadership().is_none());
 }
 
-async fn dropping_the_handle_closes_every_socket_and_ends_whoever_waits<A: Adapter>() {
+async fn dropping_the_handle_closes_all_sockets_and_ends_all_waits<A: Adapter>() {
     let (node, address) = single::<A>().await;
     let (mut watch, events) = (node.watch(), node.events());
     let mut peer = TcpStream::connect(&address).await.unwrap();
     drop(node);
-    until_the_end(&mut peer).await;
+    read_to_end(&mut peer).await;
     while A::changed(&mut watch).await.is_some() {}
-    rest::<A>(events).await;
-    // The runtime drops what was cancelled a moment later.
+    remaining_events::<A>(events).await;
+    // The runtime drops cancelled tasks a moment later.
     while TcpListener::bind(&address).is_err() {
         yield_now().await;
     }
 }
 
-/// The end of the stream, or a reset when the connection was not accepted yet.
-async fn until_the_end(peer: &mut TcpStream) {
+/// Reads to the end of the stream. A connection that was not accepted yet is reset instead.
+async fn read_to_end(peer: &mut TcpStream) {
     if let Err(error) = peer.read_to_end(&mut Vec::new()).await {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }
 
-async fn the_first_subscriber_misses_nothing_and_later_ones_start_where_they_come_in<A: Adapter>() {
+async fn the_first_subscriber_gets_all_events_and_others_new_ones<A: Adapter>() {
     let (node, _) = single::<A>().await;
     let (mut first, mut second) = (node.events(), node.events());
     node.set_metadata("new".into()).await;
     loop {
-        if let Event::MasterElected { master, .. } = A::next(&mut first).await.expect("it was elected") {
+        if let Event::MasterElected { master, .. } = A::next(&mut first).await.expect("the node was elected") {
             assert_eq!(master, *node.node());
             break;
         }
@@ -114,35 +114,35 @@ async fn the_first_subscriber_misses_nothing_and_later_ones_start_where_they_com
     assert!(matches!(A::next(&mut second).await, Some(Event::ViewChanged { .. })));
 }
 
-async fn a_slow_subscriber_is_told_how_many_events_it_missed<A: Adapter>() {
+async fn a_slow_subscriber_learns_how_many_events_it_missed<A: Adapter>() {
     const MISSED: usize = 7;
     let (node, _) = single::<A>().await;
-    // The second begins now, and not at the start as the first one does.
+    // Only the first subscriber gets the events since the start.
     let (_first, mut slow) = (node.events(), node.events());
     for number in 0..A::EVENT_BUFFER + MISSED {
-        // Each is a view of its own, and thus an event.
+        // Each change leads to a new view, and so to an event.
         node.set_metadata(number.to_string().into()).await;
     }
     assert_eq!(A::next_or_skipped(&mut slow).await, Some(Err(MISSED as u64)));
     drop(node);
-    assert_eq!(rest::<A>(slow).await.len(), A::EVENT_BUFFER);
+    assert_eq!(remaining_events::<A>(slow).await.len(), A::EVENT_BUFFER);
 }
 
-async fn a_command_over_a_limit_is_refused_and_changes_nothing<A: Adapter>() {
+async fn a_command_over_a_limit_is_an_error_and_changes_nothing<A: Adapter>() {
     let (node, _) = single::<A>().await;
     let before = node.view();
-    let refused = node.try_set_metadata(vec![0; 100_000].into()).await;
-    assert!(refused.as_ref().is_err_and(|error| error.contains("over the limit")), "{refused:?}");
+    let result = node.try_set_metadata(vec![0; 100_000].into()).await;
+    assert!(result.as_ref().is_err_and(|error| error.contains("exceeds the limit")), "{result:?}");
     let contacts = (1..10_000).map(|port| to_address(&format!("somewhere:{port}"))).collect();
-    let refused = node.try_add_contacts(contacts).await;
-    assert!(refused.as_ref().is_err_and(|error| error.contains("contacts")), "{refused:?}");
+    let result = node.try_add_contacts(contacts).await;
+    assert!(result.as_ref().is_err_and(|error| error.contains("contacts")), "{result:?}");
     assert_eq!(node.view(), before);
 }
 
-/// The seed says who votes; the master listens elsewhere.
-async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
-    let nowhere = Dead::anywhere();
-    let seed = nowhere.address.to_string();
+/// The seed defines the voter, but the master listens at another address.
+async fn a_contact_leads_to_a_master_whose_seed_is_unreachable<A: Adapter>() {
+    let dead = Dead::anywhere();
+    let seed = dead.address.to_string();
     let (listener, contact) = listen();
     let master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);
     let (own_listener, own) = listen();
@@ -153,15 +153,15 @@ async fn a_contact_leads_to_a_master_whose_seed_leads_nowhere<A: Adapter>() {
     assert_eq!(member.wait_for_master().await.0, *master.node());
 }
 
-async fn the_log_says_when_a_master_is_elected_a_view_changes_and_the_node_stops<A: Adapter>() {
-    let (subscriber, log) = site::log();
+async fn the_log_shows_elections_view_changes_and_the_stop<A: Adapter>() {
+    let (subscriber, log) = support::log();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let (node, _) = single::<A>().await;
     let name = node.node().to_string();
     node.leave().await;
     let log = log();
     for happened in ["master elected", "view changed", "stopped"] {
-        let tells = |line: &str| [" INFO ", happened, &name].iter().all(|word| line.contains(word));
-        assert!(log.lines().any(tells), "{happened}:\n{log}");
+        let matches_line = |line: &str| [" INFO ", happened, &name].iter().all(|part| line.contains(part));
+        assert!(log.lines().any(matches_line), "{happened}:\n{log}");
     }
 }

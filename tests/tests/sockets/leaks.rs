@@ -1,4 +1,4 @@
-//! What is left of nodes that have stopped: nothing.
+//! Nodes that have stopped leave no resources behind.
 
 use std::{fs, path::Path};
 
@@ -7,35 +7,35 @@ use formation_tests::number;
 
 use crate::{
     adapters::Adapter,
-    site::{agreed_view, form, listen, voter},
+    support::{agreed_view, form, listen, voter},
 };
 
-/// How many nodes of each adapter start and stop.
+/// The number of nodes of each adapter that start and stop.
 const CYCLES: &str = "FORMATION_CYCLES";
 const CYCLES_BY_DEFAULT: u64 = 1_000;
 const NODES: usize = 3;
 
-with_each_adapter!(; alone: nothing_is_left_of_nodes_that_have_stopped);
+with_each_adapter!(; alone: stopped_nodes_leave_no_files_threads_or_tasks);
 
-/// What this process has.
+/// The resources of this process.
 #[derive(Debug, PartialEq, Eq)]
-struct Held {
+struct Resources {
     files: Vec<String>,
     threads: Vec<String>,
     tasks: usize,
 }
 
-impl Held {
+impl Resources {
     fn now<A: Adapter>() -> Self {
-        // One socket is like another.
+        // Sockets are not distinguished.
         let kind = |file: &Path| Some(fs::read_link(file).ok()?.to_str()?.split('[').next()?.to_owned());
-        // Those in which smol waits for disks belong to all of its users, and stay.
+        // The threads in which smol waits for disks are shared by all users of smol, and stay.
         let name =
             |thread: &Path| fs::read_to_string(thread.join("comm")).ok().filter(|name| !name.starts_with("blocking-"));
-        Self { files: each("/proc/self/fd", kind), threads: each("/proc/self/task", name), tasks: A::tasks() }
+        Self { files: list("/proc/self/fd", kind), threads: list("/proc/self/task", name), tasks: A::tasks() }
     }
 
-    /// A thread has its parent's name at first, so they are counted.
+    /// Compares the number of threads and not their names, because a new thread first has its parent's name.
     fn is_as(&self, before: &Self) -> bool {
         (&self.files, self.threads.len(), self.tasks) == (&before.files, before.threads.len(), before.tasks)
     }
@@ -44,65 +44,68 @@ impl Held {
         self.files.iter().filter(|file| file.starts_with("socket:")).count()
     }
 
-    /// Executors drop what was cancelled, and end threads that waited for disks, a moment later.
-    async fn once<A: Adapter>(accept: impl Fn(&Self) -> bool) -> Self {
+    /// Waits until the resources meet the condition. Executors drop cancelled tasks and end idle threads a moment later.
+    async fn wait_for<A: Adapter>(accept: impl Fn(&Self) -> bool) -> Self {
         let mut last = None;
         loop {
-            let held = Self::now::<A>();
-            if accept(&held) {
-                return held;
+            let resources = Self::now::<A>();
+            if accept(&resources) {
+                return resources;
             }
-            if last.as_ref() != Some(&held) {
-                println!("not yet: {held:?}");
+            if last.as_ref() != Some(&resources) {
+                println!("not yet: {resources:?}");
             }
-            last = Some(held);
+            last = Some(resources);
             yield_now().await;
         }
     }
 }
 
-/// What there is to say of each entry of a directory, but for those that have just gone.
-fn each(dir: &str, say: impl Fn(&Path) -> Option<String>) -> Vec<String> {
+/// Describes each entry of a directory, except entries that have just disappeared.
+fn list(dir: &str, describe: impl Fn(&Path) -> Option<String>) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
-    let mut said: Vec<_> = entries.filter_map(|entry| say(&entry.unwrap().path())).collect();
-    said.sort();
-    said
+    let mut all: Vec<_> = entries.filter_map(|entry| describe(&entry.unwrap().path())).collect();
+    all.sort();
+    all
 }
 
-async fn nothing_is_left_of_nodes_that_have_stopped<A: Adapter>() {
+async fn stopped_nodes_leave_no_files_threads_or_tasks<A: Adapter>() {
     let cycles = number(CYCLES).unwrap_or(CYCLES_BY_DEFAULT);
-    let own = Held::now::<A>();
-    // What the runtime starts with the first node stays; it is no socket, and no task that counts.
+    let initial = Resources::now::<A>();
+    // The runtime starts some resources with the first node and keeps them. Sockets and tasks are not among them.
     drop(form::<A>(NODES).await);
-    let before = Held::once::<A>(|held| (held.sockets(), held.tasks) == (own.sockets(), own.tasks)).await;
+    let before = Resources::wait_for::<A>(|resources| {
+        (resources.sockets(), resources.tasks) == (initial.sockets(), initial.tasks)
+    })
+    .await;
     for round in 0..cycles.div_ceil(NODES as u64) {
         match round % 4 {
             0 => drop(form::<A>(NODES).await),
-            1 => leave(form::<A>(NODES).await.0).await,
-            2 => at_once::<A>().await,
-            _ => with_disks_and_a_stranger::<A>().await,
+            1 => leave_all(form::<A>(NODES).await.0).await,
+            2 => drop_at_once::<A>().await,
+            _ => with_disks_and_a_silent_peer::<A>().await,
         }
     }
-    Held::once::<A>(|held| held.is_as(&before)).await;
+    Resources::wait_for::<A>(|resources| resources.is_as(&before)).await;
 }
 
-/// One after the other, the master first.
-async fn leave<A: Adapter>(nodes: Vec<A>) {
+/// The nodes leave one after the other, the master first.
+async fn leave_all<A: Adapter>(nodes: Vec<A>) {
     for node in nodes {
         node.leave().await;
     }
 }
 
-/// Stopped while they look for each other.
-async fn at_once<A: Adapter>() {
+/// The nodes are dropped while they dial each other.
+async fn drop_at_once<A: Adapter>() {
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..NODES).map(|_| listen()).unzip();
     for (number, listener) in listeners.into_iter().enumerate() {
         drop(A::start(voter(number, &seeds).build().unwrap(), listener));
     }
 }
 
-/// One leaves, and the others crash, with a connection on which nobody says anything.
-async fn with_disks_and_a_stranger<A: Adapter>() {
+/// One node leaves and the others crash, while there is a silent connection.
+async fn with_disks_and_a_silent_peer<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..NODES).map(|_| listen()).unzip();
     let start = |(number, listener): (usize, _)| {
@@ -110,7 +113,7 @@ async fn with_disks_and_a_stranger<A: Adapter>() {
         A::start(voter(number, &seeds).local().state_dir(dir.to_str().unwrap()).build().unwrap(), listener)
     };
     let mut nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
-    let _stranger = TcpStream::connect(&seeds[1]).await.unwrap();
+    let _silent_peer = TcpStream::connect(&seeds[1]).await.unwrap();
     agreed_view(&nodes, NODES).await;
     nodes.remove(0).leave().await;
 }

@@ -1,9 +1,9 @@
-//! G7 on real sockets: strangers, members that never read, and a crowd that joins at once cost a cluster neither its master
-//! nor more memory than its limits allow, and honest nodes join meanwhile in their time.
+//! Load tests on real sockets (G7): unauthenticated peers, members that never read, and a thundering herd. The cluster keeps
+//! its master and uses no more memory than its limits allow, and correct nodes can join in time.
 
-mod crowd;
-mod deaf;
-mod strangers;
+mod slow_readers;
+mod thundering_herd;
+mod unauthenticated;
 
 use std::{env, net::TcpListener, time::Instant};
 
@@ -14,27 +14,27 @@ use crate::{
     HEAP,
     adapters::{Adapter, Mastership},
     authority::Authority,
-    site::{CLUSTER, agreed_view, listen, voter},
+    support::{CLUSTER, agreed_view, listen, voter},
     times::Times,
 };
 
-/// `full` for as much as the tests say.
+/// `full` selects the full load.
 const LOAD: &str = "FORMATION_LOAD";
 const VOTERS: usize = 3;
-/// What an adapter reads into for a connection, with what its tasks and channels take, in bytes.
+/// The memory of an adapter for one connection, with its read buffer, tasks and channels, in bytes.
 const CONNECTION: usize = 24 << 10;
 
-/// So many, or in a hurry fewer.
-fn scaled(full: usize, hurried: usize) -> usize {
+/// The full number, or a smaller one by default.
+fn scaled(full: usize, reduced: usize) -> usize {
     match env::var(LOAD) {
         Ok(load) if load == "full" => full,
-        Ok(load) => panic!("{LOAD}={load} is not full"),
-        Err(_) => hurried,
+        Ok(load) => panic!("{LOAD}={load}: the only value is 'full'"),
+        Err(_) => reduced,
     }
 }
 
-/// A cluster of three, and the master that it is to keep.
-struct Besieged<A> {
+/// A cluster of three voters under load, and the master that it must keep.
+struct LoadedCluster<A> {
     voters: Vec<A>,
     seeds: Vec<String>,
     shape: fn(ConfigBuilder) -> ConfigBuilder,
@@ -44,8 +44,8 @@ struct Besieged<A> {
     times: Times,
 }
 
-impl<A: Adapter> Besieged<A> {
-    /// With the times and limits that are the default.
+impl<A: Adapter> LoadedCluster<A> {
+    /// Forms a cluster with the default times and limits.
     async fn form() -> Self {
         Self::form_as(|config| config).await
     }
@@ -71,29 +71,29 @@ impl<A: Adapter> Besieged<A> {
         (self.shape)(Config::builder(CLUSTER, id, address).seeds(&self.seeds))
     }
 
-    /// An honest node joins, and leaves again. It joins before its first dial would be given up.
+    /// A correct node joins and leaves again. It must join before its first dial would be given up.
     async fn join(&mut self, what: &str) {
         self.joined += 1;
         let (listener, address) = listen();
-        let config = self.member(&format!("honest-{}", self.joined), &address);
-        let (limit, began) = (Timing::lan().handshake_timeout, Instant::now());
+        let config = self.member(&format!("correct-{}", self.joined), &address);
+        let (limit, start_time) = (Timing::lan().handshake_timeout, Instant::now());
         let node: A = start(config, listener, self.tls.as_ref());
         let id = node.node().id.clone();
         node.wait_for_view(|view| view.get(&id).is_some()).await;
-        let took = began.elapsed();
-        assert!(took < limit, "to join took {took:?}, and should take less than {limit:?}");
+        let took = start_time.elapsed();
+        assert!(took < limit, "the join took {took:?}, which is not less than {limit:?}");
         self.times.add(what, took);
         node.leave().await;
     }
 
-    /// What an honest node that joins takes of the heap itself.
-    async fn weigh_join(&mut self, what: &str) -> usize {
+    /// The heap usage of a correct node that joins.
+    async fn measure_join(&mut self, what: &str) -> usize {
         let heap = Heap::begin();
         self.join(what).await;
         heap.peak()
     }
 
-    /// The cluster has had one master all the time, as another would have another term.
+    /// Checks that the cluster has kept its master. Another master would have another term.
     async fn keeps_its_master(self) {
         println!("{}", self.times);
         for node in self.voters {
@@ -110,16 +110,16 @@ fn start<A: Adapter>(config: ConfigBuilder, listener: TcpListener, tls: Option<&
     }
 }
 
-/// What the heap takes more than at the beginning.
+/// The growth of the heap since a start time.
 struct Heap {
     before: usize,
-    began: Instant,
+    start_time: Instant,
 }
 
 impl Heap {
     fn begin() -> Self {
         HEAP.reset_peak_usage();
-        Self { before: HEAP.current_usage(), began: Instant::now() }
+        Self { before: HEAP.current_usage(), start_time: Instant::now() }
     }
 
     fn peak(&self) -> usize {
@@ -127,17 +127,17 @@ impl Heap {
     }
 
     fn stays_below(self, limit: usize, what: &str) {
-        let (peak, secs) = (self.peak(), self.began.elapsed().as_secs_f64());
-        println!("{what}: {secs:.1} s, heap +{} KiB at most, of {} KiB that the limits allow", peak >> 10, limit >> 10);
-        assert!(peak <= limit, "{what}: the heap has grown by {peak} bytes, over {limit}");
+        let (peak, secs) = (self.peak(), self.start_time.elapsed().as_secs_f64());
+        println!("{what}: {secs:.1} s, heap +{} KiB; the limits allow {} KiB", peak >> 10, limit >> 10);
+        assert!(peak <= limit, "{what}: the heap has grown by {peak} bytes, but only {limit} are allowed");
     }
 }
 
-/// What the limits of a node allow for strangers, in bytes.
-fn allowed(limits: &Limits) -> usize {
-    // Those whose end an adapter awaits, with what it writes and reads meanwhile.
+/// The memory that the limits of a node allow for unauthenticated peers, in bytes.
+fn allowed_for_pending(limits: &Limits) -> usize {
+    // Connections that are closing, with the buffers of the adapter.
     let closing = 256 * (8 << 10);
-    // A refused one is heard of in an event, of which 1,024 wait for a slow host.
+    // Each rejected connection leads to an event. 1,024 events wait for a slow embedder.
     let events = 1_024 * 512;
     limits.pending_connections * (CONNECTION + limits.frame_before_handshake) + closing + events
 }

@@ -1,11 +1,11 @@
-//! What both adapters promise, over real sockets: each test is written once, and run with tokio and with smol.
+//! Tests of both adapters over real sockets. Each test is written once and runs with tokio and with smol.
 //!
-//! The simulator explores what the core does in every order; here it is about what an adapter could get wrong. Nothing
-//! waits for a time to pass: a test waits for what has to happen, and fails when it takes far too long.
+//! The simulator explores the core in every order of events. These tests are about mistakes that an adapter could make. They
+//! never sleep: a test waits for an event, and fails if it takes far too long.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-/// Instantiates tests, `async fn name<A: Adapter>()`, for each adapter; those behind `alone` in a process of their own.
+/// Instantiates tests, `async fn name<A: Adapter>()`, for each adapter. Each test after `alone` runs in its own process.
 macro_rules! with_each_adapter {
     ($($test:ident),* $(,)? $(; alone: $($single:ident),+ $(,)?)?) => {
         mod tokio {
@@ -31,32 +31,32 @@ macro_rules! with_adapter {
         #[test]
         fn $test() {
             let path = concat!(module_path!(), "::", stringify!($test));
-            crate::alone::run(path, super::$test::<crate::adapters::$adapter>());
+            crate::own_process::run(path, super::$test::<crate::adapters::$adapter>());
         }
     };
 }
 
-/// What the load tests weigh.
+/// Lets the load tests measure the heap.
 #[global_allocator]
 static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 mod adapters;
-mod alone;
 mod authority;
 mod bootstrap;
-mod crowded;
+mod connection_burst;
 mod durable;
 mod failover;
 mod handle;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod load;
-mod parting;
+mod own_process;
+mod peer_disconnects;
 mod resigning;
-mod secured;
 mod seeds;
-mod site;
-mod stalled;
+mod slow_reader;
+mod support;
 #[path = "../processes/times.rs"]
 mod times;
+mod tls;
 mod wire_peer;

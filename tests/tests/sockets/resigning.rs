@@ -1,4 +1,4 @@
-//! A master that leaves is none any more for its own host before it is none for the others (PROTOCOL.md, "Leaving").
+//! A leaving master ends its mastership towards its own embedder before the other voters learn of it (L3).
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -9,18 +9,18 @@ use formation_core::{
 
 use crate::{
     adapters::Adapter,
-    site::{listen, voter},
+    support::{listen, voter},
     wire_peer::WirePeer,
 };
 
-/// The two are only some instructions apart in a node, and it takes many words and some luck to get between them.
+/// In a node, the two steps are only some instructions apart, so the test needs many messages to get between them.
 const ROUNDS: usize = 100;
 const PEERS: usize = 30;
 
-with_each_adapter!(; alone: a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it);
+with_each_adapter!(; alone: l3_a_leaving_master_ends_its_lease_before_voters_learn_it);
 
-/// Nothing of this depends on time: a lease that was not ended outlives the test.
-fn patient(number: usize, seeds: &[String]) -> Config {
+/// The test does not depend on time: a lease that is not ended explicitly outlives the test.
+fn long_times(number: usize, seeds: &[String]) -> Config {
     let hour = Duration::from_secs(3600);
     let timing = Timing {
         lease: hour,
@@ -33,15 +33,15 @@ fn patient(number: usize, seeds: &[String]) -> Config {
     voter(number, seeds).timing(timing).build().unwrap()
 }
 
-async fn a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it<A: Adapter>() {
+async fn l3_a_leaving_master_ends_its_lease_before_voters_learn_it<A: Adapter>() {
     for round in 0..ROUNDS {
         let (mut listeners, seeds): (Vec<_>, Vec<_>) = (0..=PEERS).map(|_| listen()).unzip();
-        let node = Arc::new(A::start(patient(0, &seeds), listeners.remove(0)));
+        let node = Arc::new(A::start(long_times(0, &seeds), listeners.remove(0)));
         let peers: Vec<_> = listeners
             .into_iter()
             .enumerate()
             .map(|(at, listener)| {
-                let (config, node) = (patient(at + 1, &seeds), node.clone());
+                let (config, node) = (long_times(at + 1, &seeds), node.clone());
                 ::tokio::spawn(async move { leadership_at_resign(config, listener, &*node).await })
             })
             .collect();
@@ -51,27 +51,27 @@ async fn a_leaving_master_has_ended_its_mastership_when_a_voter_hears_of_it<A: A
             let _ = node.try_leave().await;
             std::future::pending::<()>().await;
         };
-        let heard = async {
+        let all_resigned = async {
             for peer in peers {
                 assert_eq!(peer.await.unwrap(), None, "round {round}");
             }
         };
         ::tokio::select! {
-            () = heard => {}
+            () = all_resigned => {}
             () = leave => {}
         }
     }
 }
 
-/// Votes for the node, and looks at its handle once it has read that the node resigns.
+/// Votes for the node, and returns the leadership in its handle once the node's resignation has arrived.
 async fn leadership_at_resign<A: Adapter>(config: Config, listener: TcpListener, node: &A) -> Option<Leadership> {
     let mut peer = WirePeer::accept(listener, config).await;
-    peer.hear().await;
-    peer.greet().await;
+    peer.receive().await;
+    peer.send_hello_and_status().await;
     loop {
-        match peer.hear().await {
+        match peer.receive().await {
             Message::VoteRequest(request) => {
-                peer.say([Message::Vote(Vote { term: request.term, number: request.number, granted: true })]).await;
+                peer.send([Message::Vote(Vote { term: request.term, number: request.number, granted: true })]).await;
             }
             Message::Resign(_) => {
                 let leadership = node.leadership();

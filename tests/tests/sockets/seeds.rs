@@ -1,22 +1,22 @@
-//! A seed that is dead or silent keeps nobody from forming a cluster; and seeds by names.
+//! Dead and silent seeds, and seeds with names.
 
 use ::tokio::task::JoinHandle;
 use formation_core::{Config, Event};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, Dead, agreed_view, id, ids, listen, masters_of, to_address, voter},
+    support::{CLUSTER, Dead, agreed_view, id, ids, listen, masters_of, to_address, voter},
 };
 
 with_each_adapter!(
     two_of_three_form_beside_a_dead_seed,
     two_of_three_form_beside_a_silent_seed,
-    a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names,
-    a_seed_by_a_name_of_several_addresses_is_reached,
+    i8_a_seed_that_leads_to_the_node_itself_is_reported,
+    a_seed_name_with_several_addresses_is_reached,
 );
 
-/// `localhost` and `127.0.0.1`: only one of them can ever vote.
-async fn a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names<A: Adapter>() {
+/// The seeds are `localhost` and `127.0.0.1`. Only one of them can ever have a voter.
+async fn i8_a_seed_that_leads_to_the_node_itself_is_reported<A: Adapter>() {
     let (listener, own) = listen();
     let alias = own.replace("127.0.0.1", "localhost");
     let node = A::start(voter(0, &[own.clone(), alias.clone()]).local().build().unwrap(), listener);
@@ -29,8 +29,8 @@ async fn a_seed_that_is_the_node_itself_by_another_name_is_said_with_both_names<
     }
 }
 
-/// Where `localhost` is `::1` first, nobody listens at the first of them.
-async fn a_seed_by_a_name_of_several_addresses_is_reached<A: Adapter>() {
+/// On machines where `localhost` is `::1` first, nothing listens at the first address.
+async fn a_seed_name_with_several_addresses_is_reached<A: Adapter>() {
     let (listener, address) = listen();
     let seed = address.replace("127.0.0.1", "localhost");
     let master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);
@@ -46,27 +46,27 @@ async fn two_of_three_form_beside_a_dead_seed<A: Adapter>() {
 }
 
 async fn two_of_three_form_beside_a_silent_seed<A: Adapter>() {
-    let (address, holding) = silent();
+    let (address, accepting) = silent();
     form_beside::<A>(address).await;
-    assert!(!holding.is_finished());
-    holding.abort();
+    assert!(!accepting.is_finished());
+    accepting.abort();
 }
 
-/// Accepts every connection, and never says a word.
+/// Accepts every connection, and never sends anything.
 fn silent() -> (String, JoinHandle<()>) {
     let (listener, address) = listen();
     listener.set_nonblocking(true).unwrap();
     let listener = ::tokio::net::TcpListener::from_std(listener).unwrap();
-    let holding = ::tokio::spawn(async move {
-        let mut held = Vec::new();
+    let accepting = ::tokio::spawn(async move {
+        let mut streams = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
-            held.push(stream);
+            streams.push(stream);
         }
     });
-    (address, holding)
+    (address, accepting)
 }
 
-/// The lowest id is the one that is missing: everybody's first choice.
+/// The missing voter is the one with the lowest id, which would become master.
 async fn form_beside<A: Adapter>(missing: String) {
     let (listeners, mut seeds): (Vec<_>, Vec<_>) = (0..2).map(|_| listen()).unzip();
     seeds.insert(0, missing);

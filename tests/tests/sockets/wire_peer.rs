@@ -1,4 +1,4 @@
-//! A peer that is no Formation at all, but a plain `LengthDelimitedCodec` and postcard: the wire is what PROTOCOL.md says.
+//! A peer without Formation, built from a plain `LengthDelimitedCodec` and postcard: the wire format is that of PROTOCOL.md.
 
 use std::net::TcpListener;
 
@@ -15,20 +15,20 @@ use futures_util::{SinkExt, StreamExt};
 
 use crate::{
     adapters::Adapter,
-    site::{CLUSTER, ids, listen, to_address},
+    support::{CLUSTER, ids, listen, to_address},
 };
 
-/// How often the frames get their chance to fall apart differently.
+/// The number of repetitions, so that the frames arrive in different chunks.
 const ROUNDS: usize = 20;
-const EPOCH: ViewId = ViewId { term: Term(1), version: 2 };
+const VIEW_ID: ViewId = ViewId { term: Term(1), version: 2 };
 
 with_each_adapter!(
-    a_node_takes_response_and_view_from_one_write,
-    a_node_takes_handshake_response_and_view_from_one_write,
-    a_node_admits_a_foreign_client_with_the_view_right_behind_the_response,
+    h2_a_node_takes_response_and_view_from_one_write,
+    h2_a_node_takes_handshake_and_view_from_one_write,
+    v2_a_foreign_client_gets_the_view_right_after_the_response,
 );
 
-/// One connection of a node that a test plays.
+/// One connection of a peer that a test plays.
 pub(crate) struct WirePeer {
     stream: Framed<TcpStream, LengthDelimitedCodec>,
     pub(crate) member: Member,
@@ -46,27 +46,27 @@ impl WirePeer {
         Self { stream: Framed::new(stream, LengthDelimitedCodec::new()), member, config }
     }
 
-    /// Waits for the node that dials.
+    /// Waits for a node to dial.
     pub(crate) async fn accept(listener: TcpListener, config: Config) -> Self {
         listener.set_nonblocking(true).unwrap();
         let listener = ::tokio::net::TcpListener::from_std(listener).unwrap();
         Self::new(listener.accept().await.unwrap().0, config)
     }
 
-    /// Dials a node, with a small buffer for what it says.
+    /// Dials a node, with a small receive buffer.
     pub(crate) async fn dial(address: &str, config: Config) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         Self::new(socket.connect(address.parse().unwrap()).await.unwrap(), config)
     }
 
-    /// Ends the connection by a reset, so that its ports are free at once.
+    /// Ends the connection with a reset, so that its ports are free at once.
     pub(crate) fn reset(self) {
         self.stream.get_ref().set_zero_linger().unwrap();
     }
 
-    /// Several messages in one write.
-    pub(crate) async fn say(&mut self, messages: impl IntoIterator<Item = Message>) {
+    /// Sends several messages in one write.
+    pub(crate) async fn send(&mut self, messages: impl IntoIterator<Item = Message>) {
         for message in messages {
             let body: Bytes = postcard::to_allocvec(&message).unwrap().into();
             self.stream.feed(body).await.unwrap();
@@ -74,20 +74,20 @@ impl WirePeer {
         SinkExt::<Bytes>::flush(&mut self.stream).await.unwrap();
     }
 
-    pub(crate) async fn hear(&mut self) -> Message {
+    pub(crate) async fn receive(&mut self) -> Message {
         let body = self.stream.next().await.expect("the node keeps the connection").unwrap();
         postcard::from_bytes(&body).unwrap()
     }
 
-    async fn hear_hello(&mut self) -> Hello {
-        match self.hear().await {
+    async fn receive_hello(&mut self) -> Hello {
+        match self.receive().await {
             Message::Hello(hello) => hello,
             other => panic!("not a Hello: {other:?}"),
         }
     }
 
-    async fn hear_status(&mut self) -> StatusReport {
-        match self.hear().await {
+    async fn receive_status(&mut self) -> StatusReport {
+        match self.receive().await {
             Message::Status(status) => status,
             other => panic!("not a Status: {other:?}"),
         }
@@ -112,60 +112,60 @@ impl WirePeer {
         Message::Status(StatusReport { number: 1, term, role, abstains, promise, view_id, metadata })
     }
 
-    /// Says hello as somebody without a master.
-    pub(crate) async fn greet(&mut self) {
-        self.say([self.hello(), Self::status(Term(0), Role::Joining, ViewId::default())]).await;
+    /// Sends `Hello` and the status of a joining node.
+    pub(crate) async fn send_hello_and_status(&mut self) {
+        self.send([self.hello(), Self::status(Term(0), Role::Joining, ViewId::default())]).await;
     }
 
-    /// Becomes a member. Returns the view that it gets.
+    /// Joins the cluster. Returns the members of the received view.
     pub(crate) async fn join(&mut self) -> Vec<Member> {
-        self.greet().await;
-        self.hear_hello().await;
-        let master = self.hear_status().await;
+        self.send_hello_and_status().await;
+        self.receive_hello().await;
+        let master = self.receive_status().await;
         assert_eq!(master.role, Role::Master);
-        assert_eq!(self.hear().await, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
-        match self.hear().await {
+        assert_eq!(self.receive().await, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
+        match self.receive().await {
             Message::MembersUpdate(MembersUpdate::Page { view_id, index: 0, last: true, members }) => {
                 assert_eq!(view_id.term, master.term);
                 members
             }
-            other => panic!("not a view right behind the response: {other:?}"),
+            other => panic!("not a view right after the response: {other:?}"),
         }
     }
 }
 
-/// The seed bug (PROTOCOL.md, "Frames"), with the handshake apart from the admission.
-async fn a_node_takes_response_and_view_from_one_write<A: Adapter>() {
+/// The response and the view arrive in one write, after the handshake (H2).
+async fn h2_a_node_takes_response_and_view_from_one_write<A: Adapter>() {
     for _ in 0..ROUNDS {
         let (mut master, joiner) = dialed_master::<A>().await;
-        master.say([master.hello(), WirePeer::status(Term(1), Role::Master, EPOCH)]).await;
-        // What it says of itself comes only once the link is established.
-        master.hear_status().await;
+        master.send([master.hello(), WirePeer::status(Term(1), Role::Master, VIEW_ID)]).await;
+        // The node sends its status once the link is established.
+        master.receive_status().await;
         let admission = admission(&master, &joiner);
-        master.say(admission).await;
+        master.send(admission).await;
         assert_joined(master, joiner).await;
     }
 }
 
-/// The seed bug at its worst: everything that a master has to say comes at once.
-async fn a_node_takes_handshake_response_and_view_from_one_write<A: Adapter>() {
+/// The worst case: everything that a master has to send arrives in one write.
+async fn h2_a_node_takes_handshake_and_view_from_one_write<A: Adapter>() {
     for _ in 0..ROUNDS {
         let (mut master, joiner) = dialed_master::<A>().await;
-        let welcome = [master.hello(), WirePeer::status(Term(1), Role::Master, EPOCH)];
+        let welcome = [master.hello(), WirePeer::status(Term(1), Role::Master, VIEW_ID)];
         let admission = admission(&master, &joiner);
-        master.say(welcome.into_iter().chain(admission)).await;
+        master.send(welcome.into_iter().chain(admission)).await;
         assert_joined(master, joiner).await;
     }
 }
 
-/// A node that has dialed its only seed and said hello, and the peer there.
+/// A node that has dialed its only seed and sent its `Hello`, and the peer at that seed.
 async fn dialed_master<A: Adapter>() -> (WirePeer, A) {
     let ((listener, address), (own_listener, own_address)) = (listen(), listen());
-    // Long times: nothing here may be mended by a repetition.
+    // Long times, so that no repetition can hide a lost frame.
     let config = Config::builder(CLUSTER, "joiner", own_address).seeds([address.as_str()]).wan().build().unwrap();
     let joiner = A::start(config, own_listener);
     let mut master = WirePeer::accept(listener, Config::single(CLUSTER, "master", address).build().unwrap()).await;
-    let hello = master.hear_hello().await;
+    let hello = master.receive_hello().await;
     assert_eq!((&hello.id, hello.incarnation), (&joiner.node().id, joiner.node().incarnation));
     assert_eq!(hello.electorate, master.config.electorate());
     (master, joiner)
@@ -174,9 +174,9 @@ async fn dialed_master<A: Adapter>() -> (WirePeer, A) {
 fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {
     let joiner = Member { node: joiner.node().clone(), address: to_address("127.0.0.1:1"), ..master.member.clone() };
     [
-        Message::JoinResponse(JoinResponse::Accepted { term: EPOCH.term }),
+        Message::JoinResponse(JoinResponse::Accepted { term: VIEW_ID.term }),
         Message::MembersUpdate(MembersUpdate::Page {
-            view_id: EPOCH,
+            view_id: VIEW_ID,
             index: 0,
             last: true,
             members: vec![joiner, master.member.clone()],
@@ -186,25 +186,25 @@ fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {
 
 async fn assert_joined<A: Adapter>(mut master: WirePeer, joiner: A) {
     let view = joiner.wait_for_members(2).await;
-    assert_eq!(view.id(), EPOCH);
+    assert_eq!(view.id(), VIEW_ID);
     assert_eq!(ids(&view), ["joiner", "master"]);
-    assert_eq!(joiner.wait_for_master().await, (master.member.node.clone(), EPOCH.term));
+    assert_eq!(joiner.wait_for_master().await, (master.member.node.clone(), VIEW_ID.term));
 
     let lease = master.config.timing().lease;
-    master.say([Message::Heartbeat(Heartbeat { term: EPOCH.term, number: 9, lease })]).await;
+    master.send([Message::Heartbeat(Heartbeat { term: VIEW_ID.term, number: 9, lease })]).await;
     let ack = loop {
-        match master.hear().await {
+        match master.receive().await {
             Message::HeartbeatAck(ack) => break ack,
             Message::Status(status) => assert!(matches!(status.role, Role::Joining | Role::Follower { .. })),
-            other => panic!("not of a member: {other:?}"),
+            other => panic!("not a message of a member: {other:?}"),
         }
     };
-    // It is no voter, and promises nothing.
-    assert_eq!(ack, HeartbeatAck { term: EPOCH.term, number: 9, view_id: EPOCH, confirms: false });
+    // The node is not a voter, so it confirms nothing.
+    assert_eq!(ack, HeartbeatAck { term: VIEW_ID.term, number: 9, view_id: VIEW_ID, confirms: false });
 }
 
-/// The other way round: the node is the master.
-async fn a_node_admits_a_foreign_client_with_the_view_right_behind_the_response<A: Adapter>() {
+/// In the other direction: the node is the master.
+async fn v2_a_foreign_client_gets_the_view_right_after_the_response<A: Adapter>() {
     for _ in 0..ROUNDS {
         let ((listener, address), (_own_listener, own_address)) = (listen(), listen());
         let node = A::start(Config::single(CLUSTER, "master", address.as_str()).wan().build().unwrap(), listener);

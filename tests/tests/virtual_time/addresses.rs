@@ -1,4 +1,5 @@
-//! Late knowledge (PROTOCOL, "Finding each other"): addresses that come later, lead nowhere for a time, or lead elsewhere.
+//! Late and wrong addresses (PROTOCOL, "Dialing"): contacts that are added later, and names that do not resolve or lead
+//! elsewhere for a time.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ fn elected(event: &Event) -> bool {
     matches!(event, Event::MasterElected { .. })
 }
 
-fn met_itself(event: &Event) -> bool {
+fn dialed_itself(event: &Event) -> bool {
     matches!(event, Event::SelfDial { .. })
 }
 
@@ -20,7 +21,7 @@ fn contacts(names: &[&str]) -> Command {
     Command::AddContacts(names.iter().map(address).collect())
 }
 
-/// Three voters with a master, and a node beside them that has not started.
+/// Three voters with a master, and one more node that has not started.
 fn formed(seed: u64) -> (Net, NodeIx) {
     let mut net = Net::of_voters(seed, 3, Settings::default());
     let new = net.add(Net::config(3, 3));
@@ -29,149 +30,154 @@ fn formed(seed: u64) -> (Net, NodeIx) {
     (net, new)
 }
 
-/// What a name may have led to for a time.
-const ASTRAY: [Option<Target>; 4] = [None, Some(Target::Node(2)), Some(Target::Nowhere), Some(Target::Test)];
+/// The wrong targets of a name.
+const WRONG_TARGETS: [Option<Target>; 4] = [None, Some(Target::Node(2)), Some(Target::Nowhere), Some(Target::Test)];
 
-/// A dial that hangs ends, and the next begins; or an address that led to another node is looked at again.
-fn patience(net: &Net) -> Duration {
+/// The time until a hanging dial ends and the next one begins, or until an address that led elsewhere is dialed again.
+fn time_limit(net: &Net) -> Duration {
     let times = net.host(0).config.timing();
     times.handshake_timeout.max(times.down_after) + times.dial_backoff_max * 3 / 2 + SECOND / 10
 }
 
 #[test]
-fn a_node_whose_seeds_are_dead_joins_by_a_contact_that_it_hears_of_later() {
+fn d1_a_node_with_dead_seeds_joins_through_a_later_contact() {
     for_each_seed(20, |seed| {
         let (mut net, new) = formed(seed);
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
-        net.name("door:1", Target::Node(0));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
+        net.name("contact:1", Target::Node(0));
         net.start(new);
         let wait = net.rng.within((Duration::ZERO, 10 * SECOND));
         net.run_for(wait);
-        net.expect(!net.saw(new, elected), "it knows no way in");
-        net.command(new, contacts(&["gone:1", "door:1"]));
+        net.expect(!net.saw(new, elected), "the node found a master without an address that works");
+        net.command(new, contacts(&["gone:1", "contact:1"]));
         net.converge(SECOND / 10);
     });
 }
 
-/// The contact knows the master, but not the way to it.
+/// The contact knows the master and its address, but the address does not resolve at first.
 #[test]
-fn a_contact_that_is_a_follower_is_a_way_in_once_the_masters_name_resolves() {
+fn d3_a_follower_leads_to_the_master_once_its_name_resolves() {
     for_each_seed(20, |seed| {
         let (mut net, new) = formed(seed);
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
-        net.name("door:1", Target::Node(1 + seed as usize % 2));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
+        net.name("contact:1", Target::Node(1 + seed as usize % 2));
         net.start(new);
         net.run_for(2 * SECOND);
-        net.command(new, contacts(&["door:1"]));
+        net.command(new, contacts(&["contact:1"]));
         net.run_for(3 * SECOND);
         let unreachable = |event: &Event| matches!(event, Event::MasterUnreachable { .. });
-        net.expect(net.saw(new, unreachable) && !net.saw(new, elected), "it says what it cannot reach");
+        net.expect(net.saw(new, unreachable), "MasterUnreachable was not reported");
+        net.expect(!net.saw(new, elected), "the node found a master that it cannot reach");
         net.heal_all();
         net.converge(2 * SECOND);
     });
 }
 
 #[test]
-fn voters_whose_seeds_do_not_resolve_form_by_contacts_that_come_later() {
+fn d1_voters_with_unresolvable_seeds_form_through_contacts() {
     for_each_seed(20, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
-        let doors = ["door0:1", "door1:1", "door2:1"];
-        (0..3).for_each(|ix| net.name(doors[ix], Target::Node(ix)));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
+        let contact_names = ["contact0:1", "contact1:1", "contact2:1"];
+        (0..3).for_each(|ix| net.name(contact_names[ix], Target::Node(ix)));
         net.start_all();
         net.run_for(5 * SECOND);
-        net.expect((0..3).all(|ix| !net.saw(ix, elected)), "nobody forms alone");
-        (0..3).for_each(|ix| net.command(ix, contacts(&doors)));
+        net.expect((0..3).all(|ix| !net.saw(ix, elected)), "a voter formed a cluster alone");
+        (0..3).for_each(|ix| net.command(ix, contacts(&contact_names)));
         net.converge(SECOND);
     });
 }
 
 #[test]
-fn a_node_joins_once_names_lead_home_wherever_they_led_before() {
+fn d4_a_node_joins_once_names_lead_to_their_nodes_again() {
     for_each_seed(40, |seed| {
-        let astray = ASTRAY[seed as usize % ASTRAY.len()];
+        let wrong_target = WRONG_TARGETS[seed as usize % WRONG_TARGETS.len()];
         let (mut net, new) = formed(seed);
-        net.expect(net.master() == Some(0), "node 2, to which names lead, is not the master");
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), astray));
+        net.expect(net.master() == Some(0), "the wrong target, node 2, must not be the master");
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), wrong_target));
         net.start(new);
         let wait = net.rng.within((SECOND / 10, 8 * SECOND));
         net.run_for(wait);
-        net.expect(!net.saw(new, elected), "no name leads to the master");
+        net.expect(!net.saw(new, elected), "the node joined, although no name led to the master");
         net.heal_all();
-        let patience = patience(&net);
-        net.converge(patience);
+        let time_limit = time_limit(&net);
+        net.converge(time_limit);
     });
 }
 
-/// Of three voters the first two are found elsewhere for a while; then their names lead home, and the two link.
-fn links_once_names_lead_home(seed: u64, astray: [Option<Target>; 2]) -> Net {
+/// The names of the first two of three voters have wrong targets for a while. Then the names are restored, and the two
+/// voters link.
+fn links_once_names_are_restored(seed: u64, wrong_target: [Option<Target>; 2]) -> Net {
     let mut net = Net::of_voters(seed, 3, Settings::default());
-    astray.into_iter().enumerate().for_each(|(ix, astray)| net.lead_astray(&Net::address(ix), astray));
+    wrong_target.into_iter().enumerate().for_each(|(ix, wrong_target)| net.redirect(&Net::address(ix), wrong_target));
     net.start_all();
     let wait = net.rng.within((SECOND / 10, 8 * SECOND));
     net.run_for(wait);
-    net.expect(net.between(0, 1).is_empty(), "no name leads from one to the other");
+    net.expect(net.between(0, 1).is_empty(), "the two are linked, although no name leads from one to the other");
     net.heal_all();
-    let patience = patience(&net);
-    let done = net.run_until(patience, |net| net.converged() && net.between(0, 1).len() == 1);
+    let time_limit = time_limit(&net);
+    let done = net.run_until(time_limit, |net| net.converged() && net.between(0, 1).len() == 1);
     net.expect(done, "the two are not linked");
     net
 }
 
-/// Each of two voters once found the third at the other's address.
+/// The addresses of two voters may have led to the third voter.
 #[test]
-fn voters_link_once_their_names_lead_home_wherever_they_led_before() {
+fn d4_voters_link_once_names_lead_to_them_again() {
     for_each_seed(40, |seed| {
-        links_once_names_lead_home(seed, [ASTRAY[seed as usize % ASTRAY.len()]; 2]);
+        links_once_names_are_restored(seed, [WRONG_TARGETS[seed as usize % WRONG_TARGETS.len()]; 2]);
     });
 }
 
-/// Nobody else can tell the member where it is: the name is resolved anew at each dial.
+/// No other node can give the member the address. It finds the voter because each dial resolves the name again.
 #[test]
-fn a_member_finds_its_only_voter_again_when_the_name_of_that_resolves_again() {
+fn d1_a_member_finds_its_only_voter_once_its_name_resolves() {
     for_each_seed(20, |seed| {
         let mut net = Net::of_voters(seed, 1, Settings::default());
         net.add(Net::config(1, 1));
         net.start_all();
         net.converge(SECOND);
         net.crash(0, if seed % 2 == 0 { Crash::Machine } else { Crash::Process });
-        let astray = [None, Some(Target::Nowhere), Some(Target::Test)][seed as usize % 3];
-        net.lead_astray(&Net::address(0), astray);
+        let wrong_target = [None, Some(Target::Nowhere), Some(Target::Test)][seed as usize % 3];
+        net.redirect(&Net::address(0), wrong_target);
         let wait = net.rng.within((Duration::ZERO, 8 * SECOND));
         net.run_for(wait);
         net.start(0);
         net.run_for(SECOND);
-        net.expect(!net.converged(), "nobody can have told it");
+        net.expect(!net.converged(), "the member found the voter at the wrong target");
         net.heal_all();
-        let patience = patience(&net);
-        net.converge(patience);
+        let time_limit = time_limit(&net);
+        net.converge(time_limit);
     });
 }
 
-/// Each of two voters found itself at the other's address.
+/// The address of each of two voters led the other voter to itself.
 #[test]
-fn voters_link_once_the_names_that_led_to_themselves_lead_home() {
+fn d4_i8_voters_link_once_names_stop_leading_to_themselves() {
     for_each_seed(40, |seed| {
-        let net = links_once_names_lead_home(seed, [1, 0].map(|to| Some(Target::Node(to))));
+        let net = links_once_names_are_restored(seed, [1, 0].map(|to| Some(Target::Node(to))));
         for ix in 0..2 {
-            net.expect(net.count(ix, Duration::ZERO, met_itself) == 1, &format!("node {ix} says it once"));
+            net.expect(
+                net.count(ix, Duration::ZERO, dialed_itself) == 1,
+                &format!("node {ix} did not report SelfDial once"),
+            );
         }
     });
 }
 
 #[test]
-fn a_contact_that_led_to_the_node_itself_is_a_way_in_once_it_leads_elsewhere() {
+fn i8_a_contact_that_led_to_the_node_itself_can_work_later() {
     for_each_seed(10, |seed| {
         let (mut net, new) = formed(seed);
-        (0..3).for_each(|ix| net.lead_astray(&Net::address(ix), None));
-        net.name("door:1", Target::Node(new));
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
+        net.name("contact:1", Target::Node(new));
         net.start(new);
-        net.command(new, contacts(&["door:1"]));
+        net.command(new, contacts(&["contact:1"]));
         let wait = net.rng.within((SECOND, 8 * SECOND));
         net.run_for(wait);
-        net.expect(net.count(new, Duration::ZERO, met_itself) == 1, "it leads to the node itself, which says so once");
-        net.name("door:1", Target::Node(0));
-        let patience = patience(&net);
-        net.converge(patience);
+        net.expect(net.count(new, Duration::ZERO, dialed_itself) == 1, "SelfDial was not reported once");
+        net.name("contact:1", Target::Node(0));
+        let time_limit = time_limit(&net);
+        net.converge(time_limit);
     });
 }

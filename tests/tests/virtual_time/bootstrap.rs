@@ -1,4 +1,4 @@
-//! How a cluster forms (G6, E1, E2): whoever starts when, and with dead or silent seeds.
+//! How a cluster forms (G6, E1, E2): with any start times, and with dead or silent seeds.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use formation_tests::{Net, Settings, Target, for_each_seed};
 
 const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
 
-/// E1: `bootstrap_wait`, and a second on top for the election itself.
-fn in_time(net: &Net) -> Duration {
+/// E1: `bootstrap_wait`, and one more second for the election itself.
+fn time_limit(net: &Net) -> Duration {
     net.host(0).config.timing().bootstrap_wait + Duration::from_secs(1)
 }
 
@@ -16,13 +16,13 @@ fn elected(event: &Event) -> bool {
     matches!(event, Event::MasterElected { .. })
 }
 
-/// G6. 1,000 orders of start in all, over the sizes.
+/// 1,000 random orders of starts, over all sizes.
 #[test]
-fn g6_the_lowest_id_wins_whatever_the_order_of_starts() {
+fn g6_the_lowest_id_wins_in_any_order_of_starts() {
     for_each_seed(1_000, |seed| {
         let voters = SIZES[seed as usize % SIZES.len()];
         let mut net = Net::new(seed, Settings::default());
-        // The order of the ids is not that of the addresses.
+        // The order of the ids differs from the order of the addresses.
         let mut ids: Vec<_> = (0..voters).collect();
         net.rng.shuffle(&mut ids);
         for (at, id) in ids.iter().enumerate() {
@@ -41,29 +41,29 @@ fn g6_the_lowest_id_wins_whatever_the_order_of_starts() {
         net.run_for(spread);
         net.converge(Duration::from_secs(1));
         let lowest = ids.iter().position(|id| *id == 0).unwrap();
-        net.expect(net.master() == Some(lowest), "G6: another than the lowest id is the master");
+        net.expect(net.master() == Some(lowest), "G6: the master is not the lowest id");
         for ix in 0..voters {
             net.expect(net.count(ix, Duration::ZERO, elected) == 1, "G6: more than one election was needed");
         }
     });
 }
 
-/// E1: with all voters present, being held costs no time.
+/// E1: when all voters are there, the grace period costs no time.
 #[test]
-fn a_formation_takes_a_few_round_trips_when_all_start_together() {
+fn e1_nodes_that_start_together_form_in_a_few_round_trips() {
     for voters in SIZES {
         let mut net = Net::of_voters(0, voters, Settings::calm());
         net.start_all();
         net.converge(Duration::from_millis(50));
-        // Connect, hello, vote, view: 3.5 round trips of 1 ms, and what a node is dialed again when it starts.
+        // Connect, hello, vote and view take 3.5 round trips of 1 ms, plus a repeated dial.
         println!("{voters} voters: {:?}", net.now());
-        net.expect(net.now() <= Duration::from_millis(10), "PROTOCOL: 3.5 round trips");
+        net.expect(net.now() <= Duration::from_millis(10), "forming takes more than the 3.5 round trips of PROTOCOL");
     }
 }
 
-/// E1, E2: two of three are a quorum.
+/// Two of three voters are a quorum.
 #[test]
-fn two_of_three_voters_elect_one_master_within_bootstrap_wait() {
+fn e1_e2_two_of_three_voters_elect_one_master_in_time() {
     for_each_seed(50, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         let down = net.rng.below(3);
@@ -71,23 +71,26 @@ fn two_of_three_voters_elect_one_master_within_bootstrap_wait() {
             let delay = net.rng.within((Duration::ZERO, Duration::from_millis(500)));
             net.start_in(ix, delay);
         }
-        let time = in_time(&net) + Duration::from_millis(500);
+        let time = time_limit(&net) + Duration::from_millis(500);
         let up: Vec<_> = (0..3).filter(|ix| *ix != down).collect();
         let done = net.run_until(time, |net| net.living() == up && net.converged());
-        net.expect(done, "the two that are up have no master");
+        net.expect(done, "the two running voters have no master");
         net.run_for(Duration::from_secs(5));
-        net.expect(net.converged(), "what was agreed did not last");
-        net.expect(up.iter().all(|ix| net.count(*ix, Duration::ZERO, elected) == 1), "one election is enough");
+        net.expect(net.converged(), "the agreement did not last");
+        net.expect(
+            up.iter().all(|ix| net.count(*ix, Duration::ZERO, elected) == 1),
+            "there was more than one election",
+        );
     });
 }
 
-/// One voter of three is no quorum: it never makes itself a master (PROTOCOL, "Who may form a cluster").
+/// One voter of three is not a quorum, so it never becomes master.
 #[test]
-fn one_of_three_voters_never_forms_alone() {
+fn e2_one_of_three_voters_never_forms_alone() {
     let mut net = Net::of_voters(0, 3, Settings::default());
     net.start(1);
     net.run_for(Duration::from_secs(60));
-    net.expect(!net.saw(1, elected), "an island");
+    net.expect(!net.saw(1, elected), "a voter formed a cluster alone");
 }
 
 fn forms_without_one(voters: usize, target: Option<Target>) {
@@ -101,35 +104,38 @@ fn forms_without_one(voters: usize, target: Option<Target>) {
         for ix in &up {
             net.start(*ix);
         }
-        net.converge(in_time(&net));
+        net.converge(time_limit(&net));
         net.run_for(Duration::from_secs(3));
-        net.expect(net.agree(&up), "what was agreed did not last");
-        net.expect(up.iter().all(|ix| net.count(*ix, Duration::ZERO, elected) == 1), "one election is enough");
+        net.expect(net.agree(&up), "the agreement did not last");
+        net.expect(
+            up.iter().all(|ix| net.count(*ix, Duration::ZERO, elected) == 1),
+            "there was more than one election",
+        );
     });
 }
 
-/// A known implementation of this job ends here with every node its own master, or with none at all.
+/// A known failure of other implementations: every node becomes its own master, or there is no master at all.
 #[test]
-fn a_seed_that_is_not_listening_delays_nobody_beyond_bootstrap_wait() {
+fn d1_a_dead_seed_delays_nobody_beyond_bootstrap_wait() {
     forms_without_one(3, None);
     forms_without_one(5, None);
 }
 
 #[test]
-fn a_seed_that_accepts_and_never_answers_delays_nobody_beyond_bootstrap_wait() {
+fn d1_a_silent_seed_delays_nobody_beyond_bootstrap_wait() {
     forms_without_one(3, Some(Target::Test));
     forms_without_one(5, Some(Target::Test));
 }
 
 #[test]
-fn a_seed_whose_dials_hang_delays_nobody_beyond_bootstrap_wait() {
+fn d1_a_hanging_seed_delays_nobody_beyond_bootstrap_wait() {
     forms_without_one(3, Some(Target::Nowhere));
     forms_without_one(5, Some(Target::Nowhere));
 }
 
-/// The whole cluster dies and comes again, with and without what was durable.
+/// The whole cluster dies and starts again, with and without its durable state.
 #[test]
-fn g1_a_cluster_that_was_down_forms_again_in_a_higher_term_if_its_votes_were_kept() {
+fn g1_a_restarted_cluster_with_kept_votes_has_a_higher_term() {
     for_each_seed(30, |seed| {
         let forget = seed % 2 == 1;
         let settings = Settings { votes_last: !forget, ..Settings::default() };
@@ -146,7 +152,7 @@ fn g1_a_cluster_that_was_down_forms_again_in_a_higher_term_if_its_votes_were_kep
         net.run_for(Duration::from_secs(2));
         net.start_all();
         net.converge(Duration::from_secs(2));
-        net.expect(net.master() == Some(0), "the lowest id again");
-        net.expect(forget || net.masters()[0].1 > before, "G1: a term has one master");
+        net.expect(net.master() == Some(0), "the master is not the lowest id again");
+        net.expect(forget || net.masters()[0].1 > before, "G1: the term is not higher than before");
     });
 }

@@ -1,4 +1,4 @@
-//! G4: chunking never matters. What a whole formation received is cut again in other ways.
+//! G4: chunking never matters. These tests record whole runs, cut the received bytes in other ways, and replay them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use formation_core::{Command, Input, Term, ViewId, message::Message};
 use formation_tests::{Crash, Net, Peer, Recut, Rig, Rng, Run, Settings, difference, for_each_seed, replay, seeds};
 use quickcheck::{Gen, QuickCheck, TestResult};
 
-/// The runs of all nodes of a formation, with a failover, a joiner and a leaver; every other one with a cluster key.
+/// The runs of all nodes of a cluster with a failover, a joining node and a leaving node. Every other cluster has a key.
 fn recorded(seed: u64, voters: usize) -> Vec<Run> {
     let settings = Settings { record: true, ..Settings::default() };
     let mut net = Net::of_voters(seed, voters, settings);
@@ -29,12 +29,12 @@ fn recorded(seed: u64, voters: usize) -> Vec<Run> {
 
 fn assert_same(run: &Run, recut: &Recut) {
     let (outputs, state) = replay(run, &run.inputs);
-    assert_eq!(outputs, run.outputs, "a replay is exact");
+    assert_eq!(outputs, run.outputs, "the replay of the same inputs differs");
     let again = recut.apply(&run.inputs);
     let (others, other) = replay(run, &again);
     let (id, start) = (run.config.id(), &run.start);
-    for (at, (theirs, ours)) in others.iter().zip(&outputs).enumerate() {
-        assert_eq!(theirs, ours, "output {at} of {id}, started with {start:?}, cut by {recut:?}");
+    for (at, (cut, whole)) in others.iter().zip(&outputs).enumerate() {
+        assert_eq!(cut, whole, "output {at} of {id}, started with {start:?}, cut by {recut:?}");
     }
     assert_eq!(others.len(), outputs.len(), "{id}, started with {start:?}, cut by {recut:?}");
     if other != state {
@@ -47,7 +47,7 @@ fn explore(voters: usize) {
         let runs = recorded(seed, voters);
         let received = |run: &Run| run.inputs.iter().filter(|(_, i)| matches!(i, Input::Received { .. })).count();
         let chunks: usize = runs.iter().map(received).sum();
-        assert!(chunks > 200, "{chunks} chunks are no formation");
+        assert!(chunks > 200, "a run with only {chunks} chunks");
         for run in &runs {
             assert_same(run, &Recut::Bytes);
             assert_same(run, &Recut::Join);
@@ -56,18 +56,18 @@ fn explore(voters: usize) {
 }
 
 #[test]
-fn g4_a_formation_of_three_is_the_same_byte_by_byte_and_joined() {
+fn g4_three_nodes_behave_the_same_byte_by_byte_and_joined() {
     explore(3);
 }
 
 #[test]
-fn g4_a_formation_of_five_is_the_same_byte_by_byte_and_joined() {
+fn g4_five_nodes_behave_the_same_byte_by_byte_and_joined() {
     explore(5);
 }
 
 fn random_cuts(voters: usize, tests: u64) {
     let runs = recorded(voters as u64, voters);
-    // A property is a plain function: the recorded runs reach it by their place.
+    // A property is a plain function, so it gets the recorded runs from a thread-local variable.
     thread_local!(static RUNS: std::cell::RefCell<Vec<Run>> = const { std::cell::RefCell::new(Vec::new()) });
     RUNS.with(|cell| *cell.borrow_mut() = runs);
     fn property(cuts: u64) -> TestResult {
@@ -78,31 +78,31 @@ fn random_cuts(voters: usize, tests: u64) {
 }
 
 #[test]
-fn g4_a_formation_of_three_is_the_same_in_any_cut() {
+fn g4_three_nodes_behave_the_same_in_any_cut() {
     random_cuts(3, 150);
 }
 
 #[test]
-fn g4_a_formation_of_five_is_the_same_in_any_cut() {
+fn g4_five_nodes_behave_the_same_in_any_cut() {
     random_cuts(5, 75);
 }
 
-/// What a peer might say, in place or not, with some bits flipped now and then.
+/// Messages of a peer, expected or not, sometimes with flipped bits.
 fn stream(rng: &mut Rng, peer: &mut Peer) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..rng.below(8) {
         let noise = rng.bytes(30);
         let view_id = ViewId { term: Term(1), version: 1 };
-        let said = match rng.below(9) {
+        let bytes = match rng.below(9) {
             0..=2 => peer.hello(),
-            3 => peer.seeking(),
+            3 => peer.joining(),
             4 => peer.master(1),
             5 => Peer::accepted(1),
             6 => Peer::page(view_id, vec![peer.member()]),
             7 => Message::Ping.to_frame(),
             _ => noise.into(),
         };
-        out.extend_from_slice(&said);
+        out.extend_from_slice(&bytes);
         if rng.one_in(10) {
             let at = rng.below(out.len());
             out[at] ^= 1 << rng.below(8);
@@ -111,9 +111,9 @@ fn stream(rng: &mut Rng, peer: &mut Peer) -> Vec<u8> {
     out
 }
 
-/// G4 and G8 together: a fault is found at the same byte, with the same outcome, however the bytes come.
+/// A fault is found at the same byte and has the same result, whatever the chunks.
 #[test]
-fn g4_faulty_streams_are_the_same_in_any_cut() {
+fn g4_g8_faulty_streams_have_the_same_result_in_any_cut() {
     let config = Net::config(1, 3);
     for_each_seed(3_000, |seed| {
         let mut rng = Rng::new(seed);
@@ -122,20 +122,20 @@ fn g4_faulty_streams_are_the_same_in_any_cut() {
         rig.hold_answers();
         let conn = if rng.one_in(2) { rig.answer("h0:1") } else { rig.accept() };
         rig.flush(conn);
-        let mut said = peer.hello().to_vec();
+        let mut bytes = peer.hello().to_vec();
         if rng.one_in(4) {
-            said.clear();
+            bytes.clear();
         }
-        said.extend(stream(&mut rng, &mut peer));
-        if said.is_empty() {
+        bytes.extend(stream(&mut rng, &mut peer));
+        if bytes.is_empty() {
             return;
         }
         let mut whole = rig.clone();
-        whole.receive(conn, said.clone());
+        whole.receive(conn, bytes.clone());
         let mut cut = rig;
-        while !said.is_empty() {
-            let rest = said.split_off(1 + rng.below(said.len()));
-            cut.receive(conn, std::mem::replace(&mut said, rest));
+        while !bytes.is_empty() {
+            let rest = bytes.split_off(1 + rng.below(bytes.len()));
+            cut.receive(conn, std::mem::replace(&mut bytes, rest));
         }
         assert_eq!(cut.outputs, whole.outputs, "seed {seed}");
         if cut.formation != whole.formation {

@@ -1,4 +1,4 @@
-//! Two nodes, their connections, and everything that can happen to them (PROTOCOL, "Finding each other").
+//! The connections between two nodes (PROTOCOL, "Two connections" and "Dialing").
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Whether each pair of the living voters has exactly one connection.
+/// Whether each pair of voters has exactly one connection.
 fn paired(net: &Net, n: usize) -> bool {
     (0..n).all(|a| (a + 1..n).all(|b| net.between(a, b).len() == 1))
 }
 
-/// Every order of events at the two ends: many latencies and jitters, from nearly none to whole handshakes late.
+/// Many orders of events at the two ends: latency and jitter range from almost none to longer than a handshake.
 #[test]
-fn two_nodes_that_dial_each_other_at_once_end_with_exactly_one_connection() {
+fn c1_two_nodes_that_dial_each_other_keep_one_connection() {
     for_each_seed(400, |seed| {
-        let latest = ms([0, 1, 10, 100][seed as usize % 4]);
+        let longest = ms([0, 1, 10, 100][seed as usize % 4]);
         let settings =
-            Settings { latency: (Duration::ZERO, latest), jitter: (Duration::ZERO, latest), ..Settings::default() };
+            Settings { latency: (Duration::ZERO, longest), jitter: (Duration::ZERO, longest), ..Settings::default() };
         let mut net = Net::of_voters(seed, 2, settings);
         net.start_all();
         let done = net.run_until(5 * SECOND, |net| net.converged() && paired(net, 2));
@@ -30,18 +30,19 @@ fn two_nodes_that_dial_each_other_at_once_end_with_exactly_one_connection() {
         let kept = net.between(0, 1);
         net.run_for(2 * SECOND);
         net.expect(net.between(0, 1) == kept, "the connection was replaced later");
-        net.expect(net.converged(), "what was agreed did not last");
+        net.expect(net.converged(), "the agreement did not last");
         for ix in 0..2 {
-            net.expect(net.status(ix).links == 1, "Status::links is the connections that are established");
+            net.expect(net.status(ix).links == 1, "Status::links is not the number of established connections");
             let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
             net.expect(!net.saw(ix, lost), "closing the duplicate cost the master");
         }
     });
 }
 
-/// The same, systematically: one starts later by up to five latencies. `every_order.rs` searches all orders at one moment.
+/// The same, systematically: one node starts up to five latencies later. `every_order.rs` searches all orders for a
+/// simultaneous start.
 #[test]
-fn two_nodes_end_with_one_connection_in_every_order_of_two_starts() {
+fn c2_two_nodes_keep_one_connection_for_any_start_delay() {
     for delay in 0..60 {
         let mut net = Net::of_voters(delay, 2, Settings { latency: (ms(3), ms(3)), ..Settings::calm() });
         net.start(0);
@@ -49,12 +50,12 @@ fn two_nodes_end_with_one_connection_in_every_order_of_two_starts() {
         let done = net.run_until(5 * SECOND, |net| net.living().len() == 2 && net.converged() && paired(net, 2));
         net.expect(done, "no master, or not exactly one connection");
         net.run_for(SECOND);
-        net.expect(net.converged() && paired(&net, 2), "what was agreed did not last");
+        net.expect(net.converged() && paired(&net, 2), "the agreement did not last");
     }
 }
 
 #[test]
-fn all_voters_end_with_one_connection_to_each_other() {
+fn c1_all_voters_keep_one_connection_to_each_other() {
     for_each_seed(30, |seed| {
         let mut net = Net::of_voters(seed, 5, Settings::default());
         net.start_all();
@@ -63,24 +64,24 @@ fn all_voters_end_with_one_connection_to_each_other() {
     });
 }
 
-/// A known failure of other implementations: the close of a connection that was replaced is taken for the peer's end.
+/// A known failure of other implementations: they treat the end of a replaced connection as the end of the peer.
 #[test]
-fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
+fn c5_the_late_end_of_an_old_connection_keeps_the_new_link() {
     let config = Net::config(0, 2);
     let mut peer = Peer::of(&config, "n1", "h1:1");
     let mut rig = Rig::new(config);
     let old = rig.answer("h1:1");
     let hello = peer.hello();
-    let seeking = peer.seeking();
-    rig.receive(old, [hello, seeking].concat());
+    let joining = peer.joining();
+    rig.receive(old, [hello, joining].concat());
     let new = rig.accept();
     let hello = peer.hello();
-    let seeking = peer.seeking();
-    rig.receive(new, [hello, seeking].concat());
+    let joining = peer.joining();
+    rig.receive(new, [hello, joining].concat());
     let before = rig.formation.clone();
     rig.give(formation_core::Input::Closed { conn: old });
     let unlinked = rig.events().filter(|event| matches!(event, Event::Unlinked { .. })).count();
-    assert_eq!(unlinked, 0, "the peer is still linked by the new connection");
+    assert_eq!(unlinked, 0, "the peer is still linked through the new connection");
     assert_eq!(rig.formation.status().links, 1);
     assert_eq!(rig.formation.status().phase, before.status().phase);
     rig.messages(new);
@@ -89,8 +90,7 @@ fn late_close_of_an_old_connection_does_not_touch_the_peers_new_link() {
     assert_eq!(rig.closed(new), None);
 }
 
-/// The same in a whole cluster: old connections die late, at any time, and nobody loses its master by it.
-/// The time for leaving runs out with the input that opens it.
+/// The time for leaving runs out with the input that opens the connection.
 #[test]
 fn a_connection_that_opens_as_the_node_stops_is_closed() {
     let mut peer = Peer::of(&Net::config(0, 2), "n0", "h0:1");
@@ -98,7 +98,7 @@ fn a_connection_that_opens_as_the_node_stops_is_closed() {
     let conn = rig.answer("h0:1");
     rig.receive(conn, [peer.hello(), peer.master(1), Peer::accepted(1)].concat());
     rig.command(Command::Leave);
-    assert_eq!(rig.formation.status().phase, Phase::Leaving, "the master has to hear it");
+    assert_eq!(rig.formation.status().phase, Phase::Leaving, "the master has to confirm the leave");
     rig.now = rig.now + 4 * SECOND;
     let late = rig.accept();
     assert_eq!(rig.formation.status().phase, Phase::Stopped);
@@ -106,21 +106,22 @@ fn a_connection_that_opens_as_the_node_stops_is_closed() {
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
+/// Old connections in a whole cluster end late, at any time, and no node loses its master.
 #[test]
-fn a_connection_that_dies_after_its_replacement_costs_no_master() {
+fn c5_a_replaced_connection_that_dies_costs_no_master() {
     for_each_seed(40, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
         net.converge(SECOND);
         let master = net.master().unwrap();
         let other = (master + 1) % 3;
-        // The links die without a word, are replaced after `down_after`, and the old ones' ends come in whenever.
+        // The links die silently and are replaced after `down_after`. The ends of the old connections arrive at any time.
         net.kill_silently(master, other);
         net.run_for(4 * SECOND);
         net.converge(10 * SECOND);
         let (since, masters) = (net.now(), net.masters());
         net.run_for(10 * SECOND);
-        net.expect(net.masters() == masters && net.converged(), "what was agreed did not last");
+        net.expect(net.masters() == masters && net.converged(), "the agreement did not last");
         let lost = |event: &Event| matches!(event, Event::MasterLost { .. } | Event::Unlinked { .. });
         net.expect((0..3).all(|ix| net.count(ix, since, lost) == 0), "a link was lost later");
     });
@@ -128,14 +129,14 @@ fn a_connection_that_dies_after_its_replacement_costs_no_master() {
 
 /// No half-open link lives longer than `down_after`.
 #[test]
-fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
+fn d5_a_half_open_link_is_closed_and_replaced() {
     for_each_seed(40, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
         net.converge(SECOND);
         net.run_for(SECOND);
         let master = net.master().unwrap();
-        // Between two followers, or between the master and one.
+        // Between two followers, or between the master and a follower.
         let (a, b) = if seed % 2 == 0 { ((master + 1) % 3, (master + 2) % 3) } else { (master, (master + 1) % 3) };
         let before: Vec<WireId> = net.between(a, b);
         net.kill_silently(a, b);
@@ -147,13 +148,13 @@ fn a_half_open_link_between_two_voters_is_noticed_and_replaced() {
         net.expect(done, "the half-open link was not replaced");
         let silent =
             [a, b].iter().any(|ix| net.host(*ix).closes.iter().any(|(_, reason)| *reason == CloseReason::Silent));
-        net.expect(silent, "the reason is CloseReason::Silent");
+        net.expect(silent, "no connection was closed as Silent");
     });
 }
 
-/// A known failure of other implementations: whatever the peer says first is taken for the answer that is waited for.
+/// A known failure of other implementations: they take the first message of the peer as the expected answer.
 #[test]
-fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() {
+fn h5_a_frame_before_the_handshake_ends_is_never_an_answer() {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");
     let page = Peer::page(ViewId { term: formation_core::Term(1), version: 1 }, vec![master.member()]);
@@ -173,9 +174,9 @@ fn a_frame_sent_before_the_handshake_is_finished_is_never_taken_for_an_answer() 
     }
 }
 
-/// A newer incarnation replaces the older, however its links end (PROTOCOL, "Finding each other").
+/// A newer incarnation replaces the older one, however the links of the older one end.
 #[test]
-fn a_restarted_node_is_another_and_takes_the_place_of_the_old() {
+fn i1_a_restarted_node_replaces_its_old_run() {
     for_each_seed(30, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
@@ -186,13 +187,13 @@ fn a_restarted_node_is_another_and_takes_the_place_of_the_old() {
         net.start(back);
         net.run_until(10 * SECOND, |net| net.converged());
         net.expect(net.converged(), "the restarted node is not a member");
-        net.expect(net.node(back) != old, "another incarnation");
+        net.expect(net.node(back) != old, "the restarted node has the same incarnation");
     });
 }
 
-/// The older of two that live at once stops with `superseded`, and the newer takes its place.
+/// Of two live incarnations, the older one stops with `Superseded`, and the newer one takes its place.
 #[test]
-fn the_older_of_two_incarnations_stops() {
+fn i1_the_older_of_two_incarnations_stops() {
     let mut net = Net::of_voters(3, 3, Settings::default());
     net.start_all();
     net.converge(SECOND);
@@ -200,13 +201,13 @@ fn the_older_of_two_incarnations_stops() {
     net.start(twin);
     net.run_for(5 * SECOND);
     let stopped = |event: &Event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Superseded });
-    net.expect(net.saw(2, stopped), "the older goes on");
-    net.expect(net.agree(&[0, 1, twin]), "the newer is a member");
+    net.expect(net.saw(2, stopped), "the older one did not stop");
+    net.expect(net.agree(&[0, 1, twin]), "the newer one is not a member");
 }
 
-/// Dials and handshakes have their own limits: a peer that says nothing costs one connection for `handshake_timeout`.
+/// A silent peer costs only one connection for `handshake_timeout`.
 #[test]
-fn a_connection_without_a_hello_is_closed_after_handshake_timeout() {
+fn d1_a_connection_without_hello_ends_at_handshake_timeout() {
     let config = Net::config(0, 3);
     let wait = config.timing().handshake_timeout;
     let mut rig = Rig::new(config);
@@ -217,9 +218,9 @@ fn a_connection_without_a_hello_is_closed_after_handshake_timeout() {
     assert_eq!(rig.closed(conn), Some(CloseReason::HandshakeTimeout));
 }
 
-/// Held bytes that come in a flood after the healing are as harmless as any.
+/// Bytes that were held back and arrive all at once after the cut do no harm.
 #[test]
-fn a_cut_that_heals_brings_all_back_together() {
+fn g5_a_healed_cut_brings_all_nodes_back_together() {
     for_each_seed(40, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings::default());
         net.start_all();
@@ -234,13 +235,13 @@ fn a_cut_that_heals_brings_all_back_together() {
     });
 }
 
-/// A node that follows nobody says what it is, in one message (PROTOCOL, "Messages"): the status comes right behind the hello.
+/// The accepting node sends its status right after its `Hello`.
 #[test]
-fn a_status_travels_right_behind_the_hello_that_answers() {
+fn h5_a_status_follows_the_answering_hello_in_one_write() {
     let config: Config = Net::config(1, 3);
     let mut rig = Rig::new(config.clone());
     let conn = rig.accept();
-    assert!(rig.messages(conn).is_empty(), "who accepts speaks second");
+    assert!(rig.messages(conn).is_empty(), "the accepting node sends second");
     let hello = Peer::of(&config, "n9", "h9:1").hello();
     rig.receive(conn, hello);
     match &rig.messages(conn)[..] {
@@ -250,33 +251,33 @@ fn a_status_travels_right_behind_the_hello_that_answers() {
 }
 
 #[test]
-fn a_node_counts_the_bytes_and_the_frames_that_it_hears_and_the_bytes_that_it_says() {
+fn a_node_counts_received_bytes_and_frames_and_sent_bytes() {
     let config = Net::config(1, 3);
     let mut peer = Peer::of(&config, "n9", "h9:1");
     let mut rig = Rig::new(config);
     let conn = rig.accept();
-    let heard = [peer.hello(), peer.seeking(), Message::Ping.to_frame()].concat();
-    for chunk in heard.chunks(50) {
+    let received = [peer.hello(), peer.joining(), Message::Ping.to_frame()].concat();
+    for chunk in received.chunks(50) {
         rig.receive(conn, chunk.to_vec());
     }
     let counters = rig.formation.status().counters;
-    assert_eq!((counters.bytes_received, counters.frames_received), (heard.len() as u64, 3));
-    let said = rig.outputs.iter().map(|output| match output {
+    assert_eq!((counters.bytes_received, counters.frames_received), (received.len() as u64, 3));
+    let sent = rig.outputs.iter().map(|output| match output {
         Output::Send { bytes, .. } => bytes.len() as u64,
         _ => 0,
     });
-    assert_eq!(counters.bytes_sent, said.sum());
+    assert_eq!(counters.bytes_sent, sent.sum());
 }
 
-/// PROTOCOL, "Two connections": the higher id on the one that it is going to keep, the lower on the newest established.
+/// The node with the higher id sends on the connection that it keeps, the lower one on the newest established connection.
 #[test]
-fn of_two_connections_each_end_speaks_on_one() {
+fn c3_each_end_of_two_connections_sends_on_one() {
     for (own, other, on_first) in [(1, 0, true), (0, 1, false)] {
         let config = Net::config(own, 3);
         let mut peer = Peer::of(&config, &format!("n{other}"), &Net::address(other));
         let mut rig = Rig::new(config);
-        // Dialed by the other, and nothing has come behind its hello that would show that it is established there.
-        let first = rig.greeted_by(&mut peer);
+        // Dialed by the other node. Only its `Hello` has arrived, so the connection may not be established there yet.
+        let first = rig.hello_from(&mut peer);
         let second = rig.answer(&Net::address(other));
         rig.receive(second, [peer.hello(), peer.master(1), Peer::heartbeat(1, 1)].concat());
         assert_eq!((rig.closed(first), rig.closed(second)), (None, None));

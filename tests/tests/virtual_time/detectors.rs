@@ -1,5 +1,5 @@
-//! The two failure detectors side by side: how often each suspects a member that lives, and how soon one that has died. The
-//! table that this prints stands in `core/PROTOCOL.md`.
+//! Compares the two failure detectors: how often each one suspects a living member, and how soon it suspects a dead one.
+//! The printed table is in `core/PROTOCOL.md`.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// For how long everybody lives.
+/// The time without a failure.
 const HEALTHY: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Outcome {
     false_suspicions: usize,
-    /// From the death of a member to its suspicion.
+    /// The times from the death of a member to its suspicion.
     detection: Vec<Duration>,
 }
 
@@ -32,8 +32,8 @@ fn suspects(event: &Event) -> bool {
     matches!(event, Event::ViewChanged { changes, .. } if changes.iter().any(suspect))
 }
 
-/// Three voters over links whose words take up to `jitter` longer each way.
-fn try_out(detector: &Detector, jitter: Duration) -> Outcome {
+/// Runs three voters over links with this jitter in each direction.
+fn measure(detector: &Detector, jitter: Duration) -> Outcome {
     let mut outcome = Outcome::default();
     for seed in 0..30 {
         let mut net = Net::new(seed, Settings { jitter: (Duration::ZERO, jitter), ..Settings::default() });
@@ -45,7 +45,7 @@ fn try_out(detector: &Detector, jitter: Duration) -> Outcome {
         let Some(master) = net.master() else { net.fail("no master") };
         let since = net.now();
         net.run_for(HEALTHY);
-        net.expect(net.master() == Some(master), "the master changed, so nothing can be compared");
+        net.expect(net.master() == Some(master), "the master changed, so the results cannot be compared");
         outcome.false_suspicions += net.count(master, since, suspects);
         let died = net.now();
         let victim = (master + 1) % 3;
@@ -57,16 +57,16 @@ fn try_out(detector: &Detector, jitter: Duration) -> Outcome {
 }
 
 #[test]
-fn phi_accrual_suspects_sooner_on_even_links_and_less_rashly_on_uneven_ones() {
+fn v5_phi_is_faster_on_even_links_and_calmer_on_uneven_ones() {
     let phi = Detector::PhiAccrual(PhiAccrual::default());
     println!("| jitter each way | false suspicions, deadlines | phi | detection, deadlines | phi |");
     let [even, _, uneven] = [ms(1), ms(100), ms(300)].map(|jitter| {
-        let [mut deadlines, mut accrual] = [&Detector::Deadlines, &phi].map(|detector| try_out(detector, jitter));
+        let [mut deadlines, mut accrual] = [&Detector::Deadlines, &phi].map(|detector| measure(detector, jitter));
         let both = [&mut deadlines, &mut accrual].map(|outcome| (outcome.false_suspicions, outcome.median()));
         println!("| {jitter:?} | {} | {} | {:?} | {:?} |", both[0].0, both[1].0, both[0].1, both[1].1);
         both
     });
-    assert_eq!((even[0].0, even[1].0), (0, 0), "nobody is suspected on even links");
+    assert_eq!((even[0].0, even[1].0), (0, 0), "no member is suspected on even links");
     assert!(even[1].1 < even[0].1 * 2 / 3, "{even:?}");
     assert!(uneven[0].0 > 0 && uneven[1].0 * 4 < uneven[0].0, "{uneven:?}");
 }

@@ -1,4 +1,4 @@
-//! Whom a node dials, and which of its links it keeps (PROTOCOL, "Finding each other"), on one node that is told who is where.
+//! Which addresses a node dials, and which of its links it keeps (PROTOCOL, "Dialing"). One node on the test rig.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -13,7 +13,7 @@ use formation_tests::{Peer, Rig};
 const SECOND: Duration = Duration::from_secs(1);
 const NOT_NEEDED: Option<CloseReason> = Some(CloseReason::NotNeeded);
 
-/// A node of the cluster of the voters n0, n1 and n2, which knows a contact that is no voter.
+/// A node in the cluster of the voters n0, n1 and n2, with a contact that is not a voter.
 fn config(id: &str, address: &str) -> ConfigBuilder {
     Config::builder("test", id, address).seeds(["h0:1", "h1:1", "h2:1"]).contacts(["c:1"])
 }
@@ -26,8 +26,8 @@ fn peer(id: &str, address: &str) -> Peer {
     Peer::of(&config("x", "x:1").build().unwrap(), id, address)
 }
 
-/// The dial of its address reaches this peer, which says that of itself.
-fn reaches(rig: &mut Rig, peer: &mut Peer, role: Role) -> ConnId {
+/// The dial of the peer's address succeeds, and the peer sends its `Hello` and a status with this role.
+fn answer_with(rig: &mut Rig, peer: &mut Peer, role: Role) -> ConnId {
     let conn = rig.answer(peer.address.as_str());
     rig.receive(conn, [peer.hello(), peer.status(0, role, ViewId::default())].concat());
     conn
@@ -37,7 +37,7 @@ fn follows(master: &Peer) -> Role {
     Role::Follower { master: master.node.clone(), address: master.address.clone() }
 }
 
-/// The dials of the address so far.
+/// All dials of the address so far.
 fn dials(rig: &Rig, of: &str) -> Vec<DialId> {
     let dial = |output: &Output| match output {
         Output::Dial { dial, addr, .. } if addr.as_str() == of => Some(*dial),
@@ -46,7 +46,7 @@ fn dials(rig: &Rig, of: &str) -> Vec<DialId> {
     rig.outputs.iter().filter_map(dial).collect()
 }
 
-/// Which addresses it has reported as those of a master that it cannot reach.
+/// The addresses in the `MasterUnreachable` events.
 fn unreachable(rig: &Rig) -> Vec<String> {
     let address = |event: &Event| match event {
         Event::MasterUnreachable { address, .. } => Some(address.as_str().to_owned()),
@@ -56,22 +56,22 @@ fn unreachable(rig: &Rig) -> Vec<String> {
 }
 
 #[test]
-fn with_a_master_a_node_closes_what_it_has_dialed_but_the_master_and_voters_each_other() {
+fn d2_a_node_with_a_master_closes_unneeded_dialed_links() {
     for (mut rig, voter) in [(node("n0", "h0:1"), true), (node("x", "x:1"), false)] {
         let (mut master, mut other, mut contact) = (peer("n1", "h1:1"), peer("n2", "h2:1"), peer("c", "c:1"));
-        let to_master = reaches(&mut rig, &mut master, Role::Joining);
-        let to_other = reaches(&mut rig, &mut other, follows(&master));
-        let to_contact = reaches(&mut rig, &mut contact, Role::Joining);
-        let from_another = rig.sought_by(&mut peer("y", "y:1"));
-        assert_eq!([to_master, to_other, to_contact, from_another].map(|conn| rig.closed(conn)), [None; 4]);
+        let to_master = answer_with(&mut rig, &mut master, Role::Joining);
+        let to_other = answer_with(&mut rig, &mut other, follows(&master));
+        let to_contact = answer_with(&mut rig, &mut contact, Role::Joining);
+        let accepted = rig.joined_by(&mut peer("y", "y:1"));
+        assert_eq!([to_master, to_other, to_contact, accepted].map(|conn| rig.closed(conn)), [None; 4]);
         rig.receive(to_master, master.master(1));
-        let closed = [to_master, to_other, to_contact, from_another].map(|conn| rig.closed(conn));
+        let closed = [to_master, to_other, to_contact, accepted].map(|conn| rig.closed(conn));
         assert_eq!(closed, [None, if voter { None } else { NOT_NEEDED }, NOT_NEEDED, None]);
     }
 }
 
 #[test]
-fn a_master_keeps_whom_it_has_dialed() {
+fn d2_a_master_keeps_the_links_that_it_dialed() {
     let mut rig = node("n0", "h0:1");
     rig.advance(3 * SECOND);
     let to_contact = loop {
@@ -81,40 +81,40 @@ fn a_master_keeps_whom_it_has_dialed() {
         }
     };
     let mut contact = peer("c", "c:1");
-    rig.receive(to_contact, [contact.hello(), contact.seeking()].concat());
-    let voter = rig.sought_by(&mut peer("n1", "h1:1"));
-    let asked = rig.messages(voter).into_iter().find_map(|message| match message {
+    rig.receive(to_contact, [contact.hello(), contact.joining()].concat());
+    let voter = rig.joined_by(&mut peer("n1", "h1:1"));
+    let request = rig.messages(voter).into_iter().find_map(|message| match message {
         Message::VoteRequest(request) => Some(request),
         _ => None,
     });
-    rig.receive(voter, Peer::vote(&asked.unwrap()));
+    rig.receive(voter, Peer::vote(&request.unwrap()));
     assert_eq!((rig.formation.status().phase, rig.formation.view().len()), (Phase::Master, 3));
     assert_eq!(rig.closed(to_contact), None);
 }
 
-/// It says so to everybody, and whoever is linked to it may be the next master.
+/// It reports the leave to every linked node, and each of them may be the next master.
 #[test]
-fn a_node_that_leaves_closes_no_link_for_want_of_use() {
+fn d2_a_leaving_node_closes_no_unneeded_link() {
     let mut rig = node("x", "x:1");
     let mut master = peer("n1", "h1:1");
-    let to_master = reaches(&mut rig, &mut master, Role::Joining);
+    let to_master = answer_with(&mut rig, &mut master, Role::Joining);
     rig.receive(to_master, master.master(1));
     rig.command(Command::Leave);
-    let to_other = reaches(&mut rig, &mut peer("n2", "h2:1"), follows(&master));
+    let to_other = answer_with(&mut rig, &mut peer("n2", "h2:1"), follows(&master));
     assert_eq!((rig.formation.status().phase, rig.closed(to_other)), (Phase::Leaving, None));
 }
 
 #[test]
-fn who_has_come_of_its_own_accord_is_not_dialed() {
+fn d2_a_linked_peer_is_not_dialed() {
     let mut rig = node("n0", "h0:1");
     rig.give(Input::DialFailed { dial: dials(&rig, "h1:1")[0] });
-    rig.greeted_by(&mut peer("n1", "h1:1"));
+    rig.hello_from(&mut peer("n1", "h1:1"));
     rig.advance(2 * SECOND);
     assert_eq!(dials(&rig, "h1:1").len(), 1);
 }
 
 #[test]
-fn a_dial_that_succeeds_for_nothing_is_told() {
+fn a_successful_dial_that_is_closed_at_once_is_reported() {
     let closed = |conn, dialed: Option<&str>, reason| {
         let dialed = dialed.map(|address| Address::new(address).unwrap());
         Event::ConnClosed { conn, dialed, reason }
@@ -131,28 +131,30 @@ fn a_dial_that_succeeds_for_nothing_is_told() {
     while dials(&rig, "h2:1").len() == 1 {
         rig.advance(Duration::from_millis(10));
     }
-    let over = rig.answer("h2:1");
-    let told: Vec<Event> = rig.events().cloned().collect();
-    let expected =
-        [closed(late, None, CloseReason::DialGivenUp), closed(over, Some("h2:1"), CloseReason::TooManyConnections)];
-    assert_eq!(told, expected);
+    let over_limit = rig.answer("h2:1");
+    let reported: Vec<Event> = rig.events().cloned().collect();
+    let expected = [
+        closed(late, None, CloseReason::DialGivenUp),
+        closed(over_limit, Some("h2:1"), CloseReason::TooManyConnections),
+    ];
+    assert_eq!(reported, expected);
 }
 
 #[test]
-fn a_master_whose_connection_ends_before_it_is_established_is_out_of_reach() {
+fn d3_a_master_whose_handshake_fails_is_unreachable() {
     let (mut master, mut follower) = (peer("n1", "h1:1"), peer("n2", "h2:1"));
     let mut rig = node("x", "x:1");
-    reaches(&mut rig, &mut follower, follows(&master));
+    answer_with(&mut rig, &mut follower, follows(&master));
     for address in ["h0:1", "h1:1"] {
         let conn = rig.answer(address);
         rig.give(Input::Closed { conn });
     }
     assert_eq!(unreachable(&rig), ["h1:1"]);
 
-    // One that was reached is not.
+    // A master that was linked before is not reported.
     let mut rig = node("x", "x:1");
-    let conn = reaches(&mut rig, &mut master, Role::Joining);
-    reaches(&mut rig, &mut follower, follows(&master));
+    let conn = answer_with(&mut rig, &mut master, Role::Joining);
+    answer_with(&mut rig, &mut follower, follows(&master));
     rig.give(Input::Closed { conn });
     assert_eq!(unreachable(&rig), [""; 0]);
 }

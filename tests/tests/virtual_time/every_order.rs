@@ -1,6 +1,6 @@
-//! Two voters that dial each other at the same instant: every order of events at the two ends, searched exhaustively.
+//! Two voters that dial each other at the same time: an exhaustive search of every order of events at the two ends.
 //!
-//! Nothing takes time here; what is sent on one connection arrives in its order, and everything else in any order.
+//! Nothing takes time here. The bytes on one connection arrive in order, and all other events happen in any order.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -25,11 +25,11 @@ enum End {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wire {
-    /// Who dialed: its end is the first.
+    /// The node that dialed. The first end belongs to it.
     dialer: usize,
     origin: Origin,
     ends: [End; 2],
-    /// What is on its way to each end.
+    /// The items on their way to each end.
     arriving: [VecDeque<Item>; 2],
 }
 
@@ -40,7 +40,7 @@ struct World {
     wires: Vec<Wire>,
 }
 
-/// What can happen next at an end of a wire: it opens, or the next item arrives there.
+/// The next event at one end of a wire: it opens, or the next item arrives.
 type Step = (usize, usize);
 
 impl World {
@@ -132,25 +132,25 @@ impl World {
         let open = |wire: &&Wire| wire.ends.iter().all(|end| matches!(end, End::Open(_)));
         assert_eq!(self.wires.iter().filter(open).count(), 1, "exactly one connection: {:#?}", self.wires);
         let half = |wire: &&Wire| wire.ends.iter().any(|end| matches!(end, End::Open(_)));
-        assert_eq!(self.wires.iter().filter(half).count(), 1, "nothing half-open: {:#?}", self.wires);
+        assert_eq!(self.wires.iter().filter(half).count(), 1, "a half-open connection: {:#?}", self.wires);
         let [a, b] = &self.nodes;
         for node in &self.nodes {
             assert_eq!(node.status().links, 1);
-            assert_eq!(node.status().master.unwrap().0, *a.node(), "E2: the lowest id is master");
-            assert_eq!(node.view().len(), 2, "the view is complete");
+            assert_eq!(node.status().master.unwrap().0, *a.node(), "E2: the master is not the lowest id");
+            assert_eq!(node.view().len(), 2, "the view is not complete");
         }
         assert_eq!(a.view(), b.view());
     }
 }
 
 #[test]
-fn two_nodes_that_dial_each_other_end_with_one_connection_and_one_master_in_every_order() {
+fn c1_c2_any_order_leads_to_one_connection_and_one_master() {
     search(World::new(&[]));
 }
 
-/// The dialing end is established first then, and no longer the accepting one.
+/// With a key, the dialing end is established first, instead of the accepting end.
 #[test]
-fn two_nodes_with_a_key_end_with_one_connection_and_one_master_in_every_order() {
+fn c1_c2_any_order_leads_to_one_connection_with_a_key() {
     search(World::new(&["the key of the two nodes"]));
 }
 
@@ -172,10 +172,10 @@ fn search(start: World) {
         assert!(seen.len() < 2_000_000, "the search does not end");
     }
     println!("{} states, {ends} ends", seen.len());
-    assert!(ends > 1 && seen.len() > 1_000, "a search of nothing");
+    assert!(ends > 1 && seen.len() > 1_000, "the search found too few states");
 }
 
-/// 128 bits of two hashes: states are large, and a collision is as good as impossible.
+/// 128 bits from two hashes. They stand for the large states, because a collision is practically impossible.
 fn fingerprint(world: &World) -> (u64, u64) {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let (mut one, mut two) = (DefaultHasher::new(), DefaultHasher::new());

@@ -1,4 +1,4 @@
-//! What happens when the master is lost (E1 to E7). G1 and G2 are checked at every step of every run.
+//! The loss of the master (E1 to E7). G1 and G2 are checked at every step of every run.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn formed(seed: u64, voters: usize, others: usize) -> Net {
     let mut net = Net::formed(seed, (voters, others), Settings::default());
-    // E1: a voter is held for `bootstrap_wait`, so that a master lost sooner is replaced only then.
+    // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after that.
     net.run_for(4 * SECOND);
     net
 }
@@ -21,45 +21,45 @@ fn lost(event: &Event) -> bool {
     matches!(event, Event::MasterLost { .. })
 }
 
-/// The rest agree on another master of a higher term, within the lease and a few candidacies.
-fn next_master(net: &mut Net, rest: &[NodeIx], before: (NodeIx, Term)) -> Duration {
+/// Waits until the rest agree on another master in a higher term. This takes a lease and a few candidacies.
+fn await_next_master(net: &mut Net, rest: &[NodeIx], before: (NodeIx, Term)) -> Duration {
     let since = net.now();
     let done = net.run_until(8 * SECOND, |net| {
-        // The dead is gone from the view only after `down_after`.
+        // The dead node is removed from the view only after `down_after`.
         net.masters().first().is_some_and(|(ix, _)| *ix != before.0 && rest.contains(ix)) && net.agree(rest)
     });
     net.expect(done, "the rest have not agreed on a new master");
-    net.expect(net.masters()[0].1 > before.1, "a new master has a higher term");
+    net.expect(net.masters()[0].1 > before.1, "the new master has no higher term");
     net.now() - since
 }
 
-/// Nobody has to be told: the silence of a lease is enough.
+/// The others need no message: one lease of silence is enough.
 #[test]
-fn a_master_killed_without_a_word_is_followed_by_one_of_a_higher_term() {
+fn e2_a_killed_master_is_replaced_in_a_higher_term() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 2);
         let before = net.masters()[0];
         let how = if seed % 4 < 2 { Crash::Process } else { Crash::Machine };
         net.crash(before.0, how);
         let rest = net.living();
-        next_master(&mut net, &rest, before);
+        await_next_master(&mut net, &rest, before);
         let new = net.node(net.master().unwrap());
         for ix in rest {
-            // Who hears of the next before it has missed the last says only that.
+            // A node that learns the next master before it notices the loss reports only MasterElected.
             let found = |event: &Event| matches!(event, Event::MasterElected { master, .. } if *master == new);
-            net.expect(net.count(ix, Duration::ZERO, found) >= 1, "MasterElected is said");
+            net.expect(net.count(ix, Duration::ZERO, found) >= 1, "MasterElected was not reported");
         }
     });
 }
 
-/// How soon there is a master again: a lease of silence, and an election.
+/// A lease of silence and an election take less than two leases.
 #[test]
 fn g5_a_lost_master_is_replaced_within_two_leases() {
     for_each_seed(40, |seed| {
         let mut net = Net::new(seed, Settings::default());
         for ix in 0..3 {
             let builder = Net::builder(ix, 3);
-            // That they might go on without a quorum holds up nobody who has one.
+            // With `solo_after`, voters that have a quorum are as fast as without it.
             let builder = if seed % 4 < 2 { builder } else { builder.solo_after(30 * SECOND) };
             net.add(builder.build().unwrap());
         }
@@ -74,16 +74,16 @@ fn g5_a_lost_master_is_replaced_within_two_leases() {
     });
 }
 
-/// G2: checked at every step, and here at the end by what the old master said and when.
+/// G2 is checked at every step. This test also compares the times of the events.
 #[test]
-fn g2_an_old_master_that_is_cut_off_steps_down_before_the_new_one_is_elected() {
+fn g2_an_isolated_master_steps_down_before_the_next_election() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 1);
         let before = net.masters()[0];
         let since = net.now();
         net.isolate(before.0, if seed % 4 < 2 { Cut::Hold } else { Cut::Lose });
         let rest: Vec<_> = net.living().into_iter().filter(|ix| *ix != before.0).collect();
-        next_master(&mut net, &rest, before);
+        await_next_master(&mut net, &rest, before);
         let lapsed = |event: &Event| matches!(event, Event::MasterLost { reason: LossReason::LeaseLapsed, .. });
         let after = |ix: NodeIx, wanted: &dyn Fn(&Event) -> bool| {
             let events = &net.host(ix).events;
@@ -93,17 +93,17 @@ fn g2_an_old_master_that_is_cut_off_steps_down_before_the_new_one_is_elected() {
         let new = net.master().unwrap();
         let elected = after(new, &|event| matches!(event, Event::MasterElected { .. }));
         if stepped_down.is_none() || stepped_down > elected {
-            net.fail(&format!("it stepped down at {stepped_down:?}, and the new one was elected at {elected:?}"));
+            net.fail(&format!("stepped down at {stepped_down:?}, but the new master was elected at {elected:?}"));
         }
         net.heal_all();
         net.converge(10 * SECOND);
-        net.expect(net.master() == Some(new), "the old master comes back as a follower");
+        net.expect(net.master() == Some(new), "the old master did not return as a follower");
     });
 }
 
-/// A master that stood still may not act for a moment longer than its lease, whatever waits in its queues.
+/// A paused master must not act after its lease has expired, whatever waits in its queues. G2 is checked at every step.
 #[test]
-fn a_master_that_was_suspended_wakes_up_as_none() {
+fn e6_a_cluster_survives_a_pause_of_its_master() {
     for_each_seed(60, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters()[0];
@@ -115,111 +115,112 @@ fn a_master_that_was_suspended_wakes_up_as_none() {
 }
 
 #[test]
-fn followers_of_a_lost_master_find_and_follow_the_next() {
+fn v10_followers_of_a_lost_master_find_and_follow_the_next() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 5);
         let before = net.masters()[0];
         net.crash(before.0, Crash::Machine);
         let rest = net.living();
-        next_master(&mut net, &rest, before);
+        await_next_master(&mut net, &rest, before);
     });
 }
 
-/// What each says of itself is how the others know that a master is lost, and to whom they may give their vote (E1, E2).
+/// From these status reports, the other voters learn that a master is lost and whether they may vote (E1, E2).
 #[test]
-fn a_follower_that_lost_its_master_tells_the_others_so() {
+fn v10_a_follower_reports_the_loss_of_its_master() {
     let config = Net::config(1, 3);
     let mut rig = Rig::new(config.clone());
     let (mut master, mut other) = (Peer::of(&config, "n0", "h0:1"), Peer::of(&config, "n2", "h2:1"));
     let to_master = rig.answer("h0:1");
-    let first = [master.hello(), master.master(1), Peer::accepted(1)].concat();
-    rig.receive(to_master, first);
+    let both_frames = [master.hello(), master.master(1), Peer::accepted(1)].concat();
+    rig.receive(to_master, both_frames);
     let to_other = rig.answer("h2:1");
     let following = Role::Follower { master: master.node.clone(), address: master.address.clone() };
-    let first = [other.hello(), other.status(1, following, ViewId::default())].concat();
-    rig.receive(to_other, first);
+    let both_frames = [other.hello(), other.status(1, following, ViewId::default())].concat();
+    rig.receive(to_other, both_frames);
     for round in 1..=3 {
-        let roles = |rig: &mut Rig| -> Vec<Role> {
-            let said = rig.messages(to_other).into_iter();
-            said.filter_map(|m| if let Message::Status(status) = m { Some(status.role) } else { None }).collect()
+        let sent_roles = |rig: &mut Rig| -> Vec<Role> {
+            let sent = rig.messages(to_other).into_iter();
+            sent.filter_map(|m| if let Message::Status(status) = m { Some(status.role) } else { None }).collect()
         };
-        let said = roles(&mut rig);
-        assert!(matches!(said.last(), Some(Role::Follower { .. })), "round {round}: {said:?}");
+        let sent = sent_roles(&mut rig);
+        assert!(matches!(sent.last(), Some(Role::Follower { .. })), "round {round}: {sent:?}");
         rig.advance(config.timing().lease);
-        let said = roles(&mut rig);
-        assert_eq!(said.last(), Some(&Role::Joining), "round {round}: the master was silent for a lease");
-        // The next master, or the same again.
+        let sent = sent_roles(&mut rig);
+        assert_eq!(sent.last(), Some(&Role::Joining), "round {round}: the master was silent for a lease");
+        // The same node is master again, in the next term.
         let next = master.master(1 + round);
         rig.receive(to_master, next);
     }
 }
 
-/// A known failure of other implementations: it works once. Five voters lose three masters; a lost one comes back in between.
+/// A known failure of other implementations: the election works only once. Here, five voters lose three masters, and each
+/// lost master comes back before the next one is lost.
 #[test]
-fn the_next_master_is_elected_also_the_second_and_third_time() {
+fn e2_a_master_is_replaced_a_second_and_a_third_time() {
     for_each_seed(30, |seed| {
         let mut net = formed(seed, 5, 1);
         for round in 0..3 {
             let before = net.masters()[0];
             net.crash(before.0, if (seed + round) % 2 == 0 { Crash::Process } else { Crash::Machine });
             let rest = net.living();
-            next_master(&mut net, &rest, before);
+            await_next_master(&mut net, &rest, before);
             net.start(before.0);
             net.converge(8 * SECOND);
         }
-        net.expect(net.masters()[0].1 >= Term(4), "three elections more");
+        net.expect(net.masters()[0].1 >= Term(4), "there were not three more elections");
     });
 }
 
-/// Two failures in a row of five, without anybody coming back.
+/// Two of five nodes fail one after the other, and none comes back.
 #[test]
-fn a_cluster_of_five_survives_two_lost_masters() {
+fn e2_a_cluster_of_five_survives_two_lost_masters() {
     for_each_seed(30, |seed| {
         let mut net = formed(seed, 5, 0);
         for _ in 0..2 {
             let before = net.masters()[0];
             net.crash(before.0, Crash::Machine);
             let rest = net.living();
-            next_master(&mut net, &rest, before);
+            await_next_master(&mut net, &rest, before);
         }
         let before = net.masters()[0];
         net.crash(before.0, Crash::Process);
         net.run_for(20 * SECOND);
-        net.expect(net.masters().is_empty(), "two of five are no quorum");
+        net.expect(net.masters().is_empty(), "two of five voters have a master");
     });
 }
 
-/// A follower that lost its master tells the others so: the others do not have to wait for the lease once more.
+/// A voter that is only cut off from a healthy master must not disturb the others.
 #[test]
-fn a_follower_cut_off_from_a_healthy_master_changes_nothing() {
+fn e2_a_follower_cut_off_from_its_master_changes_nothing() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters()[0];
         let alone = (before.0 + 1) % 3;
         net.cut(before.0, alone, if seed % 2 == 0 { Cut::Hold } else { Cut::Lose });
         net.run_for(10 * SECOND);
-        net.expect(net.masters() == [before], "E2: a voter merely cut off from a healthy master bumps no term");
-        let said = |event: &Event| matches!(event, Event::MasterUnreachable { .. });
-        net.expect(net.saw(alone, lost) && net.saw(alone, said), "it says what it cannot reach");
+        net.expect(net.masters() == [before], "E2: the voter that was cut off has raised the term");
+        let unreachable = |event: &Event| matches!(event, Event::MasterUnreachable { .. });
+        net.expect(net.saw(alone, lost) && net.saw(alone, unreachable), "MasterUnreachable was not reported");
         net.heal_all();
         net.converge(5 * SECOND);
-        net.expect(net.masters() == [before], "it comes back to the same master");
+        net.expect(net.masters() == [before], "the voter did not return to the same master");
     });
 }
 
-/// PROTOCOL, "Leaving": a leaving master first ends its mastership, and the lowest of the rest may stand at once.
+/// A leaving master ends its mastership first, and the lowest id of the rest may become a candidate at once.
 #[test]
-fn a_leaving_master_is_followed_at_once() {
+fn l3_a_leaving_master_is_replaced_at_once() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3, 1);
         let before = net.masters()[0];
         net.command(before.0, Command::Leave);
         let rest: Vec<_> = (0..4).filter(|ix| *ix != before.0).collect();
         let done = net.run_until(Duration::from_millis(500), |net| net.master().is_some_and(|ix| ix != before.0));
-        net.expect(done, "half a second is less than a lease");
-        net.expect(net.masters()[0].1 > before.1, "a new master has a higher term");
+        net.expect(done, "there is no new master after half a second, which is less than a lease");
+        net.expect(net.masters()[0].1 > before.1, "the new master has no higher term");
         let stopped = |event: &Event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Left });
         let done = net.run_until(5 * SECOND, |net| net.agree(&rest) && net.saw(before.0, stopped));
-        net.expect(done, "the rest agree, and the one that left is done");
+        net.expect(done, "the rest do not agree, or the leaving node has not stopped");
     });
 }

@@ -1,4 +1,4 @@
-//! Who a peer says it is, where the rules of chunking (G4) and of identity meet: found by reading, kept as tests.
+//! Identities and rejections, and cases in which chunking (G4) and identity meet.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ fn config() -> Config {
     Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().expect("a valid configuration")
 }
 
-/// A voter whose id had been taken while it was not linked was told that it is superseded, and stopped.
+/// A former bug: a voter whose id had been claimed while it was not linked was rejected as superseded, and stopped.
 #[test]
-fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
+fn i4_a_claimant_of_a_voters_id_gives_way_to_the_voter() {
     let mut rig = Rig::new(config());
-    let mut thief = Peer::of(&config(), "n1", "thief:9");
-    thief.node.incarnation = Incarnation(u64::MAX);
+    let mut claimant = Peer::of(&config(), "n1", "claimant:9");
+    claimant.node.incarnation = Incarnation(u64::MAX);
     let mut owner = Peer::of(&config(), "n1", "h1:1");
-    let stolen = rig.greeted_by(&mut thief);
-    let own = rig.greeted_by(&mut owner);
-    assert_eq!(rig.closed(stolen), Some(CloseReason::Rejected(RejectReason::IdInUse)));
+    let first = rig.hello_from(&mut claimant);
+    let own = rig.hello_from(&mut owner);
+    assert_eq!(rig.closed(first), Some(CloseReason::Rejected(RejectReason::IdInUse)));
     assert_eq!(rig.closed(own), None);
     assert!(!rig.messages(own).iter().any(|message| matches!(message, Message::Rejected(_))));
-    let again = rig.greeted_by(&mut thief);
+    let again = rig.hello_from(&mut claimant);
     assert_eq!(rig.closed(again), Some(CloseReason::Rejected(RejectReason::IdInUse)));
     assert_eq!(rig.closed(own), None);
 }
@@ -36,15 +36,15 @@ fn a_thief_of_an_unlinked_voters_id_gives_way_to_the_voter() {
 fn follower() -> (Rig, ConnId, Peer) {
     let mut rig = Rig::new(config());
     let mut master = Peer::of(&config(), "n1", "h1:1");
-    let conn = rig.greeted_by(&mut master);
-    let said = master.master(7);
-    rig.receive(conn, said);
+    let conn = rig.hello_from(&mut master);
+    let status = master.master(7);
+    rig.receive(conn, status);
     (rig, conn, master)
 }
 
-/// G3: such a view stood in the way of every later one.
+/// A former bug: no later view could replace such a view.
 #[test]
-fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
+fn g3_v6_a_view_beyond_the_term_of_the_master_closes_its_link() {
     for (term, taken) in [(7, true), (8, false), (1_000, false)] {
         let (mut rig, conn, master) = follower();
         rig.receive(conn, Peer::page(ViewId { term: Term(term), version: 3 }, vec![master.member()]));
@@ -53,7 +53,7 @@ fn g3_a_view_of_a_term_beyond_the_masters_own_closes_its_link() {
     }
 }
 
-/// G4, on pairs of frames that a formation of honest nodes does not say in one breath.
+/// Pairs of frames that correct nodes never send in one write.
 #[test]
 fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
     let rejected = Message::Rejected(Rejected { reason: RejectReason::Superseded, holder: None }).to_frame();
@@ -63,7 +63,7 @@ fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
             let mut rig = Rig::new(config());
             rig.advance(Duration::from_millis(3_500));
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = rig.greeted_by(&mut master);
+            let conn = rig.hello_from(&mut master);
             for chunk in chunks {
                 rig.receive(conn, chunk);
             }
@@ -77,83 +77,83 @@ fn g4_two_frames_in_one_chunk_or_two_leave_the_same_state() {
     }
 }
 
-/// An address that is refused again and again is one piece of news.
+/// Repeated rejections of one address are reported once.
 #[test]
-fn a_dialed_node_of_another_cluster_is_reported_once() {
+fn h10_a_dialed_node_of_another_cluster_is_reported_once() {
     let mut rig = Rig::new(config());
     let other = Config::builder("other", "x", "h1:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
-    let mut stranger = Peer::of(&other, "x", "h1:1");
+    let mut other = Peer::of(&other, "x", "h1:1");
     for _ in 0..3 {
         while !rig.dialing().iter().any(|address| address.as_str() == "h1:1") {
             rig.advance(Duration::from_millis(100));
         }
         let conn = rig.answer("h1:1");
-        let hello = stranger.hello();
+        let hello = other.hello();
         rig.receive(conn, hello);
         assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::WrongCluster)));
     }
-    let refused = rig.events().filter(|event| matches!(event, Event::PeerRejected { .. })).count();
-    assert_eq!(refused, 1);
+    let rejections = rig.events().filter(|event| matches!(event, Event::PeerRejected { .. })).count();
+    assert_eq!(rejections, 1);
 }
 
-/// How many refusals the node tells of, once each of these has come.
-fn told_of(rig: &mut Rig, peers: &[&Peer]) -> usize {
+/// Lets each of these peers connect, and returns the number of reported rejections.
+fn count_rejections(rig: &mut Rig, peers: &[&Peer]) -> usize {
     for peer in peers {
-        let conn = rig.greeted_by(&mut Peer::clone(peer));
-        assert!(matches!(rig.closed(conn), Some(CloseReason::Rejected(_))), "{peer:?} is let in");
+        let conn = rig.hello_from(&mut Peer::clone(peer));
+        assert!(matches!(rig.closed(conn), Some(CloseReason::Rejected(_))), "{peer:?} is accepted");
     }
     rig.events().filter(|event| matches!(event, Event::PeerRejected { .. })).count()
 }
 
 #[test]
-fn a_refused_peer_is_told_once_until_it_was_taken_in_or_its_refusal_has_changed() {
+fn h10_a_rejection_is_reported_once_until_something_changes() {
     let other = Config::builder("other", "x", "x:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
     let [mut x, y, moved] = [("x", "x:1"), ("y", "y:1"), ("x", "x:2")].map(|(id, at)| Peer::of(&other, id, at));
     let mut rig = Rig::new(config());
-    assert_eq!(told_of(&mut rig, &[&x, &x, &x]), 1);
-    assert_eq!(told_of(&mut rig, &[&y, &x, &y]), 2, "each peer by itself");
-    assert_eq!(told_of(&mut rig, &[&moved, &x, &moved]), 3, "and each address");
+    assert_eq!(count_rejections(&mut rig, &[&x, &x, &x]), 1);
+    assert_eq!(count_rejections(&mut rig, &[&y, &x, &y]), 2, "each peer on its own");
+    assert_eq!(count_rejections(&mut rig, &[&moved, &x, &moved]), 3, "each address on its own");
     let mut old = x.clone();
     old.protocol = ProtocolRange { min: 9, max: 9 };
-    assert_eq!(told_of(&mut rig, &[&old, &x, &old]), 4, "another reason");
+    assert_eq!(count_rejections(&mut rig, &[&old, &x, &old]), 4, "another reason is reported");
     x.node.incarnation.0 += 1;
-    assert_eq!(told_of(&mut rig, &[&x, &x]), 5, "another run");
-    let mut mended = Peer::of(&config(), "x", "x:1");
-    mended.node = x.node.clone();
-    let conn = rig.greeted_by(&mut mended);
+    assert_eq!(count_rejections(&mut rig, &[&x, &x]), 5, "another run is reported");
+    let mut repaired = Peer::of(&config(), "x", "x:1");
+    repaired.node = x.node.clone();
+    let conn = rig.hello_from(&mut repaired);
     rig.give(Input::Closed { conn });
-    assert_eq!(told_of(&mut rig, &[&x, &x]), 6, "it was taken in meanwhile");
-    assert_eq!(told_of(&mut rig, &[&moved, &y]), 6, "and only it");
+    assert_eq!(count_rejections(&mut rig, &[&x, &x]), 6, "reported again after the node was accepted");
+    assert_eq!(count_rejections(&mut rig, &[&moved, &y]), 6, "only for the accepted node");
 }
 
 #[test]
-fn a_refused_peer_is_told_again_when_somebody_else_has_what_it_claims() {
+fn h10_i7_a_rejection_with_a_new_holder_is_reported_again() {
     let mut rig = Rig::new(config());
     let claimant = Peer::of(&config(), "x", "x:2");
     for run in 1..=3 {
         let mut holder = Peer::of(&config(), "x", "x:1");
         holder.node.incarnation.0 += run;
-        rig.greeted_by(&mut holder);
-        assert_eq!(told_of(&mut rig, &[&claimant, &claimant]), run as usize);
+        rig.hello_from(&mut holder);
+        assert_eq!(count_rejections(&mut rig, &[&claimant, &claimant]), run as usize);
     }
 }
 
-/// Whoever dials whom.
+/// It does not matter which side dials.
 #[test]
-fn a_refused_peer_that_was_dialed_is_not_told_again_when_it_dials() {
+fn h10_a_rejection_is_reported_once_whichever_side_dials() {
     let mut rig = Rig::new(config());
     let other = Config::builder("other", "x", "h1:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
-    let mut stranger = Peer::of(&other, "x", "h1:1");
+    let mut other = Peer::of(&other, "x", "h1:1");
     let conn = rig.answer("h1:1");
-    let hello = stranger.hello();
+    let hello = other.hello();
     rig.receive(conn, hello);
-    assert_eq!(told_of(&mut rig, &[&stranger, &stranger]), 1);
+    assert_eq!(count_rejections(&mut rig, &[&other, &other]), 1);
 }
 
-/// Simulator seed 374: while a voter is away, somebody at another address is taken in under its id, and the master goes
-/// too. The others' last view must not keep the voter out, or nobody can elect any more.
+/// Simulator seed 374: while a voter is away, a node at another address joins with its id, and then the master is lost too.
+/// The last view of the others must not keep the voter out, because its vote is needed.
 #[test]
-fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() {
+fn i4_a_voter_whose_id_was_taken_can_rejoin_and_vote() {
     let mut net = Net::of_voters(374, 3, Settings::default());
     net.start_all();
     net.converge(SECOND);
@@ -161,20 +161,20 @@ fn a_voter_whose_id_was_taken_while_it_was_away_is_needed_for_the_next_master() 
     net.run_for(6 * SECOND);
     net.start_twin(0);
     net.run_for(SECOND);
-    net.expect(net.agree(&[1, 2, 3]), "the twin is a member");
+    net.expect(net.agree(&[1, 2, 3]), "the twin is not a member");
     let (twin, master) = (3, net.master().unwrap());
     net.crash(twin, Crash::Machine);
     net.crash(master, Crash::Process);
     net.heal_all();
     let living = net.living();
     let agreed = net.run_until(12 * SECOND, |net| net.agree(&living));
-    net.expect(agreed, "the id of a dead node keeps its owner out");
+    net.expect(agreed, "the view entry of a dead node keeps the voter out");
 }
 
-/// A node that is told again and again that its id is in use gives up; not one that had a master in between.
+/// A node whose id is rejected repeatedly stops, but not if it had a master in between.
 #[test]
-fn a_refusal_for_an_id_counts_from_the_last_master_on() {
-    let refuse = |rig: &mut Rig| {
+fn i5_id_rejections_count_from_the_last_master_on() {
+    let receive_id_rejection = |rig: &mut Rig| {
         let conn = loop {
             if !rig.dialing().iter().any(|address| address.as_str() == "h2:1") {
                 rig.advance(Duration::from_millis(100));
@@ -190,23 +190,23 @@ fn a_refusal_for_an_id_counts_from_the_last_master_on() {
         rig.receive(conn, Message::Rejected(Rejected { reason: RejectReason::IdInUse, holder }).to_frame());
         rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
     };
-    for (followed, refused_between, stops) in [(false, true, true), (true, true, false), (false, false, false)] {
+    for (followed, rejected_between, stops) in [(false, true, true), (true, true, false), (false, false, false)] {
         let mut rig = Rig::new(config());
-        assert!(!refuse(&mut rig));
+        assert!(!receive_id_rejection(&mut rig));
         rig.advance(4 * SECOND);
         if followed {
             let mut master = Peer::of(&config(), "n1", "h1:1");
-            let conn = rig.greeted_by(&mut master);
-            let said = master.master(7);
-            rig.receive(conn, said);
+            let conn = rig.hello_from(&mut master);
+            let status = master.master(7);
+            rig.receive(conn, status);
             assert!(rig.formation.status().master.is_some());
             rig.advance(SECOND);
             assert_eq!(rig.formation.status().master, None);
         }
-        if refused_between {
-            assert!(!refuse(&mut rig));
+        if rejected_between {
+            assert!(!receive_id_rejection(&mut rig));
         }
         rig.advance(4 * SECOND);
-        assert_eq!(refuse(&mut rig), stops, "followed {followed}, refused between {refused_between}");
+        assert_eq!(receive_id_rejection(&mut rig), stops, "followed {followed}, rejected between {rejected_between}");
     }
 }

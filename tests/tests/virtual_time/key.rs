@@ -1,4 +1,4 @@
-//! The cluster key: who does not prove that it holds it is told nothing, and changes nothing (PROTOCOL, "The cluster key").
+//! The cluster key (PROTOCOL, "The cluster key"): a peer without a proof gets no information and has no effect.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -17,6 +17,7 @@ use formation_tests::{Net, Peer, Rig, Settings, for_each_seed};
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: &[u8] = b"correct horse battery staple";
 const OTHER: &[u8] = b"another key of enough bytes";
+const THIRD: &[u8] = b"a third one of enough";
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -39,12 +40,12 @@ fn net(seed: u64, n: usize) -> Net {
     net
 }
 
-/// The voter `n1`, who holds the key.
+/// The voter `n1`, which holds the key.
 fn member() -> Peer {
     Peer::of(&config(), "n1", "h1:1").holding(KEY)
 }
 
-/// Somebody who does not, though it says so: what it announces is nothing that others could not announce, too.
+/// A peer that names the key, but is used without a correct proof. Anybody can copy the key id from a `Hello`.
 fn forger(id: &str, address: &str) -> Peer {
     Peer::of(&config(), id, address).holding(KEY)
 }
@@ -53,83 +54,83 @@ fn rejected(reason: RejectReason) -> Bytes {
     Message::Rejected(Rejected { reason, holder: None }).to_frame()
 }
 
-/// The hello among what was said, and the proof if there is one.
-fn words(said: &[Message]) -> (Message, Option<Message>) {
-    match said {
+/// The `Hello` of the node, and its proof if there is one.
+fn hello_and_proof(received: &[Message]) -> (Message, Option<Message>) {
+    match received {
         [hello @ Message::Hello(_)] => (hello.clone(), None),
         [hello @ Message::Hello(_), proof @ Message::Proof(_)] => (hello.clone(), Some(proof.clone())),
-        other => panic!("more or less than a hello and a proof: {other:?}"),
+        other => panic!("not a Hello, with or without a proof: {other:?}"),
     }
 }
 
-/// The peer dials; what the node answers.
-fn greet(rig: &mut Rig, peer: &mut Peer) -> (ConnId, Message, Option<Message>) {
+/// The peer dials and sends its `Hello`. Returns the answer of the node.
+fn exchange_hellos(rig: &mut Rig, peer: &mut Peer) -> (ConnId, Message, Option<Message>) {
     let conn = rig.accept();
     rig.receive(conn, peer.hello());
-    let (hello, proof) = words(&rig.messages(conn));
+    let (hello, proof) = hello_and_proof(&rig.messages(conn));
     (conn, hello, proof)
 }
 
 /// The peer dials, and proves itself.
-fn link(rig: &mut Rig, peer: &mut Peer) -> ConnId {
-    let (conn, hello, _) = greet(rig, peer);
+fn link_with_proof(rig: &mut Rig, peer: &mut Peer) -> ConnId {
+    let (conn, hello, _) = exchange_hellos(rig, peer);
     rig.receive(conn, peer.proof_dialing(&hello).to_frame());
     conn
 }
 
-/// The node dials, and the peer answers with its hello. Comes back with the node's.
-fn answer(rig: &mut Rig, peer: &mut Peer) -> (ConnId, Message) {
+/// The node dials, and the peer answers with its `Hello`. Returns the `Hello` of the node.
+fn dial_answered(rig: &mut Rig, peer: &mut Peer) -> (ConnId, Message) {
     let conn = rig.answer(peer.address.as_str());
-    let (hello, proof) = words(&rig.messages(conn));
-    assert_eq!(proof, None, "who dials proves itself second");
+    let (hello, proof) = hello_and_proof(&rig.messages(conn));
+    assert_eq!(proof, None, "the dialing node proves itself second");
     rig.receive(conn, peer.hello());
-    assert_eq!(rig.messages(conn), [], "and only to one that has proven itself");
+    assert_eq!(rig.messages(conn), [], "the dialing node proves itself only to a proven peer");
     (conn, hello)
 }
 
-/// The connection was refused, its peer is told so, and that is all that has happened.
+/// Checks that the node has rejected the peer, has sent the reason, and has done nothing else.
 #[track_caller]
-fn refused(rig: &mut Rig, conn: ConnId, reason: RejectReason, what: &str) {
+fn check_rejected(rig: &mut Rig, conn: ConnId, reason: RejectReason, what: &str) {
     assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(reason)), "{what}");
     assert_eq!(rig.messages(conn), [Message::Rejected(Rejected { reason, holder: None })], "{what}");
-    unharmed(rig, what);
+    check_unharmed(rig, what);
 }
 
-/// Nobody was taken in, and the node goes on.
+/// Checks that the node has accepted no peer and is still joining.
 #[track_caller]
-fn unharmed(rig: &Rig, what: &str) {
+fn check_unharmed(rig: &Rig, what: &str) {
     let harm = |event: &&Event| matches!(event, Event::Linked { .. } | Event::Stopped { .. } | Event::SelfDial { .. });
     assert_eq!(rig.events().find(harm), None, "{what}");
     assert_eq!(rig.formation.status().phase, Phase::Joining, "{what}");
 }
 
 fn flipped(message: &Message, bit: usize) -> Bytes {
-    let &Message::Proof(Proof { mut mac }) = message else { panic!("{message:?} is no proof") };
+    let &Message::Proof(Proof { mut mac }) = message else { panic!("{message:?} is not a proof") };
     mac[bit / 8] ^= 1 << (bit % 8);
     Message::Proof(Proof { mac }).to_frame()
 }
 
 #[test]
-fn nodes_that_hold_the_key_form_a_cluster_as_ever() {
+fn nodes_with_the_key_form_a_cluster() {
     for_each_seed(40, |seed| {
         let n = [2, 3, 5][seed as usize % 3];
         let mut net = net(seed, n);
         net.start_all();
         net.converge(SECOND);
-        net.expect(net.master() == Some(0), "G6: the lowest id");
+        net.expect(net.master() == Some(0), "G6: the master is not the lowest id");
         let paired = |net: &mut Net| (0..n).all(|a| (a + 1..n).all(|b| net.between(a, b).len() == 1));
         let done = net.run_until(SECOND, paired);
         net.expect(done, "not exactly one connection between two voters");
         net.run_for(2 * SECOND);
-        net.expect(net.converged(), "what was agreed did not last");
+        net.expect(net.converged(), "the agreement did not last");
         let unlinked = |event: &Event| matches!(event, Event::Unlinked { .. });
         net.expect((0..n).all(|ix| !net.saw(ix, unlinked)), "two connections became none");
     });
 }
 
-/// A vote is asked for half a round trip later, and again on the connection that is kept.
+/// The vote request leaves half a round trip later, and once more on the connection that is kept.
 #[test]
-fn a_formation_takes_one_round_trip_more_with_a_key() {
+fn forming_with_a_key_takes_one_more_round_trip() {
     let time = |stage, n| {
         let mut net = Net::of_voters(0, n, Settings::calm());
         (0..n).for_each(|ix| net.set_keys(ix, stage));
@@ -143,19 +144,19 @@ fn a_formation_takes_one_round_trip_more_with_a_key() {
 }
 
 #[test]
-fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
+fn h5_proofs_travel_with_the_hello_or_before_the_status() {
     let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello, proof) = greet(&mut rig, &mut peer);
-    assert_eq!(proof, Some(node_proof_accepting(&peer, &hello)), "PROTOCOL says what it is made of");
-    assert_eq!(rig.formation.status().pending_connections, 1, "it counts as pending until the proof");
+    let (conn, hello, proof) = exchange_hellos(&mut rig, &mut peer);
+    assert_eq!(proof, Some(node_proof_accepting(&peer, &hello)), "the proof is computed as in PROTOCOL");
+    assert_eq!(rig.formation.status().pending_connections, 1, "the connection is pending until the proof");
     rig.receive(conn, peer.proof_dialing(&hello).to_frame());
     assert!(matches!(rig.messages(conn)[..], [Message::Status(_), ..]));
     assert_eq!((rig.formation.status().links, rig.formation.status().pending_connections), (1, 0));
 
     let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello) = answer(&mut rig, &mut peer);
+    let (conn, hello) = dial_answered(&mut rig, &mut peer);
     rig.receive(conn, peer.proof_accepting(&hello).to_frame());
     match &rig.messages(conn)[..] {
         [proof, Message::Status(_), ..] => assert_eq!(*proof, node_proof_dialing(&peer, &hello)),
@@ -164,30 +165,30 @@ fn who_accepts_proves_itself_with_its_hello_and_who_dials_with_its_status() {
     assert_eq!(rig.formation.status().links, 1);
 }
 
-fn in_its_place(peer: &Peer, node: &Message) -> Peer {
+fn as_node(peer: &Peer, node: &Message) -> Peer {
     let mut peer = peer.clone();
-    peer.said = node.to_frame();
+    peer.last_hello = node.to_frame();
     peer
 }
 
-/// What the node says, computed by who holds the same key.
+/// The proof that the node has to send, computed with the same key.
 fn node_proof_accepting(peer: &Peer, node: &Message) -> Message {
-    in_its_place(peer, node).proof_accepting(&Message::decode(&peer.said[4..]).unwrap())
+    as_node(peer, node).proof_accepting(&Message::decode(&peer.last_hello[4..]).unwrap())
 }
 
 fn node_proof_dialing(peer: &Peer, node: &Message) -> Message {
-    in_its_place(peer, node).proof_dialing(&Message::decode(&peer.said[4..]).unwrap())
+    as_node(peer, node).proof_dialing(&Message::decode(&peer.last_hello[4..]).unwrap())
 }
 
-/// With the key a status would be believed, a request answered, and a superseded node would stop.
+/// From a proven peer, the node would accept the status, answer the request, and stop when it is superseded.
 #[test]
-fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
-    let mut liar = Peer::of(&config(), "n1", "h1:1");
+fn h7_only_hello_proof_and_rejected_count_before_the_proof() {
+    let mut unproven = Peer::of(&config(), "n1", "h1:1");
     let claims = [
-        liar.master(7),
-        liar.seeking(),
+        unproven.master(7),
+        unproven.joining(),
         Peer::accepted(7),
-        Peer::page(formation_core::ViewId::default(), vec![liar.member()]),
+        Peer::page(formation_core::ViewId::default(), vec![unproven.member()]),
         Peer::vote_request(7, SECOND),
         Message::Ping.to_frame(),
         Message::LeaveAck.to_frame(),
@@ -202,70 +203,72 @@ fn nothing_but_a_hello_a_proof_and_a_refusal_is_heard_before_the_proof() {
         for dialed in [true, false] {
             let mut rig = Rig::new(config());
             let mut peer = forger("n1", "h1:1");
-            let conn = if dialed { answer(&mut rig, &mut peer).0 } else { greet(&mut rig, &mut peer).0 };
+            let conn =
+                if dialed { dial_answered(&mut rig, &mut peer).0 } else { exchange_hellos(&mut rig, &mut peer).0 };
             rig.receive(conn, claim.clone());
             let what = format!("claim {at} on a connection that was dialed: {dialed}");
             assert_eq!(rig.closed(conn), Some(CloseReason::UnexpectedMessage), "{what}");
-            unharmed(&rig, &what);
+            check_unharmed(&rig, &what);
             assert_eq!(rig.messages(conn), [], "{what}");
         }
     }
-    // Before the hello, too; where a proof is as out of place as anything.
-    for claim in [liar.master(7), Message::Proof(Proof { mac: [0; 32] }).to_frame(), rejected(RejectReason::Superseded)]
+    // The same before the `Hello`, when even a proof is unexpected.
+    for claim in
+        [unproven.master(7), Message::Proof(Proof { mac: [0; 32] }).to_frame(), rejected(RejectReason::Superseded)]
     {
         for dialed in [true, false] {
             let mut rig = Rig::new(config());
             let conn = if dialed { rig.answer("h1:1") } else { rig.accept() };
             rig.receive(conn, claim.clone());
             assert_eq!(rig.closed(conn), Some(CloseReason::UnexpectedMessage));
-            unharmed(&rig, "before the hello");
+            check_unharmed(&rig, "before the Hello");
         }
     }
 }
 
-/// Those that are judged before the proof may be said before it, and lead to a retry at most.
+/// These reasons are decided before the proof, so they may be sent before it. They only lead to a retry.
 #[test]
-fn a_refusal_that_names_the_cluster_is_heard_before_the_proof() {
+fn h10_a_rejection_about_the_cluster_needs_no_proof() {
     use RejectReason::{BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster};
     for reason in [BadProof, ElectorateMismatch, KeyMismatch, NoCommonProtocol, WrongCluster] {
-        for greeted in [true, false] {
+        for hello_sent in [true, false] {
             let mut rig = Rig::new(config());
-            let conn = if greeted { answer(&mut rig, &mut forger("n1", "h1:1")).0 } else { rig.answer("h1:1") };
+            let conn =
+                if hello_sent { dial_answered(&mut rig, &mut forger("n1", "h1:1")).0 } else { rig.answer("h1:1") };
             rig.receive(conn, rejected(reason));
             assert_eq!(rig.closed(conn), Some(CloseReason::RejectedByPeer(reason)));
             assert!(
-                rig.events()
-                    .any(|event| matches!(event, Event::RejectedByPeer { reason: told, .. } if *told == reason))
+                rig.events().any(|event| matches!(event, Event::RejectedByPeer { reason: why, .. } if *why == reason))
             );
-            unharmed(&rig, "a refusal");
+            check_unharmed(&rig, "a rejection");
         }
     }
 }
 
 #[test]
-fn a_proof_with_any_bit_flipped_is_refused() {
+fn h8_a_proof_with_any_bit_flipped_is_rejected() {
     let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello, _) = greet(&mut rig, &mut peer);
+    let (conn, hello, _) = exchange_hellos(&mut rig, &mut peer);
     let right = peer.proof_dialing(&hello);
     for bit in 0..256 {
         let mut rig = rig.clone();
         rig.receive(conn, flipped(&right, bit));
-        refused(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit}"));
+        check_rejected(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit}"));
     }
     let mut rig = Rig::new(config());
-    let (conn, hello) = answer(&mut rig, &mut peer);
+    let (conn, hello) = dial_answered(&mut rig, &mut peer);
     let right = peer.proof_accepting(&hello);
     for bit in 0..256 {
         let mut rig = rig.clone();
         rig.receive(conn, flipped(&right, bit));
-        refused(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit} on a dialed connection"));
+        check_rejected(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit} on a dialed connection"));
     }
 }
 
-/// The proof covers every byte of both hellos: a changed one is another's proof.
+/// The proof covers every byte of both `Hello`s, so a changed `Hello` needs another proof.
 #[test]
-fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
+fn h8_a_proof_over_a_hello_with_a_flipped_bit_is_rejected() {
     let (mut tried, mut peer) = (0, member());
     let mut rig = Rig::new(config());
     let whole = peer.hello();
@@ -274,106 +277,106 @@ fn a_proof_over_a_hello_with_any_bit_flipped_is_refused() {
         hello[4 + bit / 8] ^= 1 << (bit % 8);
         let conn = rig.accept();
         rig.receive(conn, hello);
-        let said = rig.messages(conn);
-        // Many a flipped bit is refused for what it says.
-        let [answer @ Message::Hello(_), Message::Proof(_)] = &said[..] else { continue };
+        let received = rig.messages(conn);
+        // With many flipped bits, the node already rejects the `Hello` itself.
+        let [dial_answered @ Message::Hello(_), Message::Proof(_)] = &received[..] else { continue };
         tried += 1;
-        rig.receive(conn, peer.proof_dialing(answer).to_frame());
-        refused(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit} of the hello"));
+        rig.receive(conn, peer.proof_dialing(dial_answered).to_frame());
+        check_rejected(&mut rig, conn, RejectReason::BadProof, &format!("bit {bit} of the hello"));
     }
-    assert!(tried > 128, "all bits of the nonce at least, not {tried}");
+    assert!(tried > 128, "only {tried} bits were tried, which is less than the nonce alone has");
 }
 
-/// All that a member has said on one connection, said again on the next: the node's nonce is another.
+/// A peer repeats on the next connection everything that a member sent on the last one. The node's nonce differs.
 #[test]
-fn a_replayed_proof_is_refused() {
+fn h8_a_replayed_proof_is_rejected() {
     let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello, _) = greet(&mut rig, &mut peer);
+    let (conn, hello, _) = exchange_hellos(&mut rig, &mut peer);
     let proof = peer.proof_dialing(&hello);
     rig.clone().receive(conn, proof.to_frame());
     rig.give(formation_core::Input::Closed { conn });
     for _ in 0..20 {
         let conn = rig.accept();
-        rig.receive(conn, [peer.said.clone(), proof.to_frame()].concat());
+        rig.receive(conn, [peer.last_hello.clone(), proof.to_frame()].concat());
         assert!(matches!(
             rig.messages(conn)[..],
             [.., Message::Rejected(Rejected { reason: RejectReason::BadProof, holder: None })]
         ));
         assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::BadProof)));
-        unharmed(&rig, "a replayed connection");
+        check_unharmed(&rig, "a replayed connection");
     }
-    // And of one that the node has dialed.
-    let (conn, hello) = answer(&mut rig, &mut peer);
+    // The same on a connection that the node has dialed.
+    let (conn, hello) = dial_answered(&mut rig, &mut peer);
     let proof = peer.proof_accepting(&hello).to_frame();
     rig.give(formation_core::Input::Closed { conn });
     rig.advance(SECOND);
     let conn = rig.answer("h1:1");
     rig.messages(conn);
-    rig.receive(conn, [peer.said.clone(), proof].concat());
-    refused(&mut rig, conn, RejectReason::BadProof, "a replayed answer");
+    rig.receive(conn, [peer.last_hello.clone(), proof].concat());
+    check_rejected(&mut rig, conn, RejectReason::BadProof, "a replayed answer");
 }
 
-/// The node's own proof, and its own hello, sent back to it.
+/// The node's own proof and its own `Hello`, sent back to it.
 #[test]
-fn a_reflected_proof_is_refused() {
+fn h8_a_reflected_proof_is_rejected() {
     let mut rig = Rig::new(config());
     let mut peer = forger("n1", "h1:1");
-    let (conn, _, proof) = greet(&mut rig, &mut peer);
+    let (conn, _, proof) = exchange_hellos(&mut rig, &mut peer);
     rig.receive(conn, proof.unwrap().to_frame());
-    refused(&mut rig, conn, RejectReason::BadProof, "its own proof");
+    check_rejected(&mut rig, conn, RejectReason::BadProof, "its own proof");
 
-    // To a connection that the node has dialed, from one that it has accepted.
+    // Its answer on an accepted connection, sent back on a connection that it has dialed.
     let dialed = rig.answer("h1:1");
-    let (hello, _) = words(&rig.messages(dialed));
-    let (_, answered, proof) = greet(&mut rig, &mut forger("n1", "h1:1"));
+    let (hello, _) = hello_and_proof(&rig.messages(dialed));
+    let (_, answered, proof) = exchange_hellos(&mut rig, &mut forger("n1", "h1:1"));
     rig.receive(dialed, [answered.to_frame(), proof.unwrap().to_frame()].concat());
-    refused(&mut rig, dialed, RejectReason::BadProof, "its own answer to another");
+    check_rejected(&mut rig, dialed, RejectReason::BadProof, "its own answer to another peer");
 
     let dialed = rig.answer("h2:1");
-    let (own, _) = words(&rig.messages(dialed));
-    assert_ne!(own, hello, "a nonce of its own");
+    let (own, _) = hello_and_proof(&rig.messages(dialed));
+    assert_ne!(own, hello, "each Hello has its own nonce");
     rig.receive(dialed, own.to_frame());
-    unharmed(&rig, "its own hello: whether it has met itself is not clear before the proof");
+    check_unharmed(&rig, "its own Hello, which shows a self-dial only after the proof");
     rig.receive(dialed, Message::Proof(Proof { mac: [7; 32] }).to_frame());
-    refused(&mut rig, dialed, RejectReason::BadProof, "its own hello");
+    check_rejected(&mut rig, dialed, RejectReason::BadProof, "its own Hello");
 }
 
-/// What a forged hello could bring about: the node stops, since a newer run of it has come; a member loses its place to a
-/// newer run, or its address to another; the node takes an address for its own. And that all of it does happen with the key.
+/// What a forged `Hello` could cause: the node stops because of a newer run of itself; a member is replaced by a newer run,
+/// or loses its address to another node; the node takes an address for its own. With a correct proof, all of this happens.
 #[test]
-fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
+fn h6_h7_a_forged_hello_stops_and_replaces_nobody() {
     let own = |rig: &Rig| rig.formation.node().incarnation;
     let cases: [(&str, &str, &str, u64); 4] = [
         ("a newer run of the node", "n0", "h0:1", 1 << 41),
         ("the node itself", "n0", "h0:1", 10),
         ("a newer run of a member", "n1", "h1:1", 1 << 41),
-        ("another at a member's address", "thief", "h1:1", 1),
+        ("another node at a member's address", "thief", "h1:1", 1),
     ];
     for (what, id, address, incarnation) in cases {
         for proven in [false, true] {
             let mut rig = Rig::new(config());
-            let member = link(&mut rig, &mut member());
+            let member = link_with_proof(&mut rig, &mut member());
             assert_eq!(own(&rig), Incarnation(10));
             rig.messages(member);
             let before = rig.outputs.len();
             let mut claimant = forger(id, address);
             claimant.node.incarnation = Incarnation(incarnation);
-            let (conn, hello, _) = greet(&mut rig, &mut claimant);
+            let (conn, hello, _) = exchange_hellos(&mut rig, &mut claimant);
             let harm = |rig: &Rig| {
-                let told = rig.outputs[before..].iter().any(|output| {
-                    use formation_core::Output::Event as Told;
-                    matches!(output, Told(Event::Stopped { .. } | Event::Unlinked { .. } | Event::Linked { .. }))
+                let reported = rig.outputs[before..].iter().any(|output| {
+                    use formation_core::Output::Event as Reported;
+                    matches!(output, Reported(Event::Stopped { .. } | Event::Unlinked { .. } | Event::Linked { .. }))
                 });
-                told || rig.closed(member).is_some() || rig.formation.status().links != 1
+                reported || rig.closed(member).is_some() || rig.formation.status().links != 1
             };
-            assert!(!harm(&rig), "{what}: the hello alone");
+            assert!(!harm(&rig), "{what}: only the Hello");
             let right = claimant.proof_dialing(&hello);
             rig.receive(conn, if proven { right.to_frame() } else { flipped(&right, 0) });
             if proven {
-                // Of the last two kinds one is taken in, and one is refused for what it says.
+                // With a proof, each claim has its usual effect.
                 let expected = match what {
-                    "another at a member's address" => Some(CloseReason::Rejected(RejectReason::AddressInUse)),
+                    "another node at a member's address" => Some(CloseReason::Rejected(RejectReason::AddressInUse)),
                     "the node itself" => Some(CloseReason::SelfDial),
                     "a newer run of the node" => Some(CloseReason::Superseded),
                     _ => None,
@@ -384,20 +387,20 @@ fn a_forged_hello_stops_nobody_and_takes_nobodys_place() {
                 assert_eq!(harm(&rig), what.contains("newer run"), "{what}, proven");
             } else {
                 assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::BadProof)), "{what}");
-                assert!(!harm(&rig), "{what}: with a false proof");
+                assert!(!harm(&rig), "{what}: with a wrong proof");
             }
         }
     }
 }
 
-/// An older run is refused by the node that it dials, or that dials it: and stops, since it can believe it.
+/// An older run is rejected by a node that it dials or that dials it. It stops, because the rejection is proven.
 #[test]
-fn a_node_is_stopped_as_superseded_by_a_proven_refusal_only() {
+fn h10_only_a_proven_rejection_stops_a_node_as_superseded() {
     let stopped =
         |rig: &Rig| rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::Superseded }));
     let mut rig = Rig::new(config());
     let mut peer = member();
-    let (conn, hello) = answer(&mut rig, &mut peer);
+    let (conn, hello) = dial_answered(&mut rig, &mut peer);
     let mut without = rig.clone();
     without.receive(conn, rejected(RejectReason::Superseded));
     assert!(!stopped(&without));
@@ -405,20 +408,20 @@ fn a_node_is_stopped_as_superseded_by_a_proven_refusal_only() {
     assert!(stopped(&rig));
 
     let mut rig = Rig::new(config());
-    let (conn, hello, _) = greet(&mut rig, &mut peer);
+    let (conn, hello, _) = exchange_hellos(&mut rig, &mut peer);
     rig.receive(conn, [peer.proof_dialing(&hello).to_frame(), rejected(RejectReason::Superseded)].concat());
     assert!(stopped(&rig));
 }
 
-/// Otherwise it would not be believed.
+/// Otherwise the peer would ignore the rejection.
 #[test]
-fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
+fn h10_a_node_proves_itself_before_it_rejects_an_identity() {
     let mut rig = Rig::new(config());
     let mut older = member();
-    link(&mut rig, &mut older);
+    link_with_proof(&mut rig, &mut older);
     older.node.incarnation = Incarnation(1);
     let second = rig.answer("h2:1");
-    let (hello, _) = words(&rig.messages(second));
+    let (hello, _) = hello_and_proof(&rig.messages(second));
     rig.receive(second, older.hello());
     assert_eq!(rig.messages(second), []);
     rig.receive(second, older.proof_accepting(&hello).to_frame());
@@ -431,90 +434,91 @@ fn who_refuses_by_what_a_proven_peer_says_of_itself_proves_itself_first() {
 }
 
 #[test]
-fn nodes_without_a_key_in_common_refuse_each_other_by_name_at_once() {
+fn h6_nodes_without_a_common_key_reject_each_other_at_once() {
     let unkeyed = Net::config(0, 3);
     let cases: [(&str, &Config, Peer); 4] = [
-        ("one without a key", &config(), Peer::of(&config(), "n1", "h1:1")),
-        ("one with another key", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER)),
-        ("one with a key, to a node without", &unkeyed, member()),
-        ("two others", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER).holding(b"a third one of enough")),
+        ("a peer without a key", &config(), Peer::of(&config(), "n1", "h1:1")),
+        ("a peer with another key", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER)),
+        ("a peer with a key, and a node without", &unkeyed, member()),
+        ("a peer with two other keys", &config(), Peer::of(&config(), "n1", "h1:1").holding(OTHER).holding(THIRD)),
     ];
     for (what, config, peer) in cases {
         let mut rig = Rig::new(config.clone());
         let conn = rig.accept();
         rig.receive(conn, peer.clone().hello());
-        refused(&mut rig, conn, RejectReason::KeyMismatch, what);
+        check_rejected(&mut rig, conn, RejectReason::KeyMismatch, what);
         let conn = rig.answer("h1:1");
         rig.messages(conn);
         rig.receive(conn, peer.clone().hello());
-        refused(&mut rig, conn, RejectReason::KeyMismatch, what);
+        check_rejected(&mut rig, conn, RejectReason::KeyMismatch, what);
     }
-    // With an empty announcement, or half of an id, there is none in common either.
+    // An empty list of keys, half of an id, or an invalid extension is not a common key either.
     for extensions in [&[1, 0][..], &[1, 4, 9, 9, 9, 9], &[7, 1, 0, 1, 0], &[1, 200, 1], &[1]] {
         let mut rig = Rig::new(config());
         let conn = rig.accept();
         let Ok(Message::Hello(mut hello)) = Message::decode(&Peer::of(&config(), "n1", "h1:1").hello()[4..]) else {
-            panic!("a peer's hello")
+            panic!("not a Hello")
         };
         hello.extensions = Bytes::copy_from_slice(extensions);
         rig.receive(conn, Message::Hello(hello).to_frame());
-        refused(&mut rig, conn, RejectReason::KeyMismatch, &format!("{extensions:?}"));
+        check_rejected(&mut rig, conn, RejectReason::KeyMismatch, &format!("{extensions:?}"));
     }
 }
 
-/// One with a key among those without, and the other way round: it stays outside, says so, and forms nothing by itself.
+/// A node without the key, or with another key, stays outside, reports it, and does not form a cluster by itself.
 #[test]
-fn a_node_without_the_key_stays_outside_and_says_so() {
+fn h10_a_node_without_the_key_stays_outside_and_reports_it() {
     for keys in [&[][..], &[OTHER]] {
         for_each_seed(5, |seed| {
             let mut net = net(seed, 3);
             net.add(keyed(3, 3, keys));
             net.start_all();
             let formed = net.run_until(2 * SECOND, |net| net.agree(&[0, 1, 2]));
-            net.expect(formed, "the others form without it");
+            net.expect(formed, "the others did not form a cluster");
             net.run_for(3 * SECOND);
-            net.expect(net.agree(&[0, 1, 2]), "and stay");
-            let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::KeyMismatch, .. });
-            net.expect(net.count(3, Duration::ZERO, told) == 3, "once for each seed");
-            net.expect(net.status(3).phase == Phase::Joining, "it is on its own");
+            net.expect(net.agree(&[0, 1, 2]), "the cluster did not last");
+            let reported =
+                |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::KeyMismatch, .. });
+            net.expect(net.count(3, Duration::ZERO, reported) == 3, "not one report for each seed");
+            net.expect(net.status(3).phase == Phase::Joining, "the node is not joining");
         });
     }
 }
 
 #[test]
-fn a_peer_that_does_not_prove_itself_is_closed_after_handshake_timeout() {
+fn h7_a_peer_without_a_proof_is_closed_at_handshake_timeout() {
     let wait = config().timing().handshake_timeout;
     for dialed in [true, false] {
         let mut rig = Rig::new(config());
         let mut peer = member();
-        let conn = if dialed { answer(&mut rig, &mut peer).0 } else { rig.accept() };
+        let conn = if dialed { dial_answered(&mut rig, &mut peer).0 } else { rig.accept() };
         rig.advance(wait - ms(1));
         if !dialed {
             rig.receive(conn, peer.hello());
         }
         assert_eq!(rig.closed(conn), None);
         rig.advance(ms(1));
-        assert_eq!(rig.closed(conn), Some(CloseReason::HandshakeTimeout), "a hello does not buy more time");
+        assert_eq!(rig.closed(conn), Some(CloseReason::HandshakeTimeout), "a Hello does not extend the time limit");
     }
 }
 
-/// G7: before the proof a peer gets no more room than any stranger.
+/// Before the proof, a peer has the same limits as any unauthenticated peer.
 #[test]
-fn g7_a_frame_before_the_proof_keeps_the_limit_of_strangers() {
+fn g7_h7_a_frame_before_the_proof_has_the_short_limit() {
     let limits = config().limits().clone();
     for (length, closed) in
         [(limits.frame_before_handshake, None), (limits.frame_before_handshake + 1, Some(CloseReason::FrameTooLong))]
     {
         let mut rig = Rig::new(config());
-        let (conn, ..) = greet(&mut rig, &mut member());
+        let (conn, ..) = exchange_hellos(&mut rig, &mut member());
         rig.receive(conn, Bytes::copy_from_slice(&(length as u32).to_be_bytes()));
         assert_eq!(rig.closed(conn), closed, "{length}");
     }
 }
 
-/// An address that leads back to the node itself, where the dialing end is the first to know.
+/// An address leads back to the node itself. With a key, the dialing end is the first to notice.
 #[test]
-fn a_node_with_a_key_that_dials_itself_knows_it_and_says_so_once() {
+fn i8_a_node_with_a_key_reports_a_self_dial_once() {
     let config = Net::builder(0, 3).contacts(["alias:1"]).key(KEY).build().unwrap();
     let mut net = Net::new(1, Settings::default());
     let ix = net.add(config);
@@ -522,15 +526,15 @@ fn a_node_with_a_key_that_dials_itself_knows_it_and_says_so_once() {
     net.start(ix);
     net.run_for(5 * SECOND);
     let met = |event: &Event| matches!(event, Event::SelfDial { address, own } if address.as_str() == "alias:1" && own.as_str() == "h0:1");
-    net.expect(net.count(ix, Duration::ZERO, met) == 1, "it is said once");
+    net.expect(net.count(ix, Duration::ZERO, met) == 1, "SelfDial was not reported once");
     let closes = &net.host(ix).closes;
-    net.expect(closes.len() == 4, "both ends, at once and after down_after");
-    net.expect(closes.iter().all(|(_, reason)| *reason == CloseReason::SelfDial), "by name");
+    net.expect(closes.len() == 4, "not both ends were closed, at once and again after down_after");
+    net.expect(closes.iter().all(|(_, reason)| *reason == CloseReason::SelfDial), "a close has another reason");
 }
 
-/// A node whose id is taken is refused only once it has proven itself, again and again: that is one piece of news.
+/// A node with the id of another is rejected after its proof, again and again. It reports this once.
 #[test]
-fn a_proven_node_that_is_refused_is_told_once() {
+fn h10_a_proven_node_reports_its_rejection_once() {
     let mut net = net(7, 3);
     net.start_all();
     net.converge(SECOND);
@@ -538,13 +542,16 @@ fn a_proven_node_that_is_refused_is_told_once() {
     let twin = net.add(twin);
     net.start(twin);
     net.run_for(10 * SECOND);
-    // It refuses the third by itself, whose id it has.
+    // The node rejects the voter with its own id itself.
     for seed in [0, 2] {
-        let told = |event: &Event| {
+        let reported = |event: &Event| {
             let by = |address: &formation_core::Address| address.as_str() == Net::address(seed);
             matches!(event, Event::RejectedByPeer { address, reason: RejectReason::IdInUse, .. } if by(address))
         };
-        net.expect(net.count(twin, Duration::ZERO, told) == 1, &format!("told once by node {seed}"));
+        net.expect(
+            net.count(twin, Duration::ZERO, reported) == 1,
+            &format!("the rejection by node {seed} was not reported once"),
+        );
     }
-    net.expect(net.agree(&[0, 1, 2]), "and harms nobody");
+    net.expect(net.agree(&[0, 1, 2]), "the cluster was affected");
 }

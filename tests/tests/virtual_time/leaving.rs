@@ -1,4 +1,5 @@
-//! Leaving (PROTOCOL, "Leaving"): confirmed, bounded in time, and shown as what it is; and what a rolling restart costs.
+//! Leaving (PROTOCOL, "Leaving"): it is confirmed, it takes a bounded time, and views show it as leaving. Also the cost of a
+//! rolling restart.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,14 +14,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 
-/// Everything takes no time but the way: what is counted are round trips.
-fn by_round_trips() -> Settings {
+/// Only the latency takes time, so that times can be counted in round trips.
+fn latency_only() -> Settings {
     Settings { latency: (LATENCY, LATENCY), ..Settings::calm() }
 }
 
 fn formed(seed: u64, voters: usize, others: usize, settings: Settings) -> Net {
     let mut net = Net::formed(seed, (voters, others), settings);
-    // E1: a voter is held for `bootstrap_wait`, so that a master lost sooner is replaced only then.
+    // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after that.
     net.run_for(4 * SECOND);
     net
 }
@@ -40,37 +41,38 @@ fn removals<'a>(net: &'a Net, ix: NodeIx, of: &'a Node) -> impl Iterator<Item = 
     })
 }
 
-/// Who of those that a living node shows is not there any more, and since when.
-fn shown_too_long(net: &Net, gone: &BTreeMap<Node, Duration>) -> Duration {
+/// For how long a living node has been showing a node that is not there any more.
+fn longest_shown(net: &Net, left_since: &BTreeMap<Node, Duration>) -> Duration {
     let views = net.living().into_iter().filter_map(|ix| net.host(ix).formation.as_ref());
-    let shown = views.flat_map(|formation| formation.view().iter().filter_map(|member| gone.get(&member.node)));
+    let shown = views.flat_map(|formation| formation.view().iter().filter_map(|member| left_since.get(&member.node)));
     shown.map(|since| net.now() - *since).max().unwrap_or_default()
 }
 
-/// What a rolling restart costs.
+/// The cost of a rolling restart.
 #[derive(Debug, Default)]
 struct Cost {
     /// The longest time without a master.
     masterless: Duration,
-    /// How often there was none for a while.
+    /// The number of times without a master.
     gaps: u32,
-    /// The longest time for which somebody was shown that was gone.
+    /// The longest time for which a view showed a node that was not there any more.
     shown: Duration,
 }
 
-/// Takes one node after the other out, in this order, and starts it again after a while; each once the last is back.
-fn roll(net: &mut Net, order: &[NodeIx], away: Duration, mut end: impl FnMut(&mut Net, NodeIx)) -> Cost {
-    let (mut cost, mut gone) = (Cost::default(), BTreeMap::new());
+/// Takes out one node after the other in this order, and starts it again after a time. Each node has to be back before the
+/// next one is taken out.
+fn roll_restarts(net: &mut Net, order: &[NodeIx], away: Duration, mut take_out: impl FnMut(&mut Net, NodeIx)) -> Cost {
+    let (mut cost, mut left_since) = (Cost::default(), BTreeMap::new());
     let mut without_since = None;
     for ix in order {
         let node = net.node(*ix);
-        end(net, *ix);
-        // Somebody that leaves is not there any more from when it was told to.
-        let told = net.now();
-        gone.insert(node, told);
+        take_out(net, *ix);
+        // A node counts as gone from the moment of its command to leave.
+        let since = net.now();
+        left_since.insert(node, since);
         let mut back = false;
         let done = net.run_until(30 * SECOND, |net| {
-            cost.shown = cost.shown.max(shown_too_long(net, &gone));
+            cost.shown = cost.shown.max(longest_shown(net, &left_since));
             match (net.masters().is_empty(), without_since) {
                 (true, None) => without_since = Some(net.now()),
                 (false, Some(since)) => {
@@ -79,7 +81,7 @@ fn roll(net: &mut Net, order: &[NodeIx], away: Duration, mut end: impl FnMut(&mu
                 }
                 _ => {}
             }
-            if !back && !net.living().contains(ix) && net.now() >= told + away {
+            if !back && !net.living().contains(ix) && net.now() >= since + away {
                 net.crash_if(*ix, |_, _| true, Crash::Process);
                 net.start(*ix);
                 back = true;
@@ -97,77 +99,80 @@ fn orders(net: &mut Net, nodes: usize) -> [Vec<NodeIx>; 3] {
     [(0..nodes).collect(), (0..nodes).rev().collect(), shuffled]
 }
 
-/// The `Resign` and the statuses behind it, the request and the vote: nobody waits for a lease.
+/// The resignation with the status reports takes one way, the request and the vote take the rest. No node waits for a lease.
 #[test]
-fn a_leaving_master_costs_at_most_two_round_trips_without_a_master() {
+fn l3_the_next_master_leads_after_two_round_trips() {
     for voters in 3..=7 {
-        let mut net = formed(voters as u64, voters, 1, by_round_trips());
+        let mut net = formed(voters as u64, voters, 1, latency_only());
         let (master, since) = (net.master().unwrap(), net.now());
         let node = net.node(master);
         net.command(master, Command::Leave);
-        net.expect(net.masters().is_empty(), "it has ended its mastership for its own host first");
+        net.expect(net.masters().is_empty(), "the mastership has not ended for the own embedder first");
         let done = net.run_until(SECOND, |net| !net.masters().is_empty());
-        net.expect(done, "less than a lease is enough");
+        net.expect(done, "there is no new master after a lease");
         let without = net.now() - since;
-        println!("{voters} voters: {without:?} without a master, of {ROUND_TRIP:?} each");
+        println!("{voters} voters: {without:?} without a master; a round trip takes {ROUND_TRIP:?}");
         net.expect(without <= 2 * ROUND_TRIP, &format!("{without:?} without a master"));
         let done = net.run_until(2 * ROUND_TRIP, |net| net.saw(master, left) && net.converged());
-        net.expect(done, "the successor confirms that it has left, and all agree");
+        net.expect(done, "the next master did not confirm the leave, or the nodes do not agree");
         for ix in net.living() {
-            net.expect(removals(&net, ix, &node).eq([RemovalReason::Left]), "it is shown as left, by everybody");
+            net.expect(
+                removals(&net, ix, &node).eq([RemovalReason::Left]),
+                "a node does not show the old master as left",
+            );
         }
     }
 }
 
 #[test]
-fn a_rolling_restart_keeps_a_master_but_for_two_round_trips_each_and_shows_nobody_that_is_gone() {
+fn l3_a_rolling_restart_costs_two_round_trips_per_master() {
     for voters in 3..=7 {
         for which in 0..3 {
-            let mut net = formed(which, voters, 1, by_round_trips());
+            let mut net = formed(which, voters, 1, latency_only());
             let order = orders(&mut net, voters + 1)[which as usize].clone();
-            let cost = roll(&mut net, &order, Duration::ZERO, |net, ix| net.command(ix, Command::Leave));
+            let cost = roll_restarts(&mut net, &order, Duration::ZERO, |net, ix| net.command(ix, Command::Leave));
             println!("{voters} voters, {order:?}: {cost:?}");
-            net.expect(cost.gaps >= 1, "the master has left at least once");
+            net.expect(cost.gaps >= 1, "the master never left");
             net.expect(cost.masterless <= 2 * ROUND_TRIP, &format!("{cost:?}"));
-            // The way of the word to the next master, its election, and the way of its view.
-            net.expect(cost.shown <= 4 * ROUND_TRIP, &format!("somebody that was gone was shown: {cost:?}"));
+            // The way of the status to the next master, its election, and the way of its view.
+            net.expect(cost.shown <= 4 * ROUND_TRIP, &format!("a node that had left was shown for too long: {cost:?}"));
             let down = |event: &Event| match event {
                 Event::ViewChanged { changes, .. } => {
                     changes.iter().any(|change| matches!(change, Change::Remove { reason: RemovalReason::Down, .. }))
                 }
                 _ => false,
             };
-            net.expect((0..=voters).all(|ix| !net.saw(ix, down)), "somebody that left is shown as down");
+            net.expect((0..=voters).all(|ix| !net.saw(ix, down)), "a node that left is shown as down");
         }
     }
 }
 
-/// The same on networks where everything takes its time.
+/// The same on a network where everything takes time. No view shows a node that has left for longer than `down_after`.
 #[test]
-fn a_rolling_restart_never_waits_for_a_lease_nor_shows_anybody_beyond_down_after() {
+fn l3_a_rolling_restart_never_waits_for_a_lease() {
     for_each_seed(20, |seed| {
         let voters = 3 + seed as usize % 5;
         let mut net = formed(seed, voters, 1, Settings::default());
         let order = orders(&mut net, voters + 1)[2].clone();
-        let cost = roll(&mut net, &order, Duration::ZERO, |net, ix| net.command(ix, Command::Leave));
+        let cost = roll_restarts(&mut net, &order, Duration::ZERO, |net, ix| net.command(ix, Command::Leave));
         let times = net.host(0).config.timing().clone();
         net.expect(cost.gaps >= 1 && cost.masterless < times.lease / 2, &format!("{cost:?}"));
         net.expect(cost.shown < times.down_after, &format!("{cost:?}"));
     });
 }
 
-/// Without a word: a lease has to lapse, and a member be silent.
+/// A crash sends no message, so a lease has to expire, and the member has to be silent for `down_after`.
 #[test]
-fn a_rolling_restart_by_crashes_keeps_a_master_but_for_two_leases_each() {
+fn a_rolling_restart_by_crashes_costs_two_leases_per_master() {
     for_each_seed(10, |seed| {
         let voters = 3 + seed as usize % 5;
         let mut net = formed(seed, voters, 1, Settings::default());
         let order = orders(&mut net, voters + 1)[2].clone();
         let times = net.host(0).config.timing().clone();
-        // Back at once, or only when all have taken it for down.
+        // The node is back at once, or only after all others have marked it as down.
         let away = if seed % 2 == 0 { Duration::ZERO } else { 2 * times.down_after };
-        let cost = roll(&mut net, &order, away, |net, ix| {
-            // E1: whoever has just come back may have forgotten a promise, and cannot be counted on before.
+        let cost = roll_restarts(&mut net, &order, away, |net, ix| {
+            // E1: a node that has just come back may have forgotten a promise, so its vote does not count earlier.
             net.run_for(times.bootstrap_wait);
             net.crash(ix, Crash::Process);
         });
@@ -177,22 +182,22 @@ fn a_rolling_restart_by_crashes_keeps_a_master_but_for_two_leases_each() {
     });
 }
 
-/// What happens to somebody that has just said that it leaves.
+/// What happens to a node that has just reported that it leaves.
 #[derive(Clone, Copy, Debug)]
 enum Mishap {
     Nothing,
-    /// Its connection to the master breaks off, with all that is on its way.
+    /// Its connection to the master is reset, and the bytes in flight are lost.
     Reset,
-    /// The master dies, with or without a word.
+    /// The master dies.
     MasterDies(Crash),
-    /// The master leaves as well, just before or just after.
+    /// The master leaves too, just before or just after the node.
     MasterLeaves {
         first: bool,
     },
 }
 
 #[test]
-fn a_leaver_is_shown_as_left_and_done_in_time_whatever_happens_to_its_link_or_its_master() {
+fn l1_l2_a_leaving_node_has_left_in_time_despite_mishaps() {
     let mishaps = [
         Mishap::Nothing,
         Mishap::Reset,
@@ -225,71 +230,78 @@ fn a_leaver_is_shown_as_left_and_done_in_time_whatever_happens_to_its_link_or_it
             }
         }
         let done = net.run_until(4 * SECOND, |net| net.saw(leaver, left));
-        net.expect(done, &format!("{mishap:?}: it has not left"));
+        net.expect(done, &format!("{mishap:?}: the node has not left"));
         let took = net.now() - since;
-        net.expect(took < net.host(0).config.timing().down_after, &format!("{mishap:?}: nobody confirmed it"));
+        net.expect(
+            took < net.host(0).config.timing().down_after,
+            &format!("{mishap:?}: no master confirmed the leave"),
+        );
         net.converge(8 * SECOND);
         for ix in net.living() {
             let reasons: Vec<_> = removals(&net, ix, &node).collect();
-            net.expect(reasons == [RemovalReason::Left], &format!("{mishap:?}: node {ix} shows it as {reasons:?}"));
+            net.expect(
+                reasons == [RemovalReason::Left],
+                &format!("{mishap:?}: node {ix} shows the removals {reasons:?}"),
+            );
         }
     });
 }
 
-/// A master whose last word is lost with its connections says it again on the next.
+/// A master whose resignation is lost with its connections sends it again on the next connections, so that no node waits for
+/// the lease.
 #[test]
-fn a_resignation_that_is_lost_with_its_connections_still_spares_the_lease() {
+fn l3_l4_a_resignation_lost_with_its_connections_is_repeated() {
     for_each_seed(40, |seed| {
         let mut net = formed(seed, 3 + 2 * (seed as usize % 2), 0, Settings::default());
         let (master, since) = (net.master().unwrap(), net.now());
         net.command(master, Command::Leave);
         for ix in (0..net.len()).filter(|ix| *ix != master) {
-            // All that is on its way is lost, and no end of it comes sooner than this.
+            // The bytes in flight are lost.
             net.reset(master, ix);
         }
         let done = net.run_until(8 * SECOND, |net| !net.masters().is_empty());
-        net.expect(done, "no master any more");
+        net.expect(done, "there is no new master");
         let without = net.now() - since;
         net.expect(without < net.host(0).config.timing().lease / 2, &format!("{without:?} without a master"));
     });
 }
 
-/// Nobody waits for a master that cannot be.
+/// No node waits for a next master, because there can be none.
 #[test]
-fn a_cluster_that_leaves_as_a_whole_is_gone_in_a_few_round_trips() {
+fn l5_a_whole_cluster_leaves_in_a_few_round_trips() {
     for voters in 1..=7 {
-        let mut net = formed(voters as u64, voters, 0, by_round_trips());
+        let mut net = formed(voters as u64, voters, 0, latency_only());
         for ix in 0..voters {
             net.command(ix, Command::Leave);
         }
         let done = net.run_until(3 * ROUND_TRIP, |net| (0..voters).all(|ix| net.saw(ix, left)));
-        net.expect(done, "it waits for nobody");
+        net.expect(done, "a node still waits");
     }
 }
 
-/// No view can have it, so that nobody has to be told.
+/// The node is in no view, so no master has to remove it.
 #[test]
-fn a_seeker_that_never_had_a_master_leaves_at_once() {
+fn l5_a_node_that_never_had_a_master_leaves_at_once() {
     let mut rig = Rig::new(Net::config(1, 3));
     let mut other = Peer::of(&Net::config(1, 3), "n2", "h2:1");
     let conn = rig.answer("h2:1");
-    rig.receive(conn, [other.hello(), other.seeking()].concat());
+    rig.receive(conn, [other.hello(), other.joining()].concat());
     assert_eq!(rig.formation.status().phase, Phase::Joining);
     rig.command(Command::Leave);
     assert!(rig.events().any(left));
-    let said = rig.messages(conn);
-    assert!(matches!(said.last(), Some(Message::Status(status)) if status.role == Role::Leaving), "{said:?}");
+    let sent = rig.messages(conn);
+    assert!(matches!(sent.last(), Some(Message::Status(status)) if status.role == Role::Leaving), "{sent:?}");
 }
 
-/// E2: what a candidate was promised ends with its candidacy, and not a lease later.
+/// The promises to a candidate end with its candidacy, and not a lease later.
 #[test]
-fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
+fn e2_a_leaving_candidate_releases_its_voters_first() {
     let config = Net::config(0, 3);
     let mut rig = Rig::new(config.clone());
     let peers = [("n1", "h1:1"), ("n2", "h2:1")].map(|(id, address)| {
         let mut peer = Peer::of(&config, id, address);
         let conn = rig.answer(address);
-        rig.receive(conn, [peer.hello(), peer.seeking()].concat());
+        rig.receive(conn, [peer.hello(), peer.joining()].concat());
         conn
     });
     assert_eq!(rig.formation.status().phase, Phase::Candidate);
@@ -297,12 +309,12 @@ fn e2_a_candidate_that_leaves_frees_its_voters_before_it_is_gone() {
     rig.command(Command::Leave);
     assert!(rig.events().any(left));
     for conn in peers {
-        let said = rig.messages(conn);
-        assert!(said.iter().any(|message| matches!(message, Message::Release(release) if release.term == Term(1))));
+        let sent = rig.messages(conn);
+        assert!(sent.iter().any(|message| matches!(message, Message::Release(release) if release.term == Term(1))));
     }
 }
 
-/// A node that follows n0, and what links it to n0 and to n2.
+/// A node that follows n0, and its connections to n0 and to n2.
 fn follower() -> (Rig, Peer, [ConnId; 2]) {
     let config = Net::config(1, 3);
     let mut rig = Rig::new(config.clone());
@@ -310,46 +322,50 @@ fn follower() -> (Rig, Peer, [ConnId; 2]) {
     let to_master = rig.answer("h0:1");
     rig.receive(to_master, [master.hello(), master.master(1), Peer::accepted(1)].concat());
     let to_other = rig.answer("h2:1");
-    rig.receive(to_other, [other.hello(), other.seeking()].concat());
+    rig.receive(to_other, [other.hello(), other.joining()].concat());
     (rig, master, [to_master, to_other])
 }
 
 #[test]
-fn only_the_word_of_a_master_lets_a_leaver_go() {
+fn l2_only_a_master_can_confirm_a_leave() {
     let (mut rig, _, [to_master, to_other]) = follower();
     rig.receive(to_master, Message::LeaveAck.to_frame());
-    assert_eq!(rig.formation.status().phase, Phase::Follower, "it does not leave");
+    assert_eq!(rig.formation.status().phase, Phase::Follower, "a LeaveAck has no effect without a leave");
     rig.command(Command::Leave);
     rig.receive(to_other, Message::LeaveAck.to_frame());
-    assert_eq!(rig.formation.status().phase, Phase::Leaving, "another follower cannot know");
+    assert_eq!(
+        rig.formation.status().phase,
+        Phase::Leaving,
+        "a LeaveAck from a node that is not the master has no effect"
+    );
     rig.receive(to_master, Message::LeaveAck.to_frame());
     assert_eq!(rig.formation.status().phase, Phase::Stopped);
 }
 
 #[test]
-fn a_leaver_that_nobody_answers_is_gone_after_down_after() {
+fn l4_an_unconfirmed_leave_ends_after_down_after() {
     let (mut rig, mut master, [to_master, _]) = follower();
     let down_after = Config::timing(&Net::config(1, 3)).down_after;
     rig.command(Command::Leave);
     let step = Duration::from_millis(500);
     for _ in 1..down_after.as_millis() / step.as_millis() {
         rig.advance(step);
-        // It is there, and says everything but that.
-        let said = master.master(1);
-        rig.receive(to_master, said);
+        // The master is alive, but does not confirm the leave.
+        let status = master.master(1);
+        rig.receive(to_master, status);
         assert_eq!(rig.formation.status().phase, Phase::Leaving);
     }
     rig.advance(step);
     assert!(rig.events().any(left));
 }
 
-/// Nothing hangs on one delivery: the leaver says it on each link, and is answered on each.
+/// No single delivery matters: the leaving node reports the leave on each link and gets an answer on each.
 #[test]
-fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
+fn l2_a_master_confirms_a_leave_as_often_as_it_is_reported() {
     let config = Config::single("test", "n0", "h0:1").build().expect("a valid configuration");
     let mut rig = Rig::new(config.clone());
     let mut member = Peer::of(&config, "x", "hx:1");
-    let joins = [member.hello(), member.seeking()].concat();
+    let joins = [member.hello(), member.joining()].concat();
     let conn = rig.accept();
     rig.receive(conn, joins);
     assert_eq!(rig.formation.view().len(), 2);
@@ -357,7 +373,7 @@ fn a_master_confirms_a_leave_as_often_as_it_hears_of_it() {
     rig.receive(conn, leaving.clone());
     assert_eq!(rig.formation.view().len(), 1);
     assert!(rig.messages(conn).contains(&Message::LeaveAck));
-    // The answer may be lost with the connection.
+    // The first answer may be lost with the connection.
     rig.give(Input::Closed { conn });
     let again = rig.accept();
     let hello = member.hello();
@@ -378,7 +394,7 @@ fn removed(id: &str, reason: RemovalReason) -> Change {
     Change::Remove { id: NodeId::new(id).expect("a valid id"), reason }
 }
 
-/// One of five voters that follows n0 in a view of all, and its links to the others.
+/// One of five voters that follows n0 in a view of all five, with its links to the others.
 fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
     let config = Net::config(1, 5);
     let mut rig = Rig::new(config.clone());
@@ -386,7 +402,7 @@ fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
     for ix in [0, 2, 3, 4] {
         let mut peer = Peer::of(&config, &format!("n{ix}"), &Net::address(ix));
         let conn = rig.answer(&Net::address(ix));
-        rig.receive(conn, [peer.hello(), peer.seeking()].concat());
+        rig.receive(conn, [peer.hello(), peer.joining()].concat());
         peers.push((peer, conn));
     }
     let own = Member { node: rig.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
@@ -398,9 +414,9 @@ fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
     (rig, peers)
 }
 
-/// The old master has heard it too, but is lost before its view is out.
+/// The old master has received the report too, but is lost before it sends its next view.
 #[test]
-fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
+fn l6_the_first_view_of_a_new_master_removes_leaving_members() {
     let (mut rig, mut peers) = one_of_five();
     let view_id = rig.formation.view().id();
     let (mut leaver, to_leaver) = peers.pop().expect("n4");
@@ -412,15 +428,15 @@ fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
     rig.receive(to_master, [leaving, Message::Resign(Resign { term: Term(7) }).to_frame()].concat());
     rig.give(Input::Closed { conn: to_master });
     for (peer, conn) in &mut peers {
-        let seeking = peer.status(7, Role::Joining, view_id);
-        rig.receive(*conn, seeking);
+        let joining = peer.status(7, Role::Joining, view_id);
+        rig.receive(*conn, joining);
     }
     for (_, conn) in &peers {
-        let asked = rig.messages(*conn).into_iter().find_map(|message| match message {
+        let request = rig.messages(*conn).into_iter().find_map(|message| match message {
             Message::VoteRequest(request) => Some(request),
             _ => None,
         });
-        let request = asked.expect("it stands");
+        let request = request.expect("the node is a candidate");
         let vote = Vote { term: request.term, number: request.number, granted: true };
         rig.receive(*conn, Message::Vote(vote).to_frame());
     }
@@ -430,7 +446,7 @@ fn the_first_view_of_a_new_master_removes_as_left_whoever_has_said_so_before() {
 }
 
 #[test]
-fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise() {
+fn l6_a_member_missing_from_a_snapshot_has_left_or_is_down() {
     let (mut rig, mut peers) = one_of_five();
     let own = rig.formation.view().get(&rig.formation.node().id).cloned().expect("it is a member");
     let (mut leaver, to_leaver) = peers.pop().expect("n4");
@@ -439,7 +455,7 @@ fn who_is_missing_from_a_snapshot_has_left_if_it_said_so_and_is_down_otherwise()
     let (master, to_master) = &peers[0];
     let page = |version, members| Peer::page(ViewId { term: Term(7), version }, members);
     let stay = vec![master.member(), own, peers[1].0.member()];
-    // However many views come in between.
+    // The node remembers the leave across the views in between.
     let all = stay.iter().cloned().chain([peers[2].0.member(), leaver.member()]).collect();
     rig.receive(*to_master, page(8, all));
     assert_eq!(changes_of(&rig), []);

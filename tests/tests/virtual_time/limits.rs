@@ -1,6 +1,6 @@
-//! G7: each limit of PROTOCOL, "Limits", is reached, and answered with a reason that names it.
+//! G7: these tests reach each limit of PROTOCOL, "Limits", and check the named reason.
 //!
-//! That no `Send` is longer than allowed, and at most one in flight on a connection, is checked in every simulated run.
+//! Every simulated run checks that no `Send` is too long, and that at most one is in flight on a connection.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -20,15 +20,15 @@ fn with(limits: Limits) -> ConfigBuilder {
     Config::single("test", "m", "m:1").limits(limits)
 }
 
-/// A node alone, so that it is a master at once.
+/// A node that is alone in its cluster, so that it is master at once.
 fn master(limits: Limits) -> Rig {
     let mut rig = Rig::new(with(limits).build().unwrap());
     rig.advance(Duration::from_millis(1));
-    assert!(rig.formation.leadership(rig.now).is_some(), "single() is a master at once");
+    assert!(rig.formation.leadership(rig.now).is_some(), "a single node is master at once");
     rig
 }
 
-fn greet(rig: &mut Rig, config: &Config, name: &str) -> (ConnId, Peer) {
+fn accept_hello(rig: &mut Rig, config: &Config, name: &str) -> (ConnId, Peer) {
     let mut peer = Peer::of(config, name, &format!("{name}:1"));
     let conn = rig.accept();
     let hello = peer.hello();
@@ -38,41 +38,41 @@ fn greet(rig: &mut Rig, config: &Config, name: &str) -> (ConnId, Peer) {
 
 fn join(rig: &mut Rig, name: &str) -> (ConnId, Peer) {
     let config = with(Limits::default()).build().unwrap();
-    let (conn, mut peer) = greet(rig, &config, name);
-    let seeking = peer.seeking();
-    rig.receive(conn, seeking);
+    let (conn, mut peer) = accept_hello(rig, &config, name);
+    let joining = peer.joining();
+    rig.receive(conn, joining);
     (conn, peer)
 }
 
-fn announced(len: usize) -> Bytes {
+fn length_prefix(len: usize) -> Bytes {
     Bytes::copy_from_slice(&(len as u32).to_be_bytes())
 }
 
 #[test]
-fn g7_a_frame_before_the_handshake_has_its_own_limit() {
+fn g7_h1_a_frame_before_the_handshake_has_its_own_limit() {
     let limits = Limits { frame_before_handshake: 700, ..Limits::default() };
     let mut rig = master(limits);
     let (long, fits) = (rig.accept(), rig.accept());
-    rig.receive(long, announced(701));
-    rig.receive(fits, announced(700));
+    rig.receive(long, length_prefix(701));
+    rig.receive(fits, length_prefix(700));
     assert_eq!(rig.closed(long), Some(CloseReason::FrameTooLong));
     assert_eq!(rig.closed(fits), None);
 }
 
 #[test]
-fn g7_a_frame_on_a_link_has_a_limit() {
+fn g7_h1_a_frame_on_a_link_has_a_limit() {
     let limits = Limits { max_frame: 70_000, ..Limits::default() };
     let mut rig = master(limits);
     let (long, _) = join(&mut rig, "a");
     let (fits, _) = join(&mut rig, "b");
-    rig.receive(long, announced(70_001));
-    rig.receive(fits, announced(70_000));
+    rig.receive(long, length_prefix(70_001));
+    rig.receive(fits, length_prefix(70_000));
     assert_eq!(rig.closed(long), Some(CloseReason::FrameTooLong));
     assert_eq!(rig.closed(fits), None);
 }
 
 #[test]
-fn g7_a_view_larger_than_a_send_comes_in_pages() {
+fn g7_v7_a_view_larger_than_a_send_comes_in_pages() {
     let limits = Limits { send: 4_096, ..Limits::default() };
     let mut net = Net::new(0, Settings::default());
     for ix in 0..40 {
@@ -83,24 +83,24 @@ fn g7_a_view_larger_than_a_send_comes_in_pages() {
     net.converge(5 * SECOND);
     let mut peer = Peer::of(&net.host(0).config, "z", "z:1");
     let wire = net.dial(net.master().unwrap());
-    let first = [peer.hello(), peer.seeking()].concat();
+    let first = [peer.hello(), peer.joining()].concat();
     net.send(wire, first);
     net.run_for(Duration::from_millis(100));
     let pages = net.messages(wire).into_iter().filter(|message| match message {
         Message::MembersUpdate(MembersUpdate::Page { index, .. }) => *index > 0,
         _ => false,
     });
-    net.expect(pages.count() >= 4, "500 bytes for each of 40 members are at least five Sends of 4 KiB");
+    net.expect(pages.count() >= 4, "40 members with 500 bytes each do not fill five Sends of 4 KiB");
 }
 
 #[test]
-fn g7_an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
+fn g7_one_pending_connection_too_many_closes_the_oldest() {
     let mut rig = master(Limits { pending_connections: 2, ..Limits::default() });
     let conns: Vec<_> = (0..5).map(|_| rig.accept()).collect();
     let closed: Vec<_> = conns.iter().map(|conn| rig.closed(*conn)).collect();
     let evicted = Some(CloseReason::TooManyPending);
     assert_eq!(closed, [evicted, evicted, evicted, None, None]);
-    // Who has greeted waits no more.
+    // A connection with a `Hello` is not pending any more.
     let mut peer = Peer::of(&with(Limits::default()).build().unwrap(), "a", "a:1");
     let hello = peer.hello();
     rig.receive(conns[3], hello);
@@ -111,21 +111,21 @@ fn g7_an_accepted_connection_too_many_evicts_the_oldest_that_waits() {
 }
 
 #[test]
-fn g7_a_connection_over_the_limit_of_links_is_closed() {
+fn g7_a_connection_over_the_limit_is_closed() {
     let mut rig = master(Limits { connections: 3, ..Limits::default() });
     let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut rig, name).0).into();
     let more = rig.accept();
     let reason = CloseReason::TooManyConnections;
     assert_eq!(rig.closed(more), Some(reason));
     assert!(rig.events().any(|event| *event == Event::ConnClosed { conn: more, dialed: None, reason }));
-    assert!(joined.iter().all(|conn| rig.closed(*conn).is_none()), "the links of today live on");
+    assert!(joined.iter().all(|conn| rig.closed(*conn).is_none()), "the existing links stay open");
     rig.give(Input::Closed { conn: joined[0] });
     let next = rig.accept();
-    assert_eq!(rig.closed(next), None, "there is room again");
+    assert_eq!(rig.closed(next), None, "there is no room again");
 }
 
 #[test]
-fn g7_bytes_of_unfinished_frames_have_a_limit_over_all_links() {
+fn g7_bytes_of_unfinished_frames_have_a_common_limit() {
     let limits = Limits {
         send: 4_096,
         max_frame: 8_000,
@@ -136,14 +136,14 @@ fn g7_bytes_of_unfinished_frames_have_a_limit_over_all_links() {
     let mut rig = master(limits);
     let (a, _) = join(&mut rig, "a");
     let (b, mut peer) = join(&mut rig, "b");
-    let mut most = BytesMut::from(&announced(7_000)[..]);
+    let mut most = BytesMut::from(&length_prefix(7_000)[..]);
     most.put_bytes(1, 5_000);
     rig.receive(a, most.clone());
     rig.receive(b, most.split_to(8_000 - most.len()));
     assert_eq!((rig.closed(a), rig.closed(b)), (None, None), "the limit itself is allowed");
     rig.receive(b, most.split_to(1));
     assert_eq!((rig.closed(a), rig.closed(b)), (None, Some(CloseReason::TooManyPartialBytes)));
-    // What the closed one held is free again.
+    // The bytes of the closed connection are free again.
     let (c, _) = join(&mut rig, "c");
     let hello = peer.hello();
     rig.receive(c, hello.slice(..hello.len() - 1));
@@ -151,7 +151,7 @@ fn g7_bytes_of_unfinished_frames_have_a_limit_over_all_links() {
 }
 
 #[test]
-fn a_member_too_many_is_told_that_the_cluster_is_full_and_joins_when_there_is_room() {
+fn g7_a_full_cluster_rejects_a_node_until_there_is_room() {
     let limits = Limits { members: 3, ..Limits::default() };
     let mut net = Net::new(0, Settings::default());
     for ix in 0..4 {
@@ -164,29 +164,29 @@ fn a_member_too_many_is_told_that_the_cluster_is_full_and_joins_when_there_is_ro
     net.start(3);
     net.run_for(3 * SECOND);
     let full = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::ClusterFull, .. });
-    net.expect(net.count(3, Duration::ZERO, full) == 1, "the reason is named, once");
-    net.expect(net.agree(&[0, 1, 2]), "the cluster goes on");
+    net.expect(net.count(3, Duration::ZERO, full) == 1, "ClusterFull was not reported once");
+    net.expect(net.agree(&[0, 1, 2]), "the cluster was affected");
     net.command(2, Command::Leave);
     let done = net.run_until(4 * SECOND, |net| net.agree(&[0, 1, 3]));
-    net.expect(done, "ClusterFull is retried");
+    net.expect(done, "the node did not join when there was room");
 }
 
-/// As many refusals as there may be members are remembered: one more, and all count as untold.
+/// The limit of members is also the limit of remembered rejections. With one more, all can be reported again.
 #[test]
-fn g7_the_refusals_that_were_told_are_remembered_up_to_the_limit_of_members() {
+fn g7_h10_reported_rejections_are_remembered_up_to_a_limit() {
     let mut rig = master(Limits { members: 2, ..Limits::default() });
     let other = Config::single("other", "x", "x:1").build().unwrap();
-    let told = ["a", "b", "a", "b", "c", "c", "a", "a"].map(|name| {
+    let reported = ["a", "b", "a", "b", "c", "c", "a", "a"].map(|name| {
         let before = rig.events().count();
-        let (conn, _) = greet(&mut rig, &other, name);
+        let (conn, _) = accept_hello(&mut rig, &other, name);
         assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::WrongCluster)));
         rig.events().count() - before
     });
-    assert_eq!(told, [1, 1, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(reported, [1, 1, 0, 0, 1, 0, 1, 0]);
 }
 
-/// The peers that the node says it has refused, in order.
-fn refused(rig: &Rig, why: RejectReason) -> Vec<String> {
+/// The peers in the `PeerRejected` events with this reason, in order.
+fn rejected_peers(rig: &Rig, why: RejectReason) -> Vec<String> {
     let name = |event: &Event| match event {
         Event::PeerRejected { node, reason, holder: None, .. } if *reason == why => Some(node.id.as_str().to_owned()),
         _ => None,
@@ -195,36 +195,36 @@ fn refused(rig: &Rig, why: RejectReason) -> Vec<String> {
 }
 
 #[test]
-fn a_master_says_once_whom_it_has_no_room_for_until_it_has_taken_it_in() {
+fn h10_a_full_master_reports_a_rejected_node_once() {
     let mut rig = master(Limits { members: 2, ..Limits::default() });
     let (member, _) = join(&mut rig, "a");
-    let (outside, mut peer) = join(&mut rig, "b");
-    assert_eq!(refused(&rig, RejectReason::ClusterFull), ["b"]);
-    let seeking = peer.seeking();
-    rig.receive(outside, seeking);
-    rig.give(Input::Closed { conn: outside });
-    let (outside, mut peer) = join(&mut rig, "b");
-    assert_eq!(refused(&rig, RejectReason::ClusterFull), ["b"], "it is as full as before, whoever links anew");
+    let (conn, mut peer) = join(&mut rig, "b");
+    assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b"]);
+    let joining = peer.joining();
+    rig.receive(conn, joining);
+    rig.give(Input::Closed { conn: conn });
+    let (conn, mut peer) = join(&mut rig, "b");
+    assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b"], "not reported again after a new link");
     rig.give(Input::Closed { conn: member });
     while rig.formation.view().len() == 2 && rig.formation.view().get(&peer.node.id).is_none() {
         rig.advance(Duration::from_millis(100));
         let ping = Message::Ping.to_frame();
-        rig.receive(outside, ping);
+        rig.receive(conn, ping);
     }
-    assert!(rig.formation.view().get(&peer.node.id).is_some(), "there is room");
+    assert!(rig.formation.view().get(&peer.node.id).is_some(), "the peer did not join when there was room");
     let leaving = peer.status(1, Role::Leaving, ViewId::default());
-    rig.receive(outside, leaving);
-    rig.give(Input::Closed { conn: outside });
+    rig.receive(conn, leaving);
+    rig.give(Input::Closed { conn: conn });
     join(&mut rig, "c");
     join(&mut rig, "b");
-    assert_eq!(refused(&rig, RejectReason::ClusterFull), ["b", "b"]);
+    assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b", "b"]);
 }
 
 #[test]
-fn metadata_over_the_masters_limit_is_refused() {
+fn g7_metadata_over_the_masters_limit_is_rejected() {
     let mut rig = master(Limits { metadata: 10, ..Limits::default() });
     let config = with(Limits::default()).build().unwrap();
-    let (conn, _) = greet(&mut rig, &config, "a");
+    let (conn, _) = accept_hello(&mut rig, &config, "a");
     let status = formation_core::message::StatusReport {
         number: 1,
         term: formation_core::Term(0),
@@ -235,25 +235,25 @@ fn metadata_over_the_masters_limit_is_refused() {
         metadata: Bytes::from(vec![0; 11]),
     };
     rig.receive(conn, Message::Status(status).to_frame());
-    assert_eq!(refused(&rig, RejectReason::MetadataTooLong), ["a"]);
-    let said = rig.messages(conn);
-    let told = said.iter().any(|message| match message {
+    assert_eq!(rejected_peers(&rig, RejectReason::MetadataTooLong), ["a"]);
+    let sent = rig.messages(conn);
+    let rejected = sent.iter().any(|message| match message {
         Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => *reason == RejectReason::MetadataTooLong,
         Message::Rejected(rejected) => rejected.reason == RejectReason::MetadataTooLong,
         _ => false,
     });
-    assert!(told, "{said:?}");
+    assert!(rejected, "{sent:?}");
     assert_eq!(rig.formation.view().len(), 1);
 }
 
-/// A fault of the host: the state is unchanged.
+/// A mistake of the embedder, which leaves the state unchanged.
 #[test]
 fn metadata_over_the_own_limit_is_misuse() {
     let mut rig = master(Limits { metadata: 10, ..Limits::default() });
     let before = rig.formation.clone();
     let long = Input::Command(Command::SetMetadata(Bytes::from(vec![0; 11])));
-    let said = rig.formation.handle_input(rig.now, long);
-    assert_eq!(said, Err(Misuse::MetadataTooLong { len: 11, limit: 10 }));
+    let result = rig.formation.handle_input(rig.now, long);
+    assert_eq!(result, Err(Misuse::MetadataTooLong { len: 11, limit: 10 }));
     assert_eq!(rig.formation, before);
     let fits = Input::Command(Command::SetMetadata(Bytes::from(vec![0; 10])));
     assert_eq!(rig.formation.handle_input(rig.now, fits), Ok(()));
@@ -271,18 +271,18 @@ fn contacts_over_the_limit_are_misuse() {
         Input::Command(Command::AddContacts(addresses))
     };
     let before = rig.formation.clone();
-    let said = rig.formation.handle_input(rig.now, contacts(&["b:1", "c:1"]));
-    assert_eq!(said, Err(Misuse::TooManyContacts { count: 3, limit: 2 }));
+    let result = rig.formation.handle_input(rig.now, contacts(&["b:1", "c:1"]));
+    assert_eq!(result, Err(Misuse::TooManyContacts { count: 3, limit: 2 }));
     assert_eq!(rig.formation, before);
-    // What is known, or a seed, is not one more.
+    // Known contacts and seeds do not count.
     rig.give(contacts(&["a:1", "b:1", "h1:1"]));
     assert!(rig.dialing().iter().any(|address| address.as_str() == "b:1"), "a new contact is dialed at once");
     let config = Net::builder(0, 3).limits(limits).contacts(["a:1", "b:1", "c:1"]).build();
     assert!(matches!(config, Err(ConfigError::Sizes { field: "contacts", .. })), "{config:?}");
 }
 
-/// Joins three members behind the back of one whose link is not flushed; what that one gets then.
-fn missed(limits: Limits) -> Vec<Message> {
+/// Several members join while a write to one member is in flight. Returns the messages that this member gets then.
+fn messages_after_three_joins(limits: Limits) -> Vec<Message> {
     let mut rig = master(limits);
     let (slow, _) = join(&mut rig, "a");
     rig.messages(slow);
@@ -297,19 +297,20 @@ fn missed(limits: Limits) -> Vec<Message> {
 }
 
 #[test]
-fn g7_a_change_log_too_short_for_a_delta_is_answered_with_a_snapshot() {
-    let pages = |said: &[Message]| {
+fn g7_v7_a_snapshot_replaces_a_delta_beyond_the_change_log() {
+    let pages = |sent: &[Message]| {
         let page = |message: &&Message| matches!(message, Message::MembersUpdate(MembersUpdate::Page { .. }));
-        said.iter().filter(page).count()
+        sent.iter().filter(page).count()
     };
-    let long = missed(Limits::default());
+    let long = messages_after_three_joins(Limits::default());
     assert_eq!(pages(&long), 0, "the log reaches back: {long:?}");
-    let short = missed(Limits { change_log: 1, ..Limits::default() });
+    let short = messages_after_three_joins(Limits { change_log: 1, ..Limits::default() });
     assert_eq!(pages(&short), 1, "the log does not reach back: {short:?}");
 }
 
-/// Joins three slow readers, each after a change, to a view of several pages: the view ids of the pages that they get.
-fn pinned(limit: usize) -> usize {
+/// Three slow readers join a cluster whose view has several pages, each after a change. Returns the number of different view
+/// ids of the pages that they get.
+fn count_pinned_views(limit: usize) -> usize {
     let mut rig = master(Limits { pinned_views: limit, send: 4_096, ..Limits::default() });
     for at in 0..300 {
         join(&mut rig, &format!("member-with-a-long-name-{at}"));
@@ -318,37 +319,37 @@ fn pinned(limit: usize) -> usize {
     let mut slow = Vec::new();
     for name in ["x", "y", "z"] {
         slow.push(join(&mut rig, name).0);
-        // Behind the hello come the admission and the first page; the next is not asked for before that is read.
+        // After the `Hello`, the admission and the first page go out. The next page waits until this write is flushed.
         rig.flush(slow[slow.len() - 1]);
     }
-    // So many are not told of each other at once.
+    // Changes for this many members wait for the next heartbeat.
     rig.advance(Timing::lan().heartbeat_interval);
     let mut view_ids = std::collections::BTreeSet::new();
     for conn in slow {
         while rig.flush(conn) {}
-        let said = rig.messages(conn);
+        let sent = rig.messages(conn);
         let mut last = None;
-        for message in &said {
+        for message in &sent {
             match message {
                 Message::MembersUpdate(MembersUpdate::Page { view_id, last: end, .. }) => {
                     view_ids.insert(*view_id);
                     last = end.then_some(*view_id);
                 }
                 Message::MembersUpdate(MembersUpdate::Delta { base, view_id, .. }) => {
-                    assert_eq!(Some(*base), last, "a delta follows what was read before it");
+                    assert_eq!(Some(*base), last, "the base of the delta is not the view before it");
                     last = Some(*view_id);
                 }
                 _ => {}
             }
         }
-        assert_eq!(last, Some(rig.formation.view().id()), "{conn} is complete in the end");
+        assert_eq!(last, Some(rig.formation.view().id()), "{conn} does not have the latest view");
     }
     view_ids.len()
 }
 
 #[test]
-fn g7_slow_readers_share_the_pinned_views_and_are_complete_all_the_same() {
-    assert_eq!(pinned(4), 3);
-    assert_eq!(pinned(2), 2);
-    assert_eq!(pinned(1), 1);
+fn g7_v7_slow_readers_share_pinned_views_and_get_everything() {
+    assert_eq!(count_pinned_views(4), 3);
+    assert_eq!(count_pinned_views(2), 2);
+    assert_eq!(count_pinned_views(1), 1);
 }

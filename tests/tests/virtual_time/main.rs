@@ -1,30 +1,30 @@
-//! Everything that is tested in virtual time, as one program: it is linked once.
+//! All tests in virtual time, in one program, so that it is linked only once.
 
 mod addresses;
 mod bad_bytes;
 mod bootstrap;
+mod boundaries;
 mod chunking;
-mod claims;
 mod connections;
+mod degraded_master;
 mod detectors;
 mod dialing;
-mod distrust;
-mod edges;
 mod every_order;
 mod failover;
-mod farewells;
-mod forgotten;
-mod greeting;
 mod identity;
+mod identity_conflicts;
+mod identity_rules;
+mod joining;
 mod key;
+mod leave_completion;
 mod leaving;
 mod limits;
-mod mastering;
+mod lost_votes;
+mod master_duties;
 mod membership;
 mod misuse;
-mod seed_bug;
-mod seeking;
-mod sick;
+mod pipelined_join;
 mod simulator;
 mod solo;
+mod tls_failure;
 mod upgrade;

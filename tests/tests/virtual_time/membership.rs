@@ -1,4 +1,4 @@
-//! Who is a member, and what it costs to say so (PROTOCOL, "Members and views"; G3 is checked at every step).
+//! Membership and its costs (PROTOCOL, "Members and views"). G3 is checked at every step.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -14,16 +14,16 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn formed(seed: u64, voters: usize, others: usize) -> Net {
-    let mut net = Net::formed(seed, (voters, others), Settings::default());
-    // Who has joined closes what it needs no more.
+fn formed(seed: u64, voters: usize, others_have_all: usize) -> Net {
+    let mut net = Net::formed(seed, (voters, others_have_all), Settings::default());
+    // The nodes close the links that they do not need.
     net.run_for(SECOND);
     net
 }
 
-/// G5: 400 nodes, most of which die, leave and come again while others do the same.
+/// Most of 400 nodes die, leave and restart at the same time.
 #[test]
-fn g5_four_hundred_nodes_that_join_leave_and_rejoin_end_in_a_view_of_exactly_the_living() {
+fn g5_four_hundred_changing_nodes_end_in_one_correct_view() {
     for_each_seed(1, |seed| {
         let mut net = Net::of_voters(seed, 3, Settings { compare_views: false, ..Settings::default() });
         for ix in 3..400 {
@@ -47,12 +47,12 @@ fn g5_four_hundred_nodes_that_join_leave_and_rejoin_end_in_a_view_of_exactly_the
         }
         net.converge(6 * SECOND);
         let living = net.living().len();
-        println!("{living} of 400 live");
-        net.expect((100..400).contains(&living), "a test of nothing");
+        println!("{living} of 400 nodes live");
+        net.expect((100..400).contains(&living), "too few nodes live, or no node has died");
     });
 }
 
-/// The bytes of `n` joins, one every 5 ms, until all agree.
+/// The number of bytes for `n` joins, one every 5 ms, until all nodes agree.
 fn bytes_of_joins(n: usize) -> u64 {
     let mut net = Net::of_voters(1, 3, Settings::default());
     net.start_all();
@@ -67,9 +67,9 @@ fn bytes_of_joins(n: usize) -> u64 {
     net.bytes_sent() - before
 }
 
-/// Each of n members has to hear of each of n joins, so that the square is the least; a snapshot for each would be the cube.
+/// Each of n members must learn of each of n joins, so the square is the minimum. A snapshot for each would cost the cube.
 #[test]
-fn joins_cost_bytes_that_grow_with_the_square_not_the_cube() {
+fn v8_the_bytes_of_n_joins_grow_with_the_square_of_n() {
     let bytes = [25, 50, 100, 200].map(|n| (n, bytes_of_joins(n)));
     for (n, bytes) in bytes {
         println!("{n} joins: {bytes} bytes, {} for each member and join", bytes / (n * n) as u64);
@@ -78,8 +78,8 @@ fn joins_cost_bytes_that_grow_with_the_square_not_the_cube() {
     assert!(ratio < 24.0, "four times as many joins cost {ratio:.1} times as much");
 }
 
-/// How many views all members see in a second in which n more join, and until all agree.
-fn views_of_a_crowd(n: usize) -> usize {
+/// The number of views that all members take while n nodes join within a second, and until all nodes agree.
+fn views_of_a_herd(n: usize) -> usize {
     let mut net = Net::of_voters(1, 3, Settings { compare_views: false, ..Settings::default() });
     net.start_all();
     net.converge(SECOND);
@@ -89,55 +89,56 @@ fn views_of_a_crowd(n: usize) -> usize {
         net.start_in(ix, SECOND * (ix - 3) as u32 / n as u32);
     }
     net.run_for(SECOND);
-    // Two heartbeats, and what a dial takes.
+    // Two heartbeats, and the time of a dial.
     net.converge(ms(500));
     let master = net.master().unwrap();
     let changed = |event: &Event| matches!(event, Event::ViewChanged { .. });
     (0..3 + n).filter(|ix| *ix != master).map(|ix| net.count(ix, since, changed)).sum()
 }
 
-/// Of each to each would be 80,000; there are five heartbeats in a second, and two in the time in which all come to agree.
+/// Announcing each join at once would need 80,000 views. There are five heartbeats in the second of the joins, and two more
+/// until all nodes agree.
 #[test]
-fn g5_a_crowd_that_joins_is_told_of_itself_with_the_heartbeats() {
-    let views = views_of_a_crowd(400);
-    println!("when 400 join in a second, all that they see is {views} views");
-    assert!(views <= 7 * (512 + 400), "each is told of each: {views} views");
+fn g5_v8_a_thundering_herd_is_announced_with_heartbeats() {
+    let views = views_of_a_herd(400);
+    println!("400 joins in a second lead to {views} views");
+    assert!(views <= 7 * (512 + 400), "{views} views are too many");
 }
 
-fn claims(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {
+fn add_claimant(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {
     let id = net.host(victim).config.id().to_string();
     let config = Config::builder("test", id, address).seeds((0..3).map(Net::address)).build().unwrap();
     net.add(config)
 }
 
-/// A known failure of other implementations: the view then names the newcomer, and the victim's link is closed.
+/// A known failure of other implementations: the view then contains the joining node, and the victim's link is closed.
 #[test]
-fn a_joiner_that_claims_the_id_of_a_living_node_harms_nobody() {
+fn i3_a_joining_node_with_the_id_of_another_harms_nobody() {
     for_each_seed(30, |seed| {
         let mut net = formed(seed, 3, 1);
         let before = net.masters();
         let master = before[0].0;
         for victim in [master, (master + 1) % 3, 3] {
             let since = net.now();
-            let thief = claims(&mut net, victim, &format!("thief{victim}:1"));
-            net.start(thief);
+            let claimant = add_claimant(&mut net, victim, &format!("claimant{victim}:1"));
+            net.start(claimant);
             net.run_for(4 * SECOND);
             net.expect(net.masters() == before, "the master has changed");
-            net.expect(net.agree(&[0, 1, 2, 3]), "the cluster noticed");
+            net.expect(net.agree(&[0, 1, 2, 3]), "the cluster was affected");
             let harm = |event: &Event| {
                 matches!(event, Event::MasterLost { .. } | Event::Unlinked { .. } | Event::Stopped { .. })
             };
-            net.expect((0..4).all(|ix| net.count(ix, since, harm) == 0), "somebody lost something");
-            let told = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::IdInUse, .. });
-            net.expect(net.saw(thief, told), "the reason is named");
-            net.crash(thief, Crash::Process);
+            net.expect((0..4).all(|ix| net.count(ix, since, harm) == 0), "a node lost its master or a link");
+            let reported = |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::IdInUse, .. });
+            net.expect(net.saw(claimant, reported), "the claimant did not report IdInUse");
+            net.crash(claimant, Crash::Process);
         }
     });
 }
 
-/// The address of a living node, claimed under another id: who our own dials reach there wins.
+/// The node that our own dials reach at the address keeps it.
 #[test]
-fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
+fn i6_a_joining_node_with_the_address_of_another_harms_nobody() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 0);
         let before = net.masters();
@@ -146,21 +147,21 @@ fn a_joiner_that_claims_the_address_of_a_living_node_harms_nobody() {
         let liar = net.dial(before[0].0);
         let mut peer = Peer::of(&net.host(0).config, "liar", &Net::address(victim));
         net.send(liar, peer.hello());
-        net.send(liar, peer.seeking());
+        net.send(liar, peer.joining());
         net.run_for(4 * SECOND);
-        net.expect(net.masters() == before && net.agree(&[0, 1, 2]), "the cluster noticed");
+        net.expect(net.masters() == before && net.agree(&[0, 1, 2]), "the cluster was affected");
         let changed = |event: &Event| matches!(event, Event::ViewChanged { .. } | Event::MasterLost { .. });
         net.expect((0..3).all(|ix| net.count(ix, since, changed) == 0), "the view has changed");
         net.expect(
             net.closed(liar) == Some(formation_core::CloseReason::Rejected(RejectReason::AddressInUse)),
-            "the reason is named",
+            "the claimant was not rejected with AddressInUse",
         );
     });
 }
 
-/// PROTOCOL, "Members and views": active, suspect, down and removed, each at its time; and a closed link makes suspect at once.
+/// A silent member becomes suspect and is removed as down, each at its time. A closed link makes it suspect at once.
 #[test]
-fn a_silent_member_is_suspect_and_then_removed_as_down() {
+fn v3_a_silent_member_is_suspect_and_then_removed_as_down() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 1);
         let master = net.master().unwrap();
@@ -169,20 +170,22 @@ fn a_silent_member_is_suspect_and_then_removed_as_down() {
         let machine = seed % 2 == 0;
         net.crash(3, if machine { Crash::Machine } else { Crash::Process });
         net.run_for(5 * SECOND);
-        let found = |wanted: &dyn Fn(&Change) -> bool| {
+        let first_change = |condition: &dyn Fn(&Change) -> bool| {
             let events = net.host(master).events.iter().filter(|(at, _)| Duration::from_micros(*at) >= since);
             let mut hits = events.filter(|(_, event)| match event {
-                Event::ViewChanged { changes, .. } => changes.iter().any(wanted),
+                Event::ViewChanged { changes, .. } => changes.iter().any(condition),
                 _ => false,
             });
             hits.next().map(|(at, _)| Duration::from_micros(*at) - since)
         };
-        let suspect = found(
+        let suspect = first_change(
             &|change| matches!(change, Change::Upsert(m) if m.node.id == dead && m.state == MemberState::Suspect),
         );
         let removed =
-            found(&|change| matches!(change, Change::Remove { id, reason: RemovalReason::Down } if *id == dead));
-        let (Some(suspect), Some(removed)) = (suspect, removed) else { net.fail("not suspect, or not removed") };
+            first_change(&|change| matches!(change, Change::Remove { id, reason: RemovalReason::Down } if *id == dead));
+        let (Some(suspect), Some(removed)) = (suspect, removed) else {
+            net.fail("the member was not suspect, or not removed")
+        };
         let times = net.host(0).config.timing().clone();
         if machine {
             let from = times.suspect_after - times.heartbeat_interval - ms(50);
@@ -197,7 +200,7 @@ fn a_silent_member_is_suspect_and_then_removed_as_down() {
 }
 
 #[test]
-fn a_leaver_is_removed_at_once_and_for_the_right_reason() {
+fn l2_a_leaving_member_is_removed_at_once_as_left() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 2);
         let leaver = if seed % 2 == 0 { 4 } else { (net.master().unwrap() + 1) % 3 };
@@ -206,24 +209,24 @@ fn a_leaver_is_removed_at_once_and_for_the_right_reason() {
         net.command(leaver, Command::Leave);
         let rest: Vec<_> = (0..5).filter(|ix| *ix != leaver).collect();
         let done = net.run_until(ms(500), |net| net.agree(&rest));
-        net.expect(done, "half a second is much less than down_after");
+        net.expect(done, "the view still has the member after half a second, which is less than down_after");
         let left = |event: &Event| match event {
             Event::ViewChanged { changes, .. } => {
                 changes.contains(&Change::Remove { id: id.clone(), reason: RemovalReason::Left })
             }
             _ => false,
         };
-        net.expect(rest.iter().all(|ix| net.count(*ix, since, left) == 1), "everybody hears that it left");
+        net.expect(rest.iter().all(|ix| net.count(*ix, since, left) == 1), "a node did not report the member as left");
         let done = net.run_until(4 * SECOND, |net| {
             net.saw(leaver, |event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Left }))
         });
-        net.expect(done, "the leaver is done");
-        net.expect(net.agree(&rest), "what was agreed did not last");
+        net.expect(done, "the leaving node has not stopped");
+        net.expect(net.agree(&rest), "the agreement did not last");
     });
 }
 
 #[test]
-fn metadata_reaches_every_member_and_its_changes_too() {
+fn metadata_and_its_changes_reach_every_member() {
     let mut net = Net::new(0, Settings::default());
     for ix in 0..3 {
         net.add(Net::builder(ix, 3).metadata(Bytes::from(vec![ix as u8; 20])).build().unwrap());
@@ -234,30 +237,30 @@ fn metadata_reaches_every_member_and_its_changes_too() {
     net.command(0, Command::SetMetadata(Bytes::from_static(b"master's")));
     let two_heartbeats = 2 * net.host(0).config.timing().heartbeat_interval;
     net.run_for(two_heartbeats);
-    net.expect(net.converged(), "G5: no agreement after two heartbeats");
+    net.expect(net.converged(), "G5: the nodes do not agree after two heartbeats");
     let view = net.host(1).formation.as_ref().unwrap().view();
     let data: Vec<_> = view.iter().map(|m| m.metadata.clone()).collect();
     assert_eq!(data, [Bytes::from_static(b"master's"), Bytes::from(vec![1; 20]), Bytes::from_static(b"changed")]);
 }
 
-/// A slow reader costs no memory and no time of others: it gets one delta for all that it missed.
+/// A slow reader costs no memory and delays no other member. It gets one delta for everything that it missed.
 #[test]
-fn a_member_that_reads_nothing_for_a_while_catches_up() {
+fn c6_a_member_that_stops_reading_for_a_while_catches_up() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, 3, 1);
         let master = net.master().unwrap();
         let wires = net.between(master, 3);
-        net.expect(wires.len() == 1, "one link");
+        net.expect(wires.len() == 1, "there is not exactly one link");
         net.stop_reading(3, wires[0]);
         for ix in 4..12 {
             net.add(Net::config(ix, 3));
             net.start(ix);
             net.run_for(ms(50));
         }
-        // It acknowledges nothing, as it hears nothing; the others are not kept waiting.
-        let others = (4..12).all(|ix| net.host(ix).formation.as_ref().is_some_and(|f| f.view().len() == 12));
-        net.expect(others, "the others wait for the slow one");
-        net.read_again(3, wires[0]);
+        // The slow reader receives and acknowledges nothing. The others do not wait for it.
+        let others_have_all = (4..12).all(|ix| net.host(ix).formation.as_ref().is_some_and(|f| f.view().len() == 12));
+        net.expect(others_have_all, "the others wait for the slow reader");
+        net.resume_reading(3, wires[0]);
         net.converge(SECOND);
     });
 }

@@ -1,4 +1,4 @@
-//! Faults of the host: each is named, and leaves the node as it was.
+//! Misuse by the embedder: each case has its own error and leaves the state of the node unchanged.
 
 use bytes::Bytes;
 use formation_core::{Config, ConnId, DialId, Formation, Incarnation, Input, Misuse, Origin, Output, Start, Timestamp};
@@ -7,8 +7,8 @@ fn started(config: Config) -> Formation {
     Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO)
 }
 
-/// A node that dials nobody, as it is alone.
-fn alone() -> Formation {
+/// A node that is alone in its cluster, so that it dials nobody.
+fn single() -> Formation {
     started(Config::single("test", "m", "m:1").build().expect("a valid configuration"))
 }
 
@@ -28,25 +28,25 @@ fn received(conn: ConnId) -> Input {
 }
 
 #[test]
-fn what_is_said_of_a_connection_that_never_was_is_misuse() {
-    let mut node = alone();
-    let never = |conn| [received(conn), Input::Flushed { conn }, Input::Closed { conn }];
-    for input in never(ConnId(5)) {
+fn an_input_about_an_unknown_connection_is_misuse() {
+    let mut node = single();
+    let inputs = |conn| [received(conn), Input::Flushed { conn }, Input::Closed { conn }];
+    for input in inputs(ConnId(5)) {
         is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(5)));
     }
     give(&mut node, Input::Opened { conn: ConnId(5), origin: Origin::Accepted });
-    for input in never(ConnId(6)) {
+    for input in inputs(ConnId(6)) {
         is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(6)));
     }
-    // One that the node may have closed already is not.
+    // For a connection that the node may have closed already, these inputs are not misuse.
     for input in [received(ConnId(5)), Input::Closed { conn: ConnId(5) }, received(ConnId(5))] {
         give(&mut node, input);
     }
 }
 
 #[test]
-fn a_connection_whose_name_is_not_the_largest_so_far_is_misuse() {
-    let mut node = alone();
+fn a_connection_id_that_is_not_the_largest_so_far_is_misuse() {
+    let mut node = single();
     let opened = |conn| Input::Opened { conn: ConnId(conn), origin: Origin::Accepted };
     give(&mut node, opened(5));
     for conn in [4, 5] {
@@ -56,7 +56,7 @@ fn a_connection_whose_name_is_not_the_largest_so_far_is_misuse() {
 }
 
 #[test]
-fn an_answer_to_a_dial_that_was_never_asked_for_is_misuse() {
+fn the_result_of_an_unknown_dial_is_misuse() {
     let mut node =
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     for dial in [0, 2].map(DialId) {
@@ -68,27 +68,27 @@ fn an_answer_to_a_dial_that_was_never_asked_for_is_misuse() {
 }
 
 #[test]
-fn a_send_is_flushed_once() {
+fn a_second_flush_of_a_send_is_misuse() {
     let mut node =
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     let conn = ConnId(1);
     give(&mut node, Input::Opened { conn, origin: Origin::Dialed(DialId(1)) });
-    let said = core::iter::from_fn(|| node.poll_output()).any(|output| matches!(output, Output::Send { .. }));
-    assert!(said, "who dials speaks first");
+    let sent = core::iter::from_fn(|| node.poll_output()).any(|output| matches!(output, Output::Send { .. }));
+    assert!(sent, "the dialing node sends first");
     give(&mut node, Input::Flushed { conn });
     is_misuse(&mut node, Input::Flushed { conn }, Misuse::NotInFlight(conn));
 }
 
 #[test]
-fn a_persist_is_answered_once_and_by_its_number() {
-    let mut node = alone();
+fn e4_a_persist_is_answered_once_and_by_its_number() {
+    let mut node = single();
     for (in_flight, numbers) in [(Some(1), [0, 2]), (Some(2), [1, 3]), (None, [2, 3])] {
         for seq in numbers {
             let misuse = Misuse::NotPersisting { seq, in_flight };
             is_misuse(&mut node, Input::Persisted { seq }, misuse.clone());
             is_misuse(&mut node, Input::PersistFailed { seq }, misuse);
         }
-        // Its own vote, and then that it has been a master.
+        // First its vote for itself, then that it has joined a cluster.
         if let Some(seq) = in_flight {
             give(&mut node, Input::Persisted { seq });
         }

@@ -1,33 +1,33 @@
-//! Everything at once, many times. G1, G2, G3 and G7 are checked at every step; once it is quiet there is agreement (G5), and a
-//! run in which nothing went wrong has made the lowest id its master (G6).
+//! Many random scenarios. G1, G2, G3 and G7 are checked at every step. Once the network is quiet, the nodes agree (G5). In a
+//! run without faults, the lowest id becomes master (G6).
 
 use std::time::Duration;
 
 use formation_tests::{Fault, Net, Scenario, Settings, Tally, for_each_seed, seeds};
 
-/// What has to happen somewhere in the default run, or the checks above have had nothing to look at.
-const HAPPENS: &[&str] = &[
+/// What must happen somewhere in the default run. Otherwise the checks have checked nothing.
+const EXPECTED: &[&str] = &[
     // Elections (G1, G2, E1–E7).
     "vote requested",
     "vote granted",
     "vote refused",
     "term contested",
     "candidacy released",
-    "mastership resigned",
-    "status of a held voter",
+    "resignation sent",
+    "status of an abstaining voter",
     "status of a bound voter",
     "heartbeat not confirmed",
     "master found",
     "master silent",
-    "mastership seen to end",
+    "master ended its mastership",
     "lease lapsed",
     "master met a newer term",
-    "master gone by its wish",
+    "master resigned",
     "crash before the vote was durable",
     "persist failed",
-    "lease confirmed without a disk",
+    "heartbeat confirmed without storage",
     // Views (G3, G5).
-    "seeker admitted",
+    "node admitted",
     "delta sent",
     "snapshot page sent",
     "member active",
@@ -37,34 +37,34 @@ const HAPPENS: &[&str] = &[
     // Connections.
     "duplicate closed",
     "silent link closed",
-    "limit of pending links reached",
-    "limit of links reached",
+    "limit of pending connections reached",
+    "limit of connections reached",
     "handshake timed out",
     "master unreachable",
     "id in use",
     "address in use",
-    "stream broken off",
-    "sender waits for room",
+    "stream cut by a reset",
+    "send waits for room in the socket buffer",
     "ping",
     "node left",
-    // Leaving, sick masters, late knowledge.
+    // Leaving, degraded masters, late and wrong addresses.
     "leave confirmed",
-    "leaver not carried over",
-    "master awake with its lease",
-    "master awake without",
-    "dial of a name that is gone",
-    "dial led astray",
+    "leaving member not carried over",
+    "master wakes with a valid lease",
+    "master wakes without a valid lease",
+    "dial of a name that does not resolve",
+    "dial of a redirected name",
     "node dialed itself",
-    "dial of a name that led to the node itself",
-    // Who only joins.
-    "a node that only joins has joined",
-    "a node that only joins refused its vote before",
+    "dial of a name that led to the node itself before",
+    // Join-only nodes.
+    "join-only node has joined",
+    "join-only node refused its vote before it joined",
     // The cluster key.
-    "proof given",
-    "proof refused",
+    "proof sent",
+    "proof rejected",
     "no key in common",
-    "intruder refused",
-    "intruder spoke out of turn",
+    "intruder rejected",
+    "intruder sent an unexpected message",
     "key changed on all nodes",
     // G6.
     "undisturbed formation",
@@ -75,25 +75,25 @@ const HAPPENS: &[&str] = &[
     "fault: restart",
     "fault: twin",
     "fault: liar",
-    "fault: cut that holds back",
-    "fault: cut that loses",
+    "fault: cut that holds data back",
+    "fault: cut that loses data",
     "fault: cut one way",
     "fault: node isolated",
     "fault: master isolated",
     "fault: partition",
-    "fault: healed",
+    "fault: all cuts healed",
     "fault: pause",
     "fault: pause of the master",
     "fault: reset",
     "fault: half-open",
     "fault: reader stops",
-    "fault: readers go on",
+    "fault: readers resume",
     "fault: slow disks",
     "fault: disk fails",
     "fault: leave",
     "fault: leave of the master",
     "fault: slow master",
-    "fault: name gone",
+    "fault: name does not resolve",
     "fault: name moved",
     "fault: contact added",
     "fault: metadata",
@@ -102,52 +102,52 @@ const HAPPENS: &[&str] = &[
     "fault: intruder reflects a proof",
     "fault: intruder replays a connection",
     "fault: intruder skips the proof",
-    "fault: intruder says nothing of a key",
+    "fault: intruder names no key",
     "fault: change of key",
 ];
 
-/// Plays the scenarios of the seeds, and tells what has happened.
-fn explore(per_thousand: u64, draw: impl Fn(u64) -> Scenario, happens: &[&str]) {
+/// Runs the scenarios of the seeds, and prints what happened.
+fn explore(per_thousand: u64, draw: impl Fn(u64) -> Scenario, expected: &[&str]) {
     let mut tally = Tally::default();
     for_each_seed(per_thousand, |seed| tally.add(&draw(seed).check()));
     println!("{}", tally.table());
-    // A few seeds that are looked into need not show everything.
+    // A run with only a few seeds need not show everything.
     let ran = seeds(per_thousand).end - seeds(per_thousand).start;
-    let missing = tally.missing(happens);
-    assert!(missing.is_empty() || ran < 1_000, "in {ran} runs it never happened: {missing:?}");
+    let missing = tally.missing(expected);
+    assert!(missing.is_empty() || ran < 1_000, "these never happened in {ran} runs: {missing:?}");
 }
 
 #[test]
-fn g1_g2_g3_g5_g6_g7_hold_whatever_happens() {
-    explore(2_000, |seed| Scenario::draw(seed, false), HAPPENS);
+fn g1_g2_g3_g5_g6_g7_hold_in_random_scenarios() {
+    explore(2_000, |seed| Scenario::draw(seed, false), EXPECTED);
 }
 
-/// G2 and G5 without durable votes: E1 makes forgetting harmless.
+/// Without durable votes, E1 makes it harmless that voters forget their votes.
 #[test]
 fn g2_g5_hold_for_voters_that_forget_their_votes() {
-    let happens = ["fault: crash and forget", "status of a held voter", "vote refused", "lease lapsed"];
-    explore(1_000, |seed| Scenario::draw(seed, true), &happens);
+    let expected = ["fault: crash and forget", "status of an abstaining voter", "vote refused", "lease lapsed"];
+    explore(1_000, |seed| Scenario::draw(seed, true), &expected);
 }
 
-/// E8: whoever goes on without a quorum, and however clusters part and meet: in the end there is one, with everybody in it. G2
-/// holds all the while between those that a quorum has elected.
+/// Parts of a cluster continue without a quorum, and meet again. In the end there is one cluster with all nodes. G2 always
+/// holds among masters that a quorum has elected.
 #[test]
-fn e8_g2_g5_hold_for_clusters_that_part_and_meet() {
-    let happens = [
+fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
+    let expected = [
         "status of a solo master",
         "solo master gave way",
         "merged",
-        "gave way to a quorum",
+        "gave way to a quorum's master",
         "gave way to more members",
         "gave way to a higher term",
         "gave way to a lower id",
         "agreed with a quorum",
         "agreed without a quorum",
     ];
-    explore(1_000, Scenario::draw_solo, &happens);
+    explore(1_000, Scenario::draw_solo, &expected);
 }
 
-fn everything(scenario: &Scenario) -> Vec<String> {
+fn recorded(scenario: &Scenario) -> Vec<String> {
     let mut net = scenario.net();
     scenario.run(&mut net);
     (0..net.len()).flat_map(|ix| &net.host(ix).runs).map(|run| format!("{run:?}")).collect()
@@ -161,37 +161,37 @@ fn the_same_seed_gives_the_same_run_byte_for_byte() {
             return;
         }
         scenario.settings.record = true;
-        let once = everything(&scenario);
-        assert!(once.iter().map(String::len).sum::<usize>() > 10_000, "a run in which nothing is said");
-        assert_eq!(once, everything(&scenario));
+        let once = recorded(&scenario);
+        assert!(once.iter().map(String::len).sum::<usize>() > 10_000, "the run has almost no inputs and outputs");
+        assert_eq!(once, recorded(&scenario));
         scenario.seed += 1_000_000;
-        assert_ne!(once, everything(&scenario), "the seed changes nothing");
+        assert_ne!(once, recorded(&scenario), "the seed changes nothing");
     });
 }
 
-/// Clocks far beyond `max_clock_drift`, which do break G2.
+/// A scenario with a clock drift far beyond `max_clock_drift_percent`, which breaks G2.
 fn with_broken_clocks(seed: u64) -> Scenario {
     let mut scenario = Scenario::draw(seed, false);
     scenario.settings.drift_ppm = 400_000;
     scenario
 }
 
-/// The checks do not pass for want of looking; and what they find is told as small as it can be.
+/// The checks do find a breach, and the reported scenario is as small as possible.
 #[test]
-fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
+fn g2_a_breach_by_broken_clocks_is_found_and_shrunk() {
     let broken = |seed| with_broken_clocks(seed).play().err().filter(|failure| failure.why.starts_with("G2"));
-    let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("G2 in one of 400 runs");
+    let (seed, failure) = (0..400).find_map(|seed| Some((seed, broken(seed)?))).expect("one of 400 runs breaks G2");
     let whole = with_broken_clocks(seed);
     let (smallest, last) = whole.shrink(failure);
     assert!(last.why.starts_with("G2"), "{} is another failure", last.why);
-    assert!(smallest.faults.len() < whole.faults.len(), "nothing was left out of {smallest:?}");
-    assert_eq!(smallest.play().expect_err("the smallest part fails").why, last.why, "and always in the same way");
+    assert!(smallest.faults.len() < whole.faults.len(), "no fault was removed: {smallest:?}");
+    assert_eq!(smallest.play().expect_err("the smallest part fails").why, last.why, "the failure is reproducible");
     for at in 0..smallest.faults.len() {
         let like = smallest.without(at, 1).play().is_err_and(|failure| failure.why.starts_with("G2"));
-        assert!(!like, "fault {at} of {smallest:?} is needless");
+        assert!(!like, "fault {at} of {smallest:?} is not needed");
     }
-    let again = last.report.lines().last().expect("it says something");
-    let name = "g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults";
+    let again = last.report.lines().last().expect("the report is not empty");
+    let name = "g2_a_breach_by_broken_clocks_is_found_and_shrunk";
     let command = format!("cargo test -p formation-tests --test virtual_time -- --exact simulator::{name}");
     assert!(
         again.starts_with(&format!("--- again: FORMATION_SIM_SEED={seed} ")) && again.ends_with(&command),
@@ -199,9 +199,9 @@ fn g2_its_breach_by_broken_clocks_is_noticed_and_told_with_the_fewest_faults() {
     );
 }
 
-/// G7 and G8 of a configuration mistake: two seed addresses that say one id. One of them stays outside; no lease breaks.
+/// A configuration mistake: two voters have the same id. One of them stays outside, and leases never overlap.
 #[test]
-fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
+fn g2_two_voters_with_one_id_never_lead_at_the_same_time() {
     for_each_seed(100, |seed| {
         let mut net = Net::new(seed, Settings { votes_last: false, ..Settings::default() });
         let ids = [["n0", "n0", "n2"], ["n0", "n1", "n1"]][net.rng.below(2)];
@@ -213,7 +213,7 @@ fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
             net.start_in(ix, delay);
         }
         net.run_for(Duration::from_secs(6));
-        net.expect(net.master().is_some(), "two of three voters are a quorum");
+        net.expect(net.master().is_some(), "two of three voters have elected no master");
         for _ in 0..4 {
             let ix = net.rng.below(3);
             net.pause(ix, Duration::from_secs(2));
@@ -222,18 +222,18 @@ fn g2_two_voters_of_one_id_never_lead_at_the_same_time() {
     });
 }
 
-/// Otherwise a pause would look to it like several short ones (seed 16197).
+/// Otherwise the node would see one pause as several short ones. Found with seed 16197.
 #[test]
-fn a_node_that_stands_still_is_told_nothing_by_its_host() {
+fn a_paused_node_gets_no_commands() {
     let mut net = Net::of_voters(1, 3, Settings::default());
     net.start_all();
     net.run_for(Duration::from_secs(1));
     net.pause(0, Duration::from_secs(1));
-    let tries = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
-    tries.into_iter().for_each(|fault| fault.strike(&mut net));
-    let told = ["fault: contact added", "fault: metadata", "fault: leave"];
-    assert_eq!(told.map(|what| net.tally.of(what)), [0; 3]);
+    let faults = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
+    faults.into_iter().for_each(|fault| fault.apply(&mut net));
+    let applied = ["fault: contact added", "fault: metadata", "fault: leave"];
+    assert_eq!(applied.map(|what| net.tally.of(what)), [0; 3]);
     net.run_for(Duration::from_secs(2));
-    tries.into_iter().for_each(|fault| fault.strike(&mut net));
-    assert_eq!(told.map(|what| net.tally.of(what)), [1; 3]);
+    faults.into_iter().for_each(|fault| fault.apply(&mut net));
+    assert_eq!(applied.map(|what| net.tally.of(what)), [1; 3]);
 }

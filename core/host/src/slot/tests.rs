@@ -1,4 +1,4 @@
-//! The world ends between any two steps: by a loss of power, by a disk that is full.
+//! A crash between any two steps: the power is lost, or the disk is full.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::format::tests::state;
 /// Write, sync, rename, sync the directory.
 const STEPS: usize = 4;
 
-/// Files whose steps go well until one of them.
+/// Files whose first `left` steps succeed. The next one fails.
 pub(crate) struct Until<F, S> {
     pub(crate) files: F,
     pub(crate) left: usize,
@@ -57,11 +57,11 @@ impl<F: Files, S: FnMut() -> io::Error> Files for Until<F, S> {
 
 type Names = BTreeMap<PathBuf, usize>;
 
-/// A disk that remembers what it has only promised: contents until they are synced, names until their directory is.
+/// A disk in memory. It knows which contents are not synced yet, and the names before the last sync of the directory.
 #[derive(Clone, Default)]
 struct Paper {
     contents: Vec<(Vec<u8>, bool)>,
-    /// The names at the last sync of the directory, and after each change since.
+    /// The names at the last sync of the directory, and after each change since then.
     names: Vec<Names>,
 }
 
@@ -75,7 +75,7 @@ impl Paper {
         self.names.push(names);
     }
 
-    /// Everything that may be found after a loss of power.
+    /// Every disk that may be found after the power was lost.
     fn without_power(&self) -> Vec<Self> {
         let mut all = Vec::new();
         for names in &self.names {
@@ -132,7 +132,7 @@ fn full() -> io::Error {
 }
 
 #[test]
-fn e4_a_loss_of_power_leaves_the_old_state_or_the_new_and_the_new_once_it_is_acknowledged() {
+fn e4_a_power_loss_leaves_the_old_or_the_acknowledged_state() {
     for steps in 0..=STEPS {
         let mut slot = Slot::new(Paper::default(), Path::new("dir"));
         slot.replace(&state(1)).unwrap();
@@ -141,7 +141,7 @@ fn e4_a_loss_of_power_leaves_the_old_state_or_the_new_and_the_new_once_it_is_ack
         for files in slot.files.files.without_power() {
             let found = Slot::new(files, Path::new("dir")).load();
             let found =
-                found.unwrap_or_else(|error| panic!("after {steps} steps: {error}")).expect("something is kept");
+                found.unwrap_or_else(|error| panic!("after {steps} steps: {error}")).expect("a state is stored");
             let allowed = if steps == STEPS { found == state(2) } else { [state(1), state(2)].contains(&found) };
             assert!(allowed, "after {steps} steps: {found:?}");
         }
@@ -149,7 +149,7 @@ fn e4_a_loss_of_power_leaves_the_old_state_or_the_new_and_the_new_once_it_is_ack
 }
 
 #[test]
-fn e4_the_first_state_is_there_whole_or_not_at_all() {
+fn e4_the_first_state_is_stored_as_a_whole_or_not_at_all() {
     for steps in 0..=STEPS {
         let mut slot = Slot::new(Until { files: Paper::default(), left: steps, then: full }, Path::new("dir"));
         assert_eq!(slot.replace(&state(1)).is_ok(), steps == STEPS);
@@ -161,7 +161,7 @@ fn e4_the_first_state_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_step_that_fails_is_told_with_its_path_and_the_last_state_is_still_there() {
+fn a_failed_step_names_its_path_and_keeps_the_last_state() {
     let dir = tempfile::tempdir().unwrap();
     Slot::new(Disk, dir.path()).replace(&state(1)).unwrap();
     for steps in 0..STEPS {

@@ -1,4 +1,4 @@
-//! A voter's process is killed at every step of what it keeps, and started again.
+//! A voter's process is killed at every step of a write, and started again.
 
 use std::{
     collections::VecDeque,
@@ -16,17 +16,17 @@ use super::*;
 use crate::slot::tests::Until;
 
 const CHILD: &str = "FORMATION_TEST_KILLED_AFTER";
-/// The votes that the killed process casts. The first is of a node that has never kept anything.
+/// The votes that the killed process casts. Before the first one it has stored no vote.
 const VOTES: [(u64, &str); 2] = [(5, "a"), (6, "b")];
 
-/// A voter; its candidates, `a` and `b`, come before it in turn.
+/// A voter. Its candidates `a` and `b` have the lower ids.
 fn config(dir: &Path) -> Config {
     let dir = dir.join("made for it");
     let config = Config::builder("test", "voter", "c:1").seeds(["a:1", "b:1", "c:1"]);
     config.state_dir(dir.to_str().unwrap()).build().unwrap()
 }
 
-/// A voter that has waited for long enough (E1), in a time of its own.
+/// A voter that has waited long enough to vote (E1), on a clock of its own.
 struct Voter<K> {
     config: Config,
     node: Formation,
@@ -41,7 +41,7 @@ impl<K: FnMut(HardState)> Voter<K> {
         Self { config, node, now: Timestamp::ZERO, conn: 0, keep }
     }
 
-    /// Whether it votes for this candidate when it has made no promise to anybody.
+    /// Whether it votes for this candidate while no promise keeps it from voting.
     fn votes(&mut self, term: u64, candidate: &str) -> bool {
         let timing = self.config.timing();
         let (lease, wait) = (timing.lease, timing.bootstrap_wait);
@@ -78,7 +78,7 @@ impl<K: FnMut(HardState)> Voter<K> {
         heard.iter().any(|message| matches!(message, Message::Vote(vote) if vote.granted && vote.term == term))
     }
 
-    /// Does all that follows from an input, and returns what the node says.
+    /// Handles an input and all that follows from it, and returns the messages that the node sends.
     fn handle(&mut self, input: Input) -> Vec<Message> {
         let mut said = Vec::new();
         let mut inputs = VecDeque::from([input]);
@@ -102,7 +102,7 @@ impl<K: FnMut(HardState)> Voter<K> {
     }
 }
 
-/// Whole frames, as they come from a node.
+/// The messages in whole frames.
 fn messages(mut bytes: &[u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
@@ -113,11 +113,11 @@ fn messages(mut bytes: &[u8]) -> Vec<Message> {
     messages
 }
 
-/// The life of the process that is killed. It tells what it does, since its parent knows nothing else of it.
+/// The process that is killed. It prints each step, since its parent knows nothing else about it.
 fn live(steps: usize, config: &Config) -> ! {
     let wait = || {
         println!("between two steps");
-        // Until it is killed, or its parent is gone.
+        // It waits until it is killed or its parent ends.
         let _ = stdin().read(&mut [0]);
         io::ErrorKind::StorageFull.into()
     };
@@ -139,11 +139,11 @@ fn live(steps: usize, config: &Config) -> ! {
     panic!("it lives");
 }
 
-/// What a process has told before it was killed.
+/// What a process has printed before it was killed.
 #[derive(Default)]
 struct Told {
     incarnation: Option<Incarnation>,
-    /// What was reported as kept last, and what may have taken its place.
+    /// The state that was reported as stored last, and the one that may have replaced it.
     kept: String,
     keeping: Option<String>,
     votes: usize,
@@ -151,9 +151,9 @@ struct Told {
 }
 
 impl Told {
-    /// Starts a process, and kills it once it has done so many steps.
+    /// Starts a process, and kills it after so many steps.
     fn by_one_killed_after(steps: usize, dir: &Path) -> Self {
-        let name = "start::tests::e4_a_voter_killed_at_any_step_has_its_old_state_or_its_new_and_no_second_vote";
+        let name = "start::tests::e4_a_voter_killed_at_any_step_never_votes_twice";
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
             .env(CHILD, format!("{steps} {}", dir.display()))
@@ -175,7 +175,7 @@ impl Told {
                 _ => {}
             }
         }
-        // The first step makes the directory.
+        // The first step creates the directory.
         if steps > 0 {
             assert!(matches!(begin(&config(dir)), Err(StartError::Store(StoreError::Locked { .. }))));
         }
@@ -185,9 +185,9 @@ impl Told {
     }
 }
 
-/// Run by itself with a number in its environment, this test is the process that is killed.
+/// With the variable in its environment, this test is the process that is killed.
 #[test]
-fn e4_a_voter_killed_at_any_step_has_its_old_state_or_its_new_and_no_second_vote() {
+fn e4_a_voter_killed_at_any_step_never_votes_twice() {
     if let Ok(killed) = env::var(CHILD) {
         let (steps, dir) = killed.split_once(' ').unwrap();
         live(steps.parse().unwrap(), &config(Path::new(dir)));
@@ -198,7 +198,7 @@ fn e4_a_voter_killed_at_any_step_has_its_old_state_or_its_new_and_no_second_vote
         let config = config(dir.path());
         let told = Told::by_one_killed_after(steps, dir.path());
 
-        // No incarnation comes before the first, but for one that is kept.
+        // Incarnation 1 is the lowest, unless a stored one is not lower.
         let state_dir = Path::new(config.state_dir().unwrap());
         let (keeper, start) = Keeper::open(Disk, state_dir, &config, Incarnation(1), 1).unwrap();
         match told.incarnation {
@@ -225,14 +225,14 @@ fn e4_a_voter_killed_at_any_step_has_its_old_state_or_its_new_and_no_second_vote
             let other = if *candidate == "a" { "b" } else { "a" };
             assert!(!voter.votes(*term, other), "a second vote in term {term}, after {steps} steps");
         }
-        // Which is no lack of good will.
+        // It still votes in a later term.
         assert!(voter.votes(7, "a"), "after {steps} steps");
         if told.done {
             assert_eq!(told.votes, VOTES.len());
             break;
         }
     }
-    // The kills have come everywhere: of the first state's steps, and of those of every vote's.
+    // The kills have hit the steps of the first state and of each vote.
     assert!(
         fresh > 0 && unreported > 0 && old >= VOTES.len() && new >= VOTES.len(),
         "{fresh} {unreported} {old} {new}"

@@ -1,4 +1,4 @@
-//! Who may open a directory, and what is done about what is found there.
+//! Opening a directory: the lock, and the files that may be found there.
 
 use formation_core::{Node, Term};
 
@@ -13,7 +13,7 @@ fn open(dir: &Path, incarnation: u64) -> Result<(Keeper<Disk>, Start), StoreErro
 }
 
 #[test]
-fn e4_what_was_kept_is_what_the_next_run_starts_with() {
+fn e4_the_next_run_starts_with_the_stored_state() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("made").join("for it");
     let (mut store, start) = open(&dir, 5).unwrap();
@@ -29,7 +29,7 @@ fn e4_what_was_kept_is_what_the_next_run_starts_with() {
 }
 
 #[test]
-fn an_incarnation_is_durable_before_its_run_has_said_a_word() {
+fn an_incarnation_is_durable_before_its_run_begins() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), 100).unwrap());
     assert_eq!(open(dir.path(), 50).unwrap().1.incarnation, Incarnation(101));
@@ -46,7 +46,7 @@ fn a_directory_belongs_to_one_node_at_a_time() {
 }
 
 #[test]
-fn a_directory_is_free_with_its_store_though_a_forked_process_has_a_copy_of_the_lock() {
+fn a_dropped_store_frees_its_directory_despite_a_forked_lock() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path(), 1).unwrap();
     let _copy = store.lock.try_clone().unwrap();
@@ -55,18 +55,18 @@ fn a_directory_is_free_with_its_store_though_a_forked_process_has_a_copy_of_the_
 }
 
 #[test]
-fn what_cannot_be_used_is_an_error_that_names_it_and_stays_as_it_was() {
+fn an_unusable_file_is_named_and_left_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("formation.state");
     drop(open(dir.path(), 1).unwrap());
     let whole = fs::read(&path).unwrap();
     let newer = [&whole[..9], &[2], &whole[10..]].concat();
     let found: [(&[u8], &str); 5] = [
-        (b"", "is damaged: it is cut off; restore it"),
-        (&whole[..20], "is damaged: it has not the length"),
-        (&[&whole[..whole.len() - 1], &[!whole[whole.len() - 1]]].concat(), "is damaged: its checksum does not fit"),
-        (b"my shopping list", "is no state of a node"),
-        (&newer, "has version 2, and this program knows version 1"),
+        (b"", "is damaged: it is truncated; restore it"),
+        (&whole[..20], "is damaged: its length is not the length"),
+        (&[&whole[..whole.len() - 1], &[!whole[whole.len() - 1]]].concat(), "is damaged: its checksum is wrong"),
+        (b"my shopping list", "is not a state file"),
+        (&newer, "has version 2, but this program reads version 1"),
     ];
     for (bytes, says) in found {
         fs::write(&path, bytes).unwrap();
@@ -81,7 +81,7 @@ fn what_cannot_be_used_is_an_error_that_names_it_and_stays_as_it_was() {
 }
 
 #[test]
-fn the_state_of_another_node_is_an_error_that_names_the_directory_and_both() {
+fn the_state_of_another_node_is_an_error_that_names_both() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), 1).unwrap());
     let error = Keeper::open(Disk, dir.path(), &config("b"), Incarnation(2), 1).unwrap_err().to_string();
@@ -90,7 +90,7 @@ fn the_state_of_another_node_is_an_error_that_names_the_directory_and_both() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
+fn a_directory_that_cannot_be_created_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();

@@ -1,15 +1,15 @@
-//! What nobody may guess or see.
+//! Nonces that nobody can guess, and keys that nobody can see.
 
 use super::*;
 
-/// The seed that the host supplies decides them, and the key hides what the generator says next.
+/// The seed from the embedder determines the nonces, and the key hides the next output of the generator.
 #[test]
-fn nonces_hang_on_the_seed_and_on_the_key() {
+fn h8_nonces_depend_on_the_seed_and_on_the_key() {
     use formation_core::{Formation, Start, Timestamp};
     let nonce = |keys: &[&[u8]], seed| {
         let start = Start::new(Incarnation(1), seed);
         let mut node = Formation::new(keyed(0, 3, keys), start, Timestamp::ZERO);
-        let Some(formation_core::Output::Dial { dial, .. }) = node.poll_output() else { panic!("it dials") };
+        let Some(formation_core::Output::Dial { dial, .. }) = node.poll_output() else { panic!("not a dial") };
         while node.poll_output().is_some() {}
         let opened = formation_core::Input::Opened { conn: ConnId(1), origin: formation_core::Origin::Dialed(dial) };
         node.handle_input(Timestamp::ZERO, opened).unwrap();
@@ -27,9 +27,9 @@ fn nonces_hang_on_the_seed_and_on_the_key() {
     assert_ne!(nonce(&[KEY], 1), nonce(&[], 1));
 }
 
-/// Not in what is printed of a node, in whatever form, nor in what it says.
+/// A key is in no printed form of a node, its configuration, its events or its messages.
 #[test]
-fn keys_are_shown_nowhere() {
+fn keys_are_never_printed() {
     let mut net = Net::new(9, Settings { record: true, ..Settings::default() });
     for ix in 0..2 {
         net.add(keyed(ix, 2, &[KEY, OTHER]));
@@ -41,11 +41,11 @@ fn keys_are_shown_nowhere() {
         let host = net.host(ix);
         shown += &format!("{:?} {:#?} {:?} {:?}", host.config, host.formation, host.events, host.runs);
     }
-    // While a peer has not proven itself, too.
+    // Also while a peer has not proven itself yet.
     let mut rig = Rig::new(keyed(0, 3, &[KEY, OTHER]));
-    greet(&mut rig, &mut member());
+    exchange_hellos(&mut rig, &mut member());
     shown += &format!("{rig:?}");
-    assert!(shown.contains("ClusterKey(hidden)"), "the key is in there somewhere");
+    assert!(shown.contains("ClusterKey(hidden)"), "the configuration was not printed");
     for key in [KEY, OTHER] {
         let numbers = |numbers: &[u8]| format!("{numbers:?}").trim_matches(['[', ']']).to_string();
         let hex: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();

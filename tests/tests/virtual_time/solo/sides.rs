@@ -1,11 +1,11 @@
-//! Who belongs to which side (E8), on one node that is told what the others say: whom a solo master counts and takes in, and
-//! when a node has changed sides.
+//! The sides of a split (E8): which members a solo master counts and admits, and when a node has changed sides. One node on
+//! the test rig.
 
 use formation_core::{ConnId, Incarnation, Input, Member, MemberState};
 
 use super::*;
 
-/// The voter n0 of five, which goes on without the others.
+/// The voter n0 of five as a solo master.
 fn solo_master() -> Rig {
     let mut rig = Rig::new(Net::builder(0, 5).solo_after(AFTER).build().unwrap());
     rig.advance(AFTER);
@@ -21,7 +21,7 @@ fn follows(master: &Peer) -> Role {
     Role::Follower { master: master.node.clone(), address: master.address.clone() }
 }
 
-/// How many members the node says that it has, as of its last status.
+/// The number of members in the last status of the node.
 fn members(rig: &mut Rig, conn: ConnId) -> Option<u32> {
     let counted = |message: Message| match message {
         Message::Status(status) => match status.role {
@@ -34,10 +34,10 @@ fn members(rig: &mut Rig, conn: ConnId) -> Option<u32> {
 }
 
 #[test]
-fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_another() {
+fn e8_a_solo_master_does_not_count_followers_of_another() {
     let mut rig = solo_master();
     let (mut j, mut k, mut n1) = (peer("j", "j:1"), peer("k", "k:1"), peer("n1", "h1:1"));
-    let ([to_j, to_k], to_n1) = ([&mut j, &mut k].map(|peer| rig.sought_by(peer)), rig.sought_by(&mut n1));
+    let ([to_j, to_k], to_n1) = ([&mut j, &mut k].map(|peer| rig.joined_by(peer)), rig.joined_by(&mut n1));
     assert_eq!(members(&mut rig, to_j), Some(4));
     let own = peer("n0", "h0:1");
     let own = Role::Follower { master: rig.formation.node().clone(), address: own.address };
@@ -48,7 +48,7 @@ fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_anoth
     }
     rig.give(Input::Closed { conn: to_k });
     assert_eq!(members(&mut rig, to_j), Some(3), "k is suspect");
-    // It has fewer members, and gives way.
+    // n1 has fewer members and has to give way.
     let status = n1.status(1, Role::Solo { members: 1 }, ViewId::default());
     rig.receive(to_n1, status);
     assert_eq!(rig.formation.status().term, Term(2));
@@ -56,34 +56,33 @@ fn e8_a_solo_master_counts_who_answers_it_and_does_not_say_that_it_follows_anoth
 }
 
 #[test]
-fn e8_a_solo_master_takes_in_nobody_who_follows_another() {
+fn e8_a_solo_master_admits_no_follower_of_another() {
     let mut rig = solo_master();
     let mut j = peer("j", "j:1");
-    let conn = rig.greeted_by(&mut j);
-    for (role, taken) in [(follows(&peer("x", "x:1")), false), (Role::Joining, true)] {
+    let conn = rig.hello_from(&mut j);
+    for (role, admitted) in [(follows(&peer("x", "x:1")), false), (Role::Joining, true)] {
         let status = j.status(1, role, ViewId::default());
         rig.receive(conn, status);
-        let told = rig.messages(conn).iter().any(|message| matches!(message, Message::JoinResponse(_)));
-        assert_eq!((told, rig.formation.view().get(&j.node.id).is_some()), (taken, taken));
+        let accepted = rig.messages(conn).iter().any(|message| matches!(message, Message::JoinResponse(_)));
+        assert_eq!((accepted, rig.formation.view().get(&j.node.id).is_some()), (admitted, admitted));
     }
 }
 
-/// What becomes of n0, whose side the node is on.
+/// What happens to n0, the solo master that the node follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Silent,
     GivesWay,
 }
 
-/// Whether a node that follows the solo master n0 says that it has changed sides when it comes to follow n1, which n0's view
-/// lists like that.
-fn changes_sides(end: End, n1_was: Option<(Incarnation, MemberState)>) -> bool {
+/// A node follows the solo master n0 and later n1. n0's view contains n1 as given. Returns whether the node reports `Merged`.
+fn changes_sides(end: End, n1_in_view: Option<(Incarnation, MemberState)>) -> bool {
     let mut rig = Rig::new(Net::builder(7, 5).solo_after(AFTER).build().unwrap());
     let (mut n0, mut n1) = (peer("n0", "h0:1"), peer("n1", "h1:1"));
     let conn = rig.answer("h0:1");
     let role = Role::Solo { members: 3 };
     let mut view = vec![n0.member()];
-    if let Some((incarnation, state)) = n1_was {
+    if let Some((incarnation, state)) = n1_in_view {
         let mut listed = Member { state, ..n1.member() };
         listed.node.incarnation = incarnation;
         view.push(listed);
@@ -98,7 +97,7 @@ fn changes_sides(end: End, n1_was: Option<(Incarnation, MemberState)>) -> bool {
     }
     rig.advance(SECOND);
     assert_eq!(rig.formation.status().phase, Phase::Joining);
-    let conn = rig.greeted_by(&mut n1);
+    let conn = rig.hello_from(&mut n1);
     let status = n1.status(2, Role::Solo { members: 1 }, ViewId::default());
     let page = Peer::page(ViewId { term: Term(2), version: 1 }, vec![n1.member()]);
     rig.receive(conn, [status, Peer::accepted(2), page].concat());
@@ -107,12 +106,12 @@ fn changes_sides(end: End, n1_was: Option<(Incarnation, MemberState)>) -> bool {
 }
 
 #[test]
-fn e8_who_comes_after_a_lost_solo_master_out_of_its_own_view_is_of_the_same_side() {
+fn e8_a_successor_from_the_same_view_is_on_the_same_side() {
     use MemberState::{Active, Suspect};
     let n1 = peer("n1", "h1:1").node.incarnation;
-    assert!(!changes_sides(End::Silent, Some((n1, Active))), "it only came after it");
-    assert!(changes_sides(End::GivesWay, Some((n1, Active))), "it has beaten it");
-    assert!(changes_sides(End::Silent, Some((n1, Suspect))), "it was away");
-    assert!(changes_sides(End::Silent, Some((Incarnation(1), Active))), "its run before was a member");
-    assert!(changes_sides(End::Silent, None), "it is a stranger");
+    assert!(!changes_sides(End::Silent, Some((n1, Active))), "n1 succeeds n0 on the same side");
+    assert!(changes_sides(End::GivesWay, Some((n1, Active))), "n1 has won over n0");
+    assert!(changes_sides(End::Silent, Some((n1, Suspect))), "n1 was away");
+    assert!(changes_sides(End::Silent, Some((Incarnation(1), Active))), "only an earlier run of n1 was a member");
+    assert!(changes_sides(End::Silent, None), "n1 was not a member");
 }

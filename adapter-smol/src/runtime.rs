@@ -1,0 +1,36 @@
+//! Smol, as the shared driver sees it: its tasks, timers and threads that may be blocked.
+
+use std::time::Duration;
+
+use formation_host::Runtime;
+use smol::{Task, Timer};
+
+#[derive(Debug)]
+pub(crate) struct Smol;
+
+impl Runtime for Smol {
+    type Task = Task<()>;
+
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Task<()> {
+        smol::spawn(task)
+    }
+
+    fn is_finished(task: &Task<()>) -> bool {
+        task.is_finished()
+    }
+
+    async fn cancel(task: Task<()>) {
+        task.cancel().await;
+    }
+
+    async fn sleep(duration: Duration) {
+        Timer::after(duration).await;
+    }
+
+    async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        smol::unblock(work).await
+    }
+
+    /// A read asks the operating system at once.
+    async fn poll_sockets() {}
+}

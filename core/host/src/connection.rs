@@ -1,0 +1,212 @@
+//! The task of one connection: it secures, reads and writes the stream.
+
+use std::{convert::Infallible, io, pin::pin, time::Duration};
+
+use async_channel::{self as channel, Receiver, Sender, TrySendError};
+use bytes::Bytes;
+use formation_core::ConnId;
+use futures_lite::{
+    future,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+};
+
+use crate::{
+    accept::Permit,
+    driver::{self, Report, SecondSend},
+    opening::Opening,
+    runtime::{ByteStream, Runtime, timeout},
+};
+
+/// How many bytes are read at once. It is small, since an idle connection keeps its buffer.
+const READ: usize = 8 * 1024;
+/// How many bytes are read at once from a closed connection, to be dropped.
+const WASTE: usize = 1024;
+/// How long a closed connection may take to write what was sent last and to read until the end of its peer.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The driver's end of a connection, and the task of the connection.
+pub(crate) struct Connection<R: Runtime> {
+    /// `None` once the driver has closed the connection.
+    open: Option<Open>,
+    task: R::Task,
+}
+
+struct Open {
+    outbox: Sender<Bytes>,
+    /// Nothing is sent here: dropping it notifies the reader.
+    _closing: Sender<Infallible>,
+}
+
+impl<R: Runtime> Connection<R> {
+    /// Starts the task of a connection. `into_io` makes of the transport's stream what is read and written.
+    pub(crate) fn open<S, D>(
+        conn: ConnId,
+        opening: Opening<S>,
+        into_io: fn(S) -> D,
+        permit: Option<Permit>,
+        reports: &Sender<Report<S>>,
+    ) -> Self
+    where
+        S: Send + 'static,
+        D: ByteStream,
+    {
+        let (outbox, to_write) = channel::bounded(1);
+        let (_closing, closing) = channel::bounded(1);
+        let reports = reports.clone();
+        // Boxed, or the task below would be as large as two of it.
+        let mut carrying = Box::pin(async move {
+            let opened = future::or(until_closed(&closing), async { Some(opening.await) });
+            let end = match opened.await {
+                Some(Ok(stream)) => carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await,
+                Some(Err(error)) => End::Failed(error),
+                // The driver has sent nothing yet that would have to arrive.
+                None => End::ByDriver,
+            };
+            let error = match end {
+                End::ByDriver => return,
+                End::ByPeer => None,
+                End::Failed(error) => Some(error),
+            };
+            // It fails if the driver is gone.
+            let _ = reports.send(Report::Closed { conn, error }).await;
+        });
+        let task = R::spawn(async move {
+            if permit.is_some() {
+                R::poll_sockets().await;
+            }
+            let done = future::poll_once(carrying.as_mut()).await;
+            drop(permit);
+            if done.is_none() {
+                carrying.await;
+            }
+        });
+        Self { open: Some(Open { outbox, _closing }), task }
+    }
+
+    /// Waits until a closed connection has delivered what was sent last.
+    pub(crate) async fn finish(self) {
+        drop(self.open);
+        self.task.await;
+    }
+}
+
+impl<R: Runtime> driver::Connection for Connection<R> {
+    fn send(&self, bytes: Bytes) -> Result<(), SecondSend> {
+        match self.open.as_ref().map(|open| open.outbox.try_send(bytes)) {
+            Some(Err(TrySendError::Full(_))) => Err(SecondSend),
+            // A writer that has ended has its report on the way.
+            Some(Ok(()) | Err(TrySendError::Closed(_))) | None => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        self.open = None;
+    }
+
+    fn is_finished(&self) -> bool {
+        R::is_finished(&self.task)
+    }
+}
+
+/// How a connection has ended.
+enum End {
+    ByDriver,
+    ByPeer,
+    Failed(io::Error),
+}
+
+/// Resolves once the driver has closed the connection.
+async fn until_closed<T>(closing: &Receiver<Infallible>) -> Option<T> {
+    match closing.recv().await {
+        Ok(never) => match never {},
+        Err(_) => None,
+    }
+}
+
+/// Reads and writes until either end closes.
+async fn carry<R, D, S>(
+    conn: ConnId,
+    stream: D,
+    closing: &Receiver<Infallible>,
+    to_write: Receiver<Bytes>,
+    reports: &Sender<Report<S>>,
+) -> End
+where
+    R: Runtime,
+    D: ByteStream,
+{
+    let (reader, writer) = split(stream);
+    let mut reading = pin!(read::<R, _>(conn, reader, closing, reports));
+    let writing = write(conn, writer, &to_write, reports);
+    let written = future::or(async { Err(reading.as_mut().await) }, async { Ok(writing.await) }).await;
+    match written {
+        Err(end) => end,
+        Ok(Ok(())) => reading.await,
+        // The reader may find a better reason: the last bytes of the peer are still to be read.
+        Ok(Err(error)) => timeout::<R, _>(LINGER, reading).await.unwrap_or(End::Failed(error)),
+    }
+}
+
+/// Reports what arrives until the peer or the driver ends the connection.
+async fn read<R: Runtime, S>(
+    conn: ConnId,
+    mut stream: impl AsyncRead + Unpin,
+    closing: &Receiver<Infallible>,
+    reports: &Sender<Report<S>>,
+) -> End {
+    let mut buffer = vec![0; READ];
+    loop {
+        let read = future::or(until_closed(closing), async { Some(stream.read(&mut buffer).await) });
+        let length = match read.await {
+            None => break,
+            Some(Ok(0)) => return End::ByPeer,
+            Some(Ok(length)) => length,
+            Some(Err(error)) => return End::Failed(error),
+        };
+        let chunk = Bytes::copy_from_slice(&buffer[..length]);
+        if reports.send(Report::Received { conn, chunk }).await.is_err() {
+            break;
+        }
+    }
+    drop(buffer);
+    timeout::<R, _>(LINGER, drain(&mut stream)).await;
+    End::ByDriver
+}
+
+/// Writes what the driver sends until the driver closes the connection, and then the end of the stream.
+async fn write<S>(
+    conn: ConnId,
+    mut stream: impl AsyncWrite + Unpin,
+    to_write: &Receiver<Bytes>,
+    reports: &Sender<Report<S>>,
+) -> io::Result<()> {
+    while let Ok(bytes) = to_write.recv().await {
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        if reports.send(Report::Flushed { conn }).await.is_err() {
+            break;
+        }
+    }
+    stream.close().await
+}
+
+/// Reads until the peer has closed its end, and drops what is read. A socket that is closed with unread bytes resets the
+/// connection, and the peer loses what it has not read yet: the reason of a rejection, for example.
+async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut waste = vec![0; WASTE];
+    while let Ok(1..) = stream.read(&mut waste).await {}
+}
+
+/// Closes a stream so that the bytes that were written last reach the peer. A transport ends a stream like this that it
+/// could not secure: the last bytes say why.
+pub async fn close_gracefully<R: Runtime>(mut stream: impl ByteStream) {
+    timeout::<R, _>(LINGER, async {
+        if stream.close().await.is_ok() {
+            drain(&mut stream).await;
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::*;
+use crate::{
+    driver::Connection as _,
+    testing::{Pipes, Smol, pipes},
+};
+
+const CONN: ConnId = ConnId(1);
+
+/// A connection that this node has opened, its peer, and what it reports.
+fn open(capacity: usize) -> (Connection<Smol>, Pipes, Receiver<Report<Pipes>>) {
+    let (ours, peer) = pipes(capacity);
+    let (connection, reports) = open_on(ours);
+    (connection, peer, reports)
+}
+
+fn open_on<S: ByteStream>(stream: S) -> (Connection<Smol>, Receiver<Report<S>>) {
+    let (to_driver, reports) = channel::bounded(4);
+    let opening = Opening::ready(stream);
+    (Connection::open(CONN, opening, std::convert::identity, None, &to_driver), reports)
+}
+
+/// Waits until the writer has taken what was sent.
+async fn taken(connection: &Connection<Smol>) {
+    while !connection.open.as_ref().unwrap().outbox.is_empty() {
+        future::yield_now().await;
+    }
+}
+
+/// Reads from one stream and writes to another.
+struct Halves(Pipes, Pipes);
+
+impl AsyncRead for Halves {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Halves {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.1).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            poll => poll,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.1).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.1).poll_close(cx)
+    }
+}
+
+#[test]
+fn bytes_are_read_and_written_and_both_are_reported() {
+    smol::block_on(async {
+        let (connection, mut peer, reports) = open(64);
+        connection.send(Bytes::from_static(b"question")).unwrap();
+        let mut question = [0; 8];
+        peer.read_exact(&mut question).await.unwrap();
+        assert_eq!(&question, b"question");
+        assert!(matches!(reports.recv().await, Ok(Report::Flushed { conn: CONN })));
+        peer.write_all(b"answer").await.unwrap();
+        let answer = reports.recv().await;
+        assert!(matches!(&answer, Ok(Report::Received { conn: CONN, chunk }) if chunk == "answer"));
+        drop(peer);
+        assert!(matches!(reports.recv().await, Ok(Report::Closed { conn: CONN, error: None })));
+    });
+}
+
+/// The alert, for example, by which a peer says that it does not trust this node.
+#[test]
+fn the_last_bytes_of_a_peer_are_read_after_a_failed_write() {
+    smol::block_on(async {
+        let (ours, mut peer) = pipes(64);
+        let (dead, _) = pipes(64);
+        let (connection, reports) = open_on(Halves(ours, dead));
+        connection.send(Bytes::from_static(b"anything")).unwrap();
+        taken(&connection).await;
+        peer.write_all(b"last words").await.unwrap();
+        drop(peer);
+        let first = reports.recv().await;
+        assert!(matches!(&first, Ok(Report::Received { chunk, .. }) if chunk == "last words"));
+        assert!(matches!(reports.recv().await, Ok(Report::Closed { error: None, .. })));
+    });
+}
+
+#[test]
+fn a_closed_connection_delivers_its_last_bytes_silently() {
+    smol::block_on(async {
+        let (mut connection, mut peer, reports) = open(64);
+        connection.send(Bytes::from_static(b"last words")).unwrap();
+        taken(&connection).await;
+        driver::Connection::close(&mut connection);
+        let mut words = Vec::new();
+        peer.read_to_end(&mut words).await.unwrap();
+        assert_eq!(words, b"last words");
+        // More than the pipe holds, so that it is read. Nobody wants to know of it.
+        peer.write_all(&[0; 256]).await.unwrap();
+        drop(peer);
+        connection.finish().await;
+        let reported = std::iter::from_fn(|| reports.try_recv().ok());
+        assert!(reported.into_iter().all(|report| matches!(report, Report::Flushed { .. })));
+    });
+}
+
+#[test]
+fn a_second_send_is_refused_while_one_waits_for_the_writer() {
+    smol::block_on(async {
+        let (connection, _peer, _reports) = open(1);
+        let mut sent = 0;
+        // One fills the pipe, and one waits for it.
+        while connection.send(Bytes::from_static(b"bytes")).is_ok() {
+            sent += 1;
+            future::yield_now().await;
+        }
+        assert!((1..=2).contains(&sent), "{sent}");
+    });
+}
+
+#[test]
+fn a_connection_that_cannot_be_secured_reports_why() {
+    smol::block_on(async {
+        let (to_driver, reports) = channel::bounded(4);
+        let opening = Opening::<Pipes>::new(async { Err(io::ErrorKind::InvalidData.into()) });
+        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, None, &to_driver);
+        let closed = reports.recv().await.unwrap();
+        assert!(
+            matches!(&closed, Report::Closed { error: Some(error), .. } if error.kind() == io::ErrorKind::InvalidData)
+        );
+    });
+}

@@ -1,0 +1,250 @@
+//! The half of the driver that needs no runtime: it hands inputs to the core, publishes states and events, and knows the
+//! connections.
+//!
+//! Data goes one way through it: a [`Report`] becomes an [`Input`], the new state is published, and each [`Output`] is
+//! performed in order.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use formation_core::{
+    Address, CloseReason, ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Timestamp,
+    TlsFailure,
+};
+
+use crate::{accept::Permit, log::Log, opening::Opening, shared::Publisher, store::Store};
+
+/// How many closed connections may still deliver what was sent last. After that the oldest is cut for each new one.
+const CLOSING: usize = 256;
+
+/// At most one `Persist` is in flight, so nobody waits for the lock.
+pub(crate) type SharedStore = Arc<Mutex<Store>>;
+
+/// What the tasks of dials, connections and storage report to the driver.
+#[derive(Debug)]
+pub(crate) enum Report<S> {
+    /// A dial has ended.
+    Dialed { dial: DialId, address: Address, result: io::Result<Opening<S>> },
+    /// Bytes have arrived.
+    Received { conn: ConnId, chunk: Bytes },
+    /// The last `Send` is written.
+    Flushed { conn: ConnId },
+    /// The peer or an error has ended the connection.
+    Closed { conn: ConnId, error: Option<io::Error> },
+    /// The last `Persist` is durable.
+    Persisted { seq: u64 },
+    /// The last `Persist` has failed.
+    PersistFailed { seq: u64 },
+}
+
+/// What the driver starts and never waits for. The result comes as a [`Report`].
+pub(crate) trait Io {
+    type Stream: Send + 'static;
+    type Connection: Connection;
+
+    fn dial(&mut self, dial: DialId, address: Address, limit: Duration);
+    /// Starts to secure and to read a new connection. It ends the permit once it has read what has already arrived.
+    fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, permit: Option<Permit>) -> Self::Connection;
+    fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
+    /// Whether one end of a connection does not trust the other.
+    fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure>;
+}
+
+/// The driver's end of a connection. Dropping it cuts the connection.
+pub(crate) trait Connection {
+    fn send(&self, bytes: Bytes) -> Result<(), SecondSend>;
+    /// Closes the connection behind what was sent last. This takes a moment.
+    fn close(&mut self);
+    /// Whether nothing is left to be done.
+    fn is_finished(&self) -> bool;
+}
+
+/// A `Send` while another one is in flight on the same connection, which the core rules out.
+#[derive(Debug)]
+pub(crate) struct SecondSend;
+
+/// A connection, and its peer's socket address for the log.
+struct Known<C> {
+    connection: C,
+    peer_addr: Option<Box<str>>,
+}
+
+pub(crate) struct Driver<I: Io> {
+    formation: Formation,
+    pub(crate) io: I,
+    /// `None` if votes live in memory only.
+    store: Option<SharedStore>,
+    log: Log,
+    newest: ConnId,
+    open: HashMap<ConnId, Known<I::Connection>>,
+    /// Closed by this node and not finished yet, the oldest first.
+    closing: VecDeque<(ConnId, Known<I::Connection>)>,
+    stopped: bool,
+    /// The last field: it announces the end, and by then the transport must have closed its port.
+    publisher: Publisher,
+}
+
+impl<I: Io> Driver<I> {
+    pub(crate) fn new(formation: Formation, io: I, store: Option<Store>, log: Log, publisher: Publisher) -> Self {
+        Self {
+            formation,
+            io,
+            store: store.map(|store| Arc::new(Mutex::new(store))),
+            log,
+            newest: ConnId(0),
+            open: HashMap::new(),
+            closing: VecDeque::new(),
+            stopped: false,
+            publisher,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.formation.next_deadline()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The connections that still have to be waited for when the node has stopped.
+    pub(crate) fn take_closing(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
+        std::mem::take(&mut self.closing).into_iter().map(|(_, known)| known.connection)
+    }
+
+    /// Handles what a task has reported. Reports of a connection that has ended meanwhile are ignored.
+    pub(crate) fn report(&mut self, now: Timestamp, report: Report<I::Stream>) {
+        match report {
+            Report::Dialed { dial, result: Ok(opening), .. } => self.opened(now, opening, Origin::Dialed(dial), None),
+            Report::Dialed { dial, address, result: Err(error) } => {
+                self.log.dial_failed(dial, &address, &error);
+                self.handle_own(now, Input::DialFailed { dial });
+            }
+            Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
+            Report::PersistFailed { seq } => self.handle_own(now, Input::PersistFailed { seq }),
+            Report::Received { conn, chunk } => {
+                if self.open.contains_key(&conn) {
+                    self.handle_own(now, Input::Received { conn, chunk });
+                }
+            }
+            Report::Flushed { conn } => {
+                if self.open.contains_key(&conn) {
+                    self.handle_own(now, Input::Flushed { conn });
+                }
+            }
+            Report::Closed { conn, error } => self.closed(now, conn, error.as_ref()),
+        }
+    }
+
+    /// There is a new connection. It gets a larger id than any before.
+    pub(crate) fn opened(
+        &mut self,
+        now: Timestamp,
+        opening: Opening<I::Stream>,
+        origin: Origin,
+        permit: Option<Permit>,
+    ) {
+        self.newest.0 += 1;
+        let conn = self.newest;
+        let peer_addr = opening.peer().map(Box::from);
+        self.log.opened(conn, origin, peer_addr.as_deref());
+        let connection = self.io.open(conn, opening, permit);
+        self.open.insert(conn, Known { connection, peer_addr });
+        self.handle_own(now, Input::Opened { conn, origin });
+    }
+
+    fn closed(&mut self, now: Timestamp, conn: ConnId, error: Option<&io::Error>) {
+        let Some(known) = self.open.get(&conn) else { return };
+        self.log.ended(conn, known.peer_addr.as_deref(), error);
+        let input = match error.and_then(|error| self.io.tls_failure(error)) {
+            Some(failure) => Input::TlsFailed { conn, failure },
+            None => Input::Closed { conn },
+        };
+        self.handle_own(now, input);
+        // Not before: a timer that was due before the end may have made the core send something on it.
+        self.open.remove(&conn);
+    }
+
+    /// Handles an input that the driver makes itself, which the core never rejects.
+    pub(crate) fn handle_own(&mut self, now: Timestamp, input: Input) {
+        if let Err(misuse) = self.handle(now, input) {
+            self.log.misuse(&misuse);
+        }
+    }
+
+    /// Hands an input to the core and performs everything that follows from it. The new state is published before any
+    /// output is performed: the application sees the end of a mastership before any other node does.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the core rejects the input.
+    pub(crate) fn handle(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
+        let result = self.formation.handle_input(now, input);
+        self.publisher.publish_state(&self.formation, now);
+        while let Some(output) = self.formation.poll_output() {
+            self.perform(now, output);
+        }
+        result
+    }
+
+    fn perform(&mut self, now: Timestamp, output: Output) {
+        match output {
+            Output::Dial { dial, addr, timeout } => self.io.dial(dial, addr, timeout),
+            Output::Send { conn, bytes } => match self.open.get(&conn).map(|known| known.connection.send(bytes)) {
+                Some(Ok(())) => {}
+                Some(Err(SecondSend)) => self.log.second_send(conn),
+                None => self.log.send_not_open(conn),
+            },
+            Output::Close { conn, reason } => self.close(conn, reason),
+            Output::Persist { seq, state } => match &self.store {
+                Some(store) => self.io.persist(store, seq, state),
+                None => self.persisted_in_memory(now, seq),
+            },
+            Output::Event(event) => self.event(event),
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(mut known) = self.open.remove(&conn) else { return };
+        self.log.closing(conn, known.peer_addr.as_deref(), reason);
+        known.connection.close();
+        self.closing.retain(|(_, closing)| !closing.connection.is_finished());
+        if self.closing.len() == CLOSING {
+            self.closing.pop_front();
+        }
+        self.closing.push_back((conn, known));
+    }
+
+    /// A vote in memory lives as long as its node: there is nothing to wait for. What follows from it joins the outputs that
+    /// are being performed, and the state comes first here as well.
+    fn persisted_in_memory(&mut self, now: Timestamp, seq: u64) {
+        if let Err(misuse) = self.formation.handle_input(now, Input::Persisted { seq }) {
+            self.log.misuse(&misuse);
+        }
+        self.publisher.publish_state(&self.formation, now);
+    }
+
+    /// The state that an event has led to is published already.
+    fn event(&mut self, event: Event) {
+        self.stopped |= matches!(event, Event::Stopped { .. });
+        let peer_addr = match &event {
+            Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => self.peer_addr(*conn),
+            _ => None,
+        };
+        self.log.event(&event, self.formation.status().term, peer_addr);
+        self.publisher.publish_event(event);
+    }
+
+    /// The socket address of a connection that is open, or that this node has closed a moment ago.
+    fn peer_addr(&self, conn: ConnId) -> Option<&str> {
+        let closing = || self.closing.iter().rev().find(|(closing, _)| *closing == conn).map(|(_, known)| known);
+        self.open.get(&conn).or_else(closing)?.peer_addr.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

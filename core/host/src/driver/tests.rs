@@ -1,0 +1,351 @@
+//! The driver without a runtime: its calls are recorded, each with the phase that was published when it was made.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Start, TlsProblem};
+
+use super::*;
+use crate::shared::Shared;
+
+const NOW: Timestamp = Timestamp::ZERO;
+const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
+
+/// What a driver has called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Call {
+    Dial(Address),
+    Open(ConnId),
+    Send(ConnId, Bytes),
+    Close(ConnId),
+    Cut(ConnId),
+    Persist(u64),
+}
+
+/// The calls of a driver, and the state that it publishes.
+#[derive(Clone)]
+struct Record {
+    shared: Arc<Shared>,
+    calls: Rc<RefCell<Vec<(Call, Phase)>>>,
+}
+
+impl Record {
+    fn add(&self, call: Call) {
+        self.calls.borrow_mut().push((call, self.phase()));
+    }
+
+    fn phase(&self) -> Phase {
+        self.shared.lock().status.phase
+    }
+
+    fn bytes_received(&self) -> u64 {
+        self.shared.lock().status.counters.bytes_received
+    }
+
+    /// The calls since the last look.
+    fn take(&self) -> Vec<Call> {
+        self.calls.take().into_iter().map(|(call, _)| call).collect()
+    }
+}
+
+struct Recorded {
+    conn: ConnId,
+    record: Record,
+    is_finished: Rc<Cell<bool>>,
+}
+
+impl Connection for Recorded {
+    fn send(&self, bytes: Bytes) -> Result<(), SecondSend> {
+        self.record.add(Call::Send(self.conn, bytes));
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.record.add(Call::Close(self.conn));
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_finished.get()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.record.add(Call::Cut(self.conn));
+    }
+}
+
+struct Recorder {
+    record: Record,
+    /// Whether closed connections have nothing left to be done.
+    is_finished: Rc<Cell<bool>>,
+}
+
+impl Io for Recorder {
+    type Stream = ();
+    type Connection = Recorded;
+
+    fn dial(&mut self, _: DialId, address: Address, _: Duration) {
+        self.record.add(Call::Dial(address));
+    }
+
+    fn open(&mut self, conn: ConnId, _: Opening<()>, _: Option<Permit>) -> Recorded {
+        self.record.add(Call::Open(conn));
+        Recorded { conn, record: self.record.clone(), is_finished: self.is_finished.clone() }
+    }
+
+    fn persist(&mut self, _: &SharedStore, seq: u64, _: HardState) {
+        self.record.add(Call::Persist(seq));
+    }
+
+    fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
+        (error.kind() == io::ErrorKind::InvalidData).then_some(FAILURE)
+    }
+}
+
+struct Rig {
+    driver: Driver<Recorder>,
+    record: Record,
+    events: async_broadcast::Receiver<Event>,
+}
+
+impl Rig {
+    /// A node that starts alone, with its votes in memory.
+    fn single() -> Self {
+        Self::new(Config::single("test", "a", "a:1"), None)
+    }
+
+    fn new(config: ConfigBuilder, store: Option<Store>) -> Self {
+        let config = config.local().build().unwrap();
+        let formation = Formation::new(config, Start::new(Incarnation(1), 1), NOW);
+        let log = Log::new(formation.node());
+        let (publisher, shared, events) = Publisher::new(&formation, NOW);
+        let record = Record { shared, calls: Rc::default() };
+        let io = Recorder { record: record.clone(), is_finished: Rc::default() };
+        let mut driver = Driver::new(formation, io, store, log, publisher);
+        driver.handle(NOW, Input::Tick).unwrap();
+        Self { driver, record, events }
+    }
+
+    /// A peer opens a connection.
+    fn accept(&mut self) -> ConnId {
+        self.driver.opened(NOW, Opening::ready(()), Origin::Accepted, None);
+        self.driver.newest
+    }
+
+    /// A dial has succeeded.
+    fn dialed(&mut self, dial: DialId, address: &str) {
+        let (address, result) = (Address::new(address).unwrap(), Ok(Opening::ready(())));
+        self.driver.report(NOW, Report::Dialed { dial, address, result });
+    }
+
+    /// A peer joins on a connection of its own.
+    fn join(&mut self) -> ConnId {
+        let config = Config::builder("test", "b", "b:1").seeds(["a:1"]).local().build().unwrap();
+        let mut peer = Formation::new(config, Start::new(Incarnation(1), 2), NOW);
+        let conn = self.accept();
+        self.record.take();
+        let mut inputs = vec![Input::Opened { conn, origin: Origin::Dialed(DialId(1)) }];
+        while !inputs.is_empty() {
+            for input in inputs.drain(..) {
+                peer.handle_input(NOW, input).unwrap();
+            }
+            while let Some(output) = peer.poll_output() {
+                if let Output::Send { bytes, .. } = output {
+                    self.driver.report(NOW, Report::Received { conn, chunk: bytes });
+                    inputs.push(Input::Flushed { conn });
+                }
+            }
+            for call in self.record.take() {
+                if let Call::Send(_, chunk) = call {
+                    inputs.push(Input::Received { conn, chunk });
+                    self.driver.report(NOW, Report::Flushed { conn });
+                }
+            }
+        }
+        assert_eq!(self.record.shared.lock().view.len(), 2);
+        conn
+    }
+
+    fn leave(&mut self) {
+        self.driver.handle(NOW, Input::Command(Command::Leave)).unwrap();
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+}
+
+#[test]
+fn the_state_is_published_before_any_output_is_performed() {
+    let mut rig = Rig::single();
+    assert_eq!(rig.record.phase(), Phase::Master);
+    let conn = rig.accept();
+    rig.record.take();
+    rig.leave();
+    let calls = rig.record.calls.borrow();
+    assert!(calls.contains(&(Call::Close(conn), Phase::Stopped)), "{calls:?}");
+}
+
+/// Notes the phase that is published when it is woken.
+struct Observer {
+    shared: Arc<Shared>,
+    phase: Mutex<Option<Phase>>,
+}
+
+impl Wake for Observer {
+    fn wake(self: Arc<Self>) {
+        *self.phase.lock().unwrap() = Some(self.shared.lock().status.phase);
+    }
+}
+
+#[test]
+fn an_event_follows_the_state_that_it_led_to() {
+    let mut rig = Rig::single();
+    rig.events();
+    let observer = Arc::new(Observer { shared: rig.record.shared.clone(), phase: Mutex::default() });
+    let waker = Waker::from(observer.clone());
+    let mut events = rig.events.clone();
+    let mut next = pin!(events.recv());
+    assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    rig.leave();
+    assert_eq!(*observer.phase.lock().unwrap(), Some(Phase::Stopped));
+    assert!(matches!(next.poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn outputs_are_performed_in_order() {
+    let mut rig = Rig::new(Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]), None);
+    let dials = ["a:1", "b:1"].map(|address| Call::Dial(Address::new(address).unwrap()));
+    assert_eq!(rig.record.take(), dials);
+    rig.dialed(DialId(1), "a:1");
+    assert!(matches!(rig.record.take()[..], [Call::Open(ConnId(1)), Call::Send(ConnId(1), _)]));
+}
+
+#[test]
+fn connection_ids_grow() {
+    let mut rig = Rig::new(Config::builder("test", "b", "b:1").seeds(["a:1", "b:1"]), None);
+    let first = rig.accept();
+    rig.driver.report(NOW, Report::Closed { conn: first, error: None });
+    rig.dialed(DialId(1), "a:1");
+    assert_eq!((first, rig.driver.newest), (ConnId(1), ConnId(2)));
+    assert_eq!(rig.accept(), ConnId(3));
+}
+
+#[test]
+fn reports_of_a_closed_connection_are_ignored() {
+    let mut rig = Rig::single();
+    let (ended, open) = (rig.accept(), rig.accept());
+    rig.driver.report(NOW, Report::Closed { conn: ended, error: None });
+    rig.record.take();
+    let chunk = Bytes::from_static(&[0]);
+    rig.driver.report(NOW, Report::Received { conn: ended, chunk: chunk.clone() });
+    rig.driver.report(NOW, Report::Flushed { conn: ended });
+    rig.driver.report(NOW, Report::Closed { conn: ended, error: Some(io::ErrorKind::InvalidData.into()) });
+    assert_eq!((rig.record.bytes_received(), rig.record.take()), (0, vec![]));
+    rig.driver.report(NOW, Report::Received { conn: open, chunk });
+    assert_eq!(rig.record.bytes_received(), 1);
+}
+
+#[test]
+fn a_connection_is_open_until_its_end_was_handled() {
+    let mut rig = Rig::single();
+    let conn = rig.join();
+    rig.record.take();
+    // A heartbeat is due before the end of the connection.
+    let due = rig.driver.next_deadline().unwrap();
+    rig.driver.report(due, Report::Closed { conn, error: None });
+    let calls = rig.record.take();
+    assert!(matches!(calls[..], [Call::Send(_, _), Call::Cut(_)]), "{calls:?}");
+}
+
+#[test]
+fn the_oldest_of_too_many_closing_connections_is_cut() {
+    let mut rig = Rig::single();
+    let garbage = Bytes::from_static(&[0; 4]);
+    for number in 1..=CLOSING as u64 + 1 {
+        assert!(!rig.record.take().contains(&Call::Cut(ConnId(1))), "before connection {number}");
+        let conn = rig.accept();
+        rig.driver.report(NOW, Report::Received { conn, chunk: garbage.clone() });
+    }
+    let calls = rig.record.take();
+    assert!(calls.ends_with(&[Call::Close(ConnId(CLOSING as u64 + 1)), Call::Cut(ConnId(1))]), "{calls:?}");
+
+    // Those that have finished take no room.
+    rig.driver.io.is_finished.set(true);
+    let conn = rig.accept();
+    rig.driver.report(NOW, Report::Received { conn, chunk: garbage });
+    assert_eq!(rig.driver.take_closing().map(|connection| connection.conn).collect::<Vec<_>>(), [conn]);
+}
+
+#[test]
+fn a_vote_in_memory_is_persisted_at_once() {
+    let mut rig = Rig::single();
+    assert!(rig.record.take().is_empty());
+    assert_eq!(rig.record.phase(), Phase::Master);
+    let events = rig.events();
+    assert!(matches!(events[..], [Event::MasterElected { .. }, Event::ViewChanged { .. }]), "{events:?}");
+}
+
+#[test]
+fn a_vote_with_a_store_waits_for_its_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || Config::single("test", "a", "a:1").state_dir(dir.path().to_str().unwrap());
+    let (_, store) = crate::begin(&config().local().build().unwrap()).unwrap();
+    let mut rig = Rig::new(config(), store);
+    let [Call::Persist(seq)] = rig.record.take()[..] else { panic!("one Persist") };
+    assert_eq!(rig.record.phase(), Phase::Candidate);
+    rig.driver.report(NOW, Report::Persisted { seq });
+    assert_eq!(rig.record.phase(), Phase::Master);
+}
+
+#[test]
+fn a_tls_failure_is_reported_as_the_reason_of_the_end() {
+    let mut rig = Rig::single();
+    let (untrusted, reset) = (rig.accept(), rig.accept());
+    rig.events();
+    rig.driver.report(NOW, Report::Closed { conn: reset, error: Some(io::ErrorKind::ConnectionReset.into()) });
+    assert_eq!(rig.events(), []);
+    rig.driver.report(NOW, Report::Closed { conn: untrusted, error: Some(io::ErrorKind::InvalidData.into()) });
+    let reason = CloseReason::TlsFailed(FAILURE);
+    assert_eq!(rig.events(), [Event::ConnClosed { conn: untrusted, dialed: None, reason }]);
+}
+
+#[test]
+fn a_stopped_node_only_closes() {
+    let mut rig = Rig::single();
+    rig.leave();
+    assert!(rig.driver.is_stopped());
+    rig.record.take();
+    let conn = rig.accept();
+    rig.driver.report(NOW, Report::Received { conn, chunk: Bytes::from_static(&[0]) });
+    rig.driver.handle(NOW, Input::Tick).unwrap();
+    assert_eq!(rig.record.take(), [Call::Open(conn), Call::Close(conn)]);
+}
+
+#[test]
+fn a_command_over_a_limit_is_returned_and_changes_nothing() {
+    let mut rig = Rig::single();
+    rig.events();
+    let metadata = vec![0; 100_000].into();
+    let result = rig.driver.handle(NOW, Input::Command(Command::SetMetadata(metadata)));
+    assert!(matches!(result, Err(Misuse::MetadataTooLong { .. })), "{result:?}");
+    assert_eq!((rig.record.take(), rig.events()), (vec![], vec![]));
+}
+
+#[test]
+fn a_dropped_driver_ends_waits_and_events() {
+    let mut rig = Rig::single();
+    rig.events();
+    assert!(rig.record.shared.lock().leadership.is_some());
+    let shared = rig.record.shared.clone();
+    drop(rig.driver);
+    assert!(shared.lock().leadership.is_none());
+    let waited = futures_lite::future::block_on(shared.wait(|_| None::<()>));
+    assert_eq!(waited, Err(crate::Stopped));
+    assert_eq!(rig.events.try_recv(), Err(async_broadcast::TryRecvError::Closed));
+}

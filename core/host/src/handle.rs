@@ -1,0 +1,244 @@
+//! The handle of a running node: its view, its master, its events, and commands to it.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_broadcast::{self as broadcast, RecvError};
+use async_channel::{self as channel, Receiver, Sender};
+use bytes::Bytes;
+use formation_core::{
+    Address, Command, Event, Leadership, MemberState, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId,
+};
+
+use crate::{clock::Clock, shared::Shared};
+
+/// How many events wait for a slow subscriber. After that the oldest is dropped for each new one.
+pub const EVENT_BUFFER: usize = 1024;
+
+/// How many commands wait for the driver. The next caller waits for room.
+const REQUESTS: usize = 16;
+
+/// The node has stopped: it has left, a newer run of the same node has replaced it, or the application has dropped its
+/// `Cluster`. The last [`Event::Stopped`] says which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The command exceeds a limit. Nothing has changed.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+}
+
+/// The subscriber was too slow, and has lost this many events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} events were skipped; read faster, or look at the view instead")]
+pub struct Skipped(pub u64);
+
+/// The master that a node follows, or the node itself if it is the master.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Master {
+    /// The master.
+    pub node: Node,
+    /// The address at which other nodes reach it.
+    pub address: Address,
+    /// Its term, a fencing token: it grows with every election.
+    pub term: Term,
+}
+
+/// A command for the driver, and the channel for its result.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) reply: Sender<Result<(), Misuse>>,
+}
+
+/// What an application does with its running node. The `Cluster` of each adapter dereferences to it. All methods work on
+/// any runtime.
+pub struct ClusterHandle {
+    node: Node,
+    clock: Clock,
+    shared: Arc<Shared>,
+    /// Keeps no event in the buffer.
+    events: broadcast::InactiveReceiver<Event>,
+    /// Created before the driver ran, so that the first subscriber gets every event.
+    first_events: Mutex<Option<broadcast::Receiver<Event>>>,
+    requests: Sender<Request>,
+}
+
+impl ClusterHandle {
+    pub(crate) fn new(
+        node: Node,
+        clock: Clock,
+        shared: Arc<Shared>,
+        events: broadcast::Receiver<Event>,
+    ) -> (Self, Receiver<Request>) {
+        let (requests, receiver) = channel::bounded(REQUESTS);
+        let inactive = events.new_receiver().deactivate();
+        let first_events = Mutex::new(Some(events));
+        (Self { node, clock, shared, events: inactive, first_events, requests }, receiver)
+    }
+
+    /// This node, with its incarnation.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The members of the cluster, as far as this node knows.
+    pub fn view(&self) -> MembersView {
+        self.shared.lock().view.clone()
+    }
+
+    /// Follows the view. The current view counts as seen.
+    pub fn watch(&self) -> Watch {
+        Watch { seen: self.shared.lock().view.id(), shared: self.shared.clone() }
+    }
+
+    /// Subscribes to events. The first subscriber gets all events since the start, and every other one those from now on.
+    pub fn events(&self) -> Events {
+        let first = self.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Events { events: first.unwrap_or_else(|| self.events.activate_cloned()) }
+    }
+
+    /// The mastership of this node, if it is the master and its lease is valid at this moment.
+    ///
+    /// It stays valid until [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now), unless the
+    /// application calls [`leave`](Self::leave) before: stop acting as the master first.
+    pub fn leadership(&self) -> Option<Leadership> {
+        let leadership = self.shared.lock().leadership;
+        leadership.filter(|leadership| self.now() < leadership.valid_until)
+    }
+
+    /// The phase, the term, the master and the counters of this node.
+    pub fn status(&self) -> Status {
+        self.shared.lock().status.clone()
+    }
+
+    /// This moment on the node's clock, which is the clock of [`Leadership::valid_until`].
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Waits until this node follows a master or is the master.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node stops first.
+    pub async fn wait_for_master(&self) -> Result<Master, Stopped> {
+        self.shared
+            .wait(|state| {
+                let (node, address) = state.status.master.clone()?;
+                Some(Master { node, address, term: state.status.term })
+            })
+            .await
+    }
+
+    /// Waits until the view has exactly `count` members and all of them are active, and returns that view.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node stops first.
+    pub async fn wait_for_members(&self, count: usize) -> Result<MembersView, Stopped> {
+        let complete =
+            |view: &MembersView| view.len() == count && view.iter().all(|member| member.state == MemberState::Active);
+        self.shared.wait(|state| complete(&state.view).then(|| state.view.clone())).await
+    }
+
+    /// Leaves the cluster. It returns once the node has stopped, its port is free and its connections are closed. It also
+    /// waits for a write to the `state_dir` that is in progress, for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node had stopped before.
+    pub async fn leave(&self) -> Result<(), Stopped> {
+        self.request(Command::Leave).await?;
+        let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
+        Ok(())
+    }
+
+    /// Changes this node's metadata in the member list.
+    ///
+    /// # Errors
+    /// [`CommandError::Misuse`] if it is too long, [`CommandError::Stopped`] if the node has stopped.
+    pub async fn set_metadata(&self, metadata: Bytes) -> Result<(), CommandError> {
+        self.command(Command::SetMetadata(metadata)).await
+    }
+
+    /// Adds addresses that this node dials while it has no master. They are no seeds, and have no vote.
+    ///
+    /// # Errors
+    /// [`CommandError::Misuse`] if there are too many, [`CommandError::Stopped`] if the node has stopped.
+    pub async fn add_contacts(&self, contacts: impl IntoIterator<Item = Address>) -> Result<(), CommandError> {
+        self.command(Command::AddContacts(contacts.into_iter().collect())).await
+    }
+
+    async fn command(&self, command: Command) -> Result<(), CommandError> {
+        let result = self.request(command).await?.recv().await.map_err(|_| Stopped)?;
+        Ok(result?)
+    }
+
+    async fn request(&self, command: Command) -> Result<Receiver<Result<(), Misuse>>, Stopped> {
+        let (reply, result) = channel::bounded(1);
+        self.requests.send(Request { command, reply }).await.map_err(|_| Stopped)?;
+        Ok(result)
+    }
+}
+
+impl fmt::Debug for ClusterHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterHandle").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Follows the view of one node. It keeps no backlog: a slow reader gets the newest view next.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    seen: ViewId,
+}
+
+impl Watch {
+    /// The current view, which counts as seen from now on. After the node has stopped, it is the last one.
+    pub fn current(&mut self) -> MembersView {
+        let view = self.shared.lock().view.clone();
+        self.seen = view.id();
+        view
+    }
+
+    /// Waits for a view that was not seen yet. Of several it returns only the newest.
+    ///
+    /// # Errors
+    /// [`Stopped`] if there will be no other view.
+    pub async fn changed(&mut self) -> Result<MembersView, Stopped> {
+        let seen = self.seen;
+        let view = self.shared.wait(|state| (state.view.id() != seen).then(|| state.view.clone())).await?;
+        self.seen = view.id();
+        Ok(view)
+    }
+}
+
+/// The events of one node, in order.
+#[derive(Debug)]
+pub struct Events {
+    events: broadcast::Receiver<Event>,
+}
+
+impl Events {
+    /// Waits for the next event; `None` once the node has stopped and every event was read.
+    ///
+    /// # Errors
+    /// [`Skipped`] counts the events that a subscriber has lost by being more than [`EVENT_BUFFER`] events behind. The next
+    /// call returns the oldest event that is left.
+    pub async fn next(&mut self) -> Option<Result<Event, Skipped>> {
+        match self.events.recv().await {
+            Ok(event) => Some(Ok(event)),
+            Err(RecvError::Overflowed(count)) => Some(Err(Skipped(count))),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}

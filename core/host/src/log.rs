@@ -1,0 +1,168 @@
+//! Every log line of a node. The target of all of them is `formation`, and each names the node.
+
+use std::{any::Any, io, sync::Arc};
+
+use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Term};
+use tracing::field::display;
+
+use crate::store::StoreError;
+
+const TARGET: &str = "formation";
+
+/// The log of one node.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    node: Arc<str>,
+}
+
+impl Log {
+    pub(crate) fn new(node: &Node) -> Self {
+        Self { node: node.to_string().into() }
+    }
+
+    /// An event, with the node's term when it happened, and with the peer's socket address if the event is about a connection
+    /// and the transport has named its peer.
+    pub(crate) fn event(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
+        let node = &self.node;
+        match event {
+            Event::MasterElected { term, master, address } => {
+                tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
+            }
+            Event::MasterLost { term, master, reason } => {
+                tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
+            }
+            Event::ViewChanged { view_id, changes } => {
+                tracing::info!(target: TARGET, %node, %term, %view_id, changes = changes.len(), "view changed");
+            }
+            Event::Linked { node: peer, address, conn } => {
+                tracing::debug!(target: TARGET, %node, %term, %conn, %peer, %address, peer_addr, "linked");
+            }
+            Event::Unlinked { node: peer, reason } => {
+                tracing::debug!(target: TARGET, %node, %term, %peer, reason = reason.map(display), "unlinked");
+            }
+            Event::ConnClosed { conn, dialed, reason } => {
+                let dialed = dialed.as_ref().map(display);
+                tracing::warn!(
+                    target: TARGET, %node, %term, %conn, dialed, peer_addr, %reason,
+                    "connection closed before it was established"
+                );
+            }
+            Event::Stopped { reason } => tracing::info!(target: TARGET, %node, %term, ?reason, "node stopped"),
+            other => self.problem(other, term),
+        }
+    }
+
+    /// An event that calls for somebody to look at it.
+    fn problem(&self, event: &Event, term: Term) {
+        let node = &self.node;
+        match event {
+            Event::MasterUnreachable { master, address } => tracing::warn!(
+                target: TARGET, %node, %term, %master, %address,
+                "peers follow a master that this node cannot reach; check the network between the two"
+            ),
+            Event::RejectedByPeer { address, reason, holder } => {
+                let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
+                tracing::warn!(
+                    target: TARGET, %node, %term, %address, %reason,
+                    holder = holder.map(display), holder_address = held_at.map(display), "a peer rejected this node"
+                );
+            }
+            Event::PeerRejected { node: peer, address, reason, holder } => {
+                let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
+                tracing::warn!(
+                    target: TARGET, %node, %term, %peer, %address, %reason,
+                    holder = holder.map(display), holder_address = held_at.map(display), "this node rejected a peer"
+                );
+            }
+            Event::SelfDial { address, own } => tracing::warn!(
+                target: TARGET, %node, %term, %address, %own,
+                "an address leads to this node itself; if it is a seed, spell it like the node's own address"
+            ),
+            Event::Merged { from, to } => tracing::warn!(
+                target: TARGET, %node, %term, %from, %to,
+                "two clusters have merged, and this node was on the side that gave way"
+            ),
+            Event::SoloMasterIgnored { node: peer, address } => tracing::warn!(
+                target: TARGET, %node, %term, %peer, %address,
+                "a peer is a solo master, and this node does not follow it; configure solo_after on all nodes or on none"
+            ),
+            Event::PersistFailed => tracing::warn!(
+                target: TARGET, %node, %term,
+                "this node does not vote any more; repair its storage and restart it"
+            ),
+            other => tracing::warn!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+        }
+    }
+
+    pub(crate) fn state_dir_is_empty(&self, state_dir: &str) {
+        tracing::info!(
+            target: TARGET, node = %self.node, state_dir,
+            "the state directory is empty, so this node has never voted; if it has run before, check the path"
+        );
+    }
+
+    pub(crate) fn accept_failed(&self, error: &io::Error) {
+        tracing::warn!(
+            target: TARGET, node = %self.node, %error,
+            "cannot accept connections, trying again; check the limit of open files"
+        );
+    }
+
+    pub(crate) fn dial_failed(&self, dial: DialId, address: &Address, error: &io::Error) {
+        tracing::debug!(target: TARGET, node = %self.node, dial = dial.0, %address, %error, "dial failed");
+    }
+
+    pub(crate) fn opened(&self, conn: ConnId, origin: Origin, peer_addr: Option<&str>) {
+        tracing::debug!(target: TARGET, node = %self.node, %conn, ?origin, peer_addr, "connection opened");
+    }
+
+    /// The peer or an error has ended a connection.
+    pub(crate) fn ended(&self, conn: ConnId, peer_addr: Option<&str>, error: Option<&io::Error>) {
+        let error = error.map(display);
+        tracing::debug!(target: TARGET, node = %self.node, %conn, peer_addr, error, "connection ended");
+    }
+
+    /// This node closes a connection.
+    pub(crate) fn closing(&self, conn: ConnId, peer_addr: Option<&str>, reason: CloseReason) {
+        tracing::debug!(target: TARGET, node = %self.node, %conn, peer_addr, %reason, "closing connection");
+    }
+
+    pub(crate) fn persist_failed(&self, error: &StoreError) {
+        tracing::error!(
+            target: TARGET, node = %self.node, %error,
+            "cannot store a vote; this node does not vote until it is restarted"
+        );
+    }
+
+    /// `panic` is what the storage has panicked with.
+    pub(crate) fn persist_panicked(&self, panic: &(dyn Any + Send)) {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+        tracing::error!(
+            target: TARGET, node = %self.node, panic = message,
+            "storing a vote panicked; this node does not vote until it is restarted"
+        );
+    }
+
+    /// The driver has broken a rule of the core.
+    pub(crate) fn misuse(&self, misuse: &Misuse) {
+        tracing::error!(target: TARGET, node = %self.node, %misuse, "the driver broke a rule of the core; please report this bug");
+    }
+
+    pub(crate) fn send_not_open(&self, conn: ConnId) {
+        tracing::error!(
+            target: TARGET, node = %self.node, %conn,
+            "the core sends on a connection that is not open; please report this bug"
+        );
+    }
+
+    pub(crate) fn second_send(&self, conn: ConnId) {
+        tracing::error!(
+            target: TARGET, node = %self.node, %conn,
+            "the core sends while its last Send is in flight; please report this bug"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

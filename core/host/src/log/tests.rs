@@ -1,0 +1,158 @@
+use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
+
+use formation_core::{
+    Incarnation, LossReason, NodeId, RejectReason, StopReason, TlsFailure, TlsProblem, ViewId, message::Holder,
+};
+use tracing::{
+    Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use super::*;
+
+/// A log line: its target, its level, and its fields with the message.
+struct Line(&'static str, Level, BTreeMap<&'static str, String>);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.2.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.2.insert(field.name(), value.to_owned());
+    }
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps the lines of each thread.
+struct PerThread;
+
+impl Subscriber for PerThread {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(event.metadata().target(), *event.metadata().level(), BTreeMap::new());
+        event.record(&mut line);
+        LINES.with_borrow_mut(|lines| lines.push(line));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// What is logged meanwhile. The subscriber is global, as tests of other threads reach the same lines.
+fn logged(log: impl FnOnce()) -> Vec<Line> {
+    static GLOBAL: Once = Once::new();
+    GLOBAL.call_once(|| tracing::subscriber::set_global_default(PerThread).unwrap());
+    LINES.take();
+    log();
+    LINES.take()
+}
+
+const CONN: ConnId = ConnId(7);
+const TERM: Term = Term(3);
+
+fn node(id: &str) -> Node {
+    Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+}
+
+fn address() -> Address {
+    Address::new("b:1").unwrap()
+}
+
+fn events() -> Vec<Event> {
+    let (node, address, reason) = (node("b"), address(), RejectReason::IdInUse);
+    let holder = Some(Holder { node: node.clone(), address: address.clone() });
+    vec![
+        Event::Linked { node: node.clone(), address: address.clone(), conn: CONN },
+        Event::Unlinked { node: node.clone(), reason: Some(CloseReason::Silent) },
+        Event::ConnClosed { conn: CONN, dialed: Some(address.clone()), reason: CloseReason::WrongMagic },
+        Event::MasterElected { term: TERM, master: node.clone(), address: address.clone() },
+        Event::MasterLost { term: TERM, master: node.clone(), reason: LossReason::Silent },
+        Event::MasterUnreachable { master: node.clone(), address: address.clone() },
+        Event::ViewChanged { view_id: ViewId::default(), changes: Vec::new() },
+        Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone() },
+        Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder },
+        Event::SelfDial { address: address.clone(), own: address.clone() },
+        Event::Merged { from: ViewId::default(), to: ViewId::default() },
+        Event::SoloMasterIgnored { node, address },
+        Event::PersistFailed,
+        Event::Stopped { reason: StopReason::Left },
+    ]
+}
+
+#[test]
+fn every_line_names_its_node_and_has_one_target() {
+    let log = Log::new(&node("a"));
+    let error = io::Error::from(io::ErrorKind::TimedOut);
+    let events = events();
+    let lines = logged(|| {
+        events.iter().for_each(|event| log.event(event, TERM, None));
+        log.state_dir_is_empty("dir");
+        log.accept_failed(&error);
+        log.dial_failed(DialId(1), &address(), &error);
+        log.opened(CONN, Origin::Accepted, None);
+        log.ended(CONN, None, Some(&error));
+        log.closing(CONN, None, CloseReason::Left);
+        log.persist_failed(&StoreError::Foreign { path: "dir".into() });
+        log.persist_panicked(&"a message");
+        log.misuse(&Misuse::UnknownConn(CONN));
+        log.send_not_open(CONN);
+        log.second_send(CONN);
+    });
+    assert_eq!(lines.len(), events.len() + 11);
+    for Line(target, _, fields) in &lines {
+        assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
+    }
+}
+
+#[test]
+fn every_event_has_a_line_of_its_own_with_the_term() {
+    let log = Log::new(&node("a"));
+    let events = events();
+    let lines = logged(|| events.iter().for_each(|event| log.event(event, TERM, None)));
+    let mut messages: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["message"].as_str()).collect();
+    assert!(!messages.contains(&"unexpected event"), "{messages:?}");
+    messages.sort_unstable();
+    messages.dedup();
+    assert_eq!(messages.len(), events.len());
+    assert!(lines.iter().all(|Line(_, _, fields)| fields["term"] == "3"));
+}
+
+#[test]
+fn a_closed_connection_is_logged_with_both_addresses() {
+    let failure = TlsFailure { by_peer: false, problem: TlsProblem::Expired };
+    let closed = Event::ConnClosed { conn: CONN, dialed: Some(address()), reason: CloseReason::TlsFailed(failure) };
+    let lines = logged(|| Log::new(&node("a")).event(&closed, TERM, Some("10.0.0.1:7000")));
+    let [Line(_, level, fields)] = &lines[..] else { panic!("one line") };
+    assert_eq!(*level, Level::WARN);
+    assert_eq!((fields["dialed"].as_str(), fields["peer_addr"].as_str()), ("b:1", "10.0.0.1:7000"));
+    assert_eq!(fields["reason"], failure.to_string());
+}
+
+#[test]
+fn what_storage_panicked_with_is_logged() {
+    let log = Log::new(&node("a"));
+    let lines = logged(|| {
+        log.persist_panicked(&"a message");
+        log.persist_panicked(&"another one".to_owned());
+        log.persist_panicked(&5);
+    });
+    let panics: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["panic"].as_str()).collect();
+    assert_eq!(panics, ["a message", "another one", "unknown"]);
+}

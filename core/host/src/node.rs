@@ -1,0 +1,198 @@
+//! A node on a runtime: how it starts, and the loop of its driver.
+
+use std::{io, pin::pin, sync::Arc, task::Context};
+
+use async_channel::{self as channel, Receiver};
+use formation_core::{Config, Formation, Input, Origin, Timestamp};
+use futures_lite::future::{self, pending, yield_now};
+
+use crate::{
+    accept::{Permit, Permits, accept},
+    clock::Clock,
+    driver::{Driver, Report},
+    handle::{ClusterHandle, Request},
+    log::Log,
+    opening::Opening,
+    runtime::{ByteStream, Runtime},
+    shared::Publisher,
+    start::{StartError, begin},
+    store::Store,
+    tasks::Tasks,
+    transport::Transport,
+    turns::{Source, Turns},
+};
+
+/// How many reports wait for the driver. After that a task waits for room, and so does the peer whose bytes it has read.
+const REPORTS: usize = 256;
+/// How many inputs the driver handles before it lets the other tasks of its thread run.
+const INPUTS_AT_ONCE: usize = 64;
+
+/// Prepares a node, and returns its handle and its driver. The node runs for as long as the driver is polled; dropping the
+/// driver ends the node like a crash, with all of its tasks and sockets. `into_io` makes of the transport's stream a
+/// [`ByteStream`].
+///
+/// With a [`state_dir`](formation_core::ConfigBuilder::state_dir) it waits for the disk: it returns once the votes of the
+/// last run are read and the new run is recorded.
+///
+/// # Errors
+/// As [`begin`]. Nothing is running then, and nothing that was kept has changed.
+pub fn start_node<R, T, D>(
+    config: Config,
+    transport: T,
+    into_io: fn(T::Stream) -> D,
+) -> Result<(ClusterHandle, impl Future<Output = ()> + Send + use<R, T, D>), StartError>
+where
+    R: Runtime,
+    T: Transport,
+    D: ByteStream,
+{
+    let (start, store) = begin(&config)?;
+    let clock = Clock::start();
+    let now = clock.now();
+    let formation = Formation::new(config, start, now);
+    let log = Log::new(formation.node());
+    if let Some(dir) = formation.config().state_dir()
+        && store.as_ref().is_some_and(Store::is_new)
+    {
+        log.state_dir_is_empty(dir);
+    }
+    let (publisher, shared, events) = Publisher::new(&formation, now);
+    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
+    let (to_driver, reports) = channel::bounded(REPORTS);
+    let permits = Permits::new(formation.config().limits());
+    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), into_io, to_driver, log.clone());
+    let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
+    let sources = Sources { turns: Turns::new(), requests, reports };
+    let node = Node { clock, log, permits, sources, driver };
+    Ok((handle, node.run()))
+}
+
+/// Where inputs come from, beside timers and accepted connections.
+struct Sources<S> {
+    turns: Turns,
+    requests: Receiver<Request>,
+    reports: Receiver<Report<S>>,
+}
+
+type Accepted<S> = io::Result<(Opening<S>, Permit)>;
+
+/// The next thing to be handled.
+enum Next<S> {
+    Due,
+    Request(Request),
+    Report(Report<S>),
+    Accepted(Accepted<S>),
+}
+
+impl<S> Sources<S> {
+    /// Waits for the source whose turn it is.
+    async fn next(&mut self, due: impl Future<Output = ()>, accepting: impl Future<Output = Accepted<S>>) -> Next<S> {
+        let mut due = pin!(due);
+        let mut request = pin!(received(&self.requests));
+        let mut report = pin!(received(&self.reports));
+        let mut accepting = pin!(accepting);
+        let take = |cx: &mut Context<'_>| {
+            self.turns.take(|source| match source {
+                Source::Timers => due.as_mut().poll(cx).map(|()| Next::Due),
+                Source::Requests => request.as_mut().poll(cx).map(Next::Request),
+                Source::Reports => report.as_mut().poll(cx).map(Next::Report),
+                Source::Accepts => accepting.as_mut().poll(cx).map(Next::Accepted),
+            })
+        };
+        future::poll_fn(take).await
+    }
+}
+
+/// Nothing comes from a channel that has no sender any more.
+async fn received<M>(channel: &Receiver<M>) -> M {
+    match channel.recv().await {
+        Ok(message) => message,
+        Err(_) => pending().await,
+    }
+}
+
+struct Node<R: Runtime, T: Transport, D: ByteStream> {
+    clock: Clock,
+    log: Log,
+    permits: Permits,
+    sources: Sources<T::Stream>,
+    /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
+    driver: Driver<Tasks<R, T, D>>,
+}
+
+impl<R, T, D> Node<R, T, D>
+where
+    R: Runtime,
+    T: Transport,
+    D: ByteStream,
+{
+    /// Runs until the node has stopped, or the future is dropped.
+    async fn run(mut self) {
+        self.driver.handle_own(self.clock.now(), Input::Tick);
+        let mut accepting = Box::pin(self.accept(false));
+        let mut inputs: usize = 0;
+        while !self.driver.is_stopped() {
+            let due = due::<R>(self.driver.next_deadline(), self.clock);
+            match self.sources.next(due, accepting.as_mut()).await {
+                Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
+                Next::Report(report) => self.driver.report(self.clock.now(), report),
+                Next::Request(Request { command, reply }) => {
+                    let result = self.driver.handle(self.clock.now(), Input::Command(command));
+                    // It fails if the caller has stopped waiting.
+                    let _ = reply.try_send(result);
+                }
+                Next::Accepted(accepted) => {
+                    accepting.set(self.accept(accepted.is_err()));
+                    self.accepted(accepted);
+                }
+            }
+            inputs += 1;
+            if inputs.is_multiple_of(INPUTS_AT_ONCE) {
+                yield_now().await;
+            }
+        }
+        // The listener closes with it.
+        drop(accepting);
+        self.finish().await;
+    }
+
+    /// Owns all that it needs, so that it goes on while other inputs are handled.
+    fn accept(&self, has_failed: bool) -> impl Future<Output = Accepted<T::Stream>> + Send + use<R, T, D> {
+        accept::<R, T>(self.driver.io.transport(), self.permits.clone(), has_failed)
+    }
+
+    fn accepted(&mut self, accepted: Accepted<T::Stream>) {
+        match accepted {
+            Ok((opening, permit)) => {
+                // First everything that was read on the older connections, of which the core may have to close one.
+                for _ in 0..self.sources.reports.len() {
+                    if let Ok(report) = self.sources.reports.try_recv() {
+                        self.driver.report(self.clock.now(), report);
+                    }
+                }
+                self.driver.opened(self.clock.now(), opening, Origin::Accepted, Some(permit));
+            }
+            Err(error) => self.log.accept_failed(&error),
+        }
+    }
+
+    /// Waits for the tasks of a node that has stopped.
+    async fn finish(&mut self) {
+        // A reader must not wait for room while the driver waits for the reader.
+        self.sources.reports.close();
+        self.driver.io.finish().await;
+        for connection in self.driver.take_closing() {
+            connection.finish().await;
+        }
+    }
+}
+
+async fn due<R: Runtime>(deadline: Option<Timestamp>, clock: Clock) {
+    match deadline {
+        Some(deadline) => R::sleep(deadline.since(clock.now())).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! Events as lines for a person.
+
+use formation_core::{Change, Event, MemberState, Node, message::Holder};
+
+/// One line for an event of the node `own`, or `None` for an event that only matters in a log.
+pub fn describe(own: &Node, event: &Event) -> Option<String> {
+    let line = match event {
+        Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
+        Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
+        Event::MasterLost { term, master, reason } => format!("lost master {} of term {term}: {reason:?}", master.id),
+        Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
+        Event::ViewChanged { view_id, changes } => {
+            let changes: Vec<_> = changes.iter().map(describe_change).collect();
+            format!("view {view_id}: {}", changes.join(", "))
+        }
+        Event::RejectedByPeer { address, reason, holder } => {
+            format!("was refused by {address}: {reason}{}", held_by(holder))
+        }
+        Event::PeerRejected { node, address, reason, holder } => {
+            format!("refused {} at {address}: {reason}{}", node.id, held_by(holder))
+        }
+        Event::ConnClosed { dialed, reason, .. } => {
+            let whom = dialed.as_ref().map_or("who has connected".to_owned(), |address| address.to_string());
+            format!("has no link to {whom}: {reason}")
+        }
+        Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
+        Event::Merged { from, to } => {
+            format!("has changed sides: its views went on to {from} without a quorum, and begin again with {to}")
+        }
+        Event::SoloMasterIgnored { node, address } => {
+            format!("does not follow {} at {address}, which goes on without a quorum", node.id)
+        }
+        Event::PersistFailed => "cannot keep its votes, and votes no more until it is started again".into(),
+        Event::Stopped { reason } => format!("stopped: {reason:?}"),
+        _ => return None,
+    };
+    Some(line)
+}
+
+fn held_by(holder: &Option<Holder>) -> String {
+    holder.as_ref().map(|holder| format!(" ({} at {})", holder.node.id, holder.address)).unwrap_or_default()
+}
+
+fn describe_change(change: &Change) -> String {
+    match change {
+        Change::Upsert(member) if member.state == MemberState::Suspect => format!("{} suspect", member.node.id),
+        Change::Upsert(member) => format!("+{}", member.node.id),
+        Change::Remove { id, reason } => format!("-{id} ({reason:?})"),
+    }
+}

@@ -1,0 +1,137 @@
+//! Helpers: addresses on the loopback interface, configurations, logs, and waiting for clusters.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use formation_core::{Address, Config, ConfigBuilder, Event, MembersView, Term};
+use tokio::net::TcpSocket;
+use tracing::Subscriber;
+
+use crate::adapters::{Adapter, Mastership};
+
+pub(crate) const CLUSTER: &str = "sockets";
+
+/// A listener at a free port, with the backlog of tokio's own listeners, and its address.
+pub(crate) fn listen() -> (TcpListener, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap().into_std().unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// A subscriber that keeps the log, and a function that reads it.
+pub(crate) fn log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    (subscriber, move || fs::read_to_string(file.path()).unwrap())
+}
+
+/// The id of the node with this number. Ids have the order of the numbers.
+pub(crate) fn id(number: usize) -> String {
+    format!("node-{number}")
+}
+
+/// The configuration of the voter with this number.
+pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
+    Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds)
+}
+
+/// Starts this many voters, and waits until they agree. Also returns their seeds.
+pub(crate) async fn form<A: Adapter>(count: usize) -> (Vec<A>, Vec<String>) {
+    let (listeners, seeds): (Vec<_>, Vec<_>) = (0..count).map(|_| listen()).unzip();
+    let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
+    let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
+    agreed_view(&nodes, count).await;
+    (nodes, seeds)
+}
+
+/// An address at which nothing listens, and which no other program can get. Dials are refused at once.
+pub(crate) struct Dead {
+    socket: TcpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Dead {
+    pub(crate) fn anywhere() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self { socket, address }
+    }
+
+    /// Takes the address of a node that was just dropped, as soon as the runtime has closed its listener.
+    pub(crate) async fn instead_of(address: &str) -> Self {
+        let address = address.parse().unwrap();
+        loop {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            if socket.bind(address).is_ok() {
+                return Self { socket, address };
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Listens at the address again.
+    pub(crate) fn revive(self) -> TcpListener {
+        self.socket.listen(128).unwrap().into_std().unwrap()
+    }
+}
+
+/// Waits until all nodes hold the same view with exactly `count` members, all active, and returns it.
+pub(crate) async fn agreed_view<A: Adapter>(nodes: &[A], count: usize) -> MembersView {
+    let mut newest = MembersView::default();
+    loop {
+        let mut agreed = true;
+        for node in nodes {
+            // The view may change again while the other nodes are checked, so wait for at least the newest view so far.
+            let minimum = newest.id();
+            node.wait_for_view(|view| view.id() >= minimum).await;
+            let view = node.wait_for_members(count).await;
+            agreed &= view == newest;
+            newest = view;
+        }
+        if agreed {
+            return newest;
+        }
+    }
+}
+
+/// Waits until this node reports a master with a term after `before`.
+pub(crate) async fn elected_after<A: Adapter>(events: &mut A::Events, before: Term) -> Mastership {
+    loop {
+        match A::next(events).await.expect("the node runs") {
+            Event::MasterElected { term, master, .. } if term > before => return (master, term),
+            _ => {}
+        }
+    }
+}
+
+/// Crashes the node, and returns all masters that it has reported.
+pub(crate) async fn masters_of<A: Adapter>(node: A) -> Vec<Mastership> {
+    let mut events = node.events();
+    drop(node);
+    let mut masters = Vec::new();
+    while let Some(event) = A::next(&mut events).await {
+        if let Event::MasterElected { term, master, .. } = event {
+            masters.push((master, term));
+        }
+    }
+    masters
+}
+
+/// The ids of a view's members.
+pub(crate) fn ids(view: &MembersView) -> Vec<&str> {
+    view.iter().map(|member| member.node.id.as_str()).collect()
+}
+
+/// Parses an address.
+pub(crate) fn to_address(text: &str) -> Address {
+    Address::new(text).unwrap()
+}
