@@ -18,7 +18,7 @@ use crate::{
     peers::{Peer, PeerTable},
     rng::Rng,
     time::Timestamp,
-    timers::Timer,
+    timers::{Timer, Timers},
     wire::message::Holder,
 };
 
@@ -222,7 +222,13 @@ impl Discovery {
     ///
     /// # Panics
     /// When something does not hold.
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&self, peers: &PeerTable, election: &Election, timers: &Timers) {
         assert!(!self.is_stale, "the addresses to dial are settled");
+        self.dialer.check(|conn| peers.connection(conn)?.dialed());
+        assert!(timers.dials().eq(self.dialer.dials()), "exactly the dials in progress have a deadline");
+        if election.master().is_some() {
+            assert_eq!(self.unreachable, None, "with a master, none is reported as unreachable");
+            assert_eq!(self.id_rejected, None, "with a master, this node does not lose its id");
+        }
     }
 }

@@ -15,7 +15,6 @@
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can hear of each other |
 
-#[cfg(any(test, debug_assertions))]
 mod invariants;
 mod rules;
 mod solo;

@@ -24,7 +24,7 @@ use crate::{
     membership::view::MembersView,
     membership::{MemberKey, Membership, Verdict},
     own_status::OwnStatus,
-    peers::PeerTable,
+    peers::{Peer, PeerTable},
     rng::Rng,
     time::Timestamp,
     timers::Timer,
@@ -112,8 +112,9 @@ impl Formation {
                 self.conclude();
             }
         }
-        #[cfg(debug_assertions)]
-        self.check_invariants();
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
         Ok(())
     }
 
@@ -393,7 +394,6 @@ impl Formation {
     }
 }
 
-#[cfg(debug_assertions)]
 impl Formation {
     /// Checks what holds between two inputs, in every part and between parts.
     ///
@@ -406,16 +406,22 @@ impl Formation {
         if size > SMALL && !self.peers.counters().frames_received.is_multiple_of(256) {
             return;
         }
-        self.peers.check(self.sink.timers());
-        self.membership.check(&self.env, &self.election, self.sink.timers());
-        self.own_status.check(&self.election);
+        let timers = self.sink.timers();
+        timers.check();
         self.election.check_invariants();
-        let is_leaving = self.lifecycle.awaits_ack().is_some();
-        let wants_leave_timer = self.sink.timers().is_set(&Timer::Leave);
-        assert!(!is_leaving || wants_leave_timer, "leaving has a deadline");
-        match self.lifecycle.is_stopped() {
-            true => assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection"),
-            false => self.discovery.check(),
+        let (newest_status, _) = self.own_status.frame();
+        self.peers.check(timers, newest_status, self.election.is_master());
+        self.rejections.check();
+        self.membership.check(&self.env, &self.election, &self.peers, timers);
+        if self.lifecycle.is_stopped() {
+            assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection");
+            return;
         }
+        self.election.check_node(|address| self.peers.at(address).map(Peer::node));
+        self.own_status.check(&self.election);
+        self.discovery.check(&self.peers, &self.election, timers);
+        let is_leaving = self.lifecycle.awaits_ack().is_some();
+        assert_eq!(self.election.role() == Role::Leaving, is_leaving, "a leaving node takes no part in elections");
+        assert_eq!(timers.is_set(&Timer::Leave), is_leaving, "exactly leaving has a deadline");
     }
 }

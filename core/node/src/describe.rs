@@ -25,7 +25,9 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         }
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
         Event::Merged { from, to } => {
-            format!("has changed sides: its last view without a quorum is {from}, its first one with the new master is {to}")
+            format!(
+                "has changed sides: its last view without a quorum is {from}, its first one with the new master is {to}"
+            )
         }
         Event::SoloMasterIgnored { node, address } => {
             format!("does not follow {} at {address}, which is a master without a quorum", node.id)

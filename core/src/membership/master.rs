@@ -15,7 +15,7 @@ use crate::{
     env::{Env, never},
     id::{Node, NodeId, Term},
     membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
-    peers::{Peer, PeerKey, Post},
+    peers::{Peer, PeerKey, PeerTable, Post},
     time::Timestamp,
     timers::{Timer, Timers},
     wire::frame::SharedFrame,
@@ -33,13 +33,13 @@ pub(super) struct Mastering {
 }
 
 impl Mastering {
-    pub(super) fn check(&self, view: &MembersView, env: &Env, timers: &Timers) {
+    pub(super) fn check(&self, view: &MembersView, env: &Env, peers: &PeerTable, timers: &Timers) {
         let others = || view.iter().map(|member| &member.node.id).filter(|id| **id != env.me.id);
         assert!(self.tracker.members().eq(others()), "exactly the other members are tracked");
         assert!(view.get(&env.me.id).is_some_and(|member| member.node == env.me), "a master is a member of its view");
         assert!(timers.members().eq(self.tracker.keys()), "exactly the members that are tracked have a deadline");
         assert!(timers.is_set(&Timer::Heartbeat), "the next heartbeat has a deadline");
-        self.tracker.check(view);
+        self.tracker.check(view, |node| peers.with_node(node).is_some());
     }
 }
 

@@ -315,7 +315,7 @@ impl Tracker {
     ///
     /// # Panics
     /// When something does not hold.
-    pub(super) fn check(&self, view: &MembersView) {
+    pub(super) fn check(&self, view: &MembersView, is_peer: impl Fn(&Node) -> bool) {
         assert!(self.log.len() <= self.log_limit, "the log of changes is within its limit");
         assert!(self.pinned.len() <= self.pin_limit, "the pinned views are within their limit");
         let follows = |(step, next): (&Step, &Step)| step.view_id == next.base;
@@ -324,6 +324,9 @@ impl Tracker {
         assert_eq!(self.ids.len(), self.tracked.len(), "each key is that of a member");
         let is_inverse = |(id, tracked): (&NodeId, &Tracked)| self.ids.get(&tracked.key) == Some(id);
         assert!(self.tracked.iter().all(is_inverse), "keys name members, and these know their keys");
+        let is_linked = |id: &NodeId| view.get(id).is_some_and(|member| is_peer(&member.node));
+        let links = |(id, tracked): (&NodeId, &Tracked)| !tracked.linked || is_linked(id);
+        assert!(self.tracked.iter().all(links), "a member is linked only while it is a peer");
         for (view_id, pinned) in &self.pinned {
             let reads = |tracked: &&Tracked| tracked.series.is_some_and(|(series, _)| series == *view_id);
             assert_eq!(pinned.readers, self.tracked.values().filter(reads).count(), "readers of {view_id}");
