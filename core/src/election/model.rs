@@ -217,6 +217,20 @@ fn g1_g2_e4_hold_when_a_slow_master_a_cut_and_a_death_meet() {
     explore("a slow master, a cut and a death", bounds, &[LEADS, LAPSED]);
 }
 
+/// E1: all others have died and started again; the master has not, however slow it is.
+#[test]
+fn e1_g2_hold_when_all_but_the_master_restart() {
+    let slow = |from, to| from == 0 || to == 0;
+    let rules = Rules { slow, ..PROMPT };
+    let bounds =
+        Bounds { from: World::restarted_around_its_master(3, rules), rules, terms: 2, time: far(2, 3), depth: 0 };
+    explore("all but the master restart", bounds, &[LEADS]);
+    // Without votes, terms begin anew.
+    let rules = Rules { forget: true, slow, ..PROMPT };
+    let bounds = Bounds { from: World::restarted_around_its_master(3, rules), rules, terms: 1, time: 3, depth: 0 };
+    explore("all but the master restart and forget", bounds, &[LEADS, LAPSED, KEPT, VOTES_AGAIN]);
+}
+
 /// E5: a resignation ends promises that a lease may have been reported on.
 #[test]
 fn g1_g2_hold_when_a_voter_leaves() {

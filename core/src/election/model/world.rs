@@ -72,6 +72,8 @@ pub(super) struct World {
     /// How many links there have been between each two, and whether there is one.
     links: Vec<(u8, bool)>,
     pub(super) masters: BTreeMap<Term, Node>,
+    /// Enough votes outlive their voters for G1.
+    votes_last: bool,
     pub(super) cuts: u8,
     pub(super) crashes: u8,
     /// How many links come back; `None`: as many as break.
@@ -210,6 +212,7 @@ impl World {
             wires: alloc::vec![VecDeque::new(); voters * voters],
             links: alloc::vec![(0, false); voters * voters],
             masters: BTreeMap::new(),
+            votes_last: true,
             cuts: 0,
             crashes: 0,
             mends: None,
@@ -273,6 +276,25 @@ impl World {
         world.come_to_rest();
         for step in [Step::Pass, Step::Tick(1), Step::Deliver { from: 1, to: 0 }, Step::Deliver { from: 1, to: 2 }] {
             world.take(step, PROMPT);
+        }
+        world
+    }
+
+    /// The first leads. All others have confirmed its heartbeat, died and started again, and what they say to each other and to the
+    /// first is under way.
+    pub(super) fn restarted_around_its_master(voters: usize, rules: Rules) -> Self {
+        let mut world = Self::formed(voters, 0, u8::try_from(voters - 1).expect("few voters"));
+        world.votes_last = !rules.forget;
+        world.take(Step::Pass, rules);
+        world.come_to_rest();
+        for ix in 1..voters {
+            world.take(Step::Crash(ix), rules);
+        }
+        for ix in 1..voters {
+            world.take(Step::Start(ix), rules);
+        }
+        for (a, b) in world.pairs() {
+            world.connect(a, b);
         }
         world
     }
@@ -404,8 +426,8 @@ impl World {
                 let voter = Arc::make_mut(&mut self.voters[ix]);
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
-                // What it knew is gone, and nobody acts on its lease.
-                *voter = Voter { dead: true, ..start(ix, world, next, &disk, 0) };
+                // What it knew is gone. Its lease ends when it starts again (G2): before that, nobody can know that it is dead.
+                *voter = Voter { dead: true, claim: voter.claim, ..start(ix, world, next, &disk, 0) };
             }
             Step::Leave(ix) => {
                 self.leaves -= 1;

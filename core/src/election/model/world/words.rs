@@ -163,7 +163,7 @@ impl World {
             return;
         }
         let known = self.masters.entry(term).or_insert_with(|| me.clone());
-        if *known != me {
+        if *known != me && self.votes_last {
             self.broken = Some(format!("G1: {known} and {me} are both masters of {term}"));
         }
     }
