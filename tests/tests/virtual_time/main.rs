@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bad_bytes;
+mod blackouts;
 mod bootstrap;
 mod chunking;
 mod claims;
