@@ -15,7 +15,6 @@
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can hear of each other |
 
-#[cfg(any(test, debug_assertions))]
 mod invariants;
 mod rules;
 mod solo;
@@ -279,7 +278,7 @@ impl Election {
     }
 
     /// Receives a status, newer than all before from that node.
-    pub(crate) fn heard_status(&mut self, from: &Node, address: &Address, status: &StatusReport) {
+    pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let is_voter = self.others.contains_key(address);
         if let Some(voter) = self.others.get_mut(address) {
             let report = LastReport::new(from, status);

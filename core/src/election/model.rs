@@ -224,6 +224,20 @@ fn g1_g2_e4_hold_when_a_slow_master_a_cut_and_a_death_meet() {
     explore("a slow master, a cut and a crash", bounds, &[LEADS, EXPIRED]);
 }
 
+/// E1: all voters but the master have crashed and restarted, and the master is slow.
+#[test]
+fn e1_g2_hold_when_all_but_the_master_restart() {
+    let slow = |from, to| from == 0 || to == 0;
+    let rules = Rules { slow, ..PROMPT };
+    let bounds =
+        Bounds { from: World::restarted_around_its_master(3, rules), rules, terms: 2, time: far(2, 3), depth: 0 };
+    explore("all but the master restart", bounds, &[LEADS]);
+    // Voters that forget their votes begin with the first term again.
+    let rules = Rules { forget: true, slow, ..PROMPT };
+    let bounds = Bounds { from: World::restarted_around_its_master(3, rules), rules, terms: 1, time: 3, depth: 0 };
+    explore("all but the master restart and forget", bounds, &[LEADS, EXPIRED, DEFERRED, VOTES_AGAIN]);
+}
+
 /// E5: a resignation ends promises that a reported lease may depend on.
 #[test]
 fn g1_g2_hold_when_a_voter_leaves() {

@@ -349,7 +349,7 @@ fn with_flaw(mut hello: message::Hello, flaw: HelloFlaw) -> message::Hello {
         }
         HelloFlaw::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
         HelloFlaw::Electorate => {
-            hello.electorate = Scene { place: Place::Single, ..Scene::of(0) }.config().electorate()
+            hello.electorate = Scene { place: Place::Single, ..Scene::of(0) }.config().electorate();
         }
         HelloFlaw::Extensions(len) => hello.extensions = bytes(len),
         HelloFlaw::Nonce(nonce) => hello.nonce = nonce,

@@ -73,6 +73,8 @@ pub(super) struct World {
     links: Vec<(u8, bool)>,
     /// The elected master of each term.
     pub(super) masters: BTreeMap<Term, Node>,
+    /// Enough votes are durable for G1.
+    votes_last: bool,
     /// How many links may still break.
     pub(super) cuts: u8,
     /// How many voters may still crash.
@@ -213,6 +215,7 @@ impl World {
             wires: alloc::vec![VecDeque::new(); voters * voters],
             links: alloc::vec![(0, false); voters * voters],
             masters: BTreeMap::new(),
+            votes_last: true,
             cuts: 0,
             crashes: 0,
             repairs: None,
@@ -276,6 +279,25 @@ impl World {
         world.run_until_quiet();
         for step in [Step::Pass, Step::Tick(1), Step::Deliver { from: 1, to: 0 }, Step::Deliver { from: 1, to: 2 }] {
             world.take(step, PROMPT);
+        }
+        world
+    }
+
+    /// The first voter leads. All others have confirmed its heartbeat, crashed and restarted, and what they send to each other and to
+    /// the first one is in transit.
+    pub(super) fn restarted_around_its_master(voters: usize, rules: Rules) -> Self {
+        let mut world = Self::formed(voters, 0, u8::try_from(voters - 1).expect("few voters"));
+        world.votes_last = !rules.forget;
+        world.take(Step::Pass, rules);
+        world.run_until_quiet();
+        for ix in 1..voters {
+            world.take(Step::Crash(ix), rules);
+        }
+        for ix in 1..voters {
+            world.take(Step::Start(ix), rules);
+        }
+        for (a, b) in world.pairs() {
+            world.connect(a, b);
         }
         world
     }
@@ -408,8 +430,8 @@ impl World {
                 let voter = Arc::make_mut(&mut self.voters[ix]);
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
-                // It has lost its memory, and nobody acts on its lease.
-                *voter = Voter { dead: true, ..start(ix, world, next, &disk, 0) };
+                // It has lost its memory. Its lease ends when it starts again (G2): before that, no other voter can know that it has crashed.
+                *voter = Voter { dead: true, claim: voter.claim, ..start(ix, world, next, &disk, 0) };
             }
             Step::Leave(ix) => {
                 self.leaves -= 1;

@@ -35,7 +35,7 @@ fn pending() -> Election {
 /// The voter a, a candidate of term 1 whose own vote is not durable yet.
 fn undecided() -> Election {
     let mut rig = Rig::past_bootstrap("a");
-    rig.election.heard_status(&node("b"), &at("b"), &status(Role::Joining));
+    rig.election.status_received(&node("b"), &at("b"), &status(Role::Joining));
     assert_eq!(rig.election.role(), Role::Candidate);
     rig.election
 }

@@ -158,7 +158,7 @@ impl World {
             return;
         }
         let known = self.masters.entry(term).or_insert_with(|| me.clone());
-        if *known != me {
+        if *known != me && self.votes_last {
             self.broken = Some(format!("G1: {known} and {me} are both masters of {term}"));
         }
     }
@@ -188,7 +188,7 @@ impl World {
                     };
                     Arc::make_mut(&mut self.voters[to]).elsewhere[from] = Some(elsewhere);
                 }
-                self.with(to, |election| election.heard_status(&peer, &address, &status));
+                self.with(to, |election| election.status_received(&peer, &address, &status));
             }
             Frame::Request(request) => self.with(to, |election| election.vote_request(&peer, request)),
             Frame::Vote(vote) => self.with(to, |election| election.vote(&address, vote)),
