@@ -101,7 +101,7 @@ pub(crate) struct Election {
 }
 
 impl Election {
-    /// The election of a node that has just started. A voter of a single seed has an effect at once.
+    /// The election of a node that has just started. A voter that is the only seed has an effect at once.
     pub(crate) fn new(config: &Config, start: &Start, rng: Rng, now: Timestamp) -> Self {
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
         let others = config.seeds().iter().filter(|seed| *seed != config.address());
