@@ -205,7 +205,7 @@ fn blackout(net: &mut Net, voters: &Voters) {
     let lasts = net.rng.within((Duration::ZERO, 4 * SECOND));
     net.run_for(lasts);
     net.heal_all();
-    net.read_all();
+    net.resume_all_reading();
     let leads = |net: &Net, ix| leads_until(net, ix).is_some();
     let is_led = net.run_until(16 * SECOND, |net| (0..voters.count).any(|ix| leads(net, ix)));
     net.expect(is_led, "G5: nobody leads");
