@@ -1,5 +1,5 @@
-//! The rules of the configuration. For each rule, the first invalid value leads to an error with the names and the values, and
-//! the last valid value is accepted.
+//! The rules of the configuration. For each rule, the first invalid value leads to an error with the names and the
+//! values, and the last valid value is accepted.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each other.
-//! New variants get new fixtures, and the existing fixtures stay.
+//! The bytes of every message. A change to a fixture is a change of the protocol: old and new nodes would misread each
+//! other. New variants get new fixtures, and the existing fixtures stay.
 
 use std::time::Duration;
 

@@ -209,8 +209,8 @@ impl Scenario {
         }
     }
 
-    /// In one scenario of four, all nodes use the φ accrual detector. In one of five, every other node also speaks the
-    /// next protocol.
+    /// In one scenario of four, all nodes use the φ accrual detector. In one of five, every other node also supports
+    /// the next protocol version.
     fn config(&self, ix: usize) -> Config {
         let detector = match self.seed % 4 {
             3 => Detector::PhiAccrual(PhiAccrual::default()),

@@ -81,7 +81,7 @@ pub enum CloseReason {
     /// Nothing arrived on the link for [`down_after`](crate::Timing::down_after).
     #[error("nothing arrived for down_after")]
     Silent,
-    /// This node rejected the peer, and sent it the reason.
+    /// This node rejected the peer. In the handshake it has sent the reason. On a link whose place another node takes it has not.
     #[error("this node rejected the peer: {0}")]
     Rejected(RejectReason),
     /// The peer rejected this node, and sent it the reason.
@@ -121,8 +121,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Whether another event reports this close, so that [`Event::ConnClosed`](crate::Event::ConnClosed) does not. Such an
-    /// event is not repeated for each connection.
+    /// For a connection that was not established: whether another event reports its close, so that
+    /// [`Event::ConnClosed`](crate::Event::ConnClosed) does not. Such an event is not repeated for each connection.
     pub(crate) fn has_own_event(self) -> bool {
         match self {
             Self::Rejected(_) | Self::RejectedByPeer(_) | Self::SelfDial => true,
@@ -240,7 +240,8 @@ impl RejectReason {
         }
     }
 
-    /// H10: whether a master sends this to a node that is already linked. It then closes nothing.
+    /// H10: whether the reason is about membership, and not about the link: a master sends it to a node that stays linked, and a new
+    /// link does not end such a rejection.
     pub(crate) fn is_from_master(self) -> bool {
         match self {
             Self::ClusterFull | Self::MetadataTooLong => true,

@@ -131,7 +131,7 @@ pub enum Command {
 /// What the embedder has to do. Outputs have to be carried out in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Output {
-    /// Connect to an address, and resolve its name anew. Answer once, with [`Input::Opened`] or [`Input::DialFailed`].
+    /// Connect to an address, and resolve its name again. Answer once, with [`Input::Opened`] or [`Input::DialFailed`].
     Dial {
         /// The number of the dial, which the answer repeats.
         dial: DialId,
@@ -228,8 +228,8 @@ pub enum Event {
         /// The differences from the last view. It is empty if only the id has changed.
         changes: Vec<Change>,
     },
-    /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until that address has
-    /// taken the node in.
+    /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
+    /// address has sent a message on a link.
     RejectedByPeer {
         /// The address that was dialed.
         address: Address,
@@ -290,7 +290,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LossReason {
-    /// Nothing has arrived from it for a lease.
+    /// For a lease it has sent no heartbeat, no status as a master and no accepting join response.
     Silent,
     /// It has reported that it is no longer the master, or a newer incarnation of it has appeared.
     Ended,

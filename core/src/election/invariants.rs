@@ -1,7 +1,7 @@
 //! What holds between the fields of an election whenever one of its methods has returned, whatever peers have sent.
 
 use super::{Election, rules::is_durable, state::State};
-use crate::id::Term;
+use crate::id::{Address, Node, Term};
 
 impl Election {
     /// Checks what holds between two inputs.
@@ -16,6 +16,20 @@ impl Election {
         self.check_master();
         self.check_votes();
         self.solo.check(|address| self.others.contains_key(address));
+    }
+
+    /// Checks what holds once the node has carried out the effects. `peer_at` returns the peer at an address.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(crate) fn check_node<'a>(&self, peer_at: impl Fn(&Address) -> Option<&'a Node>) {
+        assert!(self.effects.is_empty(), "every effect is carried out: {:?}", self.effects);
+        for (address, voter) in &self.others {
+            assert_eq!(voter.linked.as_ref(), peer_at(address), "the voter at {address} is linked iff it is a peer");
+        }
+        let is_linked = |node: &Node| self.others.values().any(|voter| voter.linked.as_ref() == Some(node));
+        let deferred = self.deferred.values().find(|(candidate, _)| !is_linked(candidate));
+        assert_eq!(deferred, None, "E3: only requests of linked voters are deferred");
     }
 
     /// E4.

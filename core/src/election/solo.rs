@@ -63,7 +63,6 @@ impl Solo {
     ///
     /// # Panics
     /// When something does not hold.
-    #[cfg(any(test, debug_assertions))]
     pub(super) fn check(&self, is_voter: impl Fn(&Address) -> bool) {
         let is_unused = *self == Self::new(None);
         assert!(self.is_enabled() || is_unused, "E8: without solo_after nothing is remembered");

@@ -76,7 +76,7 @@ impl Rig {
 
     fn report_in(&mut self, term: u64, id: &str, role: Role, promise: Option<&str>) -> Vec<Effect> {
         let status = StatusReport { term: Term(term), promise: promise.map(node), ..status(role) };
-        self.election.heard_status(&node(id), &at(id), &status);
+        self.election.status_received(&node(id), &at(id), &status);
         self.effects()
     }
 

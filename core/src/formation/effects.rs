@@ -39,7 +39,7 @@ impl Formation {
         }
     }
 
-    /// A voter that has no link has nothing to be told: once it is linked, the election says what it needs.
+    /// Nothing is posted to a voter that has no link: once it is linked, the election concludes again what it needs.
     fn post_to_voter(&mut self, voter: &Address, post: Post) {
         if let Some(peer) = self.peers.at(voter).map(|peer| peer.key()) {
             self.peers.post(peer, post);
@@ -149,7 +149,7 @@ impl Formation {
         }
     }
 
-    /// The peer is sent to on another link now: what the last link may not have delivered is sent again.
+    /// The link on which this node sends may have changed. What the last link may not have delivered is sent again.
     pub(super) fn relinked(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return };
         let (id, address) = (peer.node().id.clone(), peer.address().clone());
@@ -169,7 +169,7 @@ impl Formation {
         }
     }
 
-    /// A master that has resigned tells every voter that has a link, or gets one.
+    /// A master that has resigned sends `Resign` to every voter that has a link, or gets one.
     pub(super) fn post_resignation(&mut self, key: PeerKey) {
         if let Some(resign) = self.lifecycle.resignation()
             && self.peers.peer(key).is_some_and(|peer| peer.is_voter())

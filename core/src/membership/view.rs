@@ -79,7 +79,8 @@ impl Change {
 pub enum RemovalReason {
     /// It has reported that it leaves.
     Left,
-    /// It was silent for [`down_after`](crate::Timing::down_after).
+    /// The master has received no acknowledgement of it for [`down_after`](crate::Timing::down_after); or it is missing from a
+    /// snapshot, and has not reported that it leaves (L6).
     Down,
 }
 

@@ -56,7 +56,7 @@ pub(super) struct Scene {
     pub(super) solo: bool,
     /// Whether it uses the φ accrual detector.
     pub(super) phi: bool,
-    /// Whether it speaks the next protocol, too.
+    /// Whether it also supports the next protocol version.
     pub(super) next: bool,
 }
 

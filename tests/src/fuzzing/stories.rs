@@ -40,7 +40,7 @@ pub fn stories() -> Vec<Story> {
     let mut all = all.concat();
     all.extend([
         story(
-            "its own words come back",
+            "its own sent bytes return",
             "closed: SelfDial",
             VOTER,
             &[vec![Step::Dialed(0), receives(Payload::Echo)], finish()],
@@ -52,16 +52,16 @@ pub fn stories() -> Vec<Story> {
             NEXT_PROTOCOL + VOTER,
             &[next_protocol(), peer_joins(), until_candidate()],
         ),
-        story("an embedder is late and careless", "closed: EmptyFrame", VOTER, &[late_and_careless()]),
+        story("a late and careless embedder", "closed: EmptyFrame", VOTER, &[late_and_careless()]),
         story(
             "a leader with a key is answered",
             "is the master",
             KEY + MASTER,
             &[answers(9), vec![Step::Leave], answers(2)],
         ),
-        story("a follower with a key hears on", "follows a master", BOTH_KEYS + FOLLOWER, &[more_heartbeats()]),
+        story("a follower with a key gets heartbeats", "follows a master", BOTH_KEYS + FOLLOWER, &[more_heartbeats()]),
         story(
-            "a stranger claims an id",
+            "a peer claims a linked id",
             "closed: Rejected(IdInUse)",
             KEY + FOLLOWER,
             &[proven(Identity { elsewhere: Some(4), ..identity(0) }, Current), finish()],
@@ -73,7 +73,7 @@ pub fn stories() -> Vec<Story> {
             &[proven(Identity { incarnation: 7, ..identity(2) }, Current), finish()],
         ),
         story(
-            "the holder of another key is refused by name",
+            "the holder of another key is rejected",
             "was rejected: KeyMismatch",
             BOTH_KEYS,
             &[vec![Step::Dialed(0), receives(Payload::RejectedWithHolder(8, identity(0)))], finish()],
@@ -133,7 +133,7 @@ fn with_failing_disks() -> Vec<Story> {
         story("a master takes over a term", failed, MASTER, &[newer(PeerRole::Joining), answers(4), pass(40)]),
         story("a member takes over a term", failed, FOLLOWER, &[newer(PeerRole::Master), pass(40)]),
         story(
-            "a master that can stand no more",
+            "a master that cannot be reelected",
             "lost its master: NewerTerm",
             VOTER,
             &[
@@ -150,7 +150,7 @@ fn with_failing_disks() -> Vec<Story> {
                 newer(PeerRole::Joining),
             ],
         ),
-        story("a lonely vote", failed, SOLO, &[pass(61), fails(), pass(40)]),
+        story("a lone vote fails", failed, SOLO, &[pass(61), fails(), pass(40)]),
         story(
             "with a key",
             failed,
@@ -172,12 +172,12 @@ fn without_quorum() -> Vec<Story> {
     let follows =
         [receives(status(PeerRole::Solo(2), 1)), receives(Payload::JoinAccepted(1)), receives(page(1)), Step::Settle];
     vec![
-        story("it goes on alone", "was Solo", SOLO, &[solo()]),
+        story("it leads alone", "was Solo", SOLO, &[solo()]),
         story("it meets a master", "merged", SOLO, &[solo(), hello(), quorums.to_vec(), finish()]),
         story("it meets voters", "is the master", SOLO, &[solo(), hello(), peer_joins(), answers(3), finish()]),
         story("it follows", "follows a master", SOLO, &[hello(), follows.to_vec(), pass(60)]),
         story(
-            "who it follows is none any more",
+            "when its solo master steps down",
             "lost its master: Ended",
             SOLO,
             &[
@@ -258,7 +258,7 @@ fn with_views() -> Vec<Story> {
             &[much, joins(1, 0, 249), again, answers(3)],
         ),
         story(
-            "what changes is said in deltas",
+            "view changes go out in deltas",
             "sends a delta",
             MASTER,
             &[joins(1, 0, 0), answers(2), vec![Step::Metadata(vec![3])], answers(2)],

@@ -89,17 +89,17 @@ pub(crate) fn timing() -> Timing {
     Timing::lan()
 }
 
-/// G5: the time in which a quorum of connected voters has a master. The old lease has to expire for all of them, even the
-/// last voter gets its turn, and a failed candidate waits for up to two leases. Four failures in a row do not happen in
-/// practice.
+/// G5: the time in which a quorum of connected voters has a master. The old lease has to expire for all of them, even
+/// the last voter gets its turn, and a failed candidate waits for up to two leases. Four failures in a row do not
+/// happen in practice.
 pub(crate) fn time_until_led(voters: usize) -> Duration {
     let Timing { lease, stagger, election_timeout, .. } = timing();
     lease + stagger * u32::try_from(voters).expect("the number of voters is small") + 4 * (election_timeout + 2 * lease)
 }
 
-/// G5: the time in which all nodes hold one view after the faults have ended. Dead connections are closed, an open dial ends,
-/// and the address is dialed again. Voters that have just started wait for the others. Then they elect a master, and two
-/// heartbeats later all nodes hold its view.
+/// G5: the time in which all nodes hold one view after the faults have ended. Dead connections are closed, an open dial
+/// ends, and the address is dialed again. Voters that have just started wait for the others. Then they elect a master,
+/// and two heartbeats later all nodes hold its view.
 pub(crate) fn time_until_whole(voters: usize) -> Duration {
     let Timing { down_after, handshake_timeout, dial_backoff_max, bootstrap_wait, heartbeat_interval, .. } = timing();
     let linked = down_after + handshake_timeout + dial_backoff_max * 3 / 2;

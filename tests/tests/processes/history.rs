@@ -1,5 +1,5 @@
-//! The history of all processes, checked against the guarantees. It uses only what a node has reported to its service: events,
-//! and the leases during which the service may act.
+//! The history of all processes, checked against the guarantees. It uses only what a node has reported to its service:
+//! events, and the leases during which the service may act.
 
 use std::{
     collections::BTreeMap,
@@ -126,8 +126,8 @@ impl History {
         }
     }
 
-    /// G2: no two nodes could act as masters at the same time. Call this when the lines of all nodes for the time in question
-    /// have arrived.
+    /// G2: no two nodes could act as masters at the same time. Call this when the lines of all nodes for the time in
+    /// question have arrived.
     pub(crate) fn one_master_at_a_time(&self) -> Result<(), String> {
         let ended = |claim: &Claim| Claim { until: self.end(claim), ..claim.clone() };
         let mut claims: Vec<_> = self.claims.iter().map(ended).filter(|claim| claim.from < claim.until).collect();
@@ -173,8 +173,8 @@ impl History {
         Ok(())
     }
 
-    /// Whether exactly these nodes are the active members of one view, all of them hold this view, and all follow one master
-    /// that can act at this time.
+    /// Whether exactly these nodes are the active members of one view, all of them hold this view, and all follow one
+    /// master that can act at this time.
     pub(crate) fn agree(&self, nodes: &[&Node], at: u64) -> bool {
         let Some(master) = self.leader(nodes, at) else { return false };
         let NodeReports { view_id, members, .. } = &self.nodes[master];

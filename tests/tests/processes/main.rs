@@ -1,6 +1,6 @@
-//! Real processes under real faults, checked from outside. Each node runs in a network namespace with its own address and
-//! disk. The network delays, drops, limits or cuts packets, and processes are killed, stopped or made to leave. The `--json`
-//! output of all nodes is one history, and the guarantees must hold in it.
+//! Real processes under real faults, checked from outside. Each node runs in a network namespace with its own address
+//! and disk. The network delays, drops, limits or cuts packets, and processes are killed, stopped or made to leave. The
+//! `--json` output of all nodes is one history, and the guarantees must hold in it.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]

@@ -1,5 +1,5 @@
-//! The network between the machines: every packet passes through here, and is delayed or lost as the round demands. For TCP,
-//! it looks like a wire.
+//! The network between the machines: every packet passes through here, and is delayed or lost as the round demands. For
+//! TCP, it looks like a wire.
 
 use std::{
     cmp::Reverse,

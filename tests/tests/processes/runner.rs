@@ -148,7 +148,7 @@ fn apply_condition(cluster: &Cluster, condition: NetworkCondition) {
             cluster.router.change(|_, _, path| (path.delay, path.jitter) = (delay, jitter));
         }
         NetworkCondition::Lossy { percent } => {
-            cluster.machines.iter().for_each(|machine| machine.drop_incoming(percent))
+            cluster.machines.iter().for_each(|machine| machine.drop_incoming(percent));
         }
         NetworkCondition::RateLimited { kbit } => cluster.machines.iter().for_each(|machine| machine.limit_rate(kbit)),
     }

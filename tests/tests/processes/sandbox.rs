@@ -1,5 +1,5 @@
-//! A sandbox for the test: its own namespaces for the network, mounts and processes. When the test ends, in whatever way, the
-//! kernel removes them with all processes, interfaces and mounts.
+//! A sandbox for the test: its own namespaces for the network, mounts and processes. When the test ends, in whatever
+//! way, the kernel removes them with all processes, interfaces and mounts.
 
 use std::{
     env,
@@ -50,7 +50,8 @@ pub(crate) fn enter(test: &str, vars: &[(&str, OsString)], limit: Duration) {
 
 /// Prepares the sandbox for machines.
 pub(crate) fn prepare() {
-    // The names of namespaces are files in this directory. Without the mount, they would stay behind outside the sandbox.
+    // The names of namespaces are files in this directory. Without the mount, they would stay behind outside the
+    // sandbox.
     run(&["mount", "-t", "tmpfs", "tmpfs", "/run"]);
     run(&["ip", "link", "set", "lo", "up"]);
 }

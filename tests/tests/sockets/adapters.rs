@@ -177,7 +177,8 @@ adapter!(
 );
 adapter!(Smol, formation_smol, smol::net::TcpListener::try_from, 0);
 
-/// Runs a test on tokio. This includes tests of smol, whose nodes run on smol's own threads: a handle works on any runtime.
+/// Runs a test on tokio. This includes tests of smol, whose nodes run on smol's own threads: a handle works on any
+/// runtime.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // A thread that waits for a disk ends soon after it.

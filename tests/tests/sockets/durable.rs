@@ -70,7 +70,7 @@ async fn e4_a_voter_with_failed_storage_reports_it_and_never_votes<A: Adapter>()
         match A::next(&mut events).await.expect("the node runs") {
             Event::PersistFailed => break,
             event => {
-                assert!(!matches!(event, Event::MasterElected { .. }), "{event:?} with a vote that is not durable")
+                assert!(!matches!(event, Event::MasterElected { .. }), "{event:?} with a vote that is not durable");
             }
         }
     }

@@ -44,7 +44,8 @@ impl Resources {
         self.files.iter().filter(|file| file.starts_with("socket:")).count()
     }
 
-    /// Waits until the resources meet the condition. Executors drop cancelled tasks and end idle threads a moment later.
+    /// Waits until the resources meet the condition. Executors drop cancelled tasks and end idle threads a moment
+    /// later.
     async fn wait_for<A: Adapter>(accept: impl Fn(&Self) -> bool) -> Self {
         let mut last = None;
         loop {

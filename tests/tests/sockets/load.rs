@@ -1,5 +1,5 @@
-//! Load tests on real sockets (G7): unauthenticated peers, members that never read, and a thundering herd. The cluster keeps
-//! its master and uses no more memory than its limits allow, and correct nodes can join in time.
+//! Load tests on real sockets (G7): unauthenticated peers, members that never read, and a thundering herd. The cluster
+//! keeps its master and uses no more memory than its limits allow, and correct nodes can join in time.
 
 mod slow_readers;
 mod thundering_herd;

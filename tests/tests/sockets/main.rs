@@ -1,11 +1,12 @@
 //! Tests of both adapters over real sockets. Each test is written once and runs with tokio and with smol.
 //!
-//! The simulator explores the core in every order of events. These tests are about mistakes that an adapter could make. They
-//! never sleep: a test waits for an event, and fails if it takes far too long.
+//! The simulator explores the core in every order of events. These tests are about mistakes that an adapter could make.
+//! They never sleep: a test waits for an event, and fails if it takes far too long.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-/// Instantiates tests, `async fn name<A: Adapter>()`, for each adapter. Each test after `alone` runs in its own process.
+/// Instantiates tests, `async fn name<A: Adapter>()`, for each adapter. Each test after `alone` runs in its own
+/// process.
 macro_rules! with_each_adapter {
     ($($test:ident),* $(,)? $(; alone: $($single:ident),+ $(,)?)?) => {
         mod tokio {

@@ -6,8 +6,8 @@ use crate::adapters;
 
 const OWN_PROCESS: &str = "FORMATION_TEST_ALONE";
 
-/// Runs the test with this path by starting this program again, only for that test. There, smol has two threads instead of
-/// one, as a service may have. The output of the test is printed again.
+/// Runs the test with this path by starting this program again, only for that test. There, smol has two threads instead
+/// of one, as a service may have. The output of the test is printed again.
 pub(crate) fn run(path: &str, test: impl Future<Output = ()>) {
     if env::var_os(OWN_PROCESS).is_some() {
         return adapters::run(test);

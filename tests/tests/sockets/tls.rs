@@ -45,8 +45,8 @@ fn start<A: Adapter>(number: usize, seeds: &[String], listener: TcpListener, sec
     }
 }
 
-/// Starts two voters, and waits until the first has reported all failures in `first`, and the second all in `second`. The
-/// flag says whether the node has dialed the connection.
+/// Starts two voters, and waits until the first has reported all failures in `first`, and the second all in `second`.
+/// The flag says whether the node has dialed the connection.
 async fn expect_failures<A: Adapter>(nodes: [Security; 2], [first, second]: [&[(bool, TlsFailure)]; 2]) {
     let listeners = [listen(), listen()];
     let seeds = listeners.each_ref().map(|(_, address)| address.clone());
@@ -163,8 +163,8 @@ async fn h9_a_node_without_a_certificate_fails_and_learns_it<A: Adapter>() {
     }
 }
 
-/// If a socket is closed with unread bytes, it is reset, and the peer loses what it has not read. The adapter must prevent
-/// this.
+/// If a socket is closed with unread bytes, it is reset, and the peer loses what it has not read. The adapter must
+/// prevent this.
 async fn an_untrusted_peer_gets_the_alert_even_if_it_reads_late<A: Adapter>() {
     let authority = Authority::new("one");
     let (listener, address) = listen();

@@ -1,4 +1,5 @@
-//! A peer without Formation, built from a plain `LengthDelimitedCodec` and postcard: the wire format is that of PROTOCOL.md.
+//! A peer without Formation, built from a plain `LengthDelimitedCodec` and postcard: the wire format is that of
+//! PROTOCOL.md.
 
 use std::net::TcpListener;
 

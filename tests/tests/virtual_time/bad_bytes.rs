@@ -320,7 +320,8 @@ fn g8_random_bytes_harm_nobody_in_any_phase() {
     });
 }
 
-/// A node takes over a newer term from any linked peer (E7). A term without room for higher terms must not end all elections.
+/// A node takes over a newer term from any linked peer (E7). A term without room for higher terms must not end all
+/// elections.
 #[test]
 fn g8_a_term_near_the_maximum_does_not_end_elections() {
     for term in [u64::MAX, u64::MAX - 1, u64::MAX / 2, (1 << 62) + 1, 1 << 62, (1 << 62) - 1] {
@@ -359,7 +360,8 @@ fn random_bytes(rng: &mut Rng, peer: &mut Peer) -> Bytes {
     bytes.into()
 }
 
-/// Only the messages, without a cluster: decoding never panics, and a decoded message encodes to bytes that mean the same.
+/// Only the messages, without a cluster: decoding never panics, and a decoded message encodes to bytes that mean the
+/// same.
 #[test]
 fn g8_arbitrary_bodies_never_panic_and_decode_consistently() {
     fn property(body: Vec<u8>) -> TestResult {

@@ -1,5 +1,5 @@
-//! Rules at their exact boundaries: the last value before a rule applies, and the first one at which it does. One node on
-//! the test rig.
+//! Rules at their exact boundaries: the last value before a rule applies, and the first one at which it does. One node
+//! on the test rig.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -31,7 +31,8 @@ fn peer(id: &str, address: &str) -> Peer {
     Peer::of(&config("n9", "h9:1"), id, address)
 }
 
-/// A peer with the node's id connects. Of the two, the node is the one that has to stop (I5). Returns whether it has stopped.
+/// A peer with the node's id connects. Of the two, the node is the one that has to stop (I5). Returns whether it has
+/// stopped.
 fn stops_for_id_conflict(rig: &mut Rig) -> bool {
     rig.hello_from(&mut peer("n9", "h8:1"));
     rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::IdInUse }))
@@ -122,7 +123,8 @@ fn h3_a_vote_request_to_a_node_without_a_vote_is_unexpected() {
     }
 }
 
-/// A different seed list or a full cluster may change soon, so the address is retried normally. A wrong cluster name may not.
+/// A different seed list or a full cluster may change soon, so the address is retried normally. A wrong cluster name
+/// may not.
 #[test]
 fn d6_an_address_with_a_permanent_rejection_is_retried_rarely() {
     let dialed_within = |reason, within: Duration| {
@@ -193,7 +195,8 @@ fn i8_an_echo_of_a_former_hello_is_closed_and_reported() {
     assert!(rig.events().any(|event| *event == Event::ConnClosed { conn, dialed: None, reason }));
 }
 
-/// The write never completes, because the embedder or the peer is stuck. The connection then closes with the named reason.
+/// The write never completes, because the embedder or the peer is stuck. The connection then closes with the named
+/// reason.
 #[test]
 fn h10_an_unwritten_rejection_ends_at_handshake_timeout() {
     let mut rig = non_voter();

@@ -6,7 +6,8 @@ use formation_core::{Command, Input, Term, ViewId, message::Message};
 use formation_tests::{Crash, Net, Peer, Recut, Rig, Rng, Run, Settings, difference, for_each_seed, replay, seeds};
 use quickcheck::{Gen, QuickCheck, TestResult};
 
-/// The runs of all nodes of a cluster with a failover, a joining node and a leaving node. Every other cluster has a key.
+/// The runs of all nodes of a cluster with a failover, a joining node and a leaving node. Every other cluster has a
+/// key.
 fn recorded(seed: u64, voters: usize) -> Vec<Run> {
     let settings = Settings { record: true, ..Settings::default() };
     let mut net = Net::of_voters(seed, voters, settings);

@@ -115,7 +115,8 @@ fn c5_a_replaced_connection_that_dies_costs_no_master() {
         net.converge(SECOND);
         let master = net.master().unwrap();
         let other = (master + 1) % 3;
-        // The links die silently and are replaced after `down_after`. The ends of the old connections arrive at any time.
+        // The links die silently and are replaced after `down_after`. The ends of the old connections arrive at any
+        // time.
         net.kill_silently(master, other);
         net.run_for(4 * SECOND);
         net.converge(10 * SECOND);
@@ -269,7 +270,8 @@ fn a_node_counts_received_bytes_and_frames_and_sent_bytes() {
     assert_eq!(counters.bytes_sent, sent.sum());
 }
 
-/// The node with the higher id sends on the connection that it keeps, the lower one on the newest established connection.
+/// The node with the higher id sends on the connection that it keeps, the lower one on the newest established
+/// connection.
 #[test]
 fn c3_each_end_of_two_connections_sends_on_one() {
     for (own, other, on_first) in [(1, 0, true), (0, 1, false)] {

@@ -52,7 +52,8 @@ fn check_nobody_is_down(net: &Net, since: Duration, degraded: usize, what: &str)
     net.expect(by.is_none(), &format!("{what}: node {by:?} shows a healthy node as down"));
 }
 
-/// A member that was silent before the pause has sent something since. These bytes wait in the queue of the paused master.
+/// A member that was silent before the pause has sent something since. These bytes wait in the queue of the paused
+/// master.
 #[test]
 fn v4_a_master_that_paused_marks_nobody_as_down() {
     let (mut kept, mut lost, mut would_be_down) = (0, 0, 0);

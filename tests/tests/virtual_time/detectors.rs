@@ -1,5 +1,5 @@
-//! Compares the two failure detectors: how often each one suspects a living member, and how soon it suspects a dead one.
-//! The printed table is in `core/PROTOCOL.md`.
+//! Compares the two failure detectors: how often each one suspects a living member, and how soon it suspects a dead
+//! one. The printed table is in `core/PROTOCOL.md`.
 
 use std::time::Duration;
 

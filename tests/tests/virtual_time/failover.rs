@@ -12,7 +12,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn formed(seed: u64, voters: usize, others: usize) -> Net {
     let mut net = Net::formed(seed, (voters, others), Settings::default());
-    // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after that.
+    // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after
+    // that.
     net.run_for(4 * SECOND);
     net
 }
@@ -154,8 +155,8 @@ fn v10_a_follower_reports_the_loss_of_its_master() {
     }
 }
 
-/// A known failure of other implementations: the election works only once. Here, five voters lose three masters, and each
-/// lost master comes back before the next one is lost.
+/// A known failure of other implementations: the election works only once. Here, five voters lose three masters, and
+/// each lost master comes back before the next one is lost.
 #[test]
 fn e2_a_master_is_replaced_a_second_and_a_third_time() {
     for_each_seed(30, |seed| {

@@ -150,8 +150,8 @@ fn h10_a_rejection_is_reported_once_whichever_side_dials() {
     assert_eq!(count_rejections(&mut rig, &[&other, &other]), 1);
 }
 
-/// Simulator seed 374: while a voter is away, a node at another address joins with its id, and then the master is lost too.
-/// The last view of the others must not keep the voter out, because its vote is needed.
+/// Simulator seed 374: while a voter is away, a node at another address joins with its id, and then the master is lost
+/// too. The last view of the others must not keep the voter out, because its vote is needed.
 #[test]
 fn i4_a_voter_whose_id_was_taken_can_rejoin_and_vote() {
     let mut net = Net::of_voters(374, 3, Settings::default());

@@ -1,4 +1,5 @@
-//! Two nodes that claim one id, one address or one cluster name: which node stays, which one stops, and what both report.
+//! Two nodes that claim one id, one address or one cluster name: which node stays, which one stops, and what both
+//! report.
 
 use std::time::Duration;
 
@@ -146,8 +147,8 @@ fn i6_i7_one_of_two_nodes_at_one_seed_address_is_rejected() {
     });
 }
 
-/// Two clusters with the same name: an address of one belonged to the other before. If only the names were compared, they
-/// would merge.
+/// Two clusters with the same name: an address of one belonged to the other before. If only the names were compared,
+/// they would merge.
 #[test]
 fn h6_clusters_with_different_seed_lists_stay_apart() {
     for_each_seed(10, |seed| {

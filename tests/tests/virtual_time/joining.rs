@@ -66,8 +66,8 @@ fn d6_a_permanently_rejected_node_dials_rarely() {
     }
 }
 
-/// A known failure of other implementations: a joining node with a lower id than the master takes over, or a node that knows
-/// only a follower stays outside.
+/// A known failure of other implementations: a joining node with a lower id than the master takes over, or a node that
+/// knows only a follower stays outside.
 #[test]
 fn d3_a_node_that_knows_only_a_follower_joins_the_master() {
     for_each_seed(30, |seed| {
@@ -157,7 +157,8 @@ fn d7_join_only_voters_never_form_a_cluster() {
     net.expect((0..3).all(|ix| !net.saw(ix, elected)), "join-only voters formed a cluster");
 }
 
-/// Once a join-only voter has been a member, it votes: in the same run, and in a later run according to its durable state.
+/// Once a join-only voter has been a member, it votes: in the same run, and in a later run according to its durable
+/// state.
 #[test]
 fn d7_a_join_only_voter_votes_once_it_has_joined() {
     for_each_seed(10, |seed| {

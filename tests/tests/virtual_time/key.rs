@@ -342,8 +342,9 @@ fn h8_a_reflected_proof_is_rejected() {
     check_rejected(&mut rig, dialed, RejectReason::BadProof, "its own Hello");
 }
 
-/// What a forged `Hello` could cause: the node stops because of a newer run of itself; a member is replaced by a newer run,
-/// or loses its address to another node; the node takes an address for its own. With a correct proof, all of this happens.
+/// What a forged `Hello` could cause: the node stops because of a newer run of itself; a member is replaced by a newer
+/// run, or loses its address to another node; the node takes an address for its own. With a correct proof, all of this
+/// happens.
 #[test]
 fn h6_h7_a_forged_hello_stops_and_replaces_nobody() {
     let own = |rig: &Rig| rig.formation.node().incarnation;

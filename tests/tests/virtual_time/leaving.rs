@@ -1,5 +1,5 @@
-//! Leaving (PROTOCOL, "Leaving"): it is confirmed, it takes a bounded time, and views show it as leaving. Also the cost of a
-//! rolling restart.
+//! Leaving (PROTOCOL, "Leaving"): it is confirmed, it takes a bounded time, and views show it as leaving. Also the cost
+//! of a rolling restart.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +21,8 @@ fn latency_only() -> Settings {
 
 fn formed(seed: u64, voters: usize, others: usize, settings: Settings) -> Net {
     let mut net = Net::formed(seed, (voters, others), settings);
-    // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after that.
+    // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after
+    // that.
     net.run_for(4 * SECOND);
     net
 }
@@ -59,8 +60,8 @@ struct Cost {
     shown: Duration,
 }
 
-/// Takes out one node after the other in this order, and starts it again after a time. Each node has to be back before the
-/// next one is taken out.
+/// Takes out one node after the other in this order, and starts it again after a time. Each node has to be back before
+/// the next one is taken out.
 fn roll_restarts(net: &mut Net, order: &[NodeIx], away: Duration, mut take_out: impl FnMut(&mut Net, NodeIx)) -> Cost {
     let (mut cost, mut left_since) = (Cost::default(), BTreeMap::new());
     let mut without_since = None;
@@ -99,7 +100,8 @@ fn orders(net: &mut Net, nodes: usize) -> [Vec<NodeIx>; 3] {
     [(0..nodes).collect(), (0..nodes).rev().collect(), shuffled]
 }
 
-/// The resignation with the status reports takes one way, the request and the vote take the rest. No node waits for a lease.
+/// The resignation with the status reports takes one way, the request and the vote take the rest. No node waits for a
+/// lease.
 #[test]
 fn l3_the_next_master_leads_after_two_round_trips() {
     for voters in 3..=7 {
@@ -247,8 +249,8 @@ fn l1_l2_a_leaving_node_has_left_in_time_despite_mishaps() {
     });
 }
 
-/// A master whose resignation is lost with its connections sends it again on the next connections, so that no node waits for
-/// the lease.
+/// A master whose resignation is lost with its connections sends it again on the next connections, so that no node
+/// waits for the lease.
 #[test]
 fn l3_l4_a_resignation_lost_with_its_connections_is_repeated() {
     for_each_seed(40, |seed| {

@@ -202,7 +202,7 @@ fn h10_a_full_master_reports_a_rejected_node_once() {
     assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b"]);
     let joining = peer.joining();
     rig.receive(conn, joining);
-    rig.give(Input::Closed { conn: conn });
+    rig.give(Input::Closed { conn });
     let (conn, mut peer) = join(&mut rig, "b");
     assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b"], "not reported again after a new link");
     rig.give(Input::Closed { conn: member });
@@ -214,7 +214,7 @@ fn h10_a_full_master_reports_a_rejected_node_once() {
     assert!(rig.formation.view().get(&peer.node.id).is_some(), "the peer did not join when there was room");
     let leaving = peer.status(1, Role::Leaving, ViewId::default());
     rig.receive(conn, leaving);
-    rig.give(Input::Closed { conn: conn });
+    rig.give(Input::Closed { conn });
     join(&mut rig, "c");
     join(&mut rig, "b");
     assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b", "b"]);
@@ -308,8 +308,8 @@ fn g7_v7_a_snapshot_replaces_a_delta_beyond_the_change_log() {
     assert_eq!(pages(&short), 1, "the log does not reach back: {short:?}");
 }
 
-/// Three slow readers join a cluster whose view has several pages, each after a change. Returns the number of different view
-/// ids of the pages that they get.
+/// Three slow readers join a cluster whose view has several pages, each after a change. Returns the number of different
+/// view ids of the pages that they get.
 fn count_pinned_views(limit: usize) -> usize {
     let mut rig = master(Limits { pinned_views: limit, send: 4_096, ..Limits::default() });
     for at in 0..300 {

@@ -1,5 +1,5 @@
-//! Two views with one view id (V9). If voters have forgotten their votes, G1 is lost, and two masters may have written views
-//! with the same id. No node may confuse them (G5). The simulator found these cases.
+//! Two views with one view id (V9). If voters have forgotten their votes, G1 is lost, and two masters may have written
+//! views with the same id. No node may confuse them (G5). The simulator found these cases.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

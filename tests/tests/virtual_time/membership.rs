@@ -67,7 +67,8 @@ fn bytes_of_joins(n: usize) -> u64 {
     net.bytes_sent() - before
 }
 
-/// Each of n members must learn of each of n joins, so the square is the minimum. A snapshot for each would cost the cube.
+/// Each of n members must learn of each of n joins, so the square is the minimum. A snapshot for each would cost the
+/// cube.
 #[test]
 fn v8_the_bytes_of_n_joins_grow_with_the_square_of_n() {
     let bytes = [25, 50, 100, 200].map(|n| (n, bytes_of_joins(n)));
@@ -96,8 +97,8 @@ fn views_of_a_herd(n: usize) -> usize {
     (0..3 + n).filter(|ix| *ix != master).map(|ix| net.count(ix, since, changed)).sum()
 }
 
-/// Announcing each join at once would need 80,000 views. There are five heartbeats in the second of the joins, and two more
-/// until all nodes agree.
+/// Announcing each join at once would need 80,000 views. There are five heartbeats in the second of the joins, and two
+/// more until all nodes agree.
 #[test]
 fn g5_v8_a_thundering_herd_is_announced_with_heartbeats() {
     let views = views_of_a_herd(400);

@@ -1,4 +1,5 @@
-//! `JoinResponse` and `MembersUpdate` in one chunk (H2). An earlier design lost the second frame; this shaped the protocol.
+//! `JoinResponse` and `MembersUpdate` in one chunk (H2). An earlier design lost the second frame; this shaped the
+//! protocol.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -8,7 +9,8 @@ use formation_tests::{Net, Peer, Rig};
 
 const VIEW_ID: ViewId = ViewId { term: Term(1), version: 2 };
 
-/// A joining node that has dialed the master, the handshake of the master, and the two frames that the master pipelines.
+/// A joining node that has dialed the master, the handshake of the master, and the two frames that the master
+/// pipelines.
 fn joining() -> (Rig, ConnId, Bytes, Bytes) {
     let config = Net::config(1, 3);
     let mut master = Peer::of(&config, "n0", "h0:1");

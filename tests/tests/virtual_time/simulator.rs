@@ -1,5 +1,5 @@
-//! Many random scenarios. G1, G2, G3 and G7 are checked at every step. Once the network is quiet, the nodes agree (G5). In a
-//! run without faults, the lowest id becomes master (G6).
+//! Many random scenarios. G1, G2, G3 and G7 are checked at every step. Once the network is quiet, the nodes agree (G5).
+//! In a run without faults, the lowest id becomes master (G6).
 
 use std::time::Duration;
 
@@ -129,8 +129,8 @@ fn g2_g5_hold_for_voters_that_forget_their_votes() {
     explore(1_000, |seed| Scenario::draw(seed, true), &expected);
 }
 
-/// Parts of a cluster continue without a quorum, and meet again. In the end there is one cluster with all nodes. G2 always
-/// holds among masters that a quorum has elected.
+/// Parts of a cluster continue without a quorum, and meet again. In the end there is one cluster with all nodes. G2
+/// always holds among masters that a quorum has elected.
 #[test]
 fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
     let expected = [

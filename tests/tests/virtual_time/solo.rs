@@ -1,5 +1,5 @@
-//! Continuing without a quorum, and merging again (E8). The unit tests of the core show each rule of the comparison. Here,
-//! whole clusters split and meet.
+//! Continuing without a quorum, and merging again (E8). The unit tests of the core show each rule of the comparison.
+//! Here, whole clusters split and meet.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -62,8 +62,8 @@ fn view_id(net: &Net, ix: NodeIx) -> ViewId {
     net.host(ix).formation.as_ref().map(|formation| formation.view().id()).unwrap_or_default()
 }
 
-/// Ends all cuts, and checks that all living nodes have the same master. The nodes of the losing sides report `Merged` once,
-/// with both view ids.
+/// Ends all cuts, and checks that all living nodes have the same master. The nodes of the losing sides report `Merged`
+/// once, with both view ids.
 fn heal_and_check(net: &mut Net, winner: NodeIx, losers: &[NodeIx]) {
     let before: Vec<_> =
         (0..net.len()).map(|ix| net.living().contains(&ix).then(|| (net.node(ix), view_id(net, ix)))).collect();
@@ -352,8 +352,8 @@ fn e8_a_view_of_an_unfollowed_solo_master_is_ignored() {
     assert_eq!((rig.closed(followed), rig.formation.view().len()), (None, 1));
 }
 
-/// The solo master and the quorum's master cannot reach each other, but they have a neighbour in common. The solo master has
-/// learned a newer term from other nodes, so that its views are newer than that of the neighbour.
+/// The solo master and the quorum's master cannot reach each other, but they have a neighbour in common. The solo
+/// master has learned a newer term from other nodes, so that its views are newer than that of the neighbour.
 #[test]
 fn e8_a_node_that_changed_to_a_quorums_master_gets_no_views() {
     for_each_seed(10, |seed| {

@@ -1,10 +1,9 @@
-//! Two protocol versions side by side. The second one is for tests only, and has the same messages as the first. The simulator checks
-//! with every message that its receiver can read it.
+//! Two protocol versions side by side (H4). The second one is for tests only, and has the same messages as the first.
+//! The simulator checks for every message that its receiver can decode it.
 
 use std::time::Duration;
 
-use formation_core::CloseReason;
-use formation_core::{Event, RejectReason, message::ProtocolRange};
+use formation_core::{CloseReason, Event, RejectReason, message::ProtocolRange};
 use formation_tests::{Crash, Net, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,7 +18,8 @@ fn upgrade(net: &mut Net, min: u16, max: u16) {
         net.converge(10 * SECOND);
         let is_fault = |event: &Event| match event {
             Event::Unlinked { node, .. } => node.id != restarted,
-            // What an earlier run leaves behind: a first message that arrives behind that of the next run, and a dial that nobody continues.
+            // Effects of the earlier run: its `Hello` may arrive after that of the next run, and its dial may be left
+            // open.
             Event::PeerRejected { node, reason: RejectReason::Superseded, .. } => node.id != restarted,
             Event::ConnClosed { reason: CloseReason::HandshakeTimeout, .. } => false,
             Event::PeerRejected { .. } | Event::RejectedByPeer { .. } | Event::ConnClosed { .. } => true,
@@ -27,7 +27,7 @@ fn upgrade(net: &mut Net, min: u16, max: u16) {
         };
         let others = (0..net.len()).filter(|other| *other != ix);
         let faults: usize = others.map(|other| net.count(other, since, is_fault)).sum();
-        net.expect(faults == 0, &format!("the upgrade of node {ix} separates others"));
+        net.expect(faults == 0, &format!("the upgrade of node {ix} affects other nodes"));
     }
 }
 
@@ -54,11 +54,11 @@ fn h4_a_node_without_a_common_version_is_rejected_by_name() {
     }
     net.start_all();
     net.run_for(10 * SECOND);
-    net.expect(net.agree(&[0, 1]), "the others are no cluster");
+    net.expect(net.agree(&[0, 1]), "the others have formed no cluster");
     let reported =
         |event: &Event| matches!(event, Event::RejectedByPeer { reason: RejectReason::NoCommonProtocol, .. });
-    net.expect(net.saw(2, reported), "it does not learn why");
-    net.expect(net.status(2).master.is_none(), "it is in the cluster");
+    net.expect(net.saw(2, reported), "the node does not report NoCommonProtocol");
+    net.expect(net.status(2).master.is_none(), "the node is in the cluster");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn e4_a_vote_whose_term_has_passed_is_never_sent() {
 #[test]
 fn e4_a_candidate_asks_nobody_before_its_own_vote_is_durable() {
     let mut rig = Rig::past_bootstrap("a");
-    rig.election.heard_status(&node("b"), &at("b"), &status(Role::Joining));
+    rig.election.status_received(&node("b"), &at("b"), &status(Role::Joining));
     let effects = rig.at_once();
     assert!(matches!(effects.as_slice(), [Effect::Persist { .. }]), "{effects:?}");
     rig.election.advance(Timestamp::from_micros(rig.now + 1));

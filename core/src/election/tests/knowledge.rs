@@ -17,7 +17,7 @@ impl Rig {
     /// A status arrives from a voter that has no master, but abstains.
     fn report_abstaining(&mut self, id: &str) -> Vec<Effect> {
         let status = StatusReport { abstains: true, ..status(Role::Joining) };
-        self.election.heard_status(&node(id), &at(id), &status);
+        self.election.status_received(&node(id), &at(id), &status);
         self.effects()
     }
 

@@ -89,7 +89,7 @@ fn e8_the_lowest_linked_id_goes_first() {
         for other in &others {
             // Otherwise three of the five could elect one of them.
             let abstaining = StatusReport { abstains: true, ..status(Role::Joining) };
-            rig.election.heard_status(&node(other), &at(other), &abstaining);
+            rig.election.status_received(&node(other), &at(other), &abstaining);
         }
         assert!(rig.wait(AFTER + wait - 1).is_empty(), "{me}");
         assert!(is_elected(&rig.wait(1)), "{me}");
@@ -210,7 +210,7 @@ fn e8_a_status_of_an_earlier_link_ends_no_mastership() {
     assert!(rig.election.is_solo());
     let mut rig = Rig::solo("b", &["a"]);
     rig.election.link_down(&at("a"));
-    rig.election.heard_status(&node("a"), &at("a"), &StatusReport { term: Term(1), ..status(Role::Joining) });
+    rig.election.status_received(&node("a"), &at("a"), &StatusReport { term: Term(1), ..status(Role::Joining) });
     rig.effects();
     rig.election.others.get_mut(&at("a")).unwrap().last_report.as_mut().unwrap().role = RoleKind::Master;
     rig.election.link_up(&at("a"), &node("a"));
@@ -300,7 +300,7 @@ fn e8_a_resigned_master_does_not_prevent_following() {
 fn e8_abstaining_voters_are_no_quorum() {
     let mut rig = Rig::solo("d", &["a", "b"]);
     for other in ["a", "b"] {
-        rig.election.heard_status(
+        rig.election.status_received(
             &node(other),
             &at(other),
             &StatusReport { term: Term(1), abstains: true, ..status(follows("d")) },
@@ -393,7 +393,7 @@ fn e8_a_solo_master_rises_above_the_term_of_a_joining_node() {
     let mut rig = Rig::linked("e", &["d"]);
     rig.wait(3_000);
     rig.report_in(1, "d", Role::Solo { members: 1 }, None);
-    rig.election.heard_status(&node("x"), &at("x"), &StatusReport { term: Term(8), ..status(Role::Joining) });
+    rig.election.status_received(&node("x"), &at("x"), &StatusReport { term: Term(8), ..status(Role::Joining) });
     assert_eq!((rig.election.role(), rig.election.term()), (follows("d"), Term(1)));
     rig.election.link_down(&at("d"));
     rig.wait(1_000);

@@ -11,8 +11,8 @@ fn before_the_change(seed: u64, n: usize) -> Net {
     net
 }
 
-/// The rolling change of PROTOCOL: every node gets the new key beside the old one, and then every node drops the old one. The
-/// nodes restart one after the other. Meanwhile the others stay linked to each other, and no node is rejected.
+/// The rolling change of PROTOCOL: every node gets the new key beside the old one, and then every node drops the old
+/// one. The nodes restart one after the other. Meanwhile the others stay linked to each other, and no node is rejected.
 #[test]
 fn a_rolling_change_of_key_never_splits_the_cluster() {
     for_each_seed(20, |seed| {

@@ -1,5 +1,5 @@
-//! The sides of a split (E8): which members a solo master counts and admits, and when a node has changed sides. One node on
-//! the test rig.
+//! The sides of a split (E8): which members a solo master counts and admits, and when a node has changed sides. One
+//! node on the test rig.
 
 use formation_core::{ConnId, Incarnation, Input, Member, MemberState};
 
@@ -75,7 +75,8 @@ enum End {
     GivesWay,
 }
 
-/// A node follows the solo master n0 and later n1. n0's view contains n1 as given. Returns whether the node reports `Merged`.
+/// A node follows the solo master n0 and later n1. n0's view contains n1 as given. Returns whether the node reports
+/// `Merged`.
 fn changes_sides(end: End, n1_in_view: Option<(Incarnation, MemberState)>) -> bool {
     let mut rig = Rig::new(Net::builder(7, 5).solo_after(AFTER).build().unwrap());
     let (mut n0, mut n1) = (peer("n0", "h0:1"), peer("n1", "h1:1"));

@@ -188,7 +188,7 @@ impl World {
                     };
                     Arc::make_mut(&mut self.voters[to]).elsewhere[from] = Some(elsewhere);
                 }
-                self.with(to, |election| election.heard_status(&peer, &address, &status));
+                self.with(to, |election| election.status_received(&peer, &address, &status));
             }
             Frame::Request(request) => self.with(to, |election| election.vote_request(&peer, request)),
             Frame::Vote(vote) => self.with(to, |election| election.vote(&address, vote)),
