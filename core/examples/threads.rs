@@ -1,7 +1,8 @@
 //! Formation without an async runtime: one driver thread per node, and blocking sockets from `std::net`.
 //!
-//! `cargo run -p formation-core --example threads` forms three nodes on loopback, prints what they agree on, and leaves.
-//! A real host has a clock that goes on through suspend (`CLOCK_BOOTTIME` on Linux) where this text has an `Instant`.
+//! `cargo run -p formation-core --example threads` forms a cluster of three nodes on loopback, prints their common view, and leaves.
+//! Instead of an `Instant`, a real embedder uses a clock that keeps running while the machine is suspended
+//! (`CLOCK_BOOTTIME` on Linux).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,32 +21,32 @@ use formation_core::{
     Start, Status, Timestamp,
 };
 
-/// What the other threads tell the driver.
+/// What the other threads report to the driver.
 enum Signal {
     Input(Input),
     Accepted(TcpStream),
     Dialed(DialId, io::Result<TcpStream>),
 }
 
-/// One connection: the socket, and the way to its writer thread.
+/// One connection: the socket, and the channel to its writer thread.
 struct Conn {
     stream: TcpStream,
     outgoing: SyncSender<Bytes>,
 }
 
-/// Owns the state machine. It blocks on nothing but its own inbox, so no peer can hold it up.
+/// Owns the state machine. It blocks only on its own inbox, so no peer can stop it.
 struct Driver {
     formation: Formation,
     clock: Instant,
     inbox: Receiver<Signal>,
-    /// Bounded: who reads faster than the driver digests has to wait, and so has its peer.
+    /// Bounded: a reader that is faster than the driver has to wait, and so does its peer.
     signals: SyncSender<Signal>,
     conns: HashMap<ConnId, Conn>,
     opened: u64,
-    host: Sender<Report>,
+    reports: Sender<Report>,
 }
 
-/// What the host is told of its node whenever something has happened. Most hosts want the event too.
+/// What the driver reports to the service after each event. Most services need the event too.
 type Report = (Node, Status, MembersView);
 
 impl Driver {
@@ -74,19 +75,19 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
-        // What is still on its way from a connection that has ended is of no use to anybody.
+        // Late inputs of a connection that has ended are of no use.
         match &input {
             Input::Received { conn, .. } | Input::Flushed { conn } if !self.conns.contains_key(conn) => return,
             Input::Closed { conn } if self.conns.remove(conn).is_none() => return,
             _ => {}
         }
         if let Err(misuse) = self.formation.handle_input(self.now(), input) {
-            eprintln!("a fault of this host: {misuse}");
+            eprintln!("a fault of the embedder: {misuse}");
         }
         self.perform();
     }
 
-    /// Does everything that the core wants done. Each arm hands its work to another thread.
+    /// Carries out all outputs. Each arm gives its work to another thread.
     fn perform(&mut self) {
         while let Some(output) = self.formation.poll_output() {
             match output {
@@ -95,23 +96,24 @@ impl Driver {
                     thread::spawn(move || signals.send(Signal::Dialed(dial, connect(&addr, timeout))));
                 }
                 Output::Send { conn, bytes } => {
-                    // One `Send` is in flight at most, so there is room. A dead writer's reader reports the end.
+                    // At most one `Send` is in flight, so there is room. If the writer has ended, the reader reports the
+                    // end.
                     if let Some(conn) = self.conns.get(&conn) {
                         let _ = conn.outgoing.try_send(bytes);
                     }
                 }
                 Output::Close { conn, .. } => {
                     if let Some(conn) = self.conns.remove(&conn) {
-                        // The reader takes what has already come, then ends; bytes left unread would reset the
-                        // connection, and what was sent last would be lost with it.
+                        // The reader reads what has already arrived, then ends. Unread bytes would reset the connection,
+                        // and the last `Send` would be lost.
                         let _ = conn.stream.shutdown(Shutdown::Both);
                     }
                 }
-                // Durable votes go to a file here, and the answer comes when it is synced.
+                // For durable votes, write the state to a file, and answer when it is synced.
                 Output::Persist { seq, .. } => self.input(Input::Persisted { seq }),
                 Output::Event(_) => {
                     let formation = &self.formation;
-                    let _ = self.host.send((formation.node().clone(), formation.status(), formation.view().clone()));
+                    let _ = self.reports.send((formation.node().clone(), formation.status(), formation.view().clone()));
                 }
             }
         }
@@ -134,14 +136,14 @@ impl Driver {
     }
 }
 
-/// Tries each of the name's addresses in turn; together they take no longer than `timeout`.
+/// Tries each address of the name, one after the other. Together they take at most `timeout`.
 fn connect(addr: &Address, timeout: Duration) -> io::Result<TcpStream> {
     let resolved: Vec<_> = addr.as_str().to_socket_addrs()?.collect();
     let share = timeout / u32::try_from(resolved.len()).unwrap_or(u32::MAX).max(1);
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
     for addr in resolved {
         match TcpStream::connect_timeout(&addr, share) {
-            // TCP can connect a socket to itself when nobody listens on a local port.
+            // TCP can connect a socket to itself if nobody listens on a local port.
             Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {}
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
@@ -153,7 +155,7 @@ fn connect(addr: &Address, timeout: Duration) -> io::Result<TcpStream> {
 fn accept(listener: &TcpListener, signals: &SyncSender<Signal>) {
     loop {
         let Ok((stream, _)) = listener.accept() else {
-            // Out of file descriptors, most likely: let some close.
+            // There are probably no file descriptors left. Some connections have to close first.
             thread::sleep(Duration::from_millis(50));
             continue;
         };
@@ -177,7 +179,7 @@ fn read(conn: ConnId, mut stream: TcpStream, signals: &SyncSender<Signal>) {
 fn write(conn: ConnId, mut stream: TcpStream, outgoing: &Receiver<Bytes>, signals: &SyncSender<Signal>) {
     while let Ok(bytes) = outgoing.recv() {
         if stream.write_all(&bytes).is_err() {
-            // Wakes the reader, which tells the driver.
+            // This wakes the reader, which reports the end to the driver.
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
@@ -185,34 +187,34 @@ fn write(conn: ConnId, mut stream: TcpStream, outgoing: &Receiver<Bytes>, signal
     }
 }
 
-/// Starts a node; what the host wants of it goes in by the returned sender.
-fn start(config: Config, listener: TcpListener, host: Sender<Report>) -> Result<SyncSender<Signal>, Box<dyn Error>> {
+/// Starts a node. The returned sender takes its commands.
+fn start(config: Config, listener: TcpListener, reports: Sender<Report>) -> Result<SyncSender<Signal>, Box<dyn Error>> {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let incarnation = Incarnation(u64::try_from(since_1970.as_micros())?);
     let seed = RandomState::new().build_hasher().finish();
     let formation = Formation::new(config, Start::new(incarnation, seed), Timestamp::ZERO);
     let (signals, inbox) = mpsc::sync_channel(256);
-    let (accepted, wishes, address) = (signals.clone(), signals.clone(), listener.local_addr()?);
+    let (accepted, commands, address) = (signals.clone(), signals.clone(), listener.local_addr()?);
     let (clock, conns) = (Instant::now(), HashMap::new());
-    let driver = Driver { formation, clock, inbox, signals, conns, opened: 0, host };
+    let driver = Driver { formation, clock, inbox, signals, conns, opened: 0, reports };
     thread::spawn(move || accept(&listener, &accepted));
     thread::spawn(move || {
         driver.run();
-        // Wakes the accepting thread, which finds the inbox gone and frees the port.
+        // This wakes the accepting thread, which finds the inbox closed and frees the port.
         let _ = TcpStream::connect(address);
     });
-    Ok(wishes)
+    Ok(commands)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let give_up = Instant::now() + Duration::from_secs(10);
     let listeners = (0..3).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
     let seeds = listeners.iter().map(|l| Ok(l.local_addr()?.to_string())).collect::<io::Result<Vec<_>>>()?;
-    let (host, reports) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
     let mut nodes = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let config = Config::builder("threads", format!("node-{number}"), &*seeds[number]).seeds(&seeds).local();
-        nodes.push(start(config.build()?, listener, host.clone())?);
+        nodes.push(start(config.build()?, listener, sender.clone())?);
     }
 
     let mut newest: BTreeMap<Node, Report> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Whom to dial, and which rejections to report (PROTOCOL.md, "Finding each other").
+//! Which addresses to dial, and which rejections to report (PROTOCOL.md, "Finding each other").
 //!
 //! - `dialer`: the addresses, and when each is dialed again.
 //! - `rejections`: the rejections of peers that were reported.
@@ -10,7 +10,7 @@ use self::dialer::Dialer;
 pub(crate) use self::rejections::Rejections;
 use crate::{
     api::config::Config,
-    api::error::{CloseReason, RejectReason},
+    api::error::RejectReason,
     api::interface::{Event, Output},
     election::Election,
     env::{Env, Sink},
@@ -18,15 +18,15 @@ use crate::{
     peers::{Peer, PeerTable},
     rng::Rng,
     time::Timestamp,
-    timers::Timer,
+    timers::{Timer, Timers},
     wire::message::Holder,
 };
 
-/// Whom to dial, and what was reported about those that are not reached.
+/// Which addresses to dial, and what was reported about those that are not reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Discovery {
     dialer: Dialer,
-    /// What decides whom to dial has changed. Not set after an input.
+    /// Something that decides which addresses to dial has changed. Not set after an input.
     is_stale: bool,
     /// The master that was reported as unreachable.
     unreachable: Option<Node>,
@@ -64,12 +64,12 @@ impl Discovery {
         Self { dialer: Dialer::new(config, rng, now), is_stale: true, unreachable: None, id_rejected: None }
     }
 
-    /// What decides whom to dial has changed.
+    /// Something that decides which addresses to dial has changed.
     pub(crate) fn invalidate(&mut self) {
         self.is_stale = true;
     }
 
-    /// Whether what decides whom to dial has changed since the last call.
+    /// Whether `invalidate` was called since the last call.
     pub(crate) fn take_stale(&mut self) -> bool {
         core::mem::take(&mut self.is_stale)
     }
@@ -222,12 +222,13 @@ impl Discovery {
     ///
     /// # Panics
     /// When something does not hold.
-    pub(crate) fn check(&self) {
-        assert!(!self.is_stale, "whom to dial is settled");
+    pub(crate) fn check(&self, peers: &PeerTable, election: &Election, timers: &Timers) {
+        assert!(!self.is_stale, "the addresses to dial are settled");
+        self.dialer.check(|conn| peers.connection(conn)?.dialed());
+        assert!(timers.dials().eq(self.dialer.dials()), "exactly the dials in progress have a deadline");
+        if election.master().is_some() {
+            assert_eq!(self.unreachable, None, "with a master, none is reported as unreachable");
+            assert_eq!(self.id_rejected, None, "with a master, this node does not lose its id");
+        }
     }
-}
-
-/// Whether the close of a connection is reported by an event of its own, which is not raised for each connection.
-pub(crate) fn has_own_event(reason: CloseReason) -> bool {
-    matches!(reason, CloseReason::Rejected(_) | CloseReason::RejectedByPeer(_) | CloseReason::SelfDial)
 }

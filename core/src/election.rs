@@ -1,12 +1,32 @@
-//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E8). No links, no bytes.
+//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E8).
 //!
-//! The node's own view of who is master lives here too, for voters and all others: having none is what lets a voter stand.
+//! [`Election`] is a state machine of its own, without connections and bytes. Its inputs are method calls. Its results are
+//! [`Effect`]s, which the caller takes with [`Election::next_effect`] and carries out in order.
+//!
+//! Every node has one, voter or not, because it also knows which master this node follows. A voter needs to know that: it
+//! becomes a candidate only while it has no master.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `state` | what this node does in its election, and what it has to remember for that |
+//! | `voter` | what this node knows about another voter, and how voters rank |
+//! | `rules` | E1–E7: what follows from what is known |
+//! | `solo` | E8: a master without a quorum, and masters that meet |
+//! | `invariants` | what holds between the fields after every input |
+//! | `model` | tries every order in which a few voters can hear of each other |
 
+mod invariants;
 mod rules;
 mod solo;
+mod state;
+mod voter;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 
+use self::{
+    state::{Candidacy, Followed, Mastership, Persistence, Promise, State},
+    voter::{LastReport, RoleKind, Voter, ranks_before},
+};
 use crate::{
     api::config::{Bootstrap, Config, Timing},
     api::interface::{HardState, Leadership, LossReason, Start},
@@ -16,166 +36,72 @@ use crate::{
     wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
 };
 
-/// What has to be done about it, in this order.
+/// What the node has to do for its election. Effects are carried out in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
-    Persist {
-        seq: u64,
-        state: HardState,
-    },
-    /// Ask this linked voter for its vote.
+    /// E4: make this state durable, then call [`Election::persisted`] or [`Election::persist_failed`].
+    Persist { seq: u64, state: HardState },
+    /// E2: send a vote request to the linked voter at this address. [`Election::request_for`] returns the request.
     Ask(Address),
-    Answer {
-        to: Node,
-        vote: Vote,
-    },
-    Release {
-        to: Address,
-        release: Release,
-    },
-    /// There is a master: another, or this node.
-    Found {
-        term: Term,
-        master: Node,
-        address: Address,
-    },
-    /// There is none any more: another, or this node.
-    Lost {
-        term: Term,
-        master: Node,
-        reason: LossReason,
-    },
+    /// E3: send this vote to the candidate.
+    Answer { to: Node, vote: Vote },
+    /// E2: tell the linked voter at this address that this candidate gave up.
+    Release { to: Address, release: Release },
+    /// This node has a master, or its master has a new term. The master may be this node.
+    Found { term: Term, master: Node, address: Address },
+    /// This node has lost its master, or is no longer the master itself.
+    Lost { term: Term, master: Node, reason: LossReason },
 }
 
+/// The election of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Election {
     me: Node,
     address: Address,
     timing: Timing,
+    /// How many voters elect a master.
     quorum: usize,
     is_voter: bool,
     bootstrap: Bootstrap,
     started: Timestamp,
     now: Timestamp,
     rng: Rng,
+    /// The newest state, durable or not. The term never goes back.
     hard: HardState,
     persistence: Persistence,
-    part: Part,
+    state: State,
     solo: solo::Solo,
     following: Option<Followed>,
-    /// The last master that it has followed or been, and its term.
+    /// The last master that this node has followed or been, and its term.
     known_master: Option<(Term, Node)>,
+    /// E5: the newest promise of this voter, to itself or to another node. It is dropped when it has ended.
     promise: Option<Promise>,
-    /// Every seed but this node's own.
+    /// Every seed except this node's own.
     others: BTreeMap<Address, Voter>,
-    /// Requests that are judged again when something changes, the newest of each candidate.
-    kept: BTreeMap<NodeId, (Node, VoteRequest)>,
-    /// A vote that waits for its `Persisted`.
-    owed_vote: Option<(Node, Vote)>,
-    /// Since when this voter could stand, but for its turn.
+    /// E3: the requests that cannot be answered yet, the newest one of each candidate. They are judged again whenever
+    /// something changes.
+    deferred: BTreeMap<NodeId, (Node, VoteRequest)>,
+    /// E4: a vote for another node that is sent once it is durable.
+    pending_vote: Option<(Node, Vote)>,
+    /// E2: since when this voter could be a candidate, if it were its turn.
     free_since: Option<Timestamp>,
-    /// The random wait after a failed candidacy.
+    /// E2: the end of the random wait after a failed candidacy.
     not_before: Timestamp,
+    /// How many candidacies in a row have failed.
     failures: u32,
-    /// The term of the last candidacy that was given up, and until when its votes may bind someone.
+    /// The term of the last failed candidacy, and until when a vote of that term may bind a voter.
     given_up: Option<(Term, Timestamp)>,
-    /// The end of the last lease of its own: until then nobody else gets its vote (E6).
+    /// E6: the end of the last lease of this node. Until then it votes for nobody else.
     lease_end: Timestamp,
-    /// The last number given to a request or a heartbeat.
+    /// The last number that was given to a request or a heartbeat.
     number: u64,
+    /// How many candidacies there were since the start.
     candidacies: u64,
     effects: VecDeque<Effect>,
 }
 
-/// One `Persist` in flight at a time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Persistence {
-    durable: HardState,
-    in_flight: Option<HardState>,
-    seq: u64,
-    /// One has failed, so nothing is durable any more.
-    failed: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
-    /// Neither of the others.
-    Idle,
-    Candidate(Candidacy),
-    Master(Mastership),
-    Leaving,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Candidacy {
-    /// Without a quorum: only its own vote counts (E8).
-    solo: bool,
-    number: u64,
-    /// When the requests went out: once the own vote was durable (E4).
-    asked: Option<Timestamp>,
-    deadline: Timestamp,
-    granted: BTreeSet<Address>,
-    refused: BTreeSet<Address>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Mastership {
-    /// Without a quorum, and so without a lease that could lapse (E8).
-    solo: bool,
-    /// The newest sending time that each other voter has confirmed.
-    confirmed: BTreeMap<Address, Timestamp>,
-    /// The numbers of the heartbeats that a confirmation may still name, with their sending times.
-    sent: VecDeque<(u64, Timestamp)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Followed {
-    master: Node,
-    address: Address,
-    term: Term,
-    /// It is a solo master (E8).
-    solo: bool,
-    /// When it counts as lost, unless it is heard.
-    deadline: Timestamp,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Promise {
-    to: Node,
-    term: Term,
-    until: Timestamp,
-    /// The end of a promise to the same node from an earlier term, which a `Release` of this term leaves in force.
-    floor: Timestamp,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Voter {
-    linked: Option<Node>,
-    /// The newest status since this node's start. It outlives the link (E1).
-    heard: Option<Heard>,
-    /// E1: it has been seen, since this node's start, not to rest on a vote that this node may have forgotten.
-    cleared: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Heard {
-    node: Node,
-    stance: Stance,
-    held: bool,
-    promise: Option<Node>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Stance {
-    Joining,
-    Candidate,
-    Follower,
-    Master,
-    Leaving,
-    Solo,
-}
-
 impl Election {
+    /// The election of a node that has just started. A voter of a single seed has an effect at once.
     pub(crate) fn new(config: &Config, start: &Start, rng: Rng, now: Timestamp) -> Self {
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
         let others = config.seeds().iter().filter(|seed| *seed != config.address());
@@ -191,14 +117,14 @@ impl Election {
             rng,
             hard: start.hard_state.clone(),
             persistence: Persistence { durable: start.hard_state.clone(), ..Persistence::default() },
-            part: Part::Idle,
+            state: State::Idle,
             solo: solo::Solo::new(config.solo_after()),
             following: None,
             known_master: None,
             promise: None,
             others: others.map(|seed| (seed.clone(), Voter::default())).collect(),
-            kept: BTreeMap::new(),
-            owed_vote: None,
+            deferred: BTreeMap::new(),
+            pending_vote: None,
             free_since: None,
             not_before: now,
             failures: 0,
@@ -212,93 +138,102 @@ impl Election {
         election
     }
 
+    /// The next effect to carry out; `None` until the next input.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
+    /// The newest term that this node knows.
     pub(crate) fn term(&self) -> Term {
         self.hard.term
     }
 
+    /// How many candidacies there were since the start, without those of a solo master.
     pub(crate) fn candidacies(&self) -> u64 {
         self.candidacies
     }
 
+    /// Whether this node is master, with a quorum or without (E8).
     pub(crate) fn is_master(&self) -> bool {
-        matches!(self.part, Part::Master(_))
+        self.state.mastership().is_some()
     }
 
-    /// The master that is followed, or this node when it is master.
+    /// The master of this node, which may be this node itself.
     pub(crate) fn master(&self) -> Option<(&Node, &Address)> {
-        match (&self.part, &self.following) {
-            (Part::Master(_), _) => Some((&self.me, &self.address)),
-            (_, Some(following)) => Some((&following.master, &following.address)),
-            _ => None,
+        match &self.state {
+            State::Master(_) => Some((&self.me, &self.address)),
+            State::Idle | State::Candidate(_) | State::Leaving => {
+                self.following.as_ref().map(|following| (&following.master, &following.address))
+            }
         }
     }
 
+    /// The role in this node's status.
     pub(crate) fn role(&self) -> Role {
-        match (&self.part, &self.following) {
-            (Part::Leaving, _) => Role::Leaving,
-            (Part::Master(mastership), _) if mastership.solo => Role::Solo { members: self.members() },
-            (Part::Master(_), _) => Role::Master,
-            (Part::Candidate(_), _) => Role::Candidate,
-            (Part::Idle, Some(f)) => Role::Follower { master: f.master.clone(), address: f.address.clone() },
-            (Part::Idle, None) => Role::Joining,
+        match &self.state {
+            State::Leaving => Role::Leaving,
+            State::Master(mastership) if mastership.solo => Role::Solo { members: self.members() },
+            State::Master(_) => Role::Master,
+            State::Candidate(_) => Role::Candidate,
+            State::Idle => match &self.following {
+                Some(f) => Role::Follower { master: f.master.clone(), address: f.address.clone() },
+                None => Role::Joining,
+            },
         }
     }
 
-    /// To whom a promise that is still alive binds this voter.
+    /// The node to which a promise binds this voter now.
     pub(crate) fn promised_to(&self) -> Option<&Node> {
         self.live_promise().map(|promise| &promise.to)
     }
 
-    /// Not to be counted on by any candidate: held by E1 whoever it is, or not able to vote at all.
+    /// Whether this node could not grant a vote to anybody now: it is in grace towards every candidate (E1), or cannot
+    /// vote.
     pub(crate) fn abstains(&self) -> bool {
-        let doubtful =
-            |voter: &Voter| !voter.cleared && voter.heard.as_ref().is_none_or(|heard| heard.stance == Stance::Master);
-        !self.can_vote() || (!self.bootstrap_over() && self.others.values().any(doubtful))
+        let may_have_my_vote = |voter: &Voter| !voter.cleared && voter.role().is_none_or(RoleKind::is_quorum_master);
+        !self.can_vote() || (!self.bootstrap_over() && self.others.values().any(may_have_my_vote))
     }
 
-    /// The request that a linked voter is to be sent, while this node stands and has not its answer.
+    /// E2: the request for the voter at this address, while this node is a candidate and that voter has not answered.
     pub(crate) fn request_for(&self, voter: &Address) -> Option<VoteRequest> {
-        let Part::Candidate(candidacy) = &self.part else { return None };
-        candidacy.asked.filter(|_| !candidacy.solo)?;
-        let open = !candidacy.granted.contains(voter) && !candidacy.refused.contains(voter);
-        open.then_some(VoteRequest { term: self.hard.term, number: candidacy.number, lease: self.timing.lease })
+        let candidacy = self.state.candidacy().filter(|candidacy| !candidacy.solo)?;
+        candidacy.requested_at?;
+        let has_answered = candidacy.granted.contains(voter) || candidacy.refused.contains(voter);
+        let request = VoteRequest { term: self.hard.term, number: candidacy.number, lease: self.timing.lease };
+        (!has_answered).then_some(request)
     }
 
-    /// The mastership and the end of its lease, if that is still to come (E6).
+    /// E6: the mastership of this node, while its lease is valid at `now`.
     pub(crate) fn leadership(&self, now: Timestamp) -> Option<Leadership> {
-        let Part::Master(mastership) = &self.part else { return None };
-        let valid_until = self.lease_until(mastership, now);
+        let valid_until = self.lease_until(self.state.mastership()?, now);
         (now < valid_until).then_some(Leadership { term: self.hard.term, valid_until })
     }
 
+    /// When to call [`advance`](Self::advance) at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        let part = match &self.part {
-            Part::Master(mastership) if self.quorum > 1 && !mastership.solo => {
+        let own = match &self.state {
+            State::Master(mastership) if self.quorum > 1 && !mastership.solo => {
                 Some(self.lease_until(mastership, self.now))
             }
-            Part::Candidate(candidacy) => Some(candidacy.deadline),
-            _ => None,
+            State::Candidate(candidacy) => Some(candidacy.deadline),
+            State::Idle | State::Master(_) | State::Leaving => None,
         };
         let following = self.following.as_ref().map(|following| following.deadline);
         let bootstrap = self.is_voter.then(|| self.started + self.timing.bootstrap_wait);
         let promise = self.promise.as_ref().map(|promise| promise.until);
         let turns = self.free_since.into_iter().flat_map(|since| {
             let own = (since + self.wait_of(&self.me.id)).max(self.not_before);
-            let kept = self.kept.values().map(move |(candidate, _)| since + self.wait_of(&candidate.id));
-            kept.chain([own])
+            let deferred = self.deferred.values().map(move |(candidate, _)| since + self.wait_of(&candidate.id));
+            deferred.chain([own])
         });
-        let all = [part, following, bootstrap, promise, self.solo_at()].into_iter().flatten().chain(turns);
+        let all = [own, following, bootstrap, promise, self.solo_at()].into_iter().flatten().chain(turns);
         all.filter(|at| *at > self.now).min()
     }
 
-    /// Time has come to `now`: judges a lapse before anything else is handled (E6).
+    /// Reports the time. E6: an expired lease ends before any other input is handled, so this is called first.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         self.now = now;
-        if let Part::Master(mastership) = &self.part
+        if let State::Master(mastership) = &self.state
             && self.lease_until(mastership, now) <= now
         {
             self.end_mastership(LossReason::LeaseLapsed);
@@ -306,22 +241,24 @@ impl Election {
         self.settle();
     }
 
-    pub(crate) fn link_up(&mut self, voter: &Address, node: &Node) {
+    /// The first link to the node is up. `address` is the address of the node, which may be no voter.
+    pub(crate) fn link_up(&mut self, address: &Address, node: &Node) {
         if self.following.as_ref().is_some_and(|f| f.master.id == node.id && f.master != *node) {
             self.lose_master(LossReason::Ended);
         }
-        self.kept.retain(|id, (candidate, _)| *id != node.id || candidate == node);
-        if let Some(known) = self.others.get_mut(voter) {
-            if known.heard.as_ref().is_some_and(|heard| heard.node != *node) {
-                known.heard = None;
+        // The requests of an earlier run of the node are void.
+        self.deferred.retain(|id, (candidate, _)| *id != node.id || candidate == node);
+        if let Some(voter) = self.others.get_mut(address) {
+            if voter.last_report.as_ref().is_some_and(|report| report.node != *node) {
+                voter.last_report = None;
             }
-            known.linked = Some(node.clone());
-            self.relinked(voter);
+            voter.linked = Some(node.clone());
+            self.relinked(address);
         }
         self.settle();
     }
 
-    /// What hung on another connection to this voter may be lost with it: ask and release again.
+    /// There is a new connection to a linked voter. What was sent on another one may be lost, so it is sent again.
     pub(crate) fn relinked(&mut self, voter: &Address) {
         if self.request_for(voter).is_some() {
             self.effects.push_back(Effect::Ask(voter.clone()));
@@ -331,60 +268,68 @@ impl Election {
         }
     }
 
-    pub(crate) fn link_down(&mut self, voter: &Address) {
-        self.forget_rival(voter);
-        if let Some(node) = self.others.get_mut(voter).and_then(|known| known.linked.take()) {
-            self.kept.remove(&node.id);
+    /// The last link to the node at this address is down. Its newest status is kept (E1).
+    pub(crate) fn link_down(&mut self, address: &Address) {
+        self.remove_rival(address);
+        if let Some(node) = self.others.get_mut(address).and_then(|voter| voter.linked.take()) {
+            self.deferred.remove(&node.id);
         }
         self.settle();
     }
 
-    pub(crate) fn heard_status(&mut self, from: &Node, address: &Address, status: &StatusReport) {
-        let stance = match &status.role {
-            Role::Joining => Stance::Joining,
-            Role::Candidate => Stance::Candidate,
-            Role::Follower { .. } => Stance::Follower,
-            Role::Master => Stance::Master,
-            Role::Leaving => Stance::Leaving,
-            Role::Solo { .. } => Stance::Solo,
-        };
+    /// Receives a status, newer than all before from that node.
+    pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let is_voter = self.others.contains_key(address);
         if let Some(voter) = self.others.get_mut(address) {
-            voter.cleared |= !matches!(stance, Stance::Master | Stance::Candidate) && status.promise.is_none();
-            voter.heard =
-                Some(Heard { node: from.clone(), stance, held: status.abstains, promise: status.promise.clone() });
-            self.note_rival(from, address, (status.term, &status.role));
+            let report = LastReport::new(from, status);
+            voter.cleared |= report.is_free();
+            voter.last_report = Some(report);
+            self.record_rival(from, address, (status.term, &status.role));
         }
         let was_master = self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= status.term);
-        match stance {
-            Stance::Master if is_voter => {
-                self.accept_master(from, address, status.term);
+        match RoleKind::from(&status.role) {
+            RoleKind::Master => {
+                if is_voter {
+                    self.accept_master(from, address, status.term);
+                }
             }
-            // A candidate's new term is judged with its request (E3); a status alone must not unseat a master.
-            Stance::Candidate if was_master => self.lose_master(LossReason::Ended),
-            Stance::Solo if is_voter && self.accept_master(from, address, status.term) => {}
-            // Its term is taken over by who follows it, and by masters as E8 says.
-            Stance::Solo if was_master => self.lose_master(LossReason::Ended),
-            Stance::Candidate | Stance::Master | Stance::Solo => {}
-            Stance::Leaving if was_master => self.lose_master(LossReason::Resigned),
-            Stance::Joining | Stance::Follower if was_master => {
-                self.forget_solo_promise();
+            // E7: the term of a candidate is judged with its request (E3). Its status alone must not end a mastership.
+            RoleKind::Candidate => {
+                if was_master {
+                    self.lose_master(LossReason::Ended);
+                }
+            }
+            // E8: followers of a solo master take over its term when they accept it. Other masters judge it as a rival.
+            RoleKind::Solo => {
+                let accepted = is_voter && self.accept_master(from, address, status.term);
+                if !accepted && was_master {
+                    self.lose_master(LossReason::Ended);
+                }
+            }
+            RoleKind::Leaving if was_master => self.lose_master(LossReason::Resigned),
+            RoleKind::Joining | RoleKind::Follower if was_master => {
+                self.drop_solo_promise();
                 self.lose_master(LossReason::Ended);
                 self.learn(status.term);
             }
-            _ if self.listens_to(status) => self.learn(status.term),
-            _ => {}
+            RoleKind::Leaving | RoleKind::Joining | RoleKind::Follower => {
+                if self.takes_term_of(status) {
+                    self.learn(status.term);
+                }
+            }
         }
         self.settle();
     }
 
+    /// E3: receives a request for a vote. The newest request of a candidate replaces the older one.
     pub(crate) fn vote_request(&mut self, from: &Node, request: VoteRequest) {
-        self.kept.insert(from.id.clone(), (from.clone(), request));
+        self.deferred.insert(from.id.clone(), (from.clone(), request));
         self.settle();
     }
 
+    /// Receives the answer of a voter. An answer to an earlier candidacy only shows the voter's term (E2).
     pub(crate) fn vote(&mut self, voter: &Address, vote: Vote) {
-        if let Part::Candidate(candidacy) = &mut self.part
+        if let State::Candidate(candidacy) = &mut self.state
             && candidacy.number == vote.number
         {
             if vote.granted && vote.term == self.hard.term {
@@ -397,27 +342,27 @@ impl Election {
         self.settle();
     }
 
-    /// E2, E5: the candidate gave up its term.
+    /// E2, E5: a candidate gave up its term. This ends what was promised in that term.
     pub(crate) fn release(&mut self, from: &Node, release: Release) {
-        self.kept.retain(|_, (candidate, request)| candidate != from || request.term > release.term);
-        if self.owed_vote.as_ref().is_some_and(|(to, vote)| to == from && vote.term == release.term) {
-            self.owed_vote = None;
+        self.deferred.retain(|_, (candidate, request)| candidate != from || request.term > release.term);
+        if self.pending_vote.as_ref().is_some_and(|(to, vote)| to == from && vote.term == release.term) {
+            self.pending_vote = None;
         }
         if let Some(promise) = &mut self.promise
             && promise.to == *from
             && promise.term == release.term
         {
-            promise.until = promise.floor;
+            promise.until = promise.until_after_release;
         }
         self.settle();
     }
 
-    /// E5: the master ended its term by its own wish.
+    /// E5: a master ended its term because it leaves. This ends every promise to it.
     pub(crate) fn resigned(&mut self, from: &Node, address: &Address, term: Term) {
-        self.forget_rival(address);
-        if let Some(heard) = self.others.get_mut(address).and_then(|voter| voter.heard.as_mut()) {
-            heard.stance = Stance::Leaving;
-            heard.promise = None;
+        self.remove_rival(address);
+        if let Some(report) = self.others.get_mut(address).and_then(|voter| voter.last_report.as_mut()) {
+            report.role = RoleKind::Leaving;
+            report.promise = None;
         }
         if self.promise.as_ref().is_some_and(|promise| promise.to == *from && promise.term <= term) {
             self.promise = None;
@@ -429,7 +374,8 @@ impl Election {
         self.settle();
     }
 
-    /// Whether the sender is this node's master; and if so whether it was given a promise (E5).
+    /// Receives a heartbeat. Returns whether the sender is this node's master, and whether this voter has promised it the
+    /// lease that the heartbeat names (E5). Only a voter promises, and only a lease of at most its own `bootstrap_wait`.
     pub(crate) fn heartbeat(&mut self, from: &Node, address: &Address, heartbeat: Heartbeat) -> (bool, bool) {
         let accepted = self.accept_master(from, address, heartbeat.term);
         let confirms = accepted && self.is_voter && heartbeat.lease <= self.timing.bootstrap_wait;
@@ -442,7 +388,8 @@ impl Election {
                     promise.term = heartbeat.term;
                 }
                 other => {
-                    *other = Some(Promise { to: from.clone(), term: heartbeat.term, until, floor: Timestamp::ZERO });
+                    let (to, term) = (from.clone(), heartbeat.term);
+                    *other = Some(Promise { to, term, until, until_after_release: Timestamp::ZERO });
                 }
             }
         }
@@ -450,8 +397,9 @@ impl Election {
         (accepted, confirms)
     }
 
+    /// E6: receives the answer to a heartbeat. A confirmation counts for the time at which the heartbeat was sent.
     pub(crate) fn heartbeat_ack(&mut self, voter: &Address, ack: &HeartbeatAck) {
-        if let Part::Master(mastership) = &mut self.part
+        if let State::Master(mastership) = &mut self.state
             && ack.confirms
             && let Some((_, sent)) = mastership.sent.iter().find(|(number, _)| *number == ack.number)
             && let Some(newest) = self.others.contains_key(voter).then(|| mastership.confirmed.entry(voter.clone()))
@@ -459,33 +407,34 @@ impl Election {
             let newest = newest.or_insert(*sent);
             *newest = (*newest).max(*sent);
         }
-        // Whom a solo master has once taken in may follow another by now.
+        // E8: a former member of a solo master may follow another master by now, and have that one's term.
         if !self.is_solo() {
             self.learn(ack.term);
         }
         self.settle();
     }
 
-    /// The next heartbeat, sent now.
+    /// The next heartbeat of a master, to be sent now. `None` if this node is no master.
     pub(crate) fn next_heartbeat(&mut self) -> Option<Heartbeat> {
-        let Part::Master(mastership) = &mut self.part else { return None };
+        let State::Master(mastership) = &mut self.state else { return None };
         self.number += 1;
-        let outlived = |sent: Timestamp| sent + self.timing.lease <= self.now;
-        while mastership.sent.front().is_some_and(|(_, sent)| outlived(*sent)) {
+        let is_over = |sent: Timestamp| sent + self.timing.lease <= self.now;
+        while mastership.sent.front().is_some_and(|(_, sent)| is_over(*sent)) {
             mastership.sent.pop_front();
         }
         mastership.sent.push_back((self.number, self.now));
         let heartbeat = Heartbeat { term: self.hard.term, number: self.number, lease: self.timing.lease };
-        self.meet();
+        self.resolve_rivals();
         Some(heartbeat)
     }
 
-    /// Accepts a master by its word: a status, a join response or a heartbeat.
+    /// A node has shown that it is a master, by a status, a join response or a heartbeat. Returns whether this node follows
+    /// it.
     pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
-        if term < self.hard.term || matches!(self.part, Part::Leaving) {
+        if term < self.hard.term || self.state.is_leaving() {
             return false;
         }
-        let solo = self.says_solo(master, address);
+        let solo = self.reports_solo(master, address);
         if solo && !self.may_follow_solo(master) {
             return false;
         }
@@ -493,21 +442,17 @@ impl Election {
             self.give_way();
         }
         if self.known_master.as_ref().is_some_and(|(known, node)| *known == term && node != master) {
-            // Two masters in a term: votes were lost with the memory of a restarted voter (G1). Views of both would be taken
-            // for one another, so a new term decides.
+            // Two masters of one term: a restarted voter has forgotten its vote (G1). Their views must not be confused, so
+            // this node moves to the next term (V9).
             self.learn(term.next());
             return false;
         }
-        match self.part {
-            Part::Master(_) => self.end_mastership(LossReason::NewerTerm),
-            Part::Candidate(_) => self.give_up(),
-            _ => {}
-        }
+        self.step_down(LossReason::NewerTerm);
         if term > self.hard.term {
             self.hard.voted_for = None;
         }
         self.hard.term = term;
-        // Accepting a master spends the vote of its term (E3).
+        // E3: accepting a master spends the vote of its term.
         self.hard.voted_for.get_or_insert_with(|| master.clone());
         self.hard.joined = true;
         self.known_master = Some((term, master.clone()));
@@ -533,7 +478,7 @@ impl Election {
         self.persistence.in_flight.as_ref().map(|_| self.persistence.seq)
     }
 
-    /// The `Persist` in flight is durable.
+    /// E4: the `Persist` in flight is durable.
     pub(crate) fn persisted(&mut self) {
         if let Some(durable) = self.persistence.in_flight.take() {
             self.persistence.durable = durable;
@@ -542,30 +487,27 @@ impl Election {
         self.settle();
     }
 
-    /// The `Persist` in flight has failed. Storage may hold it or not, so nothing that hangs on it is ever said (E4).
+    /// E4: the `Persist` in flight has failed. Nobody knows what is durable, so no vote that depends on it is ever sent.
+    /// From now on this node requests no other `Persist`, never votes and is never a candidate.
     pub(crate) fn persist_failed(&mut self) {
         self.persistence.in_flight = None;
         self.persistence.failed = true;
-        self.owed_vote = None;
-        if matches!(&self.part, Part::Candidate(candidacy) if candidacy.asked.is_none()) {
+        self.pending_vote = None;
+        if self.state.candidacy().is_some_and(|candidacy| candidacy.requested_at.is_none()) {
             self.give_up();
         }
         self.settle();
     }
 
-    /// Ends every part in elections. The term to resign from, if this node was master.
+    /// Takes no part in elections any more (L1). Returns the term to resign from, if this node was master.
     pub(crate) fn leave(&mut self) -> Option<Term> {
         let resigned = self.is_master().then_some(self.hard.term);
-        match self.part {
-            Part::Master(_) => self.end_mastership(LossReason::Resigned),
-            Part::Candidate(_) => self.give_up(),
-            _ => {}
-        }
+        self.step_down(LossReason::Resigned);
         if resigned.is_some() {
-            // What it resigns from binds it no more, and nobody has to wait for the end of it (E1, E5).
+            // E5: a resignation ends every promise to the master, its own too. Otherwise others would wait for it (E1).
             self.promise = None;
         }
-        self.part = Part::Leaving;
+        self.state = State::Leaving;
         resigned
     }
 }

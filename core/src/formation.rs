@@ -24,7 +24,7 @@ use crate::{
     membership::view::MembersView,
     membership::{MemberKey, Membership, Verdict},
     own_status::OwnStatus,
-    peers::PeerTable,
+    peers::{Peer, PeerTable},
     rng::Rng,
     time::Timestamp,
     timers::Timer,
@@ -112,8 +112,9 @@ impl Formation {
                 self.conclude();
             }
         }
-        #[cfg(debug_assertions)]
-        self.check_invariants();
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
         Ok(())
     }
 
@@ -279,8 +280,8 @@ impl Formation {
         let timing = self.env.timing();
         if now.since(self.env.now) > timing.suspect_after {
             // This node has paused: what it has not received meanwhile does not count against the others.
-            self.peers.allow_anew(now + timing.down_after);
-            self.membership.allow_anew(now);
+            self.peers.reset_allowances(now + timing.down_after);
+            self.membership.reset_allowances(now);
         }
         self.env.now = now;
         self.conclude();
@@ -380,7 +381,7 @@ impl Formation {
         self.discovery.invalidate();
     }
 
-    /// A node has left once a master has acknowledged it, or once its voters were told, when no master can acknowledge it.
+    /// A node has left once a master has acknowledged it, or once its voters were informed, when no master can acknowledge it.
     fn finish_leaving(&mut self) {
         let Some(awaits_ack) = self.lifecycle.awaits_ack() else { return };
         let may_be_in_a_view = self.election.has_known_a_master() || self.peers.iter().any(|peer| peer.leads());
@@ -393,7 +394,6 @@ impl Formation {
     }
 }
 
-#[cfg(debug_assertions)]
 impl Formation {
     /// Checks what holds between two inputs, in every part and between parts.
     ///
@@ -406,15 +406,22 @@ impl Formation {
         if size > SMALL && !self.peers.counters().frames_received.is_multiple_of(256) {
             return;
         }
-        self.peers.check(self.sink.timers());
-        self.membership.check(&self.env, &self.election, self.sink.timers());
-        self.own_status.check(&self.election);
-        let is_leaving = self.lifecycle.awaits_ack().is_some();
-        let wants_leave_timer = self.sink.timers().is_set(&Timer::Leave);
-        assert!(!is_leaving || wants_leave_timer, "leaving has a deadline");
-        match self.lifecycle.is_stopped() {
-            true => assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection"),
-            false => self.discovery.check(),
+        let timers = self.sink.timers();
+        timers.check();
+        self.election.check_invariants();
+        let (newest_status, _) = self.own_status.frame();
+        self.peers.check(timers, newest_status, self.election.is_master());
+        self.rejections.check();
+        self.membership.check(&self.env, &self.election, &self.peers, timers);
+        if self.lifecycle.is_stopped() {
+            assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection");
+            return;
         }
+        self.election.check_node(|address| self.peers.at(address).map(Peer::node));
+        self.own_status.check(&self.election);
+        self.discovery.check(&self.peers, &self.election, timers);
+        let is_leaving = self.lifecycle.awaits_ack().is_some();
+        assert_eq!(self.election.role() == Role::Leaving, is_leaving, "a leaving node takes no part in elections");
+        assert_eq!(timers.is_set(&Timer::Leave), is_leaving, "exactly leaving has a deadline");
     }
 }

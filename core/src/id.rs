@@ -1,37 +1,37 @@
-//! The names of things: nodes, addresses, terms, view ids, connections.
+//! Names: of nodes, addresses, clusters, terms, views, connections and dials.
 
 use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String, sync::Arc};
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A name or address that cannot be used.
+/// A name or an address is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// A node id of no bytes, or of more than 64.
+    /// A node id is empty, or longer than 64 bytes.
     #[error("a node id has 1 to 64 bytes, but {id:?} has {len}; choose a shorter, non-empty name", len = id.len())]
     NodeId {
-        /// The text that was given.
+        /// The text.
         id: String,
     },
-    /// A cluster name of no bytes, or of more than 64.
+    /// A cluster name is empty, or longer than 64 bytes.
     #[error("a cluster name has 1 to 64 bytes, but {name:?} has {len}; choose a shorter, non-empty name", len = name.len())]
     Cluster {
-        /// The text that was given.
+        /// The text.
         name: String,
     },
-    /// Not `host:port`.
+    /// An address is not `host:port`.
     #[error("{address:?} is not an address: {problem}; write it as host:port, for example \"10.0.0.1:7000\"")]
     Address {
-        /// The text that was given.
+        /// The text.
         address: String,
         /// What is wrong with it.
         problem: &'static str,
     },
 }
 
-/// A text in one shared allocation, checked by `$check` wherever it comes from, the wire included.
+/// A text in one shared allocation. `$check` checks it, wherever it comes from: the wire too.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
@@ -39,10 +39,10 @@ macro_rules! text {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the text.
+            /// Checks the text, and brings it into its normal form.
             ///
             /// # Errors
-            /// [`IdError`] says what was wrong with it, and with which text.
+            /// [`IdError`] has the text and says what is wrong with it.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 let check: fn(&str) -> Result<Arc<str>, IdError> = $check;
                 check(text.as_ref()).map(Self)
@@ -91,9 +91,9 @@ macro_rules! text {
                     }
 
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
-                        let made = $name::new(text).map_err(E::custom)?;
-                        // One spelling on the wire: what would be rewritten is refused.
-                        if &*made.0 == text { Ok(made) } else { Err(E::custom("not in its normal form")) }
+                        let name = $name::new(text).map_err(E::custom)?;
+                        // Each value has one spelling on the wire, so a text that would be changed is an error.
+                        if &*name.0 == text { Ok(name) } else { Err(E::custom("the text is not in its normal form")) }
                     }
                 }
                 from.deserialize_str(Text)
@@ -103,7 +103,7 @@ macro_rules! text {
 }
 
 text! {
-    /// A node's name: 1 to 64 bytes, ordered bytewise. The lowest id is preferred as master.
+    /// The name of a node: 1 to 64 bytes, ordered bytewise. The voter with the lowest id is preferred as master.
     NodeId, |text| match text.len() {
         1..=64 => Ok(text.into()),
         _ => Err(IdError::NodeId { id: text.to_owned() }),
@@ -111,7 +111,7 @@ text! {
 }
 
 text! {
-    /// The name of a cluster, 1 to 64 bytes. Nodes of different names never work together.
+    /// The name of a cluster: 1 to 64 bytes. Nodes of clusters with different names never work together.
     ClusterName, |text| match text.len() {
         1..=64 => Ok(text.into()),
         _ => Err(IdError::Cluster { name: text.to_owned() }),
@@ -119,25 +119,27 @@ text! {
 }
 
 text! {
-    /// `host:port` that other nodes can dial: trimmed, its host in lower case, its port without leading zeros, otherwise opaque to the core.
-    /// At most 259 bytes (a DNS name of 253, a colon and a port).
+    /// `host:port` text that other nodes can dial. In its normal form it is trimmed, the host is in lower case, and the port has no
+    /// leading zeros. The core does not interpret it further. It has at most 259 bytes: a DNS name of 253, a colon and a
+    /// port.
     Address, |text| {
         let fail = |problem| Err(IdError::Address { address: text.to_owned(), problem });
         let trimmed = text.trim();
         let Some((host, port)) = trimmed.rsplit_once(':') else { return fail("it has no port") };
         if host.is_empty() || host.contains(char::is_whitespace) {
-            return fail("its host is empty or has blanks");
+            return fail("its host is empty or has white space");
         }
         if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-            return fail("an IPv6 host stands in brackets");
+            return fail("an IPv6 host needs brackets");
         }
         let number = if port.bytes().all(|b| b.is_ascii_digit()) { port.parse::<u16>().ok() } else { None };
         match number {
             None | Some(0) => fail("its port is not a number from 1 to 65535"),
-            // In its normal form already, as they all are on the wire.
+            // It is in its normal form already, as all addresses on the wire are.
             Some(_) if trimmed.len() <= 259 && !port.starts_with('0') && host.bytes().all(is_normal) => Ok(trimmed.into()),
             Some(number) => match format!("{}:{number}", host.to_lowercase()) {
-                // In its normal form, in which some letters are longer: it is the one that others are told.
+                // Some letters are longer in lower case. The limit is for the normal form, because that is sent to other
+                // nodes.
                 long if long.len() > 259 => fail("it is longer than 259 bytes"),
                 address => Ok(address.into()),
             },
@@ -145,21 +147,21 @@ text! {
     }
 }
 
-/// A byte of a host that no lower case changes.
+/// Whether a byte of a host stays the same in lower case.
 fn is_normal(byte: u8) -> bool {
     byte.is_ascii() && !byte.is_ascii_uppercase()
 }
 
-/// Tells the runs of one node apart: larger at each start, for example the wall clock in microseconds.
+/// The number of one run of a node. It is larger at each start, for example the wall clock in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
-/// One running instance. Votes, promises and links name the incarnation too: a restarted node is *another*.
+/// One run of a node. Votes, promises and links name its incarnation too, so a restarted node is a *different* one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Node {
-    /// Its name.
+    /// The name of the node.
     pub id: NodeId,
-    /// Which of its runs.
+    /// The run of the node.
     pub incarnation: Incarnation,
 }
 
@@ -175,7 +177,7 @@ impl fmt::Debug for Node {
     }
 }
 
-/// Grows with every election; a fencing token.
+/// A number that grows with every election. It is a fencing token: see [`Leadership`](crate::Leadership).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Term(pub u64);
 
@@ -192,12 +194,13 @@ impl fmt::Display for Term {
     }
 }
 
-/// What identifies a view: the term of the master that wrote it, and that master's count of changes, compared in this order.
+/// The name of one view: the term of the master that wrote it, and the number of its change within that term. View ids are
+/// compared in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewId {
     /// The term of the master that wrote the view.
     pub term: Term,
-    /// One more with each change within the term.
+    /// The number of the change within the term. The first view of a term has version 1.
     pub version: u64,
 }
 
@@ -207,7 +210,7 @@ impl fmt::Display for ViewId {
     }
 }
 
-/// A connection, named by the host. Never reused: each is larger than any before.
+/// The number of a connection. The embedder chooses it: each one is larger than all before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnId(pub u64);
 
@@ -217,12 +220,12 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// A dial, named by the core. Never reused.
+/// The number of a dial. The core chooses it, and never uses it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DialId(pub u64);
 
-/// A digest of the sorted, deduplicated seed list: 128-bit FNV-1a over each address and a line feed.
-/// Nodes whose digests differ never work together.
+/// A digest of the seed list: 128-bit FNV-1a over the sorted, deduplicated addresses, each followed by a line feed
+/// (PROTOCOL.md, H6). Nodes with different digests never work together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ElectorateDigest(pub [u8; 16]);
 
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn node_ids_are_bounded_and_ordered_bytewise() {
+    fn node_ids_have_a_limit_and_are_ordered_bytewise() {
         assert!(NodeId::new("").is_err());
         assert!(NodeId::new("x".repeat(64)).is_ok());
         assert!(NodeId::new("x".repeat(65)).unwrap_err().to_string().contains("has 65"));
@@ -261,29 +264,29 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_trimmed_and_lowered_and_refused_with_a_reason() {
+    fn addresses_are_normalized_or_refused_with_a_reason() {
         assert_eq!(Address::new(" Host.Example:7000 ").unwrap().as_str(), "host.example:7000");
         assert_eq!(Address::new("[::1]:80").unwrap().as_str(), "[::1]:80");
         assert_eq!(Address::new("h:07000").unwrap(), Address::new("h:7000").unwrap());
         for (bad, why) in [
             ("host", "no port"),
             (":80", "host is empty"),
-            ("a b:80", "blanks"),
+            ("a b:80", "white space"),
             ("::1:80", "brackets"),
             ("h:0", "1 to 65535"),
             ("h:65536", "1 to 65535"),
             ("h:+1", "1 to 65535"),
             ("h:", "1 to 65535"),
         ] {
-            let said = Address::new(bad).unwrap_err().to_string();
-            assert!(said.contains(why), "{bad}: {said}");
+            let error = Address::new(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
         }
         assert!(Address::new(format!("{}:1", "h".repeat(258))).is_err());
     }
 
-    /// Some letters are longer in lower case, and peers judge the address that they are told.
+    /// Some letters are longer in lower case, and peers check the address that they receive.
     #[test]
-    fn what_is_an_address_here_is_one_on_the_wire() {
+    fn every_valid_address_is_valid_on_the_wire() {
         for letter in ["h", "\u{130}", "\u{23a}"] {
             for count in 1..=260 {
                 let Ok(address) = Address::new(format!("{}:1", letter.repeat(count))) else { continue };
@@ -294,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_depends_on_the_set_alone() {
+    fn the_digest_depends_only_on_the_set_of_seeds() {
         let digest = ElectorateDigest::of(&seeds(&["a:1", "b:2"]));
         assert_eq!(digest, ElectorateDigest::of(&seeds(&["B:2", "a:1", "b:2 "])));
         assert_ne!(digest, ElectorateDigest::of(&seeds(&["a:1"])));
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_a_node_an_view_id_and_a_digest_are_shown_as_one_word_each() {
+    fn nodes_view_ids_and_digests_are_displayed_as_one_word() {
         let node = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(7) };
         assert_eq!((node.to_string(), format!("{node:?}")), ("a#7".into(), "a#7".into()));
         assert_eq!(ViewId { term: Term(3), version: 12 }.to_string(), "3.12");
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_from_the_wire_is_checked_like_any_other() {
+    fn names_from_the_wire_are_checked_too() {
         let bytes = postcard::to_allocvec("Host:1").unwrap();
         assert!(postcard::from_bytes::<Address>(&bytes).is_err());
         assert!(postcard::from_bytes::<NodeId>(&bytes).is_ok());

@@ -33,9 +33,9 @@
 //! # The way of an input
 //!
 //! ```text
-//! bytes ─▶ PeerTable::receive ─▶ dispatch ─▶ Election ──▶ effects ─▶ PeerTable::flush ─▶ Output::Send
-//!                                         ├▶ Membership ┤
-//!                                         └▶ Lifecycle ─┘
+//! bytes ─▶ PeerTable::receive ─┬▶ admission ─▶ PeerTable, Discovery ─┐
+//!                              └▶ dispatch ──▶ Election ─▶ effects ──┼▶ PeerTable::flush ─▶ Output::Send
+//!                                         └──▶ Membership, Lifecycle ┘
 //! ```
 //!
 //! | module | owns |
@@ -43,7 +43,7 @@
 //! | `formation` | the facade: inputs, outputs, the order in which conclusions are drawn |
 //! | `formation::admission`, `dispatch`, `effects` | the way in: handshakes; what a message means; the way out: what follows |
 //! | `peers` | connections, and the peers that they lead to |
-//! | `discovery` | whom to dial, and which rejections were reported |
+//! | `discovery` | which addresses to dial, and which rejections were reported |
 //! | `election` | terms, votes, promises and leases (E1 to E8) |
 //! | `membership` | the view, and on a master everything about its members |
 //! | `own_status`, `lifecycle` | what this node reports about itself; whether it runs, leaves or has stopped |

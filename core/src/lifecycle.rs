@@ -50,7 +50,7 @@ impl Lifecycle {
         *self = Self::Stopped;
     }
 
-    /// What every voter is told that has a link, or gets one.
+    /// The message for every voter that has a link, or gets one.
     pub(crate) fn resignation(&self) -> Option<Resign> {
         match self {
             Self::Leaving { resigned, .. } => resigned.map(|term| Resign { term }),

@@ -25,7 +25,7 @@ use crate::{
     id::{Node, NodeId, ViewId},
     membership::view::{Change, Member, MemberState, MembersView},
     peers::{Peer, PeerTable},
-    timers::Timers,
+    timers::{Timer, Timers},
     wire::frame::SharedFrame,
     wire::message::MembersUpdate,
 };
@@ -130,14 +130,22 @@ impl Membership {
     ///
     /// # Panics
     /// When something does not hold.
-    pub(crate) fn check(&self, env: &Env, election: &Election, timers: &Timers) {
+    pub(crate) fn check(&self, env: &Env, election: &Election, peers: &PeerTable, timers: &Timers) {
         assert_eq!(self.mastering.is_some(), election.is_master(), "members are tracked exactly on a master");
         assert!(!self.announced, "what follows from a new view is done");
         let is_member = |node: &Node| self.held.view.get(&node.id).is_some_and(|member| member.node == *node);
         assert!(self.held.leavers.iter().all(is_member), "leavers are members: {:?}", self.held.leavers);
         match &self.mastering {
-            Some(mastering) => mastering.check(&self.held.view, env, timers),
-            None => assert_eq!(timers.members().next(), None, "only a master judges members"),
+            Some(mastering) => {
+                assert_eq!(self.held.id(), self.held.view.id(), "a master holds its own view");
+                assert_eq!(self.held.writer.as_ref(), Some(&env.me), "a master has written the view that it holds");
+                assert_eq!(self.held.id().term, election.term(), "a master's view is of its term");
+                mastering.check(&self.held.view, env, peers, timers);
+            }
+            None => {
+                assert_eq!(timers.members().next(), None, "only a master judges members");
+                assert!(!timers.is_set(&Timer::Heartbeat), "only a master sends heartbeats");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A small seeded generator for jitter and nonces. It decides no election and guards no secret.
+//! A small seeded random generator, for jitter and nonces. No secret and no rule of an election depends on it.
 
-/// xoshiro256++ (Blackman and Vigna, 2019), seeded through SplitMix64 so that any seed is a good one.
+/// xoshiro256++ (Blackman and Vigna, 2019). SplitMix64 prepares the seed, so any seed is good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rng([u64; 4]);
 
@@ -29,7 +29,7 @@ impl Rng {
         result
     }
 
-    /// A number in `0..=max`; the bias of the multiplication is below `max / 2^64`.
+    /// A number in `0..=max`. The bias of the multiplication is below `max / 2^64`.
     pub(crate) fn up_to(&mut self, max: u64) -> u64 {
         ((u128::from(self.next_u64()) * (u128::from(max) + 1)) >> 64) as u64
     }
@@ -47,9 +47,10 @@ impl Rng {
 mod tests {
     use super::*;
 
-    /// The first numbers that the authors' own programs draw, of SplitMix64 from 1234567 and of xoshiro256++ from 1, 2, 3, 4.
+    /// The numbers come from the programs of the authors: SplitMix64 with the seed 1234567, and xoshiro256++ with the state
+    /// 1, 2, 3, 4.
     #[test]
-    fn what_is_drawn_is_what_the_two_generators_are_known_to_draw() {
+    fn both_generators_return_the_published_numbers() {
         let seeded = [
             6_457_827_717_110_365_317,
             3_203_168_211_198_807_973,
@@ -58,7 +59,7 @@ mod tests {
         ];
         assert_eq!(Rng::new(1_234_567), Rng(seeded));
         let mut rng = Rng([1, 2, 3, 4]);
-        for known in [
+        for expected in [
             41_943_041,
             58_720_359,
             3_588_806_011_781_223,
@@ -70,7 +71,7 @@ mod tests {
             15_849_039_046_786_891_736,
             10_450_023_813_501_588_000,
         ] {
-            assert_eq!(rng.next_u64(), known);
+            assert_eq!(rng.next_u64(), expected);
         }
     }
 
@@ -79,7 +80,7 @@ mod tests {
         let mut rng = Rng::new(0);
         let drawn: alloc::vec::Vec<u64> = (0..200).map(|_| rng.up_to(3)).collect();
         for wanted in 0..=3 {
-            assert!(drawn.contains(&wanted), "{wanted} never drawn");
+            assert!(drawn.contains(&wanted), "{wanted} is never returned");
         }
         assert!(drawn.iter().all(|n| *n <= 3));
     }

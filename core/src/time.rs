@@ -1,13 +1,13 @@
-//! The time that the host tells the core.
+//! The time, which the embedder reports to the core.
 
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A moment on the host's monotonic clock, in microseconds since an arbitrary start.
+/// A moment on the embedder's monotonic clock, in microseconds since an arbitrary start.
 ///
-/// The clock has to go on while the machine is suspended (`CLOCK_BOOTTIME` on Linux), or a lease could outlive its end.
-/// Differences saturate: there is no arithmetic on it that panics.
+/// The clock has to keep running while the machine is suspended (`CLOCK_BOOTTIME` on Linux). Otherwise a lease could be
+/// used after its end. Sums and differences saturate, and never panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(u64);
 
@@ -20,12 +20,12 @@ impl Timestamp {
         Self(micros)
     }
 
-    /// Microseconds since the clock's start.
+    /// The microseconds since the start of the clock.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to `self`; zero when `earlier` is the later one.
+    /// The time from `earlier` to `self`. It is zero if `earlier` is later than `self`.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

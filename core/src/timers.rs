@@ -38,7 +38,7 @@ impl Timers {
     /// Sets the timer. A timer that is set already moves.
     pub(crate) fn set(&mut self, timer: Timer, at: Timestamp) {
         self.clear(&timer);
-        self.order.insert((at, timer.clone()));
+        self.order.insert((at, timer));
         self.at.insert(timer, at);
     }
 
@@ -69,6 +69,15 @@ impl Timers {
         })
     }
 
+    /// The dials that timers are set for.
+    pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
+        self.at.keys().filter_map(|timer| match timer {
+            Timer::Dial(dial) => Some(*dial),
+            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Member(_) => None,
+            Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
+        })
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }
@@ -81,6 +90,16 @@ impl Timers {
         let (_, timer) = self.order.pop_first()?;
         self.at.remove(&timer);
         Some(timer)
+    }
+
+    /// Checks what holds between two inputs.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(crate) fn check(&self) {
+        let is_in_order = |(timer, at): (&Timer, &Timestamp)| self.order.contains(&(*at, *timer));
+        assert!(self.at.iter().all(is_in_order), "each timer has its place in the order");
+        assert_eq!(self.at.len(), self.order.len(), "each place in the order is that of a timer");
     }
 }
 

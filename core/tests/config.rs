@@ -114,8 +114,7 @@ fn solo_after_is_off_by_default_and_at_least_bootstrap_wait() {
 #[test]
 fn unknown_protocol_versions_are_an_error() {
     for (min, max) in [(0, 1), (1, 9), (9, 9), (1, 0)] {
-        let expected =
-            format!("the protocol versions {min} to {max} are not what this program can speak; choose a range");
+        let expected = format!("the program cannot speak the protocol versions {min} to {max}; choose a range");
         expect_error(builder().protocol(ProtocolRange { min, max }), &expected);
     }
 }
@@ -423,7 +422,7 @@ fn a_keyed_configuration_cannot_be_read_back_without_its_key() {
     let config = builder().key(KEY).build().unwrap();
     for json in [serde_json::to_string(&config).unwrap(), serde_json::to_string(&builder().key(KEY)).unwrap()] {
         let message = serde_json::from_str::<Config>(&json).expect_err("no key").to_string();
-        assert!(message.contains("keys are never serialized; give the key anew with key()"), "{message}");
+        assert!(message.contains("keys are never serialized; supply the key again with key()"), "{message}");
         let read: ConfigBuilder = serde_json::from_str(&json).unwrap();
         assert_eq!(read.clone().build(), Err(ConfigError::NoKey));
         assert_eq!(read.key(KEY).build().unwrap(), config);

@@ -19,6 +19,8 @@ mod host;
 mod keys;
 mod net;
 mod peer;
+#[cfg(unix)]
+mod program;
 mod replay;
 mod rig;
 mod rng;
@@ -36,6 +38,8 @@ pub use host::{Crash, Host, NodeIx};
 pub use keys::{Intrusion, key, keys};
 pub use net::{Cut, Net, Target};
 pub use peer::{Peer, messages};
+#[cfg(unix)]
+pub use program::Program;
 pub use replay::{Recut, Run, difference, replay};
 pub use rig::Rig;
 pub use rng::Rng;

@@ -3,14 +3,13 @@
 //! `cargo run --release -p formation-tokio --example demo [-- --nodes 7]` needs no input. Its exit code is 0 only when
 //! everything came as promised.
 
-mod describe;
 mod nodes;
 mod timeline;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use formation_tokio::{self as formation, Timing};
+use formation_tokio::Timing;
 use tokio::{
     runtime,
     time::{self, Instant},
@@ -99,7 +98,7 @@ async fn story(count: usize) -> Result<Summary, String> {
     timeline.chapter(&format!("all of them have been up for {} s, and are held back no more (E1)", held.as_secs()));
     time::sleep_until(last_start + held).await;
 
-    timeline.chapter(&format!("{} is killed without a word", first.node.id));
+    timeline.chapter(&format!("{} is killed", first.node.id));
     let (killed, address) = nodes.kill(&first.node.id)?;
     let began = Instant::now();
     let second = within("another master", &nodes, nodes.followed(Some(&first))).await?;

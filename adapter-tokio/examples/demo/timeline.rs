@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use formation_node::describe;
 use formation_tokio::{Event, Events, Node, NodeId, Term, ViewId};
 use tokio::sync::Notify;
-
-use crate::describe::describe;
 
 /// Prints one line per happening, and wakes whoever waits for the next one.
 pub(crate) struct Timeline {

@@ -1,5 +1,5 @@
-//! What a node is configured with. There is no way to hold a [`Config`] that breaks a rule: [`ConfigBuilder::build`] is
-//! the only way to one, for a deserialized one too.
+//! The configuration of a node. A [`Config`] is always valid: [`ConfigBuilder::build`] is the only way to create one, and
+//! deserializing uses it too.
 
 mod detector;
 mod error;
@@ -29,11 +29,22 @@ use crate::{
     wire::message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
 };
 
-/// Every two voters keep a link and tell each other every change of status, so that the cost grows with the square of
-/// the seeds; and a quorum of more than a few dozen makes elections slower, never safer. Other members are not limited by it.
+/// The most seeds. Every two voters keep a link and send each other every change of their status, so the cost grows with
+/// the square of the number of seeds. A quorum of more than a few dozen voters makes elections slower, and not safer.
+/// Members that are no voters do not count.
 const MAX_SEEDS: usize = 64;
 
-/// What a node is configured with: valid, and never changed.
+/// The configuration of a node. It is valid, and never changes.
+///
+/// ```
+/// use formation_core::Config;
+///
+/// let seeds = ["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"];
+/// let config = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).state_dir("/var/lib/orders").build()?;
+/// assert!(config.is_voter());
+/// assert_eq!(config.quorum(), 2);
+/// # Ok::<(), formation_core::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "ConfigBuilder", into = "ConfigBuilder")]
 pub struct Config {
@@ -56,7 +67,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Starts a configuration for a node that others dial at `address`. It needs [`seeds`](ConfigBuilder::seeds).
+    /// Starts the configuration of a node: its `cluster`, its `id`, and the `address` at which other nodes dial it. At
+    /// least the [`seeds`](ConfigBuilder::seeds) have to be added.
     pub fn builder(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder {
             cluster: cluster.into(),
@@ -78,100 +90,101 @@ impl Config {
         }
     }
 
-    /// Starts a configuration for a node that is its own only seed: it is the master at once. Others that name it as
-    /// their only seed can join.
+    /// Starts the configuration of a node that is its own only seed. It becomes master at once. Nodes that have its address
+    /// as their only seed can join it.
     pub fn single(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
         let builder = Self::builder(cluster, id, address);
         let own = builder.address.clone();
         builder.seeds([own])
     }
 
-    /// The cluster's name.
+    /// The name of the cluster.
     pub fn cluster(&self) -> &ClusterName {
         &self.cluster
     }
 
-    /// This node's name.
+    /// The id of this node.
     pub fn id(&self) -> &NodeId {
         &self.id
     }
 
-    /// Where others dial this node.
+    /// The address at which other nodes dial this node.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The addresses of the voters, the same on every node.
+    /// The addresses of the voters. They are the same on every node.
     pub fn seeds(&self) -> &BTreeSet<Address> {
         &self.seeds
     }
 
-    /// The seeds before the list was changed: state that was kept with them may be resumed.
+    /// The seeds before the list was changed. A node may resume from durable state that was stored with these seeds.
     pub fn former_seeds(&self) -> &BTreeSet<Address> {
         &self.former_seeds
     }
 
-    /// Where the host keeps what has to be durable. The core does not look at it.
+    /// The directory in which the embedder stores the durable state. The core does not use it.
     pub fn state_dir(&self) -> Option<&str> {
         self.state_dir.as_deref()
     }
 
-    /// Other addresses to dial while there is no master.
+    /// The addresses that the node dials beside the seeds while it has no master.
     pub fn contacts(&self) -> &BTreeSet<Address> {
         &self.contacts
     }
 
-    /// Whether this node may form a cluster.
+    /// Whether this node may form a cluster, or only join one (PROTOCOL.md, D7).
     pub fn bootstrap(&self) -> Bootstrap {
         self.bootstrap
     }
 
-    /// What this node says of itself in the member list.
+    /// The metadata of this node in the member list.
     pub fn metadata(&self) -> &Bytes {
         &self.metadata
     }
 
-    /// The times.
+    /// The times of this node (PROTOCOL.md, section 7).
     pub fn timing(&self) -> &Timing {
         &self.timing
     }
 
-    /// How a master notices that a member is silent.
+    /// How this node, as a master, decides that a member is suspect (PROTOCOL.md, V5).
     pub fn detector(&self) -> &Detector {
         &self.detector
     }
 
-    /// After how long without a quorum this node, as a voter, goes on without one (E8); `None`: never.
+    /// After how long without a quorum a voter becomes a solo master (PROTOCOL.md, E8). `None` means never.
     pub fn solo_after(&self) -> Option<Duration> {
         self.solo_after
     }
 
-    /// The protocol versions that this node speaks.
+    /// The protocol versions that this node speaks (PROTOCOL.md, H4).
     pub fn protocol(&self) -> ProtocolRange {
         self.protocol
     }
 
-    /// The limits.
+    /// The limits of this node (PROTOCOL.md, section 8).
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What peers have to prove that they hold; none without a cluster key.
+    /// The cluster keys of this node, at most two. A peer has to prove that it holds one of them. Without keys, peers prove
+    /// nothing.
     pub fn keys(&self) -> &[ClusterKey] {
         &self.keys
     }
 
-    /// The digest of the seeds, which the handshake compares.
+    /// The digest of the seeds. The handshake rejects a peer with a different one.
     pub fn electorate(&self) -> ElectorateDigest {
         self.electorate
     }
 
-    /// Whether this node's address is a seed.
+    /// Whether this node is a voter: its address is a seed.
     pub fn is_voter(&self) -> bool {
         self.seeds.contains(&self.address)
     }
 
-    /// How many voters elect a master: more than half of the seeds.
+    /// The number of voters that elect a master: more than half of the seeds.
     pub fn quorum(&self) -> usize {
         self.seeds.len() / 2 + 1
     }
@@ -209,7 +222,7 @@ impl From<Config> for ConfigBuilder {
     }
 }
 
-/// A configuration in the making; nothing is checked before [`build`](Self::build).
+/// A configuration under construction. Nothing is checked before [`build`](Self::build).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigBuilder {
@@ -236,7 +249,7 @@ pub struct ConfigBuilder {
     solo_after: Option<Duration>,
     #[serde(default)]
     limits: Limits,
-    #[serde(default = "usual_protocol")]
+    #[serde(default = "default_protocol")]
     protocol: ProtocolRange,
     #[serde(skip)]
     keys: Vec<ClusterKey>,
@@ -245,120 +258,128 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// Adds seeds. The list has to be the same on every node; order and repetitions do not matter.
+    /// Adds seeds: the addresses of the voters. Every node needs the same list, with at least 1 and at most 64 addresses.
+    /// Their order and repetitions do not matter.
     pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.seeds.extend(seeds.into_iter().map(Into::into));
         self
     }
 
-    /// The seed list before a change of it, with all voters stopped: a node that has kept votes of any other list than its
-    /// seeds and this one refuses to start. May stay for as long as you like.
+    /// Adds the seeds from before a change of the list. The list may change only while all voters are stopped. A node
+    /// refuses to start from durable state that was stored with any list except its seeds and this one
+    /// ([`ResumeError`](crate::ResumeError)). The former seeds may stay in the configuration.
     pub fn former_seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.former_seeds.extend(seeds.into_iter().map(Into::into));
         self
     }
 
-    /// The directory in which the node keeps its votes over a restart (E4), its own and nobody else's. It is made when it
-    /// is not there. Without one they live in memory: a voter that restarts may then vote twice in one term, so that two
-    /// nodes may be masters of the same term, one after the other (G1), and terms begin anew once no voter lives.
+    /// The directory in which the node stores its votes (PROTOCOL.md, E4). Each node needs its own. The directory is
+    /// created if it does not exist.
+    ///
+    /// Without a directory, votes are kept in memory only. A voter that restarts may then vote twice in one term, so two
+    /// nodes may be masters of the same term, one after the other (G1). Terms start again once no voter is alive.
     pub fn state_dir(mut self, dir: impl Into<String>) -> Self {
         self.state_dir = Some(dir.into());
         self
     }
 
-    /// Adds addresses to dial while there is no master. Unlike seeds they may differ from node to node.
+    /// Adds addresses that the node dials beside the seeds while it has no master. Unlike the seeds, they may differ from
+    /// node to node.
     pub fn contacts(mut self, contacts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.contacts.extend(contacts.into_iter().map(Into::into));
         self
     }
 
-    /// Whether this node may form a cluster; [`Bootstrap::Form`] unless said otherwise.
+    /// Whether this node may form a cluster, or only join one. The default is [`Bootstrap::Form`].
     pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
         self.bootstrap = bootstrap;
         self
     }
 
-    /// What this node says of itself in the member list.
+    /// The metadata of this node in the member list, at most [`Limits::metadata`] bytes. Formation does not interpret it.
+    /// The default is empty. [`Command::SetMetadata`](crate::Command::SetMetadata) changes it while the node runs.
     pub fn metadata(mut self, metadata: Bytes) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// [`Timing::lan`], which is the default.
+    /// Uses [`Timing::lan`], which is the default.
     pub fn lan(self) -> Self {
         self.timing(Timing::lan())
     }
 
-    /// [`Timing::local`].
+    /// Uses [`Timing::local`].
     pub fn local(self) -> Self {
         self.timing(Timing::local())
     }
 
-    /// [`Timing::wan`].
+    /// Uses [`Timing::wan`].
     pub fn wan(self) -> Self {
         self.timing(Timing::wan())
     }
 
-    /// Times of one's own.
+    /// Uses other times than a preset.
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
     }
 
-    /// How this node, as a master, notices that a member is silent; [`Detector::Deadlines`] unless said otherwise. Nodes may
-    /// differ in it.
+    /// How this node, as a master, decides that a member is suspect. The default is [`Detector::Deadlines`]. It may differ
+    /// from node to node.
     pub fn detector(mut self, detector: Detector) -> Self {
         self.detector = detector;
         self
     }
 
-    /// Lets voters go on without a quorum (E8): one that has found none for this long becomes the master of those it has,
-    /// and clusters that have parted in this way become one when they meet. Off unless said; at least
-    /// [`bootstrap_wait`](Timing::bootstrap_wait), and the same on every node.
+    /// Allows solo masters: masters without a quorum (PROTOCOL.md, E8). A voter that has had neither a master nor a quorum
+    /// for this time becomes the master of the nodes that it can reach. Clusters that were partitioned in this way become
+    /// one when they meet. The default is off. The time is at least [`bootstrap_wait`](Timing::bootstrap_wait), and has to
+    /// be the same on every node.
     ///
-    /// **This gives up that there is one master at a time (G2) and in a term (G1)**, for solo masters: both sides of a
-    /// partition may have one, of the same term, and [`leadership`](crate::Formation::leadership) says so on both. A term
-    /// fences no more. When they meet, what the losing side has done is for the service to judge:
-    /// [`Event::Merged`](crate::Event::Merged) says on which nodes.
+    /// **For solo masters, G1 (one master per term) and G2 (one master at a time) do not hold.** Both sides of a partition may
+    /// have a master, even of the same term, and [`leadership`](crate::Formation::leadership) reports it on both. A term is
+    /// then no fencing token. After the sides have met, the service has to decide about the work of the losing side.
+    /// [`Event::Merged`](crate::Event::Merged) is reported on the nodes of that side.
     pub fn solo_after(mut self, time: Duration) -> Self {
         self.solo_after = Some(time);
         self
     }
 
-    /// The protocol versions that this node speaks, where they are not all that the program knows: while a cluster is upgraded node
-    /// by node, and may have to go back, all go on speaking the older one.
+    /// Restricts the protocol versions that this node speaks. The default is every version that the program knows. During
+    /// an upgrade that may have to be undone, all nodes keep speaking the older version.
     pub fn protocol(mut self, protocol: ProtocolRange) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// Limits of one's own.
+    /// Uses other limits than the default.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Adds a cluster key: who does not hold it stays outside. All nodes need one in common.
+    /// Adds a cluster key. A node without the key cannot join. Two nodes work together if they have a key in common.
     ///
-    /// Give two to change the key while the cluster runs: first every node gets the new one beside the old, one node after
-    /// the other; once all have both, the old one is taken away from each in the same manner. Their order does not matter.
+    /// A node may have two keys. This makes it possible to change the key while the cluster runs: first give every node the
+    /// new key beside the old one, one node after the other. When all nodes have both, remove the old key in the same way.
+    /// The order of the keys does not matter.
     ///
-    /// A key is not serialized. What remains of it is `keyed`: such a configuration cannot be built before its key is given
-    /// anew, so that it is never taken for one without.
+    /// Keys are never serialized. The serialized configuration has the flag `keyed` instead. It cannot be built before the
+    /// key is supplied again, so a configuration with a key never becomes one without.
     pub fn key(mut self, key: impl Into<ClusterKey>) -> Self {
         self.keyed = true;
         self.keys.push(key.into());
         self
     }
 
-    /// Checks every rule.
+    /// Checks every rule, and returns the configuration.
     ///
     /// # Errors
     /// [`ConfigError`] names the first rule that is broken, with the values that break it.
     pub fn build(self) -> Result<Config, ConfigError> {
-        let cluster = ClusterName::new(&self.cluster).map_err(named("cluster"))?;
-        let id = NodeId::new(&self.id).map_err(named("id"))?;
-        let address = Address::new(&self.address).map_err(named("address"))?;
+        let cluster = ClusterName::new(&self.cluster).map_err(name_error("cluster"))?;
+        let id = NodeId::new(&self.id).map_err(name_error("id"))?;
+        let address = Address::new(&self.address).map_err(name_error("address"))?;
         let seeds = addresses("seeds", &self.seeds)?;
         let former_seeds = addresses("former_seeds", &self.former_seeds)?;
         let contacts = addresses("contacts", &self.contacts)?;
@@ -385,23 +406,21 @@ impl ConfigBuilder {
             });
         }
         self.timing.check()?;
-        if let Detector::PhiAccrual(phi) = &self.detector {
-            phi.check()?;
-        }
+        self.detector.check()?;
         if let Some(after) = self.solo_after {
             let wait = ("bootstrap_wait", self.timing.bootstrap_wait);
             time("solo_after", after, Duration::ZERO)?;
-            // E1, and every promise given before: both are over by then.
+            // By then the grace of E1 is over, and so is every promise from before.
             times(("solo_after", after), "at least", wait, after >= wait.1)?;
         }
         self.limits.check()?;
         let limits = &self.limits;
-        let given = ("the number of seeds", seeds.len());
-        sizes(("connections", limits.connections), "more than", given, limits.connections > given.1)?;
-        let given = ("the number of contacts", contacts.len());
-        sizes(("contacts", limits.contacts), "at least", given, limits.contacts >= given.1)?;
-        let given = ("the length of the metadata", self.metadata.len());
-        sizes(("metadata", limits.metadata), "at least", given, limits.metadata >= given.1)?;
+        let other = ("the number of seeds", seeds.len());
+        sizes(("connections", limits.connections), "more than", other, limits.connections > other.1)?;
+        let other = ("the number of contacts", contacts.len());
+        sizes(("contacts", limits.contacts), "at least", other, limits.contacts >= other.1)?;
+        let other = ("the length of the metadata", self.metadata.len());
+        sizes(("metadata", limits.metadata), "at least", other, limits.metadata >= other.1)?;
         Ok(Config {
             cluster,
             id,
@@ -423,24 +442,25 @@ impl ConfigBuilder {
     }
 }
 
-fn usual_protocol() -> ProtocolRange {
+fn default_protocol() -> ProtocolRange {
     PROTOCOL
 }
 
-/// Whether a node may form a cluster.
+/// Whether a node may form a cluster, or only join one (PROTOCOL.md, D7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Bootstrap {
-    /// With a quorum of voters, it may.
+    /// A quorum of voters may form a cluster.
     #[default]
     Form,
-    /// It neither stands nor votes before it has been a member once, in this run or by its durable state.
+    /// A voter neither becomes a candidate nor votes before it has once joined a master, in this run or, according to its
+    /// durable state, in an earlier one.
     JoinOnly,
 }
 
-fn named(field: &'static str) -> impl Fn(IdError) -> ConfigError {
+fn name_error(field: &'static str) -> impl Fn(IdError) -> ConfigError {
     move |problem| ConfigError::Name { field, problem }
 }
 
 fn addresses(field: &'static str, texts: &[String]) -> Result<BTreeSet<Address>, ConfigError> {
-    texts.iter().map(|text| Address::new(text).map_err(named(field))).collect()
+    texts.iter().map(|text| Address::new(text).map_err(name_error(field))).collect()
 }

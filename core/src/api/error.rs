@@ -1,117 +1,118 @@
-//! What can go wrong, split by who is to blame: the host ([`Misuse`]), a peer ([`CloseReason`]), or a refusal said on the
-//! wire ([`RejectReason`]). Configuration errors are at [`ConfigError`](crate::ConfigError).
+//! What can go wrong, by who is to blame: the embedder ([`Misuse`]) or a peer ([`CloseReason`]). [`RejectReason`] is sent
+//! on the wire. Configuration errors are at [`ConfigError`](crate::ConfigError).
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ConnId, DialId};
 
-/// A fault of the host. The state is unchanged.
+/// A fault of the embedder. The input was ignored: the state has not changed, and there are no new outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// An input names a connection that is newer than all that were opened. An older one, opened or not, counts as one that is
-    /// over, of which late inputs may still come.
-    #[error("connection {0} was never opened; say Input::Opened first")]
+    /// An input names a connection with a larger number than any that was opened. A connection with a smaller number counts
+    /// as one that has ended. Late inputs for it are allowed, and ignored.
+    #[error("connection {0} was never opened; report Input::Opened first")]
     UnknownConn(ConnId),
-    /// A connection was opened under a name that is not larger than all before.
+    /// A connection was opened with a number that is not larger than all before.
     #[error("connection {conn} was opened after {newest}; give each connection a larger number than any before")]
     ReusedConn {
-        /// The name that was given.
+        /// The number of the new connection.
         conn: ConnId,
-        /// The largest before.
+        /// The largest number before.
         newest: ConnId,
     },
-    /// An input names a dial that the core never asked for.
-    #[error("dial {} was never asked for; answer each Output::Dial once, with its own id", .0.0)]
+    /// An input answers a dial that the core has never requested.
+    #[error("dial {} was never requested; answer each Output::Dial once, with its own id", .0.0)]
     UnknownDial(DialId),
-    /// A `Flushed` for a connection that has no `Send` in flight.
-    #[error("connection {0} has no Send in flight; say Input::Flushed once for each Output::Send")]
+    /// A `Flushed` names a connection that has no `Send` in flight.
+    #[error("connection {0} has no Send in flight; report Input::Flushed once for each Output::Send")]
     NotInFlight(ConnId),
-    /// A `Persisted` or `PersistFailed` that is not the one in flight.
+    /// A `Persisted` or `PersistFailed` names a `Persist` that is not in flight.
     #[error("{seq} is not the number of the Persist in flight ({in_flight:?}); answer each Output::Persist once")]
     NotPersisting {
-        /// The number that was given.
+        /// The number in the input.
         seq: u64,
-        /// The number that is in flight.
+        /// The number of the `Persist` in flight, if there is one.
         in_flight: Option<u64>,
     },
-    /// Metadata over the configured limit.
-    #[error("metadata of {len} bytes is over the limit of {limit}; shorten it or raise Limits::metadata on every node")]
+    /// The metadata exceeds [`Limits::metadata`](crate::Limits::metadata).
+    #[error("metadata of {len} bytes exceeds the limit of {limit}; shorten it or raise Limits::metadata on every node")]
     MetadataTooLong {
-        /// Its length in bytes.
+        /// The length of the metadata in bytes.
         len: usize,
-        /// `Limits::metadata`.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// More contacts than the configured limit.
-    #[error("{count} contacts are over the limit of {limit}; add fewer or raise Limits::contacts")]
+    /// There would be more contacts than [`Limits::contacts`](crate::Limits::contacts).
+    #[error("{count} contacts exceed the limit of {limit}; add fewer or raise Limits::contacts")]
     TooManyContacts {
-        /// How many there would be.
+        /// How many contacts there would be.
         count: usize,
-        /// `Limits::contacts`.
+        /// The limit.
         limit: usize,
     },
 }
 
-/// Why the core closed a connection.
+/// Why the core closed a connection (PROTOCOL.md, "Why a connection closes"). Nothing else is affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// A frame of length zero.
+    /// The peer sent a frame of length zero.
     #[error("the peer sent an empty frame")]
     EmptyFrame,
-    /// A frame over the limit of the connection's phase.
-    #[error("the peer announced a frame over the limit")]
+    /// The peer sent a frame that exceeds the limit of the connection's phase.
+    #[error("the peer sent a frame that exceeds the limit")]
     FrameTooLong,
-    /// A frame that is no message: an unknown variant, bytes behind it, or a field out of range.
-    #[error("the peer sent a frame that is no message")]
+    /// The peer sent a frame that is not a message: an unknown variant, bytes after the message, or a field out of range.
+    #[error("the peer sent a frame that is not a message")]
     Malformed,
-    /// A message that has no place in the connection's phase, or that this peer may not send.
-    #[error("the peer sent a message out of place")]
+    /// The peer sent a message that does not belong in the connection's phase, or that this peer may not send.
+    #[error("the peer sent a message that it may not send now")]
     UnexpectedMessage,
-    /// A term so far above this node's own that no count of elections leads to it.
-    #[error("the peer spoke of a term that no count of elections leads to")]
+    /// The peer sent a term more than 2^32 above this node's own. No number of elections leads there.
+    #[error("the peer sent a term that no number of elections leads to")]
     TermOutOfReach,
-    /// The first bytes are not those of this protocol.
+    /// The peer does not speak this protocol: its first bytes are wrong.
     #[error("the peer does not speak this protocol")]
     WrongMagic,
-    /// The link was not established in `handshake_timeout`.
+    /// The connection was not established within [`handshake_timeout`](crate::Timing::handshake_timeout).
     #[error("the handshake took longer than handshake_timeout")]
     HandshakeTimeout,
-    /// Nothing came for `down_after`.
-    #[error("nothing was heard for down_after")]
+    /// Nothing arrived on the link for [`down_after`](crate::Timing::down_after).
+    #[error("nothing arrived for down_after")]
     Silent,
-    /// This node refused the peer, and told it why.
-    #[error("refused: {0}")]
+    /// This node rejected the peer. In the handshake it has sent the reason. On a link whose place another node takes it has not.
+    #[error("this node rejected the peer: {0}")]
     Rejected(RejectReason),
-    /// The peer refused this node, and told it why.
-    #[error("the peer refused: {0}")]
+    /// The peer rejected this node, and sent it the reason.
+    #[error("the peer rejected this node: {0}")]
     RejectedByPeer(RejectReason),
-    /// The connection was to be secured below this protocol, and one of its ends trusts the other not.
+    /// The connection could not be secured below this protocol.
     #[error("{0}")]
     TlsFailed(TlsFailure),
-    /// Another connection to the same node is kept.
+    /// Another connection to the same node is kept (C2).
     #[error("another connection to the same node is kept")]
     Duplicate,
-    /// A newer incarnation of the same node has come.
-    #[error("a newer incarnation of the same node has come")]
+    /// A newer incarnation of the same node has appeared (I1).
+    #[error("a newer incarnation of the same node has appeared")]
     Superseded,
-    /// The node dialed itself.
+    /// The node dialed itself, or receives an echo of its own messages (I8).
     #[error("the node dialed itself")]
     SelfDial,
-    /// Too many accepted connections are not yet established; this was the oldest of them.
-    #[error("too many accepted connections wait for their handshake, and this was the oldest")]
+    /// Too many accepted connections are not established, and this one was the oldest
+    /// ([`Limits::pending_connections`](crate::Limits::pending_connections)).
+    #[error("too many accepted connections wait for their handshake, and this one was the oldest")]
     TooManyPending,
-    /// Too many connections in all.
-    #[error("the limit of links is reached")]
+    /// The limit of connections is reached ([`Limits::connections`](crate::Limits::connections)).
+    #[error("the limit of connections is reached")]
     TooManyConnections,
-    /// Too many bytes of unfinished frames over all links.
+    /// The limit of bytes in unfinished frames is reached ([`Limits::partial_bytes`](crate::Limits::partial_bytes)).
     #[error("the limit of bytes in unfinished frames is reached")]
     TooManyPartialBytes,
-    /// The dial had been given up when it succeeded.
-    #[error("the dial had been given up")]
+    /// The dial had already been given up when it succeeded.
+    #[error("the dial had already been given up")]
     DialGivenUp,
-    /// A link that neither end needs, now that there is a master.
+    /// Neither end needs the link, now that there is a master (D2).
     #[error("the link is no longer needed")]
     NotNeeded,
     /// One of the two nodes leaves.
@@ -119,34 +120,61 @@ pub enum CloseReason {
     Left,
 }
 
-/// A connection could not be secured, by TLS for example: who found what to be wrong with the other.
+impl CloseReason {
+    /// For a connection that was not established: whether another event reports its close, so that
+    /// [`Event::ConnClosed`](crate::Event::ConnClosed) does not. Such an event is not repeated for each connection.
+    pub(crate) fn has_own_event(self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::RejectedByPeer(_) | Self::SelfDial => true,
+            Self::EmptyFrame
+            | Self::FrameTooLong
+            | Self::Malformed
+            | Self::UnexpectedMessage
+            | Self::TermOutOfReach
+            | Self::WrongMagic
+            | Self::HandshakeTimeout
+            | Self::Silent
+            | Self::TlsFailed(_)
+            | Self::Duplicate
+            | Self::Superseded
+            | Self::TooManyPending
+            | Self::TooManyConnections
+            | Self::TooManyPartialBytes
+            | Self::DialGivenUp
+            | Self::NotNeeded
+            | Self::Left => false,
+        }
+    }
+}
+
+/// A connection could not be secured, for example by TLS: which end does not trust the other, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {problem}", if *by_peer { "the peer does not trust this node" } else { "this node does not trust the peer" })]
 pub struct TlsFailure {
-    /// The peer found it and told this node; otherwise this node did.
+    /// The peer does not trust this node. Otherwise this node does not trust the peer.
     pub by_peer: bool,
-    /// What is wrong with the other end.
+    /// What is wrong with the end that is not trusted.
     pub problem: TlsProblem,
 }
 
-/// What is wrong with an end that is not trusted.
+/// Why an end of a connection is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsProblem {
-    /// It does not secure its connections, or not in this way.
-    #[error("it speaks no TLS")]
+    /// It does not use TLS.
+    #[error("it does not use TLS")]
     NotSecured,
-    /// It has shown no certificate.
-    #[error("it has shown no certificate")]
+    /// It has not sent a certificate.
+    #[error("it has not sent a certificate")]
     NoCertificate,
-    /// Its certificate was issued by none of those that are trusted.
-    #[error("its certificate was issued by nobody who is trusted")]
+    /// No trusted authority has issued its certificate.
+    #[error("no trusted authority has issued its certificate")]
     UnknownIssuer,
     /// Its certificate has expired.
-    #[error("its certificate has expired; or this clock is wrong")]
+    #[error("its certificate has expired, or the clock is wrong")]
     Expired,
     /// Its certificate is not valid yet.
-    #[error("its certificate is not valid yet; or this clock is wrong")]
+    #[error("its certificate is not valid yet, or the clock is wrong")]
     NotYetValid,
     /// Its certificate is not for the name that was dialed.
     #[error("its certificate is not for the name that was dialed")]
@@ -154,12 +182,12 @@ pub enum TlsProblem {
     /// Its certificate was revoked.
     #[error("its certificate was revoked")]
     Revoked,
-    /// Something else: no version or cipher in common, a certificate for another purpose, a broken signature.
-    #[error("the connection could not be secured; see the log of the end that does not trust")]
+    /// Another problem: no version or cipher in common, a certificate for another purpose, a wrong signature.
+    #[error("the connection could not be secured; see the log of the end that does not trust the other")]
     Other,
 }
 
-/// Why a node is refused, machine-readably, on the wire.
+/// Why a node is rejected. This is sent on the wire (PROTOCOL.md, "Rejections").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum RejectReason {
@@ -172,45 +200,71 @@ pub enum RejectReason {
     /// The seed lists differ.
     #[error("the seed lists differ")]
     ElectorateMismatch,
-    /// A newer incarnation of the same node is known.
+    /// A newer incarnation of the same node is known (I2).
     #[error("a newer incarnation of the same node is known")]
     Superseded,
-    /// A living node has the same id and another address.
+    /// A living node has the same id and another address (I3).
     #[error("a living node has the same id")]
     IdInUse,
-    /// A living node has the same address and another id.
+    /// A living node has the same address and another id (I6).
     #[error("a living node has the same address")]
     AddressInUse,
-    /// The cluster has as many members as it may.
+    /// The cluster has as many members as it may have.
     #[error("the cluster is full")]
     ClusterFull,
-    /// The node's metadata is over the master's limit.
-    #[error("the metadata is longer than the master allows")]
+    /// The metadata of the node exceeds the master's limit.
+    #[error("the metadata exceeds the limit of the master")]
     MetadataTooLong,
     /// The nodes have no cluster key in common, or only one of them has any.
     #[error("the nodes have no cluster key in common")]
     KeyMismatch,
-    /// The proof of the cluster key does not hold.
-    #[error("the proof of the cluster key does not hold")]
+    /// The proof of the cluster key is wrong.
+    #[error("the proof of the cluster key is wrong")]
     BadProof,
 }
 
 impl RejectReason {
-    /// Whether only a person can mend it; then the address is retried after the longest backoff each time, ± 50 %.
+    /// Whether only a person can repair this. The address is then retried rarely: after the longest backoff each time, with
+    /// the usual jitter of ± 50 % (PROTOCOL.md, D6).
     pub fn is_permanent(self) -> bool {
-        !matches!(self, Self::ElectorateMismatch | Self::ClusterFull)
+        match self {
+            Self::WrongCluster
+            | Self::NoCommonProtocol
+            | Self::Superseded
+            | Self::IdInUse
+            | Self::AddressInUse
+            | Self::MetadataTooLong
+            | Self::KeyMismatch
+            | Self::BadProof => true,
+            Self::ElectorateMismatch | Self::ClusterFull => false,
+        }
     }
 
-    /// Whether it keeps a node that is linked from being a member, and is judged by the master alone.
-    pub(crate) fn is_said_by_the_master(self) -> bool {
-        matches!(self, Self::ClusterFull | Self::MetadataTooLong)
+    /// H10: whether the reason is about membership, and not about the link: a master sends it to a node that stays linked, and a new
+    /// link does not end such a rejection.
+    pub(crate) fn is_from_master(self) -> bool {
+        match self {
+            Self::ClusterFull | Self::MetadataTooLong => true,
+            Self::WrongCluster
+            | Self::NoCommonProtocol
+            | Self::ElectorateMismatch
+            | Self::Superseded
+            | Self::IdInUse
+            | Self::AddressInUse
+            | Self::KeyMismatch
+            | Self::BadProof => false,
+        }
     }
 
-    /// Whether it is judged before a proof of the cluster key, and so may be said by anybody.
-    pub(crate) fn needs_no_proof(self) -> bool {
-        matches!(
-            self,
-            Self::WrongCluster | Self::NoCommonProtocol | Self::ElectorateMismatch | Self::KeyMismatch | Self::BadProof
-        )
+    /// H10: whether this is decided before the proof of the cluster key, so that an unauthenticated peer may send it.
+    pub(crate) fn may_precede_proof(self) -> bool {
+        match self {
+            Self::WrongCluster
+            | Self::NoCommonProtocol
+            | Self::ElectorateMismatch
+            | Self::KeyMismatch
+            | Self::BadProof => true,
+            Self::Superseded | Self::IdInUse | Self::AddressInUse | Self::ClusterFull | Self::MetadataTooLong => false,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes in and what comes out.
+//! The inputs, outputs and events of a node.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,263 +14,274 @@ use crate::{
     wire::message::Holder,
 };
 
-/// What a node starts with.
+/// What a node starts with, beside its [`Config`](crate::Config).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Start {
-    /// Larger than that of any run before, for example the wall clock in microseconds.
+    /// The number of this run. It has to be larger than that of any run before, for example the wall clock in microseconds.
     pub incarnation: Incarnation,
-    /// Different at each start and on each node; jitter and nonces come from it.
+    /// The seed of all randomness. It has to be different at each start and on each node. Jitter and nonces come from it.
     pub rng_seed: u64,
-    /// What was last persisted, or the default.
+    /// The last state that was persisted, or the default if there is none.
     pub hard_state: HardState,
 }
 
 impl Start {
-    /// A start without durable state.
+    /// A start without durable state. To start with it, use [`resume`](Self::resume).
     pub fn new(incarnation: Incarnation, rng_seed: u64) -> Self {
         Self { incarnation, rng_seed, hard_state: HardState::default() }
     }
 }
 
-/// What a voter has to remember for its votes to be durable (E4).
+/// The state that has to be durable for a voter's votes to be durable (PROTOCOL.md, E4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
-    /// The newest term it has known.
+    /// The newest term that the node has known.
     pub term: Term,
-    /// Whom it has voted for in that term, or followed as its master.
+    /// The node that it has voted for in that term, or has followed as its master.
     pub voted_for: Option<Node>,
-    /// Whether it has ever been a member of a formed cluster.
+    /// Whether it has ever had a master, or been one. A voter that may only join needs this to vote (D7).
     pub joined: bool,
 }
 
-/// Everything that can happen to a node. Owned and serializable, so that a run can be recorded and replayed.
+/// What can happen to a node. Inputs are owned and serializable, so a run can be recorded and replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Input {
-    /// Time has passed; say it when [`next_deadline`](crate::Formation::next_deadline) is due.
+    /// Time has passed. Report it when [`next_deadline`](crate::Formation::next_deadline) has been reached.
     Tick,
     /// A connection is open.
     Opened {
-        /// Its name: larger than that of any connection before.
+        /// The number of the connection: larger than that of any connection before.
         conn: ConnId,
-        /// Who opened it.
+        /// Which end opened it.
         origin: Origin,
     },
-    /// A dial has failed, or took longer than its `timeout`.
+    /// A dial has failed, or has taken longer than its `timeout`.
     DialFailed {
-        /// Which.
+        /// The dial.
         dial: DialId,
     },
-    /// Bytes have come, cut anywhere.
+    /// Bytes have arrived. They may be cut into chunks anywhere (G4).
     Received {
-        /// On which connection.
+        /// The connection.
         conn: ConnId,
-        /// What.
+        /// The bytes.
         chunk: Bytes,
     },
-    /// The last [`Output::Send`] on the connection is written.
+    /// The bytes of the last [`Output::Send`] on the connection are written.
     Flushed {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
     },
-    /// The connection has ended, at the peer's wish or by a fault. Not needed after an [`Output::Close`].
+    /// The connection has ended: the peer has closed it, or an error has occurred. It need not be reported after an
+    /// [`Output::Close`].
     Closed {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
     },
-    /// The connection has ended, since it could not be secured as the host wants it to be (TLS): the host says that it is open
-    /// when the way to the peer is, and secures it then, so that the time and the number of such connections are limited as
-    /// those of all that are not established. Told as an [`Event::ConnClosed`]; of a connection that is established already, as
-    /// the reason of [`Event::Unlinked`], if it was the last one to that peer.
+    /// The connection has ended because it could not be secured (TLS; PROTOCOL.md, H9).
+    ///
+    /// The embedder reports [`Opened`](Self::Opened) as soon as the path to the peer is open, and secures the connection
+    /// after that. In this way the core limits how long this takes, and how many such connections there are.
+    /// [`Event::ConnClosed`] reports the failure. For an established connection, [`Event::Unlinked`] reports it, if it was
+    /// the last one to that peer.
     TlsFailed {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
-        /// Who does not trust whom, and why.
+        /// Which end does not trust the other, and why.
         failure: TlsFailure,
     },
-    /// An [`Output::Persist`] is durable.
+    /// The state of the [`Output::Persist`] in flight is durable.
     Persisted {
-        /// Which.
+        /// The number of the `Persist`.
         seq: u64,
     },
-    /// An [`Output::Persist`] has failed, and what storage holds is unknown: from now on this node votes no more, says so
-    /// with [`Event::PersistFailed`], asks for no other `Persist` and goes on as a member.
+    /// The [`Output::Persist`] in flight has failed, and nobody knows what the storage holds. From now on this node neither
+    /// votes nor becomes a candidate, and continues as a member. It requests no other `Persist`. [`Event::PersistFailed`]
+    /// reports it.
     PersistFailed {
-        /// Which.
+        /// The number of the `Persist`.
         seq: u64,
     },
-    /// The host wants something.
+    /// The service, or the embedder, requests something.
     Command(Command),
 }
 
-/// Who opened a connection.
+/// Which end opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Origin {
-    /// A peer did.
+    /// The peer opened it.
     Accepted,
-    /// It answers an [`Output::Dial`].
+    /// This node opened it: this is the answer to an [`Output::Dial`].
     Dialed(DialId),
 }
 
-/// What the host wants.
+/// A request of the service or the embedder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
-    /// Leave the cluster; [`Event::Stopped`] follows once the master has confirmed it, and within `down_after` in any case.
+    /// Leave the cluster (PROTOCOL.md, L1–L6). [`Event::Stopped`] follows once the master has confirmed it, and within
+    /// [`down_after`](crate::Timing::down_after) in any case. A master ends its mastership at once.
     Leave,
-    /// More addresses to dial while there is no master.
+    /// Dial these addresses too, while the node has no master.
     AddContacts(Vec<Address>),
-    /// What this node says of itself in the member list.
+    /// Change the metadata of this node in the member list.
     SetMetadata(Bytes),
 }
 
-/// What the host has to do, in this order.
+/// What the embedder has to do. Outputs have to be carried out in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Output {
-    /// Connect to an address, resolving its name anew. Answer once: [`Input::Opened`] or [`Input::DialFailed`].
+    /// Connect to an address, and resolve its name again. Answer once, with [`Input::Opened`] or [`Input::DialFailed`].
     Dial {
-        /// Echoed by the answer.
+        /// The number of the dial, which the answer repeats.
         dial: DialId,
-        /// Where to.
+        /// The address.
         addr: Address,
-        /// Give up after this long, so that dials do not pile up.
+        /// The dial has failed if it takes longer than this.
         timeout: Duration,
     },
-    /// Write these bytes, then say [`Input::Flushed`]. At most one is in flight on a connection.
+    /// Write these bytes, then report [`Input::Flushed`]. At most one `Send` is in flight on a connection.
     Send {
-        /// On which connection.
+        /// The connection.
         conn: ConnId,
-        /// What.
+        /// The bytes, with their frame lengths.
         bytes: Bytes,
     },
-    /// Close the connection; what was sent before and is flushed stays sent.
+    /// Close the connection. A `Send` that is already flushed must still reach the peer.
     Close {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
-    /// Make this durable, then say [`Input::Persisted`], or [`Input::PersistFailed`]. At most one is in flight.
+    /// Make this state durable, then report [`Input::Persisted`] or [`Input::PersistFailed`]. At most one `Persist` is in
+    /// flight.
     Persist {
-        /// Echoed by the answer.
+        /// The number of the `Persist`, which the answer repeats.
         seq: u64,
-        /// What.
+        /// The state.
         state: HardState,
     },
-    /// Something that the service may want to know.
+    /// Report this event to the service.
     Event(Event),
 }
 
-/// What has happened, for the service and its logs.
+/// What has happened, for the service and for logs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
-    /// A peer is linked, by its first established connection.
+    /// A peer is linked: its first connection is established.
     Linked {
-        /// Who.
+        /// The peer.
         node: Node,
-        /// Its address.
+        /// The address of the peer.
         address: Address,
         /// The connection.
         conn: ConnId,
     },
-    /// The last connection to a peer has ended.
+    /// The last established connection to a peer has ended.
     Unlinked {
-        /// Who.
+        /// The peer.
         node: Node,
-        /// Why, when this end closed it or was told.
+        /// The reason, if this node closed the connection or TLS failed.
         reason: Option<CloseReason>,
     },
-    /// A connection ended before it was established, by the fault of its peer, for want of room, or because its dial had been
-    /// given up, and no other event says so.
+    /// A connection has ended before it was established: by a fault of the peer, because a limit is reached, or because the
+    /// dial had been given up. It is not reported if another event reports the reason.
     ConnClosed {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// The address that was dialed, unless the peer has opened it, or the dial had been given up.
+        /// The address that was dialed. `None` if the peer opened the connection, or if the dial had been given up.
         dialed: Option<Address>,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
-    /// There is a master, or the master has a new term. It may be this node.
+    /// This node has a master, or its master has a new term. The master may be this node.
     MasterElected {
-        /// Its term.
+        /// The term of the master.
         term: Term,
-        /// Who.
+        /// The master.
         master: Node,
-        /// Where.
+        /// The address of the master.
         address: Address,
     },
-    /// There is no master any more. The view stays.
+    /// This node has lost its master, or is no longer the master itself. The view stays.
     MasterLost {
         /// The term of the lost master.
         term: Term,
-        /// Who it was.
+        /// The lost master.
         master: Node,
-        /// Why.
+        /// The reason.
         reason: LossReason,
     },
-    /// Peers follow a master that this node cannot reach.
+    /// Peers follow a master that this node cannot reach. It is reported once per master, until this node has a master.
     MasterUnreachable {
-        /// Whom they follow.
+        /// The master that they follow.
         master: Node,
-        /// Where.
+        /// The address of the master.
         address: Address,
     },
-    /// The view has changed; [`view`](crate::Formation::view) is the new one.
+    /// The view has changed. [`view`](crate::Formation::view) returns the new one.
     ViewChanged {
-        /// The new view.
+        /// The id of the new view.
         view_id: ViewId,
-        /// What is different.
+        /// The differences from the last view. It is empty if only the id has changed.
         changes: Vec<Change>,
     },
-    /// A peer refused this node. Said once for each address and reason.
+    /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
+    /// address has sent a message on a link.
     RejectedByPeer {
-        /// Which address was dialed.
+        /// The address that was dialed.
         address: Address,
-        /// Why.
+        /// The reason.
         reason: RejectReason,
-        /// Who has the id or the address that this node claims too, where that is why.
+        /// The node that has the id or the address of this node, if that is the reason.
         holder: Option<Holder>,
     },
-    /// This node refused a peer. Said once until that peer has been linked (or, what only a master says of a linked one,
-    /// until it is a member), or something of this has changed; with more such peers than `Limits::members`, again from time to time.
+    /// This node rejected a peer (PROTOCOL.md, H10). It is reported once per node, address, reason and holder. It may be
+    /// reported again after the peer has been linked, or, for a rejection by the master, after the peer has become a
+    /// member. If there are more such peers than [`Limits::members`](crate::Limits::members), it is reported again from
+    /// time to time.
     PeerRejected {
-        /// Who it said it was.
+        /// The node that the peer claims to be.
         node: Node,
-        /// The address that it gave.
+        /// The address that the peer claims.
         address: Address,
-        /// Why.
+        /// The reason.
         reason: RejectReason,
-        /// Who has the id or the address that it claims, where that is why.
+        /// The node that has the claimed id or address, if that is the reason.
         holder: Option<Holder>,
     },
-    /// An address leads to this node itself. Said once until it has led elsewhere; it is looked at again every `down_after`.
-    /// When it is a seed and stays so, the seed list names this node by two spellings, and only `own` can vote.
+    /// An address leads to this node itself (PROTOCOL.md, I8). It is reported once per address, until the address leads to
+    /// another node. The address is dialed again every [`down_after`](crate::Timing::down_after). If the address is a seed,
+    /// the seed list has two spellings of this node, and only `own` can vote.
     SelfDial {
         /// The address that was dialed.
         address: Address,
-        /// The address that this node is configured with.
+        /// The configured address of this node.
         own: Address,
     },
-    /// This node has changed sides: clusters that had their own masters have met, and the solo master that it followed or was
-    /// has given way (E8). Said with the first view of the master that goes on.
+    /// Two clusters have become one, and this node was on the losing side (PROTOCOL.md, E8): the solo master that it
+    /// followed or was has given way. It is reported with the first view from the master that continues.
     Merged {
-        /// The last view of the side that has ended.
+        /// The last view of the losing side.
         from: ViewId,
-        /// The first view of the other.
+        /// The first view from the master that continues.
         to: ViewId,
     },
-    /// A peer is a solo master (E8). This node is configured without `solo_after`, and does not follow it.
+    /// A peer is a solo master (PROTOCOL.md, E8). This node is configured without `solo_after`, and does not follow it.
     SoloMasterIgnored {
-        /// Who.
+        /// The solo master.
         node: Node,
-        /// Its address.
+        /// The address of the solo master.
         address: Address,
     },
-    /// A `Persist` has failed (E4): this node neither stands nor votes until it is started again, and goes on as a member. Said once.
+    /// A `Persist` has failed (PROTOCOL.md, E4). Until it is started again, this node neither becomes a candidate nor
+    /// votes. It continues as a member. This is reported once.
     PersistFailed,
-    /// The node is done: every connection is closed, and no input does anything any more.
+    /// The node has stopped: every connection is closed, and all further inputs are ignored.
     Stopped {
-        /// Why.
+        /// The reason.
         reason: StopReason,
     },
 }
@@ -279,38 +290,41 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LossReason {
-    /// Nothing was heard of it for a lease.
+    /// For a lease it has sent no heartbeat, no status as a master and no accepting join response.
     Silent,
-    /// It says that it is not the master any more, or a newer incarnation of it has come.
+    /// It has reported that it is no longer the master, or a newer incarnation of it has appeared.
     Ended,
-    /// It was this node, and its lease was not confirmed in time (E6).
+    /// It was this node, and its lease has expired (E6).
     LeaseLapsed,
     /// It was this node, and there is a newer term (E7).
     NewerTerm,
-    /// It resigned, or left.
+    /// It has resigned or left.
     Resigned,
-    /// It was this node, without a quorum, and it has met a master that goes on in its place (E8).
+    /// It was this node as a solo master, and it has met a master that continues instead (E8).
     GaveWay,
 }
 
-/// Why a node is done.
+/// Why a node has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The host asked for it.
+    /// [`Command::Leave`] has been completed.
     Left,
-    /// A newer incarnation of this node has come.
+    /// A newer incarnation of this node has appeared (PROTOCOL.md, I1).
     Superseded,
-    /// Another living node has its id, and kept it outside for longer than a dead one could: the last [`Event::RejectedByPeer`] or
+    /// Another living node has the id of this node (PROTOCOL.md, I5). The last [`Event::RejectedByPeer`] or
     /// [`Event::PeerRejected`] names both addresses.
     IdInUse,
 }
 
-/// A mastership with a live lease.
+/// A mastership with a valid lease (PROTOCOL.md, E6).
+///
+/// Use `term` as a fencing token: a resource that remembers the largest term that it has seen can refuse requests of an
+/// earlier master. G1 says on which conditions a term has one master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Leadership {
-    /// A fencing token: larger than that of every master before.
+    /// The term of the mastership. It is larger than that of every earlier master.
     pub term: Term,
-    /// The moment from which no longer to act as the master.
+    /// The end of the lease. From this moment on, this node must not act as the master.
     pub valid_until: Timestamp,
 }

@@ -1,59 +1,60 @@
-//! A look at a node from outside, for people and for metrics.
+//! The status of a node, for people and for metrics.
 
 use crate::id::{Address, Node, Term};
 
-/// What a node is doing.
+/// What a node is doing. Unlike the [`Role`](crate::message::Role) on the wire, it also covers a node that has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Without a master.
+    /// It has no master, and is no candidate.
     Joining,
-    /// A candidate.
+    /// It asks for votes.
     Candidate,
-    /// Following a master.
+    /// It follows a master.
     Follower,
-    /// The master.
+    /// It is the master, elected by a quorum.
     Master,
-    /// The master, without a quorum: there may be others (E8).
+    /// It is a solo master: a master without a quorum. There may be others (PROTOCOL.md, E8).
     Solo,
-    /// On its way out.
+    /// It leaves.
     Leaving,
-    /// Done.
+    /// It has stopped.
     Stopped,
 }
 
-/// What has been counted since the start.
+/// Counts since the start of the node. They never decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Bytes handed out to be sent.
+    /// Bytes of all [`Output::Send`](crate::Output::Send)s.
     pub bytes_sent: u64,
     /// Bytes received.
     pub bytes_received: u64,
     /// Frames received.
     pub frames_received: u64,
-    /// Candidacies begun.
+    /// Candidacies, without those of a solo master (PROTOCOL.md, E8).
     pub candidacies: u64,
 }
 
-/// A look inside.
+/// A snapshot of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Status {
     /// What the node is doing.
     pub phase: Phase,
-    /// Its term.
+    /// The newest term that it knows.
     pub term: Term,
-    /// The master that it follows or is, and that master's address.
+    /// Its master, which may be the node itself, and the master's address.
     pub master: Option<(Node, Address)>,
-    /// Whether it takes part in elections: a voter that may form a cluster, and whose votes can be kept (E4).
+    /// Whether it takes part in elections: it is a voter, may form a cluster (PROTOCOL.md, D7), and its storage has not
+    /// failed (E4).
     pub can_vote: bool,
-    /// How many established connections it has.
+    /// The number of established connections. There may be more than one to a peer for a short time.
     pub links: usize,
-    /// How many accepted connections are not established yet.
+    /// The number of accepted connections that are not established.
     pub pending_connections: usize,
-    /// Bytes of unfinished frames, over all connections.
+    /// The bytes of unfinished frames over all connections.
     pub partial_bytes: usize,
-    /// What has been counted.
+    /// Counts since the start.
     pub counters: Counters,
 }

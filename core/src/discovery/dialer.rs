@@ -141,6 +141,28 @@ impl Dialer {
         (1..=self.last_dial).contains(&dial.0)
     }
 
+    /// The dials under way.
+    pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
+        self.dials.keys().copied()
+    }
+
+    /// Checks what holds between two inputs. `dialed`: the address that was dialed for a connection.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(crate) fn check<'a>(&self, dialed: impl Fn(ConnId) -> Option<&'a Address>) {
+        let mut dialing: Vec<_> = self.dials.values().collect();
+        dialing.sort_unstable();
+        let is_dialing = |(_, target): &(&Address, &Target)| target.state == State::Dialing;
+        let expected = self.targets.iter().filter(is_dialing).map(|(address, _)| address);
+        assert!(dialing.into_iter().eq(expected), "each address that is dialed has one dial under way");
+        for (address, target) in &self.targets {
+            if let State::Connected(conn) = target.state {
+                assert_eq!(dialed(conn), Some(address), "{conn} was dialed to {address}");
+            }
+        }
+    }
+
     /// The dial has succeeded. `None` when it had been given up.
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
         let address = self.dials.remove(&dial)?;

@@ -57,12 +57,23 @@ impl Rejections {
 
     /// The peer is linked: what kept it from that is over.
     pub(crate) fn linked(&mut self, peer: &NodeId, address: &Address) {
-        self.forget(peer, address, |reason| !reason.is_said_by_the_master());
+        self.forget(peer, address, |reason| !reason.is_from_master());
     }
 
     /// The peer is a member: nothing keeps it from anything.
     pub(crate) fn admitted(&mut self, peer: &NodeId, address: &Address) {
         self.forget(peer, address, |_| true);
+    }
+
+    /// Checks what holds between two inputs.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(crate) fn check(&self) {
+        let count: usize = self.reported.values().map(BTreeSet::len).sum();
+        assert_eq!(self.count, count, "the rejections that were reported are counted");
+        assert!(self.count <= self.limit, "the rejections that are remembered are within their limit");
+        assert!(self.reported.values().all(|reported| !reported.is_empty()), "nothing is kept of a peer without one");
     }
 
     fn forget(&mut self, peer: &NodeId, address: &Address, is_over: impl Fn(RejectReason) -> bool) {
@@ -101,9 +112,7 @@ mod tests {
                 let id = NodeId::new("b").expect("a valid id");
                 rejections.admitted(&id, &Address::new("a:1").expect("a valid address"));
             }
-            let remembered: usize = rejections.reported.values().map(BTreeSet::len).sum();
-            assert_eq!(remembered, rejections.count);
-            assert!(remembered <= 5, "{rejections:?}");
+            rejections.check();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The conclusions that a voter draws from what it knows: rules E1–E7 one by one, and where E8 joins in.
+//! Rules E1–E7 one by one: what follows from what this node knows. Rule E8 is in `solo`, and is called from here.
 
 use alloc::{
     collections::{BTreeSet, VecDeque},
@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{Candidacy, Effect, Election, Mastership, Part, Persistence, Promise, Stance, Voter};
+use super::{Candidacy, Effect, Election, Mastership, Persistence, Promise, RoleKind, State, Voter, ranks_before};
 use crate::{
     api::config::Bootstrap,
     api::interface::{HardState, LossReason},
@@ -15,14 +15,21 @@ use crate::{
     wire::message::{Release, Vote, VoteRequest},
 };
 
+/// E3: the three ways to answer a request.
 enum Verdict {
     Grant,
-    Keep,
+    /// Not yet: the request is judged again later.
+    Defer,
     Refuse,
 }
 
+/// E4: whether a vote for the candidate in this term is durable.
+pub(super) fn is_durable(candidate: &Node, term: Term, durable: &HardState) -> bool {
+    durable.term == term && durable.voted_for.as_ref() == Some(candidate)
+}
+
 impl Election {
-    /// Draws every conclusion from what is known now.
+    /// Applies every rule to what this node knows now. The order matters: what has ended comes first.
     pub(super) fn settle(&mut self) {
         if self.following.as_ref().is_some_and(|following| following.deadline <= self.now) {
             self.lose_master(LossReason::Silent);
@@ -30,144 +37,148 @@ impl Election {
         if self.promise.as_ref().is_some_and(|promise| promise.until <= self.now) {
             self.promise = None;
         }
-        self.say_what_is_durable();
-        if let Part::Candidate(candidacy) = &self.part {
-            let reachable = 1 + self.others.len() - candidacy.refused.len();
-            if candidacy.asked.is_some() && (candidacy.solo || candidacy.granted.len() + 1 >= self.quorum) {
-                self.win();
-            } else if candidacy.deadline <= self.now || reachable < self.quorum {
-                self.give_up();
-            }
-        }
-        self.meet();
+        self.send_durable_votes();
+        self.finish_candidacy();
+        self.resolve_rivals();
         self.watch_quorum();
-        let bound_to_another = self.live_promise().is_some_and(|promise| promise.to != self.me);
-        let free = self.can_vote()
-            && self.part == Part::Idle
-            && self.following.is_none()
-            && !bound_to_another
-            && !self.held_towards(&self.me);
-        self.free_since = free.then(|| self.free_since.unwrap_or(self.now));
-        let candidates: Vec<NodeId> = self.kept.keys().cloned().collect();
+        self.free_since = self.is_free().then(|| self.free_since.unwrap_or(self.now));
+        let candidates: Vec<NodeId> = self.deferred.keys().cloned().collect();
         for candidate in candidates {
-            self.judge(&candidate);
+            self.judge_request(&candidate);
         }
-        // A vote for another has ended that freedom.
-        if self.free_since.is_some()
-            && self.not_before <= self.now
-            && self.turn_has_come(&self.me.id)
-            && self.enough_are_masterless()
-            && !self.yields()
-            && !self.has_met_a_quorums_master()
-        {
-            self.stand(false);
+        if self.may_become_candidate() {
+            self.become_candidate(false);
         } else if self.solo_is_due() {
-            self.go_solo();
+            self.become_solo();
         }
     }
 
-    /// A voter that may form a cluster, and can keep what it votes (E4).
+    /// Whether this node votes and may become a candidate: it is a voter, may form a cluster (D7), and can make its votes
+    /// durable (E4).
     pub(crate) fn can_vote(&self) -> bool {
-        self.is_voter && (self.bootstrap == Bootstrap::Form || self.hard.joined) && !self.persistence.failed
+        let may_form = match self.bootstrap {
+            Bootstrap::Form => true,
+            Bootstrap::JoinOnly => self.hard.joined,
+        };
+        self.is_voter && may_form && !self.persistence.failed
     }
 
+    /// E1: whether this node has waited so long that no forgotten promise can still be in force.
     pub(super) fn bootstrap_over(&self) -> bool {
         self.now >= self.started + self.timing.bootstrap_wait
     }
 
+    /// E5: the promise that binds this voter now.
     pub(super) fn live_promise(&self) -> Option<&Promise> {
         self.promise.as_ref().filter(|promise| promise.until > self.now)
     }
 
-    /// E1: whether a promise that this voter has forgotten might exclude the candidate.
-    pub(super) fn held_towards(&self, candidate: &Node) -> bool {
+    /// E1: whether this voter is in grace towards the candidate. It may then have forgotten a promise that excludes the
+    /// candidate.
+    pub(super) fn in_grace_towards(&self, candidate: &Node) -> bool {
         !self.bootstrap_over()
-            && self.others.values().filter(|voter| !voter.cleared).any(|voter| match &voter.heard {
-                None => true,
-                Some(heard) => {
-                    heard.stance == Stance::Master
-                        || (heard.stance == Stance::Candidate && heard.node != *candidate)
-                        || heard.promise.as_ref().is_some_and(|to| to != candidate)
-                }
-            })
+            && self
+                .others
+                .values()
+                .filter(|voter| !voter.cleared)
+                .any(|voter| voter.last_report.as_ref().is_none_or(|report| report.might_exclude(candidate)))
     }
 
-    /// E1: a new promise to this voter outlasts any forgotten one.
+    /// E1: a new promise to this voter lasts longer than any forgotten one.
     pub(super) fn clear(&mut self, node: &Node) {
         for voter in self.others.values_mut().filter(|voter| voter.linked.as_ref() == Some(node)) {
             voter.cleared = true;
         }
     }
 
-    /// Whether it has followed a master, or been one: who has not is in no view.
+    /// Whether this node has followed a master or been one. A node that has not is in no view (L5).
     pub(crate) fn has_known_a_master(&self) -> bool {
         self.known_master.is_some()
     }
 
-    /// Whether there is a master, or can be one, without this node: not when too many others leave as well.
+    /// L5: whether there is a master, or can be one, without this node. There can be none if too many others leave as well.
     pub(crate) fn others_may_lead(&self) -> bool {
-        let stance = |voter: &Voter| voter.heard.as_ref().map(|heard| heard.stance);
-        let staying = self.others.values().filter(|voter| stance(voter) != Some(Stance::Leaving)).count();
-        staying >= self.quorum
-            || self.others.values().any(|voter| matches!(stance(voter), Some(Stance::Master | Stance::Solo)))
+        let leaves = |voter: &&Voter| voter.role().is_some_and(RoleKind::is_leaving);
+        let staying = self.others.len() - self.others.values().filter(leaves).count();
+        staying >= self.quorum || self.others.values().any(|voter| voter.role().is_some_and(RoleKind::is_master))
     }
 
-    /// E2: how long after it is free a voter of this id has to wait.
+    /// E2: whether this voter could become a candidate, if it were its turn.
+    fn is_free(&self) -> bool {
+        let bound_to_another = self.live_promise().is_some_and(|promise| promise.to != self.me);
+        self.can_vote()
+            && self.state.is_idle()
+            && self.following.is_none()
+            && !bound_to_another
+            && !self.in_grace_towards(&self.me)
+    }
+
+    /// E2: how long a voter of this id has to wait after it has become free, by this voter's links: its rank times the
+    /// stagger.
     pub(super) fn wait_of(&self, candidate: &NodeId) -> Duration {
-        let lower = |voter: &&Voter| match (&voter.linked, &voter.heard) {
-            (Some(node), heard) => {
-                node.id < *candidate && heard.as_ref().is_none_or(|heard| heard.stance != Stance::Leaving)
-            }
-            (None, _) => false,
+        let is_ahead = |voter: &&Voter| {
+            voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, candidate))
+                && !voter.role().is_some_and(RoleKind::is_leaving)
         };
-        let rank = self.others.values().filter(lower).count() + usize::from(self.me.id < *candidate);
+        let rank = self.others.values().filter(is_ahead).count() + usize::from(ranks_before(&self.me.id, candidate));
         self.timing.stagger.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
     }
 
-    /// E2, E3: whether the turn of a candidate has come, by this voter's own links and clock.
+    /// E2, E3: whether the turn of a candidate has come, by this voter's links and clock.
     pub(super) fn turn_has_come(&self, candidate: &NodeId) -> bool {
         let wait = self.wait_of(candidate);
         wait.is_zero() || (self.bootstrap_over() && self.free_since.is_some_and(|since| since + wait <= self.now))
     }
 
-    /// E3: this voter's own turn has come. It votes for who stands already, rather than split the votes by standing too.
-    fn would_stand_against(&self) -> bool {
+    /// E3: whether this voter's own turn has come. It then grants its vote to a candidate, because becoming a candidate too
+    /// would split the votes.
+    fn own_turn_has_come(&self) -> bool {
         self.bootstrap_over() && self.free_since.is_some() && self.turn_has_come(&self.me.id)
     }
 
-    /// E2: enough voters that could grant are linked, or all are there.
-    pub(super) fn enough_are_masterless(&self) -> bool {
-        let masterless = |voter: &&Voter| {
-            voter.linked.is_some()
-                && voter.heard.as_ref().is_some_and(|h| matches!(h.stance, Stance::Joining | Stance::Candidate))
-        };
-        let all = self.others.values().filter(masterless).count();
-        let ready = self.others.values().filter(masterless).filter(|v| v.heard.as_ref().is_some_and(|h| !h.held));
-        all == self.others.len() || ready.count() + 1 >= self.quorum
+    /// E2: whether enough voters have no master. These are a quorum, this node included, of linked voters that do not
+    /// abstain; or all voters.
+    pub(super) fn enough_without_master(&self) -> bool {
+        let without_master = |voter: &&Voter| voter.linked_role().is_some_and(RoleKind::has_no_master);
+        let all = self.others.values().filter(without_master).count();
+        let votes = |voter: &&Voter| voter.last_report.as_ref().is_some_and(|report| !report.abstains);
+        let voting = self.others.values().filter(without_master).filter(votes).count();
+        all == self.others.len() || voting + 1 >= self.quorum
     }
 
-    /// E2: a linked voter of a lower id stands already; standing against it would only split the votes.
+    /// E2: whether a linked voter that ranks before this one is a candidate. Becoming one too would only split the votes.
     pub(super) fn yields(&self) -> bool {
-        let ahead = |voter: &Voter| match (&voter.linked, &voter.heard) {
-            (Some(node), Some(heard)) => heard.stance == Stance::Candidate && node.id < self.me.id,
-            _ => false,
-        };
-        self.others.values().any(ahead)
+        self.others.values().any(|voter| {
+            voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, &self.me.id))
+                && voter.role().is_some_and(RoleKind::is_candidate)
+        })
     }
 
-    /// E2; alone, and without asking anybody, where E8 says so.
-    pub(super) fn stand(&mut self, solo: bool) {
+    /// E2: whether this voter becomes a candidate now. A vote that it has just granted to another one has ended its
+    /// freedom.
+    fn may_become_candidate(&self) -> bool {
+        self.free_since.is_some()
+            && self.not_before <= self.now
+            && self.turn_has_come(&self.me.id)
+            && self.enough_without_master()
+            && !self.yields()
+            && !self.knows_a_quorum_master()
+    }
+
+    /// E2: starts a candidacy in the next term. With `solo`, it asks nobody (E8).
+    pub(super) fn become_candidate(&mut self, solo: bool) {
         self.hard.term = self.hard.term.next();
         self.hard.voted_for = Some(self.me.clone());
         let until = (self.now + self.timing.lease).max(self.lease_end);
-        self.promise = Some(Promise { to: self.me.clone(), term: self.hard.term, until, floor: self.lease_end });
+        let (to, term) = (self.me.clone(), self.hard.term);
+        self.promise = Some(Promise { to, term, until, until_after_release: self.lease_end });
         self.free_since = None;
         self.number += 1;
         self.candidacies += u64::from(!solo);
-        self.part = Part::Candidate(Candidacy {
+        self.state = State::Candidate(Candidacy {
             solo,
             number: self.number,
-            asked: None,
+            requested_at: None,
             deadline: self.now + self.timing.election_timeout,
             granted: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -175,14 +186,27 @@ impl Election {
         self.persist();
     }
 
-    pub(super) fn win(&mut self) {
-        let Part::Candidate(candidacy) = core::mem::replace(&mut self.part, Part::Idle) else { return };
-        let asked = candidacy.asked.unwrap_or(self.now);
-        let confirmed = candidacy.granted.into_iter().map(|voter| (voter, asked)).collect();
-        // Its lease has not run out: a candidate gives up before (E2), and lets no vote count after.
-        self.part = Part::Master(Mastership { solo: candidacy.solo, confirmed, sent: VecDeque::new() });
+    /// E2: a candidate wins with a quorum of votes, and gives up when it can get none any more or has waited too long.
+    fn finish_candidacy(&mut self) {
+        let Some(candidacy) = self.state.candidacy() else { return };
+        let reachable = 1 + self.others.len() - candidacy.refused.len();
+        let has_quorum = candidacy.solo || candidacy.granted.len() + 1 >= self.quorum;
+        if candidacy.requested_at.is_some() && has_quorum {
+            self.win();
+        } else if candidacy.deadline <= self.now || reachable < self.quorum {
+            self.give_up();
+        }
+    }
+
+    fn win(&mut self) {
+        let State::Candidate(candidacy) = core::mem::replace(&mut self.state, State::Idle) else { return };
+        // E6: the first lease runs from when the votes were requested. It is still valid: a candidacy is shorter than a
+        // lease, and a late vote does not count.
+        let requested_at = candidacy.requested_at.unwrap_or(self.now);
+        let confirmed = candidacy.granted.into_iter().map(|voter| (voter, requested_at)).collect();
+        self.state = State::Master(Mastership { solo: candidacy.solo, confirmed, sent: VecDeque::new() });
         if candidacy.solo {
-            // It grants to nobody while it is master, and nobody has to wait for it after that.
+            // It grants no vote while it is master, and its lease binds nobody after that (E8).
             self.promise = None;
         }
         self.failures = 0;
@@ -193,15 +217,15 @@ impl Election {
         self.effects.push_back(Effect::Found { term: self.hard.term, master, address });
     }
 
-    /// E2: frees the voters, and waits a random time before the next try.
+    /// E2: ends a candidacy, releases the voters, and waits for a random time before the next one.
     pub(super) fn give_up(&mut self) {
-        self.part = Part::Idle;
+        self.state = State::Idle;
         let term = self.hard.term;
         self.given_up = Some((term, self.now + self.timing.lease));
-        let linked = self.others.iter().filter(|(_, voter)| voter.linked.is_some());
+        let linked = self.others.iter().filter(|(_, voter)| voter.is_linked());
         let release = |(to, _): (&Address, _)| Effect::Release { to: to.clone(), release: Release { term } };
         self.effects.extend(linked.map(release));
-        self.bind_to_self();
+        self.promise_to_self();
         self.failures = self.failures.saturating_add(1);
         let longest = self.timing.lease.saturating_mul(2);
         let span = self.timing.stagger.saturating_mul(1 << self.failures.min(16)).min(longest);
@@ -209,76 +233,85 @@ impl Election {
         self.not_before = self.now + Duration::from_micros(wait);
     }
 
-    /// E3, on a request that is kept.
-    fn judge(&mut self, candidate: &NodeId) {
-        let Some((node, request)) = self.kept.get(candidate).cloned() else { return };
-        let verdict = self.verdict(&node, &request);
-        if matches!(verdict, Verdict::Keep) {
-            return;
+    /// E3: answers the deferred request of this candidate, if it can be answered now.
+    fn judge_request(&mut self, candidate: &NodeId) {
+        let Some((node, request)) = self.deferred.get(candidate).cloned() else { return };
+        match self.verdict(&node, &request) {
+            Verdict::Defer => {}
+            Verdict::Refuse => {
+                self.deferred.remove(candidate);
+                let vote = Vote { term: self.hard.term, number: request.number, granted: false };
+                self.effects.push_back(Effect::Answer { to: node, vote });
+            }
+            Verdict::Grant => {
+                self.deferred.remove(candidate);
+                self.grant(node, request);
+            }
         }
-        self.kept.remove(candidate);
-        if matches!(verdict, Verdict::Refuse) {
-            let vote = Vote { term: self.hard.term, number: request.number, granted: false };
-            return self.effects.push_back(Effect::Answer { to: node, vote });
-        }
+    }
+
+    /// E3, E5: votes for the candidate, which is also a promise. The vote is sent once it is durable (E4).
+    fn grant(&mut self, node: Node, request: VoteRequest) {
         self.hard.term = request.term;
         self.hard.voted_for = Some(node.clone());
-        let floor = self.live_promise().filter(|p| p.to == node && p.term < request.term).map(|p| p.until);
-        let floor = floor.or(self.promise.as_ref().filter(|p| p.to == node).map(|p| p.floor));
-        let until = (self.now + request.lease).max(floor.unwrap_or_default());
-        self.promise = Some(Promise { to: node.clone(), term: request.term, until, floor: floor.unwrap_or_default() });
+        // A promise to this node from an earlier term stays in force after a `Release` of this one.
+        let earlier = self.live_promise().filter(|p| p.to == node && p.term < request.term).map(|p| p.until);
+        let repeated = || self.promise.as_ref().filter(|p| p.to == node).map(|p| p.until_after_release);
+        let until_after_release = earlier.or_else(repeated).unwrap_or_default();
+        let until = (self.now + request.lease).max(until_after_release);
+        self.promise = Some(Promise { to: node.clone(), term: request.term, until, until_after_release });
         self.free_since = None;
-        self.owed_vote = Some((node, Vote { term: request.term, number: request.number, granted: true }));
+        self.pending_vote = Some((node, Vote { term: request.term, number: request.number, granted: true }));
         self.persist();
-        self.say_what_is_durable();
+        self.send_durable_votes();
     }
 
     fn verdict(&self, candidate: &Node, request: &VoteRequest) -> Verdict {
         let spent = request.term == self.hard.term
             && self.hard.voted_for.as_ref().is_some_and(|voted_for| voted_for != candidate);
-        // Lapses are judged before any input, so a master here has a live lease.
         let never = request.term < self.hard.term
             || spent
             || !self.can_vote()
-            || matches!(self.part, Part::Master(_) | Part::Leaving)
+            || !self.state.may_grant()
             || request.lease > self.timing.bootstrap_wait;
         if never {
             return Verdict::Refuse;
         }
-        if self.held_towards(candidate) {
-            return Verdict::Keep;
+        if self.in_grace_towards(candidate) {
+            return Verdict::Defer;
         }
         match self.live_promise() {
             Some(promise) if promise.to == *candidate => Verdict::Grant,
-            Some(promise) if promise.until.since(self.now) <= self.timing.stagger => Verdict::Keep,
+            Some(promise) if promise.until.since(self.now) <= self.timing.stagger => Verdict::Defer,
             Some(_) => Verdict::Refuse,
-            None if self.turn_has_come(&candidate.id) || self.would_stand_against() => Verdict::Grant,
-            None => Verdict::Keep,
+            None if self.turn_has_come(&candidate.id) || self.own_turn_has_come() => Verdict::Grant,
+            None => Verdict::Defer,
         }
     }
 
-    /// E4: what depends on a `Persist` leaves the node after its `Persisted`.
-    pub(super) fn say_what_is_durable(&mut self) {
-        let durable =
-            |node: &Node, term: Term, state: &HardState| state.term == term && state.voted_for.as_ref() == Some(node);
-        if let Some((to, vote)) = &self.owed_vote {
+    /// E4: sends the votes that have become durable: the pending vote for another node, and a candidate's requests, which
+    /// contain its vote for itself. A vote whose term has passed is not sent at all.
+    pub(super) fn send_durable_votes(&mut self) {
+        let durable = &self.persistence.durable;
+        if let Some((to, vote)) = &self.pending_vote {
             if vote.term < self.hard.term {
-                self.owed_vote = None;
-            } else if durable(to, vote.term, &self.persistence.durable) {
-                self.effects.extend(self.owed_vote.take().map(|(to, vote)| Effect::Answer { to, vote }));
+                self.pending_vote = None;
+            } else if is_durable(to, vote.term, durable) {
+                self.effects.extend(self.pending_vote.take().map(|(to, vote)| Effect::Answer { to, vote }));
             }
         }
-        if let Part::Candidate(candidacy) = &mut self.part
-            && candidacy.asked.is_none()
-            && durable(&self.me, self.hard.term, &self.persistence.durable)
+        if let State::Candidate(candidacy) = &mut self.state
+            && candidacy.requested_at.is_none()
+            && is_durable(&self.me, self.hard.term, durable)
         {
-            candidacy.asked = Some(self.now);
+            candidacy.requested_at = Some(self.now);
             let solo = candidacy.solo;
-            let linked = self.others.iter().filter(|(_, voter)| voter.linked.is_some() && !solo);
+            let linked = self.others.iter().filter(|(_, voter)| voter.is_linked() && !solo);
             self.effects.extend(linked.map(|(address, _)| Effect::Ask(address.clone())));
         }
     }
 
+    /// E4: requests that the newest state is made durable, unless it is or a `Persist` is in flight.
     pub(super) fn persist(&mut self) {
         let Persistence { durable, in_flight, failed, .. } = &self.persistence;
         if in_flight.is_none() && *durable != self.hard && !failed {
@@ -288,13 +321,14 @@ impl Election {
         }
     }
 
-    /// The end of the lease: it runs from the newest sending time that a quorum, this node included, has confirmed (E6).
+    /// E6: the end of the lease. It runs from the newest sending time that a quorum, this node included, has confirmed. The
+    /// lease of a solo master and of a single voter runs from `now`, because nobody has to confirm it.
     pub(super) fn lease_until(&self, mastership: &Mastership, now: Timestamp) -> Timestamp {
         let confirmed = mastership.confirmed.values().copied();
         let start = match self.quorum.checked_sub(2) {
             _ if mastership.solo => now,
             None => now,
-            // The newest time that is confirmed by as many others as a quorum needs beside this node.
+            // With this node, more than `fewer` others are a quorum.
             Some(fewer) => confirmed
                 .clone()
                 .filter(|at| confirmed.clone().filter(|other| other >= at).count() > fewer)
@@ -304,46 +338,52 @@ impl Election {
         start + self.timing.safe_lease()
     }
 
-    /// E7: takes over a newer term. A master stands at once in the next.
-    pub(crate) fn learn(&mut self, term: Term) {
+    /// E7: takes over a newer term. A master becomes a candidate in the next term at once.
+    pub(super) fn learn(&mut self, term: Term) {
         if term <= self.hard.term {
             return;
         }
         let (was_master, solo) = (self.is_master(), self.is_solo());
-        match self.part {
-            Part::Master(_) => self.end_mastership(LossReason::NewerTerm),
-            Part::Candidate(_) => self.give_up(),
-            _ => {}
-        }
+        self.step_down(LossReason::NewerTerm);
         self.hard.term = term;
         self.hard.voted_for = None;
         self.persist();
         if was_master && self.can_vote() {
-            self.stand(solo);
+            self.become_candidate(solo);
+        }
+    }
+
+    /// Ends a candidacy, or a mastership for the given reason.
+    pub(super) fn step_down(&mut self, reason: LossReason) {
+        match self.state {
+            State::Master(_) => self.end_mastership(reason),
+            State::Candidate(_) => self.give_up(),
+            State::Idle | State::Leaving => {}
         }
     }
 
     pub(super) fn end_mastership(&mut self, reason: LossReason) {
-        if let Part::Master(mastership) = &self.part {
-            // What a solo master reported binds nobody (E8).
+        if let State::Master(mastership) = &self.state {
+            // The lease of a solo master binds nobody (E8).
             if !mastership.solo {
                 self.lease_end = self.lease_until(mastership, self.now);
             }
-            self.bind_to_self();
-            self.part = Part::Idle;
+            self.promise_to_self();
+            self.state = State::Idle;
             self.effects.push_back(Effect::Lost { term: self.hard.term, master: self.me.clone(), reason });
         }
     }
 
-    /// E6: what was once reported as valid stays true.
-    pub(super) fn bind_to_self(&mut self) {
+    /// E6: a lease that this node has once reported stays valid until its end.
+    fn promise_to_self(&mut self) {
         let (to, term, until) = (self.me.clone(), self.hard.term, self.lease_end);
-        self.promise = Some(Promise { to, term, until, floor: until });
+        self.promise = Some(Promise { to, term, until, until_after_release: until });
     }
 
+    /// This node has no master any more. It stays in its term.
     pub(super) fn lose_master(&mut self, reason: LossReason) {
         if let Some(lost) = self.following.take() {
-            self.note_lost(&lost, reason);
+            self.record_loss(&lost, reason);
             self.effects.push_back(Effect::Lost { term: lost.term, master: lost.master, reason });
         }
     }

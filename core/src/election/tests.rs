@@ -1,8 +1,9 @@
-//! The rules by name, each on one voter that is told what the others say. `core/PROTOCOL.md` states them.
+//! The rules by name. Each test is about one voter, and plays the messages of the others. PROTOCOL.md states the rules.
 
 mod durability;
-mod hearing;
+mod invariants;
 mod knowledge;
+mod messages;
 mod solo;
 
 use alloc::vec::Vec;
@@ -12,7 +13,8 @@ use crate::{Incarnation, ViewId};
 
 const MS: u64 = 1_000;
 
-struct Voting {
+/// One voter, and its time.
+struct Rig {
     election: Election,
     now: u64,
 }
@@ -25,26 +27,40 @@ fn at(id: &str) -> Address {
     Address::new(alloc::format!("{id}:1")).unwrap()
 }
 
-fn request(term: u64) -> VoteRequest {
+fn vote_request(term: u64) -> VoteRequest {
     VoteRequest { term: Term(term), number: 7, lease: core::time::Duration::from_secs(1) }
 }
 
-impl Voting {
-    /// The voter `me` of a, b and c, just started.
+fn heartbeat(term: u64) -> Heartbeat {
+    Heartbeat { term: Term(term), number: 1, lease: core::time::Duration::from_secs(1) }
+}
+
+fn follows(id: &str) -> Role {
+    Role::Follower { master: node(id), address: at(id) }
+}
+
+/// A status of term 0 without a promise.
+fn status(role: Role) -> StatusReport {
+    let (view_id, metadata) = (ViewId::default(), bytes::Bytes::new());
+    StatusReport { number: 1, term: Term(0), role, abstains: false, promise: None, view_id, metadata }
+}
+
+impl Rig {
+    /// The voter `me` of the voters a, b and c, which has just started.
     fn new(me: &str) -> Self {
         let config = Config::builder("test", me, at(me).as_str()).seeds(["a:1", "b:1", "c:1"]).build().unwrap();
         let start = Start::new(Incarnation(1), 1);
         Self { election: Election::new(&config, &start, Rng::new(1), Timestamp::ZERO), now: 0 }
     }
 
-    /// The same, linked to the others, after `bootstrap_wait`.
-    fn seasoned(me: &str) -> Self {
-        let mut voting = Self::new(me);
+    /// The same voter `bootstrap_wait` later, linked to the others.
+    fn past_bootstrap(me: &str) -> Self {
+        let mut rig = Self::new(me);
         for other in ["a", "b", "c"].into_iter().filter(|other| *other != me) {
-            voting.election.link_up(&at(other), &node(other));
+            rig.election.link_up(&at(other), &node(other));
         }
-        voting.wait(3_000);
-        voting
+        rig.wait(3_000);
+        rig
     }
 
     fn wait(&mut self, ms: u64) -> Vec<Effect> {
@@ -53,36 +69,30 @@ impl Voting {
         self.effects()
     }
 
-    fn says(&mut self, id: &str, role: Role, promise: Option<&str>) -> Vec<Effect> {
-        self.says_in(0, id, role, promise)
+    /// A status of another voter arrives.
+    fn report(&mut self, id: &str, role: Role, promise: Option<&str>) -> Vec<Effect> {
+        self.report_in(0, id, role, promise)
     }
 
-    fn says_in(&mut self, term: u64, id: &str, role: Role, promise: Option<&str>) -> Vec<Effect> {
-        let status = StatusReport {
-            number: 1,
-            term: Term(term),
-            role,
-            abstains: false,
-            promise: promise.map(node),
-            view_id: ViewId::default(),
-            metadata: bytes::Bytes::new(),
-        };
-        self.election.heard_status(&node(id), &at(id), &status);
+    fn report_in(&mut self, term: u64, id: &str, role: Role, promise: Option<&str>) -> Vec<Effect> {
+        let status = StatusReport { term: Term(term), promise: promise.map(node), ..status(role) };
+        self.election.status_received(&node(id), &at(id), &status);
         self.effects()
     }
 
-    fn asks(&mut self, id: &str, term: u64) -> Vec<Effect> {
-        self.election.vote_request(&node(id), request(term));
+    fn request(&mut self, id: &str, term: u64) -> Vec<Effect> {
+        self.election.vote_request(&node(id), vote_request(term));
         self.effects()
     }
 
-    fn grants(&mut self, id: &str) -> Vec<Effect> {
+    /// A vote for the current candidacy arrives.
+    fn grant(&mut self, id: &str) -> Vec<Effect> {
         let (term, number) = (self.election.term(), self.election.number);
         self.election.vote(&at(id), Vote { term, number, granted: true });
         self.effects()
     }
 
-    /// Everything that follows, with each `Persist` durable at once.
+    /// All effects. Each `Persist` is durable at once.
     fn effects(&mut self) -> Vec<Effect> {
         let mut all = Vec::new();
         while let Some(effect) = self.election.next_effect() {
@@ -90,13 +100,14 @@ impl Voting {
                 self.election.persisted();
             }
             all.push(effect);
-            assert!(all.len() < 100, "without end: {all:?}");
+            assert!(all.len() < 100, "the effects do not end: {all:?}");
         }
+        self.election.check_invariants();
         all
     }
 }
 
-/// What was answered to a request: granted or refused; nothing while it is kept.
+/// The answer to a request: granted or refused. `None` while it is deferred.
 fn answer(effects: &[Effect]) -> Option<bool> {
     effects.iter().find_map(|effect| match effect {
         Effect::Answer { vote, .. } => Some(vote.granted),
@@ -108,261 +119,266 @@ fn is_elected(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Found { .. }))
 }
 
-fn asked(effects: &[Effect]) -> usize {
+fn requests(effects: &[Effect]) -> usize {
     effects.iter().filter(|effect| matches!(effect, Effect::Ask(_))).count()
 }
 
-/// The voter a, elected with the vote of b in term 1.
-fn master() -> Voting {
-    let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Joining, None);
-    voting.says("c", Role::Joining, None);
-    assert!(is_elected(&voting.grants("b")));
-    voting
+fn releases(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Release { .. })).count()
+}
+
+/// The voter a, elected in term 1 with the vote of b.
+fn master() -> Rig {
+    let mut rig = Rig::past_bootstrap("a");
+    rig.report("b", Role::Joining, None);
+    rig.report("c", Role::Joining, None);
+    assert!(is_elected(&rig.grant("b")));
+    rig
 }
 
 #[test]
-fn e1_a_voter_just_started_stands_once_all_others_have_shown_themselves_free() {
-    let mut voting = Voting::new("a");
-    voting.election.link_up(&at("b"), &node("b"));
-    voting.election.link_up(&at("c"), &node("c"));
-    assert_eq!(asked(&voting.says("b", Role::Joining, None)), 0);
-    assert_eq!(asked(&voting.says("c", Role::Joining, None)), 2);
+fn e1_a_new_voter_waits_until_all_others_are_free() {
+    let mut rig = Rig::new("a");
+    rig.election.link_up(&at("b"), &node("b"));
+    rig.election.link_up(&at("c"), &node("c"));
+    assert_eq!(requests(&rig.report("b", Role::Joining, None)), 0);
+    assert_eq!(requests(&rig.report("c", Role::Joining, None)), 2);
 }
 
 #[test]
-fn e1_a_promise_of_another_holds_until_bootstrap_wait() {
-    let mut voting = Voting::new("b");
-    voting.election.link_up(&at("a"), &node("a"));
-    voting.election.link_up(&at("c"), &node("c"));
-    voting.says("a", Role::Candidate, Some("a"));
-    voting.says("c", Role::Joining, Some("x"));
-    assert_eq!(answer(&voting.asks("a", 1)), None);
-    assert_eq!(answer(&voting.wait(2_999)), None);
-    assert_eq!(answer(&voting.wait(1)), Some(true));
+fn e1_a_promise_of_another_keeps_grace_until_bootstrap_wait() {
+    let mut rig = Rig::new("b");
+    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("c"), &node("c"));
+    rig.report("a", Role::Candidate, Some("a"));
+    rig.report("c", Role::Joining, Some("x"));
+    assert_eq!(answer(&rig.request("a", 1)), None);
+    assert_eq!(answer(&rig.wait(2_999)), None);
+    assert_eq!(answer(&rig.wait(1)), Some(true));
 }
 
-/// A voter once seen free cannot rest on a vote forgotten before: its later mastership holds nobody.
+/// A voter that was once seen free cannot rely on a vote that was forgotten before. Its later mastership needs no grace.
 #[test]
-fn e1_a_master_elected_since_the_start_holds_nobody_when_it_is_lost() {
-    let mut voting = Voting::new("b");
-    voting.election.link_up(&at("a"), &node("a"));
-    voting.election.link_up(&at("c"), &node("c"));
-    voting.says("a", Role::Joining, None);
-    voting.says("c", Role::Joining, None);
-    voting.says_in(1, "a", Role::Master, None);
-    voting.election.link_down(&at("a"));
-    voting.says("c", Role::Joining, None);
-    assert_eq!(asked(&voting.wait(1_000)), 1);
+fn e1_a_lost_master_elected_since_the_start_causes_no_grace() {
+    let mut rig = Rig::new("b");
+    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("c"), &node("c"));
+    rig.report("a", Role::Joining, None);
+    rig.report("c", Role::Joining, None);
+    rig.report_in(1, "a", Role::Master, None);
+    rig.election.link_down(&at("a"));
+    rig.report("c", Role::Joining, None);
+    assert_eq!(requests(&rig.wait(1_000)), 1);
 }
 
-/// The vote's own promise ends with `Release`; the forgotten one, behind the lease of before, does not.
+/// A `Release` ends the promise of the vote. It does not end the forgotten promise behind an earlier lease.
 #[test]
-fn e1_a_vote_for_a_master_that_stood_again_does_not_make_up_for_a_forgotten_promise() {
-    let mut voting = Voting::new("c");
-    voting.election.link_up(&at("b"), &node("b"));
-    voting.says("b", Role::Candidate, Some("b"));
-    voting.election.link_up(&at("a"), &node("a"));
-    voting.says("a", Role::Joining, None);
-    voting.election.link_down(&at("a"));
-    assert_eq!(answer(&voting.asks("b", 9)), Some(true));
-    voting.election.link_up(&at("a"), &node("a"));
-    voting.election.release(&node("b"), Release { term: Term(9) });
-    voting.says_in(9, "b", Role::Joining, Some("b"));
-    assert_eq!(answer(&voting.asks("a", 10)), None, "b's reported lease may be alive");
-    assert_eq!(answer(&voting.says_in(9, "b", Role::Joining, None)), Some(true));
+fn e1_a_vote_does_not_replace_a_forgotten_promise() {
+    let mut rig = Rig::new("c");
+    rig.election.link_up(&at("b"), &node("b"));
+    rig.report("b", Role::Candidate, Some("b"));
+    rig.election.link_up(&at("a"), &node("a"));
+    rig.report("a", Role::Joining, None);
+    rig.election.link_down(&at("a"));
+    assert_eq!(answer(&rig.request("b", 9)), Some(true));
+    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.release(&node("b"), Release { term: Term(9) });
+    rig.report_in(9, "b", Role::Joining, Some("b"));
+    assert_eq!(answer(&rig.request("a", 10)), None, "b may still have a reported lease");
+    assert_eq!(answer(&rig.report_in(9, "b", Role::Joining, None)), Some(true));
 }
 
 #[test]
 fn e2_rank_decides_whose_turn_it_is() {
-    let mut voting = Voting::seasoned("b");
-    voting.says("a", Role::Joining, None);
-    voting.says("c", Role::Joining, None);
-    assert_eq!(asked(&voting.wait(99)), 0);
-    assert_eq!(asked(&voting.wait(1)), 2);
+    let mut rig = Rig::past_bootstrap("b");
+    rig.report("a", Role::Joining, None);
+    rig.report("c", Role::Joining, None);
+    assert_eq!(requests(&rig.wait(99)), 0);
+    assert_eq!(requests(&rig.wait(1)), 2);
 }
 
 #[test]
-fn e2_nobody_stands_while_too_few_are_masterless() {
-    let mut voting = Voting::seasoned("a");
-    let follows = || Role::Follower { master: node("x"), address: at("x") };
-    voting.says("b", follows(), Some("x"));
-    voting.says("c", follows(), Some("x"));
-    assert_eq!(asked(&voting.wait(10_000)), 0);
+fn e2_no_candidate_while_too_few_have_no_master() {
+    let mut rig = Rig::past_bootstrap("a");
+    rig.report("b", follows("x"), Some("x"));
+    rig.report("c", follows("x"), Some("x"));
+    assert_eq!(requests(&rig.wait(10_000)), 0);
 }
 
 #[test]
 fn e2_a_candidate_that_gave_up_ignores_late_votes_of_that_term() {
-    let mut voting = Voting::seasoned("a");
-    assert_eq!(asked(&voting.says("b", Role::Joining, None)), 2);
-    let released = voting.wait(500).iter().filter(|effect| matches!(effect, Effect::Release { .. })).count();
-    assert_eq!(released, 2, "it gives up after election_timeout");
-    assert!(!is_elected(&voting.grants("b")));
-    assert!(!voting.election.is_master());
+    let mut rig = Rig::past_bootstrap("a");
+    assert_eq!(requests(&rig.report("b", Role::Joining, None)), 2);
+    assert_eq!(releases(&rig.wait(500)), 2, "it gives up after election_timeout");
+    assert!(!is_elected(&rig.grant("b")));
+    assert!(!rig.election.is_master());
 }
 
-/// Two voters whose turn comes at one moment: the votes were split, and both waited out their candidacy (seed 46).
+/// The turn of two voters came at the same moment. They split the votes, and both waited until their candidacy ended (seed
+/// 46).
 #[test]
-fn e2_a_voter_does_not_stand_against_a_lower_id_that_stands() {
-    let mut voting = Voting::seasoned("b");
-    voting.wait(5_000);
-    voting.says("c", Role::Leaving, None);
-    assert_eq!(asked(&voting.says("a", Role::Candidate, Some("a"))), 0);
-    assert_eq!(answer(&voting.asks("a", 1)), Some(true));
+fn e2_a_voter_yields_to_a_candidate_with_a_lower_id() {
+    let mut rig = Rig::past_bootstrap("b");
+    rig.wait(5_000);
+    rig.report("c", Role::Leaving, None);
+    assert_eq!(requests(&rig.report("a", Role::Candidate, Some("a"))), 0);
+    assert_eq!(answer(&rig.request("a", 1)), Some(true));
 }
 
-/// A half-open link made a higher id seem out of turn, and the voter stood against the request that it kept (seed 647).
+/// Because of a half-open link it was not the turn of a higher id. The voter became a candidate against the deferred
+/// request (seed 647).
 #[test]
-fn e3_a_voter_whose_own_turn_has_come_grants_what_it_kept_instead_of_standing() {
-    let mut voting = Voting::seasoned("b");
-    assert_eq!(answer(&voting.asks("c", 1)), None);
-    voting.says("c", Role::Candidate, Some("c"));
-    let effects = voting.wait(100);
-    assert_eq!((answer(&effects), asked(&effects)), (Some(true), 0));
+fn e3_a_voter_whose_turn_has_come_grants_a_deferred_request() {
+    let mut rig = Rig::past_bootstrap("b");
+    assert_eq!(answer(&rig.request("c", 1)), None);
+    rig.report("c", Role::Candidate, Some("c"));
+    let effects = rig.wait(100);
+    assert_eq!((answer(&effects), requests(&effects)), (Some(true), 0));
 }
 
 #[test]
-fn e2_a_candidate_gives_up_when_a_quorum_refuses_and_releases_its_voters() {
-    let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Joining, None);
-    let number = voting.election.number;
+fn e2_a_candidate_refused_by_a_quorum_releases_its_voters() {
+    let mut rig = Rig::past_bootstrap("a");
+    rig.report("b", Role::Joining, None);
+    let number = rig.election.number;
     let refused = Vote { term: Term(1), number, granted: false };
-    voting.election.vote(&at("b"), refused);
-    assert_eq!(voting.election.role(), Role::Candidate);
-    voting.election.vote(&at("c"), refused);
-    assert_eq!(voting.election.role(), Role::Joining);
-    let released = voting.effects().iter().filter(|effect| matches!(effect, Effect::Release { .. })).count();
-    assert_eq!(released, 2);
-    assert!(!is_elected(&voting.grants("b")), "late votes of that term are ignored");
+    rig.election.vote(&at("b"), refused);
+    assert_eq!(rig.election.role(), Role::Candidate);
+    rig.election.vote(&at("c"), refused);
+    assert_eq!(rig.election.role(), Role::Joining);
+    assert_eq!(releases(&rig.effects()), 2);
+    assert!(!is_elected(&rig.grant("b")), "late votes of that term are ignored");
 }
 
 #[test]
 fn e3_one_vote_per_term_to_the_first_that_asks() {
-    let mut voting = Voting::seasoned("c");
-    assert_eq!(answer(&voting.asks("a", 1)), Some(true));
-    assert_eq!(answer(&voting.asks("b", 1)), Some(false));
-    assert_eq!(answer(&voting.asks("a", 1)), Some(true), "a repeated request is answered again");
-    voting.election.release(&node("a"), Release { term: Term(1) });
-    voting.election.link_down(&at("a"));
-    assert_eq!(answer(&voting.asks("b", 1)), Some(false), "the vote is spent even where the promise has ended");
+    let mut rig = Rig::past_bootstrap("c");
+    assert_eq!(answer(&rig.request("a", 1)), Some(true));
+    assert_eq!(answer(&rig.request("b", 1)), Some(false));
+    assert_eq!(answer(&rig.request("a", 1)), Some(true), "a repeated request is answered again");
+    rig.election.release(&node("a"), Release { term: Term(1) });
+    rig.election.link_down(&at("a"));
+    assert_eq!(answer(&rig.request("b", 1)), Some(false), "the vote is spent, although the promise has ended");
 }
 
 #[test]
 fn e5_a_promise_refuses_others_until_it_ends_or_is_released() {
-    let mut voting = Voting::seasoned("c");
-    voting.asks("a", 1);
-    assert_eq!(answer(&voting.asks("b", 2)), Some(false));
-    voting.wait(950);
-    assert_eq!(answer(&voting.asks("b", 2)), None, "with at most a stagger left the request is kept");
-    voting.election.release(&node("a"), Release { term: Term(1) });
-    voting.election.link_down(&at("a"));
-    assert_eq!(answer(&voting.effects()), Some(true));
+    let mut rig = Rig::past_bootstrap("c");
+    rig.request("a", 1);
+    assert_eq!(answer(&rig.request("b", 2)), Some(false));
+    rig.wait(950);
+    assert_eq!(answer(&rig.request("b", 2)), None, "a request is deferred while at most a stagger is left");
+    rig.election.release(&node("a"), Release { term: Term(1) });
+    rig.election.link_down(&at("a"));
+    assert_eq!(answer(&rig.effects()), Some(true));
 }
 
-/// A master that stood again and gave up released more than that candidacy: its reported lease was still alive.
+/// A master became a candidate again and gave up. Its release ended more than the promise of that candidacy, although its
+/// reported lease was still valid.
 #[test]
-fn e5_a_release_leaves_an_earlier_promise_to_the_same_node_in_force() {
-    let mut voting = Voting::seasoned("c");
-    let heartbeat = Heartbeat { term: Term(1), number: 1, lease: core::time::Duration::from_secs(1) };
-    assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), heartbeat), (true, true));
-    assert_eq!(answer(&voting.asks("a", 2)), Some(true));
-    voting.election.release(&node("a"), Release { term: Term(2) });
-    assert_eq!(voting.election.promised_to(), Some(&node("a")));
-    voting.wait(1_000);
-    assert_eq!(voting.election.promised_to(), None);
+fn e5_a_release_keeps_an_earlier_promise_to_the_same_node() {
+    let mut rig = Rig::past_bootstrap("c");
+    assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
+    assert_eq!(answer(&rig.request("a", 2)), Some(true));
+    rig.election.release(&node("a"), Release { term: Term(2) });
+    assert_eq!(rig.election.promised_to(), Some(&node("a")));
+    rig.wait(1_000);
+    assert_eq!(rig.election.promised_to(), None);
 }
 
 #[test]
-fn e5_a_lease_longer_than_bootstrap_wait_is_neither_granted_nor_confirmed() {
+fn e5_a_lease_longer_than_bootstrap_wait_is_not_promised() {
     let long = core::time::Duration::from_secs(4);
-    let mut voting = Voting::seasoned("c");
-    voting.election.vote_request(&node("a"), VoteRequest { lease: long, ..request(1) });
-    assert_eq!(answer(&voting.effects()), Some(false));
-    let heartbeat = Heartbeat { term: Term(1), number: 1, lease: long };
-    assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), heartbeat), (true, false));
+    let mut rig = Rig::past_bootstrap("c");
+    rig.election.vote_request(&node("a"), VoteRequest { lease: long, ..vote_request(1) });
+    assert_eq!(answer(&rig.effects()), Some(false));
+    let heartbeat = Heartbeat { lease: long, ..heartbeat(1) };
+    assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat), (true, false));
 }
 
 #[test]
-fn e6_the_first_lease_runs_from_when_the_votes_were_asked_for() {
-    let mut voting = Voting::seasoned("a");
-    voting.says("b", Role::Joining, None);
-    voting.says("c", Role::Joining, None);
-    let asked_at = voting.now;
-    voting.wait(200);
-    assert!(is_elected(&voting.grants("b")));
-    let lease = voting.election.leadership(Timestamp::from_micros(voting.now)).map(|lease| lease.valid_until);
-    assert_eq!(lease, Some(Timestamp::from_micros(asked_at + 990 * MS)), "what b has promised ends no later");
+fn e6_the_first_lease_runs_from_when_votes_were_requested() {
+    let mut rig = Rig::past_bootstrap("a");
+    rig.report("b", Role::Joining, None);
+    rig.report("c", Role::Joining, None);
+    let requested_at = rig.now;
+    rig.wait(200);
+    assert!(is_elected(&rig.grant("b")));
+    let lease = rig.election.leadership(Timestamp::from_micros(rig.now)).map(|lease| lease.valid_until);
+    assert_eq!(
+        lease,
+        Some(Timestamp::from_micros(requested_at + 990 * MS)),
+        "the lease ends no later than b's promise"
+    );
 }
 
 #[test]
-fn e6_the_lease_runs_from_the_sending_time_and_lapses_before_anything_else() {
-    let mut voting = master();
-    let until = |voting: &Voting| voting.election.leadership(Timestamp::from_micros(voting.now)).map(|l| l.valid_until);
-    assert_eq!(voting.election.master(), Some((&node("a"), &at("a"))));
-    let asked_at = voting.now;
-    assert_eq!(until(&voting), Some(Timestamp::from_micros(asked_at + 990 * MS)));
-    voting.wait(200);
-    let heartbeat = voting.election.next_heartbeat().unwrap();
-    voting.wait(100);
+fn e6_a_lease_runs_from_sending_and_expires_before_all_else() {
+    let mut rig = master();
+    let until = |rig: &Rig| rig.election.leadership(Timestamp::from_micros(rig.now)).map(|l| l.valid_until);
+    assert_eq!(rig.election.master(), Some((&node("a"), &at("a"))));
+    let requested_at = rig.now;
+    assert_eq!(until(&rig), Some(Timestamp::from_micros(requested_at + 990 * MS)));
+    rig.wait(200);
+    let heartbeat = rig.election.next_heartbeat().unwrap();
+    rig.wait(100);
     let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
-    voting.election.heartbeat_ack(&at("c"), &HeartbeatAck { term, number, view_id, confirms: true });
-    assert_eq!(until(&voting), Some(Timestamp::from_micros(asked_at + 1_190 * MS)), "from when it was sent");
-    assert!(voting.wait(889).is_empty());
-    let lost = voting.wait(1);
+    rig.election.heartbeat_ack(&at("c"), &HeartbeatAck { term, number, view_id, confirms: true });
+    assert_eq!(until(&rig), Some(Timestamp::from_micros(requested_at + 1_190 * MS)), "from the sending time");
+    assert!(rig.wait(889).is_empty());
+    let lost = rig.wait(1);
     assert!(matches!(lost.first(), Some(Effect::Lost { reason: LossReason::LeaseLapsed, .. })), "{lost:?}");
-    assert_eq!(until(&voting), None);
+    assert_eq!(until(&rig), None);
 }
 
 #[test]
-fn e7_a_master_that_learns_a_newer_term_stands_at_once_in_the_next() {
-    let mut voting = master();
-    let follows = || Role::Follower { master: node("a"), address: at("a") };
-    voting.says_in(1, "b", follows(), Some("a"));
-    voting.says_in(1, "c", follows(), Some("a"));
-    let effects = voting.says_in(5, "c", follows(), Some("a"));
+fn e7_a_master_that_learns_a_newer_term_is_a_candidate_next() {
+    let mut rig = master();
+    rig.report_in(1, "b", follows("a"), Some("a"));
+    rig.report_in(1, "c", follows("a"), Some("a"));
+    let effects = rig.report_in(5, "c", follows("a"), Some("a"));
     assert!(matches!(effects.first(), Some(Effect::Lost { reason: LossReason::NewerTerm, .. })), "{effects:?}");
-    assert_eq!((voting.election.term(), asked(&effects)), (Term(6), 2));
-    assert_eq!(answer(&voting.asks("b", 7)), Some(false), "what was reported as valid stays true (E6)");
+    assert_eq!((rig.election.term(), requests(&effects)), (Term(6), 2));
+    assert_eq!(answer(&rig.request("b", 7)), Some(false), "E6: the reported lease stays valid");
 }
 
 #[test]
-fn e6_a_master_that_stepped_down_early_grants_to_nobody_until_its_last_lease_is_over() {
-    let mut voting = master();
-    voting.wait(500);
-    voting.says_in(5, "c", Role::Joining, None);
-    let refused = Vote { term: Term(6), number: voting.election.number, granted: false };
-    voting.election.vote(&at("b"), refused);
-    voting.election.vote(&at("c"), refused);
-    assert_eq!(voting.election.role(), Role::Joining, "its second candidacy failed");
-    assert_eq!(voting.election.promised_to(), Some(&node("a")));
-    assert_eq!(answer(&voting.asks("b", 7)), Some(false));
-    voting.wait(489);
-    assert_eq!(voting.election.promised_to(), Some(&node("a")));
-    voting.wait(1);
-    assert_ne!(voting.election.promised_to().filter(|_| voting.election.role() == Role::Joining), Some(&node("a")));
+fn e6_a_former_master_grants_nothing_until_its_lease_ends() {
+    let mut rig = master();
+    rig.wait(500);
+    rig.report_in(5, "c", Role::Joining, None);
+    let refused = Vote { term: Term(6), number: rig.election.number, granted: false };
+    rig.election.vote(&at("b"), refused);
+    rig.election.vote(&at("c"), refused);
+    assert_eq!(rig.election.role(), Role::Joining, "its second candidacy failed");
+    assert_eq!(rig.election.promised_to(), Some(&node("a")));
+    assert_eq!(answer(&rig.request("b", 7)), Some(false));
+    rig.wait(489);
+    assert_eq!(rig.election.promised_to(), Some(&node("a")));
+    rig.wait(1);
+    assert_ne!(rig.election.promised_to().filter(|_| rig.election.role() == Role::Joining), Some(&node("a")));
 }
 
 #[test]
-fn e7_the_term_of_a_candidate_alone_unseats_no_master() {
-    let mut voting = master();
+fn e7_the_term_of_a_candidate_alone_ends_no_mastership() {
+    let mut rig = master();
     for beat in 0..6 {
-        voting.wait(200);
-        let heartbeat = voting.election.next_heartbeat().unwrap();
+        rig.wait(200);
+        let heartbeat = rig.election.next_heartbeat().unwrap();
         let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
-        voting.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, view_id, confirms: true });
-        voting.says_in(9 + beat, "c", Role::Candidate, Some("c"));
-        assert_eq!(answer(&voting.asks("c", 9 + beat)), Some(false));
-        assert!(voting.election.is_master());
+        rig.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, view_id, confirms: true });
+        rig.report_in(9 + beat, "c", Role::Candidate, Some("c"));
+        assert_eq!(answer(&rig.request("c", 9 + beat)), Some(false));
+        assert!(rig.election.is_master());
     }
 }
 
 #[test]
 fn e7_a_message_of_an_older_term_is_answered_with_the_newer() {
-    let mut voting = Voting::seasoned("c");
-    voting.says_in(4, "b", Role::Joining, None);
-    voting.election.vote_request(&node("a"), request(3));
+    let mut rig = Rig::past_bootstrap("c");
+    rig.report_in(4, "b", Role::Joining, None);
+    rig.election.vote_request(&node("a"), vote_request(3));
     let older = Vote { term: Term(4), number: 7, granted: false };
-    assert!(voting.effects().contains(&Effect::Answer { to: node("a"), vote: older }));
-    let heartbeat = Heartbeat { term: Term(3), number: 1, lease: core::time::Duration::from_secs(1) };
-    assert_eq!(voting.election.heartbeat(&node("a"), &at("a"), heartbeat), (false, false));
+    assert!(rig.effects().contains(&Effect::Answer { to: node("a"), vote: older }));
+    assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(3)), (false, false));
 }

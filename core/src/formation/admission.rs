@@ -12,7 +12,7 @@ use crate::{
     peers::proof::Side,
     peers::{
         PeerKey,
-        handshake::{self, Refusal},
+        handshake::{self, Rejection},
     },
     wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
 };
@@ -61,7 +61,7 @@ impl Formation {
     pub(super) fn hello_received(&mut self, conn: ConnId, hello: Hello, body: &[u8]) {
         let Some(connection) = self.peers.connection(conn) else { return never!("a hello comes on a connection") };
         match handshake::judge_cluster(&self.env, connection, &hello) {
-            Err(refusal) => self.turn_away(conn, hello, refusal, Bytes::new()),
+            Err(rejection) => self.reject_hello(conn, hello, rejection, Bytes::new()),
             Ok(Some(key)) => {
                 let proving = handshake::proving(&self.env, connection, key, (hello, body));
                 self.peers.prove(conn, proving);
@@ -83,7 +83,7 @@ impl Formation {
         let hello = proving.hello.clone();
         match handshake::judge_proof(connection, proving, proof) {
             Ok(first) => self.admit_peer(conn, hello, first.clone(), first),
-            Err(refusal) => self.turn_away(conn, hello, refusal, Bytes::new()),
+            Err(rejection) => self.reject_hello(conn, hello, rejection, Bytes::new()),
         }
     }
 
@@ -92,16 +92,16 @@ impl Formation {
         let view = (self.membership.view(), self.election.is_master());
         match handshake::judge_node(&self.env, &self.peers, view, (conn, &hello)) {
             Ok(()) => self.establish(conn, hello, first),
-            Err(refusal) => self.turn_away(conn, hello, refusal, before_rejection),
+            Err(rejection) => self.reject_hello(conn, hello, rejection, before_rejection),
         }
     }
 
-    fn turn_away(&mut self, conn: ConnId, hello: Hello, refusal: Refusal, first: Bytes) {
-        match refusal {
-            Refusal::Close(reason) => self.end(conn, End::Closed(reason)),
-            Refusal::SelfDial => self.met_itself(conn, hello.nonce),
-            Refusal::Superseded => self.stop(StopReason::Superseded),
-            Refusal::Reject(reason, holder) => self.reject(conn, hello, (reason, holder), first),
+    fn reject_hello(&mut self, conn: ConnId, hello: Hello, rejection: Rejection, first: Bytes) {
+        match rejection {
+            Rejection::Close(reason) => self.end(conn, End::Closed(reason)),
+            Rejection::SelfDial => self.met_itself(conn, hello.nonce),
+            Rejection::ThisRunIsOlder => self.stop(StopReason::Superseded),
+            Rejection::Reject(reason, holder) => self.reject(conn, hello, (reason, holder), first),
         }
     }
 

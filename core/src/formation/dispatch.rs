@@ -151,7 +151,7 @@ impl Formation {
         }
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let Some(status) = peer.status() else { return never!("the status was taken") };
-        self.election.heard_status(peer.node(), peer.address(), status);
+        self.election.status_received(peer.node(), peer.address(), status);
         let is_solo_news = peer.is_solo() && !was_solo && self.env.config.solo_after().is_none();
         let ignored = is_solo_news.then(|| (peer.node().clone(), peer.address().clone()));
         if peer.is_leaving() {

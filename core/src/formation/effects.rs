@@ -4,7 +4,6 @@ use super::{Formation, around};
 use crate::{
     api::error::{CloseReason, TlsFailure},
     api::interface::{Event, LossReason, Output, StopReason},
-    discovery::has_own_event,
     election::Effect,
     id::{Address, ConnId, Node, Term},
     peers::{LinkEnd, PeerKey, Post},
@@ -40,7 +39,7 @@ impl Formation {
         }
     }
 
-    /// A voter that has no link has nothing to be told: once it is linked, the election says what it needs.
+    /// Nothing is posted to a voter that has no link: once it is linked, the election concludes again what it needs.
     fn post_to_voter(&mut self, voter: &Address, post: Post) {
         if let Some(peer) = self.peers.at(voter).map(|peer| peer.key()) {
             self.peers.post(peer, post);
@@ -121,7 +120,7 @@ impl Formation {
             LinkEnd::None => false,
             LinkEnd::Relinked(_) | LinkEnd::Lost(_) => true,
         };
-        if let Some(reason) = reason.filter(|reason| !was_link && !has_own_event(*reason)) {
+        if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event()) {
             self.sink.event(Event::ConnClosed { conn, dialed: ended.dialed.clone(), reason });
         }
         if let Some(address) = &ended.dialed {
@@ -150,7 +149,7 @@ impl Formation {
         }
     }
 
-    /// The peer is sent to on another link now: what the last link may not have delivered is sent again.
+    /// The link on which this node sends may have changed. What the last link may not have delivered is sent again.
     pub(super) fn relinked(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return };
         let (id, address) = (peer.node().id.clone(), peer.address().clone());
@@ -170,7 +169,7 @@ impl Formation {
         }
     }
 
-    /// A master that has resigned tells every voter that has a link, or gets one.
+    /// A master that has resigned sends `Resign` to every voter that has a link, or gets one.
     pub(super) fn post_resignation(&mut self, key: PeerKey) {
         if let Some(resign) = self.lifecycle.resignation()
             && self.peers.peer(key).is_some_and(|peer| peer.is_voter())

@@ -48,7 +48,7 @@
 //!
 //! | output | what to do | what to report then |
 //! | --- | --- | --- |
-//! | `Dial` | resolve the name anew; try the resulting addresses until one answers or `timeout` has passed | once: `Opened` with `Origin::Dialed`, or `DialFailed` |
+//! | `Dial` | resolve the name again; try the resulting addresses until one answers or `timeout` has passed | once: `Opened` with `Origin::Dialed`, or `DialFailed` |
 //! | `Send` | write all of the bytes | `Flushed`. There is no second `Send` on this connection before that |
 //! | `Close` | finish writing what was sent, then close. Continue to read for a moment and discard what arrives: a reset could otherwise destroy the last bytes | nothing |
 //! | `Persist` | make it durable, outside of this task | `Persisted`, or `PersistFailed`. There is no second `Persist` before that |
@@ -82,7 +82,7 @@
 //! - **Storage** belongs to one node. `formation-host` provides it, and tells you when there was no earlier state, so
 //!   that you can log it. [`DurableState`](crate::DurableState) says what belongs together, and
 //!   [`Start::resume`](crate::Start::resume) says who may continue with it.
-//! - **Randomness** for [`Start::rng_seed`](crate::Start::rng_seed) comes from the system, anew at each start.
+//! - **Randomness** for [`Start::rng_seed`](crate::Start::rng_seed) comes from the system, at each start.
 //!
 //! A [`Misuse`](crate::Misuse) is a mistake of the embedding. Log it, and correct the embedding. The state has not
 //! changed.

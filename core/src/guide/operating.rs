@@ -25,7 +25,7 @@
 //!
 //! | [`LossReason`](crate::LossReason) | what it means | what to do |
 //! | --- | --- | --- |
-//! | `Silent` | nothing was received from it for a lease | |
+//! | `Silent` | no heartbeat and no status as a master was received from it for a lease | |
 //! | `Ended` | it reported that it is no longer the master, or it was restarted | |
 //! | `LeaseLapsed` | it was this node, and no quorum confirmed it in time | if it repeats: the voters are cut off, or do not run (suspended, swapping), or `lease` is too short for this network |
 //! | `NewerTerm` | it was this node, and another node knows a newer term | |

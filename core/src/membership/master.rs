@@ -15,7 +15,7 @@ use crate::{
     env::{Env, never},
     id::{Node, NodeId, Term},
     membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
-    peers::{Peer, PeerKey, Post},
+    peers::{Peer, PeerKey, PeerTable, Post},
     time::Timestamp,
     timers::{Timer, Timers},
     wire::frame::SharedFrame,
@@ -29,17 +29,17 @@ pub(super) struct Mastering {
     /// The newest heartbeat and its number, encoded once for all members.
     pub(super) heartbeat: Option<(u64, SharedFrame)>,
     /// A joining node was rejected because the cluster was full.
-    turned_away: bool,
+    rejected_as_full: bool,
 }
 
 impl Mastering {
-    pub(super) fn check(&self, view: &MembersView, env: &Env, timers: &Timers) {
+    pub(super) fn check(&self, view: &MembersView, env: &Env, peers: &PeerTable, timers: &Timers) {
         let others = || view.iter().map(|member| &member.node.id).filter(|id| **id != env.me.id);
         assert!(self.tracker.members().eq(others()), "exactly the other members are tracked");
         assert!(view.get(&env.me.id).is_some_and(|member| member.node == env.me), "a master is a member of its view");
         assert!(timers.members().eq(self.tracker.keys()), "exactly the members that are tracked have a deadline");
         assert!(timers.is_set(&Timer::Heartbeat), "the next heartbeat has a deadline");
-        self.tracker.check(view);
+        self.tracker.check(view, |node| peers.with_node(node).is_some());
     }
 }
 
@@ -81,7 +81,7 @@ impl Membership {
         let changes = tracker.begin((&mut self.held.view, writer), term, me, leaves, is_linked, env.now);
         self.held.written_by(&env.me);
         self.held.of_solo = solo;
-        self.mastering = Some(Mastering { tracker, heartbeat: None, turned_away: false });
+        self.mastering = Some(Mastering { tracker, heartbeat: None, rejected_as_full: false });
         self.announce(around, changes);
         let tracked: Vec<NodeId> = self.tracker().into_iter().flat_map(Tracker::members).cloned().collect();
         for id in &tracked {
@@ -116,7 +116,8 @@ impl Membership {
         }
     }
 
-    /// Admits a linked node, unless it is leaving.
+    /// Decides what the status of a linked node means for the membership: the node is admitted, rejected or let go, its entry in the
+    /// view changes, it gets no more views, or nothing happens.
     pub(crate) fn admit(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
         let (env, election) = (around.env, around.election);
         let Some(peer) = around.peers.peer(key) else { return never!("a peer that is to be admitted is linked") };
@@ -142,7 +143,7 @@ impl Membership {
             return;
         }
         let is_full = known.is_none() && self.held.view.len() >= env.limits().members;
-        mastering.turned_away |= is_full;
+        mastering.rejected_as_full |= is_full;
         let rejection = match (is_full, peer.metadata_too_long()) {
             (true, _) => Some(RejectReason::ClusterFull),
             (false, true) => Some(RejectReason::MetadataTooLong),
@@ -157,7 +158,7 @@ impl Membership {
             around.peers.post(key, Post::Join(response));
         }
         match rejection {
-            // A member remains one as it is known: it is not rejected.
+            // No answer: it follows this master already. A member keeps its entry; another node was answered when it joined.
             Some(_) if follows_me => {}
             Some(reason) => rejections.report(around.sink, (node, address), (reason, None), false),
             None => {
@@ -171,7 +172,7 @@ impl Membership {
         around.peers.wake(key);
     }
 
-    /// Takes a peer that leaves out of the view, and acknowledges that, as often as the peer reports that it leaves.
+    /// Removes a peer that leaves from the view, and acknowledges that, as often as the peer reports that it leaves.
     pub(crate) fn let_go(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
         let Some(id) = around.peers.peer(key).map(|peer| peer.node().id.clone()) else {
             return never!("a peer that leaves is linked");
@@ -219,7 +220,7 @@ impl Membership {
     pub(crate) fn report(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, removal: Removal) {
         self.announce_if_any(around, removal.changes);
         let Some(mastering) = &mut self.mastering else { return };
-        if core::mem::take(&mut mastering.turned_away) {
+        if core::mem::take(&mut mastering.rejected_as_full) {
             self.admit_all(around, rejections);
         }
     }
@@ -265,9 +266,9 @@ impl Membership {
     }
 
     /// This node has paused: every member gets a full new allowance.
-    pub(crate) fn allow_anew(&mut self, now: Timestamp) {
+    pub(crate) fn reset_allowances(&mut self, now: Timestamp) {
         if let Some(mastering) = &mut self.mastering {
-            mastering.tracker.allow_anew(now);
+            mastering.tracker.reset_allowances(now);
         }
     }
 

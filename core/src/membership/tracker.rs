@@ -1,5 +1,4 @@
-//! What a master keeps of its view: how it became what it is, who hears it, and what each member still lacks
-//! (PROTOCOL.md, "Members and views").
+//! The change log of a master's view, and for each member what it holds (PROTOCOL.md, "Members and views").
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -35,16 +34,16 @@ pub(crate) struct Tracker {
     /// The inverse of `tracked` by key.
     ids: BTreeMap<MemberKey, NodeId>,
     newest_key: MemberKey,
-    /// Who wrote the view that the first step of the log is based on.
+    /// The writer of the view that the first step of the log is based on.
     base_by: Option<Node>,
     /// Oldest first, each entry's base the view id of the one before.
     log: VecDeque<Step>,
-    /// Whoever holds an older view than this is to be told of the present one.
+    /// Every member has to receive this view, or a newer one, without waiting for the next heartbeat.
     due: ViewId,
-    /// The updates that have become due since the last heartbeat.
-    told: usize,
+    /// How many updates have become due since the last heartbeat.
+    updates_since_heartbeat: usize,
     pinned: BTreeMap<ViewId, Pinned>,
-    /// Encoded deltas to the present view id, by their base: most links lack the same.
+    /// Encoded deltas to the present view, by their base. Most members lack the same delta.
     deltas: BTreeMap<ViewId, (ViewId, SharedFrame)>,
 }
 
@@ -58,16 +57,16 @@ struct Tracked {
     key: MemberKey,
     suspect_at: Timestamp,
     down_at: Timestamp,
-    /// Of its acknowledgements, where the detector learns from them.
+    /// When its acknowledgements have arrived, if the detector learns from that.
     arrivals: Arrivals,
     linked: bool,
-    /// The view that it has once it has read all that was sent; `None`: a snapshot is needed.
+    /// The view that it holds once it has read everything that was sent; `None` if it needs a snapshot.
     holds: Option<ViewId>,
-    /// The view that it last said it holds.
+    /// The view that it holds by its last acknowledgement.
     acked: Option<ViewId>,
-    /// The next page of the series that it is being sent.
+    /// The next page of the snapshot that it is being sent.
     series: Option<(ViewId, usize)>,
-    /// The first heartbeat sent after the last update, and what its acknowledgement should say.
+    /// The first heartbeat sent after the last update, and the view that its acknowledgement should name.
     check: Option<(u64, ViewId)>,
 }
 
@@ -78,7 +77,7 @@ struct Step {
     changes: Vec<Change>,
 }
 
-/// A snapshot, encoded once for all who read it.
+/// A snapshot, encoded once for all members that read it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pinned {
     pages: Vec<SharedFrame>,
@@ -88,7 +87,7 @@ struct Pinned {
 /// What an acknowledgement shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ack {
-    /// The member was silent, or suspect: it is active again.
+    /// The member was suspect, and is active again.
     Revived,
     /// Nothing new.
     Expected,
@@ -111,7 +110,7 @@ impl Tracker {
             base_by: None,
             log: VecDeque::new(),
             due: ViewId::default(),
-            told: 0,
+            updates_since_heartbeat: 0,
             pinned: BTreeMap::new(),
             deltas: BTreeMap::new(),
         }
@@ -206,7 +205,7 @@ impl Tracker {
         }
     }
 
-    /// The member has no link any more: it is suspect at once, and what was on its way is taken to be lost.
+    /// The member has no link any more. It is suspect immediately, and what was in transit counts as lost.
     pub(crate) fn link_down(&mut self, view: &mut MembersView, id: &NodeId) -> Vec<Change> {
         let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
         tracked.linked = false;
@@ -219,7 +218,7 @@ impl Tracker {
         self.set_state(view, id, MemberState::Suspect)
     }
 
-    /// One of several links to the member has ended: what it has not acknowledged may be lost, and is sent again.
+    /// The link on which this node sends may have changed. What the member has not acknowledged is sent again.
     pub(crate) fn relinked(&mut self, id: &NodeId) {
         if let Some(tracked) = self.tracked.get_mut(id) {
             tracked.check = None;
@@ -230,7 +229,7 @@ impl Tracker {
         }
     }
 
-    /// The member has another master now: what it holds is not known any more, and it reads nothing to its end.
+    /// The member follows another master now. What it holds is unknown, and no snapshot is completed.
     pub(crate) fn has_gone_over(&mut self, id: &NodeId) {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         tracked.holds = None;
@@ -244,7 +243,7 @@ impl Tracker {
         let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
         let mut patience = self.suspect_after;
         if let Detector::PhiAccrual(settings) = &self.detector {
-            tracked.arrivals.heard(now, settings.window);
+            tracked.arrivals.arrived(now, settings.window);
             patience = tracked.arrivals.allowance(settings).unwrap_or(patience).min(self.down_after);
         }
         tracked.suspect_at = now + patience;
@@ -262,14 +261,14 @@ impl Tracker {
         }
     }
 
-    /// Whether the members are to be told of the present view before the next heartbeat.
+    /// Whether members get the present view before the next heartbeat (V8).
     pub(crate) fn is_due(&self, view: &MembersView) -> bool {
         self.due == view.id()
     }
 
-    /// A heartbeat goes to every member, and with it what has waited for it.
+    /// A heartbeat goes to every member, together with the updates that have waited for it.
     pub(crate) fn begin_round(&mut self, view: &MembersView) {
-        (self.due, self.told) = (view.id(), 0);
+        (self.due, self.updates_since_heartbeat) = (view.id(), 0);
     }
 
     /// A heartbeat of this number goes to the member.
@@ -304,7 +303,7 @@ impl Tracker {
     }
 
     /// After a pause of this node's own, every member gets a full new allowance.
-    pub(crate) fn allow_anew(&mut self, now: Timestamp) {
+    pub(crate) fn reset_allowances(&mut self, now: Timestamp) {
         for tracked in self.tracked.values_mut() {
             tracked.suspect_at = now + self.suspect_after;
             tracked.down_at = now + self.down_after;
@@ -316,7 +315,7 @@ impl Tracker {
     ///
     /// # Panics
     /// When something does not hold.
-    pub(super) fn check(&self, view: &MembersView) {
+    pub(super) fn check(&self, view: &MembersView, is_peer: impl Fn(&Node) -> bool) {
         assert!(self.log.len() <= self.log_limit, "the log of changes is within its limit");
         assert!(self.pinned.len() <= self.pin_limit, "the pinned views are within their limit");
         let follows = |(step, next): (&Step, &Step)| step.view_id == next.base;
@@ -325,6 +324,9 @@ impl Tracker {
         assert_eq!(self.ids.len(), self.tracked.len(), "each key is that of a member");
         let is_inverse = |(id, tracked): (&NodeId, &Tracked)| self.ids.get(&tracked.key) == Some(id);
         assert!(self.tracked.iter().all(is_inverse), "keys name members, and these know their keys");
+        let is_linked = |id: &NodeId| view.get(id).is_some_and(|member| is_peer(&member.node));
+        let links = |(id, tracked): (&NodeId, &Tracked)| !tracked.linked || is_linked(id);
+        assert!(self.tracked.iter().all(links), "a member is linked only while it is a peer");
         for (view_id, pinned) in &self.pinned {
             let reads = |tracked: &&Tracked| tracked.series.is_some_and(|(series, _)| series == *view_id);
             assert_eq!(pinned.readers, self.tracked.values().filter(reads).count(), "readers of {view_id}");
@@ -348,8 +350,10 @@ impl Tracker {
             if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) {
                 return None;
             }
-            if let Some((view_id, frame)) = holds.and_then(|base| self.delta(view, base)) {
-                let frame = frame.in_version(version);
+            // A delta that is newer than the link is empty on it: a snapshot takes its place.
+            let delta = holds.and_then(|base| self.delta(view, base));
+            let delta = delta.map(|(view_id, frame)| (view_id, frame.in_version(version)));
+            if let Some((view_id, frame)) = delta.filter(|(_, frame)| !frame.is_empty()) {
                 if frame.len() > room {
                     return None;
                 }
@@ -417,15 +421,15 @@ impl Tracker {
         }
         self.deltas.clear();
         self.pinned.retain(|_, pinned| pinned.readers > 0);
-        // To tell each of a crowd of each other would take the square of it.
-        if self.told + self.tracked.len() <= self.at_once_limit {
-            self.told += self.tracked.len();
+        // V8: when n nodes join at once, sending each join to every member would cost O(n²) messages.
+        if self.updates_since_heartbeat + self.tracked.len() <= self.at_once_limit {
+            self.updates_since_heartbeat += self.tracked.len();
             self.due = view_id;
         }
         changes
     }
 
-    /// A delta from `base` towards the present: `None` when the log does not reach back, or a snapshot is shorter.
+    /// A delta from `base` towards the present view; `None` when the log does not reach back that far, or a snapshot is shorter.
     fn delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, SharedFrame)> {
         if let Some(known) = self.deltas.get(&base) {
             return Some(known.clone());
@@ -445,7 +449,7 @@ impl Tracker {
             view_id = step.view_id;
             merged.extend(step.changes.iter().map(|change| (change.id(), change)));
         }
-        // Snapshots are cheaper by the head of each change; counting entries is close enough and needs no encoding.
+        // A snapshot has no head for each change. Comparing the number of entries is close enough and needs no encoding.
         if view_id == base || (view_id == view.id() && merged.len() > view.len()) {
             return None;
         }
@@ -460,8 +464,8 @@ impl Tracker {
         Some((view_id, frame))
     }
 
-    /// Pins a snapshot for one more reader: the present one, or, while as many as allowed are being read, the newest of
-    /// those, which deltas then follow.
+    /// Pins a snapshot for one more reader. That is the present view, or the newest pinned one while as many as allowed are pinned:
+    /// deltas then follow it.
     fn pin(&mut self, view: &MembersView, holds: Option<ViewId>) -> Option<ViewId> {
         if !self.pinned.contains_key(&view.id()) && self.pinned.len() < self.pin_limit {
             let pages = pages(view, self.page_limit);
@@ -479,7 +483,7 @@ impl Tracker {
         let Some((view_id, _)) = series else { return };
         if let Some(pinned) = self.pinned.get_mut(&view_id) {
             pinned.readers -= 1;
-            // The present one stays for the next joiner; the next change drops it.
+            // The present view stays pinned for the next joining node. The next change drops it.
             if pinned.readers == 0 && self.log.back().is_some_and(|step| step.view_id != view_id) {
                 self.pinned.remove(&view_id);
             }

@@ -290,7 +290,7 @@ fn a_member_is_due_as_suspect_and_then_as_down() {
     assert!(!kept.tracker.is_down(&id("a"), at(2_999)));
     assert!(kept.tracker.is_down(&id("a"), at(3_000)));
     assert!(!kept.tracker.is_down(&id("z"), at(9_000)));
-    kept.tracker.allow_anew(at(5_000));
+    kept.tracker.reset_allowances(at(5_000));
     assert_eq!(kept.due("a"), Some(at(8_000)));
     assert_eq!(state(&mut kept, MemberState::Active), [Change::Upsert(member("a"))]);
     assert_eq!(kept.due("a"), Some(at(5_600)));

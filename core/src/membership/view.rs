@@ -1,4 +1,4 @@
-//! The member list, as everybody sees it.
+//! The view: the list of members (PROTOCOL.md, section 6).
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -14,48 +14,49 @@ use crate::id::{Address, Node, NodeId, ViewId};
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
-    /// Who it is.
+    /// The node.
     pub node: Node,
-    /// Where it can be dialed.
+    /// The address at which other nodes dial it.
     pub address: Address,
-    /// Whether the master hears it.
+    /// Whether it answers the master.
     pub state: MemberState,
-    /// What it says of itself; opaque to Formation.
+    /// The metadata that the node has set. Formation does not interpret it.
     pub metadata: Bytes,
 }
 
 impl Member {
-    /// An upper bound of its size on the wire, in bytes.
+    /// An upper bound of the size on the wire, in bytes.
     pub(crate) fn wire_size(&self) -> usize {
         self.node.id.as_str().len() + self.address.as_str().len() + self.metadata.len() + 20
     }
 }
 
-/// What the master knows of a member.
+/// Whether a member answers the master (PROTOCOL.md, V3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MemberState {
     /// It answers.
     Active,
-    /// It has been silent for `suspect_after`, or its link is closed.
+    /// It has been silent for [`suspect_after`](crate::Timing::suspect_after), or its link has closed. It becomes active
+    /// again when it answers, and is removed after [`down_after`](crate::Timing::down_after).
     Suspect,
 }
 
-/// One member's part of a delta.
+/// One change of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Change {
-    /// The member is new, or not what it was.
+    /// The member is new, or has changed.
     Upsert(Member),
-    /// The member is gone.
+    /// The member was removed.
     Remove {
-        /// Who.
+        /// The id of the member.
         id: NodeId,
-        /// Why.
+        /// The reason.
         reason: RemovalReason,
     },
 }
 
 impl Change {
-    /// Whom it concerns.
+    /// The id of the member that has changed.
     pub fn id(&self) -> &NodeId {
         match self {
             Self::Upsert(member) => &member.node.id,
@@ -63,7 +64,7 @@ impl Change {
         }
     }
 
-    /// An upper bound of its size on the wire, in bytes.
+    /// An upper bound of the size on the wire, in bytes.
     pub(crate) fn wire_size(&self) -> usize {
         match self {
             Self::Upsert(member) => 1 + member.wire_size(),
@@ -72,17 +73,18 @@ impl Change {
     }
 }
 
-/// Why a member is gone.
+/// Why a member was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RemovalReason {
-    /// It said so.
+    /// It has reported that it leaves.
     Left,
-    /// It was not heard for `down_after`.
+    /// The master has received no acknowledgement of it for [`down_after`](crate::Timing::down_after); or it is missing from a
+    /// snapshot, and has not reported that it leaves (L6).
     Down,
 }
 
-/// The member list of one view id. Cloning it is cheap; it never changes under its holder.
+/// A view: the members of the cluster at one view id. It never changes. Cloning it is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MembersView {
     view_id: ViewId,
@@ -90,27 +92,27 @@ pub struct MembersView {
 }
 
 impl MembersView {
-    /// Which view this is. `ViewId::default()` until the node has been a member.
+    /// The id of this view. It is `ViewId::default()` until the node has been a member.
     pub fn id(&self) -> ViewId {
         self.view_id
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is no member, as before the first view.
+    /// Whether there is no member. This is so before the first view.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The member of that id.
+    /// The member with this id.
     pub fn get(&self, id: &NodeId) -> Option<&Member> {
         self.members.get(id).map(Arc::as_ref)
     }
 
-    /// The members in the order of their ids.
+    /// The members, in the order of their ids.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.values().map(Arc::as_ref)
     }
@@ -120,7 +122,7 @@ impl MembersView {
         Self { view_id, members: Arc::new(members) }
     }
 
-    /// Makes the view of `view_id` out of this one.
+    /// Turns this view into the view `view_id`.
     pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change]) {
         let members = Arc::make_mut(&mut self.members);
         for change in changes {
@@ -136,12 +138,12 @@ impl MembersView {
         self.view_id = view_id;
     }
 
-    /// What turns `self` into `next`, as far as two views can tell: whoever is missing is taken to be down, unless it has
-    /// `said` that it leaves.
-    pub(crate) fn changes_to(&self, next: &Self, said: &BTreeSet<Node>) -> Vec<Change> {
+    /// The changes that turn this view into `next`. A member that is missing there has left if it is one of the `leavers`.
+    /// Otherwise it is taken to be down (PROTOCOL.md, L6).
+    pub(crate) fn changes_to(&self, next: &Self, leavers: &BTreeSet<Node>) -> Vec<Change> {
         let missing = self.members.values().filter(|m| !next.members.contains_key(&m.node.id));
         let missing = missing.map(|m| {
-            let reason = if said.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Down };
+            let reason = if leavers.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Down };
             Change::Remove { id: m.node.id.clone(), reason }
         });
         let new = next.members.values().filter(|m| self.members.get(&m.node.id) != Some(m));
@@ -154,9 +156,9 @@ mod tests {
     use super::*;
     use crate::id::Incarnation;
 
-    /// A page or a delta must never be longer than it was reckoned, nor much shorter, or it would take more sends than it has to.
+    /// A page or a delta must never be longer than computed. If it is much shorter, it takes more sends than necessary.
     #[test]
-    fn what_a_change_is_reckoned_to_take_on_the_wire_is_enough_and_hardly_more() {
+    fn the_computed_size_of_a_change_is_a_close_upper_bound() {
         for (id, address, metadata) in [(1, 3, 0), (5, 9, 127), (64, 259, 512)] {
             let id = NodeId::new("x".repeat(id)).unwrap();
             let address = Address::new(alloc::format!("{}:1", "h".repeat(address - 2))).unwrap();
@@ -165,7 +167,7 @@ mod tests {
                 let metadata = Bytes::from(alloc::vec![7; metadata]);
                 let member = Member { node, address: address.clone(), state: MemberState::Suspect, metadata };
                 let removed = Change::Remove { id: id.clone(), reason: RemovalReason::Down };
-                for (takes, reckoned) in [
+                for (size, computed) in [
                     (postcard::to_allocvec(&member).unwrap().len(), member.wire_size()),
                     (postcard::to_allocvec(&removed).unwrap().len(), removed.wire_size()),
                     {
@@ -173,7 +175,7 @@ mod tests {
                         (postcard::to_allocvec(&change).unwrap().len(), change.wire_size())
                     },
                 ] {
-                    assert!((takes..takes + 16).contains(&reckoned), "{takes} bytes were reckoned to be {reckoned}");
+                    assert!((size..size + 16).contains(&computed), "{computed} were computed for {size} bytes");
                 }
             }
         }

@@ -1,6 +1,11 @@
 //! The invariants of the peer table.
 
-use super::PeerTable;
+use super::{
+    PeerTable,
+    connection::{Connection, State},
+    outbox::Outbox,
+    peer::Peer,
+};
 use crate::{
     api::interface::Origin,
     id::ConnId,
@@ -8,13 +13,17 @@ use crate::{
 };
 
 impl PeerTable {
-    /// Checks what holds between two inputs.
+    /// Checks what holds between two inputs. `newest_status`: the number of the newest report of this node.
+    /// `is_master`: whether this node is a master.
     ///
     /// # Panics
     /// When something does not hold.
-    pub(crate) fn check(&self, timers: &Timers) {
+    pub(crate) fn check(&self, timers: &Timers, newest_status: u64, is_master: bool) {
         self.check_connections(timers);
         self.check_peers();
+        self.check_sent(newest_status);
+        let is_allowed = |peer: &Peer| is_master || !peer.outbox.is_from_a_master();
+        assert!(self.peers.values().all(is_allowed), "only a master has a heartbeat or an answer to a join to send");
         assert!(self.awake.is_empty(), "nothing is left to send: {:?}", self.awake);
         assert!(self.scratch.is_empty(), "the scratch buffer is empty between two writes");
     }
@@ -58,5 +67,26 @@ impl PeerTable {
         }
         assert_eq!(self.ids.len(), self.peers.len(), "each id is that of a peer");
         assert_eq!(self.addresses.len(), self.peers.len(), "each address is that of a peer");
+    }
+
+    /// Whatever may be sent is sent: a connection on which nothing is in flight has nothing to send.
+    fn check_sent(&self, newest_status: u64) {
+        let idle = |(_, connection): &(&ConnId, &Connection)| !connection.in_flight;
+        for (conn, connection) in self.connections.iter().filter(idle) {
+            let is_sent = match &connection.state {
+                State::AwaitingHello { hello_due } => !hello_due,
+                State::Proving(proving) => proving.answer.is_empty(),
+                State::Established(link) => link.first.is_empty() && link.status_sent > 0 && !connection.ping_due,
+                State::Rejecting { sent, .. } => *sent,
+            };
+            assert!(is_sent, "what {conn} needs is sent: {:?}", connection.state);
+        }
+        let is_idle = |conn: &ConnId| self.in_flight(*conn) == Some(false);
+        for (key, peer) in &self.peers {
+            let Some(conn) = self.sending_link(*key).filter(is_idle) else { continue };
+            assert_eq!(peer.outbox, Outbox::default(), "every message to {} is sent", peer.node());
+            let sent = self.link(conn).map(|link| link.status_sent);
+            assert_eq!(sent, Some(newest_status), "the newest status is sent to {}", peer.node());
+        }
     }
 }

@@ -208,7 +208,7 @@ impl Connection {
             (State::Rejecting { .. }, _) => Received::Ignored,
             (State::AwaitingHello { .. }, Place::Greeting(hello)) => Received::Hello(hello, body),
             (State::AwaitingHello { .. }, Place::Rejection(rejected)) => {
-                let is_believed = env.config.keys().is_empty() || rejected.reason.needs_no_proof();
+                let is_believed = env.config.keys().is_empty() || rejected.reason.may_precede_proof();
                 match self.dialed.is_some() && is_believed {
                     true => Received::RejectedByPeer(rejected),
                     false => unexpected,
@@ -216,7 +216,7 @@ impl Connection {
             }
             (State::AwaitingHello { .. }, Place::Proof(_) | Place::Link(_)) => unexpected,
             (State::Proving(_), Place::Proof(proof)) => Received::Proof(proof),
-            (State::Proving(_), Place::Rejection(rejected)) if rejected.reason.needs_no_proof() => {
+            (State::Proving(_), Place::Rejection(rejected)) if rejected.reason.may_precede_proof() => {
                 Received::RejectedByPeer(rejected)
             }
             (State::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,

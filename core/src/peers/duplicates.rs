@@ -12,7 +12,7 @@ impl PeerTable {
         let peer = self.peer(key)?;
         match peer.links.as_slice() {
             [only] => Some(*only),
-            many if peer.is_above() => many.last().copied(),
+            many if peer.has_higher_id() => many.last().copied(),
             many => self.kept_link(many),
         }
     }
@@ -20,7 +20,7 @@ impl PeerTable {
     /// The links to the peer that this node closes now: all but the kept one, once the peer has confirmed that one. Only the node
     /// with the higher id closes any.
     pub(crate) fn duplicates(&self, key: PeerKey) -> Vec<ConnId> {
-        let Some(peer) = self.peer(key).filter(|peer| !peer.is_above()) else { return Vec::new() };
+        let Some(peer) = self.peer(key).filter(|peer| !peer.has_higher_id()) else { return Vec::new() };
         let kept = self.kept_link(&peer.links);
         let confirmed = |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmed);
         match kept.filter(confirmed) {
@@ -29,7 +29,7 @@ impl PeerTable {
         }
     }
 
-    /// The newest link that the node with the lower id has dialed, or else the newest of this node's own.
+    /// For the node with the higher id only: the newest link that the other node has dialed, or else the newest of this node's own.
     fn kept_link(&self, links: &[ConnId]) -> Option<ConnId> {
         let is_theirs = |conn: &&ConnId| match self.connection(**conn).map(|connection| connection.origin) {
             Some(Origin::Accepted) => true,

@@ -14,24 +14,28 @@ use crate::{
     wire::message::{Hello, Holder, MAGIC, Message, Proof},
 };
 
-/// Why a `Hello` is not accepted.
-pub(crate) enum Refusal {
-    /// The peer is told nothing.
+/// Why a `Hello` is not accepted, and what follows.
+pub(crate) enum Rejection {
+    /// The connection closes without a reason for the peer.
     Close(CloseReason),
-    /// The peer is told why.
+    /// The peer is sent the reason.
     Reject(RejectReason, Option<Holder>),
     /// The other end is this node as well.
     SelfDial,
     /// This node is the older run of the two.
-    Superseded,
+    ThisRunIsOlder,
 }
 
 /// Judges what any peer may be asked: the answer reveals nothing, and changes nothing. The key that the peer has to prove
 /// to hold, if this cluster has one.
-pub(crate) fn judge_cluster(env: &Env, connection: &Connection, hello: &Hello) -> Result<Option<ClusterKey>, Refusal> {
-    let reject = |reason| Err(Refusal::Reject(reason, None));
+pub(crate) fn judge_cluster(
+    env: &Env,
+    connection: &Connection,
+    hello: &Hello,
+) -> Result<Option<ClusterKey>, Rejection> {
+    let reject = |reason| Err(Rejection::Reject(reason, None));
     if hello.magic != MAGIC {
-        return Err(Refusal::Close(CloseReason::WrongMagic));
+        return Err(Rejection::Close(CloseReason::WrongMagic));
     }
     if hello.protocol.common(env.config.protocol()).is_none() {
         return reject(RejectReason::NoCommonProtocol);
@@ -55,19 +59,19 @@ pub(crate) fn judge_node(
     peers: &PeerTable,
     (view, is_master): (&MembersView, bool),
     (conn, hello): (ConnId, &Hello),
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let node = &Node { id: hello.id.clone(), incarnation: hello.incarnation };
-    let reject = |reason| Err(Refusal::Reject(reason, None));
+    let reject = |reason| Err(Rejection::Reject(reason, None));
     let held_by = |reason, node: &Node, address: &Address| {
-        Err(Refusal::Reject(reason, Some(Holder { node: node.clone(), address: address.clone() })))
+        Err(Rejection::Reject(reason, Some(Holder { node: node.clone(), address: address.clone() })))
     };
     let own = env.config.address();
     let same_address = hello.address == *own;
     if hello.id == env.me.id {
         return match node.cmp(&env.me) {
             _ if !same_address => held_by(RejectReason::IdInUse, &env.me, own),
-            Ordering::Greater => Err(Refusal::Superseded),
-            Ordering::Equal => Err(Refusal::SelfDial),
+            Ordering::Greater => Err(Rejection::ThisRunIsOlder),
+            Ordering::Equal => Err(Rejection::SelfDial),
             Ordering::Less => reject(RejectReason::Superseded),
         };
     }
@@ -124,10 +128,10 @@ pub(crate) fn proving(env: &Env, connection: &Connection, key: ClusterKey, (hell
 }
 
 /// Judges the peer's proof. What this node sends first if it holds: its own proof, if the peer waits for it.
-pub(crate) fn judge_proof(connection: &Connection, proving: &Proving, proof: &Proof) -> Result<Bytes, Refusal> {
+pub(crate) fn judge_proof(connection: &Connection, proving: &Proving, proof: &Proof) -> Result<Bytes, Rejection> {
     let own = connection.side();
     if !proving.key.is_proven(own.other(), &proving.hellos, proof) {
-        return Err(Refusal::Reject(RejectReason::BadProof, None));
+        return Err(Rejection::Reject(RejectReason::BadProof, None));
     }
     Ok(match own {
         Side::Accepting => Bytes::new(),

@@ -50,6 +50,11 @@ impl Outbox {
         self.join = None;
     }
 
+    /// Whether a message waits that only a master sends.
+    pub(super) fn is_from_a_master(&self) -> bool {
+        self.heartbeat || self.join.is_some()
+    }
+
     /// Takes what is sent before the updates of the view, in order. `request`: what a vote request is now.
     pub(super) fn take_messages(&mut self, request: Option<VoteRequest>, mut write: impl FnMut(Message)) {
         let wants_vote = core::mem::take(&mut self.vote_request);

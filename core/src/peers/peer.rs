@@ -17,7 +17,7 @@ pub(crate) struct Peer {
     node: Node,
     address: Address,
     is_voter: bool,
-    is_above: bool,
+    has_higher_id: bool,
     /// Its established connections, in the order in which they were established; never empty.
     pub(super) links: Vec<ConnId>,
     status: Option<StatusReport>,
@@ -26,13 +26,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(key: PeerKey, node: Node, address: Address, is_voter: bool, is_above: bool) -> Self {
+    pub(super) fn new(key: PeerKey, node: Node, address: Address, is_voter: bool, has_higher_id: bool) -> Self {
         Self {
             key,
             node,
             address,
             is_voter,
-            is_above,
+            has_higher_id,
             links: Vec::new(),
             status: None,
             metadata_too_long: false,
@@ -58,8 +58,8 @@ impl Peer {
     }
 
     /// Its id is higher than this node's.
-    pub(crate) fn is_above(&self) -> bool {
-        self.is_above
+    pub(crate) fn has_higher_id(&self) -> bool {
+        self.has_higher_id
     }
 
     /// The newest status that it has sent.

@@ -1,4 +1,4 @@
-//! The cluster key: whoever holds it proves so on each connection, without showing it (PROTOCOL.md, "The cluster key").
+//! The cluster key (PROTOCOL.md, H7 and H8). On each connection, a node proves that it has the key, without sending it.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;
@@ -12,31 +12,31 @@ use crate::{
     wire::message::{Extension, Hello, Proof},
 };
 
-/// The key in use, and the one that is to replace it.
+/// The most keys of a node: the key in use, and the key that is to replace it.
 pub(crate) const MAX_KEYS: usize = 2;
 
-/// From 128 bits of chance to more than anybody needs, in bytes.
+/// The shortest and the longest key, in bytes. The shortest has 128 bits.
 pub(crate) const KEY_LEN: (usize, usize) = (16, 1024);
 
+/// The length of a key's id in bytes.
 const ID_LEN: usize = 8;
 
-// No label is the beginning of another, so nothing that is computed for one purpose serves another.
+// No label is a prefix of another one, so a code for one purpose is useless for another purpose.
 const ID: &[u8] = b"formation key id";
 const NONCE: &[u8] = b"formation nonce";
 
-/// A secret that all nodes of a cluster share: 16 to 1024 bytes, best 32 of pure chance, since whoever has seen one handshake
-/// can try out guesses at leisure.
+/// A secret that all nodes of a cluster share: 16 to 1024 bytes. 32 random bytes are best. An attacker who has recorded one
+/// handshake can test guesses of the key, as many as they like.
 ///
-/// It is never shown: not by `Debug`, and not in a serialized configuration. The bytes count as they are, so a file's last
-/// line feed is a part of the key that is read from it.
+/// The key is never displayed: not by `Debug`, and not in a serialized configuration. Every byte counts. If the key is read
+/// from a file, a line feed at the end of the file is a part of the key.
 ///
-/// To change the key while the cluster runs, give every node [both](crate::ConfigBuilder::key), one node after the other, and
-/// then take the old one away from each in the same manner. Two nodes with a key in common work together.
+/// [`ConfigBuilder::key`](crate::ConfigBuilder::key) says how to change the key while the cluster runs.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClusterKey(Vec<u8>);
 
 impl ClusterKey {
-    /// A key of these bytes. Its length is judged by [`build`](crate::ConfigBuilder::build).
+    /// A key with these bytes. [`build`](crate::ConfigBuilder::build) checks its length.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
@@ -52,23 +52,25 @@ impl ClusterKey {
         mac
     }
 
+    /// The id of the key, which is sent in `Hello`.
     fn id(&self) -> [u8; ID_LEN] {
         let tag: [u8; 32] = self.mac(ID, &[]).finalize().into_bytes().into();
         core::array::from_fn(|at| tag[at])
     }
 
-    /// What was drawn, made unpredictable to whoever lacks the key: the generator's next numbers follow from its last.
-    pub(crate) fn nonce(&self, drawn: [u8; 16]) -> [u8; 16] {
-        let tag: [u8; 32] = self.mac(NONCE, &drawn).finalize().into_bytes().into();
+    /// A nonce from these random bytes. Nobody without the key can predict the next one, although the generator is
+    /// predictable.
+    pub(crate) fn nonce(&self, random: [u8; 16]) -> [u8; 16] {
+        let tag: [u8; 32] = self.mac(NONCE, &random).finalize().into_bytes().into();
         core::array::from_fn(|at| tag[at])
     }
 
-    /// The proof of one end.
+    /// The proof of the end `side`, over both `Hello`s.
     pub(crate) fn prove(&self, side: Side, hellos: &[u8]) -> Proof {
         Proof { mac: self.mac(side.label(), hellos).finalize().into_bytes().into() }
     }
 
-    /// Whether that end has this key, judged in the same time whatever is wrong.
+    /// Whether the end `side` has this key. The time does not depend on the proof.
     pub(crate) fn is_proven(&self, side: Side, hellos: &[u8], proof: &Proof) -> bool {
         self.mac(side.label(), hellos).verify_slice(&proof.mac).is_ok()
     }
@@ -116,7 +118,7 @@ impl<const N: usize> From<&[u8; N]> for ClusterKey {
     }
 }
 
-/// What a `Hello` says of the keys that its sender holds; nothing without one.
+/// The extension of a `Hello` that has the ids of the sender's keys. It is empty without a key.
 pub(crate) fn announcement(keys: &[ClusterKey]) -> Bytes {
     let mut out = BytesMut::new();
     if !keys.is_empty() {
@@ -149,7 +151,7 @@ impl Side {
         }
     }
 
-    /// The labels differ, so a proof that comes back to where it came from proves nothing.
+    /// The labels differ, so a node's own proof is rejected when it comes back.
     fn label(self) -> &'static [u8] {
         match self {
             Self::Dialing => b"formation proof: dialing",
@@ -158,12 +160,13 @@ impl Side {
     }
 }
 
-/// No key is common to both, or only one of them has any.
+/// The nodes have no key in common, or only one of them has a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch;
 
-/// Which of this node's keys a connection is proven with; `None` where neither end has one. Both ends come to the same: it
-/// is the first of the dialing node's that the other has, too.
+/// The key of this connection: the first key of the dialing node that the accepting node has too. Both ends find the same
+/// one.
+/// `None` if neither end has a key.
 pub(crate) fn common<'a>(keys: &'a [ClusterKey], own: Side, peer: &Hello) -> Result<Option<&'a ClusterKey>, Mismatch> {
     let announced = match (keys, peer.extension(Extension::Keys)) {
         ([], None) => return Ok(None),
@@ -178,8 +181,8 @@ pub(crate) fn common<'a>(keys: &'a [ClusterKey], own: Side, peer: &Hello) -> Res
     found.map(Some).ok_or(Mismatch)
 }
 
-/// What both ends prove themselves over: the two hellos as they were on the wire, that of the dialing node first. Each has a
-/// nonce that is new, so a proof of another connection proves nothing.
+/// What a proof covers (H8): the two `Hello` frames as they were on the wire, the one of the dialing node first. Both have
+/// a new nonce, so the proof of another connection is rejected.
 pub(crate) fn hellos(side: Side, own: &[u8], peer_body: &[u8]) -> Bytes {
     let length = (peer_body.len() as u32).to_be_bytes();
     match side {
@@ -201,13 +204,13 @@ mod tests {
         ClusterKey::from("sixteen bytes at least")
     }
 
-    /// Computed by another implementation of HMAC-SHA256, from what PROTOCOL.md says.
+    /// The codes come from another implementation of HMAC-SHA256, according to PROTOCOL.md.
     #[test]
-    fn what_is_computed_with_a_key_are_the_bytes_of_the_format() {
-        let said = hellos(Side::Accepting, b"\0\0\0\x02de", b"abc");
-        assert_eq!(said, b"\0\0\0\x03abc\0\0\0\x02de"[..]);
-        assert_eq!(said, hellos(Side::Dialing, b"\0\0\0\x03abc", b"de"), "both ends mean the same");
-        let proof = |side| hex(&key().prove(side, &said).mac);
+    fn codes_have_the_bytes_of_the_format() {
+        let covered = hellos(Side::Accepting, b"\0\0\0\x02de", b"abc");
+        assert_eq!(covered, b"\0\0\0\x03abc\0\0\0\x02de"[..]);
+        assert_eq!(covered, hellos(Side::Dialing, b"\0\0\0\x03abc", b"de"), "both ends cover the same");
+        let proof = |side| hex(&key().prove(side, &covered).mac);
         assert_eq!(proof(Side::Dialing), "61014afb5daf0d09b917e3e950acac15dae1a3b40d4f1f93561323a501852196");
         assert_eq!(proof(Side::Accepting), "0110afec299601617137c4c6de92decd3097b18e0da14c8a64bdc3bdbac4c1ab");
         assert_eq!(hex(&announcement(&[key()])), "01081350b73864e49eca");
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_holds_for_its_key_its_direction_and_its_hellos_only() {
+    fn a_proof_is_for_one_key_one_direction_and_two_hellos() {
         let proof = key().prove(Side::Dialing, b"both");
         assert!(key().is_proven(Side::Dialing, b"both", &proof));
         assert!(!key().is_proven(Side::Accepting, b"both", &proof));
@@ -224,7 +227,7 @@ mod tests {
         assert!(!ClusterKey::from("sixteen bytes or more").is_proven(Side::Dialing, b"both", &proof));
     }
 
-    fn said_by(keys: &[ClusterKey]) -> Hello {
+    fn hello_with(keys: &[ClusterKey]) -> Hello {
         use crate::{
             id::{Address, ClusterName, ElectorateDigest, Incarnation, NodeId},
             message,
@@ -242,22 +245,22 @@ mod tests {
         }
     }
 
-    /// Whatever keys two nodes hold, and in whatever order.
+    /// This holds for any keys in any order.
     #[test]
-    fn both_ends_choose_the_same_key_whenever_they_have_one_in_common() {
+    fn both_ends_choose_the_same_key_in_common() {
         let [old, new, other] = ["the old key of all", "the new key of all", "a key of others"].map(ClusterKey::from);
         let one = [&old, &new, &other].map(|key| Vec::from([key.clone()]));
         let two =
             [[&old, &new], [&new, &old], [&new, &other], [&other, &old]].map(|keys| keys.map(Clone::clone).to_vec());
-        let held: Vec<_> = one.into_iter().chain(two).collect();
-        for (dialing, accepting) in held.iter().flat_map(|a| held.iter().map(move |b| (a, b))) {
-            let chosen = common(dialing, Side::Dialing, &said_by(accepting));
-            assert_eq!(chosen, common(accepting, Side::Accepting, &said_by(dialing)), "{dialing:?} {accepting:?}");
+        let all: Vec<_> = one.into_iter().chain(two).collect();
+        for (dialing, accepting) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            let chosen = common(dialing, Side::Dialing, &hello_with(accepting));
+            assert_eq!(chosen, common(accepting, Side::Accepting, &hello_with(dialing)), "{dialing:?} {accepting:?}");
             let first = dialing.iter().find(|key| accepting.contains(key));
             assert_eq!(chosen, first.map(Some).ok_or(Mismatch));
         }
-        assert_eq!(common(&[], Side::Dialing, &said_by(&[])), Ok(None));
-        assert_eq!(common(&[], Side::Dialing, &said_by(&held[0])), Err(Mismatch));
-        assert_eq!(common(&held[0], Side::Dialing, &said_by(&[])), Err(Mismatch));
+        assert_eq!(common(&[], Side::Dialing, &hello_with(&[])), Ok(None));
+        assert_eq!(common(&[], Side::Dialing, &hello_with(&all[0])), Err(Mismatch));
+        assert_eq!(common(&all[0], Side::Dialing, &hello_with(&[])), Err(Mismatch));
     }
 }

@@ -69,7 +69,7 @@ pub(crate) enum LinkEnd {
     /// The peer has other links.
     Relinked(PeerKey),
     /// It was the last link to the peer, which is out of the table now.
-    Lost(Peer),
+    Lost(Box<Peer>),
 }
 
 impl PeerTable {
@@ -288,7 +288,7 @@ impl PeerTable {
         }
         self.ids.remove(&peer.node().id);
         self.addresses.remove(peer.address());
-        self.peers.remove(&key).map_or(LinkEnd::None, LinkEnd::Lost)
+        self.peers.remove(&key).map_or(LinkEnd::None, |peer| LinkEnd::Lost(Box::new(peer)))
     }
 
     // The handshake.
@@ -301,7 +301,7 @@ impl PeerTable {
         }
     }
 
-    /// The peer is told why it is rejected; then the connection closes. `first` goes before the reason.
+    /// Sends the peer the reason of its rejection, then closes the connection. `first` goes before the reason.
     pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.state = State::Rejecting { rejected, first, version, sent: false };
@@ -341,8 +341,8 @@ impl PeerTable {
         self.newest_key.0 += 1;
         let key = self.newest_key;
         let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
-        let is_above = node.id > env.me.id;
-        let peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), is_above);
+        let has_higher_id = node.id > env.me.id;
+        let peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), has_higher_id);
         self.ids.insert(hello.id.clone(), key);
         self.addresses.insert(hello.address.clone(), key);
         self.peers.insert(key, peer);
@@ -401,7 +401,7 @@ impl PeerTable {
     // Time passes.
 
     /// This node has paused: nothing that it has not received meanwhile makes a connection silent.
-    pub(crate) fn allow_anew(&mut self, silent_at: Timestamp) {
+    pub(crate) fn reset_allowances(&mut self, silent_at: Timestamp) {
         self.connections.values_mut().for_each(|connection| connection.silent_at = silent_at);
     }
 

@@ -1,8 +1,8 @@
-//! The incremental frame decoder: one for the life of a connection.
+//! The frame decoder: each connection has exactly one for its whole life (PROTOCOL.md, H1 and H2).
 //!
-//! A frame is a 4-byte big-endian length and that many bytes. The length is judged as soon as it is there; a frame that
-//! lies whole in one chunk is a slice of that chunk, without a copy; only an unfinished frame is buffered, and no byte is
-//! looked at twice. An error is final: it is repeated for ever.
+//! A frame is a 4-byte big-endian length, followed by that many bytes. The length is checked as soon as it has arrived. A
+//! frame that is complete in one chunk is a slice of that chunk, without a copy. Only an unfinished frame is buffered. No
+//! byte is scanned twice. An error is final: every later call returns it again.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,8 +12,9 @@ const PREFIX: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Decoder {
-    /// The start of an unfinished frame, its prefix included.
+    /// The start of an unfinished frame, with its length prefix.
     partial: BytesMut,
+    /// The final error.
     failed: Option<CloseReason>,
 }
 
@@ -22,18 +23,22 @@ impl Decoder {
         Self { partial: BytesMut::new(), failed: None }
     }
 
-    /// How many bytes of an unfinished frame it holds.
+    /// The number of buffered bytes, which are those of an unfinished frame.
     pub(crate) fn buffered(&self) -> usize {
         self.partial.len()
     }
 
-    /// Takes the next frame's body out of what was buffered and `chunk`; `None` once the chunk is used up.
+    /// Takes the body of the next frame from the buffered bytes and `chunk`. `None` means that the chunk is empty now, and
+    /// that the next frame is not complete. A body may have at most `max_frame` bytes.
+    ///
+    /// # Errors
+    /// `EmptyFrame` or `FrameTooLong`. From then on, every call returns this error, and nothing is buffered.
     pub(crate) fn next(&mut self, chunk: &mut Bytes, max_frame: usize) -> Result<Option<Bytes>, CloseReason> {
         if let Some(reason) = self.failed {
             return Err(reason);
         }
         if self.partial.is_empty() && chunk.len() >= PREFIX {
-            let body = self.judge([chunk[0], chunk[1], chunk[2], chunk[3]], max_frame)?;
+            let body = self.check_length([chunk[0], chunk[1], chunk[2], chunk[3]], max_frame)?;
             if chunk.len() >= PREFIX + body {
                 chunk.advance(PREFIX);
                 return Ok(Some(chunk.split_to(body)));
@@ -41,7 +46,7 @@ impl Decoder {
         }
         self.take(chunk, PREFIX);
         let Some(prefix) = self.partial.first_chunk::<PREFIX>() else { return Ok(None) };
-        let body = self.judge(*prefix, max_frame)?;
+        let body = self.check_length(*prefix, max_frame)?;
         self.take(chunk, PREFIX + body);
         if self.partial.len() < PREFIX + body {
             return Ok(None);
@@ -51,22 +56,23 @@ impl Decoder {
         Ok(Some(frame))
     }
 
-    /// Moves bytes over until `total` are buffered. What is reserved follows what has come, not what was announced.
+    /// Moves bytes from the chunk until `total` bytes are buffered. It reserves memory for the bytes that have arrived, and
+    /// not for the announced length.
     fn take(&mut self, chunk: &mut Bytes, total: usize) {
         let missing = total.saturating_sub(self.partial.len()).min(chunk.len());
         self.partial.extend_from_slice(&chunk[..missing]);
         chunk.advance(missing);
     }
 
-    fn judge(&mut self, prefix: [u8; PREFIX], max_frame: usize) -> Result<usize, CloseReason> {
-        let fault = match u32::from_be_bytes(prefix) as usize {
+    fn check_length(&mut self, prefix: [u8; PREFIX], max_frame: usize) -> Result<usize, CloseReason> {
+        let reason = match u32::from_be_bytes(prefix) as usize {
             0 => CloseReason::EmptyFrame,
             body if body > max_frame => CloseReason::FrameTooLong,
             body => return Ok(body),
         };
-        self.failed = Some(fault);
+        self.failed = Some(reason);
         self.partial.clear();
-        Err(fault)
+        Err(reason)
     }
 }
 
@@ -85,7 +91,7 @@ mod tests {
         [&prefix[..], body].concat()
     }
 
-    /// What came out, how it ended, and what is left inside.
+    /// The frames, the error at the end, and the decoder.
     type Run = (Vec<Bytes>, Option<CloseReason>, Decoder);
 
     fn run(chunks: impl IntoIterator<Item = Bytes>) -> Run {
@@ -94,7 +100,7 @@ mod tests {
             loop {
                 match decoder.next(&mut chunk, LIMIT) {
                     Ok(Some(frame)) => frames.push(frame),
-                    Ok(None) => break assert!(chunk.is_empty(), "None leaves nothing behind"),
+                    Ok(None) => break assert!(chunk.is_empty(), "after None, the chunk is empty"),
                     Err(reason) => break assert_eq!(*end.get_or_insert(reason), reason, "an error is repeated"),
                 }
             }
@@ -110,7 +116,7 @@ mod tests {
         run(stream.chunks(1).map(Bytes::copy_from_slice))
     }
 
-    /// Cut after as many bytes as `sizes` says, again and again; a zero is an empty chunk.
+    /// Runs the stream in chunks of these sizes, and the rest in one chunk. A size of zero is an empty chunk.
     fn cut(stream: &[u8], sizes: &[u8]) -> Run {
         let mut rest = Bytes::copy_from_slice(stream);
         let mut chunks = Vec::new();
@@ -121,7 +127,7 @@ mod tests {
         run(chunks)
     }
 
-    /// The format once more, without any state: the frames, the fault, and the unfinished rest.
+    /// A second implementation without state: the frames, the error, and the size of the unfinished rest.
     fn model(mut stream: &[u8]) -> (Vec<Bytes>, Option<CloseReason>, usize) {
         let mut frames = Vec::new();
         while let Some((prefix, rest)) = stream.split_first_chunk() {
@@ -145,13 +151,13 @@ mod tests {
         assert_eq!(cut(stream, sizes), expected);
     }
 
-    /// A stream of valid frames out of any bytes, and what stands behind them.
-    fn stream_of(bodies: &[Vec<u8>], behind: &[u8]) -> Vec<u8> {
+    /// A stream of valid frames with these bodies, followed by these bytes.
+    fn stream_of(bodies: &[Vec<u8>], rest: &[u8]) -> Vec<u8> {
         let bodies = bodies.iter().map(|b| &b[..b.len().min(LIMIT)]).filter(|b| !b.is_empty());
-        bodies.map(framed).chain([behind.to_vec()]).collect::<Vec<_>>().concat()
+        bodies.map(framed).chain([rest.to_vec()]).collect::<Vec<_>>().concat()
     }
 
-    /// The same cases in each run.
+    /// Checks the property with the same cases in each run.
     fn check<P: quickcheck::Testable>(property: P) {
         QuickCheck::new().rng(Gen::from_size_and_seed(100, 1)).quickcheck(property);
     }
@@ -162,22 +168,22 @@ mod tests {
     }
 
     #[test]
-    fn nor_do_bytes_behind_the_frames() {
-        check::<fn(Vec<Vec<u8>>, Vec<u8>, Vec<u8>)>(|bodies, behind, sizes| {
-            agrees(&stream_of(&bodies, &behind), &sizes);
+    fn chunking_never_matters_for_bytes_after_the_frames() {
+        check::<fn(Vec<Vec<u8>>, Vec<u8>, Vec<u8>)>(|bodies, rest, sizes| {
+            agrees(&stream_of(&bodies, &rest), &sizes);
         });
     }
 
     #[test]
-    fn an_announced_length_is_judged_alike_in_any_cut() {
+    fn chunking_never_matters_for_an_announced_length() {
         check::<fn(Vec<Vec<u8>>, u8, Vec<u8>, Vec<u8>)>(|bodies, len, body, sizes| {
-            let behind = [&[0, 0, 0, len % 70][..], &body[..]].concat();
-            agrees(&stream_of(&bodies, &behind), &sizes);
+            let rest = [&[0, 0, 0, len % 70][..], &body[..]].concat();
+            agrees(&stream_of(&bodies, &rest), &sizes);
         });
     }
 
     #[test]
-    fn frames_of_one_chunk_come_one_by_one_and_the_rest_waits() {
+    fn frames_of_one_chunk_are_returned_one_by_one() {
         let stream = [framed(b"one"), framed(b"two"), framed(b"three")[..6].to_vec()].concat();
         let (frames, end, decoder) = whole(&stream);
         assert_eq!(frames, ["one", "two"].map(Bytes::from));
@@ -196,7 +202,7 @@ mod tests {
         }
         assert_eq!(decoder.partial.capacity(), 0, "no allocation");
 
-        // Behind a frame that was cut it is no different.
+        // After a frame that was cut, this is no different.
         let mut rest = chunk.clone();
         assert_eq!(decoder.next(&mut rest.split_to(2), LIMIT), Ok(None));
         let copied = decoder.next(&mut rest, LIMIT).unwrap().unwrap();
@@ -207,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_judged_before_its_body_comes() {
+    fn a_length_is_checked_before_its_body_arrives() {
         for (prefix, reason) in [
             ([0, 0, 0, 0], CloseReason::EmptyFrame),
             ([0, 0, 0, 65], CloseReason::FrameTooLong),
@@ -217,12 +223,12 @@ mod tests {
                 let (frames, end, decoder) = cut(&prefix, sizes);
                 assert_eq!((frames, end, decoder.buffered()), (vec![], Some(reason), 0), "{prefix:?} {sizes:?}");
             }
-            assert_eq!(cut(&prefix[..3], &[]).1, None, "three bytes say nothing yet");
+            assert_eq!(cut(&prefix[..3], &[]).1, None, "three bytes are no length");
         }
     }
 
     #[test]
-    fn the_limit_itself_is_allowed_and_one_more_is_not() {
+    fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
         let longest = framed(&[7; LIMIT]);
         agrees(&longest, &[40, 40]);
         assert_eq!(whole(&longest).0, [Bytes::from(vec![7; LIMIT])]);
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_that_of_the_moment_at_which_a_frame_begins() {
+    fn the_limit_may_change_between_two_frames() {
         let mut chunk = Bytes::from([framed(&[1; 8]), framed(&[2; 9])].concat());
         let mut decoder = Decoder::new();
         assert_eq!(decoder.next(&mut chunk, 8), Ok(Some(Bytes::from_static(&[1; 8]))));
@@ -253,14 +259,14 @@ mod tests {
         }
         assert_eq!(decoder, failed);
 
-        // The first fault is the one that is named, whatever comes behind it.
+        // The first error counts, whatever follows it.
         let stream = [framed(b"one"), framed(&[7; 65]), framed(&[])].concat();
         assert_eq!(by_byte(&stream).1, Some(CloseReason::FrameTooLong));
         agrees(&stream, &[7, 2]);
     }
 
     #[test]
-    fn buffered_counts_the_bytes_of_the_unfinished_frame_alone() {
+    fn buffered_counts_only_the_bytes_of_the_unfinished_frame() {
         let mut decoder = Decoder::new();
         assert_eq!(decoder.buffered(), 0);
         let stream = [framed(b"whole"), framed(&[7; 20])].concat();
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_follows_what_has_come_and_not_what_was_announced() {
+    fn memory_is_reserved_only_for_bytes_that_have_arrived() {
         let mut decoder = Decoder::new();
         let mut chunk = Bytes::from(framed(&vec![7; 100_000])).split_to(14);
         assert_eq!(decoder.next(&mut chunk, 128 << 10), Ok(None));

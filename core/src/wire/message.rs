@@ -1,7 +1,7 @@
-//! The wire: one postcard-encoded [`Message`] to a frame (PROTOCOL.md, "The wire").
+//! The messages (PROTOCOL.md, section 3). A frame contains one [`Message`], encoded with postcard.
 //!
-//! The order of variants and fields *is* the format. New variants are only appended, and one newer than the negotiated
-//! protocol is never sent; `Hello` never changes but for its `extensions`.
+//! The order of variants and fields *is* the format. New variants are only appended. A variant that is newer than the
+//! negotiated protocol version is never sent. `Hello` never changes, except for its `extensions`.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -18,14 +18,14 @@ use crate::{
 /// The first bytes of every [`Hello`].
 pub const MAGIC: [u8; 4] = *b"FRMN";
 
-/// The protocol versions that a node speaks unless its configuration says otherwise.
+/// The protocol versions that a node speaks by default.
 pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
 
 /// The protocol versions that this code knows.
 pub const KNOWN_PROTOCOL: ProtocolRange =
     ProtocolRange { min: 1, max: if cfg!(feature = "unstable-next-protocol") { 2 } else { 1 } };
 
-/// Everything that one node says to another.
+/// A message from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant is documented at its payload")]
 pub enum Message {
@@ -39,9 +39,9 @@ pub enum Message {
     Release(Release),
     Heartbeat(Heartbeat),
     HeartbeatAck(HeartbeatAck),
-    /// Said on a link that has carried nothing for a heartbeat interval.
+    /// Sent on a link that has carried nothing for a [`heartbeat_interval`](crate::Timing::heartbeat_interval) (D5).
     Ping,
-    /// The master says to a node whose status is `Leaving` that it is in no view any more.
+    /// The master's answer to a node whose status is `Leaving`: that node is in no view any more (L2).
     LeaveAck,
     Resign(Resign),
     Proof(Proof),
@@ -50,44 +50,45 @@ pub enum Message {
 /// A range of protocol versions, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProtocolRange {
-    /// The oldest.
+    /// The oldest version.
     pub min: u16,
-    /// The newest.
+    /// The newest version.
     pub max: u16,
 }
 
 impl ProtocolRange {
-    /// The newest version that both speak.
+    /// The newest version that is in both ranges (H4). `None` if there is no such version.
     pub fn common(self, other: Self) -> Option<u16> {
         let newest = self.max.min(other.max);
         (newest >= self.min.max(other.min)).then_some(newest)
     }
 }
 
-/// The first message each way.
+/// The first message in each direction (H5).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hello {
     /// [`MAGIC`].
     pub magic: [u8; 4],
-    /// What the sender speaks.
+    /// The protocol versions that the sender speaks.
     pub protocol: ProtocolRange,
-    /// The sender's cluster.
+    /// The name of the sender's cluster.
     pub cluster: ClusterName,
     /// The digest of the sender's seed list.
     pub electorate: ElectorateDigest,
-    /// The sender's name.
+    /// The id of the sender.
     pub id: NodeId,
-    /// The sender's run.
+    /// The run of the sender.
     pub incarnation: Incarnation,
-    /// Where others dial the sender.
+    /// The address at which other nodes dial the sender.
     pub address: Address,
-    /// Unlike any other that the sender has said.
+    /// A number that the sender has never used before.
     pub nonce: [u8; 16],
-    /// What later versions add, in parts: what it is, its length (a byte each), and so many bytes. Unknown parts are ignored.
+    /// What later versions have added, as a list of parts: one byte for the kind, one byte for the length, and that many
+    /// bytes. Unknown kinds are ignored.
     pub extensions: Bytes,
 }
 
-/// What a part of [`Hello::extensions`] is.
+/// The kind of a part of [`Hello::extensions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extension {
     /// The ids of the cluster keys that the sender holds.
@@ -95,11 +96,11 @@ pub(crate) enum Extension {
 }
 
 impl Hello {
-    /// The first part of this kind.
+    /// The first part of this kind. A part that is cut off does not count, and nor does what follows it.
     pub(crate) fn extension(&self, wanted: Extension) -> Option<&[u8]> {
         let mut rest = &self.extensions[..];
-        while let [kind, len, behind @ ..] = rest {
-            let (part, next) = behind.split_at_checked(usize::from(*len))?;
+        while let [kind, len, after @ ..] = rest {
+            let (part, next) = after.split_at_checked(usize::from(*len))?;
             if *kind == wanted as u8 {
                 return Some(part);
             }
@@ -109,182 +110,185 @@ impl Hello {
     }
 }
 
-/// The receiver's connection is refused, and closes.
+/// The sender rejects the receiver. The connection then closes (H10).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rejected {
-    /// Why.
+    /// The reason.
     pub reason: RejectReason,
-    /// Who has what the receiver claims: with `IdInUse` and `AddressInUse`.
+    /// The node that has the id or the address of the receiver, with `IdInUse` and `AddressInUse`.
     pub holder: Option<Holder>,
 }
 
-/// A living node that has an id or an address which another one claims as well.
+/// A living node that has an id or an address that another node claims too (I7).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Holder {
-    /// Who.
+    /// The node.
     pub node: Node,
-    /// Where.
+    /// Its address.
     pub address: Address,
 }
 
-/// What a node says of itself on every link, when it is established and whenever it changed.
+/// The report of a node about itself. It is sent on every link, when the link is established and whenever the report has
+/// changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StatusReport {
-    /// Grows with each change; the newest replaces the older, on whichever link it comes.
+    /// A number that grows with each change. The report with the largest number is the newest, on whichever connection it
+    /// arrives.
     pub number: u64,
     /// The sender's term.
     pub term: Term,
-    /// What it is doing.
+    /// What the sender is doing.
     pub role: Role,
-    /// Held by E1, or not allowed to form: not to be counted as a voter that could grant.
+    /// Whether the sender could not grant a vote now: because of E1, because it may only join (D7), or because its storage
+    /// has failed (E4).
     pub abstains: bool,
-    /// To whom a live promise binds it (E5).
+    /// The node to which a promise binds the sender (E5).
     pub promise: Option<Node>,
-    /// The view it holds.
+    /// The view that the sender has.
     pub view_id: ViewId,
-    /// Its metadata, for the member list.
+    /// The metadata of the sender in the member list.
     pub metadata: Bytes,
 }
 
-/// A node's part in the cluster.
+/// What a node is doing, as its status reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
-    /// Without a master.
+    /// It has no master, and is no candidate.
     Joining,
-    /// A candidate in the status's term.
+    /// It is a candidate in the term of the status.
     Candidate,
-    /// Following a master.
+    /// It follows a master.
     Follower {
-        /// Whom.
+        /// The master.
         master: Node,
-        /// Where it can be dialed.
+        /// The address of the master.
         address: Address,
     },
-    /// The master of the status's term.
+    /// It is the master of the term of the status, elected by a quorum.
     Master,
-    /// On its way out.
+    /// It leaves (L1).
     Leaving,
-    /// The master of the status's term, without a quorum (E8).
+    /// It is the solo master of the term of the status (E8).
     Solo {
         /// How many members it has, itself included.
         members: u32,
     },
 }
 
-/// A master's answer to a seeker; the view follows right behind.
+/// The answer of a master to a joining node. If it accepts, the view follows in the same write (V2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum JoinResponse {
-    /// The seeker is a member.
+    /// The joining node is a member.
     Accepted {
-        /// The master's term.
+        /// The term of the master.
         term: Term,
     },
-    /// It is not.
+    /// The joining node is no member.
     Rejected {
-        /// The master's term.
+        /// The term of the master.
         term: Term,
-        /// Why.
+        /// The reason.
         reason: RejectReason,
     },
 }
 
-/// A master's view, or what changed in it.
+/// The master's view, or a change of it (V7).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MembersUpdate {
     /// One page of a whole view.
     Page {
-        /// Which view.
+        /// The id of the view.
         view_id: ViewId,
-        /// The page's place, from 0.
+        /// The number of the page, from 0.
         index: u32,
-        /// No page comes after this one.
+        /// Whether this is the last page.
         last: bool,
-        /// In the order of their ids.
+        /// The members on this page, in the order of their ids.
         members: Vec<Member>,
     },
-    /// What turns the view `base` into `view_id`.
+    /// The changes that turn the view `base` into the view `view_id`.
     Delta {
-        /// The view that it applies to.
+        /// The view to which the changes apply.
         base: ViewId,
-        /// Who wrote that, when it was an earlier term's master: where votes were forgotten (G1), two may have written views
-        /// of one view id.
+        /// The master that wrote the base, if it was the master of an earlier term. Where votes were forgotten (G1), two
+        /// masters may have written views with the same id (V9).
         base_by: Option<Node>,
-        /// The view that it makes.
+        /// The view that results.
         view_id: ViewId,
-        /// In the order of ids, one for each.
+        /// The changes, in the order of the ids, at most one for each id.
         changes: Vec<Change>,
     },
 }
 
-/// A candidate asks for a vote, and with it for a promise (E5).
+/// A candidate requests a vote (E3), and with it a promise (E5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VoteRequest {
-    /// The term it stands in.
+    /// The term of the candidacy.
     pub term: Term,
-    /// Echoed by the answer.
+    /// The number of the candidacy, which the answer repeats.
     pub number: u64,
-    /// For how long the promise binds.
+    /// How long the promise is to last.
     pub lease: Duration,
 }
 
 /// The answer to a [`VoteRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Vote {
-    /// The request's term when granted; otherwise the voter's own.
+    /// The term of the request if the vote is granted. Otherwise the voter's own term (E3).
     pub term: Term,
-    /// The request's number.
+    /// The number of the request.
     pub number: u64,
-    /// Whether this is a vote and a promise.
+    /// Whether the vote, and the promise, are given.
     pub granted: bool,
 }
 
-/// A candidate that gave up frees its voters (E2).
+/// A candidate has given up, and releases its voters (E2, E5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Release {
-    /// The term it stood in.
+    /// The term of the candidacy that has ended.
     pub term: Term,
 }
 
-/// The master lives, and asks for its lease to be confirmed (E6).
+/// The master is alive, and requests a confirmation of its lease (E6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// The master's term.
+    /// The term of the master.
     pub term: Term,
-    /// Echoed by the acknowledgement.
+    /// The number of the heartbeat, which the acknowledgement repeats.
     pub number: u64,
-    /// For how long a confirmation binds.
+    /// How long the promise of a confirmation is to last (E5).
     pub lease: Duration,
 }
 
 /// The answer to a [`Heartbeat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HeartbeatAck {
-    /// The sender's term; a newer one than the heartbeat's refuses it (E7).
+    /// The sender's term. If it is newer than the term of the heartbeat, the heartbeat is refused (E7).
     pub term: Term,
-    /// The heartbeat's number.
+    /// The number of the heartbeat.
     pub number: u64,
-    /// The view that the sender holds.
+    /// The view that the sender has.
     pub view_id: ViewId,
-    /// Whether this is a voter's promise (E5).
+    /// Whether this confirms the lease: it is the promise of a voter (E5).
     pub confirms: bool,
 }
 
-/// A leaving master ends its term, and with it every promise to it.
+/// A leaving master ends its term, and every promise to it (L3, E5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resign {
     /// The term that ends.
     pub term: Term,
 }
 
-/// The sender holds the cluster key: an HMAC-SHA256 over its direction and both hellos.
+/// The proof that the sender has the cluster key: an HMAC-SHA256 over its direction and both `Hello`s (H8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proof {
-    /// The code.
+    /// The message authentication code.
     pub mac: [u8; 32],
 }
 
 impl Message {
-    /// The highest term that the message speaks of.
+    /// The highest term in the message, if it contains one.
     pub(crate) fn term(&self) -> Option<Term> {
         Some(match self {
             Self::Status(status) => status.term.max(status.view_id.term),
@@ -302,7 +306,8 @@ impl Message {
         })
     }
 
-    /// Appends the message as one frame, unless it is newer than this version: a peer that speaks the version could not read it.
+    /// Appends the message as one frame, unless it is newer than this version. A peer that speaks this version could not
+    /// read it.
     pub(crate) fn encode_for(&self, version: u16, into: &mut BytesMut) {
         if self.since() <= version {
             self.encode(into);
@@ -312,27 +317,28 @@ impl Message {
     /// Appends the message as one frame.
     ///
     /// # Panics
-    /// When the message cannot be encoded, which no value of these types can cause.
+    /// If the message cannot be encoded. No value of these types causes this.
     pub fn encode(&self, into: &mut BytesMut) {
         let start = into.len();
         into.put_u32(0);
-        // Growing a buffer is the only fallible thing that postcard does here, and `BytesMut` grows or aborts.
+        // Only growing the buffer could fail here, and `BytesMut` grows or aborts.
         postcard::serialize_with_flavor(self, Sink(into)).expect("a message of plain data always encodes");
         let body = u32::try_from(into.len() - start - 4).expect("a frame is far below 4 GiB");
         into[start..start + 4].copy_from_slice(&body.to_be_bytes());
     }
 
-    /// The message as one frame of its own.
+    /// The message as one frame.
     pub fn to_frame(&self) -> Bytes {
         let mut out = BytesMut::new();
         self.encode(&mut out);
         out.freeze()
     }
 
-    /// Reads the body of a frame: one message and nothing after it.
+    /// Reads the body of a frame: one message, and nothing after it.
     ///
     /// # Errors
-    /// [`Malformed`](crate::CloseReason::Malformed) for an unknown variant, a field out of range, a truncated message or bytes behind it.
+    /// [`Malformed`](crate::CloseReason::Malformed) for an unknown variant, a field that is out of range, a message that is
+    /// cut off, or bytes after the message.
     pub fn decode(body: &[u8]) -> Result<Self, CloseReason> {
         match postcard::take_from_bytes(body) {
             Ok((message, [])) => Ok(message),

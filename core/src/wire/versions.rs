@@ -1,7 +1,8 @@
 //! Which protocol version each part of a message came with (PROTOCOL.md, H4).
 //!
-//! Whoever adds a variant states its version here, at every enum that a message may contain. What is newer than the version of a
-//! link is never sent on it, and is malformed when it arrives.
+//! A new variant of any enum that a message may contain states its version here. A message that is newer than the version of a link
+//! is never sent on it, and is malformed when it arrives. So each new variant also needs a decision what an older link gets instead:
+//! nothing, an older variant, or (in place of a delta) a snapshot.
 
 use crate::{
     api::error::RejectReason,

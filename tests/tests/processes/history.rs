@@ -1,7 +1,10 @@
 //! The history of all processes, checked against the guarantees. It uses only what a node has reported to its service:
 //! events, and the leases during which the service may act.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use formation_core::{Change, Event, Member, MemberState, Node, NodeId, Term, ViewId};
 
@@ -14,9 +17,12 @@ type Members = BTreeMap<NodeId, Member>;
 pub(crate) struct History {
     masters: BTreeMap<Term, Node>,
     views: BTreeMap<ViewId, (Node, Members)>,
-    /// The claim of a killed node still counts until its end, because no other node can know that it has been killed.
+    /// A killed process keeps its claims until the next run of its node starts: before that, no other node can know that it has been
+    /// killed.
     claims: Vec<Claim>,
     nodes: BTreeMap<Node, NodeReports>,
+    /// When each run was first reported, by itself or by a peer.
+    starts: BTreeMap<Node, u64>,
 }
 
 /// A node could act as the master during this time, in microseconds.
@@ -26,6 +32,8 @@ struct Claim {
     term: Term,
     from: u64,
     until: u64,
+    /// When it reported so last.
+    reported: u64,
 }
 
 /// The latest reports of one run of a node.
@@ -47,7 +55,8 @@ impl History {
     pub(crate) fn take(&mut self, record: &Record) -> Result<(), String> {
         let node = &record.node;
         match &record.what {
-            What::Started {} | What::Lease(None) => {}
+            What::Lease(None) => {}
+            What::Started {} => self.note_start(node, record.at),
             What::Skipped(count) => return Err(format!("{node} has skipped {count} events")),
             What::Leaving => self.end_claims(node, record.at),
             What::Lease(Some(lease)) => {
@@ -61,6 +70,7 @@ impl History {
             }
             What::Event(Event::MasterLost { .. } | Event::Stopped { .. }) => self.reports(node).master = None,
             What::Event(Event::ViewChanged { view_id, changes }) => self.changes(node, *view_id, changes)?,
+            What::Event(Event::Linked { node: peer, .. }) => self.note_start(peer, record.at),
             What::Event(Event::PersistFailed) => self.reports(node).persist_failed = true,
             What::Event(_) => {}
         }
@@ -80,6 +90,20 @@ impl History {
         }
     }
 
+    /// A peer may print its link to a new run before that run prints its own start.
+    fn note_start(&mut self, node: &Node, at: u64) {
+        let first = self.starts.entry(node.clone()).or_insert(at);
+        *first = at.min(*first);
+    }
+
+    /// G2: a lease ends with its process. The first report of a newer run of the node shows that the process has ended, unless it
+    /// still reports its lease after that.
+    fn end(&self, Claim { node, until, reported, .. }: &Claim) -> u64 {
+        let newer = self.starts.range((Excluded(node), Unbounded)).take_while(|(other, _)| other.id == node.id);
+        let replaced = newer.map(|(_, at)| *at).min().filter(|at| reported < at);
+        replaced.map_or(*until, |at| at.min(*until))
+    }
+
     /// G1, which always holds here, because votes are durable.
     fn check_master(&mut self, node: &Node, term: Term) -> Result<(), String> {
         let known = self.masters.entry(term).or_insert_with(|| node.clone());
@@ -95,19 +119,22 @@ impl History {
         }
         let last = self.claims.iter_mut().rev().find(|claim| claim.node == *node);
         match last {
-            Some(last) if last.term == term && from <= last.until => last.until = last.until.max(until),
-            _ => self.claims.push(Claim { node: node.clone(), term, from, until }),
+            Some(last) if last.term == term && from <= last.until => {
+                (last.until, last.reported) = (last.until.max(until), last.reported.max(from));
+            }
+            _ => self.claims.push(Claim { node: node.clone(), term, from, until, reported: from }),
         }
     }
 
     /// G2: no two nodes could act as masters at the same time. Call this when the lines of all nodes for the time in
     /// question have arrived.
     pub(crate) fn one_master_at_a_time(&self) -> Result<(), String> {
-        let mut claims: Vec<_> = self.claims.iter().filter(|claim| claim.from < claim.until).collect();
+        let ended = |claim: &Claim| Claim { until: self.end(claim), ..claim.clone() };
+        let mut claims: Vec<_> = self.claims.iter().map(ended).filter(|claim| claim.from < claim.until).collect();
         claims.sort_by_key(|claim| claim.from);
-        let mut longest: Option<&Claim> = None;
+        let mut longest: Option<Claim> = None;
         for claim in claims {
-            if let Some(before) = longest
+            if let Some(before) = &longest
                 && before.node != claim.node
                 && claim.from < before.until
             {
@@ -116,7 +143,7 @@ impl History {
                     before.node, before.term, before.until, claim.node, claim.term, claim.from
                 ));
             }
-            if longest.is_none_or(|longest| longest.until < claim.until) {
+            if longest.as_ref().is_none_or(|longest| longest.until < claim.until) {
                 longest = Some(claim);
             }
         }

@@ -64,7 +64,7 @@ fn g1_g2_g3_and_g5_hold_for_processes_under_faults() {
     let seed = number(SEED).unwrap_or_else(|| cluster::now() % 1_000_000);
     print_line(&format!("{ROUNDS}={rounds} {SEED}={seed} runs the same rounds"));
     // The nodes of a cluster use the two programs in turn.
-    let programs = [build("formation-tokio", "node"), build("formation-smol", "smol-node")];
+    let programs = ["formation-tokio-node", "formation-smol-node"].map(build);
     let vars = [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths(programs).unwrap())];
     sandbox::enter(TEST, &vars, ROUND * u32::try_from(rounds + SIZES.len() as u64).unwrap());
 }
@@ -73,32 +73,22 @@ fn skip(reason: &str) {
     print_line(&format!("\n####\n#### NO REAL PROCESSES ARE TESTED: {reason}\n####\n"));
 }
 
-/// Builds an example, and returns the path of its program.
-fn build(package: &str, example: &str) -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "--features",
-            "tls",
-            "--message-format",
-            "json",
-            "--package",
-            package,
-            "--example",
-            example,
-        ])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "the example {example} does not build");
+/// Builds the program of this package in the profile of this suite, and returns its path.
+fn build(package: &str) -> PathBuf {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--message-format", "json", "--package", package]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let output = command.current_dir(root).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "the program {package} does not build");
     let messages = String::from_utf8(output.stdout).unwrap();
     let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == example).then(|| message["executable"].as_str().map(PathBuf::from))?
+        (message["target"]["name"] == package).then(|| message["executable"].as_str().map(PathBuf::from))?
     });
-    programs.next_back().unwrap_or_else(|| panic!("cargo does not name the program of the example {example}"))
+    programs.next_back().unwrap_or_else(|| panic!("cargo does not name the program of {package}"))
 }
 
 /// Runs this many rounds on clusters of all sizes.

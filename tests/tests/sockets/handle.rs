@@ -132,7 +132,7 @@ async fn a_command_over_a_limit_is_an_error_and_changes_nothing<A: Adapter>() {
     let (node, _) = single::<A>().await;
     let before = node.view();
     let result = node.try_set_metadata(vec![0; 100_000].into()).await;
-    assert!(result.as_ref().is_err_and(|error| error.contains("over the limit")), "{result:?}");
+    assert!(result.as_ref().is_err_and(|error| error.contains("exceeds the limit")), "{result:?}");
     let contacts = (1..10_000).map(|port| to_address(&format!("somewhere:{port}"))).collect();
     let result = node.try_add_contacts(contacts).await;
     assert!(result.as_ref().is_err_and(|error| error.contains("contacts")), "{result:?}");

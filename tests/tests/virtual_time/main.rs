@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bad_bytes;
+mod blackouts;
 mod bootstrap;
 mod boundaries;
 mod chunking;

@@ -95,6 +95,6 @@ fn a_tls_failure_names_who_does_not_trust_whom_and_why() {
     );
     assert_eq!(
         EXPIRED.to_string(),
-        "this node does not trust the peer: its certificate has expired; or this clock is wrong"
+        "this node does not trust the peer: its certificate has expired, or the clock is wrong"
     );
 }

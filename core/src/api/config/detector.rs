@@ -1,4 +1,4 @@
-//! How a master notices that a member is silent (PROTOCOL.md, "Members and views").
+//! How a master decides that a member is suspect (PROTOCOL.md, V5).
 
 use core::time::Duration;
 
@@ -6,28 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, size, time};
 
-/// When a silent member is suspect. Removed it is after `down_after` in any case, and no lease hangs on it.
+/// How a master decides that a member is suspect. With every detector, a member is removed after
+/// [`down_after`](super::Timing::down_after), and suspect no later than that. Leases do not depend on the detector.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Detector {
-    /// After `suspect_after`.
+    /// A member becomes suspect after [`suspect_after`](super::Timing::suspect_after) without an acknowledgement.
     #[default]
     Deadlines,
-    /// When its silence is unlikely, by how its acknowledgements came before. Quicker where they come regularly, more
-    /// patient where they do not.
+    /// A member becomes suspect when its silence is unlikely, given the intervals between its earlier acknowledgements.
+    /// This is faster for regular acknowledgements, and more patient for irregular ones.
     PhiAccrual(PhiAccrual),
 }
 
-/// The φ accrual failure detector of Hayashibara et al. (SRDS 2004). Start from the default:
+/// The settings of the φ accrual failure detector, by Hayashibara, Défago, Yared and Katayama (SRDS 2004). Start from the
+/// default:
 /// `PhiAccrual { threshold: 6, ..PhiAccrual::default() }`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhiAccrual {
-    /// The φ at which a member is suspect, 1 to 12: a chance of one in 10^φ to be wrong, were intervals normally distributed.
+    /// The φ at which a member becomes suspect, from 1 to 12. With normally distributed intervals, the probability of a
+    /// false suspicion is 1 in 10^φ.
     pub threshold: u8,
-    /// How many intervals are remembered of each member, at most 1,000; 4 bytes each.
+    /// How many intervals are remembered for each member, from 2 to 1,000. Each takes 4 bytes.
     pub window: usize,
-    /// The least deviation that is reckoned with: what a busy machine or network may add at any time.
+    /// The smallest standard deviation that is assumed. A busy machine or network can cause such a delay at any time.
     pub min_deviation: Duration,
 }
 
@@ -37,8 +40,17 @@ impl Default for PhiAccrual {
     }
 }
 
-impl PhiAccrual {
+impl Detector {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Deadlines => Ok(()),
+            Self::PhiAccrual(phi) => phi.check(),
+        }
+    }
+}
+
+impl PhiAccrual {
+    fn check(&self) -> Result<(), ConfigError> {
         size("threshold", self.threshold.into(), 1, 12)?;
         size("window", self.window, 2, 1_000)?;
         time("min_deviation", self.min_deviation, Duration::from_micros(1))

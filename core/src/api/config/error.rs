@@ -1,100 +1,100 @@
-//! What is wrong with a configuration, and the checks that say so.
+//! The errors of a configuration, and the checks that return them.
 
 use core::time::Duration;
 
 use crate::{id::IdError, wire::message::ProtocolRange};
 
-/// No time is longer: a unit mistaken (milliseconds given as seconds) should not pass for a slow network.
+/// The longest time. A mistaken unit (milliseconds given as seconds) must not pass as a slow network.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// A configuration that breaks a rule.
+/// A configuration breaks a rule. No configuration was created.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The seed list was forgotten.
+    /// There are no seeds.
     #[error(
-        "there are no seeds; give the same list to every node with seeds(), or say Config::single() for a node alone"
+        "there are no seeds; give the same list to every node with seeds(), or use Config::single() for a single node"
     )]
     NoSeeds,
-    /// The configuration was read from where keys are not written, and says that there was one.
-    #[error("the configuration is keyed, and keys are never serialized; give the key anew with key()")]
+    /// The configuration was deserialized, and had a cluster key before. Keys are never serialized.
+    #[error("the configuration is keyed, and keys are never serialized; supply the key again with key()")]
     NoKey,
-    /// The directory for what has to be durable has no name.
-    #[error("state_dir is empty; name a directory of this node's own, or leave it out to keep votes in memory")]
+    /// The name of the state directory is empty.
+    #[error("state_dir is empty; name a directory that only this node uses, or leave it out to keep votes in memory")]
     NoStateDir,
-    /// The protocol versions are no range, or not all known.
+    /// The protocol versions are not a range, or the program does not know all of them.
     #[error(
-        "the protocol versions {min} to {max} are not what this program can speak; choose a range within {} to {}",
+        "the program cannot speak the protocol versions {min} to {max}; choose a range within {} to {}",
         known.min, known.max
     )]
     Protocol {
-        /// The oldest that was asked for.
+        /// The oldest configured version.
         min: u16,
-        /// The newest.
+        /// The newest configured version.
         max: u16,
-        /// What the program knows.
+        /// The versions that the program knows.
         known: ProtocolRange,
     },
-    /// A name or an address cannot be used.
+    /// A name or an address is not valid.
     #[error("{field}: {problem}")]
     Name {
-        /// Which.
+        /// The field with the name.
         field: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         problem: IdError,
     },
-    /// A time is beyond what makes sense, whatever the others are.
+    /// A time is out of its range.
     #[error("{field} is {value:?}, but has to be from {min:?} to {max:?}; choose a value between them")]
     TimeOutOfRange {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: Duration,
-        /// The least.
+        /// The smallest valid value.
         min: Duration,
-        /// The most.
+        /// The largest valid value.
         max: Duration,
     },
-    /// A number is beyond what makes sense, whatever the others are.
+    /// A number is out of its range.
     #[error("{field} is {value}, but has to be from {min} to {max}; choose a value between them")]
     SizeOutOfRange {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: usize,
-        /// The least.
+        /// The smallest valid value.
         min: usize,
-        /// The most.
+        /// The largest valid value.
         max: usize,
     },
-    /// Two times do not fit together.
+    /// Two times do not fit together (PROTOCOL.md, section 7).
     #[error(
         "{field} is {value:?}, but has to be {relation} {other}, which is {than:?}; raise {field} or lower {other}"
     )]
     Times {
-        /// The one that is too short.
+        /// The field that is too short.
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: Duration,
-        /// How they have to relate.
+        /// How the field has to relate to the other one, for example "at least".
         relation: &'static str,
-        /// The one that is too long for it.
+        /// The field that is too long for it.
         other: &'static str,
-        /// That one's value.
+        /// The value of the other field.
         than: Duration,
     },
-    /// Two limits do not fit together, or a limit and what was given.
+    /// Two limits do not fit together, or a limit and a configured value (PROTOCOL.md, section 8).
     #[error("{field} is {value}, but has to be {relation} {other}, which is {than}; raise {field} or lower {other}")]
     Sizes {
-        /// The one that is too small.
+        /// The field that is too small.
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: usize,
-        /// How they have to relate.
+        /// How the field has to relate to the other one, for example "at least".
         relation: &'static str,
-        /// The one that is too large for it.
+        /// The value that is too large for it.
         other: &'static str,
-        /// That one's value.
+        /// The value of the other field.
         than: usize,
     },
 }

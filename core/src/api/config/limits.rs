@@ -1,43 +1,50 @@
-//! The limits of a node, and how they have to relate (PROTOCOL.md, "Limits").
+//! The limits of a node, and how they have to relate (PROTOCOL.md, section 8).
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, size, sizes};
 
-/// The largest `Hello` without extensions has 445 bytes; the rest is what extensions may take.
+/// The largest `Hello` without extensions has 445 bytes. The rest is for extensions.
 const MIN_FIRST_FRAME: usize = 640;
 
-/// What a status or a member takes on the wire beside its metadata, at most.
+/// The most bytes that a status or a member needs on the wire beside its metadata.
 const METADATA_ROOM: usize = 1024;
 
-/// The limits. Reaching one closes the offending link with a named reason, no more.
+/// The limits of a node (PROTOCOL.md, section 8). Each field says what happens when its limit is reached. Start from the
+/// default:
+/// `Limits { members: 100, ..Limits::default() }`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of a frame before the link is established.
+    /// The largest frame on a connection that is not established, in bytes; at least 640. A larger one closes the
+    /// connection (`FrameTooLong`).
     pub frame_before_handshake: usize,
-    /// Bytes of a frame on an established link.
+    /// The largest frame on a link, in bytes; at least `frame_before_handshake` and `send`. A larger one closes the link
+    /// (`FrameTooLong`).
     pub max_frame: usize,
-    /// Bytes of one `Send`.
+    /// The largest `Send`, in bytes; at least 4096. The rest waits for the next one.
     pub send: usize,
-    /// Accepted connections that are not yet established.
+    /// The most accepted connections that are not established. One more closes the oldest of them (`TooManyPending`).
     pub pending_connections: usize,
-    /// Connections in all.
+    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`).
     pub connections: usize,
-    /// Bytes of unfinished frames over all connections.
+    /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close the connection that they
+    /// arrive on (`TooManyPartialBytes`).
     pub partial_bytes: usize,
-    /// Members of the cluster.
+    /// The most members of the cluster. The master rejects one more (`ClusterFull`). It is also the number of rejections
+    /// that are remembered as reported.
     pub members: usize,
-    /// Bytes of one member's metadata.
+    /// The largest metadata of one member, in bytes. The master rejects a node with more (`MetadataTooLong`). More metadata
+    /// for this node itself is [`Misuse`](crate::Misuse).
     pub metadata: usize,
-    /// Changes that the master keeps for deltas.
+    /// How many changes of the view a master keeps for deltas. A member that lacks older ones gets a snapshot.
     pub change_log: usize,
-    /// Updates of the view that a master sends at once between two heartbeats, one to each member and change. What changes beyond
-    /// it is told with the next heartbeat; 0: all of it.
+    /// The most updates of the view that a master sends between two heartbeats, counting one per member and change. Further
+    /// changes are sent with the next heartbeat. With 0, all of them are.
     pub updates_at_once: usize,
-    /// Addresses to dial beside the seeds.
+    /// The most addresses to dial beside the seeds. More of them are [`Misuse`](crate::Misuse).
     pub contacts: usize,
-    /// Views that are kept for slow readers of snapshots.
+    /// The most views that are kept for slow readers of snapshots. One more reader gets the newest of these views.
     pub pinned_views: usize,
 }
 
@@ -64,7 +71,7 @@ impl Limits {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (field, value, min, max) in [
             ("frame_before_handshake", self.frame_before_handshake, MIN_FIRST_FRAME, usize::MAX),
-            // The wire's length has 32 bits; that a frame and its prefix fit a 32-bit address space is why it is less.
+            // The length on the wire has 32 bits. A frame and its prefix also have to fit into a 32-bit address space.
             ("max_frame", self.max_frame, MIN_FIRST_FRAME, 1 << 30),
             ("send", self.send, 4096, usize::MAX),
             ("pending_connections", self.pending_connections, 1, usize::MAX),

@@ -1,4 +1,4 @@
-//! The times of a node, and how they have to relate (PROTOCOL.md, "Times").
+//! The times of a node, and how they have to relate (PROTOCOL.md, section 7).
 
 use core::time::Duration;
 
@@ -6,31 +6,34 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, size, time, times};
 
-/// The times. Start from a preset: `Timing { lease, ..Timing::lan() }`.
+/// The times of a node (PROTOCOL.md, section 7). Start from a preset: `Timing { lease, ..Timing::lan() }`. No time is
+/// longer than an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timing {
-    /// From the master to every member.
+    /// The time between two heartbeats of the master to every member; at least 1 ms.
     pub heartbeat_interval: Duration,
-    /// How long a master may act after a quorum last confirmed it; at least 3 heartbeats.
+    /// How long a master may act after a quorum last confirmed it (E6); at least 3 heartbeats.
     pub lease: Duration,
-    /// A member that has not acknowledged for this long is suspect; at least 2 heartbeats.
+    /// The time without an acknowledgement until a member is suspect (V3); at least 2 heartbeats.
     pub suspect_after: Duration,
-    /// A member that has not acknowledged for this long is removed, and a silent connection closed.
+    /// The time without an acknowledgement until a member is removed (V3). A link on which nothing arrives for this time is
+    /// closed (D5). It is more than `suspect_after`, and at least `lease`.
     pub down_after: Duration,
-    /// How long a voter that has just started waits for all others; at least a lease.
+    /// How long a voter that has just started waits for all others (E1); at least `lease`.
     pub bootstrap_wait: Duration,
-    /// Between the turns of two candidates.
+    /// The time between the turns of two candidates (E2).
     pub stagger: Duration,
-    /// After this long a candidate gives up: more than a round trip and a persist.
+    /// The time until a candidate gives up (E2). It should be longer than a round trip and a persist together. It has to be
+    /// longer than `stagger`, and shorter than the [`safe_lease`](Self::safe_lease).
     pub election_timeout: Duration,
-    /// From the opening of a connection, or the start of a dial, to an established link.
+    /// The time from the opening of a connection, or from the start of a dial, to an established link (D1).
     pub handshake_timeout: Duration,
-    /// The first wait before an address is dialed again; it doubles from there.
+    /// The first wait before an address is dialed again (D1). It doubles with each failure, and has a jitter of ± 50 %.
     pub dial_backoff_min: Duration,
-    /// The longest wait before an address is dialed again.
+    /// The longest wait before an address is dialed again; at least `dial_backoff_min`.
     pub dial_backoff_max: Duration,
-    /// By how much the rates of any two nodes' clocks may differ, in percent.
+    /// How much the rates of two nodes' clocks may differ, in percent; at most 49. G2 depends on it.
     pub max_clock_drift_percent: u8,
 }
 
@@ -41,7 +44,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// For nodes in one data centre.
+    /// For nodes in one data centre: a lease of 1 s. This is the default.
     pub const fn lan() -> Self {
         Self {
             heartbeat_interval: Duration::from_millis(200),
@@ -58,7 +61,7 @@ impl Timing {
         }
     }
 
-    /// For nodes on one machine, and for tests.
+    /// For nodes on one machine, and for tests: a lease of 250 ms.
     pub const fn local() -> Self {
         Self {
             heartbeat_interval: Duration::from_millis(50),
@@ -75,7 +78,7 @@ impl Timing {
         }
     }
 
-    /// For nodes in different regions.
+    /// For nodes in different regions: a lease of 5 s.
     pub const fn wan() -> Self {
         Self {
             heartbeat_interval: Duration::from_secs(1),
@@ -92,17 +95,18 @@ impl Timing {
         }
     }
 
-    /// What of a lease is left on the fastest clock: `lease` × (1 − drift), in whole microseconds.
+    /// The lease as the fastest clock measures it: `lease` × (1 − drift), in whole microseconds. A master acts for this
+    /// time (E6).
     pub fn safe_lease(&self) -> Duration {
         let left = self.lease.as_micros() * u128::from(100_u8.saturating_sub(self.max_clock_drift_percent)) / 100;
         Duration::from_micros(u64::try_from(left).unwrap_or(u64::MAX))
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        // Timestamps count microseconds: less is no time at all.
+        // Timestamps count microseconds, so nothing shorter exists.
         let tick = Duration::from_micros(1);
         for (field, value, min) in [
-            // Faster than this, a node does little else.
+            // With shorter intervals, a node would do little else.
             ("heartbeat_interval", self.heartbeat_interval, Duration::from_millis(1)),
             ("lease", self.lease, tick),
             ("suspect_after", self.suspect_after, tick),
@@ -117,21 +121,26 @@ impl Timing {
             time(field, value, min)?;
         }
         size("max_clock_drift_percent", self.max_clock_drift_percent.into(), 0, 49)?;
-        let beat = ("heartbeat_interval", self.heartbeat_interval);
+        let heartbeat = ("heartbeat_interval", self.heartbeat_interval);
         let lease = ("lease", self.lease);
         let down = ("down_after", self.down_after);
         let election = ("election_timeout", self.election_timeout);
-        // One lost heartbeat must neither end a lease nor make a suspect.
-        times(lease, "at least 3 times", beat, lease.1 >= 3 * beat.1)?;
-        times(("suspect_after", self.suspect_after), "at least 2 times", beat, self.suspect_after >= 2 * beat.1)?;
+        // One lost heartbeat must neither end a lease nor make a member suspect.
+        times(lease, "at least 3 times", heartbeat, lease.1 >= 3 * heartbeat.1)?;
+        times(
+            ("suspect_after", self.suspect_after),
+            "at least 2 times",
+            heartbeat,
+            self.suspect_after >= 2 * heartbeat.1,
+        )?;
         times(down, "more than", ("suspect_after", self.suspect_after), down.1 > self.suspect_after)?;
         times(down, "at least", lease, down.1 >= lease.1)?;
-        // E1: a voter that forgot its promises in a restart must not vote before they have ended.
+        // E1: a restarted voter has forgotten its promises, and must not vote before they have ended.
         times(("bootstrap_wait", self.bootstrap_wait), "at least", lease, self.bootstrap_wait >= lease.1)?;
-        // E2: a candidate gives up before the promise to itself ends on anybody's clock.
+        // E2: a candidate gives up before its promise to itself ends, by the clock of any node.
         let safe = ("lease x (1 - max_clock_drift_percent)", self.safe_lease());
         times(safe, "more than", election, safe.1 > election.1)?;
-        // E3: a request kept for the next turn is answered while its candidate still listens.
+        // E3: a deferred request is answered before its candidate gives up.
         times(election, "more than", ("stagger", self.stagger), election.1 > self.stagger)?;
         let (min, max) = (self.dial_backoff_min, self.dial_backoff_max);
         times(("dial_backoff_max", max), "at least", ("dial_backoff_min", min), max >= min)

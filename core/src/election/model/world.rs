@@ -1,8 +1,8 @@
-//! Voters around the real [`Election`], and what carries their words: links that keep their order and lose what is under
-//! way when they break, disks, and one clock of which each voter learns when something reaches it.
+//! Voters around the real [`Election`], with links, disks and a clock. A link keeps the order of its frames, and loses the
+//! frames in transit when it breaks. There is one clock. A voter learns the time when something reaches it.
 
-mod look;
-mod words;
+mod checks;
+mod messages;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -13,7 +13,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::super::{Effect, Election, Part, Stance};
+use super::super::{Effect, Election, RoleKind};
 use crate::{
     api::config::{Config, Timing},
     api::interface::{HardState, LossReason, Start},
@@ -23,23 +23,23 @@ use crate::{
     wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
 };
 
-/// All times are multiples of this, so that no moment lies between two that are looked at.
+/// All times are multiples of this unit, so that no moment between two steps matters.
 const UNIT: Duration = Duration::from_millis(100);
 
-/// What a voter says on a link, in the order in which it arrives.
+/// What a voter sends on a link. Frames arrive in the order in which they were sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Frame {
-    /// The link breaks.
+    /// The link is down.
     Down,
-    /// A new one is there.
+    /// A new link is up.
     Hello(Node),
     Status(StatusReport),
     Request(VoteRequest),
     Vote(Vote),
     Release(Release),
-    /// It was master of this term, and leaves.
+    /// The sender was master of this term, and leaves.
     Resign(Term),
-    Beat(Heartbeat),
+    Heartbeat(Heartbeat),
     Ack(HeartbeatAck),
 }
 
@@ -47,67 +47,72 @@ pub(super) enum Frame {
 pub(super) struct Voter {
     pub(super) election: Election,
     pub(super) disk: HardState,
-    /// What of it the voter was told is durable.
+    /// The part of the disk that was reported to the voter as durable.
     durable: HardState,
     writing: Option<HardState>,
-    /// The last status that it said.
-    said: StatusReport,
-    /// With which voters it has a link, and which one.
+    /// The last status that it sent.
+    sent_status: StatusReport,
+    /// The number of its link to each voter, while there is one.
     links: Vec<Option<u8>>,
-    last_beat: Option<u64>,
-    /// Of whom it has a status: whether that is of another side than it, were it a solo master (E8).
+    last_heartbeat: Option<u64>,
+    /// For each voter whose status it has: whether that voter follows another master or is one (E8).
     elsewhere: Vec<Option<bool>>,
     pub(super) dead: bool,
-    /// Until when it has ever been told that it is the master, while that is to come.
+    /// The latest end of a lease that was ever reported to it, until that time has passed.
     claim: Option<Timestamp>,
 }
 
-/// One state of the whole.
+/// One state of all voters and links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) now: u64,
     pub(super) voters: Vec<Arc<Voter>>,
-    /// What is under way from each voter to each.
+    /// The frames in transit from each voter to each.
     pub(super) wires: Vec<VecDeque<Frame>>,
-    /// How many links there have been between each two, and whether there is one.
+    /// How many links there were between each two voters, and whether there is one now.
     links: Vec<(u8, bool)>,
+    /// The elected master of each term.
     pub(super) masters: BTreeMap<Term, Node>,
+    /// Enough votes are durable for G1.
+    votes_last: bool,
+    /// How many links may still break.
     pub(super) cuts: u8,
+    /// How many voters may still crash.
     pub(super) crashes: u8,
-    /// How many links come back; `None`: as many as break.
-    pub(super) mends: Option<u8>,
-    /// How many disks fail.
+    /// How many links may still be repaired; `None`: as many as break.
+    pub(super) repairs: Option<u8>,
+    /// How many disks may still fail.
     pub(super) failures: u8,
-    /// How many leave.
+    /// How many voters may still leave.
     pub(super) leaves: u8,
-    /// After how many units a voter goes on without a quorum (E8), if ever.
+    /// After how many units a voter becomes a solo master (E8), if ever.
     solo_after: Option<u32>,
-    /// To whom a solo master has given way in the last step.
+    /// To which kind of master a solo master has given way in the last step.
     pub(super) gave_way: Option<To>,
-    /// What should never have come to be.
+    /// The violation of a guarantee.
     pub(super) broken: Option<String>,
 }
 
-/// Who goes on where a solo master gives way.
+/// The master that continues when a solo master gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum To {
     Quorum,
     Solo,
 }
 
-/// How it goes on.
+/// What can happen, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// Who crashes loses its disk.
+    /// A voter that crashes loses its disk.
     pub(super) forget: bool,
-    /// Whether what the first says to the second may take as long as it likes; of a voter and itself, whether it may be late in
-    /// learning of the time. All else has happened before time passes on.
+    /// Whether frames from the first voter to the second may take any time. For a voter and itself: whether it may learn
+    /// the time late. Everything else happens before time passes.
     pub(super) slow: fn(usize, usize) -> bool,
-    /// All that is under way on a link arrives together, as what is written together does; otherwise frame by frame.
+    /// All frames in transit on a link arrive together, as if they were written together. Otherwise they arrive one by one.
     pub(super) bursts: bool,
 }
 
-/// Nobody is slow, no disk is lost.
+/// No voter is slow, and no disk is lost.
 pub(super) const PROMPT: Rules = Rules { forget: false, slow: |_, _| false, bursts: true };
 
 /// What can happen next.
@@ -115,23 +120,23 @@ pub(super) const PROMPT: Rules = Rules { forget: false, slow: |_, _| false, burs
 pub(super) enum Step {
     /// Time passes by one unit.
     Pass,
-    /// A voter learns what time it is.
+    /// A voter learns the time.
     Tick(usize),
-    /// What was said first arrives.
+    /// The oldest frame arrives.
     Deliver { from: usize, to: usize },
-    /// What a voter writes is durable.
+    /// What a voter is writing is durable.
     Persisted(usize),
-    /// It fails; whether it is there all the same is known to nobody.
+    /// What a voter is writing fails. The disk may have `kept` it, but nobody knows.
     PersistFails { ix: usize, kept: bool },
-    /// The link between two voters breaks, with what is under way on it.
+    /// The link between two voters breaks, and loses the frames in transit.
     Cut(usize, usize),
-    /// There is a link between them again.
-    Mend(usize, usize),
-    /// A voter dies.
+    /// There is a link between two voters again.
+    Repair(usize, usize),
+    /// A voter crashes.
     Crash(usize),
-    /// It starts again.
+    /// A voter that has crashed starts again.
     Start(usize),
-    /// It leaves.
+    /// A voter leaves.
     Leave(usize),
 }
 
@@ -169,15 +174,15 @@ fn start(ix: usize, (voters, solo): (usize, Option<u32>), incarnation: u64, disk
     let config = config.build().expect("a valid configuration");
     let start = Start { incarnation: Incarnation(incarnation), rng_seed: 0, hard_state: disk.clone() };
     let election = Election::new(&config, &start, Rng::new(0), at(now));
-    let said = status(&election);
+    let sent_status = status(&election);
     Voter {
         election,
         disk: disk.clone(),
         durable: disk.clone(),
         writing: None,
-        said,
+        sent_status,
         links: alloc::vec![None; voters],
-        last_beat: None,
+        last_heartbeat: None,
         elsewhere: alloc::vec![None; voters],
         dead: false,
         claim: None,
@@ -210,9 +215,10 @@ impl World {
             wires: alloc::vec![VecDeque::new(); voters * voters],
             links: alloc::vec![(0, false); voters * voters],
             masters: BTreeMap::new(),
+            votes_last: true,
             cuts: 0,
             crashes: 0,
-            mends: None,
+            repairs: None,
             failures: 0,
             leaves: 0,
             solo_after,
@@ -225,67 +231,87 @@ impl World {
         world
     }
 
-    /// All voters have just started, and their first words are under way.
+    /// All voters have just started, and their first frames are in transit.
     pub(super) fn fresh(voters: usize, cuts: u8, crashes: u8) -> Self {
         Self { cuts, crashes, ..Self::begun(voters, None) }
     }
 
-    /// Without loss of time: the lowest id is the master.
+    /// The voter with the lowest id is the master. No time has passed.
     pub(super) fn formed(voters: usize, cuts: u8, crashes: u8) -> Self {
         let mut world = Self::fresh(voters, cuts, crashes);
-        world.come_to_rest();
+        world.run_until_quiet();
         world
     }
 
-    /// A cluster of as many as there are in these groups, which have lost each other: so long ago that whoever has no quorum with it
-    /// has lost its master, and will go on alone in one unit (E8).
-    pub(super) fn parted(group: fn(usize) -> usize, solo_after: u32) -> Self {
+    /// A cluster of three voters, partitioned into groups. A voter without a quorum in its group has lost its master, and
+    /// is a solo master one unit later (E8).
+    pub(super) fn partitioned(group: fn(usize) -> usize, solo_after: u32) -> Self {
         let mut world = Self::begun(3, Some(solo_after));
-        world.come_to_rest();
+        world.run_until_quiet();
         for (a, b) in world.pairs().filter(|(a, b)| group(*a) != group(*b)) {
             world.cut(a, b);
         }
         for _ in 0..5 * solo_after {
             let mut next = world.clone();
             next.take(Step::Pass, PROMPT);
-            next.come_to_rest();
+            next.run_until_quiet();
             if (0..3).any(|ix| next.is_solo(ix)) {
                 return world;
             }
             world = next;
         }
-        panic!("nobody goes on alone");
+        panic!("no voter becomes a solo master");
     }
 
-    /// The second leads: it won while the first was away, which follows it by now. A heartbeat has reached both followers, and
-    /// what they say to it is under way.
+    /// The second voter is the master. It was elected while the first one was cut off, which follows it now. A heartbeat
+    /// has reached both followers, and their answers are in transit.
     pub(super) fn led_by_the_second() -> Self {
         let mut world = Self::begun(3, None);
         world.cut(0, 1);
         world.cut(0, 2);
-        world.come_to_rest();
+        world.run_until_quiet();
         while !world.leads(1) {
             world.take(Step::Pass, PROMPT);
-            world.come_to_rest();
+            world.run_until_quiet();
         }
         world.connect(0, 1);
         world.connect(0, 2);
-        world.come_to_rest();
+        world.run_until_quiet();
         for step in [Step::Pass, Step::Tick(1), Step::Deliver { from: 1, to: 0 }, Step::Deliver { from: 1, to: 2 }] {
             world.take(step, PROMPT);
         }
         world
     }
 
-    /// All has been said that there is to say.
-    fn come_to_rest(&mut self) {
+    /// The first voter leads. All others have confirmed its heartbeat, crashed and restarted, and what they send to each other and to
+    /// the first one is in transit.
+    pub(super) fn restarted_around_its_master(voters: usize, rules: Rules) -> Self {
+        let mut world = Self::formed(voters, 0, u8::try_from(voters - 1).expect("few voters"));
+        world.votes_last = !rules.forget;
+        world.take(Step::Pass, rules);
+        world.run_until_quiet();
+        for ix in 1..voters {
+            world.take(Step::Crash(ix), rules);
+        }
+        for ix in 1..voters {
+            world.take(Step::Start(ix), rules);
+        }
+        for (a, b) in world.pairs() {
+            world.connect(a, b);
+        }
+        world
+    }
+
+    /// Delivers everything, until no frame is in transit.
+    fn run_until_quiet(&mut self) {
         let quick = |step: &Step| matches!(step, Step::Deliver { .. } | Step::Persisted(_) | Step::Tick(_));
         while let Some(step) = self.steps(PROMPT).into_iter().find(quick) {
             self.take(step, PROMPT);
         }
     }
 
-    /// The same, but the second died when it had just voted for itself in the next term, and nobody heard of it.
+    /// The voter with the lowest id is the master. The second voter has crashed right after it had voted for itself in the
+    /// next term, and nobody else knows that term.
     pub(super) fn formed_beside_a_newer_term(cuts: u8) -> Self {
         let mut world = Self::formed(3, cuts, 1);
         world.take(Step::Crash(1), PROMPT);
@@ -304,16 +330,16 @@ impl World {
         from * self.voters.len() + to
     }
 
-    /// All that can happen now.
+    /// Everything that can happen now.
     pub(super) fn steps(&self, rules: Rules) -> Vec<Step> {
         let mut steps = Vec::new();
         let alive = |ix: &usize| !self.voters[*ix].dead;
         let idle = (0..self.voters.len()).filter(alive).all(|ix| {
             let slow = |to: usize| (rules.slow)(ix, to);
-            let said =
+            let in_transit =
                 (0..self.voters.len()).filter(alive).any(|to| !slow(to) && !self.wires[self.wire(ix, to)].is_empty());
             let late = self.voters[ix].writing.is_some() || self.voters[ix].election.now < at(self.now);
-            !said && (slow(ix) || !late)
+            !in_transit && (slow(ix) || !late)
         });
         if idle {
             steps.push(Step::Pass);
@@ -344,8 +370,8 @@ impl World {
         }
         for (a, b) in self.pairs() {
             if !self.links[self.wire(a, b)].1 {
-                if !self.voters[a].dead && !self.voters[b].dead && self.mends != Some(0) {
-                    steps.push(Step::Mend(a, b));
+                if !self.voters[a].dead && !self.voters[b].dead && self.repairs != Some(0) {
+                    steps.push(Step::Repair(a, b));
                 }
             } else if self.cuts > 0 {
                 steps.push(Step::Cut(a, b));
@@ -354,7 +380,7 @@ impl World {
         steps
     }
 
-    /// Lets it happen.
+    /// Carries out a step.
     pub(super) fn take(&mut self, step: Step, rules: Rules) {
         self.gave_way = None;
         match step {
@@ -389,8 +415,8 @@ impl World {
                 self.cuts -= 1;
                 self.cut(a, b);
             }
-            Step::Mend(a, b) => {
-                self.mends = self.mends.map(|mends| mends - 1);
+            Step::Repair(a, b) => {
+                self.repairs = self.repairs.map(|repairs| repairs - 1);
                 self.connect(a, b);
             }
             Step::Crash(ix) => {
@@ -404,8 +430,8 @@ impl World {
                 let voter = Arc::make_mut(&mut self.voters[ix]);
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
-                // What it knew is gone, and nobody acts on its lease.
-                *voter = Voter { dead: true, ..start(ix, world, next, &disk, 0) };
+                // It has lost its memory. Its lease ends when it starts again (G2): before that, no other voter can know that it has crashed.
+                *voter = Voter { dead: true, claim: voter.claim, ..start(ix, world, next, &disk, 0) };
             }
             Step::Leave(ix) => {
                 self.leaves -= 1;
@@ -413,10 +439,10 @@ impl World {
                 self.with(ix, |election| resigned = election.leave());
                 for to in 0..self.voters.len() {
                     if let Some(term) = resigned {
-                        self.say(ix, to, Frame::Resign(term));
+                        self.send(ix, to, Frame::Resign(term));
                     }
                 }
-                // Its host acts as the master no more.
+                // Its embedder no longer acts as the master.
                 Arc::make_mut(&mut self.voters[ix]).claim = None;
             }
             Step::Start(ix) => {
@@ -430,16 +456,16 @@ impl World {
                 Arc::make_mut(voter).claim = None;
             }
         }
-        self.look();
+        self.check();
     }
 
-    /// What is under way is lost, and each end hears that the link is down.
+    /// The frames in transit are lost, and each end learns that the link is down.
     fn cut(&mut self, a: usize, b: usize) {
         let pair = self.wire(a, b);
         self.links[pair].1 = false;
         for (from, to) in [(a, b), (b, a)] {
             let wire = self.wire(from, to);
-            // A link that went down before is not heard of yet.
+            // This end may not even know yet that the link was up.
             let had = self.voters[to].links[from].is_some();
             self.wires[wire].clear();
             if had {

@@ -82,6 +82,51 @@ fn g2_is_broken_by_a_short_lease_inside_a_long_one() {
     assert_eq!(judge(&lines), Ok(()));
 }
 
+/// The next run of a node.
+fn next_run(id: &str) -> Node {
+    Node { incarnation: Incarnation(2), ..node(id) }
+}
+
+fn restarted(at: u64, id: &str) -> Record {
+    Record { node: next_run(id), ..line(at, id, json!({ "started": {} })) }
+}
+
+fn lease_of_next_run(at: u64, id: &str, term: u64, until: u64) -> Record {
+    Record { node: next_run(id), ..lease(at, id, term, until) }
+}
+
+#[test]
+fn g2_a_lease_ends_when_its_node_starts_again() {
+    let (old, next, new) = (lease(0, "a", 1, 10), restarted(5, "a"), lease_of_next_run(5, "b", 2, 20));
+    let (address, conn) = (Address::new("a:1").unwrap(), formation_core::ConnId(1));
+    let reported = event(5, "b", Event::Linked { node: next_run("a"), address, conn });
+    for next in [next, reported] {
+        let lines = [old.clone(), next, new.clone()];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            assert_eq!(judge(&order.map(|place| lines[place].clone())), Ok(()), "{order:?}");
+        }
+    }
+    breaks("G2", &[old, restarted(6, "a"), new]);
+}
+
+#[test]
+fn g2_a_killed_master_that_stays_down_keeps_its_lease() {
+    let others = [lease(0, "a", 1, 10), restarted(3, "b"), restarted(3, "c")];
+    let led_from = |at| [&others[..], &[lease_of_next_run(at, "b", 2, 20)]].concat();
+    assert_eq!(judge(&led_from(10)), Ok(()));
+    breaks("G2", &led_from(9));
+}
+
+#[test]
+fn g2_a_living_master_is_overlapped_by_a_restarted_node() {
+    let mut lines = vec![lease(0, "a", 1, 10), restarted(3, "b"), restarted(3, "c"), lease(7, "a", 1, 17)];
+    lines.push(lease_of_next_run(16, "b", 2, 30));
+    breaks("G2", &lines);
+    // A second process of the node does not end the first.
+    lines.push(restarted(6, "a"));
+    breaks("G2", &lines);
+}
+
 #[test]
 fn a_lease_that_is_reported_after_its_end_does_not_count() {
     assert_eq!(judge(&[lease(0, "a", 1, 50), lease(60, "b", 2, 55), lease(10, "b", 2, 5)]), Ok(()));

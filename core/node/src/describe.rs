@@ -1,9 +1,9 @@
-//! Events as a person reads them.
+//! Events as lines for a person.
 
-use crate::formation::{Change, Event, Holder, MemberState, Node};
+use formation_core::{Change, Event, MemberState, Node, message::Holder};
 
-/// One line for an event that `own` told of, or nothing for what is only interesting in a log.
-pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
+/// One line for an event of the node `own`, or `None` for an event that only matters in a log.
+pub fn describe(own: &Node, event: &Event) -> Option<String> {
     let line = match event {
         Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
@@ -14,23 +14,25 @@ pub(crate) fn describe(own: &Node, event: &Event) -> Option<String> {
             format!("view {view_id}: {}", changes.join(", "))
         }
         Event::RejectedByPeer { address, reason, holder } => {
-            format!("was refused by {address}: {reason}{}", held_by(holder))
+            format!("was rejected by {address}: {reason}{}", held_by(holder))
         }
         Event::PeerRejected { node, address, reason, holder } => {
-            format!("refused {} at {address}: {reason}{}", node.id, held_by(holder))
+            format!("rejected {} at {address}: {reason}{}", node.id, held_by(holder))
         }
         Event::ConnClosed { dialed, reason, .. } => {
-            let whom = dialed.as_ref().map_or("who has connected".to_owned(), |address| address.to_string());
-            format!("has no link to {whom}: {reason}")
+            let peer = dialed.as_ref().map_or("a peer that connected".to_owned(), |address| address.to_string());
+            format!("has no link to {peer}: {reason}")
         }
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
         Event::Merged { from, to } => {
-            format!("has changed sides: its views went on to {from} without a quorum, and begin again with {to}")
+            format!(
+                "has changed sides: its last view without a quorum is {from}, its first one with the new master is {to}"
+            )
         }
         Event::SoloMasterIgnored { node, address } => {
-            format!("does not follow {} at {address}, which goes on without a quorum", node.id)
+            format!("does not follow {} at {address}, which is a master without a quorum", node.id)
         }
-        Event::PersistFailed => "cannot keep its votes, and votes no more until it is started again".into(),
+        Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
         _ => return None,
     };

@@ -1,10 +1,10 @@
-//! What the process is asked for.
+//! The signals of the process.
 
 use std::{future::pending, io};
 
 use futures_lite::StreamExt;
 
-use crate::run::Asked;
+use formation_node::Request;
 
 pub(crate) struct Signals(async_signal::Signals);
 
@@ -14,10 +14,10 @@ impl Signals {
         async_signal::Signals::new([Int, Term, Hup]).map(Self)
     }
 
-    pub(crate) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> Request {
         match self.0.next().await {
-            Some(Ok(async_signal::Signal::Hup)) => Asked::Renew,
-            Some(Ok(_)) => Asked::Leave,
+            Some(Ok(async_signal::Signal::Hup)) => Request::Reload,
+            Some(Ok(_)) => Request::Leave,
             // There will be no more.
             Some(Err(_)) | None => pending().await,
         }

@@ -1,4 +1,4 @@
-//! How a node is configured: by a file, and by flags, which come before it.
+//! The settings of a node: flags, and a file for those that are not given as flags.
 
 use std::{
     error::Error,
@@ -8,17 +8,17 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
+use formation_core::{Bootstrap, ClusterKey, Config};
+use formation_host::tls::{Credentials, TlsConfig};
 use serde::Deserialize;
-
-use crate::formation::{Bootstrap, ClusterKey, Config, Credentials, TlsConfig};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// Runs one node and prints what happens to it. Ctrl-C or SIGTERM makes it leave, a second one stops it at once, SIGHUP
-/// makes it read its certificates anew.
+/// Runs one node and prints its events. Ctrl-C or SIGTERM makes it leave, a second one stops it at once, SIGHUP
+/// makes it read its certificates again.
 ///
-/// It ends with 0 when it has left, 1 when it could not start, 2 when it was called wrongly, 3 when a newer run of the same node has
-/// taken its place, 4 when another living node has its id, and 5 when it was stopped without having left.
+/// Exit codes: 0 after leaving, 1 after a failed start, 2 for wrong flags, 3 when a newer run of the same node has taken its
+/// place, 4 when another living node has its id, 5 when it was stopped before it had left, 6 when its output was closed.
 #[derive(Parser)]
 pub(crate) struct Flags {
     /// A TOML file with the same settings under the names of these flags, with _ for -, and lists where a flag is repeated
@@ -28,47 +28,47 @@ pub(crate) struct Flags {
     settings: Settings,
 }
 
-/// What a node is told.
+/// The flags that the file may hold, too.
 #[derive(clap::Args, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// The name of the cluster
     #[arg(long)]
     cluster: Option<String>,
-    /// The name of this node, its own in the cluster
+    /// The name of this node, unique in the cluster
     #[arg(long)]
     id: Option<String>,
-    /// Where to accept the other nodes, host:port
+    /// The address to accept connections at, host:port
     #[arg(long)]
     listen: Option<String>,
-    /// Where the others dial this node, when that is not what it listens on
+    /// The address that other nodes dial, if it is another one
     #[arg(long)]
     advertise: Option<String>,
     /// The address of a voter; repeat it for each, the same on every node
     #[arg(long = "seed")]
     seed: Vec<String>,
-    /// An address to look for a master at; it need not be a voter's
+    /// A further address to look for a master at; repeatable, it need not be a voter's
     #[arg(long = "contact")]
     contact: Vec<String>,
-    /// The directory in which this node, and no other, keeps its votes
+    /// The directory for the votes of this node alone
     #[arg(long)]
     state_dir: Option<String>,
-    /// Times for one machine, for one site, or for several
+    /// The timing: for one machine, for one site, or for several sites
     #[arg(long)]
     times: Option<Times>,
     /// Join a cluster, but never form one
     #[arg(long)]
     join_only: bool,
-    /// Go on without a quorum after so many milliseconds (E8)
+    /// Continue without a quorum after this many milliseconds (E8)
     #[arg(long)]
     solo_after_ms: Option<u64>,
-    /// What this node says of itself
+    /// Metadata of this node in the member list
     #[arg(long)]
     metadata: Option<String>,
-    /// A file that holds the cluster key; twice while it is changed
+    /// A file that holds the cluster key; repeat it while the key is changed
     #[arg(long = "key-file")]
     key_file: Vec<PathBuf>,
-    /// Speak TLS: the certificate of the authority that all nodes trust, in PEM
+    /// Use TLS: the certificate of the authority that all nodes trust, in PEM
     #[arg(long)]
     tls_authority: Option<PathBuf>,
     /// The certificate of this node, in PEM
@@ -91,7 +91,7 @@ enum Times {
 }
 
 impl Flags {
-    /// The flags, and behind them the file.
+    /// The flags, completed by the file.
     pub(crate) fn read(self) -> Fallible<Settings> {
         let Some(path) = self.config else { return Ok(self.settings) };
         let text = read(&path)?;
@@ -129,7 +129,7 @@ impl Settings {
         Ok(needed("listen", &self.listen)?)
     }
 
-    /// What the core is told.
+    /// The configuration of the node.
     pub(crate) fn config(&self) -> Fallible<Config> {
         let address = match &self.advertise {
             Some(address) => address,
@@ -156,13 +156,13 @@ impl Settings {
             config = config.metadata(metadata.clone().into());
         }
         for path in &self.key_file {
-            // An editor ends the last line.
+            // Editors end the last line with a newline.
             config = config.key(ClusterKey::from(read(path)?.trim_end()));
         }
         Ok(config.build()?)
     }
 
-    /// What TLS needs, if it is wanted.
+    /// The certificates and the key, if TLS is used.
     pub(crate) fn credentials(&self) -> Fallible<Option<Credentials>> {
         Ok(self.tls()?.map(Credentials::new))
     }
@@ -179,7 +179,7 @@ impl Settings {
 }
 
 fn needed<'a, T>(name: &str, value: &'a Option<T>) -> Result<&'a T, String> {
-    value.as_ref().ok_or_else(|| format!("say --{name}, or {} in the file", name.replace('-', "_")))
+    value.as_ref().ok_or_else(|| format!("--{name} is missing, or {} in the file", name.replace('-', "_")))
 }
 
 fn read(path: &Path) -> Fallible<String> {

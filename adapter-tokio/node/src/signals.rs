@@ -1,10 +1,10 @@
-//! What the process is asked for.
+//! The signals of the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::run::Asked;
+use formation_node::Request;
 
 pub(crate) struct Signals {
     interrupt: Signal,
@@ -21,11 +21,11 @@ impl Signals {
         })
     }
 
-    pub(crate) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> Request {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::Leave,
-            _ = self.terminate.recv() => Asked::Leave,
-            _ = self.hang_up.recv() => Asked::Renew,
+            _ = self.interrupt.recv() => Request::Leave,
+            _ = self.terminate.recv() => Request::Leave,
+            _ = self.hang_up.recv() => Request::Reload,
         }
     }
 }

@@ -1,0 +1,179 @@
+//! The life of the process, on any runtime.
+
+use std::{error::Error, future::pending, io, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use formation_core::{Config, Event, Leadership, Node, StopReason, Timestamp};
+use formation_host::tls::Credentials;
+use futures_lite::future::or;
+
+use crate::{
+    report::{Reporter, What},
+    settings::{Flags, Settings},
+};
+
+/// How often the lease is read. Each heartbeat extends it without an event.
+const LEASE_POLL: Duration = Duration::from_millis(20);
+
+const LEFT: u8 = 0;
+const FAILED: u8 = 1;
+// 2 is clap's, for flags that it cannot parse.
+const SUPERSEDED: u8 = 3;
+const ID_IN_USE: u8 = 4;
+const STOPPED: u8 = 5;
+const OUTPUT_CLOSED: u8 = 6;
+
+/// A running node of one adapter, and what the program needs from that adapter's runtime.
+pub trait Adapter: Sized {
+    /// A subscription to the events of a node.
+    type Events;
+    /// The signals that the process receives.
+    type Signals;
+
+    /// Starts a node that accepts connections at `listen`: on TLS with credentials, on TCP without.
+    fn start(
+        config: Config,
+        listen: &str,
+        credentials: Option<Credentials>,
+    ) -> impl Future<Output = Result<Self, Box<dyn Error>>>;
+
+    /// This node, with its incarnation.
+    fn node(&self) -> &Node;
+
+    /// The current time of the node's clock.
+    fn now(&self) -> Timestamp;
+
+    /// The mastership of this node, if its lease is valid now.
+    fn leadership(&self) -> Option<Leadership>;
+
+    /// Subscribes to the events. The first subscription gets all since the start.
+    fn events(&self) -> Self::Events;
+
+    /// Waits for the next event, or for the number of events that were skipped. `None` once the node has stopped.
+    fn next_event(events: &mut Self::Events) -> impl Future<Output = Option<Result<Event, u64>>>;
+
+    /// Leaves the cluster, and returns when the node has stopped.
+    fn leave(&self) -> impl Future<Output = ()>;
+
+    /// Handles signals from now on: SIGINT, SIGTERM and SIGHUP.
+    fn signals() -> io::Result<Self::Signals>;
+
+    /// Waits for the next signal.
+    fn next_request(signals: &mut Self::Signals) -> impl Future<Output = Request>;
+
+    /// Waits for that long.
+    fn pause(time: Duration) -> impl Future<Output = ()>;
+}
+
+/// The request behind a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// SIGINT or SIGTERM: leave, or the second time stop at once.
+    Leave,
+    /// SIGHUP: read the certificates again.
+    Reload,
+}
+
+/// The whole program: reads the flags, runs one node, and returns its exit code.
+pub async fn main<A: Adapter>() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).init();
+    let code = run::<A>(Flags::parse()).await.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        FAILED
+    });
+    code.into()
+}
+
+/// Runs a node until it has stopped, and returns the exit code.
+async fn run<A: Adapter>(flags: Flags) -> Result<u8, Box<dyn Error>> {
+    let settings = flags.read()?;
+    let (config, listen, credentials) = (settings.config()?, settings.listen()?, settings.credentials()?);
+    let mut signals = A::signals()?;
+    let node = A::start(config, listen, credentials.clone()).await?;
+    let reporter = Reporter::new(node.node().clone(), settings.json);
+    reporter.report(node.now(), What::Started { listen });
+    let reload = || reload(&settings, credentials.as_ref());
+    let code = or(report(&node, &reporter), obey(&node, &reporter, &mut signals, reload)).await;
+    if code == STOPPED {
+        return Ok(code);
+    }
+    let printer = reporter.finish();
+    let printed = async {
+        while !printer.is_finished() {
+            A::pause(LEASE_POLL).await;
+        }
+        code
+    };
+    let stopped = async {
+        wait_for_leave::<A>(&mut signals, reload).await;
+        STOPPED
+    };
+    Ok(or(printed, stopped).await)
+}
+
+/// Reports events and leases until the node has stopped.
+async fn report<A: Adapter>(node: &A, reporter: &Reporter) -> u8 {
+    let mut events = node.events();
+    // A node that stops without one of the reasons below has failed.
+    let (mut lease, mut code) = (None, FAILED);
+    loop {
+        if reporter.is_closed() {
+            node.leave().await;
+            return OUTPUT_CLOSED;
+        }
+        let next = async { Some(A::next_event(&mut events).await) };
+        let poll = async {
+            A::pause(LEASE_POLL).await;
+            None
+        };
+        match or(next, poll).await {
+            Some(Some(Ok(event))) => {
+                reporter.report(node.now(), What::Event(&event));
+                match event {
+                    Event::Stopped { reason: StopReason::Left } => code = LEFT,
+                    Event::Stopped { reason: StopReason::Superseded } => code = SUPERSEDED,
+                    Event::Stopped { reason: StopReason::IdInUse } => code = ID_IN_USE,
+                    _ => {}
+                }
+            }
+            Some(Some(Err(skipped))) => reporter.report(node.now(), What::Skipped(skipped)),
+            Some(None) => return code,
+            None => {}
+        }
+        let current = node.leadership();
+        if current != lease {
+            lease = current;
+            reporter.report(node.now(), What::Lease(current.map(Into::into)));
+        }
+    }
+}
+
+/// Handles signals. Returns only when the node has to stop at once.
+async fn obey<A: Adapter>(node: &A, reporter: &Reporter, signals: &mut A::Signals, reload: impl Fn()) -> u8 {
+    wait_for_leave::<A>(signals, &reload).await;
+    reporter.report(node.now(), What::Leaving);
+    let leave = async {
+        node.leave().await;
+        // The last event ends `report`, and with it the process.
+        pending::<()>().await;
+    };
+    or(wait_for_leave::<A>(signals, &reload), leave).await;
+    STOPPED
+}
+
+async fn wait_for_leave<A: Adapter>(signals: &mut A::Signals, reload: impl Fn()) {
+    while A::next_request(signals).await == Request::Reload {
+        reload();
+    }
+}
+
+/// Uses the certificates of the files for new connections. Invalid files change nothing.
+fn reload(settings: &Settings, credentials: Option<&Credentials>) {
+    let Some(credentials) = credentials else { return };
+    match settings.tls() {
+        Ok(Some(tls)) => credentials.replace(tls),
+        Ok(None) => {}
+        Err(error) => eprintln!("the certificates stay as they were: {error}"),
+    }
+}

@@ -1,0 +1,161 @@
+//! What this node knows about another voter, and how voters rank.
+
+use crate::{
+    id::{Node, NodeId},
+    wire::message::{Role, StatusReport},
+};
+
+/// Whether the voter `a` ranks before the voter `b`: its turn to become a candidate comes first (E2), and of two equal solo
+/// masters it is the one that continues (E8).
+pub(super) fn ranks_before(a: &NodeId, b: &NodeId) -> bool {
+    a < b
+}
+
+/// What is known about one of the other voters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Voter {
+    /// The node at the other end of the link, while there is one.
+    pub(super) linked: Option<Node>,
+    /// The newest status since the start of this node. It is kept when the link ends (E1).
+    pub(super) last_report: Option<LastReport>,
+    /// E1: since the start of this node, this voter was seen not to rely on a vote that this node may have forgotten.
+    pub(super) cleared: bool,
+}
+
+impl Voter {
+    pub(super) fn is_linked(&self) -> bool {
+        self.linked.is_some()
+    }
+
+    /// The role in its newest status, if there is one.
+    pub(super) fn role(&self) -> Option<RoleKind> {
+        self.last_report.as_ref().map(|report| report.role)
+    }
+
+    /// The role in its newest status, if it is linked as well. Without a link, nobody knows whether the status still holds.
+    pub(super) fn linked_role(&self) -> Option<RoleKind> {
+        self.role().filter(|_| self.is_linked())
+    }
+}
+
+/// The part of a voter's status that the rules use.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LastReport {
+    pub(super) node: Node,
+    pub(super) role: RoleKind,
+    pub(super) abstains: bool,
+    pub(super) promise: Option<Node>,
+}
+
+impl LastReport {
+    pub(super) fn new(from: &Node, status: &StatusReport) -> Self {
+        let (role, promise) = (RoleKind::from(&status.role), status.promise.clone());
+        Self { node: from.clone(), role, abstains: status.abstains, promise }
+    }
+
+    /// E1: whether the voter cannot rely on a vote for itself, and is bound by no promise.
+    pub(super) fn is_free(&self) -> bool {
+        !self.role.relies_on_votes() && self.promise.is_none()
+    }
+
+    /// E1: whether a promise that the receiver of this status has forgotten might exclude the candidate.
+    pub(super) fn might_exclude(&self, candidate: &Node) -> bool {
+        self.role.is_quorum_master()
+            || (self.role.is_candidate() && self.node != *candidate)
+            || self.promise.as_ref().is_some_and(|to| to != candidate)
+    }
+}
+
+/// A [`Role`] without its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RoleKind {
+    Joining,
+    Candidate,
+    Follower,
+    Master,
+    Leaving,
+    Solo,
+}
+
+impl From<&Role> for RoleKind {
+    fn from(role: &Role) -> Self {
+        match role {
+            Role::Joining => Self::Joining,
+            Role::Candidate => Self::Candidate,
+            Role::Follower { .. } => Self::Follower,
+            Role::Master => Self::Master,
+            Role::Leaving => Self::Leaving,
+            Role::Solo { .. } => Self::Solo,
+        }
+    }
+}
+
+impl RoleKind {
+    pub(super) fn is_joining(self) -> bool {
+        match self {
+            Self::Joining => true,
+            Self::Candidate | Self::Follower | Self::Master | Self::Leaving | Self::Solo => false,
+        }
+    }
+
+    pub(super) fn is_candidate(self) -> bool {
+        match self {
+            Self::Candidate => true,
+            Self::Joining | Self::Follower | Self::Master | Self::Leaving | Self::Solo => false,
+        }
+    }
+
+    pub(super) fn is_leaving(self) -> bool {
+        match self {
+            Self::Leaving => true,
+            Self::Joining | Self::Candidate | Self::Follower | Self::Master | Self::Solo => false,
+        }
+    }
+
+    pub(super) fn is_solo(self) -> bool {
+        match self {
+            Self::Solo => true,
+            Self::Joining | Self::Candidate | Self::Follower | Self::Master | Self::Leaving => false,
+        }
+    }
+
+    /// A master that a quorum has elected.
+    pub(super) fn is_quorum_master(self) -> bool {
+        match self {
+            Self::Master => true,
+            Self::Joining | Self::Candidate | Self::Follower | Self::Leaving | Self::Solo => false,
+        }
+    }
+
+    /// A master of either kind.
+    pub(super) fn is_master(self) -> bool {
+        match self {
+            Self::Master | Self::Solo => true,
+            Self::Joining | Self::Candidate | Self::Follower | Self::Leaving => false,
+        }
+    }
+
+    /// E1: somebody may have voted for it.
+    pub(super) fn relies_on_votes(self) -> bool {
+        match self {
+            Self::Candidate | Self::Master => true,
+            Self::Joining | Self::Follower | Self::Leaving | Self::Solo => false,
+        }
+    }
+
+    /// E2: it has no master, and takes part in elections.
+    pub(super) fn has_no_master(self) -> bool {
+        match self {
+            Self::Joining | Self::Candidate => true,
+            Self::Follower | Self::Master | Self::Leaving | Self::Solo => false,
+        }
+    }
+
+    /// E8: it has a master, is one, or may soon be one. Nobody becomes a solo master while such a voter is linked.
+    pub(super) fn prevents_solo(self) -> bool {
+        match self {
+            Self::Candidate | Self::Follower | Self::Master | Self::Solo => true,
+            Self::Joining | Self::Leaving => false,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The process of a node program, judged from outside: by its output, its signals and its exit code.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread,
+    time::Duration,
+};
+
+/// Far more than anything here takes: it only makes a test fail that would hang.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The tests of the program whose binary has this name, in the package of that binary.
+#[macro_export]
+macro_rules! program_tests {
+    ($binary:literal) => {
+        const PROGRAM: $crate::Program = $crate::Program {
+            path: env!(concat!("CARGO_BIN_EXE_", $binary)),
+            scratch: concat!(env!("CARGO_TARGET_TMPDIR"), "/", $binary),
+        };
+
+        #[test]
+        fn sigterm_makes_a_master_leave_and_exit_with_0() {
+            PROGRAM.leaves_on_sigterm();
+        }
+
+        #[test]
+        fn a_taken_port_makes_it_exit_with_1() {
+            PROGRAM.fails_on_a_taken_port();
+        }
+
+        #[test]
+        fn wrong_flags_make_it_exit_with_2() {
+            PROGRAM.rejects_wrong_flags();
+        }
+
+        #[test]
+        fn a_second_signal_stops_an_unread_node_with_5() {
+            PROGRAM.obeys_signals_while_unread();
+        }
+
+        #[test]
+        fn a_closed_output_makes_it_exit_with_6() {
+            PROGRAM.leaves_when_its_output_is_closed();
+        }
+    };
+}
+
+/// A node program, and a directory for its files.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The executable.
+    pub path: &'static str,
+    /// A directory that no other program uses.
+    pub scratch: &'static str,
+}
+
+impl Program {
+    /// A master reports its lease, that it leaves, and that it has left.
+    pub fn leaves_on_sigterm(self) {
+        let state_dir = self.fresh_dir("leaves");
+        let address = free_address();
+        let mut node = Process::start(self.command(&address).arg("--state-dir").arg(&state_dir).stdout(Stdio::piped()));
+        let mut lines = node.lines();
+        assert!(lines.any(|line| line.contains(r#""lease":{"term":1,"#)), "the node becomes no master");
+        node.terminate();
+        let rest: Vec<String> = lines.collect();
+        assert_eq!(node.exit_code(), Some(0));
+        for line in [r#""leaving":null"#, r#""Stopped":{"reason":"Left"}"#] {
+            assert!(rest.iter().any(|printed| printed.contains(line)), "{line} is missing in {rest:#?}");
+        }
+    }
+
+    /// The address belongs to somebody else.
+    pub fn fails_on_a_taken_port(self) {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = taken.local_addr().expect("it is bound").to_string();
+        let mut node = Process::start(self.command(&address).stdout(Stdio::null()).stderr(Stdio::piped()));
+        let error = node.errors();
+        assert_eq!(node.exit_code(), Some(1));
+        assert!(error.contains(&address), "{error}");
+    }
+
+    /// The flags cannot be parsed.
+    pub fn rejects_wrong_flags(self) {
+        let mut node = Process::start(Command::new(self.path).arg("--nonsense").stderr(Stdio::piped()));
+        let error = node.errors();
+        assert_eq!(node.exit_code(), Some(2));
+        assert!(error.contains("--nonsense"), "{error}");
+    }
+
+    /// The output is full from the start: the node runs and leaves all the same, and waits with its lines for the reader.
+    pub fn obeys_signals_while_unread(self) {
+        let (_reader, full) = full_output();
+        let seed = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let seed_address = seed.local_addr().expect("it is bound").to_string();
+        let address = free_address();
+        let mut node = Process::start(self.command(&address).args(["--seed", &seed_address]).stdout(full));
+        // A node dials its seeds once it runs.
+        let (accepted, dialed) = channel();
+        thread::spawn(move || accepted.send(seed.accept()));
+        let (mut connection, _) = dialed.recv_timeout(LIMIT).expect("the node dials").expect("its seed accepts");
+        node.terminate();
+        // The node closes it when it has left. That may be a reset.
+        let _ = connection.read_to_end(&mut Vec::new());
+        while TcpStream::connect(&address).is_ok() {
+            thread::yield_now();
+        }
+        node.terminate();
+        assert_eq!(node.exit_code(), Some(5));
+    }
+
+    /// Nobody will ever read what it prints.
+    pub fn leaves_when_its_output_is_closed(self) {
+        let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
+        drop(reader);
+        let mut node = Process::start(self.command(&free_address()).stdout(OwnedFd::from(writer)));
+        assert_eq!(node.exit_code(), Some(6));
+    }
+
+    /// A voter at this address that prints JSON.
+    fn command(self, address: &str) -> Command {
+        let mut command = Command::new(self.path);
+        command.args(["--json", "--cluster", "programs", "--id", "a", "--listen", address, "--seed", address]);
+        command
+    }
+
+    fn fresh_dir(self, name: &str) -> PathBuf {
+        let dir = Path::new(self.scratch).join(name);
+        // An earlier run may have left it.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("the target directory is writable");
+        dir
+    }
+}
+
+/// It ends with the test, and after `LIMIT` at the latest: then its output ends, and its exit code is `None`.
+struct Process {
+    child: Child,
+    /// Dropping it calls the watchdog off.
+    _watchdog: Sender<()>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn().expect("the program starts");
+        let (watchdog, done) = channel::<()>();
+        let id = child.id();
+        thread::spawn(move || {
+            if done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                signal(id, "KILL");
+            }
+        });
+        Self { child, _watchdog: watchdog }
+    }
+
+    /// The lines of its standard output, until it is closed.
+    fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
+        let output = self.child.stdout.take().expect("its output is a pipe");
+        BufReader::new(output).lines().map_while(Result::ok)
+    }
+
+    /// All of its standard error, until it is closed.
+    fn errors(&mut self) -> String {
+        let errors = self.child.stderr.take().expect("its standard error is a pipe");
+        io::read_to_string(errors).expect("a text")
+    }
+
+    fn terminate(&self) {
+        signal(self.child.id(), "TERM");
+    }
+
+    /// Waits for its end.
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().expect("a child can be waited for").code()
+    }
+}
+
+/// Sends a signal to a process.
+fn signal(id: u32, name: &str) {
+    let kill = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+    assert!(kill.expect("there is a shell").success(), "the process {id} runs");
+}
+
+/// An address on which nobody listens. A node has to be told its port beforehand, since it is its own seed.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").to_string()
+}
+
+/// An output that accepts no byte more, and the reader that would have to make room.
+fn full_output() -> (UnixStream, OwnedFd) {
+    let (reader, mut writer) = UnixStream::pair().expect("a pair of sockets");
+    writer.set_nonblocking(true).expect("a socket");
+    let block = [0; 4096];
+    for size in [block.len(), 1] {
+        loop {
+            match writer.write(&block[..size]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("the output cannot be filled: {error}"),
+            }
+        }
+    }
+    writer.set_nonblocking(false).expect("a socket");
+    (reader, writer.into())
+}
