@@ -101,7 +101,7 @@ pub(crate) struct Election {
 }
 
 impl Election {
-    /// The election of a node that has just started. A voter of a single seed has an effect at once.
+    /// The election of a node that has just started. A voter that is the only seed has an effect at once.
     pub(crate) fn new(config: &Config, start: &Start, rng: Rng, now: Timestamp) -> Self {
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
         let others = config.seeds().iter().filter(|seed| *seed != config.address());
@@ -375,10 +375,14 @@ impl Election {
     }
 
     /// Receives a heartbeat. Returns whether the sender is this node's master, and whether this voter has promised it the
-    /// lease that the heartbeat names (E5). Only a voter promises, and only a lease of at most its own `bootstrap_wait`.
+    /// lease that the heartbeat names (E5). Only a voter promises, only a lease of at most its own `bootstrap_wait`, and only while no
+    /// promise binds it to another node.
     pub(crate) fn heartbeat(&mut self, from: &Node, address: &Address, heartbeat: Heartbeat) -> (bool, bool) {
         let accepted = self.accept_master(from, address, heartbeat.term);
-        let confirms = accepted && self.is_voter && heartbeat.lease <= self.timing.bootstrap_wait;
+        // With votes in memory, terms begin again after all voters were down at once. A late message of an earlier run may then name
+        // a newer term than the living master has, and must not end the promise to that master.
+        let is_bound = self.live_promise().is_some_and(|promise| promise.to != *from);
+        let confirms = accepted && self.is_voter && !is_bound && heartbeat.lease <= self.timing.bootstrap_wait;
         if confirms {
             self.clear(from);
             let until = self.now + heartbeat.lease;

@@ -45,7 +45,7 @@ enum Runtime {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    formation_node::log();
     let flags = Flags::parse();
     let mut builder = match flags.runtime {
         Runtime::MultiThread => runtime::Builder::new_multi_thread(),

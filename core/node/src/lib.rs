@@ -1,16 +1,20 @@
 //! The half of the node programs that needs no runtime: `formation-tokio-node` and `formation-smol-node` have the same flags,
 //! output, signals and exit codes, so that both can run in one cluster. Each of them implements [`Adapter`] and calls [`main`].
 //!
-//! - `describe`: an event as a line for a person. Needs no feature.
+//! - `describe`: an event as a line for a person.
+//! - `log`: the log on the standard error.
 //! - `settings`: the flags and the configuration file.
 //! - `report`: the output, for a person or as JSON.
 //! - `run`: the life of the process.
+//!
+//! The last three need the feature `program`.
 //!
 //! The interface follows the needs of these two programs and may change with any version.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod describe;
+mod log;
 #[cfg(feature = "program")]
 mod report;
 #[cfg(feature = "program")]
@@ -19,5 +23,6 @@ mod run;
 mod settings;
 
 pub use describe::describe;
+pub use log::log;
 #[cfg(feature = "program")]
 pub use run::{Adapter, Request, main};

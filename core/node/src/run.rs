@@ -8,6 +8,7 @@ use formation_host::tls::Credentials;
 use futures_lite::future::or;
 
 use crate::{
+    log,
     report::{Reporter, What},
     settings::{Flags, Settings},
 };
@@ -76,8 +77,7 @@ pub enum Request {
 
 /// The whole program: reads the flags, runs one node, and returns its exit code.
 pub async fn main<A: Adapter>() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).init();
+    log();
     let code = run::<A>(Flags::parse()).await.unwrap_or_else(|error| {
         eprintln!("{error}");
         FAILED

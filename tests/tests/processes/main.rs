@@ -64,8 +64,7 @@ fn g1_g2_g3_and_g5_hold_for_processes_under_faults() {
     let seed = number(SEED).unwrap_or_else(|| cluster::now() % 1_000_000);
     print_line(&format!("{ROUNDS}={rounds} {SEED}={seed} runs the same rounds"));
     // The nodes of a cluster use the two programs in turn.
-    let programs = ["formation-tokio-node", "formation-smol-node"].map(build);
-    let vars = [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths(programs).unwrap())];
+    let vars = [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths(build()).unwrap())];
     sandbox::enter(TEST, &vars, ROUND * u32::try_from(rounds + SIZES.len() as u64).unwrap());
 }
 
@@ -73,22 +72,25 @@ fn skip(reason: &str) {
     print_line(&format!("\n####\n#### NO REAL PROCESSES ARE TESTED: {reason}\n####\n"));
 }
 
-/// Builds the program of this package in the profile of this suite, and returns its path.
-fn build(package: &str) -> PathBuf {
+/// Builds the node programs of both adapters in the profile of this suite, and returns their paths.
+fn build() -> [PathBuf; 2] {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--message-format", "json", "--package", package]);
+    // With the examples, cargo selects the features that it selects for tests, so that nothing is built twice.
+    command.args(["build", "--workspace", "--bins", "--examples", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let output = command.current_dir(root).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "the program {package} does not build");
+    assert!(output.status.success(), "the node programs do not build");
     let messages = String::from_utf8(output.stdout).unwrap();
-    let mut programs = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == package).then(|| message["executable"].as_str().map(PathBuf::from))?
-    });
-    programs.next_back().unwrap_or_else(|| panic!("cargo does not name the program of {package}"))
+    ["formation-tokio-node", "formation-smol-node"].map(|program| {
+        let mut programs = messages.lines().filter_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            (message["target"]["name"] == program).then(|| message["executable"].as_str().map(PathBuf::from))?
+        });
+        programs.next_back().unwrap_or_else(|| panic!("cargo does not name the program {program}"))
+    })
 }
 
 /// Runs this many rounds on clusters of all sizes.
