@@ -1,4 +1,4 @@
-//! The process of a node program, judged from outside: by its output, its signals and its exit code.
+//! Tests of a node program from outside: its output, its reaction to signals, and its exit code.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-/// Far more than anything here takes: it only makes a test fail that would hang.
+/// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The tests of the program whose binary has this name, in the package of that binary.
+/// Instantiates the tests for the program with this binary name, in the package of that binary.
 #[macro_export]
 macro_rules! program_tests {
     ($binary:literal) => {
@@ -61,13 +61,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// A master reports its lease, that it leaves, and that it has left.
+    /// A master reports its lease, its leaving, and that it has left.
     pub fn leaves_on_sigterm(self) {
         let state_dir = self.fresh_dir("leaves");
         let address = free_address();
         let mut node = Process::start(self.command(&address).arg("--state-dir").arg(&state_dir).stdout(Stdio::piped()));
         let mut lines = node.lines();
-        assert!(lines.any(|line| line.contains(r#""lease":{"term":1,"#)), "the node becomes no master");
+        assert!(lines.any(|line| line.contains(r#""lease":{"term":1,"#)), "the node does not become master");
         node.terminate();
         let rest: Vec<String> = lines.collect();
         assert_eq!(node.exit_code(), Some(0));
@@ -76,7 +76,7 @@ impl Program {
         }
     }
 
-    /// The address belongs to somebody else.
+    /// Another program already listens at the address.
     pub fn fails_on_a_taken_port(self) {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = taken.local_addr().expect("it is bound").to_string();
@@ -94,19 +94,19 @@ impl Program {
         assert!(error.contains("--nonsense"), "{error}");
     }
 
-    /// The output is full from the start: the node runs and leaves all the same, and waits with its lines for the reader.
+    /// The output is full from the start. The node still runs and leaves, and then waits for the reader of its lines.
     pub fn obeys_signals_while_unread(self) {
         let (_reader, full) = full_output();
         let seed = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let seed_address = seed.local_addr().expect("it is bound").to_string();
         let address = free_address();
         let mut node = Process::start(self.command(&address).args(["--seed", &seed_address]).stdout(full));
-        // A node dials its seeds once it runs.
+        // The dial of the seed shows that the node runs.
         let (accepted, dialed) = channel();
         thread::spawn(move || accepted.send(seed.accept()));
         let (mut connection, _) = dialed.recv_timeout(LIMIT).expect("the node dials").expect("its seed accepts");
         node.terminate();
-        // The node closes it when it has left. That may be a reset.
+        // The node closes the connection when it has left, possibly with a reset.
         let _ = connection.read_to_end(&mut Vec::new());
         while TcpStream::connect(&address).is_ok() {
             thread::yield_now();
@@ -115,7 +115,7 @@ impl Program {
         assert_eq!(node.exit_code(), Some(5));
     }
 
-    /// Nobody will ever read what it prints.
+    /// Nothing reads the output.
     pub fn leaves_when_its_output_is_closed(self) {
         let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
         drop(reader);
@@ -123,7 +123,7 @@ impl Program {
         assert_eq!(node.exit_code(), Some(6));
     }
 
-    /// A voter at this address that prints JSON.
+    /// The command for a voter at this address that prints JSON.
     fn command(self, address: &str) -> Command {
         let mut command = Command::new(self.path);
         command.args(["--json", "--cluster", "programs", "--id", "a", "--listen", address, "--seed", address]);
@@ -132,17 +132,17 @@ impl Program {
 
     fn fresh_dir(self, name: &str) -> PathBuf {
         let dir = Path::new(self.scratch).join(name);
-        // An earlier run may have left it.
+        // An earlier run of the test may have left the directory.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("the target directory is writable");
         dir
     }
 }
 
-/// It ends with the test, and after `LIMIT` at the latest: then its output ends, and its exit code is `None`.
+/// A process that ends with the test. After `LIMIT`, it is killed: its output ends, and its exit code is `None`.
 struct Process {
     child: Child,
-    /// Dropping it calls the watchdog off.
+    /// Dropping it ends the watchdog.
     _watchdog: Sender<()>,
 }
 
@@ -166,13 +166,13 @@ impl Process {
         Self { child, _watchdog: watchdog }
     }
 
-    /// The lines of its standard output, until it is closed.
+    /// The lines of the standard output until it is closed.
     fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
         let output = self.child.stdout.take().expect("its output is a pipe");
         BufReader::new(output).lines().map_while(Result::ok)
     }
 
-    /// All of its standard error, until it is closed.
+    /// All of the standard error until it is closed.
     fn errors(&mut self) -> String {
         let errors = self.child.stderr.take().expect("its standard error is a pipe");
         io::read_to_string(errors).expect("a text")
@@ -182,7 +182,7 @@ impl Process {
         signal(self.child.id(), "TERM");
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().expect("a child can be waited for").code()
     }
@@ -191,16 +191,16 @@ impl Process {
 /// Sends a signal to a process.
 fn signal(id: u32, name: &str) {
     let kill = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
-    assert!(kill.expect("there is a shell").success(), "the process {id} runs");
+    assert!(kill.expect("there is a shell").success(), "the process {id} does not run");
 }
 
-/// An address on which nobody listens. A node has to be told its port beforehand, since it is its own seed.
+/// A free address. A node needs its port in advance, because it is its own seed.
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("it is bound").to_string()
 }
 
-/// An output that accepts no byte more, and the reader that would have to make room.
+/// An output that accepts no more bytes, and its reader, which would have to make room.
 fn full_output() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().expect("a pair of sockets");
     writer.set_nonblocking(true).expect("a socket");

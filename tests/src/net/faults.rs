@@ -81,14 +81,14 @@ impl Net {
         self.hosts[ix].disk_fails = true;
     }
 
-    /// A node that does not run speaks these protocol versions from its next start on.
+    /// Sets the protocol versions of a node that does not run.
     ///
     /// # Panics
-    /// When there are none such.
+    /// If the node is running, or if a version does not exist.
     pub fn set_protocol(&mut self, ix: NodeIx, min: u16, max: u16) {
         assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
         let config = ConfigBuilder::from(self.hosts[ix].config.clone()).protocol(ProtocolRange { min, max });
-        self.hosts[ix].config = config.build().expect("versions that there are");
+        self.hosts[ix].config = config.build().expect("versions that exist");
     }
 
     /// Pauses a node, like a suspended or swapped-out process. Its clock continues, and its inputs wait.

@@ -17,8 +17,8 @@ type Members = BTreeMap<NodeId, Member>;
 pub(crate) struct History {
     masters: BTreeMap<Term, Node>,
     views: BTreeMap<ViewId, (Node, Members)>,
-    /// A killed process keeps its claims until the next run of its node starts: before that, no other node can know that it has been
-    /// killed.
+    /// A killed process keeps its claims until the next run of its node starts, because until then, no other node can
+    /// know that it has been killed.
     claims: Vec<Claim>,
     nodes: BTreeMap<Node, NodeReports>,
     /// When each run was first reported, by itself or by a peer.
@@ -32,7 +32,7 @@ struct Claim {
     term: Term,
     from: u64,
     until: u64,
-    /// When it reported so last.
+    /// The time of the last report of this claim.
     reported: u64,
 }
 
@@ -96,8 +96,8 @@ impl History {
         *first = at.min(*first);
     }
 
-    /// G2: a lease ends with its process. The first report of a newer run of the node shows that the process has ended, unless it
-    /// still reports its lease after that.
+    /// G2: a lease ends with its process. The first report of a newer run of the node shows that the process has ended,
+    /// unless it still reports its lease after that.
     fn end(&self, Claim { node, until, reported, .. }: &Claim) -> u64 {
         let newer = self.starts.range((Excluded(node), Unbounded)).take_while(|(other, _)| other.id == node.id);
         let replaced = newer.map(|(_, at)| *at).min().filter(|at| reported < at);

@@ -1,5 +1,5 @@
-//! Blackouts: all voters but one are killed and started again, and the one that lives on is paused, cut off or slow. G2 is checked at
-//! every step. A lease ends with its process, and only with its process.
+//! Blackouts: all voters but one are killed and started again, and the survivor is paused, cut off or slow. G2 is
+//! checked at every step. A lease ends with its process, and only with its process.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What keeps the survivor and the others from each other.
+/// What separates the survivor from the others.
 #[derive(Clone, Copy)]
 enum Trouble {
     None,
     Paused,
     CutOff,
-    Mute,
-    Deaf,
+    OutgoingBlocked,
+    IncomingBlocked,
     SlowReader,
     SlowSender,
     HalfOpen,
@@ -29,30 +29,30 @@ const TROUBLES: [Trouble; 8] = [
     Trouble::None,
     Trouble::Paused,
     Trouble::CutOff,
-    Trouble::Mute,
-    Trouble::Deaf,
+    Trouble::OutgoingBlocked,
+    Trouble::IncomingBlocked,
     Trouble::SlowReader,
     Trouble::SlowSender,
     Trouble::HalfOpen,
 ];
 
-/// What has to happen somewhere, or G2 has had nothing to forbid.
-const HAPPENS: &[&str] = &[
+/// What must happen somewhere. Otherwise the check of G2 has checked nothing.
+const EXPECTED: &[&str] = &[
     "blackout: survivor untroubled",
     "blackout: survivor paused",
     "blackout: survivor cut off",
-    "blackout: survivor mute",
-    "blackout: survivor deaf",
+    "blackout: survivor sends nothing",
+    "blackout: survivor receives nothing",
     "blackout: survivor reads slowly",
     "blackout: survivor sends slowly",
     "blackout: survivor on dead connections",
     "blackout: three voters that keep their votes",
-    "blackout: three voters that forget them",
+    "blackout: three voters that forget their votes",
     "blackout: five voters that keep their votes",
-    "blackout: five voters that forget them",
+    "blackout: five voters that forget their votes",
     "blackout: the survivor leads while all others are back",
     "blackout: the survivor does not lead",
-    "blackout: the survivor leads on",
+    "blackout: the survivor stays master",
     "blackout: another leads while the old master lives",
     "blackout: the old master wakes up beside another",
 ];
@@ -60,7 +60,7 @@ const HAPPENS: &[&str] = &[
 /// The voters of one network.
 struct Voters {
     count: usize,
-    /// Who dies loses its votes.
+    /// Voters that die lose their votes.
     forget: bool,
 }
 
@@ -70,7 +70,7 @@ fn network(seed: u64) -> (Net, Voters) {
     let rng = &mut net.rng;
     let (latency, jitter) = [(ms(1), ms(0)), (ms(3), ms(2)), (ms(20), ms(20)), (ms(30), ms(60))][rng.below(4)];
     let (persist, late) = ([ms(0), ms(5), ms(60)][rng.below(3)], [ms(0), ms(2), ms(40)][rng.below(3)]);
-    // As short as it may be, or as long as it is.
+    // The shortest times that are allowed, or the default times.
     let shortest = rng.one_in(2);
     let upto = |most| (Duration::ZERO, most);
     let settings = Settings { latency: upto(latency), jitter: upto(jitter), ..net.settings.clone() };
@@ -78,7 +78,7 @@ fn network(seed: u64) -> (Net, Voters) {
     let solo = net.rng.one_in(6);
     for ix in 0..voters.count {
         let Timing { lease, bootstrap_wait, .. } = Timing::lan();
-        // While a lease is changed, each node has its own.
+        // The lease may differ between nodes, as during a change of the configuration.
         let lease = if shortest { net.rng.within((ms(600), lease)) } else { lease };
         let bootstrap_wait = if shortest { Timing::lan().lease } else { bootstrap_wait };
         let election_timeout = Timing::lan().election_timeout.min(lease * 9 / 10);
@@ -91,7 +91,7 @@ fn network(seed: u64) -> (Net, Voters) {
     (net, voters)
 }
 
-/// Until when, on the simulation's clock, a node leads by what it knows; a solo master excludes nobody (E8).
+/// The end of a node's lease in the simulation's time. The lease of a solo master does not count (E8).
 fn leads_until(net: &Net, ix: NodeIx) -> Option<Duration> {
     let host = net.host(ix);
     let formation = host.formation.as_ref().filter(|formation| formation.status().phase != Phase::Solo)?;
@@ -99,8 +99,9 @@ fn leads_until(net: &Net, ix: NodeIx) -> Option<Duration> {
     Some(Duration::from_micros(host.clock.reaches(leadership.valid_until)))
 }
 
-/// Something happens soon before: the next master is elected, or is about to be, or there are several candidates.
-fn stir(net: &mut Net, voters: &Voters) {
+/// Disturbs the cluster before the blackout: a new master is elected, or is about to be, or there are several
+/// candidates.
+fn disturb(net: &mut Net, voters: &Voters) {
     let ix = net.master().unwrap_or_default();
     match net.rng.below(5) {
         0 => net.pause(ix, 2 * SECOND),
@@ -116,28 +117,28 @@ fn stir(net: &mut Net, voters: &Voters) {
     net.run_for(time);
 }
 
-fn trouble(net: &mut Net, survivor: NodeIx, trouble: Trouble) {
+fn make_trouble(net: &mut Net, survivor: NodeIx, kind: Trouble) {
     let others: Vec<NodeIx> = (0..net.len()).filter(|ix| *ix != survivor).collect();
     let cut = if net.rng.one_in(2) { Cut::Hold } else { Cut::Lose };
-    net.tally.count(match trouble {
+    net.tally.count(match kind {
         Trouble::None => "blackout: survivor untroubled",
         Trouble::Paused => "blackout: survivor paused",
         Trouble::CutOff => "blackout: survivor cut off",
-        Trouble::Mute => "blackout: survivor mute",
-        Trouble::Deaf => "blackout: survivor deaf",
+        Trouble::OutgoingBlocked => "blackout: survivor sends nothing",
+        Trouble::IncomingBlocked => "blackout: survivor receives nothing",
         Trouble::SlowReader => "blackout: survivor reads slowly",
         Trouble::SlowSender => "blackout: survivor sends slowly",
         Trouble::HalfOpen => "blackout: survivor on dead connections",
     });
-    match trouble {
+    match kind {
         Trouble::None => {}
         Trouble::Paused => {
             let time = net.rng.within((ms(50), 4 * SECOND));
             net.pause(survivor, time);
         }
         Trouble::CutOff => net.isolate(survivor, cut),
-        Trouble::Mute => others.into_iter().for_each(|ix| net.cut_one_way(survivor, ix, cut)),
-        Trouble::Deaf => others.into_iter().for_each(|ix| net.cut_one_way(ix, survivor, cut)),
+        Trouble::OutgoingBlocked => others.into_iter().for_each(|ix| net.cut_one_way(survivor, ix, cut)),
+        Trouble::IncomingBlocked => others.into_iter().for_each(|ix| net.cut_one_way(ix, survivor, cut)),
         Trouble::SlowReader => {
             let wires: Vec<_> = others.into_iter().flat_map(|ix| net.between(survivor, ix)).collect();
             wires.into_iter().for_each(|wire| net.stop_reading(survivor, wire));
@@ -150,7 +151,7 @@ fn trouble(net: &mut Net, survivor: NodeIx, trouble: Trouble) {
     }
 }
 
-/// All others die, and start again, some of them twice.
+/// All other voters die and start again, some of them twice.
 fn restart_all_but(net: &mut Net, survivor: NodeIx, voters: &Voters) {
     let longest = [ms(1), ms(200), SECOND, 2 * SECOND][net.rng.below(4)];
     for ix in (0..voters.count).filter(|ix| *ix != survivor) {
@@ -168,15 +169,15 @@ fn restart_all_but(net: &mut Net, survivor: NodeIx, voters: &Voters) {
 }
 
 fn blackout(net: &mut Net, voters: &Voters) {
-    stir(net, voters);
+    disturb(net, voters);
     let survivor = match net.master() {
         Some(master) if !net.rng.one_in(8) => master,
         _ => net.rng.below(voters.count),
     };
-    // Before the others die, or after.
+    // The trouble starts before the others die, or after.
     let (what, early) = (TROUBLES[net.rng.below(TROUBLES.len())], net.rng.one_in(2));
     if early {
-        trouble(net, survivor, what);
+        make_trouble(net, survivor, what);
         let gap = net.rng.within((Duration::ZERO, ms(700)));
         net.run_for(gap);
     }
@@ -186,13 +187,13 @@ fn blackout(net: &mut Net, voters: &Voters) {
     let led = leads_until(net, survivor).is_some();
     restart_all_but(net, survivor, voters);
     if !early {
-        trouble(net, survivor, what);
+        make_trouble(net, survivor, what);
     }
     net.tally.count(match (voters.count, voters.forget) {
         (3, false) => "blackout: three voters that keep their votes",
-        (3, true) => "blackout: three voters that forget them",
+        (3, true) => "blackout: three voters that forget their votes",
         (_, false) => "blackout: five voters that keep their votes",
-        (_, true) => "blackout: five voters that forget them",
+        (_, true) => "blackout: five voters that forget their votes",
     });
     if !led {
         net.tally.count("blackout: the survivor does not lead");
@@ -201,16 +202,16 @@ fn blackout(net: &mut Net, voters: &Voters) {
     if net.run_until(2 * SECOND, |net| back(net)) && leads_until(net, survivor).is_some() {
         net.tally.count("blackout: the survivor leads while all others are back");
     }
-    // The trouble ends sooner or later than its lease.
+    // The trouble ends before or after the lease.
     let lasts = net.rng.within((Duration::ZERO, 4 * SECOND));
     net.run_for(lasts);
     net.heal_all();
     net.resume_all_reading();
     let leads = |net: &Net, ix| leads_until(net, ix).is_some();
     let is_led = net.run_until(16 * SECOND, |net| (0..voters.count).any(|ix| leads(net, ix)));
-    net.expect(is_led, "G5: nobody leads");
+    net.expect(is_led, "G5: there is no master");
     if led && leads(net, survivor) {
-        net.tally.count("blackout: the survivor leads on");
+        net.tally.count("blackout: the survivor stays master");
     } else if led {
         net.tally.count("blackout: another leads while the old master lives");
         if net.is_paused(survivor) {
@@ -228,7 +229,7 @@ fn g2_holds_when_all_but_one_voter_restart() {
         net.start_all();
         net.run_until(10 * SECOND, |net| net.master().is_some());
         for _ in 0..4 {
-            // Within E1's wait, or long after it.
+            // During the grace period of E1, or long after it.
             let rest = if net.rng.one_in(3) { ms(100) } else { 5 * SECOND };
             let rest = net.rng.within((Duration::ZERO, rest));
             net.run_for(rest);
@@ -237,7 +238,7 @@ fn g2_holds_when_all_but_one_voter_restart() {
         tally.add(&net.tally);
     });
     println!("{}", tally.table());
-    let missing = tally.missing(HAPPENS);
+    let missing = tally.missing(EXPECTED);
     let ran = seeds(60).end - seeds(60).start;
-    assert!(missing.is_empty() || ran < 60, "in {ran} runs it never happened: {missing:?}");
+    assert!(missing.is_empty() || ran < 60, "these never happened in {ran} runs: {missing:?}");
 }
