@@ -87,7 +87,7 @@ async fn i9_a_node_with_the_state_of_another_seed_list_cannot_start<A: Adapter>(
     let seeds = [own.clone(), other.clone()];
     let error = A::try_start(durable(0, &seeds, dir.path()).build().unwrap(), listen_at(&own)).err();
     let error = error.map(|error| error.to_string()).unwrap_or_default();
-    assert!(error.contains(&format!("with the seeds {own}, and now they are {other}, {own}")), "{error}");
+    assert!(error.contains(&format!("with the seeds {own}, but now they are {other}, {own}")), "{error}");
     let changed = durable(0, &seeds, dir.path()).former_seeds([own.as_str()]);
     A::start(changed.build().unwrap(), listen_at(&own)).leave().await;
 }
