@@ -86,10 +86,14 @@ impl Sink {
     }
 }
 
-/// A branch that an invariant excludes: it fails in tests, and does nothing in a release build.
+/// A branch that an invariant excludes: it fails in tests, and results in the given value in a release build.
 macro_rules! never {
     ($why:literal) => {
         debug_assert!(false, $why)
     };
+    ($why:literal, $otherwise:expr) => {{
+        debug_assert!(false, $why);
+        $otherwise
+    }};
 }
 pub(crate) use never;

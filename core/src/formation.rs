@@ -18,7 +18,7 @@ use crate::{
     api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,
-    env::{Env, Sink},
+    env::{Env, Sink, never},
     id::{ConnId, DialId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
@@ -304,11 +304,10 @@ impl Formation {
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial),
             Timer::Member(member) => self.judge_member(member),
-            Timer::Handshake(conn) => {
-                if let Some(reason) = self.peers.connection(conn).map(|connection| connection.timeout_reason()) {
-                    self.end(conn, End::Closed(reason));
-                }
-            }
+            Timer::Handshake(conn) => match self.peers.connection(conn) {
+                Some(connection) => self.end(conn, End::Closed(connection.timeout_reason())),
+                None => never!("a connection takes its timers along"),
+            },
             Timer::Silence(conn) => {
                 if self.peers.is_silent(&self.env, &mut self.sink, conn) {
                     self.end(conn, End::Closed(CloseReason::Silent));
@@ -422,6 +421,6 @@ impl Formation {
         self.discovery.check(&self.peers, &self.election, timers);
         let is_leaving = self.lifecycle.awaits_ack().is_some();
         assert_eq!(self.election.role() == Role::Leaving, is_leaving, "a leaving node takes no part in elections");
-        assert_eq!(timers.is_set(&Timer::Leave), is_leaving, "exactly leaving has a deadline");
+        assert_eq!(timers.is_set(&Timer::Leave), is_leaving, "the leave timer is set exactly while this node leaves");
     }
 }

@@ -42,6 +42,7 @@ impl Lifecycle {
     pub(crate) fn acknowledge(&mut self) {
         match self {
             Self::Leaving { acknowledged, .. } => *acknowledged = true,
+            // A peer may send anything. Only a node that leaves waits for this.
             Self::Running | Self::Stopped => {}
         }
     }

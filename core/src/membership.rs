@@ -21,7 +21,7 @@ pub(crate) use self::{master::Verdict, tracker::MemberKey};
 use crate::{
     api::interface::Event,
     election::Election,
-    env::{Env, Sink},
+    env::{Env, Sink, never},
     id::{Node, NodeId, ViewId},
     membership::view::{Change, Member, MemberState, MembersView},
     peers::{Peer, PeerTable},
@@ -132,7 +132,7 @@ impl Membership {
     /// When something does not hold.
     pub(crate) fn check(&self, env: &Env, election: &Election, peers: &PeerTable, timers: &Timers) {
         assert_eq!(self.mastering.is_some(), election.is_master(), "members are tracked exactly on a master");
-        assert!(!self.announced, "what follows from a new view is done");
+        assert!(!self.announced, "every new view is handled");
         let is_member = |node: &Node| self.held.view.get(&node.id).is_some_and(|member| member.node == *node);
         assert!(self.held.leavers.iter().all(is_member), "leavers are members: {:?}", self.held.leavers);
         match &self.mastering {
@@ -165,8 +165,7 @@ impl Membership {
 
     /// A heartbeat of this number goes to the member.
     pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
-        if let Some(mastering) = &mut self.mastering {
-            mastering.tracker.heartbeat_sent(id, number);
-        }
+        let Some(mastering) = &mut self.mastering else { return never!("only a master sends heartbeats") };
+        mastering.tracker.heartbeat_sent(id, number);
     }
 }

@@ -79,7 +79,7 @@ impl OwnStatus {
     pub(crate) fn check(&self, election: &Election) {
         assert_eq!(self.report.term, election.term(), "the report has the present term");
         assert_eq!(self.report.role, election.role(), "the report has the present role");
-        assert_eq!(self.report.abstains, election.abstains(), "the report says whether this node abstains now");
+        assert_eq!(self.report.abstains, election.abstains(), "the report says that this node abstains, or not");
         assert_eq!(self.report.promise.as_ref(), election.promised_to(), "the report has the present promise");
         assert_eq!(self.report.metadata, self.metadata, "the report has the present metadata");
     }

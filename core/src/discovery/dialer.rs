@@ -166,7 +166,7 @@ impl Dialer {
     /// The dial has succeeded. `None` when it had been given up.
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
-        if let Some(target) = self.targets.get_mut(&address) {
+        if let Some(target) = known(&mut self.targets, &address) {
             target.state = State::Connected(conn);
         }
         Some(address)
@@ -181,7 +181,7 @@ impl Dialer {
 
     /// The dialed address leads to this peer, which advertises an address of its own.
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId, advertised: &Address, now: Timestamp) {
-        if let Some(target) = self.targets.get_mut(address) {
+        if let Some(target) = known(&mut self.targets, address) {
             target.found = Some(peer.clone());
             target.is_self = false;
             target.look_at = (address != advertised).then(|| now + self.look_again);
@@ -190,21 +190,21 @@ impl Dialer {
 
     /// The peer at the address has accepted this node, too: earlier rejections no longer count.
     pub(crate) fn accepted(&mut self, address: &Address) {
-        if let Some(target) = self.targets.get_mut(address) {
+        if let Some(target) = known(&mut self.targets, address) {
             target.reported.clear();
             target.backoff = self.backoff_min;
         }
     }
 
     pub(crate) fn closed(&mut self, address: &Address, conn: ConnId, now: Timestamp) {
-        if self.targets.get(address).is_some_and(|target| target.state == State::Connected(conn)) {
+        if known(&mut self.targets, address).is_some_and(|target| target.state == State::Connected(conn)) {
             self.back_off(address, now);
         }
     }
 
     /// The address leads to a node that this one rejects for this reason, or that rejects this one.
     pub(crate) fn led_to_rejection(&mut self, address: &Address, reason: RejectReason) {
-        if let Some(target) = self.targets.get_mut(address) {
+        if let Some(target) = known(&mut self.targets, address) {
             target.is_self = false;
             target.slow_down(reason, self.backoff_max);
         }
@@ -212,27 +212,27 @@ impl Dialer {
 
     /// TLS failed with the node at the address: only a person can repair that.
     pub(crate) fn tls_failed(&mut self, address: &Address) {
-        if let Some(target) = self.targets.get_mut(address) {
+        if let Some(target) = known(&mut self.targets, address) {
             target.backoff = self.backoff_max;
         }
     }
 
     /// The node at the address has rejected this node. Whether that is news.
     pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
-        let Some(target) = self.targets.get_mut(address) else { return true };
+        let Some(target) = known(&mut self.targets, address) else { return true };
         target.slow_down(reason, self.backoff_max);
         target.reported.insert(reason)
     }
 
     /// The address leads to this node itself. Whether that is news.
     pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
-        let Some(target) = self.targets.get_mut(address) else { return false };
+        let Some(target) = known(&mut self.targets, address) else { return false };
         target.look_at = Some(now + self.look_again);
         !core::mem::replace(&mut target.is_self, true)
     }
 
     fn back_off(&mut self, address: &Address, now: Timestamp) {
-        let Some(target) = self.targets.get_mut(address) else { return };
+        let Some(target) = known(&mut self.targets, address) else { return };
         let wait = u64::try_from(target.backoff.as_micros()).unwrap_or(u64::MAX);
         // ±50 %, so that nodes that start together do not keep dialing together.
         let wait = wait / 2 + self.rng.up_to(wait);
@@ -240,4 +240,11 @@ impl Dialer {
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
         target.state = State::Idle;
     }
+}
+
+/// The target at an address that was dialed, or at a seed other than this node's own. No target is ever removed.
+fn known<'a>(targets: &'a mut BTreeMap<Address, Target>, address: &Address) -> Option<&'a mut Target> {
+    let target = targets.get_mut(address);
+    debug_assert!(target.is_some(), "{address} is a target");
+    target
 }

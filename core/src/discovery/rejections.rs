@@ -73,7 +73,7 @@ impl Rejections {
         let count: usize = self.reported.values().map(BTreeSet::len).sum();
         assert_eq!(self.count, count, "the rejections that were reported are counted");
         assert!(self.count <= self.limit, "the rejections that are remembered are within their limit");
-        assert!(self.reported.values().all(|reported| !reported.is_empty()), "nothing is kept of a peer without one");
+        assert!(self.reported.values().all(|reported| !reported.is_empty()), "no empty set is kept");
     }
 
     fn forget(&mut self, peer: &NodeId, address: &Address, is_over: impl Fn(RejectReason) -> bool) {

@@ -111,7 +111,7 @@ impl Formation {
         let rival = Holder { node: node.clone(), address: hello.address.clone() };
         let loses = node.id == self.env.me.id
             && self.discovery.loses_its_id(&self.env, &self.election, (reason, Some(&rival.address), &rival));
-        if let Some(address) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
+        if let Some(address) = self.peers.dialed(conn) {
             self.discovery.rejects(address, reason);
         }
         let version = hello.protocol.common(self.env.config.protocol()).unwrap_or(PROTOCOL.min);
@@ -126,7 +126,7 @@ impl Formation {
     /// The peer has rejected this node.
     pub(super) fn rejected_by_peer(&mut self, conn: ConnId, rejected: Rejected) {
         let Rejected { reason, holder } = rejected;
-        let dialed = self.peers.connection(conn).and_then(|connection| connection.dialed().cloned());
+        let dialed = self.peers.dialed(conn).cloned();
         let loses = holder.as_ref().is_some_and(|holder| {
             self.discovery.loses_its_id(&self.env, &self.election, (reason, dialed.as_ref(), holder))
         });
@@ -149,7 +149,7 @@ impl Formation {
     fn met_itself(&mut self, conn: ConnId, nonce: [u8; 16]) {
         let other = self.peers.other_end(conn, nonce);
         let ends = || [other, Some(conn)].into_iter().flatten();
-        let dialed = ends().find_map(|end| self.peers.connection(end)?.dialed().cloned());
+        let dialed = ends().find_map(|end| self.peers.dialed(end).cloned());
         match (other, dialed) {
             // A peer repeats what this node has once sent.
             (None, dialed) => {
@@ -199,7 +199,7 @@ impl Formation {
 
     fn note_established(&mut self, conn: ConnId, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
-        if let Some(dialed) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
+        if let Some(dialed) = self.peers.dialed(conn) {
             self.discovery.established(&self.env, dialed, peer);
         }
         self.rejections.linked(&peer.node().id, peer.address());

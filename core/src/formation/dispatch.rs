@@ -79,7 +79,7 @@ impl Formation {
     /// `confirms`: the message is the first one on its link, and shows that the peer has established the link too.
     fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
         if confirms {
-            if let Some(dialed) = self.peers.connection(conn).and_then(|connection| connection.dialed()) {
+            if let Some(dialed) = self.peers.dialed(conn) {
                 self.discovery.accepted(dialed);
             }
             self.close_duplicates(peer);
@@ -168,9 +168,10 @@ impl Formation {
 
     /// Only a voter is asked for its vote.
     fn vote_requested(&mut self, conn: ConnId, key: PeerKey, request: VoteRequest) {
-        match self.peers.peer(key) {
-            Some(peer) if self.env.config.is_voter() => self.election.vote_request(peer.node(), request),
-            Some(_) | None => self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        match self.env.config.is_voter() {
+            true => self.election.vote_request(peer.node(), request),
+            false => self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
         }
     }
 
@@ -213,8 +214,9 @@ impl Formation {
         if self.election.is_master() {
             self.membership.let_go(around!(self), &mut self.rejections, key);
             self.view_may_have_changed();
-        } else if let Some(peer) = self.peers.peer(key) {
-            self.membership.note_leaver(peer);
+            return;
         }
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        self.membership.note_leaver(peer);
     }
 }

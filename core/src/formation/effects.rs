@@ -5,6 +5,7 @@ use crate::{
     api::error::{CloseReason, TlsFailure},
     api::interface::{Event, LossReason, Output, StopReason},
     election::Effect,
+    env::never,
     id::{Address, ConnId, Node, Term},
     peers::{LinkEnd, PeerKey, Post},
 };
@@ -29,6 +30,7 @@ impl Formation {
                 Effect::Ask(to) => self.post_to_voter(&to, Post::VoteRequest),
                 Effect::Release { to, release } => self.post_to_voter(&to, Post::Release(release)),
                 Effect::Answer { to, vote } => {
+                    // The candidate may have gone while its vote became durable. It asks again on its next link.
                     if let Some(peer) = self.peers.with_node(&to).map(|peer| peer.key()) {
                         self.peers.post(peer, Post::Vote(vote));
                     }
@@ -76,9 +78,8 @@ impl Formation {
 
     /// Sends the next heartbeat of this master.
     pub(super) fn beat(&mut self) {
-        if let Some(heartbeat) = self.election.next_heartbeat() {
-            self.membership.beat(around!(self), heartbeat);
-        }
+        let Some(heartbeat) = self.election.next_heartbeat() else { return never!("only a master beats") };
+        self.membership.beat(around!(self), heartbeat);
     }
 
     /// After everything that may have changed the view: a solo master reports how many members it has (E8).
@@ -107,6 +108,8 @@ impl Formation {
 
     /// A connection is over: only what depended on it ends with it.
     pub(super) fn end(&mut self, conn: ConnId, end: End) {
+        // It may have ended already: a node that closes several connections closes the duplicates among them with the first,
+        // and what the embedder reports may be late.
         let Some(ended) = self.peers.remove(&mut self.sink, conn) else { return };
         let reason = match end {
             End::Reported => None,
@@ -151,7 +154,7 @@ impl Formation {
 
     /// The link on which this node sends may have changed. What the last link may not have delivered is sent again.
     pub(super) fn relinked(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.peer(key) else { return };
+        let Some(peer) = self.peers.peer(key) else { return never!("a peer that is relinked has a link") };
         let (id, address) = (peer.node().id.clone(), peer.address().clone());
         if self.election.is_master() && peer.is_leaving() {
             self.peers.post(key, Post::LeaveAck);

@@ -37,9 +37,9 @@ impl Mastering {
         let others = || view.iter().map(|member| &member.node.id).filter(|id| **id != env.me.id);
         assert!(self.tracker.members().eq(others()), "exactly the other members are tracked");
         assert!(view.get(&env.me.id).is_some_and(|member| member.node == env.me), "a master is a member of its view");
+        self.tracker.check(view, |node| peers.with_node(node).is_some());
         assert!(timers.members().eq(self.tracker.keys()), "exactly the members that are tracked have a deadline");
         assert!(timers.is_set(&Timer::Heartbeat), "the next heartbeat has a deadline");
-        self.tracker.check(view, |node| peers.with_node(node).is_some());
     }
 }
 
@@ -91,10 +91,9 @@ impl Membership {
 
     /// This node is master no more.
     pub(crate) fn end_term(&mut self, around: &mut Around<'_>) {
-        if let Some(mastering) = self.mastering.take() {
-            around.sink.clear_timer(&Timer::Heartbeat);
-            mastering.tracker.keys().for_each(|member| around.sink.clear_timer(&Timer::Member(member)));
-        }
+        let Some(mastering) = self.mastering.take() else { return never!("a mastership that ends has begun") };
+        around.sink.clear_timer(&Timer::Heartbeat);
+        mastering.tracker.keys().for_each(|member| around.sink.clear_timer(&Timer::Member(member)));
         around.peers.end_mastership();
     }
 
@@ -121,11 +120,12 @@ impl Membership {
     pub(crate) fn admit(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
         let (env, election) = (around.env, around.election);
         let Some(peer) = around.peers.peer(key) else { return never!("a peer that is to be admitted is linked") };
+        // It is judged again with its first status.
         let Some(status) = peer.status() else { return };
         if peer.is_leaving() {
             return self.let_go(around, rejections, key);
         }
-        let Some(mastering) = &mut self.mastering else { return };
+        let Some(mastering) = &mut self.mastering else { return never!("only a master admits") };
         let (id, term) = (peer.node().id.clone(), election.term());
         if election.is_solo() && !peer.takes_views_of(&env.me) {
             return mastering.tracker.has_gone_over(&id);
@@ -187,11 +187,12 @@ impl Membership {
         let now = around.env.now;
         let Some((tracker, id)) = self.tracker().and_then(|tracker| Some((tracker, tracker.id_of(member)?.clone())))
         else {
-            never!("a member takes its timer along");
-            return Verdict::Member;
+            return never!("a member takes its timer along", Verdict::Member);
         };
-        let is_due = tracker.deadline(&self.held.view, &id).is_some_and(|at| at <= now);
-        if !is_due {
+        let Some(deadline) = tracker.deadline(&self.held.view, &id) else {
+            return never!("a member that is tracked has a deadline", Verdict::Member);
+        };
+        if deadline > now {
             self.watch(around, &id);
         } else if around.election.leadership(now).is_none() {
             around.sink.set_timer(Timer::Member(member), now + around.env.timing().heartbeat_interval);
@@ -205,8 +206,11 @@ impl Membership {
 
     /// Removes a member. The caller closes the links to one that is down, then calls [`report`](Self::report).
     fn remove(&mut self, around: &mut Around<'_>, id: &NodeId, reason: RemovalReason) -> Removal {
-        let Some(mastering) = &mut self.mastering else { return Removal { changes: Vec::new(), linked: None } };
+        let Some(mastering) = &mut self.mastering else {
+            return never!("only a master removes", Removal { changes: Vec::new(), linked: None });
+        };
         let removed = self.held.view.get(id).map(|member| member.node.clone());
+        // A peer that leaves need not be a member.
         if let Some(member) = mastering.tracker.key_of(id) {
             around.sink.clear_timer(&Timer::Member(member));
         }
@@ -219,7 +223,7 @@ impl Membership {
     /// Reports the removal of a member, which may make room for a node that was rejected.
     pub(crate) fn report(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, removal: Removal) {
         self.announce_if_any(around, removal.changes);
-        let Some(mastering) = &mut self.mastering else { return };
+        let Some(mastering) = &mut self.mastering else { return never!("only a master removes") };
         if core::mem::take(&mut mastering.rejected_as_full) {
             self.admit_all(around, rejections);
         }
@@ -243,6 +247,7 @@ impl Membership {
 
     /// A member has acknowledged a heartbeat.
     pub(crate) fn acknowledged(&mut self, around: &mut Around<'_>, key: PeerKey, ack: HeartbeatAck) {
+        // It may have been one when it sent the heartbeat.
         let Some(mastering) = &mut self.mastering else { return };
         let Some(id) = around.peers.peer(key).map(|peer| peer.node().id.clone()) else {
             return never!("a peer that acknowledges is linked");
@@ -258,8 +263,11 @@ impl Membership {
     /// A master writes its own metadata into the view.
     pub(crate) fn write_own(&mut self, around: &mut Around<'_>, metadata: &Bytes) {
         let Some(mastering) = &mut self.mastering else { return };
-        let me = self.held.view.get(&around.env.me.id).filter(|me| me.metadata != *metadata);
-        if let Some(me) = me.map(|me| Member { metadata: metadata.clone(), ..me.clone() }) {
+        let Some(me) = self.held.view.get(&around.env.me.id) else {
+            return never!("a master is a member of its view");
+        };
+        if me.metadata != *metadata {
+            let me = Member { metadata: metadata.clone(), ..me.clone() };
             let changes = mastering.tracker.write(&mut self.held.view, me);
             self.announce_if_any(around, changes);
         }
@@ -273,7 +281,7 @@ impl Membership {
     }
 
     fn set_state(&mut self, around: &mut Around<'_>, id: &NodeId, state: MemberState) {
-        let Some(mastering) = &mut self.mastering else { return };
+        let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
         let changes = mastering.tracker.set_state(&mut self.held.view, id, state);
         self.announce_if_any(around, changes);
         self.watch(around, id);
@@ -281,7 +289,8 @@ impl Membership {
 
     /// Sets the timer for the member's next deadline.
     fn watch(&self, around: &mut Around<'_>, id: &NodeId) {
-        let Some(tracker) = self.tracker() else { return };
+        let Some(tracker) = self.tracker() else { return never!("only a master watches members") };
+        // A linked node need not be a member.
         if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(&self.held.view, id)) {
             around.sink.set_timer(Timer::Member(member), at);
         }

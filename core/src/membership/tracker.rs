@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     api::config::{Config, Detector},
+    env::never,
     id::{Node, NodeId, Term, ViewId},
     membership::arrivals::Arrivals,
     membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
@@ -255,9 +256,10 @@ impl Tracker {
         {
             tracked.holds = Some(view_id);
         }
-        match view.get(id) {
-            Some(member) if member.state == MemberState::Suspect => Ack::Revived,
-            _ => Ack::Expected,
+        match view.get(id).map(|member| member.state) {
+            Some(MemberState::Suspect) => Ack::Revived,
+            Some(MemberState::Active) => Ack::Expected,
+            None => never!("a member that is tracked is in the view", Ack::Expected),
         }
     }
 
@@ -271,7 +273,7 @@ impl Tracker {
         (self.due, self.updates_since_heartbeat) = (view.id(), 0);
     }
 
-    /// A heartbeat of this number goes to the member.
+    /// A heartbeat of this number goes to the node, which may have been removed since it was due.
     pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
         if let Some(tracked) = self.tracked.get_mut(id)
             && tracked.check.is_none()
@@ -287,15 +289,19 @@ impl Tracker {
                 let member = Member { state, ..member.clone() };
                 self.write(view, member)
             }
-            _ => Vec::new(),
+            Some(_) => Vec::new(),
+            None => never!("a member that is judged is in the view", Vec::new()),
         }
     }
 
     /// When the member is to be judged next: first as suspect, then as down.
     pub(crate) fn deadline(&self, view: &MembersView, id: &NodeId) -> Option<Timestamp> {
         let tracked = self.tracked.get(id)?;
-        let suspect = view.get(id).is_some_and(|member| member.state == MemberState::Suspect);
-        Some(if suspect { tracked.down_at } else { tracked.suspect_at })
+        match view.get(id).map(|member| member.state) {
+            Some(MemberState::Active) => Some(tracked.suspect_at),
+            Some(MemberState::Suspect) => Some(tracked.down_at),
+            None => never!("a member that is tracked is in the view", None),
+        }
     }
 
     pub(crate) fn is_down(&self, id: &NodeId, now: Timestamp) -> bool {
@@ -320,7 +326,7 @@ impl Tracker {
         assert!(self.pinned.len() <= self.pin_limit, "the pinned views are within their limit");
         let follows = |(step, next): (&Step, &Step)| step.view_id == next.base;
         assert!(self.log.iter().zip(self.log.iter().skip(1)).all(follows), "each step of the log follows the last");
-        assert!(self.log.back().is_none_or(|step| step.view_id == view.id()), "the log leads to the present view");
+        assert_eq!(self.log.back().map(|step| step.view_id), Some(view.id()), "the log leads to the present view");
         assert_eq!(self.ids.len(), self.tracked.len(), "each key is that of a member");
         let is_inverse = |(id, tracked): (&NodeId, &Tracked)| self.ids.get(&tracked.key) == Some(id);
         assert!(self.tracked.iter().all(is_inverse), "keys name members, and these know their keys");
@@ -334,7 +340,10 @@ impl Tracker {
         let is_pinned = |(view_id, page): (ViewId, usize)| {
             self.pinned.get(&view_id).is_some_and(|pinned| page < pinned.pages.len())
         };
-        assert!(self.tracked.values().filter_map(|tracked| tracked.series).all(is_pinned), "what is read is pinned");
+        assert!(
+            self.tracked.values().filter_map(|tracked| tracked.series).all(is_pinned),
+            "a series that is read is pinned"
+        );
     }
 
     /// The next frame that the member lacks, for a link of this version, if it fits in `room` bytes.
@@ -345,40 +354,50 @@ impl Tracker {
         (version, room): (u16, usize),
     ) -> Option<Bytes> {
         let tracked = self.tracked.get(id)?;
-        if tracked.series.is_none() {
-            let holds = tracked.holds;
-            if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) {
-                return None;
-            }
-            // A delta that is newer than the link is empty on it: a snapshot takes its place.
-            let delta = holds.and_then(|base| self.delta(view, base));
-            let delta = delta.map(|(view_id, frame)| (view_id, frame.in_version(version)));
-            if let Some((view_id, frame)) = delta.filter(|(_, frame)| !frame.is_empty()) {
-                if frame.len() > room {
-                    return None;
+        let holds = tracked.holds;
+        let (view_id, page) = match tracked.series {
+            Some(series) => series,
+            None if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) => return None,
+            None => {
+                // A delta that is newer than the link is empty on it: a snapshot takes its place.
+                let delta = holds.and_then(|base| self.delta(view, base));
+                let delta = delta.map(|(view_id, frame)| (view_id, frame.in_version(version)));
+                if let Some((view_id, frame)) = delta.filter(|(_, frame)| !frame.is_empty()) {
+                    let frame = Some(frame).filter(|frame| frame.len() <= room)?;
+                    self.has_read(id, view_id);
+                    return Some(frame);
                 }
-                let tracked = self.tracked.get_mut(id)?;
-                tracked.holds = Some(view_id);
-                tracked.check = None;
-                return Some(frame);
+                let series = (self.pin(view, holds)?, 0);
+                self.reads(id, series);
+                series
             }
-            let view_id = self.pin(view, holds)?;
-            self.tracked.get_mut(id)?.series = Some((view_id, 0));
-        }
-        let tracked = self.tracked.get_mut(id)?;
-        let (view_id, page) = tracked.series?;
-        let pages = &self.pinned.get(&view_id)?.pages;
-        let frame = pages.get(page)?.in_version(version);
-        let frame = Some(frame).filter(|frame| frame.len() <= room)?;
+        };
+        let pages = self.pinned.get(&view_id).map_or(&[][..], |pinned| &pinned.pages);
+        let Some(frame) = pages.get(page) else { return never!("a series that is read is pinned", None) };
+        let frame = Some(frame.in_version(version)).filter(|frame| frame.len() <= room)?;
         if page + 1 < pages.len() {
-            tracked.series = Some((view_id, page + 1));
+            self.reads(id, (view_id, page + 1));
         } else {
-            tracked.series = None;
-            tracked.holds = Some(view_id);
-            tracked.check = None;
+            self.has_read(id, view_id);
             self.unpin(Some((view_id, page)));
         }
         Some(frame)
+    }
+
+    /// The member reads this page of the series next.
+    fn reads(&mut self, id: &NodeId, series: (ViewId, usize)) {
+        let Some(tracked) = self.tracked.get_mut(id) else {
+            return never!("a member that is sent an update is tracked");
+        };
+        tracked.series = Some(series);
+    }
+
+    /// The member has read everything up to the view of this id.
+    fn has_read(&mut self, id: &NodeId, view_id: ViewId) {
+        let Some(tracked) = self.tracked.get_mut(id) else {
+            return never!("a member that is sent an update is tracked");
+        };
+        (tracked.series, tracked.holds, tracked.check) = (None, Some(view_id), None);
     }
 
     /// The key of a member that is tracked already, or a new one.
@@ -471,7 +490,9 @@ impl Tracker {
             let pages = pages(view, self.page_limit);
             self.pinned.insert(view.id(), Pinned { pages, readers: 0 });
         }
-        let (view_id, pinned) = self.pinned.iter_mut().next_back()?;
+        let Some((view_id, pinned)) = self.pinned.iter_mut().next_back() else {
+            return never!("at least one snapshot may be pinned", None);
+        };
         if holds.is_some_and(|holds| holds >= *view_id) {
             return None;
         }
@@ -481,30 +502,27 @@ impl Tracker {
 
     fn unpin(&mut self, series: Option<(ViewId, usize)>) {
         let Some((view_id, _)) = series else { return };
-        if let Some(pinned) = self.pinned.get_mut(&view_id) {
-            pinned.readers -= 1;
-            // The present view stays pinned for the next joining node. The next change drops it.
-            if pinned.readers == 0 && self.log.back().is_some_and(|step| step.view_id != view_id) {
-                self.pinned.remove(&view_id);
-            }
+        let Some(pinned) = self.pinned.get_mut(&view_id) else { return never!("a series that is read is pinned") };
+        pinned.readers -= 1;
+        // The present view stays pinned for the next joining node. The next change drops it.
+        if pinned.readers == 0 && self.log.back().is_some_and(|step| step.view_id != view_id) {
+            self.pinned.remove(&view_id);
         }
     }
 }
 
 fn pages(view: &MembersView, limit: usize) -> Vec<SharedFrame> {
-    let mut pages: Vec<Vec<Member>> = Vec::from([Vec::new()]);
-    let mut size = 0;
+    let (mut pages, mut page, mut size) = (Vec::new(), Vec::new(), 0);
     for member in view.iter() {
         let more = member.wire_size();
         if size + more + HEAD_ROOM > limit {
-            pages.push(Vec::new());
+            pages.push(core::mem::take(&mut page));
             size = 0;
         }
         size += more;
-        if let Some(page) = pages.last_mut() {
-            page.push(member.clone());
-        }
+        page.push(member.clone());
     }
+    pages.push(page);
     let last = pages.len() - 1;
     let page = |(index, members): (usize, _)| MembersUpdate::Page {
         view_id: view.id(),

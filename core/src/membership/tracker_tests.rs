@@ -116,15 +116,26 @@ impl Kept {
     }
 
     fn admit(&mut self, member: Member) -> Vec<Change> {
-        self.tracker.admit(&mut self.view, member, at(0))
+        let changes = self.tracker.admit(&mut self.view, member, at(0));
+        self.check();
+        changes
     }
 
     fn remove(&mut self, id: &str) -> Vec<Change> {
-        self.tracker.remove(&mut self.view, &NodeId::new(id).unwrap(), RemovalReason::Left)
+        let changes = self.tracker.remove(&mut self.view, &NodeId::new(id).unwrap(), RemovalReason::Left);
+        self.check();
+        changes
     }
 
     fn frame(&mut self, member: &str) -> Option<Bytes> {
-        self.tracker.next_update(&self.view, &id(member), (1, usize::MAX))
+        let frame = self.tracker.next_update(&self.view, &id(member), (1, usize::MAX));
+        self.check();
+        frame
+    }
+
+    /// Every node is a peer here.
+    fn check(&self) {
+        self.tracker.check(&self.view, |_| true);
     }
 
     /// The next that the member is sent.

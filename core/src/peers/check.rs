@@ -21,11 +21,11 @@ impl PeerTable {
     pub(crate) fn check(&self, timers: &Timers, newest_status: u64, is_master: bool) {
         self.check_connections(timers);
         self.check_peers();
+        assert!(self.awake.is_empty(), "every connection that was awake is flushed: {:?}", self.awake);
+        assert!(self.scratch.is_empty(), "the scratch buffer is empty between two writes");
         self.check_sent(newest_status);
         let is_allowed = |peer: &Peer| is_master || !peer.outbox.is_from_a_master();
         assert!(self.peers.values().all(is_allowed), "only a master has a heartbeat or an answer to a join to send");
-        assert!(self.awake.is_empty(), "nothing is left to send: {:?}", self.awake);
-        assert!(self.scratch.is_empty(), "the scratch buffer is empty between two writes");
     }
 
     fn check_connections(&self, timers: &Timers) {
@@ -33,12 +33,12 @@ impl PeerTable {
         for (conn, connection) in &self.connections {
             let is_pending = connection.origin == Origin::Accepted && !connection.is_established();
             assert_eq!(self.pending.contains(conn), is_pending, "{conn} is pending iff accepted and not established");
-            assert!(self.newest_conn() >= Some(*conn), "{conn} is newer than the newest");
+            assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");
             buffered += connection.buffered;
             assert_eq!(connection.buffered, connection.decoder.buffered(), "{conn} counts what it has buffered");
             if let Some(link) = connection.link() {
                 established += 1;
-                let peer = self.peer(link.peer).expect("a link names a peer in the table");
+                let peer = self.peers.get(&link.peer).expect("a link names a peer in the table");
                 assert!(peer.links.contains(conn), "the peer of {conn} names it");
             }
             let is_link = connection.is_established();
@@ -49,7 +49,10 @@ impl PeerTable {
         }
         assert_eq!(self.established, established, "the established connections are counted");
         assert_eq!(self.partial_bytes, buffered, "the bytes of unfinished frames are summed up");
-        assert!(self.pending.iter().all(|conn| self.connections.contains_key(conn)), "each pending one is there");
+        assert!(
+            self.pending.iter().all(|conn| self.connections.contains_key(conn)),
+            "each pending connection is in the table"
+        );
         let is_known = |conn: &ConnId| self.connections.contains_key(conn);
         assert!(timers.conns().all(|conn| is_known(&conn)), "no timer outlives its connection");
     }
@@ -61,7 +64,7 @@ impl PeerTable {
             assert_eq!(self.ids.get(&peer.node().id), Some(key), "{} is found by its id", peer.node());
             assert_eq!(self.addresses.get(peer.address()), Some(key), "{} is found by its address", peer.node());
             for conn in &peer.links {
-                let names = self.link(*conn).map(|link| link.peer);
+                let names = self.connection(*conn).and_then(Connection::link).map(|link| link.peer);
                 assert_eq!(names, Some(*key), "{conn} is a link to {}", peer.node());
             }
         }
@@ -69,7 +72,7 @@ impl PeerTable {
         assert_eq!(self.addresses.len(), self.peers.len(), "each address is that of a peer");
     }
 
-    /// Whatever may be sent is sent: a connection on which nothing is in flight has nothing to send.
+    /// A connection on which nothing is in flight has nothing to send.
     fn check_sent(&self, newest_status: u64) {
         let idle = |(_, connection): &(&ConnId, &Connection)| !connection.in_flight;
         for (conn, connection) in self.connections.iter().filter(idle) {
@@ -79,7 +82,7 @@ impl PeerTable {
                 State::Established(link) => link.first.is_empty() && link.status_sent > 0 && !connection.ping_due,
                 State::Rejecting { sent, .. } => *sent,
             };
-            assert!(is_sent, "what {conn} needs is sent: {:?}", connection.state);
+            assert!(is_sent, "{conn} has sent what it can: {:?}", connection.state);
         }
         let is_idle = |conn: &ConnId| self.in_flight(*conn) == Some(false);
         for (key, peer) in &self.peers {

@@ -182,6 +182,12 @@ impl Connection {
         }
     }
 
+    /// Whether a `Ping` is due on the link, and the link.
+    pub(super) fn ping_and_link_mut(&mut self) -> Option<(bool, &mut Link)> {
+        let ping = self.ping_due;
+        self.link_mut().map(|link| (ping, link))
+    }
+
     pub(super) fn is_established(&self) -> bool {
         self.link().is_some()
     }

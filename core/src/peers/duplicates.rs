@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{PeerKey, PeerTable};
-use crate::{api::interface::Origin, id::ConnId};
+use crate::{api::interface::Origin, env::never, id::ConnId};
 
 impl PeerTable {
     /// The link on which this node sends to the peer. The node with the higher id uses the link that it keeps, the other one
@@ -33,7 +33,8 @@ impl PeerTable {
     fn kept_link(&self, links: &[ConnId]) -> Option<ConnId> {
         let is_theirs = |conn: &&ConnId| match self.connection(**conn).map(|connection| connection.origin) {
             Some(Origin::Accepted) => true,
-            None | Some(Origin::Dialed(_)) => false,
+            Some(Origin::Dialed(_)) => false,
+            None => never!("a peer names its links", false),
         };
         links.iter().filter(is_theirs).max().or_else(|| links.iter().max()).copied()
     }

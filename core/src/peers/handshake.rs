@@ -100,7 +100,7 @@ pub(crate) fn judge_node(
     }
     // This node has at most one connection that it has dialed to an address: if this is it, the holder only claims the address.
     let holder = peers.at(&hello.address).filter(|holder| holder.node().id != hello.id);
-    let reached = peers.connection(conn).is_some_and(|connection| connection.dialed() == Some(&hello.address));
+    let reached = peers.dialed(conn) == Some(&hello.address);
     match holder.filter(|_| !reached) {
         Some(holder) => held_by(RejectReason::AddressInUse, holder.node(), holder.address()),
         None => Ok(()),

@@ -3,10 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{PeerKey, PeerTable, connection::State, peer::Peer};
+use super::{Connection, PeerKey, PeerTable, connection::State, peer::Peer};
 use crate::{
     api::interface::Output,
-    env::{Env, Sink},
+    env::{Env, Sink, never},
     id::{Address, ConnId, NodeId},
     wire::frame::SharedFrame,
     wire::message::{Message, VoteRequest},
@@ -30,15 +30,40 @@ pub(crate) trait Content {
     fn heartbeat_sent(&mut self, id: &NodeId, number: u64);
 }
 
+impl Connection {
+    /// What the handshake needs now.
+    fn compose_handshake(&mut self, env: &Env) -> Bytes {
+        match &mut self.state {
+            State::AwaitingHello { hello_due: hello_due @ true } => {
+                *hello_due = false;
+                Message::Hello(env.own_hello(self.nonce)).to_frame()
+            }
+            State::Proving(proving) => core::mem::take(&mut proving.answer),
+            State::Rejecting { rejected, first, version, sent: sent @ false } => {
+                *sent = true;
+                let mut out = BytesMut::from(core::mem::take(first));
+                Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
+                out.freeze()
+            }
+            State::AwaitingHello { hello_due: false } | State::Rejecting { sent: true, .. } => Bytes::new(),
+            State::Established(_) => never!("the handshake of a link is over", Bytes::new()),
+        }
+    }
+}
+
 impl PeerTable {
     /// Sends what the connections that are awake have to send, unless something is in flight on them.
     pub(crate) fn flush(&mut self, env: &Env, sink: &mut Sink, content: &mut impl Content) {
         while let Some(conn) = self.awake.pop_first() {
-            let Some(connection) = self.connections.get(&conn).filter(|connection| !connection.in_flight) else {
+            let Some(connection) = self.connections.get_mut(&conn) else {
+                never!("a connection that is removed is not awake");
                 continue;
             };
+            if connection.in_flight {
+                continue;
+            }
             let bytes = match connection.link().map(|link| link.peer) {
-                None => self.compose_handshake(env, conn),
+                None => connection.compose_handshake(env),
                 Some(peer) => self.compose(env, conn, peer, content),
             };
             if !bytes.is_empty() {
@@ -48,7 +73,9 @@ impl PeerTable {
     }
 
     fn send(&mut self, env: &Env, sink: &mut Sink, conn: ConnId, bytes: Bytes) {
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return never!("a message is sent on a connection in the table");
+        };
         connection.in_flight = true;
         connection.ping_at = env.now + env.timing().heartbeat_interval;
         connection.ping_due = false;
@@ -56,32 +83,12 @@ impl PeerTable {
         sink.output(Output::Send { conn, bytes });
     }
 
-    fn compose_handshake(&mut self, env: &Env, conn: ConnId) -> Bytes {
-        let Some(connection) = self.connections.get_mut(&conn) else { return Bytes::new() };
-        match &mut connection.state {
-            State::AwaitingHello { hello_due: hello_due @ true } => {
-                *hello_due = false;
-                Message::Hello(env.own_hello(connection.nonce)).to_frame()
-            }
-            State::Proving(proving) => core::mem::take(&mut proving.answer),
-            State::Rejecting { rejected, first, version, sent: sent @ false } => {
-                *sent = true;
-                let mut out = BytesMut::from(core::mem::take(first));
-                Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
-                out.freeze()
-            }
-            State::AwaitingHello { hello_due: false } | State::Rejecting { sent: true, .. } | State::Established(_) => {
-                Bytes::new()
-            }
-        }
-    }
-
     fn compose(&mut self, env: &Env, conn: ConnId, key: PeerKey, content: &mut impl Content) -> Bytes {
         let is_used = self.sending_link(key) == Some(conn);
         let mut out = core::mem::take(&mut self.scratch);
-        let Some(connection) = self.connections.get_mut(&conn) else { return Bytes::new() };
-        let ping = connection.ping_due;
-        let Some(link) = connection.link_mut() else { return Bytes::new() };
+        let Some((ping, link)) = self.connections.get_mut(&conn).and_then(Connection::ping_and_link_mut) else {
+            return never!("messages are composed for a link", Bytes::new());
+        };
         let version = link.version;
         out.extend_from_slice(&core::mem::take(&mut link.first));
         // Each link gets one status when it is established. Later ones go on the link that is used.
@@ -111,7 +118,7 @@ impl PeerTable {
         content: &mut impl Content,
         out: &mut BytesMut,
     ) -> Option<Bytes> {
-        let peer = self.peers.get_mut(&key)?;
+        let peer = self.peer_mut(key)?;
         let request = content.vote_request(peer.address());
         peer.outbox.take_messages(request, |message| message.encode_for(version, out));
         let wants_heartbeat = peer.outbox.take_heartbeat();

@@ -2,7 +2,7 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     vec::Vec,
 };
 
@@ -127,8 +127,19 @@ impl PeerTable {
         self.connections.get(&conn)
     }
 
+    /// The address that was dialed for a connection in the table; `None` where it was accepted.
+    pub(crate) fn dialed(&self, conn: ConnId) -> Option<&Address> {
+        let Some(connection) = self.connection(conn) else {
+            return never!("the connection is in the table", None);
+        };
+        connection.dialed()
+    }
+
+    /// A link that a peer names.
     pub(super) fn link(&self, conn: ConnId) -> Option<&Link> {
-        self.connection(conn)?.link()
+        let link = self.connection(conn).and_then(Connection::link);
+        debug_assert!(link.is_some(), "a peer names its links");
+        link
     }
 
     /// Whether a `Send` on the connection is not flushed yet; `None` when there is no such connection.
@@ -141,8 +152,18 @@ impl PeerTable {
         peer.links.iter().any(|conn| self.in_flight(*conn) == Some(true))
     }
 
+    /// The peer of a key. Nobody keeps a key for longer than the peer has a link, so there is one.
     pub(crate) fn peer(&self, key: PeerKey) -> Option<&Peer> {
-        self.peers.get(&key)
+        let peer = self.peers.get(&key);
+        debug_assert!(peer.is_some(), "a key names a peer in the table");
+        peer
+    }
+
+    /// The peer of a key, to be changed.
+    pub(super) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        let peer = self.peers.get_mut(&key);
+        debug_assert!(peer.is_some(), "a key names a peer in the table");
+        peer
     }
 
     pub(crate) fn with_id(&self, id: &NodeId) -> Option<&Peer> {
@@ -179,7 +200,9 @@ impl PeerTable {
 
     /// The other end of a connection that this node has opened to itself: it carries this nonce, and is not established either.
     pub(crate) fn other_end(&self, conn: ConnId, nonce: [u8; 16]) -> Option<ConnId> {
-        let side = self.connection(conn)?.side();
+        let Some(side) = self.connection(conn).map(Connection::side) else {
+            return never!("the connection is in the table", None);
+        };
         let is_other = |connection: &Connection| {
             connection.nonce == nonce && connection.side() != side && !connection.is_established()
         };
@@ -219,7 +242,7 @@ impl PeerTable {
         self.counters.bytes_received += len as u64;
     }
 
-    /// Begins to read a chunk.
+    /// Begins to read a chunk. What has come for a connection that is closed is counted, and not read.
     pub(crate) fn begin_chunk(&mut self, env: &Env, conn: ConnId, len: usize) {
         self.counters.bytes_received += len as u64;
         if let Some(connection) = self.connections.get_mut(&conn) {
@@ -278,35 +301,38 @@ impl PeerTable {
 
     fn unlink(&mut self, conn: ConnId, key: PeerKey) -> LinkEnd {
         self.established -= 1;
-        let Some(peer) = self.peers.get_mut(&key) else {
-            never!("a link names a peer in the table");
-            return LinkEnd::None;
+        let Entry::Occupied(mut entry) = self.peers.entry(key) else {
+            return never!("a link names a peer in the table", LinkEnd::None);
         };
-        peer.links.retain(|link| *link != conn);
-        if !peer.links.is_empty() {
+        let links = &mut entry.get_mut().links;
+        links.retain(|link| *link != conn);
+        if !links.is_empty() {
             return LinkEnd::Relinked(key);
         }
+        let peer = entry.remove();
         self.ids.remove(&peer.node().id);
         self.addresses.remove(peer.address());
-        self.peers.remove(&key).map_or(LinkEnd::None, |peer| LinkEnd::Lost(Box::new(peer)))
+        LinkEnd::Lost(Box::new(peer))
     }
 
     // The handshake.
 
     /// The peer has to prove that it holds the key.
     pub(crate) fn prove(&mut self, conn: ConnId, proving: Proving) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.state = State::Proving(Box::new(proving));
-            self.awake.insert(conn);
-        }
+        self.change_state(conn, State::Proving(Box::new(proving)));
     }
 
     /// Sends the peer the reason of its rejection, then closes the connection. `first` goes before the reason.
     pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.state = State::Rejecting { rejected, first, version, sent: false };
-            self.awake.insert(conn);
-        }
+        self.change_state(conn, State::Rejecting { rejected, first, version, sent: false });
+    }
+
+    fn change_state(&mut self, conn: ConnId, state: State) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return never!("a hello comes on a connection");
+        };
+        connection.state = state;
+        self.awake.insert(conn);
     }
 
     /// The connection is a link to this node from now on. `first` is sent before anything else. Whether it is the first link to it.
@@ -356,14 +382,14 @@ impl PeerTable {
 
     /// Takes a status of the peer, unless a newer one has come before. Whether it was taken.
     pub(crate) fn receive_status(&mut self, env: &Env, key: PeerKey, status: StatusReport) -> bool {
-        self.peers.get_mut(&key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
+        self.peer_mut(key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
     }
 
     // What is to be sent.
 
     /// Sends a message to the peer with its next write.
     pub(crate) fn post(&mut self, key: PeerKey, post: Post) {
-        if let Some(peer) = self.peers.get_mut(&key) {
+        if let Some(peer) = self.peer_mut(key) {
             peer.outbox.put(post);
             self.wake(key);
         }
@@ -387,7 +413,7 @@ impl PeerTable {
         self.awake.extend(self.peers.values().flat_map(|peer| peer.links.iter().copied()));
     }
 
-    /// Every link to these nodes may have something to send.
+    /// Every link to these nodes, as far as they have one, may have something to send.
     pub(crate) fn wake_links_of<'a>(&mut self, ids: impl Iterator<Item = &'a NodeId>) {
         let peers = ids.filter_map(|id| self.peers.get(self.ids.get(id)?));
         self.awake.extend(peers.flat_map(|peer| peer.links.iter().copied()));
