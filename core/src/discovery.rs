@@ -232,3 +232,74 @@ impl Discovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::{
+        api::interface::Start,
+        id::Incarnation,
+        violations::{Violation, expect_all_listed, expect_violations},
+    };
+
+    /// The discovery of the node a, and what is checked with it.
+    struct Parts {
+        discovery: Discovery,
+        peers: PeerTable,
+        election: Election,
+        sink: Sink,
+    }
+
+    fn parts(seeds: &[&str]) -> Parts {
+        let config = Config::builder("test", "a", "a:1").seeds(seeds.iter().copied()).build().unwrap();
+        let (now, start) = (Timestamp::ZERO, Start::new(Incarnation(1), 1));
+        let mut election = Election::new(&config, &start, Rng::new(1), now);
+        // A single voter leads once its vote is durable.
+        if election.persisting().is_some() {
+            election.persisted();
+        }
+        let me = Node { id: config.id().clone(), incarnation: start.incarnation };
+        let (mut discovery, peers) = (Discovery::new(&config, Rng::new(1), now), PeerTable::new(Rng::new(1)));
+        let (env, mut sink) = (Env { config: Arc::new(config), me, now }, Sink::default());
+        assert!(discovery.take_stale());
+        discovery.dial(&env, &mut sink, &peers, &election);
+        Parts { discovery, peers, election, sink }
+    }
+
+    /// It dials the seed b.
+    fn dialing() -> Parts {
+        parts(&["a:1", "b:1"])
+    }
+
+    fn with_a_master() -> Parts {
+        parts(&["a:1"])
+    }
+
+    const VIOLATIONS: [Violation<Parts>; 5] = [
+        (dialing, |p| p.discovery.invalidate(), "the addresses to dial are settled"),
+        (dialing, |p| p.sink.clear_timer(&Timer::Dial(DialId(1))), "exactly the dials in progress have a deadline"),
+        (
+            dialing,
+            |p| p.sink.set_timer(Timer::Dial(DialId(2)), Timestamp::ZERO),
+            "exactly the dials in progress have a deadline",
+        ),
+        (
+            with_a_master,
+            |p| p.discovery.unreachable = p.election.master().map(|(master, _)| master.clone()),
+            "with a master, none is reported as unreachable",
+        ),
+        (
+            with_a_master,
+            |p| p.discovery.id_rejected = Some((Timestamp::ZERO, Timestamp::ZERO)),
+            "with a master, this node does not lose its id",
+        ),
+    ];
+
+    #[test]
+    fn every_invariant_of_discovery_notices_its_violation() {
+        expect_violations(&VIOLATIONS, |p| p.discovery.check(&p.peers, &p.election, p.sink.timers()));
+        expect_all_listed(include_str!("discovery.rs"), &VIOLATIONS);
+    }
+}

@@ -424,3 +424,34 @@ impl Formation {
         assert_eq!(timers.is_set(&Timer::Leave), is_leaving, "the leave timer is set exactly while this node leaves");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::violations::{Violation, expect_all_listed, expect_violations};
+
+    /// A node with one connection, which it has accepted.
+    fn running() -> Formation {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+        let mut formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Accepted };
+        formation.handle_input(Timestamp::ZERO, opened).unwrap();
+        formation
+    }
+
+    const VIOLATIONS: [Violation<Formation>; 3] = [
+        (running, |f| f.lifecycle.stop(), "a node that has stopped has no connection"),
+        (running, |f| f.lifecycle.leave(None), "a leaving node takes no part in elections"),
+        (
+            running,
+            |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO),
+            "the leave timer is set exactly while this node leaves",
+        ),
+    ];
+
+    #[test]
+    fn every_invariant_of_the_lifecycle_notices_its_violation() {
+        expect_violations(&VIOLATIONS, Formation::check_invariants);
+        expect_all_listed(include_str!("formation.rs"), &VIOLATIONS);
+    }
+}

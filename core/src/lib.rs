@@ -68,6 +68,8 @@ mod peers;
 mod rng;
 mod time;
 mod timers;
+#[cfg(test)]
+mod violations;
 mod wire;
 
 pub use api::{

@@ -8,6 +8,8 @@
 
 mod arrivals;
 mod follower;
+#[cfg(test)]
+mod invariants;
 mod master;
 mod tracker;
 pub(crate) mod view;

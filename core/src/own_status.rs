@@ -84,3 +84,47 @@ impl OwnStatus {
         assert_eq!(self.report.metadata, self.metadata, "the report has the present metadata");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::config::Config,
+        api::interface::Start,
+        id::{Incarnation, Node},
+        rng::Rng,
+        time::Timestamp,
+        violations::{Violation, expect_all_listed, expect_violations},
+    };
+
+    /// A node that has just started, and its report.
+    fn reported() -> (OwnStatus, Election) {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1", "c:1"]).build().unwrap();
+        let election = Election::new(&config, &Start::new(Incarnation(1), 1), Rng::new(1), Timestamp::ZERO);
+        let mut own = OwnStatus::new(Bytes::new());
+        assert!(own.refresh(&election, ViewId::default()));
+        (own, election)
+    }
+
+    fn another_node() -> Node {
+        Node { id: crate::NodeId::new("x").unwrap(), incarnation: Incarnation(1) }
+    }
+
+    const VIOLATIONS: [Violation<(OwnStatus, Election)>; 5] = [
+        (reported, |(own, _)| own.report.term = Term(9), "the report has the present term"),
+        (reported, |(own, _)| own.report.role = Role::Leaving, "the report has the present role"),
+        (
+            reported,
+            |(own, _)| own.report.abstains = !own.report.abstains,
+            "the report says that this node abstains, or not",
+        ),
+        (reported, |(own, _)| own.report.promise = Some(another_node()), "the report has the present promise"),
+        (reported, |(own, _)| own.set_metadata(Bytes::from_static(b"x")), "the report has the present metadata"),
+    ];
+
+    #[test]
+    fn every_invariant_of_the_own_status_notices_its_violation() {
+        expect_violations(&VIOLATIONS, |(own, election)| own.check(election));
+        expect_all_listed(include_str!("own_status.rs"), &VIOLATIONS);
+    }
+}

@@ -106,6 +106,24 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::violations::{Violation, expect_all_listed, expect_violations};
+
+    fn one_timer() -> Timers {
+        let mut timers = Timers::default();
+        timers.set(Timer::Leave, Timestamp::ZERO);
+        timers
+    }
+
+    const VIOLATIONS: [Violation<Timers>; 2] = [
+        (one_timer, |timers| timers.order.clear(), "each timer has its place in the order"),
+        (one_timer, |timers| timers.at.clear(), "each place in the order is that of a timer"),
+    ];
+
+    #[test]
+    fn every_invariant_of_the_timers_notices_its_violation() {
+        expect_violations(&VIOLATIONS, Timers::check);
+        expect_all_listed(include_str!("timers.rs"), &VIOLATIONS);
+    }
 
     #[test]
     fn timers_fire_in_order_and_once() {

@@ -248,3 +248,28 @@ fn known<'a>(targets: &'a mut BTreeMap<Address, Target>, address: &Address) -> O
     debug_assert!(target.is_some(), "{address} is a target");
     target
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::violations::{Violation, expect_all_listed, expect_violations};
+
+    /// A dial to the seed b is in progress.
+    fn dialing() -> Dialer {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+        let mut dialer = Dialer::new(&config, Rng::new(1), Timestamp::ZERO);
+        assert_eq!(dialer.dial_due(Timestamp::ZERO, |_, _, _| true).len(), 1);
+        dialer
+    }
+
+    const VIOLATIONS: [Violation<Dialer>; 2] = [
+        (dialing, |d| d.dials.clear(), "each address that is dialed has one dial under way"),
+        (dialing, |d| drop(d.opened(DialId(1), ConnId(1))), "1 was dialed to b:1"),
+    ];
+
+    #[test]
+    fn every_invariant_of_the_dialer_notices_its_violation() {
+        expect_violations(&VIOLATIONS, |d| d.check(|_| None));
+        expect_all_listed(include_str!("dialer.rs"), &VIOLATIONS);
+    }
+}

@@ -95,6 +95,7 @@ impl Rejections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::violations::{Violation, expect_all_listed, expect_violations};
 
     fn reject(rejections: &mut Rejections, id: &str, incarnation: u64) -> bool {
         let node = Node { id: NodeId::new(id).expect("a valid id"), incarnation: Incarnation(incarnation) };
@@ -114,5 +115,30 @@ mod tests {
             }
             rejections.check();
         }
+    }
+
+    fn one_rejection() -> Rejections {
+        let mut rejections = Rejections::new(5);
+        assert!(reject(&mut rejections, "a", 1));
+        rejections
+    }
+
+    const VIOLATIONS: [Violation<Rejections>; 3] = [
+        (one_rejection, |r| r.count = 2, "the rejections that were reported are counted"),
+        (one_rejection, |r| r.limit = 0, "the rejections that are remembered are within their limit"),
+        (
+            one_rejection,
+            |r| {
+                r.count = 0;
+                r.reported.values_mut().for_each(BTreeSet::clear);
+            },
+            "no empty set is kept",
+        ),
+    ];
+
+    #[test]
+    fn every_invariant_of_rejections_notices_its_violation() {
+        expect_violations(&VIOLATIONS, Rejections::check);
+        expect_all_listed(include_str!("rejections.rs"), &VIOLATIONS);
     }
 }

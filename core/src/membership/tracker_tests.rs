@@ -1,5 +1,8 @@
 //! The master's side of a view: what each member is sent, and when it is judged.
 
+#[path = "tracker_invariants.rs"]
+mod invariants;
+
 use alloc::{
     format,
     string::{String, ToString},

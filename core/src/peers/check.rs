@@ -93,3 +93,193 @@ impl PeerTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        api::config::Config,
+        env::{Env, Sink},
+        id::{Address, Incarnation, Node, NodeId},
+        peers::{Content, PeerKey, outbox::Post},
+        rng::Rng,
+        time::Timestamp,
+        violations::{Violation, expect_all_listed, expect_violations},
+        wire::frame::SharedFrame,
+        wire::message::{Hello, Message, VoteRequest},
+    };
+
+    /// The peer table of the node a, and what is checked with it.
+    struct Table {
+        peers: PeerTable,
+        sink: Sink,
+        newest_status: u64,
+    }
+
+    /// A node that has a status to send, and nothing else.
+    struct OnlyStatus(SharedFrame);
+
+    impl Content for OnlyStatus {
+        fn status(&self) -> (u64, &SharedFrame) {
+            (1, &self.0)
+        }
+
+        fn vote_request(&self, _: &Address) -> Option<VoteRequest> {
+            None
+        }
+
+        fn heartbeat(&self) -> Option<(u64, SharedFrame)> {
+            None
+        }
+
+        fn next_update(&mut self, _: &Peer, _: u16, _: usize) -> Option<Bytes> {
+            None
+        }
+
+        fn heartbeat_sent(&mut self, _: &NodeId, _: u64) {}
+    }
+
+    fn node(id: &str) -> Node {
+        Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+    }
+
+    const LINK: ConnId = ConnId(1);
+    const PENDING: ConnId = ConnId(2);
+    const UNKNOWN: ConnId = ConnId(9);
+    const PEER: PeerKey = PeerKey(1);
+
+    /// Two accepted connections: a link to b, and one that is pending. Everything is sent.
+    fn table() -> Table {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+        let env = Env { config: Arc::new(config), me: node("a"), now: Timestamp::ZERO };
+        let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
+        for conn in [LINK, PENDING] {
+            peers.note_conn(conn);
+            peers.open(&env, &mut sink, conn, Origin::Accepted, None);
+        }
+        let (id, address) = (node("b").id, Address::new("b:1").unwrap());
+        let hello = Hello { id, address, ..env.own_hello([0; 16]) };
+        peers.establish(&env, &mut sink, LINK, (hello, Bytes::new())).unwrap();
+        let mut content = OnlyStatus(SharedFrame::new(&Message::Ping));
+        peers.flush(&env, &mut sink, &mut content);
+        assert_eq!(peers.flushed(LINK), None);
+        peers.flush(&env, &mut sink, &mut content);
+        Table { peers, sink, newest_status: 1 }
+    }
+
+    fn connection(table: &mut Table, conn: ConnId) -> &mut Connection {
+        table.peers.connections.get_mut(&conn).unwrap()
+    }
+
+    fn peer(table: &mut Table) -> &mut Peer {
+        table.peers.peers.get_mut(&PEER).unwrap()
+    }
+
+    fn another_peer() -> Peer {
+        Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
+    }
+
+    const CONNECTIONS: [Violation<Table>; 13] = [
+        (
+            table,
+            |t| {
+                t.peers.pending.remove(&PENDING);
+            },
+            "2 is pending iff accepted and not established",
+        ),
+        (table, |t| t.peers.note_conn(LINK), "2 is not newer than the newest"),
+        (table, |t| connection(t, PENDING).buffered = 3, "2 counts what it has buffered"),
+        (table, |t| drop(t.peers.peers.remove(&PEER)), "a link names a peer in the table"),
+        (table, |t| peer(t).links.clear(), "the peer of 1 names it"),
+        (table, |t| t.sink.clear_timer(&Timer::Handshake(PENDING)), "the handshake of 2 has a deadline"),
+        (table, |t| t.sink.set_timer(Timer::Handshake(LINK), Timestamp::ZERO), "the handshake of 1 has a deadline"),
+        (table, |t| t.sink.clear_timer(&Timer::Ping(LINK)), "Ping(ConnId(1)) is set iff 1 is established"),
+        (
+            table,
+            |t| t.sink.set_timer(Timer::Silence(PENDING), Timestamp::ZERO),
+            "Silence(ConnId(2)) is set iff 2 is established",
+        ),
+        (table, |t| t.peers.established = 2, "the established connections are counted"),
+        (table, |t| t.peers.partial_bytes = 1, "the bytes of unfinished frames are summed up"),
+        (
+            table,
+            |t| {
+                t.peers.pending.insert(UNKNOWN);
+            },
+            "each pending connection is in the table",
+        ),
+        (table, |t| t.sink.set_timer(Timer::Ping(UNKNOWN), Timestamp::ZERO), "no timer outlives its connection"),
+    ];
+
+    const PEERS: [Violation<Table>; 7] = [
+        (table, |t| drop(t.peers.peers.insert(PeerKey(9), another_peer())), "x#1 has a link"),
+        (
+            table,
+            |t| {
+                let links = core::mem::take(&mut peer(t).links);
+                *peer(t) = another_peer();
+                peer(t).links = links;
+            },
+            "a peer knows its key",
+        ),
+        (table, |t| t.peers.ids.clear(), "b#1 is found by its id"),
+        (table, |t| t.peers.addresses.clear(), "b#1 is found by its address"),
+        (table, |t| peer(t).links.push(UNKNOWN), "9 is a link to b#1"),
+        (
+            table,
+            |t| {
+                t.peers.ids.insert(node("x").id, PEER);
+            },
+            "each id is that of a peer",
+        ),
+        (
+            table,
+            |t| {
+                t.peers.addresses.insert(Address::new("x:1").unwrap(), PEER);
+            },
+            "each address is that of a peer",
+        ),
+    ];
+
+    const SENT: [Violation<Table>; 8] = [
+        (
+            table,
+            |t| {
+                t.peers.awake.insert(LINK);
+            },
+            "every connection that was awake is flushed",
+        ),
+        (table, |t| t.peers.scratch.extend_from_slice(b"x"), "the scratch buffer is empty between two writes"),
+        (table, |t| connection(t, PENDING).state = State::AwaitingHello { hello_due: true }, "2 has sent what it can"),
+        (table, |t| connection(t, LINK).ping_due = true, "1 has sent what it can"),
+        (table, |t| connection(t, LINK).link_mut().unwrap().first = Bytes::from_static(b"x"), "1 has sent what it can"),
+        (table, |t| peer(t).outbox.put(Post::LeaveAck), "every message to b#1 is sent"),
+        (table, |t| t.newest_status = 2, "the newest status is sent to b#1"),
+        (
+            table,
+            |t| {
+                connection(t, LINK).in_flight = true;
+                peer(t).outbox.put(Post::Heartbeat);
+            },
+            "only a master has a heartbeat or an answer to a join to send",
+        ),
+    ];
+
+    fn violations() -> impl Iterator<Item = &'static Violation<Table>> + Clone {
+        CONNECTIONS.iter().chain(&PEERS).chain(&SENT)
+    }
+
+    #[test]
+    fn every_invariant_of_the_peer_table_notices_its_violation() {
+        expect_violations(violations(), |t| t.peers.check(t.sink.timers(), t.newest_status, false));
+    }
+
+    #[test]
+    fn every_invariant_of_the_peer_table_has_a_violation() {
+        expect_all_listed(include_str!("check.rs"), violations());
+    }
+}

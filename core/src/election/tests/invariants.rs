@@ -1,17 +1,9 @@
 //! Each invariant fails when its fields are changed.
 
-extern crate std;
-
-use alloc::{
-    collections::BTreeSet,
-    string::{String, ToString},
-};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::*;
+use crate::violations::{self, expect_all_listed, expect_violations};
 
-/// Changes one election, and the message of the invariant that this violates.
-type Violation = (fn() -> Election, fn(&mut Election), &'static str);
+type Violation = violations::Violation<Election>;
 
 /// The time of every election here, but for the first and the last one.
 const NOW: Timestamp = Timestamp::from_micros(3_000 * MS);
@@ -242,46 +234,21 @@ const NODE: [Violation; 3] = [
     ),
 ];
 
-fn violations() -> impl Iterator<Item = &'static Violation> {
+fn violations() -> impl Iterator<Item = &'static Violation> + Clone {
     PERSISTENCE.iter().chain(&STATE).chain(&CANDIDACY).chain(&MASTERSHIP).chain(&MASTER).chain(&VOTES).chain(&SOLO)
-}
-
-#[track_caller]
-fn expect_violation((election, change, invariant): &Violation, check: impl Fn(&Election)) {
-    let mut election = election();
-    check(&election);
-    change(&mut election);
-    let panic = catch_unwind(AssertUnwindSafe(|| check(&election))).expect_err(invariant);
-    let literal = || panic.downcast_ref::<&str>().map(ToString::to_string);
-    let message = panic.downcast_ref::<String>().cloned().or_else(literal).unwrap();
-    assert!(message.contains(invariant), "{invariant:?} was expected, but this was noticed: {message}");
 }
 
 #[test]
 fn every_invariant_notices_its_violation() {
-    for violation in violations() {
-        expect_violation(violation, Election::check_invariants);
-    }
+    expect_violations(violations(), Election::check_invariants);
     let peers = ["a", "b"].map(|id| (at(id), node(id)));
     let peer_at = |address: &Address| peers.iter().find(|(at, _)| at == address).map(|(_, node)| node);
-    for violation in &NODE {
-        expect_violation(violation, |election| election.check_node(peer_at));
-    }
+    expect_violations(&NODE, |election| election.check_node(peer_at));
 }
 
 #[test]
 fn every_invariant_has_a_violation() {
-    let listed: BTreeSet<&str> = violations().chain(&NODE).map(|(_, _, invariant)| *invariant).collect();
     for source in [include_str!("../invariants.rs"), include_str!("../solo.rs")] {
-        for line in source.lines().filter(|line| line.trim_start().starts_with("assert")) {
-            let message = line.split('"').nth(1).expect("an assertion has its message in the same line");
-            let constant = message.split('{').next().unwrap_or_default().trim_end_matches(": ");
-            let is_listed = if message.contains('{') {
-                listed.iter().any(|invariant| invariant.starts_with(constant))
-            } else {
-                listed.contains(message)
-            };
-            assert!(is_listed, "{message:?} has no violation");
-        }
+        expect_all_listed(source, violations().chain(&NODE));
     }
 }

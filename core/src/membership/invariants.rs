@@ -1,0 +1,142 @@
+//! Each invariant of the membership fails when its fields are changed.
+
+use alloc::sync::Arc;
+
+use super::*;
+use crate::{
+    api::config::Config,
+    api::interface::{Origin, Start},
+    discovery::Rejections,
+    id::{Address, ConnId, Incarnation, Term},
+    membership::view::RemovalReason,
+    rng::Rng,
+    time::Timestamp,
+    violations::{Violation, expect_all_listed, expect_violations},
+    wire::message::{Hello, Role, StatusReport},
+};
+
+/// The membership of the node m, and what is checked with it.
+struct Parts {
+    env: Env,
+    membership: Membership,
+    election: Election,
+    peers: PeerTable,
+    sink: Sink,
+}
+
+impl Parts {
+    /// The node has just started. It is the only voter.
+    fn new() -> Self {
+        let config = Config::single("test", "m", "m:1").build().unwrap();
+        let (now, start) = (Timestamp::ZERO, Start::new(Incarnation(1), 1));
+        let election = Election::new(&config, &start, Rng::new(1), now);
+        let env = Env { config: Arc::new(config), me: node("m"), now };
+        let (peers, sink) = (PeerTable::new(Rng::new(1)), Sink::default());
+        Self { env, membership: Membership::new(8), election, peers, sink }
+    }
+
+    fn around(&mut self) -> (&mut Membership, Around<'_>) {
+        let Self { env, membership, election, peers, sink } = self;
+        (membership, Around { env, election, peers, sink })
+    }
+
+    fn check(&self) {
+        self.membership.check(&self.env, &self.election, &self.peers, self.sink.timers());
+    }
+
+    /// Changes the members of the view, and keeps its id.
+    fn change_view(&mut self, change: Change) {
+        let view = &mut self.membership.held.view;
+        view.apply(view.id(), &[change]);
+    }
+}
+
+fn node(id: &str) -> Node {
+    Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) }
+}
+
+fn started() -> Parts {
+    Parts::new()
+}
+
+/// The node is master, and b is a member.
+fn master() -> Parts {
+    let mut parts = Parts::new();
+    parts.election.persisted();
+    let term = parts.election.term();
+    let heartbeat = parts.election.next_heartbeat().unwrap();
+    let (membership, mut around) = parts.around();
+    membership.begin_term(&mut around, term, &Bytes::new());
+    membership.beat(&mut around, heartbeat);
+
+    let hello = Hello { id: node("b").id, address: Address::new("b:1").unwrap(), ..around.env.own_hello([0; 16]) };
+    around.peers.open(around.env, around.sink, ConnId(1), Origin::Accepted, None);
+    let (key, _) = around.peers.establish(around.env, around.sink, ConnId(1), (hello, Bytes::new())).unwrap();
+    let (view_id, metadata) = (ViewId::default(), Bytes::new());
+    let status =
+        StatusReport { number: 1, term, role: Role::Joining, abstains: false, promise: None, view_id, metadata };
+    assert!(around.peers.receive_status(around.env, key, status));
+    membership.admit(&mut around, &mut Rejections::new(8), key);
+    assert!(membership.take_announced());
+    parts
+}
+
+fn removal(id: &str) -> Change {
+    Change::Remove { id: node(id).id, reason: RemovalReason::Left }
+}
+
+/// Shows that the view is not the one that its writer takes it for.
+fn diverge(parts: &mut Parts) {
+    let base = parts.membership.view().id();
+    let view_id = ViewId { version: base.version + 1, ..base };
+    let delta = MembersUpdate::Delta { base, base_by: Some(node("x")), view_id, changes: Vec::new() };
+    assert!(parts.membership.held.update(&node("x"), delta).is_none());
+}
+
+const VIOLATIONS: [Violation<Parts>; 13] = [
+    (master, |p| p.membership.mastering = None, "members are tracked exactly on a master"),
+    (
+        master,
+        |p| {
+            p.election.leave();
+        },
+        "members are tracked exactly on a master",
+    ),
+    (started, |p| p.membership.announced = true, "every new view is handled"),
+    (
+        master,
+        |p| {
+            p.membership.held.leavers.insert(node("x"));
+        },
+        "leavers are members",
+    ),
+    (master, diverge, "a master holds its own view"),
+    (master, |p| p.membership.held.writer = None, "a master has written the view that it holds"),
+    (
+        master,
+        |p| p.membership.held.view.apply(ViewId { term: Term(9), version: 1 }, &[]),
+        "a master's view is of its term",
+    ),
+    (master, |p| p.change_view(removal("b")), "exactly the other members are tracked"),
+    (master, |p| p.change_view(removal("m")), "a master is a member of its view"),
+    (
+        master,
+        |p| p.sink.clear_timer(&Timer::Member(p.membership.tracker().unwrap().keys().next().unwrap())),
+        "exactly the members that are tracked have a deadline",
+    ),
+    (master, |p| p.sink.clear_timer(&Timer::Heartbeat), "the next heartbeat has a deadline"),
+    (
+        started,
+        |p| p.sink.set_timer(Timer::Member(MemberKey::default()), Timestamp::ZERO),
+        "only a master judges members",
+    ),
+    (started, |p| p.sink.set_timer(Timer::Heartbeat, Timestamp::ZERO), "only a master sends heartbeats"),
+];
+
+#[test]
+fn every_invariant_of_the_membership_notices_its_violation() {
+    expect_violations(&VIOLATIONS, Parts::check);
+    for source in [include_str!("../membership.rs"), include_str!("master.rs")] {
+        expect_all_listed(source, &VIOLATIONS);
+    }
+}
