@@ -1,13 +1,17 @@
 //! What the embedder sees.
 //!
-//! - `interface`: inputs, outputs and events.
+//! - `input`: what a node starts with, and what can happen to it.
+//! - `output`: what the embedder has to do.
+//! - `event`: what has happened, for the service and for logs.
 //! - `config`: what a node is configured with.
-//! - `status`: a snapshot of a node's state.
+//! - `status`: a snapshot of a node's state, and its mastership.
 //! - `error`: what can go wrong, by who is to blame.
 //! - `durable`: what a node keeps over a restart.
 
 pub(crate) mod config;
 pub(crate) mod durable;
 pub(crate) mod error;
-pub(crate) mod interface;
+pub(crate) mod event;
+pub(crate) mod input;
+pub(crate) mod output;
 pub(crate) mod status;

@@ -11,7 +11,8 @@ pub(crate) use self::rejections::Rejections;
 use crate::{
     api::config::Config,
     api::error::RejectReason,
-    api::interface::{Event, Output},
+    api::event::Event,
+    api::output::Output,
     election::Election,
     env::{Env, Sink},
     id::{Address, ConnId, DialId, Node, NodeId},
@@ -239,7 +240,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::interface::Start,
+        api::input::Start,
         id::Incarnation,
         violations::{Violation, expect_all_listed, expect_violations},
     };

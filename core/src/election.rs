@@ -29,7 +29,10 @@ use self::{
 };
 use crate::{
     api::config::{Bootstrap, Config, Timing},
-    api::interface::{HardState, Leadership, LossReason, Start},
+    api::durable::HardState,
+    api::event::LossReason,
+    api::input::Start,
+    api::status::Leadership,
     id::{Address, Node, NodeId, Term},
     rng::Rng,
     time::Timestamp,

@@ -4,7 +4,8 @@ use alloc::{collections::VecDeque, sync::Arc};
 
 use crate::{
     api::config::{Config, Limits, Timing},
-    api::interface::{Event, Output},
+    api::event::Event,
+    api::output::Output,
     id::{Address, Node},
     peers::proof,
     time::Timestamp,

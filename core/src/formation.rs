@@ -14,7 +14,10 @@ use self::{effects::End, flush::Sources};
 use crate::{
     api::config::Config,
     api::error::{CloseReason, Misuse},
-    api::interface::{Command, Event, Input, Leadership, Origin, Output, Start, StopReason},
+    api::event::{Event, StopReason},
+    api::input::{Command, Input, Origin, Start},
+    api::output::Output,
+    api::status::Leadership,
     api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,

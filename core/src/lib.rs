@@ -74,10 +74,12 @@ mod wire;
 
 pub use api::{
     config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
-    durable::{DurableState, ResumeError},
+    durable::{DurableState, HardState, ResumeError},
     error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
-    interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Start, StopReason},
-    status::{Counters, Phase, Status},
+    event::{Event, LossReason, StopReason},
+    input::{Command, Input, Origin, Start},
+    output::Output,
+    status::{Counters, Leadership, Phase, Status},
 };
 pub use formation::Formation;
 pub use id::{

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use self::{follower::HeldView, master::Mastering};
 pub(crate) use self::{master::Verdict, tracker::MemberKey};
 use crate::{
-    api::interface::Event,
+    api::event::Event,
     election::Election,
     env::{Env, Sink, never},
     id::{Node, NodeId, ViewId},

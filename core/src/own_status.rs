@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         api::config::Config,
-        api::interface::Start,
+        api::input::Start,
         id::{Incarnation, Node},
         rng::Rng,
         time::Timestamp,

@@ -15,11 +15,11 @@ fn variants<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_event_and_reason_is_explained_in_its_table() {
-    let (interface, error) = (include_str!("../src/api/interface.rs"), include_str!("../src/api/error.rs"));
+    let (event, error) = (include_str!("../src/api/event.rs"), include_str!("../src/api/error.rs"));
     for (source, name) in [
-        (interface, "Event"),
-        (interface, "LossReason"),
-        (interface, "StopReason"),
+        (event, "Event"),
+        (event, "LossReason"),
+        (event, "StopReason"),
         (error, "RejectReason"),
         (error, "CloseReason"),
         (error, "TlsProblem"),

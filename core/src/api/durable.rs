@@ -7,9 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::config::Config,
-    api::interface::{HardState, Start},
-    id::{Address, ClusterName, Incarnation, NodeId},
+    api::input::Start,
+    id::{Address, ClusterName, Incarnation, Node, NodeId, Term},
 };
+
+/// The state that has to be durable for a voter's votes to be durable (PROTOCOL.md, E4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HardState {
+    /// The newest term that the node has known.
+    pub term: Term,
+    /// The node that it has voted for in that term, or has followed as its master.
+    pub voted_for: Option<Node>,
+    /// Whether it has ever had a master, or been one. A voter that may only join needs this to vote (D7).
+    pub joined: bool,
+}
 
 /// The durable state of a node: its [`HardState`], and to which node of which cluster it belongs. Only the `HardState`
 /// changes while the node runs.

@@ -1,6 +1,11 @@
-//! The status of a node, for people and for metrics.
+//! The status of a node, for people and for metrics, and its mastership.
 
-use crate::id::{Address, Node, Term};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{Address, Node, Term},
+    time::Timestamp,
+};
 
 /// What a node is doing. Unlike the [`Role`](crate::message::Role) on the wire, it also covers a node that has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,4 +62,16 @@ pub struct Status {
     pub partial_bytes: usize,
     /// Counts since the start.
     pub counters: Counters,
+}
+
+/// A mastership with a valid lease (PROTOCOL.md, E6).
+///
+/// Use `term` as a fencing token: a resource that remembers the largest term that it has seen can refuse requests of an
+/// earlier master. G1 says on which conditions a term has one master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The term of the mastership. It is larger than that of every earlier master.
+    pub term: Term,
+    /// The end of the lease. From this moment on, this node must not act as the master.
+    pub valid_until: Timestamp,
 }

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::error::RejectReason,
-    api::interface::Event,
+    api::event::Event,
     env::Sink,
     id::{Address, Incarnation, Node, NodeId},
     wire::message::Holder,

@@ -9,7 +9,8 @@ use core::time::Duration;
 use super::{Candidacy, Effect, Election, Mastership, Persistence, Promise, RoleKind, State, Voter, ranks_before};
 use crate::{
     api::config::Bootstrap,
-    api::interface::{HardState, LossReason},
+    api::durable::HardState,
+    api::event::LossReason,
     id::{Address, Node, NodeId, Term},
     time::Timestamp,
     wire::message::{Release, Vote, VoteRequest},

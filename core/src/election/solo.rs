@@ -5,7 +5,7 @@ use core::{cmp::Ordering, time::Duration};
 
 use super::{Election, Followed, Mastership, RoleKind, Voter, ranks_before};
 use crate::{
-    api::interface::LossReason,
+    api::event::LossReason,
     id::{Address, Node, NodeId, Term},
     time::Timestamp,
     wire::message::{Role, StatusReport},

@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    api::interface::HardState,
+    api::durable::HardState,
     id::{Address, Node, Term},
     time::Timestamp,
 };

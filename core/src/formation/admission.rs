@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::{Formation, effects::End};
 use crate::{
     api::error::{CloseReason, RejectReason},
-    api::interface::{Event, Origin, Output, StopReason},
+    api::event::{Event, StopReason},
+    api::input::Origin,
+    api::output::Output,
     discovery::{Consequence, consequence},
     env::never,
     id::{Address, ConnId, DialId, Node},

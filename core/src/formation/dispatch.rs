@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Formation, around, effects::End};
 use crate::{
     api::error::CloseReason,
-    api::interface::Event,
+    api::event::Event,
     env::never,
     id::{ConnId, Term},
     membership::Update,

@@ -3,7 +3,8 @@
 use super::{Formation, around};
 use crate::{
     api::error::{CloseReason, TlsFailure},
-    api::interface::{Event, LossReason, Output, StopReason},
+    api::event::{Event, LossReason, StopReason},
+    api::output::Output,
     election::Effect,
     env::never,
     id::{Address, ConnId, Node, Term},

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::*;
 use crate::{
     api::config::Config,
-    api::interface::{Origin, Start},
+    api::input::{Origin, Start},
     discovery::Rejections,
     id::{Address, ConnId, Incarnation, Term},
     membership::view::RemovalReason,

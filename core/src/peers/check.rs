@@ -7,7 +7,7 @@ use super::{
     peer::Peer,
 };
 use crate::{
-    api::interface::Origin,
+    api::input::Origin,
     id::ConnId,
     timers::{Timer, Timers},
 };

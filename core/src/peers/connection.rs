@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::PeerKey;
 use crate::{
     api::error::CloseReason,
-    api::interface::Origin,
+    api::input::Origin,
     env::Env,
     id::Address,
     peers::proof::{ClusterKey, Side},

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{PeerKey, PeerTable};
-use crate::{api::interface::Origin, env::never, id::ConnId};
+use crate::{api::input::Origin, env::never, id::ConnId};
 
 impl PeerTable {
     /// The link on which this node sends to the peer. The node with the higher id uses the link that it keeps, the other one

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::{
-    api::interface::Origin,
+    api::input::Origin,
     wire::message::{Extension, Hello, Proof},
 };
 

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Connection, PeerKey, PeerTable, connection::State, peer::Peer};
 use crate::{
-    api::interface::Output,
+    api::output::Output,
     env::{Env, Sink, never},
     id::{Address, ConnId, NodeId},
     wire::frame::SharedFrame,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::error::CloseReason,
-    api::interface::Origin,
+    api::input::Origin,
     api::status::Counters,
     env::{Env, Sink, never},
     id::{Address, ConnId, Node, NodeId},

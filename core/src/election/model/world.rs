@@ -16,7 +16,9 @@ use core::time::Duration;
 use super::super::{Effect, Election, RoleKind};
 use crate::{
     api::config::{Config, Timing},
-    api::interface::{HardState, LossReason, Start},
+    api::durable::HardState,
+    api::event::LossReason,
+    api::input::Start,
     id::{Address, Incarnation, Node, NodeId, Term},
     rng::Rng,
     time::Timestamp,

@@ -1,0 +1,163 @@
+//! What has happened, and why.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::error::{CloseReason, RejectReason},
+    id::{Address, ConnId, Node, Term, ViewId},
+    membership::view::Change,
+    wire::message::Holder,
+};
+
+/// What has happened, for the service and for logs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer is linked: its first connection is established.
+    Linked {
+        /// The peer.
+        node: Node,
+        /// The address of the peer.
+        address: Address,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The last established connection to a peer has ended.
+    Unlinked {
+        /// The peer.
+        node: Node,
+        /// The reason, if this node closed the connection or TLS failed.
+        reason: Option<CloseReason>,
+    },
+    /// A connection has ended before it was established: by a fault of the peer, because a limit is reached, or because the
+    /// dial had been given up. It is not reported if another event reports the reason.
+    ConnClosed {
+        /// The connection.
+        conn: ConnId,
+        /// The address that was dialed. `None` if the peer opened the connection, or if the dial had been given up.
+        dialed: Option<Address>,
+        /// The reason.
+        reason: CloseReason,
+    },
+    /// This node has a master, or its master has a new term. The master may be this node.
+    MasterElected {
+        /// The term of the master.
+        term: Term,
+        /// The master.
+        master: Node,
+        /// The address of the master.
+        address: Address,
+    },
+    /// This node has lost its master, or is no longer the master itself. The view stays.
+    MasterLost {
+        /// The term of the lost master.
+        term: Term,
+        /// The lost master.
+        master: Node,
+        /// The reason.
+        reason: LossReason,
+    },
+    /// Peers follow a master that this node cannot reach. It is reported once per master, until this node has a master.
+    MasterUnreachable {
+        /// The master that they follow.
+        master: Node,
+        /// The address of the master.
+        address: Address,
+    },
+    /// The view has changed. [`view`](crate::Formation::view) returns the new one.
+    ViewChanged {
+        /// The id of the new view.
+        view_id: ViewId,
+        /// The differences from the last view. It is empty if only the id has changed.
+        changes: Vec<Change>,
+    },
+    /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
+    /// address has sent a message on a link.
+    RejectedByPeer {
+        /// The address that was dialed.
+        address: Address,
+        /// The reason.
+        reason: RejectReason,
+        /// The node that has the id or the address of this node, if that is the reason.
+        holder: Option<Holder>,
+    },
+    /// This node rejected a peer (PROTOCOL.md, H10). It is reported once per node, address, reason and holder. It may be
+    /// reported again after the peer has been linked, or, for a rejection by the master, after the peer has become a
+    /// member. If there are more such peers than [`Limits::members`](crate::Limits::members), it is reported again from
+    /// time to time.
+    PeerRejected {
+        /// The node that the peer claims to be.
+        node: Node,
+        /// The address that the peer claims.
+        address: Address,
+        /// The reason.
+        reason: RejectReason,
+        /// The node that has the claimed id or address, if that is the reason.
+        holder: Option<Holder>,
+    },
+    /// An address leads to this node itself (PROTOCOL.md, I8). It is reported once per address, until the address leads to
+    /// another node. The address is dialed again every [`down_after`](crate::Timing::down_after). If the address is a seed,
+    /// the seed list has two spellings of this node, and only `own` can vote.
+    SelfDial {
+        /// The address that was dialed.
+        address: Address,
+        /// The configured address of this node.
+        own: Address,
+    },
+    /// Two clusters have become one, and this node was on the losing side (PROTOCOL.md, E8): the solo master that it
+    /// followed or was has given way. It is reported with the first view from the master that continues.
+    Merged {
+        /// The last view of the losing side.
+        from: ViewId,
+        /// The first view from the master that continues.
+        to: ViewId,
+    },
+    /// A peer is a solo master (PROTOCOL.md, E8). This node is configured without `solo_after`, and does not follow it.
+    SoloMasterIgnored {
+        /// The solo master.
+        node: Node,
+        /// The address of the solo master.
+        address: Address,
+    },
+    /// A `Persist` has failed (PROTOCOL.md, E4). Until it is started again, this node neither becomes a candidate nor
+    /// votes. It continues as a member. This is reported once.
+    PersistFailed,
+    /// The node has stopped: every connection is closed, and all further inputs are ignored.
+    Stopped {
+        /// The reason.
+        reason: StopReason,
+    },
+}
+
+/// Why a master was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// For a lease it has sent no heartbeat, no status as a master and no accepting join response.
+    Silent,
+    /// It has reported that it is no longer the master, or a newer incarnation of it has appeared.
+    Ended,
+    /// It was this node, and its lease has expired (E6).
+    LeaseLapsed,
+    /// It was this node, and there is a newer term (E7).
+    NewerTerm,
+    /// It has resigned or left.
+    Resigned,
+    /// It was this node as a solo master, and it has met a master that continues instead (E8).
+    GaveWay,
+}
+
+/// Why a node has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// [`Command::Leave`] has been completed.
+    Left,
+    /// A newer incarnation of this node has appeared (PROTOCOL.md, I1).
+    Superseded,
+    /// Another living node has the id of this node (PROTOCOL.md, I5). The last [`Event::RejectedByPeer`] or
+    /// [`Event::PeerRejected`] names both addresses.
+    IdInUse,
+}

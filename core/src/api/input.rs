@@ -1,0 +1,115 @@
+//! What a node starts with, and what can happen to it.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::durable::HardState,
+    api::error::TlsFailure,
+    id::{Address, ConnId, DialId, Incarnation},
+};
+
+/// What a node starts with, beside its [`Config`](crate::Config).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Start {
+    /// The number of this run. It has to be larger than that of any run before, for example the wall clock in microseconds.
+    pub incarnation: Incarnation,
+    /// The seed of all randomness. It has to be different at each start and on each node. Jitter and nonces come from it.
+    pub rng_seed: u64,
+    /// The last state that was persisted, or the default if there is none.
+    pub hard_state: HardState,
+}
+
+impl Start {
+    /// A start without durable state. To start with it, use [`resume`](Self::resume).
+    pub fn new(incarnation: Incarnation, rng_seed: u64) -> Self {
+        Self { incarnation, rng_seed, hard_state: HardState::default() }
+    }
+}
+
+/// What can happen to a node. Inputs are owned and serializable, so a run can be recorded and replayed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Input {
+    /// Time has passed. Report it when [`next_deadline`](crate::Formation::next_deadline) has been reached.
+    Tick,
+    /// A connection is open.
+    Opened {
+        /// The number of the connection: larger than that of any connection before.
+        conn: ConnId,
+        /// Which end opened it.
+        origin: Origin,
+    },
+    /// A dial has failed, or has taken longer than its `timeout`.
+    DialFailed {
+        /// The dial.
+        dial: DialId,
+    },
+    /// Bytes have arrived. They may be cut into chunks anywhere (G4).
+    Received {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes.
+        chunk: Bytes,
+    },
+    /// The bytes of the last [`Output::Send`] on the connection are written.
+    Flushed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection has ended: the peer has closed it, or an error has occurred. It need not be reported after an
+    /// [`Output::Close`].
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection has ended because it could not be secured (TLS; PROTOCOL.md, H9).
+    ///
+    /// The embedder reports [`Opened`](Self::Opened) as soon as the path to the peer is open, and secures the connection
+    /// after that. In this way the core limits how long this takes, and how many such connections there are.
+    /// [`Event::ConnClosed`] reports the failure. For an established connection, [`Event::Unlinked`] reports it, if it was
+    /// the last one to that peer.
+    TlsFailed {
+        /// The connection.
+        conn: ConnId,
+        /// Which end does not trust the other, and why.
+        failure: TlsFailure,
+    },
+    /// The state of the [`Output::Persist`] in flight is durable.
+    Persisted {
+        /// The number of the `Persist`.
+        seq: u64,
+    },
+    /// The [`Output::Persist`] in flight has failed, and nobody knows what the storage holds. From now on this node neither
+    /// votes nor becomes a candidate, and continues as a member. It requests no other `Persist`. [`Event::PersistFailed`]
+    /// reports it.
+    PersistFailed {
+        /// The number of the `Persist`.
+        seq: u64,
+    },
+    /// The service, or the embedder, requests something.
+    Command(Command),
+}
+
+/// Which end opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Origin {
+    /// The peer opened it.
+    Accepted,
+    /// This node opened it: this is the answer to an [`Output::Dial`].
+    Dialed(DialId),
+}
+
+/// A request of the service or the embedder.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Command {
+    /// Leave the cluster (PROTOCOL.md, L1–L6). [`Event::Stopped`] follows once the master has confirmed it, and within
+    /// [`down_after`](crate::Timing::down_after) in any case. A master ends its mastership at once.
+    Leave,
+    /// Dial these addresses too, while the node has no master.
+    AddContacts(Vec<Address>),
+    /// Change the metadata of this node in the member list.
+    SetMetadata(Bytes),
+}

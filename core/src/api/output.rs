@@ -1,0 +1,51 @@
+//! What the embedder has to do.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::durable::HardState,
+    api::error::CloseReason,
+    api::event::Event,
+    id::{Address, ConnId, DialId},
+};
+
+/// What the embedder has to do. Outputs have to be carried out in the order in which they are returned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Output {
+    /// Connect to an address, and resolve its name again. Answer once, with [`Input::Opened`] or [`Input::DialFailed`].
+    Dial {
+        /// The number of the dial, which the answer repeats.
+        dial: DialId,
+        /// The address.
+        addr: Address,
+        /// The dial has failed if it takes longer than this.
+        timeout: Duration,
+    },
+    /// Write these bytes, then report [`Input::Flushed`]. At most one `Send` is in flight on a connection.
+    Send {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes, with their frame lengths.
+        bytes: Bytes,
+    },
+    /// Close the connection. A `Send` that is already flushed must still reach the peer.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// The reason.
+        reason: CloseReason,
+    },
+    /// Make this state durable, then report [`Input::Persisted`] or [`Input::PersistFailed`]. At most one `Persist` is in
+    /// flight.
+    Persist {
+        /// The number of the `Persist`, which the answer repeats.
+        seq: u64,
+        /// The state.
+        state: HardState,
+    },
+    /// Report this event to the service.
+    Event(Event),
+}
