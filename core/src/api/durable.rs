@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn e4_a_restarted_node_keeps_its_term_in_a_new_incarnation() {
+    fn e4_i9_a_restarted_node_keeps_its_term_in_a_new_incarnation() {
         let config = config("a", &["b:1", "a:1"], &[]);
         let start = resume(&config).unwrap();
         assert_eq!((start.incarnation, &start.hard_state), (Incarnation(50), &stored().hard_state));
@@ -160,25 +160,25 @@ mod tests {
     }
 
     #[test]
-    fn the_incarnation_grows_even_if_the_clock_has_gone_back() {
+    fn i9_the_incarnation_grows_even_if_the_clock_has_gone_back() {
         let start = Start::resume(&config("a", &["a:1", "b:1"], &[]), stored(), Incarnation(39), 2).unwrap();
         assert_eq!(start.incarnation, Incarnation(41));
     }
 
     #[test]
-    fn another_seed_list_is_an_error_that_names_both_lists() {
+    fn i9_another_seed_list_is_an_error_that_names_both_lists() {
         let error = resume(&config("a", &["a:1", "c:1"], &[])).unwrap_err().to_string();
         assert!(error.contains("a:1, b:1,") && error.contains("a:1, c:1;"), "{error}");
     }
 
     #[test]
-    fn former_seeds_allow_a_change_of_the_seed_list() {
+    fn i9_former_seeds_allow_a_change_of_the_seed_list() {
         assert_eq!(resume(&config("a", &["a:1", "c:1"], &["b:1", "a:1"])).unwrap().hard_state, stored().hard_state);
         assert!(resume(&config("a", &["a:1", "c:1"], &["b:1"])).is_err());
     }
 
     #[test]
-    fn the_state_of_another_node_is_an_error_with_both_names() {
+    fn i9_the_state_of_another_node_is_an_error_with_both_names() {
         let error = resume(&config("b", &["a:1", "b:1"], &[])).unwrap_err().to_string();
         assert!(error.contains(r#""a""#) && error.contains(r#""b""#), "{error}");
         let other = Config::builder("prod", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn g7_no_more_rejections_are_remembered_than_the_limit() {
+    fn g7_h10_no_more_rejections_are_remembered_than_the_limit() {
         let mut rejections = Rejections::new(5);
         for turn in 0..1_000 {
             let id = ["a", "b"][turn % 2];

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_allowance_is_the_mean_plus_a_quantile_of_deviations() {
+    fn v5_the_allowance_is_the_mean_plus_a_quantile_of_deviations() {
         // The mean is 200 ms, the deviation 10 ms.
         let arrivals = arrivals([190, 210, 190, 210, 190, 210, 190, 210, 190, 210]);
         assert_eq!(arrivals.allowance(&settings(1)), Some(Duration::from_micros(212_820)));
@@ -95,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_member_gets_at_least_the_smallest_deviation() {
+    fn v5_a_regular_member_gets_at_least_the_smallest_deviation() {
         assert_eq!(arrivals([100; 10]).allowance(&settings(8)), Some(Duration::from_micros(105_612)));
     }
 
     #[test]
-    fn too_few_intervals_give_no_allowance() {
+    fn v5_too_few_intervals_give_no_allowance() {
         assert_eq!(arrivals([100; 7]).allowance(&settings(8)), None);
         assert!(arrivals([100; 8]).allowance(&settings(8)).is_some());
         let few = PhiAccrual { window: 2, ..settings(8) };
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_before_the_window_do_not_count() {
+    fn v5_intervals_before_the_window_do_not_count() {
         let old_and_new = arrivals([3_000, 500].into_iter().chain([100; 10]));
         let new = arrivals([100; 10]);
         assert_eq!(old_and_new.allowance(&settings(8)), new.allowance(&settings(8)));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_this_node_does_not_count() {
+    fn v5_a_pause_of_this_node_does_not_count() {
         let mut interrupted = arrivals([100; 10]);
         interrupted.interrupted();
         interrupted.arrived(Timestamp::from_micros(60_000_000), 10);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_possible_intervals_do_not_overflow() {
+    fn v5_the_longest_possible_intervals_do_not_overflow() {
         let mut arrivals = Arrivals::default();
         for at in [0, u64::MAX / 2, u64::MAX] {
             arrivals.arrived(Timestamp::from_micros(at), 2);

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_reports_the_view_that_it_holds() {
+    fn v6_a_follower_reports_the_view_that_it_holds() {
         assert_eq!(Follower::new().0.id(), ViewId::default());
         let follower = Follower::holding(4, &["a", "b"]);
         assert_eq!((follower.0.id(), follower.ids()), (view_id(4), vec!["a", "b"]));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_applies_to_its_base_and_leads_forward() {
+    fn v6_a_delta_applies_to_its_base_and_leads_forward() {
         for (base, to, taken) in
             [(4, 5, true), (4, 9, true), (3, 5, false), (5, 6, false), (4, 4, false), (4, 3, false)]
         {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_that_is_too_long_is_not_taken() {
+    fn g7_a_delta_that_is_too_long_is_not_taken() {
         for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
             let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
             let said = follower.delta((view_id(4), None), 5, vec![gone("a"); changes]);
@@ -224,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_on_a_view_of_the_same_writer_is_taken() {
+    fn v9_a_delta_on_a_view_of_the_same_writer_is_taken() {
         let mut follower = Follower::holding(4, &["a"]);
         assert_eq!(follower.delta((view_id(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
         assert_eq!(follower.ids(), ["a", "b"]);
     }
 
     #[test]
-    fn a_delta_on_a_view_of_another_writer_shows_a_divergence() {
+    fn v9_a_delta_on_a_view_of_another_writer_shows_a_divergence() {
         let mut follower = Follower::holding(4, &["a", "b"]);
         assert_eq!(follower.delta((view_id(4), Some("x")), 5, added(&["c"])), None);
         assert_eq!((follower.0.id(), follower.ids()), (ViewId::default(), vec!["a", "b"]));
@@ -249,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_on_another_view_shows_no_divergence() {
+    fn v9_a_delta_on_another_view_shows_no_divergence() {
         let mut follower = Follower::holding(4, &["a"]);
         assert_eq!(follower.delta((view_id(3), Some("x")), 5, added(&["c"])), None);
         assert_eq!(follower.0.id(), view_id(4));
     }
 
     #[test]
-    fn pages_become_a_view_with_the_last_one() {
+    fn v7_pages_become_a_view_with_the_last_one() {
         let mut follower = Follower::holding(4, &["a", "b"]);
         assert_eq!(follower.page(5, 0, false, &["b"]), None);
         assert_eq!(follower.page(5, 1, false, &["c"]), None);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_out_of_order_ends_its_series() {
+    fn v7_a_page_out_of_order_ends_its_series() {
         for (version, index) in [(5, 0), (5, 2), (6, 1), (4, 1)] {
             let mut follower = Follower::new();
             assert_eq!(follower.page(5, 0, false, &["a"]), None);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_taken_if_it_is_newer_when_complete() {
+    fn v6_a_snapshot_is_taken_if_it_is_newer_when_complete() {
         for version in [3, 4] {
             let mut follower = Follower::holding(4, &["a"]);
             assert_eq!(follower.page(version, 0, true, &["b"]), None);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_of_another_master_are_forgotten() {
+    fn v6_the_pages_of_another_master_are_dropped() {
         let mut follower = Follower::new();
         assert_eq!(follower.page(5, 0, false, &["a"]), None);
         follower.0.forget_pages();

@@ -169,7 +169,7 @@ impl Kept {
 }
 
 #[test]
-fn the_first_view_of_a_term_carries_over_who_was_known_and_says_who_is_linked() {
+fn v1_the_first_view_of_a_term_keeps_the_known_members() {
     for (gone, expected) in [(1, "?b +c -e +m"), (2, "?b +c ?e +m")] {
         let before = [member("a"), member("b"), suspect("c"), suspect("d"), member("e"), suspect("m")];
         let mut kept = Kept::new(Limits::default(), MembersView::new(view_id(2, 7), before));
@@ -188,7 +188,7 @@ fn the_first_view_of_a_term_carries_over_who_was_known_and_says_who_is_linked() 
 }
 
 #[test]
-fn a_delta_on_a_view_of_an_earlier_term_says_who_wrote_it() {
+fn v9_a_delta_on_a_view_of_an_earlier_term_names_its_writer() {
     let known = MembersView::new(view_id(2, 7), [member("a"), member("b"), member("c")]);
     let mut kept = Kept::new(Limits::default(), known);
     kept.begin(None, &["a", "b"]);
@@ -200,7 +200,7 @@ fn a_delta_on_a_view_of_an_earlier_term_says_who_wrote_it() {
 }
 
 #[test]
-fn what_changes_beyond_the_limit_between_two_heartbeats_is_told_with_the_second() {
+fn v8_changes_beyond_the_limit_wait_for_the_next_heartbeat() {
     let limits = Limits { updates_at_once: 5, ..Limits::default() };
     let mut kept = Kept::joined(limits, &["a", "b", "c", "d", "e"]);
     kept.tracker.begin_round(&kept.view);
@@ -224,7 +224,7 @@ fn what_changes_beyond_the_limit_between_two_heartbeats_is_told_with_the_second(
 }
 
 #[test]
-fn who_joins_is_sent_the_view_and_then_what_changes() {
+fn v2_a_joining_node_gets_the_view_and_then_the_changes() {
     let mut kept = Kept::joined(Limits::default(), &[]);
     assert_eq!(kept.admit(member("a")), [Change::Upsert(member("a"))]);
     assert_eq!(kept.read("a"), ["3.2 page 0: a m"]);
@@ -237,7 +237,7 @@ fn who_joins_is_sent_the_view_and_then_what_changes() {
 }
 
 #[test]
-fn who_is_admitted_again_over_its_link_keeps_what_it_was_sent() {
+fn v2_a_member_admitted_again_is_not_sent_everything_again() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     kept.read("a");
     let again = |kept: &mut Kept, member: Member| kept.tracker.admit(&mut kept.view, member, at(900));
@@ -251,7 +251,7 @@ fn who_is_admitted_again_over_its_link_keeps_what_it_was_sent() {
 }
 
 #[test]
-fn who_has_restarted_or_was_without_a_link_is_sent_everything() {
+fn v7_a_restarted_or_relinked_member_is_sent_everything() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     kept.read("a");
     kept.admit(Member { node: node("a", 2), ..member("a") });
@@ -264,7 +264,7 @@ fn who_has_restarted_or_was_without_a_link_is_sent_everything() {
 }
 
 #[test]
-fn who_loses_its_link_is_suspect_at_once_and_is_sent_everything_again() {
+fn v3_a_member_that_loses_its_link_is_suspect_at_once() {
     let mut kept = Kept::joined(Limits::default(), &["a", "b"]);
     kept.read("a");
     let lost = |kept: &mut Kept| kept.tracker.link_down(&mut kept.view, &id("a"));
@@ -277,7 +277,7 @@ fn who_loses_its_link_is_suspect_at_once_and_is_sent_everything_again() {
 
 /// E8: what it was sent it has not taken, and what it takes from another is not known.
 #[test]
-fn who_has_gone_over_to_another_master_is_sent_everything_when_it_is_back() {
+fn v7_a_member_back_from_another_master_is_sent_everything() {
     let mut kept = Kept::large(FULL, Limits::default());
     assert!(kept.next("a01").unwrap().starts_with("3.8 page 0"));
     kept.admit(member("r"));
@@ -294,7 +294,7 @@ fn who_has_gone_over_to_another_master_is_sent_everything_when_it_is_back() {
 }
 
 #[test]
-fn a_member_is_due_as_suspect_and_then_as_down() {
+fn v3_a_member_becomes_due_as_suspect_and_then_as_down() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     assert_eq!((kept.due("a"), kept.due("m"), kept.due("z")), (Some(at(600)), None, None));
     let state = |kept: &mut Kept, state| kept.tracker.set_state(&mut kept.view, &id("a"), state);
@@ -311,7 +311,7 @@ fn a_member_is_due_as_suspect_and_then_as_down() {
 }
 
 #[test]
-fn an_acknowledgement_gives_a_new_allowance_and_shows_who_lives() {
+fn v3_an_acknowledgement_gives_a_member_a_new_allowance() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     let ack = |kept: &mut Kept, ms| kept.tracker.ack(&kept.view, &id("a"), 1, view_id(3, 2), at(ms));
     assert_eq!(ack(&mut kept, 500), Ack::Expected);
@@ -324,7 +324,7 @@ fn an_acknowledgement_gives_a_new_allowance_and_shows_who_lives() {
 
 /// The heartbeat went out behind the update, so its acknowledgement shows whether that came.
 #[test]
-fn a_member_that_does_not_hold_what_it_was_sent_is_sent_it_again() {
+fn v6_an_update_that_a_member_does_not_hold_is_sent_again() {
     let mut kept = Kept::joined(Limits::default(), &["a", "b"]);
     kept.read("a");
     kept.beat("a", 5);
@@ -350,7 +350,7 @@ fn a_member_that_does_not_hold_what_it_was_sent_is_sent_it_again() {
 }
 
 #[test]
-fn what_was_not_acknowledged_is_sent_again_on_another_link() {
+fn c4_an_unacknowledged_update_is_sent_on_another_link() {
     let mut kept = Kept::joined(Limits::default(), &["a", "b"]);
     kept.read("a");
     kept.ack("a", 1, view_id(3, 3));
@@ -371,7 +371,7 @@ fn what_was_not_acknowledged_is_sent_again_on_another_link() {
 }
 
 #[test]
-fn a_page_is_as_full_as_may_be() {
+fn v7_a_page_is_as_full_as_the_limit_allows() {
     let mut kept = Kept::large(2 * FULL - 1, Limits::default());
     kept.tracker.write(&mut kept.view, sized("m", 512));
     let pages = kept.read("a00");
@@ -384,7 +384,7 @@ fn a_page_is_as_full_as_may_be() {
 }
 
 #[test]
-fn a_delta_is_as_long_as_may_be_and_the_rest_follows() {
+fn v7_a_delta_is_as_long_as_allowed_and_the_rest_follows() {
     let mut kept = Kept::joined(Limits { send: 4_096, ..Limits::default() }, &["a"]);
     kept.read("a");
     for ix in 0..=FULL {
@@ -400,7 +400,7 @@ fn a_delta_is_as_long_as_may_be_and_the_rest_follows() {
 }
 
 #[test]
-fn a_step_too_long_for_a_delta_is_sent_as_a_snapshot() {
+fn v7_a_change_too_long_for_a_delta_is_sent_as_a_snapshot() {
     let known = (0..10).map(|ix| sized(&format!("b{ix}"), 511)).chain([member("a")]);
     let mut kept = Kept::new(Limits { send: 4_096, ..Limits::default() }, MembersView::new(view_id(2, 7), known));
     kept.begin(None, &["a"]);
@@ -408,7 +408,7 @@ fn a_step_too_long_for_a_delta_is_sent_as_a_snapshot() {
 }
 
 #[test]
-fn a_snapshot_takes_the_place_of_a_delta_of_more_changes_than_there_are_members() {
+fn v7_a_snapshot_replaces_a_longer_delta() {
     for (left, expected) in [(2, "3.2 to 3.6: -b0 -b1"), (3, "3.8 page 0: a m")] {
         let mut kept = Kept::joined(Limits::default(), &["a"]);
         kept.read("a");
@@ -423,7 +423,7 @@ fn a_snapshot_takes_the_place_of_a_delta_of_more_changes_than_there_are_members(
 }
 
 #[test]
-fn g7_the_log_is_as_long_as_allowed_and_who_holds_less_is_sent_a_snapshot() {
+fn g7_v7_a_member_behind_the_change_log_is_sent_a_snapshot() {
     for (joined, expected) in [(2, "3.2 to 3.4: +b0 +b1"), (3, "3.5 page 0: a b0 b1 b2 m")] {
         let mut kept = Kept::joined(Limits { change_log: 2, ..Limits::default() }, &["a"]);
         kept.read("a");
@@ -436,7 +436,7 @@ fn g7_the_log_is_as_long_as_allowed_and_who_holds_less_is_sent_a_snapshot() {
 }
 
 #[test]
-fn who_holds_what_was_never_written_is_sent_a_snapshot_if_that_leads_it_forward() {
+fn v9_a_member_with_an_unknown_view_is_sent_a_snapshot() {
     let snapshot: &[&str] = &["3.2 page 0: a m"];
     for (held, expected) in [(view_id(2, 9), snapshot), (view_id(3, 0), snapshot), (view_id(3, 9), &[])] {
         let mut kept = Kept::joined(Limits::default(), &["a"]);
@@ -448,7 +448,7 @@ fn who_holds_what_was_never_written_is_sent_a_snapshot_if_that_leads_it_forward(
 }
 
 #[test]
-fn a_delta_is_encoded_once_for_all_who_lack_the_same() {
+fn a_delta_is_encoded_once_for_all_members_that_need_it() {
     let mut kept = Kept::joined(Limits { pinned_views: 2, ..Limits::default() }, &["a", "b", "c", "d"]);
     for id in ["a", "b"] {
         kept.read(id);
@@ -471,7 +471,7 @@ fn a_delta_is_encoded_once_for_all_who_lack_the_same() {
 }
 
 #[test]
-fn what_does_not_fit_beside_the_rest_waits() {
+fn c6_an_update_that_does_not_fit_into_the_write_waits() {
     let mut kept = Kept::joined(Limits::default(), &["a"]);
     let fits = |kept: &mut Kept| {
         let len = kept.clone().frame("a").unwrap().len();
@@ -486,7 +486,7 @@ fn what_does_not_fit_beside_the_rest_waits() {
 }
 
 #[test]
-fn a_snapshot_is_encoded_once_and_kept_for_the_next_until_something_changes() {
+fn a_snapshot_is_encoded_once_until_the_view_changes() {
     let mut kept = Kept::joined(Limits::default(), &["a", "b"]);
     let (a, b) = (kept.frame("a").unwrap(), kept.frame("b").unwrap());
     assert_eq!(a.as_ptr(), b.as_ptr());
@@ -497,7 +497,7 @@ fn a_snapshot_is_encoded_once_and_kept_for_the_next_until_something_changes() {
 
 /// A series once begun is finished; deltas follow it.
 #[test]
-fn g7_slow_readers_share_the_newest_snapshot_that_is_being_read() {
+fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     let mut kept = Kept::large(FULL, Limits { pinned_views: 2, change_log: 3, ..Limits::default() });
     let next = |kept: &mut Kept, id: &str, expected: &str| {
         let said = kept.next(id).unwrap();

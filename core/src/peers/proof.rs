@@ -206,7 +206,7 @@ mod tests {
 
     /// The codes come from another implementation of HMAC-SHA256, according to PROTOCOL.md.
     #[test]
-    fn codes_have_the_bytes_of_the_format() {
+    fn h8_codes_have_the_bytes_of_the_format() {
         let covered = hellos(Side::Accepting, b"\0\0\0\x02de", b"abc");
         assert_eq!(covered, b"\0\0\0\x03abc\0\0\0\x02de"[..]);
         assert_eq!(covered, hellos(Side::Dialing, b"\0\0\0\x03abc", b"de"), "both ends cover the same");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_for_one_key_one_direction_and_two_hellos() {
+    fn h8_a_proof_is_for_one_key_one_direction_and_two_hellos() {
         let proof = key().prove(Side::Dialing, b"both");
         assert!(key().is_proven(Side::Dialing, b"both", &proof));
         assert!(!key().is_proven(Side::Accepting, b"both", &proof));

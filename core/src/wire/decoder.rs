@@ -163,19 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn chunking_never_matters() {
+    fn g4_chunking_never_matters() {
         check::<fn(Vec<Vec<u8>>, Vec<u8>)>(|bodies, sizes| agrees(&stream_of(&bodies, &[]), &sizes));
     }
 
     #[test]
-    fn chunking_never_matters_for_bytes_after_the_frames() {
+    fn g4_chunking_never_matters_for_bytes_after_the_frames() {
         check::<fn(Vec<Vec<u8>>, Vec<u8>, Vec<u8>)>(|bodies, rest, sizes| {
             agrees(&stream_of(&bodies, &rest), &sizes);
         });
     }
 
     #[test]
-    fn chunking_never_matters_for_an_announced_length() {
+    fn g4_chunking_never_matters_for_an_announced_length() {
         check::<fn(Vec<Vec<u8>>, u8, Vec<u8>, Vec<u8>)>(|bodies, len, body, sizes| {
             let rest = [&[0, 0, 0, len % 70][..], &body[..]].concat();
             agrees(&stream_of(&bodies, &rest), &sizes);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_checked_before_its_body_arrives() {
+    fn h1_a_length_is_checked_before_its_body_arrives() {
         for (prefix, reason) in [
             ([0, 0, 0, 0], CloseReason::EmptyFrame),
             ([0, 0, 0, 65], CloseReason::FrameTooLong),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
+    fn h1_the_limit_itself_is_allowed_and_one_byte_more_is_not() {
         let longest = framed(&[7; LIMIT]);
         agrees(&longest, &[40, 40]);
         assert_eq!(whole(&longest).0, [Bytes::from(vec![7; LIMIT])]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_may_change_between_two_frames() {
+    fn h1_the_limit_may_change_between_two_frames() {
         let mut chunk = Bytes::from([framed(&[1; 8]), framed(&[2; 9])].concat());
         let mut decoder = Decoder::new();
         assert_eq!(decoder.next(&mut chunk, 8), Ok(Some(Bytes::from_static(&[1; 8]))));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_final() {
+    fn h1_an_error_is_final() {
         let mut decoder = Decoder::new();
         let mut bad = Bytes::from([framed(&[]), framed(b"fine")].concat());
         assert_eq!(decoder.next(&mut bad, LIMIT), Err(CloseReason::EmptyFrame));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_reserved_only_for_bytes_that_have_arrived() {
+    fn g7_memory_is_reserved_only_for_bytes_that_have_arrived() {
         let mut decoder = Decoder::new();
         let mut chunk = Bytes::from(framed(&vec![7; 100_000])).split_to(14);
         assert_eq!(decoder.next(&mut chunk, 128 << 10), Ok(None));

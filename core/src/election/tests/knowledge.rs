@@ -92,7 +92,7 @@ fn e1_a_confirmed_heartbeat_clears_that_master_only() {
 }
 
 #[test]
-fn e1_a_join_only_voter_abstains_until_it_has_joined() {
+fn d7_e1_a_join_only_voter_abstains_until_it_has_joined() {
     let config = Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).bootstrap(Bootstrap::JoinOnly);
     let mut rig = Rig::with(&config.build().unwrap());
     rig.link("a");

@@ -35,7 +35,7 @@ fn e6_a_master_has_the_deadline_of_its_lease() {
 }
 
 #[test]
-fn a_follower_has_a_deadline_one_lease_after_a_heartbeat() {
+fn v10_a_follower_has_a_deadline_one_lease_after_a_heartbeat() {
     assert_eq!(deadline(&follower()), Some(4_000));
 }
 
@@ -250,7 +250,7 @@ fn e5_a_resignation_ends_only_what_concerns_that_master() {
 }
 
 #[test]
-fn a_master_that_reports_another_role_is_lost_with_a_reason() {
+fn v10_a_master_that_reports_another_role_is_lost() {
     let ended = Some(LossReason::Ended);
     let cases = [
         (Role::Joining, 2, ended),
@@ -279,14 +279,14 @@ fn e7_the_term_of_a_master_that_ended_is_taken_over() {
 }
 
 #[test]
-fn a_master_status_from_a_non_voter_is_ignored() {
+fn h3_a_master_status_from_a_non_voter_is_ignored() {
     let mut rig = Rig::past_bootstrap("c");
     assert!(!is_elected(&rig.report_in(4, "x", Role::Master, None)));
     assert_eq!(rig.election.master(), None);
 }
 
 #[test]
-fn a_newer_run_ends_the_mastership_and_requests_of_the_older() {
+fn i1_a_newer_run_ends_the_mastership_of_the_older() {
     let newer = Node { incarnation: Incarnation(2), ..node("a") };
     let mut rig = follower();
     rig.election.link_up(&at("b"), &node("b"));
@@ -306,7 +306,7 @@ fn a_newer_run_ends_the_mastership_and_requests_of_the_older() {
 }
 
 #[test]
-fn e2_a_release_is_repeated_on_a_new_link_while_it_matters() {
+fn c4_e2_a_release_is_repeated_on_a_new_link_while_it_matters() {
     let mut rig = Rig::past_bootstrap("a");
     rig.report("b", Role::Joining, None);
     rig.wait(500);
@@ -342,7 +342,7 @@ fn e3_accepting_a_master_spends_the_vote_of_its_term() {
 }
 
 #[test]
-fn g1_a_second_master_of_one_term_leads_to_the_next_term() {
+fn g1_v9_a_second_master_of_one_term_leads_to_the_next_term() {
     let mut rig = follower();
     assert_eq!(rig.election.heartbeat(&node("b"), &at("b"), heartbeat(2)), (false, false));
     assert_eq!(rig.election.term(), Term(3));
@@ -408,7 +408,7 @@ fn e5_a_confirmation_extends_the_promise() {
 }
 
 #[test]
-fn leaving_ends_a_mastership_or_a_candidacy_first() {
+fn l1_leaving_ends_a_mastership_or_a_candidacy_first() {
     let mut rig = master();
     assert_eq!(rig.election.leave(), Some(Term(1)));
     assert_eq!(lost(&rig.effects()), Some(LossReason::Resigned));
