@@ -1,8 +1,6 @@
-//! Formation on smol: the nodes of a service find each other over TCP, elect exactly one master and share one
-//! member list.
+//! Cluster formation on smol: the nodes of a service find each other, elect one master and agree on who is a member.
 //!
-//! This crate knows sockets, tasks and timers, and nothing of the protocol: that is
-//! [`formation_core`], whose [`Config`] says who the node is and whom to look for.
+//! Everything that is a rule lives in [`formation_core`]; this crate gives it sockets and a clock.
 //!
 //! ```no_run
 //! use formation_smol::{Cluster, Config};

@@ -13,7 +13,7 @@
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
 //! | `invariants` | what holds between the fields after every input |
-//! | `model` | tries every order in which a few voters can hear of each other |
+//! | `model` | tries every order in which a few voters can receive each other's messages |
 
 mod invariants;
 mod rules;
@@ -48,7 +48,7 @@ pub(crate) enum Effect {
     Ask(Address),
     /// E3: send this vote to the candidate.
     Answer { to: Node, vote: Vote },
-    /// E2: tell the linked voter at this address that this candidate gave up.
+    /// E2: report to the linked voter at this address that this candidate gave up.
     Release { to: Address, release: Release },
     /// This node has a master, or its master has a new term. The master may be this node.
     Found { term: Term, master: Node, address: Address },
@@ -239,7 +239,7 @@ impl Election {
         if let State::Master(mastership) = &self.state
             && self.lease_until(mastership, now) <= now
         {
-            self.end_mastership(LossReason::LeaseLapsed);
+            self.end_mastership(LossReason::LeaseExpired);
         }
         self.settle();
     }
@@ -261,7 +261,7 @@ impl Election {
         self.settle();
     }
 
-    /// There is a new connection to a linked voter. What was sent on another one may be lost, so it is sent again.
+    /// There is a new connection to a linked voter. Messages on another one may be lost, so they are sent again.
     pub(crate) fn relinked(&mut self, voter: &Address) {
         if self.request_for(voter).is_some() {
             self.effects.push_back(Effect::Ask(voter.clone()));

@@ -25,7 +25,7 @@ use crate::{
     id::{ConnId, DialId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
-    membership::{MemberKey, Membership, Verdict},
+    membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
     peers::{Peer, PeerTable},
     rng::Rng,
@@ -35,9 +35,9 @@ use crate::{
 };
 
 /// What the membership reads and changes beside itself.
-macro_rules! around {
+macro_rules! context {
     ($formation:ident) => {
-        &mut crate::membership::Around {
+        &mut crate::membership::Context {
             env: &$formation.env,
             election: &$formation.election,
             peers: &mut $formation.peers,
@@ -45,7 +45,7 @@ macro_rules! around {
         }
     };
 }
-use around;
+use context;
 
 /// One node: bytes and ticks in, bytes and effects out.
 ///
@@ -276,7 +276,7 @@ impl Formation {
         }
     }
 
-    /// What time alone causes comes before the input: a lapse (E6), and timers. So it changes nothing to cut an input in two at
+    /// Handles the end of a lease (E6) and timers before the input. So it changes nothing to cut an input in two at
     /// one moment (G4).
     fn pass_time(&mut self, now: Timestamp) {
         let now = now.max(self.env.now);
@@ -321,13 +321,13 @@ impl Formation {
     }
 
     fn judge_member(&mut self, member: MemberKey) {
-        match self.membership.judge(around!(self), member) {
-            Verdict::Member => {}
-            Verdict::Down(removal) => {
+        match self.membership.judge(context!(self), member) {
+            Judged::Member => {}
+            Judged::Down(removal) => {
                 if let Some(key) = removal.linked {
                     self.drop_peer(key, CloseReason::Silent);
                 }
-                self.membership.report(around!(self), &mut self.rejections, removal);
+                self.membership.report(context!(self), &mut self.rejections, removal);
             }
         }
         self.view_may_have_changed();
@@ -388,7 +388,7 @@ impl Formation {
         let Some(awaits_ack) = self.lifecycle.awaits_ack() else { return };
         let may_be_in_a_view = self.election.has_known_a_master() || self.peers.iter().any(|peer| peer.leads());
         let waits = awaits_ack && may_be_in_a_view && self.election.others_may_lead();
-        // What a voter is still to be sent waits behind what is in flight.
+        // A message that a voter still needs waits behind the one in flight.
         let is_busy = self.peers.iter().any(|peer| peer.is_voter() && self.peers.is_busy(peer));
         if !waits && !is_busy {
             self.stop(StopReason::Left);

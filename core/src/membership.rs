@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use self::{follower::HeldView, master::Mastering};
-pub(crate) use self::{master::Verdict, tracker::MemberKey};
+pub(crate) use self::{master::Judged, tracker::MemberKey};
 use crate::{
     api::event::Event,
     election::Election,
@@ -43,7 +43,7 @@ pub(crate) struct Membership {
 }
 
 /// What the membership reads, and what it changes beside itself.
-pub(crate) struct Around<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) env: &'a Env,
     pub(crate) election: &'a Election,
     pub(crate) peers: &'a mut PeerTable,
@@ -98,15 +98,15 @@ impl Membership {
     }
 
     /// Takes an update of the present master.
-    pub(crate) fn take_update(&mut self, around: &mut Around<'_>, master: &Node, update: MembersUpdate) -> Update {
+    pub(crate) fn take_update(&mut self, context: &mut Context<'_>, master: &Node, update: MembersUpdate) -> Update {
         let (from, was_solo) = (self.held.view.id(), self.held.of_solo);
         // After a restart, a master is still the master of the same side.
         let is_another = self.held.writer.as_ref().is_some_and(|writer| writer.id != master.id);
         let is_active = |member: &Member| member.node == *master && member.state == MemberState::Active;
         let succeeds = self.held.view.get(&master.id).is_some_and(is_active);
         let Some(changes) = self.held.update(master, update) else { return Update::Ignored };
-        self.held.of_solo = around.election.follows_solo();
-        self.announce(around, changes);
+        self.held.of_solo = context.election.follows_solo();
+        self.announce(context, changes);
         match was_solo && is_another {
             true => Update::TakenFromAnotherSide { from, to: self.held.view.id(), succeeds },
             false => Update::Taken,
@@ -119,12 +119,12 @@ impl Membership {
     }
 
     /// Reports a view of a new id, even if it has the same members as the last.
-    fn announce(&mut self, around: &mut Around<'_>, changes: Vec<Change>) {
+    fn announce(&mut self, context: &mut Context<'_>, changes: Vec<Change>) {
         self.held.forget_leavers();
         self.announced = true;
-        around.sink.event(Event::ViewChanged { view_id: self.held.view.id(), changes });
+        context.sink.event(Event::ViewChanged { view_id: self.held.view.id(), changes });
         if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(&self.held.view)) {
-            around.peers.wake_links_of(tracker.members());
+            context.peers.wake_links_of(tracker.members());
         }
     }
 

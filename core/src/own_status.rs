@@ -79,7 +79,7 @@ impl OwnStatus {
     pub(crate) fn check(&self, election: &Election) {
         assert_eq!(self.report.term, election.term(), "the report has the present term");
         assert_eq!(self.report.role, election.role(), "the report has the present role");
-        assert_eq!(self.report.abstains, election.abstains(), "the report says that this node abstains, or not");
+        assert_eq!(self.report.abstains, election.abstains(), "the report has the present abstention");
         assert_eq!(self.report.promise.as_ref(), election.promised_to(), "the report has the present promise");
         assert_eq!(self.report.metadata, self.metadata, "the report has the present metadata");
     }
@@ -113,11 +113,7 @@ mod tests {
     const VIOLATIONS: [Violation<(OwnStatus, Election)>; 5] = [
         (reported, |(own, _)| own.report.term = Term(9), "the report has the present term"),
         (reported, |(own, _)| own.report.role = Role::Leaving, "the report has the present role"),
-        (
-            reported,
-            |(own, _)| own.report.abstains = !own.report.abstains,
-            "the report says that this node abstains, or not",
-        ),
+        (reported, |(own, _)| own.report.abstains = !own.report.abstains, "the report has the present abstention"),
         (reported, |(own, _)| own.report.promise = Some(another_node()), "the report has the present promise"),
         (reported, |(own, _)| own.set_metadata(Bytes::from_static(b"x")), "the report has the present metadata"),
     ];

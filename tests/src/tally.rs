@@ -87,7 +87,7 @@ impl Tally {
             Event::MasterLost { reason, .. } => match reason {
                 LossReason::Silent => "master silent",
                 LossReason::Ended => "master ended its mastership",
-                LossReason::LeaseLapsed => "lease lapsed",
+                LossReason::LeaseExpired => "lease expired",
                 LossReason::NewerTerm => "master met a newer term",
                 LossReason::Resigned => "master resigned",
                 LossReason::GaveWay => "solo master gave way",

@@ -22,7 +22,7 @@ const OUTCOMES: &[&str] = &[
     "is linked with a key",
     "lost its master: Ended",
     "lost its master: GaveWay",
-    "lost its master: LeaseLapsed",
+    "lost its master: LeaseExpired",
     "lost its master: NewerTerm",
     "lost its master: Resigned",
     "lost its master: Silent",

@@ -45,7 +45,7 @@ impl Nodes {
             .build()
             .map_err(|error| error.to_string())?;
         let id = config.id().clone();
-        self.timeline.say(&id, &format!("starts at {address}"));
+        self.timeline.print(&id, &format!("starts at {address}"));
         let cluster = Cluster::start(config, listener).map_err(|error| format!("{id} does not start: {error}"))?;
         let (timeline, node, events) = (Arc::clone(&self.timeline), cluster.node().clone(), cluster.events());
         tokio::spawn(async move { timeline.follow(node, events).await });
@@ -57,7 +57,7 @@ impl Nodes {
     pub(crate) fn kill(&mut self, id: &NodeId) -> Result<(usize, Address), String> {
         let index = (0..self.addresses.len()).find(|index| name(*index) == id.as_str());
         let index = index.ok_or_else(|| format!("{id} is none of the nodes"))?;
-        self.timeline.say(id, "KILLED");
+        self.timeline.print(id, "KILLED");
         self.forget(id);
         Ok((index, self.addresses[index].clone()))
     }
@@ -101,7 +101,7 @@ impl Nodes {
             && members.eq(self.running.values().map(|node| node.node()))
             && views.all(|view| view == first)
             // The timeline shows it before the story goes on.
-            && self.running.values().all(|cluster| self.timeline.has_told(cluster.node(), first.id()))
+            && self.running.values().all(|cluster| self.timeline.has_printed(cluster.node(), first.id()))
     }
 
     /// G6: with all voters there in time, the lowest id is elected.

@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 pub(crate) struct Timeline {
     start: Instant,
     happened: Notify,
-    told: Mutex<Told>,
+    printed: Mutex<Printed>,
 }
 
-/// What the printed events said.
+/// What the printed events have reported.
 #[derive(Default)]
-struct Told {
+struct Printed {
     views: BTreeMap<Node, ViewId>,
     masters: BTreeMap<Term, Node>,
     broken: Option<String>,
@@ -28,12 +28,12 @@ struct Told {
 impl Timeline {
     pub(crate) fn start() -> Self {
         println!("{:>7}  {:<8} what happened", "ms", "node");
-        Self { start: Instant::now(), happened: Notify::new(), told: Mutex::default() }
+        Self { start: Instant::now(), happened: Notify::new(), printed: Mutex::default() }
     }
 
     /// Goes on with another cluster, whose terms are its own.
     pub(crate) fn of_another_cluster(&self) -> Self {
-        Self { start: self.start, happened: Notify::new(), told: Mutex::default() }
+        Self { start: self.start, happened: Notify::new(), printed: Mutex::default() }
     }
 
     /// Prints a title.
@@ -41,7 +41,7 @@ impl Timeline {
         println!("\n--- {title} ---");
     }
 
-    pub(crate) fn say(&self, who: &NodeId, what: &str) {
+    pub(crate) fn print(&self, who: &NodeId, what: &str) {
         println!("{:>7.1}  {:<8} {what}", self.start.elapsed().as_secs_f64() * 1e3, who.as_str());
     }
 
@@ -51,11 +51,11 @@ impl Timeline {
             match next {
                 Ok(event) => {
                     if let Some(line) = describe(&own, &event) {
-                        self.say(&own.id, &line);
+                        self.print(&own.id, &line);
                     }
                     self.note(&own, &event);
                 }
-                Err(skipped) => self.say(&own.id, &skipped.to_string()),
+                Err(skipped) => self.print(&own.id, &skipped.to_string()),
             }
             self.happened.notify_waiters();
         }
@@ -65,7 +65,7 @@ impl Timeline {
     pub(crate) async fn until<T>(&self, mut holds: impl FnMut() -> Option<T>) -> Result<T, String> {
         loop {
             let happened = self.happened.notified();
-            if let Some(broken) = &self.told().broken {
+            if let Some(broken) = &self.printed().broken {
                 return Err(broken.clone());
             }
             if let Some(it) = holds() {
@@ -76,28 +76,28 @@ impl Timeline {
     }
 
     /// Whether the printed events of a node have reached a view.
-    pub(crate) fn has_told(&self, own: &Node, view: ViewId) -> bool {
-        self.told().views.get(own).is_some_and(|told| *told >= view)
+    pub(crate) fn has_printed(&self, own: &Node, view: ViewId) -> bool {
+        self.printed().views.get(own).is_some_and(|printed| *printed >= view)
     }
 
     fn note(&self, own: &Node, event: &Event) {
-        let mut told = self.told();
+        let mut printed = self.printed();
         match event {
             Event::ViewChanged { view_id, .. } => {
-                told.views.insert(own.clone(), *view_id);
+                printed.views.insert(own.clone(), *view_id);
             }
             Event::MasterElected { term, master, .. } => {
-                let first = told.masters.entry(*term).or_insert_with(|| master.clone()).clone();
+                let first = printed.masters.entry(*term).or_insert_with(|| master.clone()).clone();
                 if first != *master {
-                    told.broken = Some(format!("term {term} has two masters, {first} and {master}"));
+                    printed.broken = Some(format!("term {term} has two masters, {first} and {master}"));
                 }
             }
             _ => {}
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn printed(&self) -> MutexGuard<'_, Printed> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

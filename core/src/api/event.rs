@@ -140,7 +140,7 @@ pub enum LossReason {
     /// It has reported that it is no longer the master, or a newer incarnation of it has appeared.
     Ended,
     /// It was this node, and its lease has expired (E6).
-    LeaseLapsed,
+    LeaseExpired,
     /// It was this node, and there is a newer term (E7).
     NewerTerm,
     /// It has resigned or left.

@@ -29,7 +29,7 @@ pub(crate) struct Dialer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Target {
     is_seed: bool,
-    state: State,
+    state: TargetState,
     /// The peer that the last established connection led to. It may advertise another address than this one.
     found: Option<NodeId>,
     /// When to dial again to see where the address leads: the peer advertises another address, or it is this node itself.
@@ -43,7 +43,7 @@ struct Target {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum State {
+enum TargetState {
     Idle,
     Dialing,
     Connected(ConnId),
@@ -52,12 +52,12 @@ enum State {
 impl Target {
     /// When it may be dialed because there is no connection.
     fn retry_due(&self) -> Option<Timestamp> {
-        (self.state == State::Idle && !self.is_self).then_some(self.retry_at)
+        (self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
     }
 
     /// When it may be dialed to see where it leads now.
     fn look_due(&self) -> Option<Timestamp> {
-        self.look_at.filter(|_| self.state != State::Dialing)
+        self.look_at.filter(|_| self.state != TargetState::Dialing)
     }
 
     /// An address whose node rejects this one for good is dialed as rarely as possible.
@@ -86,7 +86,7 @@ impl Dialer {
     pub(crate) fn add(&mut self, address: &Address, is_seed: bool, now: Timestamp) {
         self.targets.entry(address.clone()).or_insert(Target {
             is_seed,
-            state: State::Idle,
+            state: TargetState::Idle,
             found: None,
             look_at: None,
             retry_at: now,
@@ -116,7 +116,7 @@ impl Dialer {
             if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) {
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
-                target.state = State::Dialing;
+                target.state = TargetState::Dialing;
                 target.look_at = target.look_at.map(|_| now + self.look_again);
                 self.dials.insert(dial, address.clone());
                 dials.push((dial, address.clone()));
@@ -153,11 +153,11 @@ impl Dialer {
     pub(crate) fn check<'a>(&self, dialed: impl Fn(ConnId) -> Option<&'a Address>) {
         let mut dialing: Vec<_> = self.dials.values().collect();
         dialing.sort_unstable();
-        let is_dialing = |(_, target): &(&Address, &Target)| target.state == State::Dialing;
+        let is_dialing = |(_, target): &(&Address, &Target)| target.state == TargetState::Dialing;
         let expected = self.targets.iter().filter(is_dialing).map(|(address, _)| address);
         assert!(dialing.into_iter().eq(expected), "each address that is dialed has one dial under way");
         for (address, target) in &self.targets {
-            if let State::Connected(conn) = target.state {
+            if let TargetState::Connected(conn) = target.state {
                 assert_eq!(dialed(conn), Some(address), "{conn} was dialed to {address}");
             }
         }
@@ -167,7 +167,7 @@ impl Dialer {
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
         if let Some(target) = known(&mut self.targets, &address) {
-            target.state = State::Connected(conn);
+            target.state = TargetState::Connected(conn);
         }
         Some(address)
     }
@@ -197,7 +197,7 @@ impl Dialer {
     }
 
     pub(crate) fn closed(&mut self, address: &Address, conn: ConnId, now: Timestamp) {
-        if known(&mut self.targets, address).is_some_and(|target| target.state == State::Connected(conn)) {
+        if known(&mut self.targets, address).is_some_and(|target| target.state == TargetState::Connected(conn)) {
             self.back_off(address, now);
         }
     }
@@ -238,7 +238,7 @@ impl Dialer {
         let wait = wait / 2 + self.rng.up_to(wait);
         target.retry_at = now + Duration::from_micros(wait.max(1));
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
-        target.state = State::Idle;
+        target.state = TargetState::Idle;
     }
 }
 

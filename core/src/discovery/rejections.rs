@@ -1,4 +1,4 @@
-//! Which rejections were told: a node that is configured wrongly comes again and again, and that is one piece of news
+//! Which rejections were reported: a node with a wrong configuration tries again and again, and that is one piece of news
 //! (PROTOCOL.md, "Rejections").
 
 use alloc::collections::{BTreeMap, BTreeSet};

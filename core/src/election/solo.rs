@@ -201,7 +201,7 @@ impl Election {
         let has_ended = match reason {
             LossReason::Ended => true,
             LossReason::Silent
-            | LossReason::LeaseLapsed
+            | LossReason::LeaseExpired
             | LossReason::NewerTerm
             | LossReason::Resigned
             | LossReason::GaveWay => false,

@@ -327,7 +327,7 @@ fn e6_a_lease_runs_from_sending_and_expires_before_all_else() {
     assert_eq!(until(&rig), Some(Timestamp::from_micros(requested_at + 1_190 * MS)), "from the sending time");
     assert!(rig.wait(889).is_empty());
     let lost = rig.wait(1);
-    assert!(matches!(lost.first(), Some(Effect::Lost { reason: LossReason::LeaseLapsed, .. })), "{lost:?}");
+    assert!(matches!(lost.first(), Some(Effect::Lost { reason: LossReason::LeaseExpired, .. })), "{lost:?}");
     assert_eq!(until(&rig), None);
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Formation, around, effects::End};
+use super::{Formation, context, effects::End};
 use crate::{
     api::error::CloseReason,
     api::event::Event,
@@ -84,14 +84,14 @@ impl Formation {
             }
             self.close_duplicates(peer);
         }
-        match self.judge(peer, &message) {
+        match self.may_send(peer, &message) {
             Ok(()) => self.dispatch(conn, peer, message),
             Err(reason) => self.end(conn, End::Closed(reason)),
         }
     }
 
     /// Whether the peer may send this message.
-    fn judge(&self, peer: PeerKey, message: &Message) -> Result<(), CloseReason> {
+    fn may_send(&self, peer: PeerKey, message: &Message) -> Result<(), CloseReason> {
         let is_voter = self.peers.peer(peer).is_some_and(|peer| peer.is_voter());
         match sender_of(message) {
             Sender::Anyone => {}
@@ -120,7 +120,7 @@ impl Formation {
             Message::Heartbeat(heartbeat) => self.heartbeat_received(key, heartbeat),
             Message::HeartbeatAck(ack) => {
                 self.election.heartbeat_ack(&address, &ack);
-                self.membership.acknowledged(around!(self), key, ack);
+                self.membership.acknowledged(context!(self), key, ack);
                 self.view_may_have_changed();
             }
             Message::JoinResponse(JoinResponse::Accepted { term }) => {
@@ -157,7 +157,7 @@ impl Formation {
         if peer.is_leaving() {
             self.peer_leaves(key);
         } else if self.election.is_master() {
-            self.membership.admit(around!(self), &mut self.rejections, key);
+            self.membership.admit(context!(self), &mut self.rejections, key);
         }
         if let Some((node, address)) = ignored {
             self.sink.event(Event::SoloMasterIgnored { node, address });
@@ -195,7 +195,7 @@ impl Formation {
         if term_of(&update) > self.election.term() {
             return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
         }
-        match self.membership.take_update(around!(self), &node, update) {
+        match self.membership.take_update(context!(self), &node, update) {
             Update::Ignored => {}
             Update::Taken => {
                 self.election.take_gave_way();
@@ -212,7 +212,7 @@ impl Formation {
     /// A peer reports that it leaves. A master lets it go. Another node may be the next master, and notes it.
     fn peer_leaves(&mut self, key: PeerKey) {
         if self.election.is_master() {
-            self.membership.let_go(around!(self), &mut self.rejections, key);
+            self.membership.let_go(context!(self), &mut self.rejections, key);
             self.view_may_have_changed();
             return;
         }

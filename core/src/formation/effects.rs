@@ -1,6 +1,6 @@
 //! What follows from conclusions: the election's effects, the end of connections, and the end of the node.
 
-use super::{Formation, around};
+use super::{Formation, context};
 use crate::{
     api::error::{CloseReason, TlsFailure},
     api::event::{Event, LossReason, StopReason},
@@ -61,7 +61,7 @@ impl Formation {
 
     fn master_lost(&mut self, term: Term, master: Node, reason: LossReason) {
         if master == self.env.me {
-            self.membership.end_term(around!(self));
+            self.membership.end_term(context!(self));
         }
         self.discovery.invalidate();
         self.sink.event(Event::MasterLost { term, master, reason });
@@ -69,10 +69,10 @@ impl Formation {
 
     fn begin_term(&mut self, term: Term) {
         self.election.take_gave_way();
-        self.membership.begin_term(around!(self), term, self.own_status.metadata());
+        self.membership.begin_term(context!(self), term, self.own_status.metadata());
         self.view_may_have_changed();
         self.refresh_status();
-        self.membership.admit_all(around!(self), &mut self.rejections);
+        self.membership.admit_all(context!(self), &mut self.rejections);
         self.view_may_have_changed();
         self.beat();
     }
@@ -80,7 +80,7 @@ impl Formation {
     /// Sends the next heartbeat of this master.
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.election.next_heartbeat() else { return never!("only a master beats") };
-        self.membership.beat(around!(self), heartbeat);
+        self.membership.beat(context!(self), heartbeat);
     }
 
     /// After everything that may have changed the view: a solo master reports how many members it has (E8).
@@ -102,7 +102,7 @@ impl Formation {
     pub(super) fn refresh_status(&mut self) {
         if self.own_status.refresh(&self.election, self.membership.held_id()) {
             self.peers.wake_all();
-            self.membership.write_own(around!(self), self.own_status.metadata());
+            self.membership.write_own(context!(self), self.own_status.metadata());
             self.view_may_have_changed();
         }
     }
@@ -147,13 +147,13 @@ impl Formation {
                 self.discovery.invalidate();
                 self.sink.event(Event::Unlinked { node: peer.node().clone(), reason });
                 self.election.link_down(peer.address());
-                self.membership.link_down(around!(self), &peer.node().id);
+                self.membership.link_down(context!(self), &peer.node().id);
                 self.view_may_have_changed();
             }
         }
     }
 
-    /// The link on which this node sends may have changed. What the last link may not have delivered is sent again.
+    /// The link on which this node sends may have changed. Messages that the last link may not have delivered are sent again.
     pub(super) fn relinked(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return never!("a peer that is relinked has a link") };
         let (id, address) = (peer.node().id.clone(), peer.address().clone());

@@ -27,7 +27,7 @@
 //! | --- | --- | --- |
 //! | `Silent` | no heartbeat and no status as a master was received from it for a lease | |
 //! | `Ended` | it reported that it is no longer the master, or it was restarted | |
-//! | `LeaseLapsed` | it was this node, and no quorum confirmed it in time | if it repeats: the voters are cut off, or do not run (suspended, swapping), or `lease` is too short for this network |
+//! | `LeaseExpired` | it was this node, and no quorum confirmed it in time | if it repeats: the voters are cut off, or do not run (suspended, swapping), or `lease` is too short for this network |
 //! | `NewerTerm` | it was this node, and another node knows a newer term | |
 //! | `Resigned` | it left | |
 //! | `GaveWay` | it was this node, without a quorum, and it has met a master that continues in its place (E8). `Merged` follows | |

@@ -63,7 +63,7 @@ impl HeldView {
     }
 
     /// Takes an update of the present master, if it is newer and applies to what is held. Otherwise the next acknowledgement
-    /// tells the master what is held, and the master sends an update that applies. `None` when the view has not changed.
+    /// reports to the master which view is held, and the master sends an update that applies. `None` when the view has not changed.
     pub(super) fn update(&mut self, master: &Node, update: MembersUpdate) -> Option<Vec<Change>> {
         match update {
             MembersUpdate::Delta { base, base_by, view_id, changes } => {
@@ -207,8 +207,8 @@ mod tests {
         {
             let mut follower = Follower::holding(4, &["a", "b"]);
             let changes = [added(&["c"]), vec![gone("a")]].concat();
-            let said = follower.delta((view_id(base), None), to, changes.clone());
-            assert_eq!(said, taken.then_some(changes), "from {base} to {to}");
+            let taken_changes = follower.delta((view_id(base), None), to, changes.clone());
+            assert_eq!(taken_changes, taken.then_some(changes), "from {base} to {to}");
             let expected = if taken { (view_id(to), vec!["b", "c"]) } else { (view_id(4), vec!["a", "b"]) };
             assert_eq!((follower.0.id(), follower.ids()), expected, "from {base} to {to}");
         }
@@ -218,8 +218,8 @@ mod tests {
     fn g7_a_delta_that_is_too_long_is_not_taken() {
         for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
             let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
-            let said = follower.delta((view_id(4), None), 5, vec![gone("a"); changes]);
-            assert_eq!(said.is_some(), taken, "{changes} changes on {held} members");
+            let taken_changes = follower.delta((view_id(4), None), 5, vec![gone("a"); changes]);
+            assert_eq!(taken_changes.is_some(), taken, "{changes} changes on {held} members");
         }
     }
 
@@ -238,12 +238,12 @@ mod tests {
         assert_eq!(
             follower.delta((view_id(4), Some("x")), 6, added(&["c"])),
             None,
-            "it still is not what it is based on"
+            "the delta is based on another view"
         );
-        // What is sent to one that holds nothing replaces what it has.
+        // A delta from nothing replaces the view.
         let all = added(&["b", "c"]);
-        let said = follower.delta((ViewId::default(), None), 7, all);
-        assert_eq!(said, Some([vec![gone("a")], added(&["c"])].concat()));
+        let taken_changes = follower.delta((ViewId::default(), None), 7, all);
+        assert_eq!(taken_changes, Some([vec![gone("a")], added(&["c"])].concat()));
         assert_eq!((follower.0.id(), follower.ids()), (view_id(7), vec!["b", "c"]));
         assert_eq!(follower.delta((view_id(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
     }
@@ -272,10 +272,10 @@ mod tests {
             assert_eq!(follower.page(5, 0, false, &["a"]), None);
             let other = follower.page(version, index, false, &["b"]);
             assert_eq!(other, None, "{version}, {index}");
-            let said = follower.page(5, 1, true, &["c"]);
+            let taken_changes = follower.page(5, 1, true, &["c"]);
             // A series that was begun again goes on.
             let expected = (index == 0).then(|| added(&["b", "c"]));
-            assert_eq!(said, expected, "behind page {index} of {version}");
+            assert_eq!(taken_changes, expected, "behind page {index} of {version}");
         }
         assert_eq!(Follower::new().page(5, 1, true, &["a"]), None, "no series was begun");
     }

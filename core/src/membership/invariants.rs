@@ -35,9 +35,9 @@ impl Parts {
         Self { env, membership: Membership::new(8), election, peers, sink }
     }
 
-    fn around(&mut self) -> (&mut Membership, Around<'_>) {
+    fn context(&mut self) -> (&mut Membership, Context<'_>) {
         let Self { env, membership, election, peers, sink } = self;
-        (membership, Around { env, election, peers, sink })
+        (membership, Context { env, election, peers, sink })
     }
 
     fn check(&self) {
@@ -65,18 +65,18 @@ fn master() -> Parts {
     parts.election.persisted();
     let term = parts.election.term();
     let heartbeat = parts.election.next_heartbeat().unwrap();
-    let (membership, mut around) = parts.around();
-    membership.begin_term(&mut around, term, &Bytes::new());
-    membership.beat(&mut around, heartbeat);
+    let (membership, mut context) = parts.context();
+    membership.begin_term(&mut context, term, &Bytes::new());
+    membership.beat(&mut context, heartbeat);
 
-    let hello = Hello { id: node("b").id, address: Address::new("b:1").unwrap(), ..around.env.own_hello([0; 16]) };
-    around.peers.open(around.env, around.sink, ConnId(1), Origin::Accepted, None);
-    let (key, _) = around.peers.establish(around.env, around.sink, ConnId(1), (hello, Bytes::new())).unwrap();
+    let hello = Hello { id: node("b").id, address: Address::new("b:1").unwrap(), ..context.env.own_hello([0; 16]) };
+    context.peers.open(context.env, context.sink, ConnId(1), Origin::Accepted, None);
+    let (key, _) = context.peers.establish(context.env, context.sink, ConnId(1), (hello, Bytes::new())).unwrap();
     let (view_id, metadata) = (ViewId::default(), Bytes::new());
     let status =
         StatusReport { number: 1, term, role: Role::Joining, abstains: false, promise: None, view_id, metadata };
-    assert!(around.peers.receive_status(around.env, key, status));
-    membership.admit(&mut around, &mut Rejections::new(8), key);
+    assert!(context.peers.receive_status(context.env, key, status));
+    membership.admit(&mut context, &mut Rejections::new(8), key);
     assert!(membership.take_announced());
     parts
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{
-    Around, Membership,
+    Context, Membership,
     tracker::{Ack, MemberKey, Tracker},
 };
 use crate::{
@@ -44,7 +44,7 @@ impl Mastering {
 }
 
 /// What has become of a member that was to be judged.
-pub(crate) enum Verdict {
+pub(crate) enum Judged {
     /// It is a member as before, perhaps a suspect one.
     Member,
     /// It is down, and not a member any more.
@@ -64,15 +64,15 @@ impl Membership {
     }
 
     /// This node is the master of a new term: writes the first view of it.
-    pub(crate) fn begin_term(&mut self, around: &mut Around<'_>, term: Term, metadata: &Bytes) {
-        let (env, solo) = (around.env, around.election.is_solo());
+    pub(crate) fn begin_term(&mut self, context: &mut Context<'_>, term: Term, metadata: &Bytes) {
+        let (env, solo) = (context.env, context.election.is_solo());
         let me = Member {
             node: env.me.clone(),
             address: env.config.address().clone(),
             state: MemberState::Active,
             metadata: metadata.clone(),
         };
-        let peers = &*around.peers;
+        let peers = &*context.peers;
         let is_linked = |node: &Node| peers.with_node(node).is_some_and(|peer| !(solo && peer.is_elsewhere(&env.me)));
         let leavers = core::mem::take(&mut self.held.leavers);
         let leaves = |node: &Node| leavers.contains(node) || peers.with_node(node).is_some_and(Peer::is_leaving);
@@ -82,48 +82,48 @@ impl Membership {
         self.held.written_by(&env.me);
         self.held.of_solo = solo;
         self.mastering = Some(Mastering { tracker, heartbeat: None, rejected_as_full: false });
-        self.announce(around, changes);
+        self.announce(context, changes);
         let tracked: Vec<NodeId> = self.tracker().into_iter().flat_map(Tracker::members).cloned().collect();
         for id in &tracked {
-            self.watch(around, id);
+            self.watch(context, id);
         }
     }
 
     /// This node is master no more.
-    pub(crate) fn end_term(&mut self, around: &mut Around<'_>) {
+    pub(crate) fn end_term(&mut self, context: &mut Context<'_>) {
         let Some(mastering) = self.mastering.take() else { return never!("a mastership that ends has begun") };
-        around.sink.clear_timer(&Timer::Heartbeat);
-        mastering.tracker.keys().for_each(|member| around.sink.clear_timer(&Timer::Member(member)));
-        around.peers.end_mastership();
+        context.sink.clear_timer(&Timer::Heartbeat);
+        mastering.tracker.keys().for_each(|member| context.sink.clear_timer(&Timer::Member(member)));
+        context.peers.end_mastership();
     }
 
     /// Sends a heartbeat to every member that has a link.
-    pub(crate) fn beat(&mut self, around: &mut Around<'_>, heartbeat: Heartbeat) {
+    pub(crate) fn beat(&mut self, context: &mut Context<'_>, heartbeat: Heartbeat) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master has a heartbeat") };
         let frame = SharedFrame::new(&Message::Heartbeat(heartbeat));
         mastering.heartbeat = Some((heartbeat.number, frame));
-        let next = around.env.now + around.env.timing().heartbeat_interval;
-        around.sink.set_timer(Timer::Heartbeat, next);
+        let next = context.env.now + context.env.timing().heartbeat_interval;
+        context.sink.set_timer(Timer::Heartbeat, next);
         mastering.tracker.begin_round(&self.held.view);
-        around.peers.post_to_all(&Post::Heartbeat, |peer| mastering.tracker.tracks(&peer.node().id));
+        context.peers.post_to_all(&Post::Heartbeat, |peer| mastering.tracker.tracks(&peer.node().id));
     }
 
     /// Admits every linked node that is not leaving, as far as it is no member yet.
-    pub(crate) fn admit_all(&mut self, around: &mut Around<'_>, rejections: &mut Rejections) {
-        for key in around.peers.keys() {
-            self.admit(around, rejections, key);
+    pub(crate) fn admit_all(&mut self, context: &mut Context<'_>, rejections: &mut Rejections) {
+        for key in context.peers.keys() {
+            self.admit(context, rejections, key);
         }
     }
 
     /// Decides what the status of a linked node means for the membership: the node is admitted, rejected or let go, its entry in the
     /// view changes, it gets no more views, or nothing happens.
-    pub(crate) fn admit(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
-        let (env, election) = (around.env, around.election);
-        let Some(peer) = around.peers.peer(key) else { return never!("a peer that is to be admitted is linked") };
+    pub(crate) fn admit(&mut self, context: &mut Context<'_>, rejections: &mut Rejections, key: PeerKey) {
+        let (env, election) = (context.env, context.election);
+        let Some(peer) = context.peers.peer(key) else { return never!("a peer that is to be admitted is linked") };
         // It is judged again with its first status.
         let Some(status) = peer.status() else { return };
         if peer.is_leaving() {
-            return self.let_go(around, rejections, key);
+            return self.let_go(context, rejections, key);
         }
         let Some(mastering) = &mut self.mastering else { return never!("only a master admits") };
         let (id, term) = (peer.node().id.clone(), election.term());
@@ -155,86 +155,86 @@ impl Membership {
                 Some(reason) => JoinResponse::Rejected { term, reason },
                 None => JoinResponse::Accepted { term },
             };
-            around.peers.post(key, Post::Join(response));
+            context.peers.post(key, Post::Join(response));
         }
         match rejection {
             // No answer: it follows this master already. A member keeps its entry; another node was answered when it joined.
             Some(_) if follows_me => {}
-            Some(reason) => rejections.report(around.sink, (node, address), (reason, None), false),
+            Some(reason) => rejections.report(context.sink, (node, address), (reason, None), false),
             None => {
                 rejections.admitted(&id, &address);
                 let member = Member { node, address, state: MemberState::Active, metadata };
                 let changes = mastering.tracker.admit(&mut self.held.view, member, env.now);
-                self.announce_if_any(around, changes);
-                self.watch(around, &id);
+                self.announce_if_any(context, changes);
+                self.watch(context, &id);
             }
         }
-        around.peers.wake(key);
+        context.peers.wake(key);
     }
 
     /// Removes a peer that leaves from the view, and acknowledges that, as often as the peer reports that it leaves.
-    pub(crate) fn let_go(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, key: PeerKey) {
-        let Some(id) = around.peers.peer(key).map(|peer| peer.node().id.clone()) else {
+    pub(crate) fn let_go(&mut self, context: &mut Context<'_>, rejections: &mut Rejections, key: PeerKey) {
+        let Some(id) = context.peers.peer(key).map(|peer| peer.node().id.clone()) else {
             return never!("a peer that leaves is linked");
         };
-        let removal = self.remove(around, &id, RemovalReason::Left);
-        self.report(around, rejections, removal);
-        around.peers.post(key, Post::LeaveAck);
+        let removal = self.remove(context, &id, RemovalReason::Left);
+        self.report(context, rejections, removal);
+        context.peers.post(key, Post::LeaveAck);
     }
 
     /// Judges a member whose deadline has come: it is suspect, then down. Only while this master has its lease.
-    pub(crate) fn judge(&mut self, around: &mut Around<'_>, member: MemberKey) -> Verdict {
-        let now = around.env.now;
+    pub(crate) fn judge(&mut self, context: &mut Context<'_>, member: MemberKey) -> Judged {
+        let now = context.env.now;
         let Some((tracker, id)) = self.tracker().and_then(|tracker| Some((tracker, tracker.id_of(member)?.clone())))
         else {
-            return never!("a member takes its timer along", Verdict::Member);
+            return never!("a member takes its timer along", Judged::Member);
         };
         let Some(deadline) = tracker.deadline(&self.held.view, &id) else {
-            return never!("a member that is tracked has a deadline", Verdict::Member);
+            return never!("a member that is tracked has a deadline", Judged::Member);
         };
         if deadline > now {
-            self.watch(around, &id);
-        } else if around.election.leadership(now).is_none() {
-            around.sink.set_timer(Timer::Member(member), now + around.env.timing().heartbeat_interval);
+            self.watch(context, &id);
+        } else if context.election.leadership(now).is_none() {
+            context.sink.set_timer(Timer::Member(member), now + context.env.timing().heartbeat_interval);
         } else if tracker.is_down(&id, now) {
-            return Verdict::Down(self.remove(around, &id, RemovalReason::Down));
+            return Judged::Down(self.remove(context, &id, RemovalReason::Down));
         } else {
-            self.set_state(around, &id, MemberState::Suspect);
+            self.set_state(context, &id, MemberState::Suspect);
         }
-        Verdict::Member
+        Judged::Member
     }
 
     /// Removes a member. The caller closes the links to one that is down, then calls [`report`](Self::report).
-    fn remove(&mut self, around: &mut Around<'_>, id: &NodeId, reason: RemovalReason) -> Removal {
+    fn remove(&mut self, context: &mut Context<'_>, id: &NodeId, reason: RemovalReason) -> Removal {
         let Some(mastering) = &mut self.mastering else {
             return never!("only a master removes", Removal { changes: Vec::new(), linked: None });
         };
         let removed = self.held.view.get(id).map(|member| member.node.clone());
         // A peer that leaves need not be a member.
         if let Some(member) = mastering.tracker.key_of(id) {
-            around.sink.clear_timer(&Timer::Member(member));
+            context.sink.clear_timer(&Timer::Member(member));
         }
         let changes = mastering.tracker.remove(&mut self.held.view, id, reason);
         // A newer run of the node may be linked already, and not be a member yet.
-        let linked = removed.and_then(|node| around.peers.with_node(&node)).map(Peer::key);
+        let linked = removed.and_then(|node| context.peers.with_node(&node)).map(Peer::key);
         Removal { changes, linked }
     }
 
     /// Reports the removal of a member, which may make room for a node that was rejected.
-    pub(crate) fn report(&mut self, around: &mut Around<'_>, rejections: &mut Rejections, removal: Removal) {
-        self.announce_if_any(around, removal.changes);
+    pub(crate) fn report(&mut self, context: &mut Context<'_>, rejections: &mut Rejections, removal: Removal) {
+        self.announce_if_any(context, removal.changes);
         let Some(mastering) = &mut self.mastering else { return never!("only a master removes") };
         if core::mem::take(&mut mastering.rejected_as_full) {
-            self.admit_all(around, rejections);
+            self.admit_all(context, rejections);
         }
     }
 
     /// The last link to a node has ended.
-    pub(crate) fn link_down(&mut self, around: &mut Around<'_>, id: &NodeId) {
+    pub(crate) fn link_down(&mut self, context: &mut Context<'_>, id: &NodeId) {
         if let Some(mastering) = &mut self.mastering {
             let changes = mastering.tracker.link_down(&mut self.held.view, id);
-            self.announce_if_any(around, changes);
-            self.watch(around, id);
+            self.announce_if_any(context, changes);
+            self.watch(context, id);
         }
     }
 
@@ -246,30 +246,30 @@ impl Membership {
     }
 
     /// A member has acknowledged a heartbeat.
-    pub(crate) fn acknowledged(&mut self, around: &mut Around<'_>, key: PeerKey, ack: HeartbeatAck) {
+    pub(crate) fn acknowledged(&mut self, context: &mut Context<'_>, key: PeerKey, ack: HeartbeatAck) {
         // It may have been one when it sent the heartbeat.
         let Some(mastering) = &mut self.mastering else { return };
-        let Some(id) = around.peers.peer(key).map(|peer| peer.node().id.clone()) else {
+        let Some(id) = context.peers.peer(key).map(|peer| peer.node().id.clone()) else {
             return never!("a peer that acknowledges is linked");
         };
-        match mastering.tracker.ack(&self.held.view, &id, ack.number, ack.view_id, around.env.now) {
-            Ack::Revived => self.set_state(around, &id, MemberState::Active),
+        match mastering.tracker.ack(&self.held.view, &id, ack.number, ack.view_id, context.env.now) {
+            Ack::Revived => self.set_state(context, &id, MemberState::Active),
             Ack::Expected => {}
         }
         // The acknowledgement may have shown that something is missing.
-        around.peers.wake(key);
+        context.peers.wake(key);
     }
 
     /// A master writes its own metadata into the view.
-    pub(crate) fn write_own(&mut self, around: &mut Around<'_>, metadata: &Bytes) {
+    pub(crate) fn write_own(&mut self, context: &mut Context<'_>, metadata: &Bytes) {
         let Some(mastering) = &mut self.mastering else { return };
-        let Some(me) = self.held.view.get(&around.env.me.id) else {
+        let Some(me) = self.held.view.get(&context.env.me.id) else {
             return never!("a master is a member of its view");
         };
         if me.metadata != *metadata {
             let me = Member { metadata: metadata.clone(), ..me.clone() };
             let changes = mastering.tracker.write(&mut self.held.view, me);
-            self.announce_if_any(around, changes);
+            self.announce_if_any(context, changes);
         }
     }
 
@@ -280,25 +280,25 @@ impl Membership {
         }
     }
 
-    fn set_state(&mut self, around: &mut Around<'_>, id: &NodeId, state: MemberState) {
+    fn set_state(&mut self, context: &mut Context<'_>, id: &NodeId, state: MemberState) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
         let changes = mastering.tracker.set_state(&mut self.held.view, id, state);
-        self.announce_if_any(around, changes);
-        self.watch(around, id);
+        self.announce_if_any(context, changes);
+        self.watch(context, id);
     }
 
     /// Sets the timer for the member's next deadline.
-    fn watch(&self, around: &mut Around<'_>, id: &NodeId) {
+    fn watch(&self, context: &mut Context<'_>, id: &NodeId) {
         let Some(tracker) = self.tracker() else { return never!("only a master watches members") };
         // A linked node need not be a member.
         if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(&self.held.view, id)) {
-            around.sink.set_timer(Timer::Member(member), at);
+            context.sink.set_timer(Timer::Member(member), at);
         }
     }
 
-    fn announce_if_any(&mut self, around: &mut Around<'_>, changes: Vec<Change>) {
+    fn announce_if_any(&mut self, context: &mut Context<'_>, changes: Vec<Change>) {
         if !changes.is_empty() {
-            self.announce(around, changes);
+            self.announce(context, changes);
         }
     }
 }

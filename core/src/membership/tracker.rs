@@ -219,7 +219,7 @@ impl Tracker {
         self.set_state(view, id, MemberState::Suspect)
     }
 
-    /// The link on which this node sends may have changed. What the member has not acknowledged is sent again.
+    /// The link on which this node sends may have changed. Updates that the member has not acknowledged are sent again.
     pub(crate) fn relinked(&mut self, id: &NodeId) {
         if let Some(tracked) = self.tracked.get_mut(id) {
             tracked.check = None;
@@ -230,7 +230,7 @@ impl Tracker {
         }
     }
 
-    /// The member follows another master now. What it holds is unknown, and no snapshot is completed.
+    /// The member follows another master now. Nobody knows which view it holds, and no snapshot is completed.
     pub(crate) fn has_gone_over(&mut self, id: &NodeId) {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         tracked.holds = None;

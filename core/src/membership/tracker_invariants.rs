@@ -4,17 +4,17 @@ use super::*;
 use crate::violations::{Violation, expect_all_listed, expect_violations};
 
 /// A master with members on two pages. The first member has read the first page.
-fn reading() -> Kept {
-    let mut kept = Kept::large(FULL + 1, Limits::default());
-    assert!(kept.frame("a00").is_some());
-    kept
+fn reading() -> Rig {
+    let mut rig = Rig::large(FULL + 1, Limits::default());
+    assert!(rig.frame("a00").is_some());
+    rig
 }
 
-fn first(kept: &mut Kept) -> &mut Tracked {
-    kept.tracker.tracked.get_mut(&id("a00")).unwrap()
+fn first(rig: &mut Rig) -> &mut Tracked {
+    rig.tracker.tracked.get_mut(&id("a00")).unwrap()
 }
 
-const VIOLATIONS: [Violation<Kept>; 10] = [
+const VIOLATIONS: [Violation<Rig>; 10] = [
     (reading, |k| k.tracker.log_limit = 0, "the log of changes is within its limit"),
     (reading, |k| k.tracker.pin_limit = 0, "the pinned views are within their limit"),
     (reading, |k| k.tracker.log[0].view_id = view_id(9, 9), "each step of the log follows the last"),
@@ -43,6 +43,6 @@ const VIOLATIONS: [Violation<Kept>; 10] = [
 
 #[test]
 fn every_invariant_of_the_tracker_notices_its_violation() {
-    expect_violations(&VIOLATIONS, Kept::check);
+    expect_violations(&VIOLATIONS, Rig::check);
     expect_all_listed(include_str!("tracker.rs"), &VIOLATIONS);
 }

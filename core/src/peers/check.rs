@@ -2,7 +2,7 @@
 
 use super::{
     PeerTable,
-    connection::{Connection, State},
+    connection::{Connection, ConnectionState},
     outbox::Outbox,
     peer::Peer,
 };
@@ -77,10 +77,12 @@ impl PeerTable {
         let idle = |(_, connection): &(&ConnId, &Connection)| !connection.in_flight;
         for (conn, connection) in self.connections.iter().filter(idle) {
             let is_sent = match &connection.state {
-                State::AwaitingHello { hello_due } => !hello_due,
-                State::Proving(proving) => proving.answer.is_empty(),
-                State::Established(link) => link.first.is_empty() && link.status_sent > 0 && !connection.ping_due,
-                State::Rejecting { sent, .. } => *sent,
+                ConnectionState::AwaitingHello { hello_due } => !hello_due,
+                ConnectionState::Proving(proving) => proving.answer.is_empty(),
+                ConnectionState::Established(link) => {
+                    link.first.is_empty() && link.status_sent > 0 && !connection.ping_due
+                }
+                ConnectionState::Rejecting { sent, .. } => *sent,
             };
             assert!(is_sent, "{conn} has sent what it can: {:?}", connection.state);
         }
@@ -254,7 +256,11 @@ mod tests {
             "every connection that was awake is flushed",
         ),
         (table, |t| t.peers.scratch.extend_from_slice(b"x"), "the scratch buffer is empty between two writes"),
-        (table, |t| connection(t, PENDING).state = State::AwaitingHello { hello_due: true }, "2 has sent what it can"),
+        (
+            table,
+            |t| connection(t, PENDING).state = ConnectionState::AwaitingHello { hello_due: true },
+            "2 has sent what it can",
+        ),
         (table, |t| connection(t, LINK).ping_due = true, "1 has sent what it can"),
         (table, |t| connection(t, LINK).link_mut().unwrap().first = Bytes::from_static(b"x"), "1 has sent what it can"),
         (table, |t| peer(t).outbox.put(Post::LeaveAck), "every message to b#1 is sent"),

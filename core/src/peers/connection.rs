@@ -27,7 +27,7 @@ pub(crate) struct Connection {
     pub(super) decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     pub(super) buffered: usize,
-    pub(super) state: State,
+    pub(super) state: ConnectionState,
     /// A `Send` is not flushed yet.
     pub(super) in_flight: bool,
     /// When the connection counts as silent, unless something arrives.
@@ -38,7 +38,7 @@ pub(crate) struct Connection {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum State {
+pub(super) enum ConnectionState {
     /// The peer's `Hello` has not come.
     AwaitingHello {
         hello_due: bool,
@@ -140,7 +140,7 @@ impl Connection {
             nonce,
             decoder: Decoder::new(),
             buffered: 0,
-            state: State::AwaitingHello { hello_due },
+            state: ConnectionState::AwaitingHello { hello_due },
             in_flight: false,
             silent_at: now,
             ping_at: now,
@@ -163,22 +163,28 @@ impl Connection {
     /// What is known of the peer while its proof has not come.
     pub(crate) fn proving(&self) -> Option<&Proving> {
         match &self.state {
-            State::Proving(proving) => Some(proving),
-            State::AwaitingHello { .. } | State::Established(_) | State::Rejecting { .. } => None,
+            ConnectionState::Proving(proving) => Some(proving),
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Established(_)
+            | ConnectionState::Rejecting { .. } => None,
         }
     }
 
     pub(super) fn link(&self) -> Option<&Link> {
         match &self.state {
-            State::Established(link) => Some(link),
-            State::AwaitingHello { .. } | State::Proving(_) | State::Rejecting { .. } => None,
+            ConnectionState::Established(link) => Some(link),
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
+                None
+            }
         }
     }
 
     pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
         match &mut self.state {
-            State::Established(link) => Some(link),
-            State::AwaitingHello { .. } | State::Proving(_) | State::Rejecting { .. } => None,
+            ConnectionState::Established(link) => Some(link),
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
+                None
+            }
         }
     }
 
@@ -200,39 +206,39 @@ impl Connection {
     }
 
     /// What a frame with this body is.
-    pub(super) fn judge(&mut self, env: &Env, body: Bytes) -> Received {
+    pub(super) fn classify(&mut self, env: &Env, body: Bytes) -> Received {
         match Message::decode(&body) {
-            Ok(message) => self.judge_message(env, message, body),
+            Ok(message) => self.classify_message(env, message, body),
             Err(reason) => Received::Fault(reason),
         }
     }
 
-    fn judge_message(&mut self, env: &Env, message: Message, body: Bytes) -> Received {
+    fn classify_message(&mut self, env: &Env, message: Message, body: Bytes) -> Received {
         let unexpected = Received::Fault(CloseReason::UnexpectedMessage);
         let since = message.since();
         match (&mut self.state, place(message)) {
-            (State::Rejecting { .. }, _) => Received::Ignored,
-            (State::AwaitingHello { .. }, Place::Greeting(hello)) => Received::Hello(hello, body),
-            (State::AwaitingHello { .. }, Place::Rejection(rejected)) => {
+            (ConnectionState::Rejecting { .. }, _) => Received::Ignored,
+            (ConnectionState::AwaitingHello { .. }, Place::Greeting(hello)) => Received::Hello(hello, body),
+            (ConnectionState::AwaitingHello { .. }, Place::Rejection(rejected)) => {
                 let is_believed = env.config.keys().is_empty() || rejected.reason.may_precede_proof();
                 match self.dialed.is_some() && is_believed {
                     true => Received::RejectedByPeer(rejected),
                     false => unexpected,
                 }
             }
-            (State::AwaitingHello { .. }, Place::Proof(_) | Place::Link(_)) => unexpected,
-            (State::Proving(_), Place::Proof(proof)) => Received::Proof(proof),
-            (State::Proving(_), Place::Rejection(rejected)) if rejected.reason.may_precede_proof() => {
+            (ConnectionState::AwaitingHello { .. }, Place::Proof(_) | Place::Link(_)) => unexpected,
+            (ConnectionState::Proving(_), Place::Proof(proof)) => Received::Proof(proof),
+            (ConnectionState::Proving(_), Place::Rejection(rejected)) if rejected.reason.may_precede_proof() => {
                 Received::RejectedByPeer(rejected)
             }
-            (State::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,
-            (State::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
-            (State::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
+            (ConnectionState::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,
+            (ConnectionState::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
+            (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
             // A peer that speaks an older version cannot have sent it.
-            (State::Established(link), Place::Link(_)) if since > link.version => {
+            (ConnectionState::Established(link), Place::Link(_)) if since > link.version => {
                 Received::Fault(CloseReason::Malformed)
             }
-            (State::Established(link), Place::Link(message)) => {
+            (ConnectionState::Established(link), Place::Link(message)) => {
                 let confirms = !core::mem::replace(&mut link.confirmed, true);
                 Received::Message { peer: link.peer, confirms, message }
             }
@@ -244,19 +250,21 @@ impl Connection {
     /// Why the connection closes when its time for the handshake is over.
     pub(crate) fn timeout_reason(&self) -> CloseReason {
         match &self.state {
-            State::Rejecting { rejected, .. } => CloseReason::Rejected(rejected.reason),
-            State::AwaitingHello { .. } | State::Proving(_) | State::Established(_) => CloseReason::HandshakeTimeout,
+            ConnectionState::Rejecting { rejected, .. } => CloseReason::Rejected(rejected.reason),
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Established(_) => {
+                CloseReason::HandshakeTimeout
+            }
         }
     }
 
     /// Why the connection closes now that its last bytes are written, if it was only waiting for that.
     pub(super) fn flushed_reason(&self) -> Option<CloseReason> {
         match &self.state {
-            State::Rejecting { rejected, sent: true, .. } => Some(CloseReason::Rejected(rejected.reason)),
-            State::Rejecting { sent: false, .. }
-            | State::AwaitingHello { .. }
-            | State::Proving(_)
-            | State::Established(_) => None,
+            ConnectionState::Rejecting { rejected, sent: true, .. } => Some(CloseReason::Rejected(rejected.reason)),
+            ConnectionState::Rejecting { sent: false, .. }
+            | ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Established(_) => None,
         }
     }
 }
@@ -276,18 +284,19 @@ mod tests {
         Env { config: Arc::new(config), me, now: Timestamp::ZERO }
     }
 
-    fn judged(state: State, message: &Message) -> Received {
+    fn classified(state: ConnectionState, message: &Message) -> Received {
         let mut connection = Connection::new(Origin::Dialed(DialId(1)), None, [0; 16], Timestamp::ZERO);
         connection.state = state;
         let body = message.to_frame().slice(4..);
-        connection.judge(&env(), body)
+        connection.classify(&env(), body)
     }
 
     #[test]
     fn h4_a_message_newer_than_its_link_is_malformed() {
         for (version, is_malformed) in [(0, true), (1, false)] {
             let link = Link { peer: PeerKey(1), first: Bytes::new(), version, status_sent: 0, confirmed: true };
-            let is = judged(State::Established(link), &Message::Ping) == Received::Fault(CloseReason::Malformed);
+            let is = classified(ConnectionState::Established(link), &Message::Ping)
+                == Received::Fault(CloseReason::Malformed);
             assert_eq!(is, is_malformed, "on a link of version {version}");
         }
     }
@@ -295,7 +304,7 @@ mod tests {
     #[test]
     fn the_first_message_on_a_link_confirms_it() {
         let link = Link { peer: PeerKey(1), first: Bytes::new(), version: 1, status_sent: 0, confirmed: false };
-        let received = judged(State::Established(link), &Message::Ping);
+        let received = classified(ConnectionState::Established(link), &Message::Ping);
         assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn proving(env: &Env, connection: &Connection, key: ClusterKey, (hell
     Proving { hello, hellos, key, answer }
 }
 
-/// Judges the peer's proof. What this node sends first if it holds: its own proof, if the peer waits for it.
+/// Judges the peer's proof. Returns what this node sends first if the proof is valid: its own proof, if the peer waits for it.
 pub(crate) fn judge_proof(connection: &Connection, proving: &Proving, proof: &Proof) -> Result<Bytes, Rejection> {
     let own = connection.side();
     if !proving.key.is_proven(own.other(), &proving.hellos, proof) {

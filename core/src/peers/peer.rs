@@ -1,4 +1,4 @@
-//! Another node, for as long as it has a link. What is known of it is kept here, and not by connection.
+//! Another node, for as long as it has a link. What this node knows about it is kept here, and not per connection.
 
 use alloc::vec::Vec;
 

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Connection, PeerKey, PeerTable, connection::State, peer::Peer};
+use super::{Connection, PeerKey, PeerTable, connection::ConnectionState, peer::Peer};
 use crate::{
     api::output::Output,
     env::{Env, Sink, never},
@@ -34,19 +34,21 @@ impl Connection {
     /// What the handshake needs now.
     fn compose_handshake(&mut self, env: &Env) -> Bytes {
         match &mut self.state {
-            State::AwaitingHello { hello_due: hello_due @ true } => {
+            ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
                 *hello_due = false;
                 Message::Hello(env.own_hello(self.nonce)).to_frame()
             }
-            State::Proving(proving) => core::mem::take(&mut proving.answer),
-            State::Rejecting { rejected, first, version, sent: sent @ false } => {
+            ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
+            ConnectionState::Rejecting { rejected, first, version, sent: sent @ false } => {
                 *sent = true;
                 let mut out = BytesMut::from(core::mem::take(first));
                 Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
                 out.freeze()
             }
-            State::AwaitingHello { hello_due: false } | State::Rejecting { sent: true, .. } => Bytes::new(),
-            State::Established(_) => never!("the handshake of a link is over", Bytes::new()),
+            ConnectionState::AwaitingHello { hello_due: false } | ConnectionState::Rejecting { sent: true, .. } => {
+                Bytes::new()
+            }
+            ConnectionState::Established(_) => never!("the handshake of a link is over", Bytes::new()),
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     PeerKey,
-    connection::{Connection, Link, Proving, Received, State},
+    connection::{Connection, ConnectionState, Link, Proving, Received},
     outbox::Post,
     peer::Peer,
 };
@@ -91,7 +91,7 @@ impl PeerTable {
         }
     }
 
-    // What is there.
+    // Queries.
 
     pub(crate) fn counters(&self) -> Counters {
         self.counters
@@ -242,7 +242,7 @@ impl PeerTable {
         self.counters.bytes_received += len as u64;
     }
 
-    /// Begins to read a chunk. What has come for a connection that is closed is counted, and not read.
+    /// Begins to read a chunk. Bytes for a connection that is closed are counted, and not read.
     pub(crate) fn begin_chunk(&mut self, env: &Env, conn: ConnId, len: usize) {
         self.counters.bytes_received += len as u64;
         if let Some(connection) = self.connections.get_mut(&conn) {
@@ -258,7 +258,7 @@ impl PeerTable {
             Ok(body) => {
                 let body = body?;
                 self.counters.frames_received += 1;
-                Some(connection.judge(env, body))
+                Some(connection.classify(env, body))
             }
             Err(reason) => Some(Received::Fault(reason)),
         }
@@ -319,15 +319,15 @@ impl PeerTable {
 
     /// The peer has to prove that it holds the key.
     pub(crate) fn prove(&mut self, conn: ConnId, proving: Proving) {
-        self.change_state(conn, State::Proving(Box::new(proving)));
+        self.change_state(conn, ConnectionState::Proving(Box::new(proving)));
     }
 
     /// Sends the peer the reason of its rejection, then closes the connection. `first` goes before the reason.
     pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
-        self.change_state(conn, State::Rejecting { rejected, first, version, sent: false });
+        self.change_state(conn, ConnectionState::Rejecting { rejected, first, version, sent: false });
     }
 
-    fn change_state(&mut self, conn: ConnId, state: State) {
+    fn change_state(&mut self, conn: ConnId, state: ConnectionState) {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return never!("a hello comes on a connection");
         };
@@ -351,7 +351,8 @@ impl PeerTable {
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
-        connection.state = State::Established(Link { peer: key, first, version, status_sent: 0, confirmed: false });
+        connection.state =
+            ConnectionState::Established(Link { peer: key, first, version, status_sent: 0, confirmed: false });
         let (ping_at, silent_at) = (env.now + env.timing().heartbeat_interval, env.now + env.timing().down_after);
         (connection.ping_at, connection.silent_at) = (ping_at, silent_at);
         self.established += 1;
@@ -385,7 +386,7 @@ impl PeerTable {
         self.peer_mut(key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
     }
 
-    // What is to be sent.
+    // Messages to send.
 
     /// Sends a message to the peer with its next write.
     pub(crate) fn post(&mut self, key: PeerKey, post: Post) {

@@ -322,7 +322,7 @@ impl Message {
         let start = into.len();
         into.put_u32(0);
         // Only growing the buffer could fail here, and `BytesMut` grows or aborts.
-        postcard::serialize_with_flavor(self, Sink(into)).expect("a message of plain data always encodes");
+        postcard::serialize_with_flavor(self, FrameWriter(into)).expect("a message of plain data always encodes");
         let body = u32::try_from(into.len() - start - 4).expect("a frame is far below 4 GiB");
         into[start..start + 4].copy_from_slice(&body.to_be_bytes());
     }
@@ -347,9 +347,9 @@ impl Message {
     }
 }
 
-struct Sink<'a>(&'a mut BytesMut);
+struct FrameWriter<'a>(&'a mut BytesMut);
 
-impl postcard::ser_flavors::Flavor for Sink<'_> {
+impl postcard::ser_flavors::Flavor for FrameWriter<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {

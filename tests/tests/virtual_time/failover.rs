@@ -85,12 +85,12 @@ fn g2_an_isolated_master_steps_down_before_the_next_election() {
         net.isolate(before.0, if seed % 4 < 2 { Cut::Hold } else { Cut::Lose });
         let rest: Vec<_> = net.living().into_iter().filter(|ix| *ix != before.0).collect();
         await_next_master(&mut net, &rest, before);
-        let lapsed = |event: &Event| matches!(event, Event::MasterLost { reason: LossReason::LeaseLapsed, .. });
+        let expired = |event: &Event| matches!(event, Event::MasterLost { reason: LossReason::LeaseExpired, .. });
         let after = |ix: NodeIx, wanted: &dyn Fn(&Event) -> bool| {
             let events = &net.host(ix).events;
             events.iter().find(|(at, event)| Duration::from_micros(*at) >= since && wanted(event)).map(|(at, _)| *at)
         };
-        let stepped_down = after(before.0, &lapsed);
+        let stepped_down = after(before.0, &expired);
         let new = net.master().unwrap();
         let elected = after(new, &|event| matches!(event, Event::MasterElected { .. }));
         if stepped_down.is_none() || stepped_down > elected {

@@ -20,7 +20,7 @@ const EXPECTED: &[&str] = &[
     "master found",
     "master silent",
     "master ended its mastership",
-    "lease lapsed",
+    "lease expired",
     "master met a newer term",
     "master resigned",
     "crash before the vote was durable",
@@ -125,7 +125,7 @@ fn g1_g2_g3_g5_g6_g7_hold_in_random_scenarios() {
 /// Without durable votes, E1 makes it harmless that voters forget their votes.
 #[test]
 fn g2_g5_hold_for_voters_that_forget_their_votes() {
-    let expected = ["fault: crash and forget", "status of an abstaining voter", "vote refused", "lease lapsed"];
+    let expected = ["fault: crash and forget", "status of an abstaining voter", "vote refused", "lease expired"];
     explore(1_000, |seed| Scenario::draw(seed, true), &expected);
 }
 

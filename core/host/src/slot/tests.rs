@@ -166,9 +166,9 @@ fn a_failed_step_names_its_path_and_keeps_the_last_state() {
     Slot::new(Disk, dir.path()).replace(&state(1)).unwrap();
     for steps in 0..STEPS {
         let mut slot = Slot::new(Until { files: Disk, left: steps, then: full }, dir.path());
-        let said = slot.replace(&state(2)).unwrap_err().to_string();
+        let error = slot.replace(&state(2)).unwrap_err().to_string();
         let step = ["cannot write", "cannot sync", "cannot replace", "cannot sync"][steps];
-        assert!(said.starts_with(step) && said.contains(dir.path().to_str().unwrap()), "{said}");
+        assert!(error.starts_with(step) && error.contains(dir.path().to_str().unwrap()), "{error}");
         assert_eq!(slot.load().unwrap(), Some(state(if steps < 3 { 1 } else { 2 })));
     }
 }

@@ -48,7 +48,7 @@ impl<K: FnMut(HardState)> Voter<K> {
         self.now = self.now + lease + wait;
         self.conn += 1;
         let (conn, term) = (ConnId(self.conn), Term(term));
-        let mut heard = self.handle(Input::Opened { conn, origin: Origin::Accepted });
+        let mut answers = self.handle(Input::Opened { conn, origin: Origin::Accepted });
         let hello = Hello {
             magic: MAGIC,
             protocol: PROTOCOL,
@@ -70,17 +70,17 @@ impl<K: FnMut(HardState)> Voter<K> {
             metadata: Default::default(),
         };
         let request = VoteRequest { term, number: 1, lease };
-        for said in [Message::Hello(hello), Message::Status(status), Message::VoteRequest(request)] {
-            heard.extend(self.handle(Input::Received { conn, chunk: said.to_frame() }));
+        for message in [Message::Hello(hello), Message::Status(status), Message::VoteRequest(request)] {
+            answers.extend(self.handle(Input::Received { conn, chunk: message.to_frame() }));
         }
         self.handle(Input::Closed { conn });
-        assert!(heard.iter().any(|message| matches!(message, Message::Hello(_))), "they are linked: {heard:?}");
-        heard.iter().any(|message| matches!(message, Message::Vote(vote) if vote.granted && vote.term == term))
+        assert!(answers.iter().any(|message| matches!(message, Message::Hello(_))), "they are linked: {answers:?}");
+        answers.iter().any(|message| matches!(message, Message::Vote(vote) if vote.granted && vote.term == term))
     }
 
     /// Handles an input and all that follows from it, and returns the messages that the node sends.
     fn handle(&mut self, input: Input) -> Vec<Message> {
-        let mut said = Vec::new();
+        let mut sent = Vec::new();
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             self.node.handle_input(self.now, input).unwrap();
@@ -91,14 +91,14 @@ impl<K: FnMut(HardState)> Voter<K> {
                         inputs.push_back(Input::Persisted { seq });
                     }
                     Output::Send { conn, bytes } => {
-                        said.extend(messages(&bytes));
+                        sent.extend(messages(&bytes));
                         inputs.push_back(Input::Flushed { conn });
                     }
                     _ => {}
                 }
             }
         }
-        said
+        sent
     }
 }
 
@@ -141,7 +141,7 @@ fn live(steps: usize, config: &Config) -> ! {
 
 /// What a process has printed before it was killed.
 #[derive(Default)]
-struct Told {
+struct Printed {
     incarnation: Option<Incarnation>,
     /// The state that was reported as stored last, and the one that may have replaced it.
     kept: String,
@@ -150,7 +150,7 @@ struct Told {
     done: bool,
 }
 
-impl Told {
+impl Printed {
     /// Starts a process, and kills it after so many steps.
     fn by_one_killed_after(steps: usize, dir: &Path) -> Self {
         let name = "start::tests::e4_a_voter_killed_at_any_step_never_votes_twice";
@@ -161,16 +161,16 @@ impl Told {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut told = Self { kept: format!("{:?}", HardState::default()), ..Self::default() };
+        let mut printed = Self { kept: format!("{:?}", HardState::default()), ..Self::default() };
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         loop {
             let line = lines.next().expect("it waits to be killed").unwrap();
             match line.split_once(' ').unwrap_or((&line, "")) {
-                ("started", incarnation) => told.incarnation = Some(Incarnation(incarnation.parse().unwrap())),
-                ("keeping", state) => told.keeping = Some(state.to_owned()),
-                ("kept", _) => told.kept = told.keeping.take().unwrap(),
-                ("voted", _) => told.votes += 1,
-                ("done", _) => told.done = true,
+                ("started", incarnation) => printed.incarnation = Some(Incarnation(incarnation.parse().unwrap())),
+                ("keeping", state) => printed.keeping = Some(state.to_owned()),
+                ("kept", _) => printed.kept = printed.keeping.take().unwrap(),
+                ("voted", _) => printed.votes += 1,
+                ("done", _) => printed.done = true,
                 ("between", _) => break,
                 _ => {}
             }
@@ -181,7 +181,7 @@ impl Told {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        told
+        printed
     }
 }
 
@@ -196,21 +196,21 @@ fn e4_a_voter_killed_at_any_step_never_votes_twice() {
     for steps in 0.. {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let told = Told::by_one_killed_after(steps, dir.path());
+        let printed = Printed::by_one_killed_after(steps, dir.path());
 
         // Incarnation 1 is the lowest, unless a stored one is not lower.
         let state_dir = Path::new(config.state_dir().unwrap());
         let (keeper, start) = Keeper::open(Disk, state_dir, &config, Incarnation(1), 1).unwrap();
-        match told.incarnation {
+        match printed.incarnation {
             Some(Incarnation(last)) => assert_eq!(start.incarnation, Incarnation(last + 1), "after {steps} steps"),
             None if start.incarnation == Incarnation(1) => fresh += 1,
             None => unreported += 1,
         }
         let found = format!("{:?}", start.hard_state);
-        match &told.keeping {
+        match &printed.keeping {
             Some(keeping) if found == *keeping => new += 1,
             keeping => {
-                assert_eq!(found, told.kept, "after {steps} steps");
+                assert_eq!(found, printed.kept, "after {steps} steps");
                 old += usize::from(keeping.is_some());
             }
         }
@@ -221,14 +221,14 @@ fn e4_a_voter_killed_at_any_step_never_votes_twice() {
         assert!(again.incarnation > start.incarnation);
         let mut store = store.expect("there is a state_dir");
         let mut voter = Voter::new(config, again, |state| store.keep(state).unwrap());
-        for (term, candidate) in &VOTES[..told.votes] {
+        for (term, candidate) in &VOTES[..printed.votes] {
             let other = if *candidate == "a" { "b" } else { "a" };
             assert!(!voter.votes(*term, other), "a second vote in term {term}, after {steps} steps");
         }
         // It still votes in a later term.
         assert!(voter.votes(7, "a"), "after {steps} steps");
-        if told.done {
-            assert_eq!(told.votes, VOTES.len());
+        if printed.done {
+            assert_eq!(printed.votes, VOTES.len());
             break;
         }
     }
