@@ -14,7 +14,8 @@ use crate::{clock::Clock, host::RunId};
 #[derive(Default)]
 pub(crate) struct Checks {
     masters: BTreeMap<Term, Node>,
-    /// The latest end of a lease that each run has reported, in the simulation's time.
+    /// The latest end of a lease that each run has reported, in the simulation's time. A lease ends with its process: it is
+    /// kept until a newer run of the node starts (G2).
     leases: BTreeMap<RunId, u64>,
     views: BTreeMap<ViewId, MembersView>,
     /// The number of candidacies and the number of links of each run at the last check.
@@ -107,7 +108,7 @@ impl Checks {
         Ok(())
     }
 
-    /// This run has no lease any more: it ended, or its own embedder ended its mastership.
+    /// The lease of this run counts no more (G2): a newer run of its node starts, or its own embedder made it leave.
     pub(crate) fn ended(&mut self, run: RunId) {
         self.leases.remove(&run);
     }

@@ -174,8 +174,8 @@ impl Net {
     /// Starts a node now, as a new incarnation, with the content of its disk.
     pub fn start(&mut self, ix: NodeIx) {
         assert!(self.hosts[ix].formation.is_none(), "node {ix} is already running");
-        // The lease of a run that is over counts no longer. E1 keeps other leases from starting before its end only
-        // while the voter stays away.
+        // G2: a lease ends with its process. From the start of the next run on, another node may lead (E1), even before the
+        // end that the last run has reported. Until then, that lease counts.
         let last = self.last_run(ix);
         self.checks_of(ix).ended(last);
         let host = &mut self.hosts[ix];

@@ -22,6 +22,10 @@
 //! with one exception: your own code makes the node leave before that time. A master that leaves has to stop acting as
 //! the master first.
 //!
+//! A lease ends with its process. When a node has died and starts again, another node may lead at once, although the
+//! earlier process had reported a later end (E1). This needs one live process per seed address: start a node again only
+//! once its earlier process has ended, and let nothing act for that process after its end.
+//!
 //! Before an action that takes time, ask whether it can take effect early enough:
 //!
 //! ```
@@ -68,11 +72,13 @@
 //!
 //! Without a `state_dir`, a voter that restarts may vote twice in one term. G1 and G3 then hold only as long as no
 //! voter restarts within a term, and terms start again once all voters were down at the same time. G2 holds in this
-//! case too: a voter that has just started waits until it can no longer break a promise that it has forgotten (E1).
+//! case too: a voter that has just started waits until it can no longer break a promise that it has forgotten (E1). A
+//! voter that is bound by a live promise to another node follows a newer master, but confirms its heartbeats only once
+//! that promise is over (E5).
 //!
 //! # What is assumed
 //!
-//! - There is one live node per seed address.
+//! - There is one live process per seed address. A newer run of a node starts only after the earlier one has ended.
 //! - The seed list is the same on every node, and changes only while all voters are stopped (see
 //!   [`former_seeds`](crate::ConfigBuilder::former_seeds)).
 //! - The file system keeps what it has acknowledged.

@@ -3,8 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    env, fs, io,
     path::Path,
+    process::ExitCode,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,11 @@ use formation_tests::{
 /// The rest of a long stream teaches a fuzzer little and slows it down.
 const LONGEST: usize = 1_500;
 
-fn main() -> io::Result<()> {
+fn main() -> io::Result<ExitCode> {
+    if let Some(argument) = env::args_os().nth(1) {
+        eprintln!("'{}': this program takes no arguments", argument.display());
+        return Ok(ExitCode::FAILURE);
+    }
     let mut seeds = BTreeSet::new();
     let solo = (0..4).map(Scenario::draw_solo);
     for mut scenario in (0..12).map(|seed| Scenario::draw(seed, false)).chain(solo) {
@@ -60,7 +65,7 @@ fn main() -> io::Result<()> {
         fs::write(corpus.join("chunking").join(&name), cut(&script))?;
         fs::write(corpus.join("script").join(name), script)?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Adds the streams that a node has received, and each message in them.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Phase, Timing};
-use formation_tests::{Crash, Cut, Net, NodeIx, Settings, for_each_seed, seeds};
+use formation_tests::{Crash, Cut, Net, NodeIx, Settings, Tally, for_each_seed, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -58,6 +58,7 @@ const EXPECTED: &[&str] = &[
 ];
 
 /// The voters of one network.
+#[derive(Clone, Copy)]
 struct Voters {
     count: usize,
     /// Voters that die lose their votes.
@@ -221,24 +222,87 @@ fn blackout(net: &mut Net, voters: &Voters) {
     net.converge(30 * SECOND);
 }
 
+/// A run with four blackouts.
+fn run(seed: u64) -> Tally {
+    let (mut net, voters) = network(seed);
+    net.start_all();
+    net.run_until(10 * SECOND, |net| net.master().is_some());
+    for _ in 0..4 {
+        // During the grace period of E1, or long after it.
+        let rest = if net.rng.one_in(3) { ms(100) } else { 5 * SECOND };
+        let rest = net.rng.within((Duration::ZERO, rest));
+        net.run_for(rest);
+        blackout(&mut net, &voters);
+    }
+    std::mem::take(&mut net.tally)
+}
+
 #[test]
 fn g2_holds_when_all_but_one_voter_restart() {
-    let mut tally = formation_tests::Tally::default();
-    for_each_seed(60, |seed| {
-        let (mut net, voters) = network(seed);
-        net.start_all();
-        net.run_until(10 * SECOND, |net| net.master().is_some());
-        for _ in 0..4 {
-            // During the grace period of E1, or long after it.
-            let rest = if net.rng.one_in(3) { ms(100) } else { 5 * SECOND };
-            let rest = net.rng.within((Duration::ZERO, rest));
-            net.run_for(rest);
-            blackout(&mut net, &voters);
-        }
-        tally.add(&net.tally);
-    });
+    let mut tally = Tally::default();
+    for_each_seed(60, |seed| tally.add(&run(seed)));
     println!("{}", tally.table());
     let missing = tally.missing(EXPECTED);
     let ran = seeds(60).end - seeds(60).start;
     assert!(missing.is_empty() || ran < 60, "these never happened in {ran} runs: {missing:?}");
+}
+
+/// Five voters forget their votes. A late heartbeat of an earlier run names a newer term than the living master has. It must
+/// not end the promise to that master. Seed 789 has found it.
+#[test]
+fn e5_g2_a_late_heartbeat_of_an_earlier_run_ends_no_promise() {
+    run(789);
+}
+
+/// A formed cluster of voters, and its master. Its voters keep their votes, or forget them.
+fn formed(seed: u64, voters: &Voters) -> (Net, NodeIx) {
+    let settings = Settings { votes_last: !voters.forget, ..Settings::default() };
+    let net = Net::formed(seed, (voters.count, 0), settings);
+    let master = net.master().expect("the cluster has formed");
+    (net, master)
+}
+
+fn restart(net: &mut Net, ix: NodeIx, voters: &Voters) {
+    net.crash(ix, Crash::Process);
+    if voters.forget {
+        net.forget(ix);
+    }
+    net.start_in(ix, ms(135));
+}
+
+/// Both kinds of votes, with three and with five voters.
+fn kinds() -> impl Iterator<Item = Voters> {
+    [3, 5].into_iter().flat_map(|count| [false, true].map(|forget| Voters { count, forget }))
+}
+
+/// The process of the old master has ended, and with it its lease. All voters are back and free, so nobody waits (E1).
+#[test]
+fn e1_g2_a_restarted_cluster_need_not_wait_for_a_dead_lease() {
+    for voters in kinds() {
+        let (mut net, master) = formed(1, &voters);
+        let old_lease = leads_until(&net, master).expect("the master leads");
+        (0..voters.count).for_each(|ix| restart(&mut net, ix, &voters));
+        let most = old_lease - net.now();
+        let is_led = net.run_until(most, |net| (0..voters.count).any(|ix| leads_until(net, ix).is_some()));
+        net.expect(is_led && net.now() < old_lease, "E1: no master before the end of the old lease");
+        net.converge(10 * SECOND);
+    }
+}
+
+/// The process of the old master lives, and nobody reaches it.
+#[test]
+fn e1_g2_restarted_voters_wait_for_the_lease_of_a_living_master() {
+    for (voters, cut) in kinds().flat_map(|voters| [Cut::Hold, Cut::Lose].map(|cut| (voters, cut))) {
+        let (mut net, master) = formed(1, &voters);
+        net.isolate(master, cut);
+        let others: Vec<NodeIx> = (0..voters.count).filter(|ix| *ix != master).collect();
+        others.iter().for_each(|ix| restart(&mut net, *ix, &voters));
+        let old_lease = leads_until(&net, master).expect("the master leads");
+        let is_led = net.run_until(10 * SECOND, |net| others.iter().any(|ix| leads_until(net, *ix).is_some()));
+        net.expect(is_led, "G5: the others elect no master");
+        net.expect(net.now() >= old_lease, "G2: there is a new lease before the old one ends");
+        net.expect(leads_until(&net, master).is_none(), "G2: the old master still has a lease");
+        net.heal_all();
+        net.converge(10 * SECOND);
+    }
 }
