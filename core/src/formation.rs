@@ -182,7 +182,7 @@ impl Formation {
     fn check_input(&self, input: &Input) -> Result<(), Misuse> {
         let limits = self.env.limits();
         match input {
-            Input::Opened { conn, origin } => {
+            Input::Opened { conn, origin, remote: _ } => {
                 if let Some(newest) = self.peers.newest_conn().filter(|newest| conn <= newest) {
                     return Err(Misuse::ReusedConn { conn: *conn, newest });
                 }
@@ -233,7 +233,7 @@ impl Formation {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Tick => {}
-            Input::Opened { conn, origin } => self.opened(conn, origin),
+            Input::Opened { conn, origin, remote } => self.opened(conn, origin, remote),
             Input::DialFailed { dial } => self.dial_failed(dial),
             Input::Received { conn, chunk } => self.received(conn, chunk),
             Input::Flushed { conn } => {
@@ -432,12 +432,13 @@ impl Formation {
 mod tests {
     use super::*;
     use crate::violations::{Violation, expect_all_listed, expect_violations};
+    use crate::api::input::Remote;
 
     /// A node with one connection, which it has accepted.
     fn running() -> Formation {
         let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
         let mut formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Accepted };
+        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Accepted, remote: Remote::default() };
         formation.handle_input(Timestamp::ZERO, opened).unwrap();
         formation
     }

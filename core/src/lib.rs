@@ -77,7 +77,7 @@ pub use api::{
     durable::{DurableState, HardState, ResumeError},
     error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
     event::{Event, LossReason, StopReason},
-    input::{Command, Input, Origin, Start},
+    input::{Command, Input, Origin, Remote, Start},
     output::Output,
     status::{Counters, Leadership, Phase, Status},
 };

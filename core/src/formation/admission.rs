@@ -6,7 +6,7 @@ use super::{Formation, effects::End};
 use crate::{
     api::error::{CloseReason, RejectReason},
     api::event::{Event, StopReason},
-    api::input::Origin,
+    api::input::{Origin, Remote},
     api::output::Output,
     discovery::{Consequence, consequence},
     env::never,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Formation {
-    pub(super) fn opened(&mut self, conn: ConnId, origin: Origin) {
+    pub(super) fn opened(&mut self, conn: ConnId, origin: Origin, remote: Remote) {
         self.peers.note_conn(conn);
         let dialed = match origin {
             Origin::Accepted => None,
@@ -44,7 +44,7 @@ impl Formation {
                 }
             }
         }
-        self.peers.open(&self.env, &mut self.sink, conn, origin, dialed);
+        self.peers.open(&self.env, &mut self.sink, conn, (origin, dialed, remote));
     }
 
     /// Closes a connection that was never in the table.

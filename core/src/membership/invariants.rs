@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::*;
 use crate::{
     api::config::Config,
-    api::input::{Origin, Start},
+    api::input::{Origin, Remote, Start},
     discovery::Rejections,
     id::{Address, ConnId, Incarnation, Term},
     membership::view::RemovalReason,
@@ -70,7 +70,7 @@ fn master() -> Parts {
     membership.beat(&mut context, heartbeat);
 
     let hello = Hello { id: node("b").id, address: Address::new("b:1").unwrap(), ..context.env.own_hello([0; 16]) };
-    context.peers.open(context.env, context.sink, ConnId(1), Origin::Accepted, None);
+    context.peers.open(context.env, context.sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
     let (key, _) = context.peers.establish(context.env, context.sink, ConnId(1), (hello, Bytes::new())).unwrap();
     let (view_id, metadata) = (ViewId::default(), Bytes::new());
     let status =

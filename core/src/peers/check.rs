@@ -103,6 +103,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::api::input::Remote;
     use crate::{
         api::config::Config,
         env::{Env, Sink},
@@ -161,7 +162,7 @@ mod tests {
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         for conn in [LINK, PENDING] {
             peers.note_conn(conn);
-            peers.open(&env, &mut sink, conn, Origin::Accepted, None);
+            peers.open(&env, &mut sink, conn, (Origin::Accepted, None, Remote::default()));
         }
         let (id, address) = (node("b").id, Address::new("b:1").unwrap());
         let hello = Hello { id, address, ..env.own_hello([0; 16]) };
