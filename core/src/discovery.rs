@@ -1,13 +1,17 @@
 //! Which addresses to dial, and which rejections to report (PROTOCOL.md, "Finding each other").
 //!
+//! - `accusations`: what voters say against this node.
 //! - `dialer`: the addresses, and when each is dialed again.
 //! - `rejections`: the rejections of peers that were reported.
 
+mod accusations;
 mod dialer;
 mod rejections;
 
-use self::dialer::Dialer;
+use core::time::Duration;
+
 pub(crate) use self::rejections::Rejections;
+use self::{accusations::Accusations, dialer::Dialer};
 use crate::{
     api::config::Config,
     api::error::RejectReason,
@@ -31,14 +35,16 @@ pub(crate) struct Discovery {
     is_stale: bool,
     /// The master that was reported as unreachable.
     unreachable: Option<Node>,
-    /// Since when a living node with this one's id has kept it from joining, and when it last did.
-    id_rejected: Option<(Timestamp, Timestamp)>,
+    /// The voters that reject this node because another node has its id.
+    id_in_use: Accusations,
+    /// The voters that reject this node because they know a newer run of it.
+    superseded: Accusations,
 }
 
 /// What a rejection for some reason may mean for the node that is rejected, beyond that it stays outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consequence {
-    /// A newer run of the node is known: it stops.
+    /// A newer run of the node may be known: it stops, if that is so.
     Superseded,
     /// Another node has its id: one of the two stops, if this lasts.
     MayLoseItsId,
@@ -56,13 +62,20 @@ pub(crate) fn consequence(reason: RejectReason) -> Consequence {
         | RejectReason::ClusterFull
         | RejectReason::MetadataTooLong
         | RejectReason::KeyMismatch
-        | RejectReason::BadProof => Consequence::None,
+        | RejectReason::BadProof
+        | RejectReason::Unproven => Consequence::None,
     }
 }
 
 impl Discovery {
     pub(crate) fn new(config: &Config, rng: Rng, now: Timestamp) -> Self {
-        Self { dialer: Dialer::new(config, rng, now), is_stale: true, unreachable: None, id_rejected: None }
+        Self {
+            dialer: Dialer::new(config, rng, now),
+            is_stale: true,
+            unreachable: None,
+            id_in_use: Accusations::default(),
+            superseded: Accusations::default(),
+        }
     }
 
     /// Something that decides which addresses to dial has changed.
@@ -77,7 +90,7 @@ impl Discovery {
 
     pub(crate) fn add_contacts<'a>(&mut self, env: &Env, contacts: impl Iterator<Item = &'a Address>) {
         for contact in contacts.filter(|contact| *contact != env.config.address()) {
-            self.dialer.add(contact, false, env.now);
+            self.dialer.add_contact(contact, env.now);
         }
         self.invalidate();
     }
@@ -102,8 +115,13 @@ impl Discovery {
             let is_useful = (env.config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
             !is_linked && is_useful
         };
+        let needs_check = |address: &Address| *address == *env.config.address() || peers.is_claimed(address);
         let timeout = env.timing().handshake_timeout;
-        for (dial, addr) in self.dialer.dial_due(env.now, wanted) {
+        let due = self.dialer.dial_due(env.now, wanted, needs_check);
+        for dial in due.given_up {
+            sink.clear_timer(&Timer::Dial(dial));
+        }
+        for (dial, addr) in due.dials {
             sink.set_timer(Timer::Dial(dial), env.now + timeout);
             sink.output(Output::Dial { dial, addr, timeout });
         }
@@ -129,7 +147,33 @@ impl Discovery {
 
     /// The dialed address has led to this peer.
     pub(crate) fn established(&mut self, env: &Env, dialed: &Address, peer: &Peer) {
-        self.dialer.established(dialed, &peer.node().id, peer.address(), env.now);
+        self.led_to(env, dialed, &peer.node().id, peer.address());
+    }
+
+    /// The dialed address has led to a node of this id, which advertises this address.
+    pub(crate) fn led_to(&mut self, env: &Env, dialed: &Address, id: &NodeId, advertised: &Address) {
+        self.dialer.established(dialed, id, advertised, env.now);
+    }
+
+    /// A peer has claimed this address, and has not proven that: this node dials the address to see which node is there (H11).
+    pub(crate) fn check_address(&mut self, env: &Env, peers: &PeerTable, address: &Address, claimant: &Node) {
+        let is_open = |conn| match peers.connection(conn).and_then(|connection| peers.linked_node(connection)) {
+            // Its voucher may be on its way. If it has none, its end of that link may be gone.
+            Some(node) => node == claimant,
+            None => true,
+        };
+        self.dialer.check_address(address, env.now, is_open);
+        self.invalidate();
+    }
+
+    /// The nonce of the last `Hello` of this node on a link.
+    pub(crate) fn voucher(&self, address: &Address, node: &Node) -> Option<[u8; 16]> {
+        self.dialer.voucher(address, node)
+    }
+
+    /// A link to the node at this address has come, with this nonce in its `Hello`.
+    pub(crate) fn note_nonce(&mut self, address: &Address, node: &Node, nonce: [u8; 16]) {
+        self.dialer.note_nonce(address, node, nonce);
     }
 
     /// The peer at the dialed address has accepted this node, too.
@@ -166,14 +210,19 @@ impl Discovery {
 
     /// The dialed address has led to this node itself.
     pub(crate) fn led_to_itself(&mut self, env: &Env, sink: &mut Sink, address: Address) {
-        if self.dialer.is_self(&address, env.now) {
+        let is_own = address == *env.config.address();
+        if is_own {
+            // This node is reached at its own address: no newer run of it is there.
+            self.superseded.clear();
+        }
+        if self.dialer.is_self(&address, env.now) && !is_own {
             sink.event(Event::SelfDial { address, own: env.config.address().clone() });
         }
     }
 
     /// There is a master.
     pub(crate) fn found_master(&mut self) {
-        self.id_rejected = None;
+        self.id_in_use.clear();
         self.unreachable = None;
         self.invalidate();
     }
@@ -192,31 +241,47 @@ impl Discovery {
         }
     }
 
-    /// Whether this node has been rejected for its id for so long that the holder must be alive: links forget a dead one after
-    /// `down_after`, and the view after another `down_after`. Of two nodes that only reject each other, one gives way.
-    pub(crate) fn loses_its_id(
-        &mut self,
-        env: &Env,
-        election: &Election,
-        (reason, rejected_by, holder): (RejectReason, Option<&Address>, &Holder),
-    ) -> bool {
+    /// Whether a quorum of voters has rejected this node for its id for so long that the holder must be alive: links forget a dead one
+    /// after `down_after`, and the view after another `down_after`. Of two voters that only reject each other, one gives way.
+    /// `voter`: the address of the voter that rejects it now.
+    pub(crate) fn loses_its_id(&mut self, env: &Env, election: &Election, voter: &Address, holder: &Holder) -> bool {
         let own = env.config.address();
         let gives_way = (env.is_seed(&holder.address), own) > (env.is_seed(own), &holder.address);
-        match consequence(reason) {
-            Consequence::MayLoseItsId if election.master().is_none() => {}
-            Consequence::MayLoseItsId | Consequence::Superseded | Consequence::None => return false,
-        }
-        if rejected_by == Some(&holder.address) && !gives_way {
+        if election.master().is_some() || !env.is_seed(voter) || (*voter == holder.address && !gives_way) {
             return false;
         }
-        let patience = 2 * env.timing().down_after;
-        // One rejection long ago and one now do not mean that it was rejected all the time between.
-        let since = match self.id_rejected {
-            Some((first, last)) if env.now.since(last) < patience => first,
-            _ => env.now,
-        };
-        self.id_rejected = Some((since, env.now));
-        env.now.since(since) >= patience
+        let patience = Self::patience(env);
+        self.id_in_use.add(voter, env.now, patience);
+        self.id_in_use.convict(Self::judges(env), env.now, patience)
+    }
+
+    /// A voter at this address rejects this node because it knows a newer run of it. Whether a quorum of voters has done so for so
+    /// long that it must be so. Meanwhile this node dials its own address: it stops at once if a newer run is there, and does not stop if
+    /// it is there itself.
+    pub(crate) fn is_superseded(&mut self, env: &Env, voter: &Address) -> bool {
+        if !env.is_seed(voter) {
+            return false;
+        }
+        self.check_own_address(env);
+        let patience = Self::patience(env);
+        self.superseded.add(voter, env.now, patience);
+        self.superseded.convict(Self::judges(env), env.now, patience)
+    }
+
+    /// Dials this node's own address, to see which run of the node is there.
+    pub(crate) fn check_own_address(&mut self, env: &Env) {
+        self.dialer.check_address(env.config.address(), env.now, |_| true);
+        self.invalidate();
+    }
+
+    fn patience(env: &Env) -> Duration {
+        2 * env.timing().down_after
+    }
+
+    /// How many voters have to agree: a quorum, or all others where these are fewer.
+    fn judges(env: &Env) -> usize {
+        let others = env.config.seeds().iter().filter(|seed| *seed != env.config.address()).count();
+        env.config.quorum().min(others).max(1)
     }
 
     /// Checks what holds between two inputs.
@@ -229,7 +294,7 @@ impl Discovery {
         assert!(timers.dials().eq(self.dialer.dials()), "exactly the dials in progress have a deadline");
         if election.master().is_some() {
             assert_eq!(self.unreachable, None, "with a master, none is reported as unreachable");
-            assert_eq!(self.id_rejected, None, "with a master, this node does not lose its id");
+            assert!(self.id_in_use.is_empty(), "with a master, this node does not lose its id");
         }
     }
 }
@@ -293,7 +358,7 @@ mod tests {
         ),
         (
             with_a_master,
-            |p| p.discovery.id_rejected = Some((Timestamp::ZERO, Timestamp::ZERO)),
+            |p| p.discovery.id_in_use.add(&Address::new("b:1").unwrap(), Timestamp::ZERO, Duration::ZERO),
             "with a master, this node does not lose its id",
         ),
     ];

@@ -4,6 +4,7 @@
 //! `dispatch` hands what it means to the part concerned, `effects` does what that part concludes, and a flush of the peer table ends it.
 
 mod admission;
+mod claims;
 mod dispatch;
 mod effects;
 mod flush;
@@ -21,7 +22,7 @@ use crate::{
     api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,
-    env::{Env, Sink, never},
+    env::{Env, Sink},
     id::{ConnId, DialId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
@@ -307,10 +308,7 @@ impl Formation {
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial),
             Timer::Member(member) => self.judge_member(member),
-            Timer::Handshake(conn) => match self.peers.connection(conn) {
-                Some(connection) => self.end(conn, End::Closed(connection.timeout_reason())),
-                None => never!("a connection takes its timers along"),
-            },
+            Timer::Handshake(conn) => self.handshake_timed_out(conn),
             Timer::Silence(conn) => {
                 if self.peers.is_silent(&self.env, &mut self.sink, conn) {
                     self.end(conn, End::Closed(CloseReason::Silent));
@@ -357,7 +355,10 @@ impl Formation {
         }
         let Some((master, _)) = self.election.master() else { return };
         let is_voter = self.env.config.is_voter();
-        let needless = self.peers.dialed_links_to(|peer| peer.node() != master && !(is_voter && peer.is_voter()));
+        let needless = self.peers.dialed_links_to(|peer| {
+            let is_claimed = self.peers.is_claimed(peer.address());
+            peer.node() != master && !(is_voter && peer.is_voter()) && !is_claimed
+        });
         for conn in needless {
             self.end(conn, End::Closed(CloseReason::NotNeeded));
         }
@@ -431,8 +432,8 @@ impl Formation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::violations::{Violation, expect_all_listed, expect_violations};
     use crate::api::input::Remote;
+    use crate::violations::{Violation, expect_all_listed, expect_violations};
 
     /// A node with one connection, which it has accepted.
     fn running() -> Formation {

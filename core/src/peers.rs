@@ -6,11 +6,13 @@
 //! - `outbox`: what the next write to a peer carries.
 //! - `handshake`: who may become a peer; a pure judge.
 //! - `proof`: how both ends prove that they hold the cluster key.
+//! - `claims`: identities that are claimed and not proven.
 //! - `duplicates`: which of several links to one peer is used and kept.
 //! - `send`: what is written when.
 //! - `check`: the invariants of the table.
 
 mod check;
+mod claims;
 mod connection;
 mod duplicates;
 pub(crate) mod handshake;
@@ -21,7 +23,7 @@ mod send;
 mod table;
 
 pub(crate) use self::{
-    connection::{Connection, Proving, Received},
+    connection::{Claim, Connection, Proving, Received},
     outbox::Post,
     peer::Peer,
     send::Content,

@@ -69,9 +69,6 @@ pub enum CloseReason {
     /// The peer sent a message that does not belong in the connection's phase, or that this peer may not send.
     #[error("the peer sent a message that it may not send now")]
     UnexpectedMessage,
-    /// The peer sent a term more than 2^32 above this node's own. No number of elections leads there.
-    #[error("the peer sent a term that no number of elections leads to")]
-    TermOutOfReach,
     /// The peer does not speak this protocol: its first bytes are wrong.
     #[error("the peer does not speak this protocol")]
     WrongMagic,
@@ -130,7 +127,6 @@ impl CloseReason {
             | Self::FrameTooLong
             | Self::Malformed
             | Self::UnexpectedMessage
-            | Self::TermOutOfReach
             | Self::WrongMagic
             | Self::HandshakeTimeout
             | Self::Silent
@@ -221,6 +217,9 @@ pub enum RejectReason {
     /// The proof of the cluster key is wrong.
     #[error("the proof of the cluster key is wrong")]
     BadProof,
+    /// The node claims a seed's address, or the identity of a linked node, and has not proven it (H11).
+    #[error("its address is not proven: it has to be reachable at the address that it advertises")]
+    Unproven,
 }
 
 impl RejectReason {
@@ -236,7 +235,7 @@ impl RejectReason {
             | Self::MetadataTooLong
             | Self::KeyMismatch
             | Self::BadProof => true,
-            Self::ElectorateMismatch | Self::ClusterFull => false,
+            Self::ElectorateMismatch | Self::ClusterFull | Self::Unproven => false,
         }
     }
 
@@ -252,7 +251,8 @@ impl RejectReason {
             | Self::IdInUse
             | Self::AddressInUse
             | Self::KeyMismatch
-            | Self::BadProof => false,
+            | Self::BadProof
+            | Self::Unproven => false,
         }
     }
 
@@ -264,7 +264,12 @@ impl RejectReason {
             | Self::ElectorateMismatch
             | Self::KeyMismatch
             | Self::BadProof => true,
-            Self::Superseded | Self::IdInUse | Self::AddressInUse | Self::ClusterFull | Self::MetadataTooLong => false,
+            Self::Superseded
+            | Self::IdInUse
+            | Self::AddressInUse
+            | Self::ClusterFull
+            | Self::MetadataTooLong
+            | Self::Unproven => false,
         }
     }
 }

@@ -9,7 +9,7 @@ use core::time::Duration;
 use crate::{
     api::config::Config,
     api::error::RejectReason,
-    id::{Address, ConnId, DialId, NodeId},
+    id::{Address, ConnId, DialId, Node, NodeId},
     rng::Rng,
     time::Timestamp,
 };
@@ -23,12 +23,45 @@ pub(crate) struct Dialer {
     backoff_max: Duration,
     /// How long an address is left alone that led to a node of another address, or to this node itself.
     look_again: Duration,
+    /// How long a dial or a connection in progress may take to show which node is at an address, before the address is dialed again.
+    patience: Duration,
     rng: Rng,
+}
+
+/// How many addresses may be checked at a time that are neither seeds nor contacts.
+const MAX_CHECKED: usize = 64;
+
+/// What to dial, and which dials to forget.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    pub(crate) dials: Vec<(DialId, Address)>,
+    pub(crate) given_up: Vec<DialId>,
+}
+
+/// Why an address is dialed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum TargetKind {
+    Seed,
+    Contact,
+    /// Only to see which node is there. It is forgotten afterwards.
+    Checked,
+}
+
+/// When an address is dialed to see which node is there, because a peer claims it (H11).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Check {
+    due: Option<Timestamp>,
+    last: Timestamp,
+    /// The shortest time between the last check and the next.
+    spacing: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Target {
-    is_seed: bool,
+    kind: TargetKind,
+    check: Check,
+    /// The last node that was linked from this address, and the nonce in its `Hello`.
+    nonce: Option<(Node, [u8; 16])>,
     state: TargetState,
     /// The peer that the last established connection led to. It may advertise another address than this one.
     found: Option<NodeId>,
@@ -52,12 +85,16 @@ enum TargetState {
 impl Target {
     /// When it may be dialed because there is no connection.
     fn retry_due(&self) -> Option<Timestamp> {
-        (self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
+        let is_dialed = match self.kind {
+            TargetKind::Seed | TargetKind::Contact => true,
+            TargetKind::Checked => false,
+        };
+        (is_dialed && self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
     }
 
     /// When it may be dialed to see where it leads now.
     fn look_due(&self) -> Option<Timestamp> {
-        self.look_at.filter(|_| self.state != TargetState::Dialing)
+        self.look_at.filter(|_| self.state != TargetState::Dialing && self.kind != TargetKind::Checked)
     }
 
     /// An address whose node rejects this one for good is dialed as rarely as possible.
@@ -73,19 +110,29 @@ impl Dialer {
         let (backoff_min, backoff_max) = (config.timing().dial_backoff_min, config.timing().dial_backoff_max);
         let look_again = config.timing().down_after;
         let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
-        let mut dialer = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, rng };
+        let patience = config.timing().heartbeat_interval;
+        let mut dialer = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, rng };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
-            dialer.add(seed, true, now);
+            dialer.add(seed, TargetKind::Seed, now);
         }
         for contact in config.contacts().iter().filter(|contact| *contact != config.address()) {
-            dialer.add(contact, false, now);
+            dialer.add_contact(contact, now);
         }
         dialer
     }
 
-    pub(crate) fn add(&mut self, address: &Address, is_seed: bool, now: Timestamp) {
+    pub(crate) fn add_contact(&mut self, address: &Address, now: Timestamp) {
+        self.add(address, TargetKind::Contact, now);
+        if let Some(target) = self.targets.get_mut(address).filter(|target| target.kind == TargetKind::Checked) {
+            target.kind = TargetKind::Contact;
+        }
+    }
+
+    fn add(&mut self, address: &Address, kind: TargetKind, now: Timestamp) {
         self.targets.entry(address.clone()).or_insert(Target {
-            is_seed,
+            kind,
+            check: Check::default(),
+            nonce: None,
             state: TargetState::Idle,
             found: None,
             look_at: None,
@@ -98,8 +145,9 @@ impl Dialer {
 
     /// How many addresses there would be beside the seeds, with these added.
     pub(crate) fn contacts_with<'a>(&self, more: impl Iterator<Item = &'a Address>) -> usize {
-        let known = self.targets.values().filter(|target| !target.is_seed).count();
-        known + more.filter(|address| !self.targets.contains_key(address)).collect::<BTreeSet<_>>().len()
+        let is_new = |address: &Address| self.targets.get(address).is_none_or(|t| t.kind == TargetKind::Checked);
+        let known = self.targets.values().filter(|target| target.kind == TargetKind::Contact).count();
+        known + more.filter(|address| is_new(address)).collect::<BTreeSet<_>>().len()
     }
 
     /// Dials the addresses that are wanted and due.
@@ -107,33 +155,91 @@ impl Dialer {
         &mut self,
         now: Timestamp,
         wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool,
-    ) -> Vec<(DialId, Address)> {
-        let mut dials = Vec::new();
+        needs_check: impl Fn(&Address) -> bool,
+    ) -> Due {
+        let mut due = Due::default();
         for (address, target) in &mut self.targets {
             let retries = target.retry_due().is_some_and(|at| at <= now);
             let looks = target.look_due().is_some_and(|at| at <= now);
-            let is_wanted = |found| wanted(address, target.is_seed, found);
-            if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) {
+            let is_wanted = |found| wanted(address, target.kind == TargetKind::Seed, found);
+            let checks = target.check.due.is_some_and(|at| at <= now);
+            if checks {
+                target.check.due = None;
+            }
+            let checks = checks && needs_check(address);
+            if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) || checks {
+                if target.state == TargetState::Dialing {
+                    // The dial in progress may wait for a node that was not there when it began.
+                    let of_address = |dial: &DialId| self.dials.get(dial) == Some(address);
+                    let old: Vec<DialId> = self.dials.keys().copied().filter(of_address).collect();
+                    old.iter().for_each(|dial| drop(self.dials.remove(dial)));
+                    due.given_up.extend(old);
+                }
+                if checks {
+                    target.check.last = now;
+                    target.check.spacing = (target.check.spacing * 2).clamp(self.backoff_min, self.backoff_max);
+                }
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
                 target.state = TargetState::Dialing;
                 target.look_at = target.look_at.map(|_| now + self.look_again);
                 self.dials.insert(dial, address.clone());
-                dials.push((dial, address.clone()));
+                due.dials.push((dial, address.clone()));
             }
         }
-        dials
+        self.forget_checked();
+        due
     }
 
     /// When the next address that is wanted becomes due.
     pub(crate) fn next_retry(&self, wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool) -> Option<Timestamp> {
         let next = |(address, target): (&Address, &Target)| {
-            let is_wanted = |found| wanted(address, target.is_seed, found);
+            let is_wanted = |found| wanted(address, target.kind == TargetKind::Seed, found);
             let retry = target.retry_due().filter(|_| is_wanted(target.found.as_ref()));
             let look = target.look_due().filter(|_| is_wanted(None));
-            retry.into_iter().chain(look).min()
+            retry.into_iter().chain(look).chain(target.check.due).min()
         };
         self.targets.iter().filter_map(next).min()
+    }
+
+    /// A peer claims this address: it is dialed to see which node is there. `is_open`: a connection that was dialed to it may still show
+    /// that. Claims cost at most one dial per `dial_backoff_max` in the long run.
+    pub(crate) fn check_address(&mut self, address: &Address, now: Timestamp, is_open: impl Fn(ConnId) -> bool) {
+        let is_full = self.targets.values().filter(|target| target.kind == TargetKind::Checked).count() >= MAX_CHECKED;
+        if is_full && !self.targets.contains_key(address) {
+            return;
+        }
+        self.add(address, TargetKind::Checked, now);
+        let Some(target) = self.targets.get_mut(address).filter(|target| target.check.due.is_none()) else { return };
+        if now.since(target.check.last) >= self.look_again {
+            target.check.spacing = Duration::ZERO;
+        }
+        let wait = match target.state {
+            TargetState::Idle => Duration::ZERO,
+            TargetState::Connected(conn) if !is_open(conn) => Duration::ZERO,
+            TargetState::Dialing | TargetState::Connected(_) => self.patience,
+        };
+        target.check.due = Some((now + wait).max(target.check.last + target.check.spacing));
+    }
+
+    /// The nonce of the last `Hello` of this node on a link.
+    pub(crate) fn voucher(&self, address: &Address, node: &Node) -> Option<[u8; 16]> {
+        let (known, nonce) = self.targets.get(address)?.nonce.as_ref()?;
+        (known == node).then_some(*nonce)
+    }
+
+    pub(crate) fn note_nonce(&mut self, address: &Address, node: &Node, nonce: [u8; 16]) {
+        if let Some(target) = self.targets.get_mut(address) {
+            target.nonce = Some((node.clone(), nonce));
+        }
+    }
+
+    /// Forgets the addresses that were only checked.
+    fn forget_checked(&mut self) {
+        self.targets.retain(|_, target| {
+            let is_over = target.state == TargetState::Idle && target.check.due.is_none();
+            target.kind != TargetKind::Checked || !is_over
+        });
     }
 
     /// Whether this dial was ever asked for.
@@ -166,7 +272,7 @@ impl Dialer {
     /// The dial has succeeded. `None` when it had been given up.
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
-        if let Some(target) = known(&mut self.targets, &address) {
+        if let Some(target) = self.targets.get_mut(&address) {
             target.state = TargetState::Connected(conn);
         }
         Some(address)
@@ -181,7 +287,7 @@ impl Dialer {
 
     /// The dialed address leads to this peer, which advertises an address of its own.
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId, advertised: &Address, now: Timestamp) {
-        if let Some(target) = known(&mut self.targets, address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
             target.is_self = false;
             target.look_at = (address != advertised).then(|| now + self.look_again);
@@ -190,21 +296,21 @@ impl Dialer {
 
     /// The peer at the address has accepted this node, too: earlier rejections no longer count.
     pub(crate) fn accepted(&mut self, address: &Address) {
-        if let Some(target) = known(&mut self.targets, address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.reported.clear();
             target.backoff = self.backoff_min;
         }
     }
 
     pub(crate) fn closed(&mut self, address: &Address, conn: ConnId, now: Timestamp) {
-        if known(&mut self.targets, address).is_some_and(|target| target.state == TargetState::Connected(conn)) {
+        if self.targets.get_mut(address).is_some_and(|target| target.state == TargetState::Connected(conn)) {
             self.back_off(address, now);
         }
     }
 
     /// The address leads to a node that this one rejects for this reason, or that rejects this one.
     pub(crate) fn led_to_rejection(&mut self, address: &Address, reason: RejectReason) {
-        if let Some(target) = known(&mut self.targets, address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.is_self = false;
             target.slow_down(reason, self.backoff_max);
         }
@@ -212,27 +318,27 @@ impl Dialer {
 
     /// TLS failed with the node at the address: only a person can repair that.
     pub(crate) fn tls_failed(&mut self, address: &Address) {
-        if let Some(target) = known(&mut self.targets, address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.backoff = self.backoff_max;
         }
     }
 
     /// The node at the address has rejected this node. Whether that is news.
     pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
-        let Some(target) = known(&mut self.targets, address) else { return true };
+        let Some(target) = self.targets.get_mut(address) else { return true };
         target.slow_down(reason, self.backoff_max);
         target.reported.insert(reason)
     }
 
     /// The address leads to this node itself. Whether that is news.
     pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
-        let Some(target) = known(&mut self.targets, address) else { return false };
+        let Some(target) = self.targets.get_mut(address) else { return false };
         target.look_at = Some(now + self.look_again);
         !core::mem::replace(&mut target.is_self, true)
     }
 
     fn back_off(&mut self, address: &Address, now: Timestamp) {
-        let Some(target) = known(&mut self.targets, address) else { return };
+        let Some(target) = self.targets.get_mut(address) else { return };
         let wait = u64::try_from(target.backoff.as_micros()).unwrap_or(u64::MAX);
         // ±50 %, so that nodes that start together do not keep dialing together.
         let wait = wait / 2 + self.rng.up_to(wait);
@@ -240,13 +346,6 @@ impl Dialer {
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
         target.state = TargetState::Idle;
     }
-}
-
-/// The target at an address that was dialed, or at a seed other than this node's own. No target is ever removed.
-fn known<'a>(targets: &'a mut BTreeMap<Address, Target>, address: &Address) -> Option<&'a mut Target> {
-    let target = targets.get_mut(address);
-    debug_assert!(target.is_some(), "{address} is a target");
-    target
 }
 
 #[cfg(test)]
@@ -258,7 +357,7 @@ mod tests {
     fn dialing() -> Dialer {
         let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
         let mut dialer = Dialer::new(&config, Rng::new(1), Timestamp::ZERO);
-        assert_eq!(dialer.dial_due(Timestamp::ZERO, |_, _, _| true).len(), 1);
+        assert_eq!(dialer.dial_due(Timestamp::ZERO, |_, _, _| true, |_| true).dials.len(), 1);
         dialer
     }
 

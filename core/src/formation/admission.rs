@@ -14,7 +14,7 @@ use crate::{
     peers::proof::Side,
     peers::{
         PeerKey,
-        handshake::{self, Rejection},
+        handshake::{self, Claimant, Rejection},
     },
     wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
 };
@@ -91,28 +91,44 @@ impl Formation {
 
     /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
     fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
-        let view = (self.membership.view(), self.election.is_master());
-        match handshake::judge_node(&self.env, &self.peers, view, (conn, &hello)) {
+        match self.judge_node(conn, &hello, false) {
             Ok(()) => self.establish(conn, hello, first),
+            Err(Rejection::Unproven) => self.claimed(conn, hello, first, before_rejection),
             Err(rejection) => self.reject_hello(conn, hello, rejection, before_rejection),
         }
     }
 
-    fn reject_hello(&mut self, conn: ConnId, hello: Hello, rejection: Rejection, first: Bytes) {
+    pub(super) fn judge_node(&self, conn: ConnId, hello: &Hello, is_vouched: bool) -> Result<(), Rejection> {
+        let view = (self.membership.view(), self.election.master().is_some());
+        handshake::judge_node(&self.env, &self.peers, view, &Claimant { conn, hello, is_vouched })
+    }
+
+    pub(super) fn reject_hello(&mut self, conn: ConnId, hello: Hello, rejection: Rejection, first: Bytes) {
         match rejection {
             Rejection::Close(reason) => self.end(conn, End::Closed(reason)),
             Rejection::SelfDial => self.met_itself(conn, hello.nonce),
             Rejection::ThisRunIsOlder => self.stop(StopReason::Superseded),
             Rejection::Reject(reason, holder) => self.reject(conn, hello, (reason, holder), first),
+            Rejection::Unproven => self.reject(conn, hello, (RejectReason::Unproven, None), first),
         }
     }
 
-    fn reject(&mut self, conn: ConnId, hello: Hello, (reason, holder): (RejectReason, Option<Holder>), first: Bytes) {
+    pub(super) fn reject(
+        &mut self,
+        conn: ConnId,
+        hello: Hello,
+        (reason, holder): (RejectReason, Option<Holder>),
+        first: Bytes,
+    ) {
         let node = Node { id: hello.id, incarnation: hello.incarnation };
         // Two nodes with one id reject each other, and either may be the one that has to go.
         let rival = Holder { node: node.clone(), address: hello.address.clone() };
-        let loses = node.id == self.env.me.id
-            && self.discovery.loses_its_id(&self.env, &self.election, (reason, Some(&rival.address), &rival));
+        let loses = match consequence(reason) {
+            Consequence::MayLoseItsId if node.id == self.env.me.id => {
+                self.discovery.loses_its_id(&self.env, &self.election, &rival.address, &rival)
+            }
+            Consequence::MayLoseItsId | Consequence::Superseded | Consequence::None => false,
+        };
         if let Some(address) = self.peers.dialed(conn) {
             self.discovery.rejects(address, reason);
         }
@@ -129,21 +145,33 @@ impl Formation {
     pub(super) fn rejected_by_peer(&mut self, conn: ConnId, rejected: Rejected) {
         let Rejected { reason, holder } = rejected;
         let dialed = self.peers.dialed(conn).cloned();
-        let loses = holder.as_ref().is_some_and(|holder| {
-            self.discovery.loses_its_id(&self.env, &self.election, (reason, dialed.as_ref(), holder))
-        });
+        let stop = self.must_stop(conn, reason, holder.as_ref());
         if let Some(address) = dialed {
             let is_news = self.discovery.rejected_by(&address, reason);
             // A reader who looks for the reason of the stop finds in the event who has the id.
-            if is_news || loses {
+            if is_news || stop.is_some() {
                 self.sink.event(Event::RejectedByPeer { address, reason, holder });
             }
         }
         self.end(conn, End::Closed(CloseReason::RejectedByPeer(reason)));
-        match consequence(reason) {
-            Consequence::Superseded => self.stop(StopReason::Superseded),
-            Consequence::MayLoseItsId if loses => self.stop(StopReason::IdInUse),
-            Consequence::MayLoseItsId | Consequence::None => {}
+        if let Some(reason) = stop {
+            self.stop(reason);
+        }
+    }
+
+    /// Whether this node has to stop, now that a peer has rejected it. Only voters are believed, and no voter alone (I1, I5).
+    fn must_stop(&mut self, conn: ConnId, reason: RejectReason, holder: Option<&Holder>) -> Option<StopReason> {
+        let connection = self.peers.connection(conn)?;
+        let voter = connection.dialed().or(self.peers.linked_address(connection))?.clone();
+        match (consequence(reason), holder) {
+            (Consequence::Superseded, _) => {
+                self.discovery.is_superseded(&self.env, &voter).then_some(StopReason::Superseded)
+            }
+            (Consequence::MayLoseItsId, Some(holder)) => {
+                let loses = self.discovery.loses_its_id(&self.env, &self.election, &voter, holder);
+                loses.then_some(StopReason::IdInUse)
+            }
+            (Consequence::MayLoseItsId, None) | (Consequence::None, _) => None,
         }
     }
 
@@ -152,6 +180,7 @@ impl Formation {
         let other = self.peers.other_end(conn, nonce);
         let ends = || [other, Some(conn)].into_iter().flatten();
         let dialed = ends().find_map(|end| self.peers.dialed(end).cloned());
+        let is_at_own_address = other.is_some() && dialed.as_ref() == Some(self.env.config.address());
         match (other, dialed) {
             // A peer repeats what this node has once sent.
             (None, dialed) => {
@@ -163,14 +192,23 @@ impl Formation {
         for end in ends() {
             self.end(end, End::Closed(CloseReason::SelfDial));
         }
+        if is_at_own_address {
+            self.refute_claims();
+        }
     }
 
     /// The connection is a link from now on.
-    fn establish(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
+    pub(super) fn establish(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
         self.drop_others(&hello);
-        let Some((key, is_first)) = self.peers.establish(&self.env, &mut self.sink, conn, (hello, first)) else {
+        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        let (address, nonce) = (hello.address.clone(), hello.nonce);
+        let voucher = self.discovery.voucher(&address, &node);
+        let Some((key, is_first)) = self.peers.establish(&self.env, &mut self.sink, conn, (hello, first, voucher))
+        else {
             return never!("a connection is established whose hello was accepted");
         };
+        self.discovery.note_nonce(&address, &node, nonce);
+        self.limit_links(key);
         self.note_established(conn, key);
         if is_first {
             self.report_linked(conn, key);
@@ -179,6 +217,10 @@ impl Formation {
         }
         self.discovery.invalidate();
         self.close_duplicates(key);
+        if self.peers.dialed(conn).is_none() {
+            self.vouch(&node, nonce);
+        }
+        self.judge_claims(&node, &address);
     }
 
     /// Closes the links to those whose place this peer takes.

@@ -15,10 +15,6 @@ use crate::{
     },
 };
 
-/// A term grows by one with each election, so an honest peer is never this far ahead. The limit keeps one false term from
-/// exhausting the count.
-const TERM_REACH: u64 = 1 << 32;
-
 /// Who may send a message on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
@@ -33,7 +29,7 @@ enum Sender {
 fn sender_of(message: &Message) -> Sender {
     match message {
         Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => Sender::Nobody,
-        Message::HeartbeatAck(_) | Message::Ping => Sender::Anyone,
+        Message::HeartbeatAck(_) | Message::Ping | Message::Voucher(_) => Sender::Anyone,
         Message::Status(status) => match status.role {
             Role::Joining | Role::Follower { .. } | Role::Leaving => Sender::Anyone,
             Role::Candidate | Role::Master | Role::Solo { .. } => Sender::Voter,
@@ -64,6 +60,7 @@ impl Formation {
             match received {
                 Received::Hello(hello, body) => self.hello_received(conn, hello, &body),
                 Received::Proof(proof) => self.proof_received(conn, &proof),
+                Received::Voucher(voucher) => self.voucher_received(conn, voucher),
                 Received::RejectedByPeer(rejected) => self.rejected_by_peer(conn, rejected),
                 Received::Message { peer, confirms, message } => self.message_received(conn, peer, confirms, message),
                 Received::Ignored => {}
@@ -98,11 +95,7 @@ impl Formation {
             Sender::Voter if is_voter => {}
             Sender::Voter | Sender::Nobody => return Err(CloseReason::UnexpectedMessage),
         }
-        let Term(own) = self.election.term();
-        match message.term() {
-            Some(Term(term)) if term.saturating_sub(own) > TERM_REACH => Err(CloseReason::TermOutOfReach),
-            Some(_) | None => Ok(()),
-        }
+        Ok(())
     }
 
     fn dispatch(&mut self, conn: ConnId, key: PeerKey, message: Message) {
@@ -137,7 +130,8 @@ impl Formation {
                     self.lifecycle.acknowledge();
                 }
             }
-            Message::Ping => {}
+            // A voucher on a link has come too late to matter.
+            Message::Ping | Message::Voucher(_) => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");
             }

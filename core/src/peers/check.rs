@@ -79,8 +79,9 @@ impl PeerTable {
             let is_sent = match &connection.state {
                 ConnectionState::AwaitingHello { hello_due } => !hello_due,
                 ConnectionState::Proving(proving) => proving.answer.is_empty(),
+                ConnectionState::Claimed(claim) => claim.answer.is_empty() && claim.status_sent > 0,
                 ConnectionState::Established(link) => {
-                    link.first.is_empty() && link.status_sent > 0 && !connection.ping_due
+                    link.first.is_empty() && link.vouchers.is_empty() && link.status_sent > 0 && !connection.ping_due
                 }
                 ConnectionState::Rejecting { sent, .. } => *sent,
             };

@@ -1,6 +1,6 @@
 //! One connection, from open to closed, and what a frame on it means in the state that it is in (PROTOCOL.md, "The handshake").
 
-use alloc::{boxed::Box, collections::BTreeSet};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 use core::net::IpAddr;
 
 use bytes::Bytes;
@@ -10,11 +10,11 @@ use crate::{
     api::error::CloseReason,
     api::input::{Origin, Remote},
     env::Env,
-    id::Address,
+    id::{Address, Node},
     peers::proof::{ClusterKey, Side},
     time::Timestamp,
     wire::decoder::Decoder,
-    wire::message::{Hello, Message, Proof, Rejected},
+    wire::message::{Hello, Message, Proof, Rejected, Voucher},
 };
 
 /// A connection in any state. Only the peer table changes it.
@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(super) decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     pub(super) buffered: usize,
+    /// The nonce of the peer's `Hello`, once it has come.
+    pub(super) peer_nonce: Option<[u8; 16]>,
     pub(super) state: ConnectionState,
     /// A `Send` is not flushed yet.
     pub(super) in_flight: bool,
@@ -50,6 +52,8 @@ pub(super) enum ConnectionState {
     },
     /// With a cluster key: the peer's `Hello` has come, its proof has not. Nothing that it claims is believed.
     Proving(Box<Proving>),
+    /// The peer claims a seed's address, or the identity of a node that is linked, and has not proven it (H11).
+    Claimed(Box<Claim>),
     Established(Link),
     /// The peer is rejected. The connection closes once the reason is written.
     Rejecting {
@@ -70,10 +74,39 @@ pub(super) struct Link {
     pub(super) first: Bytes,
     /// The newest protocol version that both ends speak.
     pub(super) version: u16,
+    /// The nonces of the peer's `Hello`s on other connections, to be sent on this one (H11). Only on a connection that this node has
+    /// dialed to the peer's own address.
+    pub(super) vouchers: Vec<[u8; 16]>,
     /// The number of the last status sent on it; 0 before the first.
     pub(super) status_sent: u64,
     /// A message has followed the handshake, so the peer has established the link too.
     pub(super) confirmed: bool,
+}
+
+/// An identity that a peer claims, and has not proven.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Claim {
+    pub(crate) hello: Hello,
+    /// This node's answer to it, until it is sent.
+    pub(super) answer: Bytes,
+    /// The number of the status that was sent; 0 before.
+    pub(super) status_sent: u64,
+}
+
+impl Claim {
+    pub(crate) fn new(hello: Hello, answer: Bytes) -> Self {
+        Self { hello, answer, status_sent: 0 }
+    }
+
+    /// The peer's `Hello`, and the part of the answer that is not sent.
+    pub(crate) fn parts(&self) -> (Hello, Bytes) {
+        (self.hello.clone(), self.answer.clone())
+    }
+
+    /// The node that the peer claims to be.
+    pub(crate) fn node(&self) -> Node {
+        Node { id: self.hello.id.clone(), incarnation: self.hello.incarnation }
+    }
 }
 
 /// What is known of a peer whose proof has not come.
@@ -95,6 +128,8 @@ pub(crate) enum Received {
     Hello(Hello, Bytes),
     /// The peer's proof of the cluster key.
     Proof(Proof),
+    /// What may prove the identity that the peer claims.
+    Voucher(Voucher),
     /// The peer rejects this node.
     RejectedByPeer(Rejected),
     /// A message on a link. `confirms`: it is the first one, and shows that the peer has established the link too.
@@ -129,7 +164,8 @@ fn place(message: Message) -> Place {
         | Message::HeartbeatAck(_)
         | Message::Ping
         | Message::LeaveAck
-        | Message::Resign(_) => Place::Link(message),
+        | Message::Resign(_)
+        | Message::Voucher(_) => Place::Link(message),
     }
 }
 
@@ -151,6 +187,7 @@ impl Connection {
             nonce,
             decoder: Decoder::new(),
             buffered: 0,
+            peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
             in_flight: false,
             silent_at: now,
@@ -176,26 +213,45 @@ impl Connection {
         match &self.state {
             ConnectionState::Proving(proving) => Some(proving),
             ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Claimed(_)
             | ConnectionState::Established(_)
             | ConnectionState::Rejecting { .. } => None,
         }
     }
 
+    /// The identity that the peer claims and has not proven.
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        match &self.state {
+            ConnectionState::Claimed(claim) => Some(claim),
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Established(_)
+            | ConnectionState::Rejecting { .. } => None,
+        }
+    }
+
+    /// Whether this node's own dial of this address, or the peer's certificate, shows that the peer is at the address.
+    pub(crate) fn proves(&self, address: &Address) -> bool {
+        self.dialed.as_ref() == Some(address) || self.certified.contains(address)
+    }
+
     pub(super) fn link(&self) -> Option<&Link> {
         match &self.state {
             ConnectionState::Established(link) => Some(link),
-            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
-                None
-            }
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Claimed(_)
+            | ConnectionState::Rejecting { .. } => None,
         }
     }
 
     pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
         match &mut self.state {
             ConnectionState::Established(link) => Some(link),
-            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
-                None
-            }
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Claimed(_)
+            | ConnectionState::Rejecting { .. } => None,
         }
     }
 
@@ -212,7 +268,13 @@ impl Connection {
     /// Takes the next frame's body out of the chunk; `None` once the chunk is used up.
     pub(super) fn next_body(&mut self, env: &Env, chunk: &mut Bytes) -> Result<Option<Bytes>, CloseReason> {
         let limits = env.limits();
-        let limit = if self.is_established() { limits.max_frame } else { limits.frame_before_handshake };
+        // The peer takes the connection for a link as soon as it has this node's `Hello`, which a claim is answered with.
+        let limit = match &self.state {
+            ConnectionState::Claimed(_) | ConnectionState::Established(_) => limits.max_frame,
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
+                limits.frame_before_handshake
+            }
+        };
         self.decoder.next(chunk, limit)
     }
 
@@ -229,7 +291,10 @@ impl Connection {
         let since = message.since();
         match (&mut self.state, place(message)) {
             (ConnectionState::Rejecting { .. }, _) => Received::Ignored,
-            (ConnectionState::AwaitingHello { .. }, Place::Greeting(hello)) => Received::Hello(hello, body),
+            (ConnectionState::AwaitingHello { .. }, Place::Greeting(hello)) => {
+                self.peer_nonce = Some(hello.nonce);
+                Received::Hello(hello, body)
+            }
             (ConnectionState::AwaitingHello { .. }, Place::Rejection(rejected)) => {
                 let is_believed = env.config.keys().is_empty() || rejected.reason.may_precede_proof();
                 match self.dialed.is_some() && is_believed {
@@ -243,6 +308,11 @@ impl Connection {
                 Received::RejectedByPeer(rejected)
             }
             (ConnectionState::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,
+            (ConnectionState::Claimed(_), Place::Link(Message::Voucher(voucher))) => Received::Voucher(voucher),
+            (ConnectionState::Claimed(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
+            (ConnectionState::Claimed(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
+            // Nobody knows yet who says it. The peer sends what matters again behind a voucher.
+            (ConnectionState::Claimed(_), Place::Link(_)) => Received::Ignored,
             (ConnectionState::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
             (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
             // A peer that speaks an older version cannot have sent it.
@@ -262,9 +332,10 @@ impl Connection {
     pub(crate) fn timeout_reason(&self) -> CloseReason {
         match &self.state {
             ConnectionState::Rejecting { rejected, .. } => CloseReason::Rejected(rejected.reason),
-            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Established(_) => {
-                CloseReason::HandshakeTimeout
-            }
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Claimed(_)
+            | ConnectionState::Established(_) => CloseReason::HandshakeTimeout,
         }
     }
 
@@ -275,6 +346,7 @@ impl Connection {
             ConnectionState::Rejecting { sent: false, .. }
             | ConnectionState::AwaitingHello { .. }
             | ConnectionState::Proving(_)
+            | ConnectionState::Claimed(_)
             | ConnectionState::Established(_) => None,
         }
     }
@@ -306,7 +378,14 @@ mod tests {
     #[test]
     fn h4_a_message_newer_than_its_link_is_malformed() {
         for (version, is_malformed) in [(0, true), (1, false)] {
-            let link = Link { peer: PeerKey(1), first: Bytes::new(), version, status_sent: 0, confirmed: true };
+            let link = Link {
+                peer: PeerKey(1),
+                first: Bytes::new(),
+                version,
+                vouchers: Vec::new(),
+                status_sent: 0,
+                confirmed: true,
+            };
             let is = classified(ConnectionState::Established(link), &Message::Ping)
                 == Received::Fault(CloseReason::Malformed);
             assert_eq!(is, is_malformed, "on a link of version {version}");
@@ -315,7 +394,14 @@ mod tests {
 
     #[test]
     fn the_first_message_on_a_link_confirms_it() {
-        let link = Link { peer: PeerKey(1), first: Bytes::new(), version: 1, status_sent: 0, confirmed: false };
+        let link = Link {
+            peer: PeerKey(1),
+            first: Bytes::new(),
+            version: 1,
+            vouchers: Vec::new(),
+            status_sent: 0,
+            confirmed: false,
+        };
         let received = classified(ConnectionState::Established(link), &Message::Ping);
         assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });
     }

@@ -22,8 +22,10 @@ pub(crate) enum Rejection {
     Reject(RejectReason, Option<Holder>),
     /// The other end is this node as well.
     SelfDial,
-    /// This node is the older run of the two.
+    /// This node has dialed its own address, and a newer run of it is there.
     ThisRunIsOlder,
+    /// The peer has to prove first that it is the node that it claims to be (H11).
+    Unproven,
 }
 
 /// Judges what any peer may be asked: the answer reveals nothing, and changes nothing. The key that the peer has to prove
@@ -52,58 +54,88 @@ pub(crate) fn judge_cluster(
     }
 }
 
-/// Judges who the peer is, and whether it may be here. With a key it has proven itself: a forged `Hello` must not stop this
-/// node, nor take the place of another.
+/// A peer whose `Hello` came on this connection.
+pub(crate) struct Claimant<'a> {
+    pub(crate) conn: ConnId,
+    pub(crate) hello: &'a Hello,
+    /// It has sent a voucher that holds (H11).
+    pub(crate) is_vouched: bool,
+}
+
+/// Judges who the peer is, and whether it may be here. With a key it has proven that it belongs to the cluster: a forged `Hello` must
+/// not stop this node, nor take the place of another. `has_master`: this node's view shows who lives.
 pub(crate) fn judge_node(
     env: &Env,
     peers: &PeerTable,
-    (view, is_master): (&MembersView, bool),
-    (conn, hello): (ConnId, &Hello),
+    (view, has_master): (&MembersView, bool),
+    claimant: &Claimant<'_>,
 ) -> Result<(), Rejection> {
+    let Claimant { conn, hello, is_vouched } = claimant;
     let node = &Node { id: hello.id.clone(), incarnation: hello.incarnation };
-    let reject = |reason| Err(Rejection::Reject(reason, None));
-    let held_by = |reason, node: &Node, address: &Address| {
-        Err(Rejection::Reject(reason, Some(Holder { node: node.clone(), address: address.clone() })))
-    };
-    let own = env.config.address();
-    let same_address = hello.address == *own;
-    if hello.id == env.me.id {
-        return match node.cmp(&env.me) {
-            _ if !same_address => held_by(RejectReason::IdInUse, &env.me, own),
-            Ordering::Greater => Err(Rejection::ThisRunIsOlder),
-            Ordering::Equal => Err(Rejection::SelfDial),
-            Ordering::Less => reject(RejectReason::Superseded),
-        };
-    }
-    if same_address {
-        return held_by(RejectReason::AddressInUse, &env.me, own);
-    }
-    // A voter's address is configured: a node that only claims the voter's id gives way.
+    let is_dialed = peers.dialed(*conn) == Some(&hello.address);
+    // Whoever is at an address decides which run and which id is there.
+    let is_reached = is_dialed || *is_vouched;
+    let is_certified = peers.connection(*conn).is_some_and(|connection| connection.proves(&hello.address));
+    judge_own_identity(env, hello, is_dialed)?;
+    // A voter's address is configured: a node that only claims the voter's id gives way. Whether it is that voter is seen below.
     let gives_way = |address: &Address| !env.is_seed(address) && env.is_seed(&hello.address);
     // A restart keeps its address. The same id at another address is another node of that name, and neither supersedes the other.
-    if let Some(known) = view.get(&hello.id) {
-        if known.address == hello.address && known.node > *node {
-            return reject(RejectReason::Superseded);
-        }
+    if let Some(known) = view.get(&hello.id)
+        && known.address != hello.address
+        && has_master
+        && !gives_way(&known.address)
+    {
         // A master waits until the member that it knows is down. Without a master a view does not show who lives.
-        if known.address != hello.address && is_master && !gives_way(&known.address) {
-            return held_by(RejectReason::IdInUse, &known.node, &known.address);
-        }
+        return held_by(RejectReason::IdInUse, &known.node, &known.address);
     }
-    if let Some(known) = peers.with_id(&hello.id).filter(|known| !gives_way(known.address())) {
-        if *known.address() != hello.address {
-            return held_by(RejectReason::IdInUse, known.node(), known.address());
-        }
-        if known.node() > node {
-            return reject(RejectReason::Superseded);
-        }
+    let same_id = peers.with_id(&hello.id).filter(|known| !gives_way(known.address()));
+    if let Some(known) = same_id.filter(|known| *known.address() != hello.address) {
+        return held_by(RejectReason::IdInUse, known.node(), known.address());
     }
-    // This node has at most one connection that it has dialed to an address: if this is it, the holder only claims the address.
-    let holder = peers.at(&hello.address).filter(|holder| holder.node().id != hello.id);
-    let reached = peers.dialed(conn) == Some(&hello.address);
-    match holder.filter(|_| !reached) {
-        Some(holder) => held_by(RejectReason::AddressInUse, holder.node(), holder.address()),
+    if is_reached {
+        return Ok(());
+    }
+    if env.is_seed(&hello.address) && !is_certified {
+        return match same_id.filter(|known| known.node() > node) {
+            // A voter that is linked has proven itself.
+            Some(_) => Err(Rejection::Reject(RejectReason::Superseded, None)),
+            None => Err(Rejection::Unproven),
+        };
+    }
+    if let Some(known) = same_id {
+        return match known.node().cmp(node) {
+            Ordering::Less | Ordering::Equal if is_certified => Ok(()),
+            Ordering::Greater if known.is_verified() => Err(Rejection::Reject(RejectReason::Superseded, None)),
+            Ordering::Less | Ordering::Equal | Ordering::Greater => Err(Rejection::Unproven),
+        };
+    }
+    match peers.at(&hello.address) {
+        Some(holder) if holder.is_verified() => held_by(RejectReason::AddressInUse, holder.node(), holder.address()),
+        Some(_) => Err(Rejection::Unproven),
+        None if view.get(&hello.id).is_some_and(|known| known.node > *node) => Err(Rejection::Unproven),
         None => Ok(()),
+    }
+}
+
+fn held_by(reason: RejectReason, node: &Node, address: &Address) -> Result<(), Rejection> {
+    Err(Rejection::Reject(reason, Some(Holder { node: node.clone(), address: address.clone() })))
+}
+
+/// Judges a peer that claims the id or the address of this node. `is_dialed`: this node has dialed the address that the peer claims.
+fn judge_own_identity(env: &Env, hello: &Hello, is_dialed: bool) -> Result<(), Rejection> {
+    let own = env.config.address();
+    match (hello.id == env.me.id, hello.address == *own) {
+        (false, false) => Ok(()),
+        (false, true) => held_by(RejectReason::AddressInUse, &env.me, own),
+        // Only the voter at a seed's address may keep this node from using its id.
+        (true, false) if env.is_seed(&hello.address) && !is_dialed => Err(Rejection::Unproven),
+        (true, false) => held_by(RejectReason::IdInUse, &env.me, own),
+        (true, true) => match hello.incarnation.cmp(&env.me.incarnation) {
+            Ordering::Greater if is_dialed => Err(Rejection::ThisRunIsOlder),
+            Ordering::Greater => Err(Rejection::Unproven),
+            Ordering::Equal => Err(Rejection::SelfDial),
+            Ordering::Less => Err(Rejection::Reject(RejectReason::Superseded, None)),
+        },
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Peer {
     node: Node,
     address: Address,
     is_voter: bool,
+    /// This node's own dial of the peer's address has reached it, or its certificate covers that address.
+    pub(super) is_verified: bool,
     has_higher_id: bool,
     /// Its established connections, in the order in which they were established; never empty.
     pub(super) links: Vec<ConnId>,
@@ -32,6 +34,7 @@ impl Peer {
             node,
             address,
             is_voter,
+            is_verified: false,
             has_higher_id,
             links: Vec::new(),
             status: None,
@@ -55,6 +58,11 @@ impl Peer {
     /// Its address is a seed.
     pub(crate) fn is_voter(&self) -> bool {
         self.is_voter
+    }
+
+    /// This node's own dial of the peer's address has reached it, or its certificate covers that address.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.is_verified
     }
 
     /// Its id is higher than this node's.

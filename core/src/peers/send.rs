@@ -9,7 +9,7 @@ use crate::{
     env::{Env, Sink, never},
     id::{Address, ConnId, NodeId},
     wire::frame::SharedFrame,
-    wire::message::{Message, VoteRequest},
+    wire::message::{Message, PROTOCOL, VoteRequest, Voucher},
 };
 
 /// What a write to a peer is made of, beside the peer's outbox.
@@ -32,22 +32,30 @@ pub(crate) trait Content {
 
 impl Connection {
     /// What the handshake needs now.
-    fn compose_handshake(&mut self, env: &Env) -> Bytes {
+    fn compose_handshake(&mut self, env: &Env, content: &impl Content) -> Bytes {
         match &mut self.state {
             ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
                 *hello_due = false;
                 Message::Hello(env.own_hello(self.nonce)).to_frame()
             }
             ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
+            ConnectionState::Claimed(claim) if claim.status_sent == 0 => {
+                let (number, status) = content.status();
+                claim.status_sent = number;
+                let version = claim.hello.protocol.common(env.config.protocol()).unwrap_or(PROTOCOL.min);
+                let mut out = BytesMut::from(core::mem::take(&mut claim.answer));
+                out.extend_from_slice(&status.in_version(version));
+                out.freeze()
+            }
             ConnectionState::Rejecting { rejected, first, version, sent: sent @ false } => {
                 *sent = true;
                 let mut out = BytesMut::from(core::mem::take(first));
                 Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
                 out.freeze()
             }
-            ConnectionState::AwaitingHello { hello_due: false } | ConnectionState::Rejecting { sent: true, .. } => {
-                Bytes::new()
-            }
+            ConnectionState::AwaitingHello { hello_due: false }
+            | ConnectionState::Claimed(_)
+            | ConnectionState::Rejecting { sent: true, .. } => Bytes::new(),
             ConnectionState::Established(_) => never!("the handshake of a link is over", Bytes::new()),
         }
     }
@@ -65,7 +73,7 @@ impl PeerTable {
                 continue;
             }
             let bytes = match connection.link().map(|link| link.peer) {
-                None => connection.compose_handshake(env),
+                None => connection.compose_handshake(env, content),
                 Some(peer) => self.compose(env, conn, peer, content),
             };
             if !bytes.is_empty() {
@@ -93,6 +101,9 @@ impl PeerTable {
         };
         let version = link.version;
         out.extend_from_slice(&core::mem::take(&mut link.first));
+        for nonce in core::mem::take(&mut link.vouchers) {
+            Message::Voucher(Voucher { nonce }).encode_for(version, &mut out);
+        }
         // Each link gets one status when it is established. Later ones go on the link that is used.
         let (number, status) = content.status();
         if link.status_sent == 0 || (is_used && link.status_sent != number) {

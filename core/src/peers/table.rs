@@ -341,24 +341,33 @@ impl PeerTable {
         self.awake.insert(conn);
     }
 
-    /// The connection is a link to this node from now on. `first` is sent before anything else. Whether it is the first link to it.
+    /// The connection is a link to this node from now on. `first` is sent before anything else. `voucher`: the nonce of an earlier
+    /// `Hello` of the same node. Whether it is the first link to it.
     pub(crate) fn establish(
         &mut self,
         env: &Env,
         sink: &mut Sink,
         conn: ConnId,
-        (hello, first): (Hello, Bytes),
+        (hello, first, voucher): (Hello, Bytes, Option<[u8; 16]>),
     ) -> Option<(PeerKey, bool)> {
         let version = hello.protocol.common(env.config.protocol())?;
         let key = match self.ids.get(&hello.id) {
             Some(key) => *key,
             None => self.insert_peer(env, &hello),
         };
+        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        let mut vouchers = self.vouchers_for(&node);
+        vouchers.extend(voucher.filter(|nonce| !vouchers.contains(nonce)));
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
+        peer.is_verified |= connection.proves(&hello.address);
+        if connection.dialed() != Some(&hello.address) {
+            vouchers.clear();
+        }
+        let status_sent = connection.claim().map_or(0, |claim| claim.status_sent);
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
         connection.state =
-            ConnectionState::Established(Link { peer: key, first, version, status_sent: 0, confirmed: false });
+            ConnectionState::Established(Link { peer: key, first, version, vouchers, status_sent, confirmed: false });
         let (ping_at, silent_at) = (env.now + env.timing().heartbeat_interval, env.now + env.timing().down_after);
         (connection.ping_at, connection.silent_at) = (ping_at, silent_at);
         self.established += 1;

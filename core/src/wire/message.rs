@@ -45,6 +45,7 @@ pub enum Message {
     LeaveAck,
     Resign(Resign),
     Proof(Proof),
+    Voucher(Voucher),
 }
 
 /// A range of protocol versions, both ends included.
@@ -287,25 +288,14 @@ pub struct Proof {
     pub mac: [u8; 32],
 }
 
-impl Message {
-    /// The highest term in the message, if it contains one.
-    pub(crate) fn term(&self) -> Option<Term> {
-        Some(match self {
-            Self::Status(status) => status.term.max(status.view_id.term),
-            Self::JoinResponse(JoinResponse::Accepted { term } | JoinResponse::Rejected { term, .. }) => *term,
-            Self::MembersUpdate(MembersUpdate::Page { view_id, .. } | MembersUpdate::Delta { view_id, .. }) => {
-                view_id.term
-            }
-            Self::VoteRequest(request) => request.term,
-            Self::Vote(vote) => vote.term,
-            Self::Release(release) => release.term,
-            Self::Heartbeat(heartbeat) => heartbeat.term,
-            Self::HeartbeatAck(ack) => ack.term.max(ack.view_id.term),
-            Self::Resign(resign) => resign.term,
-            Self::Hello(_) | Self::Rejected(_) | Self::Ping | Self::LeaveAck | Self::Proof(_) => return None,
-        })
-    }
+/// The sender has received this node's `Hello` on another connection: both connections lead to the same node (H11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Voucher {
+    /// The nonce of that `Hello`.
+    pub nonce: [u8; 16],
+}
 
+impl Message {
     /// Appends the message as one frame, unless it is newer than this version. A peer that speaks this version could not
     /// read it.
     pub(crate) fn encode_for(&self, version: u16, into: &mut BytesMut) {

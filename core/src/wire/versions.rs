@@ -30,7 +30,8 @@ impl Message {
             | Self::Ping
             | Self::LeaveAck
             | Self::Resign(_)
-            | Self::Proof(_) => FIRST,
+            | Self::Proof(_)
+            | Self::Voucher(_) => FIRST,
             Self::Rejected(Rejected { reason, holder: _ }) => reason.since(),
             Self::Status(StatusReport { role, .. }) => role.since(),
             Self::JoinResponse(JoinResponse::Accepted { term: _ }) => FIRST,
@@ -66,7 +67,8 @@ impl RejectReason {
             | Self::ClusterFull
             | Self::MetadataTooLong
             | Self::KeyMismatch
-            | Self::BadProof => FIRST,
+            | Self::BadProof
+            | Self::Unproven => FIRST,
         }
     }
 }

@@ -1,0 +1,121 @@
+//! Identities that peers claim and have to prove (PROTOCOL.md, H11).
+
+use bytes::Bytes;
+
+use super::{Formation, effects::End};
+use crate::{
+    api::error::{CloseReason, RejectReason},
+    env::never,
+    id::{Address, ConnId, Node},
+    peers::{Claim, Peer, PeerKey, handshake::Rejection},
+    timers::Timer,
+    wire::message::{Hello, Holder, Voucher},
+};
+
+/// How many connections may claim one identity at a time.
+const MAX_CLAIMS: usize = 2;
+
+/// How many links there may be to one peer.
+const MAX_LINKS: usize = 3;
+
+impl Formation {
+    /// The peer has to prove that it is the node that it claims to be (H11).
+    pub(super) fn claimed(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
+        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        self.discovery.check_address(&self.env, &self.peers, &hello.address, &node);
+        // Only a dial of the address itself shows who is there.
+        if let Some(dialed) = self.peers.dialed(conn).cloned() {
+            self.discovery.led_to(&self.env, &dialed, &hello.id, &hello.address);
+            return match self.peers.with_node(&node) {
+                Some(_) => self.end(conn, End::Closed(CloseReason::Duplicate)),
+                None => self.reject(conn, hello, (RejectReason::Unproven, None), before_rejection),
+            };
+        }
+        // More claims of one identity than an honest node has take the places of the first, and of no other peer.
+        let same = self.peers.claims_of(&hello.id, &hello.address);
+        if let Some(oldest) = same.first().filter(|_| same.len() >= MAX_CLAIMS) {
+            self.end(*oldest, End::Closed(CloseReason::Duplicate));
+        }
+        let nonce = hello.nonce;
+        self.peers.claim(conn, Claim::new(hello, first));
+        self.vouch(&node, nonce);
+    }
+
+    /// The peer has another connection to this node: each link that this node has dialed to it carries a voucher for that one.
+    pub(super) fn vouch(&mut self, node: &Node, nonce: [u8; 16]) {
+        if self.peers.vouch(node, nonce)
+            && let Some(key) = self.peers.with_node(node).map(Peer::key)
+        {
+            // The peer may have ignored what was sent before the voucher.
+            self.relinked(key);
+        }
+    }
+
+    /// A peer that claims an identity has sent what may prove it.
+    pub(super) fn voucher_received(&mut self, conn: ConnId, voucher: Voucher) {
+        let Some(claim) = self.peers.connection(conn).and_then(|connection| connection.claim()) else {
+            return never!("a voucher counts for a claim");
+        };
+        if self.peers.is_vouched(claim, voucher.nonce) {
+            self.judge_claim(conn, true);
+        }
+    }
+
+    /// Judges a claim again. It stays a claim if it is not proven.
+    fn judge_claim(&mut self, conn: ConnId, is_vouched: bool) {
+        let Some(claim) = self.peers.connection(conn).and_then(|connection| connection.claim()) else { return };
+        let (hello, answer) = claim.parts();
+        match self.judge_node(conn, &hello, is_vouched) {
+            Ok(()) => self.establish(conn, hello, answer),
+            Err(Rejection::Unproven) => {}
+            Err(rejection) => self.reject_hello(conn, hello, rejection, answer),
+        }
+    }
+
+    /// A node is linked. Whoever else claims its id or its address is rejected.
+    pub(super) fn judge_claims(&mut self, node: &Node, address: &Address) {
+        for conn in self.peers.claims_of(&node.id, address) {
+            let claim = self.peers.connection(conn).and_then(|connection| connection.claim());
+            // The same node still has to show that it is the same.
+            if claim.is_some_and(|claim| claim.node() != *node) {
+                self.judge_claim(conn, false);
+            }
+        }
+    }
+
+    /// The time for a handshake is over.
+    pub(super) fn handshake_timed_out(&mut self, conn: ConnId) {
+        let Some(connection) = self.peers.connection(conn) else { return };
+        match connection.claim() {
+            None => {
+                let reason = connection.timeout_reason();
+                self.end(conn, End::Closed(reason));
+            }
+            Some(claim) => {
+                let (hello, answer) = claim.parts();
+                self.reject(conn, hello, (RejectReason::Unproven, None), answer);
+                let at = self.env.now + self.env.timing().handshake_timeout;
+                self.sink.set_timer(Timer::Handshake(conn), at);
+            }
+        }
+    }
+
+    /// No newer run of this node is at its own address: whoever claims to be one is not.
+    pub(super) fn refute_claims(&mut self) {
+        let own = Holder { node: self.env.me.clone(), address: self.env.config.address().clone() };
+        for conn in self.peers.claims_of(&own.node.id, &own.address) {
+            let claim = self.peers.connection(conn).and_then(|connection| connection.claim());
+            if let Some((hello, answer)) = claim.map(Claim::parts) {
+                self.reject(conn, hello, (RejectReason::IdInUse, Some(own.clone())), answer);
+            }
+        }
+    }
+
+    /// A node that has lost its ends of its links may have some more here, until they are silent. No node needs many.
+    pub(super) fn limit_links(&mut self, key: PeerKey) {
+        let links = self.peers.links(key);
+        for conn in links.iter().take(links.len().saturating_sub(MAX_LINKS)) {
+            self.end(*conn, End::Closed(CloseReason::Duplicate));
+        }
+    }
+}

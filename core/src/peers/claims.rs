@@ -1,0 +1,112 @@
+//! Identities that peers claim and have not proven (PROTOCOL.md, H11).
+
+use alloc::vec::Vec;
+
+use super::{
+    Peer, PeerTable,
+    connection::{Claim, Connection, ConnectionState},
+};
+use crate::{
+    env::never,
+    id::{Address, ConnId, Node, NodeId},
+};
+
+/// How many vouchers wait on one link. A node has no more connections to one peer that could need one.
+const VOUCHERS: usize = 4;
+
+impl Connection {
+    /// The node that the peer is, or claims to be.
+    fn names(&self, peers: &PeerTable, node: &Node) -> bool {
+        match &self.state {
+            ConnectionState::Claimed(claim) => claim.node() == *node,
+            ConnectionState::Established(_) => peers.linked_node(self) == Some(node),
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
+                false
+            }
+        }
+    }
+}
+
+impl PeerTable {
+    /// The peer has to prove its identity.
+    pub(crate) fn claim(&mut self, conn: ConnId, claim: Claim) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return never!("a claim comes on a connection") };
+        connection.state = ConnectionState::Claimed(alloc::boxed::Box::new(claim));
+        self.awake.insert(conn);
+    }
+
+    /// The connections whose peers claim an identity that they have not proven.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (ConnId, &Claim)> {
+        // Only an accepted connection waits for a proof.
+        let claim = |conn: &ConnId| Some((*conn, self.connection(*conn)?.claim()?));
+        self.pending.iter().filter_map(claim)
+    }
+
+    /// The claims of this id, or of this address.
+    pub(crate) fn claims_of(&self, id: &NodeId, address: &Address) -> Vec<ConnId> {
+        let is_meant = |claim: &Claim| claim.hello.id == *id || claim.hello.address == *address;
+        self.claims().filter(|(_, claim)| is_meant(claim)).map(|(conn, _)| conn).collect()
+    }
+
+    /// Whether a peer claims this address and has not proven that.
+    pub(crate) fn is_claimed(&self, address: &Address) -> bool {
+        self.claims().any(|(_, claim)| claim.hello.address == *address)
+    }
+
+    /// The node that this connection is a link to.
+    pub(crate) fn linked_node(&self, connection: &Connection) -> Option<&Node> {
+        self.peer(connection.link()?.peer).map(Peer::node)
+    }
+
+    /// The address of the peer that this connection is a link to.
+    pub(crate) fn linked_address(&self, connection: &Connection) -> Option<&Address> {
+        self.peer(connection.link()?.peer).map(Peer::address)
+    }
+
+    /// Whether the nonce shows that the peer of this connection is the node that it claims to be: this node has sent the nonce to the
+    /// claimed address, or on a link to that node.
+    pub(crate) fn is_vouched(&self, claim: &Claim, nonce: [u8; 16]) -> bool {
+        let node = claim.node();
+        let is_linked = |connection: &Connection| connection.link().is_some() && connection.names(self, &node);
+        let is_dialed = |connection: &Connection| {
+            connection.dialed() == Some(&claim.hello.address)
+                && match &connection.state {
+                    ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) => true,
+                    ConnectionState::Established(_) => connection.names(self, &node),
+                    ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
+                }
+        };
+        let is_meant = |connection: &Connection| is_linked(connection) || is_dialed(connection);
+        self.connections.values().any(|connection| connection.nonce() == nonce && is_meant(connection))
+    }
+
+    /// The nonces of the `Hello`s of this node on the connections that it has dialed.
+    pub(super) fn vouchers_for(&self, node: &Node) -> Vec<[u8; 16]> {
+        let nonce = |connection: &Connection| connection.peer_nonce.filter(|_| connection.names(self, node));
+        let known = self.connections.values().filter(|connection| connection.dialed().is_none()).filter_map(nonce);
+        known.take(VOUCHERS).collect()
+    }
+
+    /// A connection of this node has come. Each link that this node has dialed to the node's own address carries a voucher for it.
+    /// Whether there is such a link.
+    pub(crate) fn vouch(&mut self, node: &Node, nonce: [u8; 16]) -> bool {
+        let Some(peer) = self.with_node(node) else { return false };
+        let (links, address) = (peer.links.clone(), peer.address().clone());
+        let mut is_sent = false;
+        for conn in links {
+            let Some(connection) = self.connections.get_mut(&conn) else { continue };
+            let is_own_dial = connection.dialed() == Some(&address);
+            let Some(link) = connection.link_mut().filter(|link| is_own_dial && !link.vouchers.contains(&nonce)) else {
+                continue;
+            };
+            if link.vouchers.len() < VOUCHERS {
+                link.vouchers.push(nonce);
+                // The peer may have ignored what came before.
+                link.status_sent = 0;
+                self.awake.insert(conn);
+                is_sent = true;
+            }
+        }
+        is_sent
+    }
+}
