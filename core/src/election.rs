@@ -10,12 +10,14 @@
 //! | --- | --- |
 //! | `state` | what this node does in its election, and what it has to remember for that |
 //! | `voter` | what this node knows about another voter, and how voters rank |
+//! | `reach` | E7: how far a node goes towards the term of one voter, and when it goes back |
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can receive each other's messages |
 
 mod invariants;
+mod reach;
 mod rules;
 mod solo;
 mod state;
@@ -52,6 +54,8 @@ pub(crate) enum Effect {
     Release { to: Address, release: Release },
     /// This node has a master, or its master has a new term. The master may be this node.
     Found { term: Term, master: Node, address: Address },
+    /// E7: this node has gone back to a lower term.
+    WentBack { from: Term, to: Term },
     /// This node has lost its master, or is no longer the master itself.
     Lost { term: Term, master: Node, reason: LossReason },
 }
@@ -96,6 +100,10 @@ pub(crate) struct Election {
     given_up: Option<(Term, Timestamp)>,
     /// E6: the end of the last lease of this node. Until then it votes for nobody else.
     lease_end: Timestamp,
+    /// E7: when this node may next take over a term that is far ahead.
+    jump_at: Timestamp,
+    /// E7: since when a quorum of linked voters has had lower terms than this node, which is no voter and has no master.
+    ahead_since: Option<Timestamp>,
     /// The last number that was given to a request or a heartbeat.
     number: u64,
     /// How many candidacies there were since the start.
@@ -133,6 +141,8 @@ impl Election {
             failures: 0,
             given_up: None,
             lease_end: Timestamp::ZERO,
+            jump_at: Timestamp::ZERO,
+            ahead_since: None,
             number: 0,
             candidacies: 0,
             effects: VecDeque::new(),
@@ -229,7 +239,10 @@ impl Election {
             let deferred = self.deferred.values().map(move |(candidate, _)| since + self.wait_of(&candidate.id));
             deferred.chain([own])
         });
-        let all = [own, following, bootstrap, promise, self.solo_at()].into_iter().flatten().chain(turns);
+        let all = [own, following, bootstrap, promise, self.solo_at(), self.climbs_at(), self.goes_back_at()]
+            .into_iter()
+            .flatten()
+            .chain(turns);
         all.filter(|at| *at > self.now).min()
     }
 
@@ -283,8 +296,9 @@ impl Election {
     /// Receives a status, newer than all before from that node.
     pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let is_voter = self.others.contains_key(address);
+        let keeps_term = self.keeps_term(status.term);
         if let Some(voter) = self.others.get_mut(address) {
-            let report = LastReport::new(from, status);
+            let report = LastReport::new(from, status, keeps_term);
             voter.cleared |= report.is_free();
             voter.last_report = Some(report);
             self.record_rival(from, address, (status.term, &status.role));
@@ -316,7 +330,8 @@ impl Election {
                 self.learn(status.term);
             }
             RoleKind::Leaving | RoleKind::Joining | RoleKind::Follower => {
-                if self.takes_term_of(status) {
+                // E7: only voters count about terms.
+                if is_voter && self.takes_term_of(status) {
                     self.learn(status.term);
                 }
             }
@@ -415,7 +430,7 @@ impl Election {
             *newest = (*newest).max(*sent);
         }
         // E8: a former member of a solo master may follow another master by now, and have that one's term.
-        if !self.is_solo() {
+        if self.others.contains_key(voter) && !self.is_solo() {
             self.learn(ack.term);
         }
         self.settle();
@@ -443,6 +458,11 @@ impl Election {
         }
         let solo = self.reports_solo(master, address);
         if solo && !self.may_follow_solo(master) {
+            return false;
+        }
+        let reach = self.within_reach(term);
+        if reach < term {
+            self.take_over(reach);
             return false;
         }
         if self.is_solo() {

@@ -78,6 +78,11 @@ impl Membership {
         self.held.id()
     }
 
+    /// Terms and view ids begin again.
+    pub(crate) fn begin_again(&mut self) {
+        self.held.begin_again();
+    }
+
     /// There is another master: the pages of the last one do not count.
     pub(crate) fn forget_pages(&mut self) {
         self.held.forget_pages();

@@ -9,7 +9,7 @@ use formation_core::{
     RejectReason, RemovalReason, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, Proof, ProtocolRange,
-        Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest,
+        Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest, Voucher,
     },
 };
 
@@ -171,6 +171,10 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             Message::Proof(Proof { mac: std::array::from_fn(|n| 0xe0 + n as u8) }),
             "0d e0e1e2e3e4e5e6e7e8e9eaebecedeeef f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
         ),
+        (
+            Message::Voucher(Voucher { nonce: std::array::from_fn(|n| 0xd0 + n as u8) }),
+            "0e d0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
+        ),
     ];
     let reasons = [
         (RejectReason::WrongCluster, "01 00 00"),
@@ -183,6 +187,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (RejectReason::MetadataTooLong, "01 07 00"),
         (RejectReason::KeyMismatch, "01 08 00"),
         (RejectReason::BadProof, "01 09 00"),
+        (RejectReason::Unproven, "01 0a 00"),
     ];
     all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason, holder: None }), body)));
     let holder = Some(Holder { node: node("b", 9), address: address("b:1") });
@@ -208,6 +213,7 @@ fn variant(message: &Message) -> usize {
         Message::LeaveAck => 11,
         Message::Resign(_) => 12,
         Message::Proof(_) => 13,
+        Message::Voucher(_) => 14,
     }
 }
 

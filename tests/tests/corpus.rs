@@ -46,7 +46,6 @@ const OUTCOMES: &[&str] = &[
     "closed: SelfDial",
     "closed: Silent",
     "closed: Superseded",
-    "closed: TermOutOfReach",
     "closed: TooManyConnections",
     "closed: TooManyPending",
 ];

@@ -59,6 +59,15 @@ pub enum Event {
         /// The reason.
         reason: LossReason,
     },
+    /// This node is no voter, and has gone back to the lower term of the voters (PROTOCOL.md, E7): all voters have lost their state, or
+    /// a voter that was compromised has raised this node's term. Terms and view ids begin again. A service that uses the term as a
+    /// fencing token has to do so, too.
+    TermWentBack {
+        /// The term of this node before.
+        from: Term,
+        /// The term of the voters.
+        to: Term,
+    },
     /// Peers follow a master that this node cannot reach. It is reported once per master, until this node has a master.
     MasterUnreachable {
         /// The master that they follow.

@@ -38,6 +38,8 @@ impl Election {
         if self.promise.as_ref().is_some_and(|promise| promise.until <= self.now) {
             self.promise = None;
         }
+        self.climb();
+        self.go_back();
         self.send_durable_votes();
         self.finish_candidacy();
         self.resolve_rivals();
@@ -253,6 +255,7 @@ impl Election {
 
     /// E3, E5: votes for the candidate, which is also a promise. The vote is sent once it is durable (E4).
     fn grant(&mut self, node: Node, request: VoteRequest) {
+        self.within_reach(request.term);
         self.hard.term = request.term;
         self.hard.voted_for = Some(node.clone());
         // A promise to this node from an earlier term stays in force after a `Release` of this one.
@@ -274,7 +277,8 @@ impl Election {
             || spent
             || !self.can_vote()
             || !self.state.may_grant()
-            || request.lease > self.timing.bootstrap_wait;
+            || request.lease > self.timing.bootstrap_wait
+            || !self.is_within_reach(request.term);
         if never {
             return Verdict::Refuse;
         }
@@ -339,8 +343,14 @@ impl Election {
         start + self.timing.safe_lease()
     }
 
-    /// E7: takes over a newer term. A master becomes a candidate in the next term at once.
+    /// E7: a voter has named this term.
     pub(super) fn learn(&mut self, term: Term) {
+        let reach = self.within_reach(term);
+        self.take_over(reach);
+    }
+
+    /// E7: takes over a newer term. A master becomes a candidate in the next term at once.
+    pub(super) fn take_over(&mut self, term: Term) {
         if term <= self.hard.term {
             return;
         }

@@ -1,7 +1,7 @@
 //! What this node knows about another voter, and how voters rank.
 
 use crate::{
-    id::{Node, NodeId},
+    id::{Node, NodeId, Term},
     wire::message::{Role, StatusReport},
 };
 
@@ -42,15 +42,18 @@ impl Voter {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LastReport {
     pub(super) node: Node,
+    /// E7: its term, where that matters: on a node that is no voter, or if it was far ahead.
+    pub(super) term: Option<Term>,
     pub(super) role: RoleKind,
     pub(super) abstains: bool,
     pub(super) promise: Option<Node>,
 }
 
 impl LastReport {
-    pub(super) fn new(from: &Node, status: &StatusReport) -> Self {
+    pub(super) fn new(from: &Node, status: &StatusReport, keeps_term: bool) -> Self {
         let (role, promise) = (RoleKind::from(&status.role), status.promise.clone());
-        Self { node: from.clone(), role, abstains: status.abstains, promise }
+        let term = keeps_term.then_some(status.term);
+        Self { node: from.clone(), term, role, abstains: status.abstains, promise }
     }
 
     /// E1: whether the voter cannot rely on a vote for itself, and is bound by no promise.

@@ -115,6 +115,13 @@ impl HeldView {
         changes
     }
 
+    /// Any view of the present master is newer now.
+    pub(super) fn begin_again(&mut self) {
+        self.view = MembersView::new(ViewId::default(), self.view.iter().cloned());
+        self.assembly = None;
+        self.diverged = true;
+    }
+
     /// There is another master: the pages of the last one do not count.
     pub(super) fn forget_pages(&mut self) {
         self.assembly = None;

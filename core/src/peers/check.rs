@@ -167,7 +167,7 @@ mod tests {
         }
         let (id, address) = (node("b").id, Address::new("b:1").unwrap());
         let hello = Hello { id, address, ..env.own_hello([0; 16]) };
-        peers.establish(&env, &mut sink, LINK, (hello, Bytes::new())).unwrap();
+        peers.establish(&env, &mut sink, LINK, (hello, Bytes::new(), None)).unwrap();
         let mut content = OnlyStatus(SharedFrame::new(&Message::Ping));
         peers.flush(&env, &mut sink, &mut content);
         assert_eq!(peers.flushed(LINK), None);

@@ -141,6 +141,7 @@ impl World {
                     let to_another = knows(RoleKind::Solo).then_some(To::Solo);
                     self.gave_way = if knows(RoleKind::Master) { Some(To::Quorum) } else { to_another };
                 }
+                Effect::WentBack { .. } => panic!("a voter never goes back"),
                 Effect::Lost { .. } => {}
             }
         }
