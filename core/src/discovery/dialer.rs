@@ -110,7 +110,7 @@ impl Dialer {
         let (backoff_min, backoff_max) = (config.timing().dial_backoff_min, config.timing().dial_backoff_max);
         let look_again = config.timing().down_after;
         let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
-        let patience = config.timing().heartbeat_interval;
+        let patience = config.timing().handshake_timeout / 2;
         let mut dialer = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, rng };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
             dialer.add(seed, TargetKind::Seed, now);

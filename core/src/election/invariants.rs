@@ -38,8 +38,11 @@ impl Election {
         let newest = persistence.in_flight.as_ref().unwrap_or(&persistence.durable);
         let is_new = persistence.in_flight.as_ref() != Some(&persistence.durable);
         assert!(is_new, "E4: a Persist in flight changes something");
-        assert!(persistence.durable.term <= newest.term, "E4: a Persist never lowers the durable term");
-        assert!(newest.term <= self.hard.term, "E4: nothing newer than the hard state is made durable");
+        // E7: a node that is no voter may go back.
+        let is_newer = !self.is_voter || persistence.durable.term <= newest.term;
+        assert!(is_newer, "E4: a Persist never lowers the durable term");
+        let is_newest = !self.is_voter || newest.term <= self.hard.term;
+        assert!(is_newest, "E4: nothing newer than the hard state is made durable");
         if persistence.failed {
             assert!(persistence.in_flight.is_none(), "E4: after a failed Persist none is in flight");
         } else {

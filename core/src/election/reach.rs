@@ -48,10 +48,10 @@ impl Election {
         linked.filter_map(|voter| voter.last_report.as_ref()).filter_map(|report| Some((report, report.term?)))
     }
 
-    /// The highest term that is far ahead of this node's, and whose voter waits for this node to follow.
+    /// The highest term that was far ahead when it was reported, and that this voter has not reached.
     fn far_term(&self) -> Option<Term> {
-        let may_follow = !self.is_solo() && !self.follows_solo();
-        let counts = |(report, term): &(&LastReport, Term)| !report.role.is_candidate() && self.ahead(*term) > NEAR;
+        let may_follow = self.is_voter && !self.is_solo() && !self.follows_solo();
+        let counts = |(report, term): &(&LastReport, Term)| !report.role.is_candidate() && self.ahead(*term) > 0;
         self.reports().filter(counts).map(|(_, term)| term).max().filter(|_| may_follow)
     }
 

@@ -202,6 +202,7 @@ impl Formation {
         self.drop_others(&hello);
         let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
         let (address, nonce) = (hello.address.clone(), hello.nonce);
+        let is_accepted = self.peers.dialed(conn).is_none();
         let voucher = self.discovery.voucher(&address, &node);
         let Some((key, is_first)) = self.peers.establish(&self.env, &mut self.sink, conn, (hello, first, voucher))
         else {
@@ -217,7 +218,7 @@ impl Formation {
         }
         self.discovery.invalidate();
         self.close_duplicates(key);
-        if self.peers.dialed(conn).is_none() {
+        if is_accepted {
             self.vouch(&node, nonce);
         }
         self.judge_claims(&node, &address);

@@ -20,9 +20,11 @@ impl Connection {
         match &self.state {
             ConnectionState::Claimed(claim) => claim.node() == *node,
             ConnectionState::Established(_) => peers.linked_node(self) == Some(node),
-            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
-                false
+            // A voucher goes to the node itself. It does no harm if somebody else has only claimed to be that node.
+            ConnectionState::Proving(proving) => {
+                (&proving.hello.id, proving.hello.incarnation) == (&node.id, node.incarnation)
             }
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
         }
     }
 }
@@ -80,11 +82,10 @@ impl PeerTable {
         self.connections.values().any(|connection| connection.nonce() == nonce && is_meant(connection))
     }
 
-    /// The nonces of the `Hello`s of this node on the connections that it has dialed.
+    /// The nonces of the node's `Hello`s on its other connections to this node.
     pub(super) fn vouchers_for(&self, node: &Node) -> Vec<[u8; 16]> {
         let nonce = |connection: &Connection| connection.peer_nonce.filter(|_| connection.names(self, node));
-        let known = self.connections.values().filter(|connection| connection.dialed().is_none()).filter_map(nonce);
-        known.take(VOUCHERS).collect()
+        self.connections.values().filter_map(nonce).take(VOUCHERS).collect()
     }
 
     /// A connection of this node has come. Each link that this node has dialed to the node's own address carries a voucher for it.

@@ -95,25 +95,25 @@ pub(crate) fn judge_node(
     if is_reached {
         return Ok(());
     }
-    if env.is_seed(&hello.address) && !is_certified {
-        return match same_id.filter(|known| known.node() > node) {
-            // A voter that is linked has proven itself.
-            Some(_) => Err(Rejection::Reject(RejectReason::Superseded, None)),
-            None => Err(Rejection::Unproven),
-        };
+    // A peer that is verified has shown that it is at its address, so whoever else claims its identity waits until it is gone.
+    let holder = peers.at(&hello.address).filter(|holder| holder.node().id != hello.id);
+    match holder {
+        Some(holder) if holder.is_verified() => {
+            return held_by(RejectReason::AddressInUse, holder.node(), holder.address());
+        }
+        Some(_) => return Err(Rejection::Unproven),
+        None => {}
     }
-    if let Some(known) = same_id {
-        return match known.node().cmp(node) {
-            Ordering::Less | Ordering::Equal if is_certified => Ok(()),
-            Ordering::Greater if known.is_verified() => Err(Rejection::Reject(RejectReason::Superseded, None)),
-            Ordering::Less | Ordering::Equal | Ordering::Greater => Err(Rejection::Unproven),
-        };
+    match same_id.map(|known| (known.node().cmp(node), known.is_verified())) {
+        Some((Ordering::Greater, true)) => return Err(Rejection::Reject(RejectReason::Superseded, None)),
+        Some((Ordering::Less | Ordering::Equal, _)) if is_certified => return Ok(()),
+        Some(_) => return Err(Rejection::Unproven),
+        None => {}
     }
-    match peers.at(&hello.address) {
-        Some(holder) if holder.is_verified() => held_by(RejectReason::AddressInUse, holder.node(), holder.address()),
-        Some(_) => Err(Rejection::Unproven),
-        None if view.get(&hello.id).is_some_and(|known| known.node > *node) => Err(Rejection::Unproven),
-        None => Ok(()),
+    let is_older = view.get(&hello.id).is_some_and(|known| known.node > *node);
+    match is_older || (env.is_seed(&hello.address) && !is_certified) {
+        true => Err(Rejection::Unproven),
+        false => Ok(()),
     }
 }
 

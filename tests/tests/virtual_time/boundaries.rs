@@ -105,7 +105,7 @@ fn i5_a_node_stops_only_for_its_id() {
 fn e7_a_term_that_is_far_ahead_is_reached_in_steps() {
     const NEAR: u64 = 1 << 10;
     const STEP: u64 = 1 << 32;
-    let mut rig = non_voter();
+    let mut rig = Rig::new(config("n0", "h0:1"));
     let mut voter = peer("n1", "h1:1");
     let conn = rig.hello_from(&mut voter);
     let term = |rig: &Rig| rig.formation.status().term.0;
