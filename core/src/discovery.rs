@@ -247,12 +247,13 @@ impl Discovery {
     pub(crate) fn loses_its_id(&mut self, env: &Env, election: &Election, voter: &Address, holder: &Holder) -> bool {
         let own = env.config.address();
         let gives_way = (env.is_seed(&holder.address), own) > (env.is_seed(own), &holder.address);
-        if election.master().is_some() || !env.is_seed(voter) || (*voter == holder.address && !gives_way) {
+        if election.master().is_some() || !env.is_seed(voter) {
             return false;
         }
         let patience = Self::patience(env);
         self.id_in_use.add(voter, env.now, patience);
-        self.id_in_use.convict(Self::judges(env), env.now, patience)
+        let count = |except| self.id_in_use.count(env.now, patience, except);
+        count(None) >= Self::judges(env) && (count(Some(&holder.address)) > 0 || gives_way)
     }
 
     /// A voter at this address rejects this node because it knows a newer run of it. Whether a quorum of voters has done so for so
@@ -265,7 +266,7 @@ impl Discovery {
         self.check_own_address(env);
         let patience = Self::patience(env);
         self.superseded.add(voter, env.now, patience);
-        self.superseded.convict(Self::judges(env), env.now, patience)
+        self.superseded.count(env.now, patience, None) >= Self::judges(env)
     }
 
     /// Dials this node's own address, to see which run of the node is there.

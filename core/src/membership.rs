@@ -24,7 +24,7 @@ use crate::{
     api::event::Event,
     election::Election,
     env::{Env, Sink, never},
-    id::{Node, NodeId, ViewId},
+    id::{Node, NodeId, Term, ViewId},
     membership::view::{Change, Member, MemberState, MembersView},
     peers::{Peer, PeerTable},
     timers::{Timer, Timers},
@@ -78,9 +78,9 @@ impl Membership {
         self.held.id()
     }
 
-    /// Terms and view ids begin again.
-    pub(crate) fn begin_again(&mut self) {
-        self.held.begin_again();
+    /// Terms and view ids begin again with this term.
+    pub(crate) fn begin_again(&mut self, term: Term) {
+        self.held.begin_again(term);
     }
 
     /// There is another master: the pages of the last one do not count.

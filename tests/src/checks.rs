@@ -187,6 +187,13 @@ impl Mirror {
         Ok(())
     }
 
+    /// E7: terms and view ids begin again with this term.
+    pub(crate) fn went_back(&mut self, term: Term) {
+        if self.view_id.term >= term {
+            self.view_id = ViewId::default();
+        }
+    }
+
     /// E8: the solo master that this node is or follows has given way.
     pub(crate) fn gave_way(&mut self, master: &Node, term: Term) {
         if self.view_id.term == term {

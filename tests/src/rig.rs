@@ -8,7 +8,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Address, CloseReason, Command, Config, ConnId, DialId, Event, Formation, Incarnation, Input, Origin, Output,
-    Remote, Start, Timestamp, message::Message,
+    Remote, Start, Timestamp,
+    message::{Message, Voucher},
 };
 
 use crate::peer::{Peer, messages};
@@ -29,6 +30,7 @@ pub struct Rig {
     dials: Vec<(DialId, Address)>,
     sent: BTreeMap<ConnId, BytesMut>,
     in_flight: BTreeSet<ConnId>,
+    nonces: BTreeMap<ConnId, [u8; 16]>,
     hold_answers: bool,
 }
 
@@ -45,6 +47,7 @@ impl Rig {
             dials: Vec::new(),
             sent: BTreeMap::new(),
             in_flight: BTreeSet::new(),
+            nonces: BTreeMap::new(),
             hold_answers: false,
         };
         rig.drain();
@@ -84,6 +87,9 @@ impl Rig {
                 Output::Dial { dial, addr, .. } => self.dials.push((*dial, addr.clone())),
                 Output::Send { conn, bytes } => {
                     self.sent.entry(*conn).or_default().extend_from_slice(bytes);
+                    if let Some(Message::Hello(hello)) = messages(&mut BytesMut::from(&bytes[..])).first() {
+                        self.nonces.insert(*conn, hello.nonce);
+                    }
                     assert!(self.in_flight.insert(*conn), "two sends in flight on {conn}");
                     if !self.hold_answers {
                         self.in_flight.remove(conn);
@@ -122,6 +128,14 @@ impl Rig {
     pub fn hello_from(&mut self, peer: &mut Peer) -> ConnId {
         let conn = self.accept();
         self.receive(conn, peer.hello());
+        conn
+    }
+
+    /// A peer opens one more connection. It shows that it is the node that this other connection leads to.
+    pub fn hello_again(&mut self, peer: &mut Peer, other: ConnId) -> ConnId {
+        let conn = self.hello_from(peer);
+        let nonce = self.nonces[&other];
+        self.receive(conn, Message::Voucher(Voucher { nonce }).to_frame());
         conn
     }
 

@@ -29,6 +29,8 @@ pub struct Settings {
     pub record: bool,
     /// Record the first bytes on each connection, so that an intruder can replay them.
     pub eavesdrop: bool,
+    /// The transport proves addresses, as TLS does: each end has a certificate for the address that it advertises.
+    pub certified: bool,
     /// Check that one term has one master, and one view id one member list. Off when voters lose their votes (G1).
     pub votes_last: bool,
     /// Compare views member by member, and follow the reported changes. Off when there are many members.
@@ -48,6 +50,7 @@ impl Default for Settings {
             segment: true,
             record: false,
             eavesdrop: false,
+            certified: false,
             votes_last: true,
             compare_views: true,
         }

@@ -24,11 +24,12 @@ impl Accusations {
         *last = now;
     }
 
-    /// Whether this many voters have rejected this node for `patience`.
-    pub(super) fn convict(&self, voters: usize, now: Timestamp, patience: Duration) -> bool {
-        let counts =
-            |(first, last): &&(Timestamp, Timestamp)| now.since(*last) < patience && last.since(*first) >= patience;
-        self.by.values().filter(counts).count() >= voters
+    /// How many voters have rejected this node for `patience`, apart from this one.
+    pub(super) fn count(&self, now: Timestamp, patience: Duration, except: Option<&Address>) -> usize {
+        let counts = |(voter, (first, last)): &(&Address, &(Timestamp, Timestamp))| {
+            now.since(*last) < patience && last.since(*first) >= patience && Some(*voter) != except
+        };
+        self.by.iter().filter(counts).count()
     }
 
     pub(super) fn clear(&mut self) {
@@ -56,7 +57,7 @@ mod tests {
     }
 
     fn convicts(times: &[(&str, u64)], voters: usize, at: u64) -> bool {
-        accused(times).convict(voters, Timestamp::ZERO + Duration::from_secs(at), PATIENCE)
+        accused(times).count(Timestamp::ZERO + Duration::from_secs(at), PATIENCE, None) >= voters
     }
 
     #[test]

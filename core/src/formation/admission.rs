@@ -164,6 +164,10 @@ impl Formation {
         let connection = self.peers.connection(conn)?;
         let voter = connection.dialed().or(self.peers.linked_address(connection))?.clone();
         match (consequence(reason), holder) {
+            // Whoever is at this node's own address decides which run of it is there.
+            (Consequence::Superseded, _) if connection.dialed() == Some(self.env.config.address()) => {
+                Some(StopReason::Superseded)
+            }
             (Consequence::Superseded, _) => {
                 self.discovery.is_superseded(&self.env, &voter).then_some(StopReason::Superseded)
             }

@@ -38,7 +38,7 @@ impl Formation {
                 }
                 Effect::Found { term, master, address } => self.master_found(term, master, address),
                 Effect::WentBack { from, to } => {
-                    self.membership.begin_again();
+                    self.membership.begin_again(to);
                     self.sink.event(Event::TermWentBack { from, to });
                 }
                 Effect::Lost { term, master, reason } => self.master_lost(term, master, reason),

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
-    id::{Node, ViewId},
+    id::{Node, Term, ViewId},
     membership::view::{Change, Member, MembersView},
     wire::message::MembersUpdate,
 };
@@ -115,8 +115,11 @@ impl HeldView {
         changes
     }
 
-    /// Any view of the present master is newer now.
-    pub(super) fn begin_again(&mut self) {
+    /// Terms begin again with this one. Any view of the next master is newer then.
+    pub(super) fn begin_again(&mut self, term: Term) {
+        if self.view.id().term < term {
+            return;
+        }
         self.view = MembersView::new(ViewId::default(), self.view.iter().cloned());
         self.assembly = None;
         self.diverged = true;

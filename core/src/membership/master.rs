@@ -133,6 +133,8 @@ impl Membership {
         let follows_me = match &status.role {
             Role::Leaving | Role::Master | Role::Solo { .. } => return,
             Role::Follower { master, .. } => *master == env.me && status.term == term,
+            // E8: it may be a solo master itself in a moment. It is not one of the members that decide between the two.
+            Role::Candidate if election.is_solo() => return,
             Role::Joining | Role::Candidate => false,
         };
         let known = self.held.view.get(&id);

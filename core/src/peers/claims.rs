@@ -83,9 +83,10 @@ impl PeerTable {
     }
 
     /// The nonces of the node's `Hello`s on its other connections to this node.
-    pub(super) fn vouchers_for(&self, node: &Node) -> Vec<[u8; 16]> {
+    pub(super) fn vouchers_for(&self, node: &Node, conn: ConnId) -> Vec<[u8; 16]> {
         let nonce = |connection: &Connection| connection.peer_nonce.filter(|_| connection.names(self, node));
-        self.connections.values().filter_map(nonce).take(VOUCHERS).collect()
+        let others = self.connections.iter().filter(|(other, _)| **other != conn);
+        others.filter_map(|(_, connection)| nonce(connection)).take(VOUCHERS).collect()
     }
 
     /// A connection of this node has come. Each link that this node has dialed to the node's own address carries a voucher for it.

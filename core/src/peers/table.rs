@@ -356,7 +356,7 @@ impl PeerTable {
             None => self.insert_peer(env, &hello),
         };
         let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
-        let mut vouchers = self.vouchers_for(&node);
+        let mut vouchers = self.vouchers_for(&node, conn);
         vouchers.extend(voucher.filter(|nonce| !vouchers.contains(nonce)));
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
         peer.is_verified |= connection.proves(&hello.address);

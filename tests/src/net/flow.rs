@@ -176,7 +176,10 @@ impl Net {
             self.plan(Duration::ZERO, SimEvent::Arrives(wire, side));
         }
         let remote = match self.wires[wire.0].ends[1 - side].owner {
-            Owner::Node(peer) => Remote::at(host::ip(peer.host)),
+            Owner::Node(peer) => {
+                let address = self.settings.certified.then(|| self.hosts[peer.host].config.address().clone());
+                Remote { certified: address.into_iter().collect(), ..Remote::at(host::ip(peer.host)) }
+            }
             Owner::Test => Remote::default(),
         };
         self.give(run.host, Input::Opened { conn, origin, remote });
@@ -420,6 +423,14 @@ impl Net {
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
                     }
+                    if let Event::TermWentBack { to, .. } = &event {
+                        let keeps = self.settings.votes_last && host.config.solo_after().is_none();
+                        host.mirror.went_back(*to);
+                        if keeps {
+                            self.fail(&format!("E7: node {ix} went back, although the voters keep their votes"));
+                        }
+                    }
+                    let host = &mut self.hosts[ix];
                     if let Event::ViewChanged { view_id, changes } = &event {
                         changed = true;
                         let formation = host.formation.as_ref().expect("it runs");

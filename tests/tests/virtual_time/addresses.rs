@@ -21,9 +21,14 @@ fn contacts(names: &[&str]) -> Command {
     Command::AddContacts(names.iter().map(address).collect())
 }
 
+/// Each node proves its address with a certificate, so it is believed at other addresses, too.
+fn certified() -> Settings {
+    Settings { certified: true, ..Settings::default() }
+}
+
 /// Three voters with a master, and one more node that has not started.
 fn formed(seed: u64) -> (Net, NodeIx) {
-    let mut net = Net::of_voters(seed, 3, Settings::default());
+    let mut net = Net::of_voters(seed, 3, certified());
     let new = net.add(Net::config(3, 3));
     (0..3).for_each(|ix| net.start(ix));
     net.converge(SECOND);
@@ -73,10 +78,32 @@ fn d3_a_follower_leads_to_the_master_once_its_name_resolves() {
     });
 }
 
+/// Whoever is at a contact's address may claim to be a voter. Only the voter's own address shows who it is (H11).
+#[test]
+fn h11_a_voter_at_another_address_is_not_believed() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
+        let contact_names = ["contact0:1", "contact1:1", "contact2:1"];
+        (0..3).for_each(|ix| net.name(contact_names[ix], Target::Node(ix)));
+        net.start_all();
+        (0..3).for_each(|ix| net.command(ix, contacts(&contact_names)));
+        net.run_for(10 * SECOND);
+        net.expect((0..3).all(|ix| !net.saw(ix, elected)), "a voter was believed at another address");
+        let unproven = |event: &Event| {
+            let reason = formation_core::RejectReason::Unproven;
+            matches!(event, Event::PeerRejected { reason: of_event, .. } if *of_event == reason)
+        };
+        net.expect((0..3).all(|ix| net.saw(ix, unproven)), "a voter does not say why it is alone");
+        net.heal_all();
+        net.converge(2 * SECOND);
+    });
+}
+
 #[test]
 fn d1_voters_with_unresolvable_seeds_form_through_contacts() {
     for_each_seed(20, |seed| {
-        let mut net = Net::of_voters(seed, 3, Settings::default());
+        let mut net = Net::of_voters(seed, 3, certified());
         (0..3).for_each(|ix| net.redirect(&Net::address(ix), None));
         let contact_names = ["contact0:1", "contact1:1", "contact2:1"];
         (0..3).for_each(|ix| net.name(contact_names[ix], Target::Node(ix)));

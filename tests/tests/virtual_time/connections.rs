@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{CloseReason, Command, Config, Event, Output, Phase, ViewId, message::Message, message::Role};
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, WireId, for_each_seed};
+use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -200,6 +200,7 @@ fn i1_the_older_of_two_incarnations_stops() {
     net.converge(SECOND);
     let twin = net.add(Net::config(2, 3));
     net.start(twin);
+    net.redirect(&Net::address(2), Some(Target::Node(twin)));
     net.run_for(5 * SECOND);
     let stopped = |event: &Event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Superseded });
     net.expect(net.saw(2, stopped), "the older one did not stop");

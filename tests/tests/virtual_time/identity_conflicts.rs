@@ -84,7 +84,7 @@ fn i5_one_of_two_voters_with_one_id_stops_and_the_other_forms() {
 
 /// Without a third node to decide, the node with the larger address stops. It could not become master alone anyway.
 #[test]
-fn i5_of_two_voters_alone_the_larger_address_stops() {
+fn i5_two_voters_alone_with_one_id_stop_neither() {
     for_each_seed(10, |seed| {
         let mut net = Net::new(seed, Settings::default());
         for ix in 0..2 {
@@ -95,7 +95,17 @@ fn i5_of_two_voters_alone_the_larger_address_stops() {
         }
         net.start_all();
         net.run_for(30 * SECOND);
-        net.expect(net.saw(1, stopped) && !net.saw(0, stopped), "not only the larger address has stopped");
+        net.expect(!net.saw(0, stopped) && !net.saw(1, stopped), "one voter alone has stopped the other");
+        for (ix, other) in [(0, 1), (1, 0)] {
+            let rejects = |event: &Event| match event {
+                Event::PeerRejected { node, address, reason, .. } => {
+                    (node.id.as_str(), address.as_str(), *reason)
+                        == ("n0", Net::address(other).as_str(), RejectReason::IdInUse)
+                }
+                _ => false,
+            };
+            net.expect(net.saw(ix, rejects), "a voter does not report the other one with its id");
+        }
     });
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    Address, CloseReason, Command, Config, ConnId, Event, Incarnation, Input, NodeId, Phase, RejectReason,
+    Address, CloseReason, Command, Config, ConnId, Event, Incarnation, Input, NodeId, Phase, RejectReason, StopReason,
     message::Message,
 };
 use formation_tests::{Peer, Rig};
@@ -72,7 +72,7 @@ fn is_member(rig: &Rig, id: &str) -> bool {
 fn i1_i2_i3_a_hello_with_the_own_id_is_a_run_or_a_conflict() {
     let cases = [
         ("h0:1", 10, Some(CloseReason::SelfDial), Phase::Joining),
-        ("h0:1", 11, Some(CloseReason::Superseded), Phase::Stopped),
+        ("h0:1", 11, None, Phase::Joining),
         ("h0:1", 9, SUPERSEDED, Phase::Joining),
         ("x:1", 9, ID_IN_USE, Phase::Joining),
         ("x:1", 10, ID_IN_USE, Phase::Joining),
@@ -86,9 +86,33 @@ fn i1_i2_i3_a_hello_with_the_own_id_is_a_run_or_a_conflict() {
     }
 }
 
+/// Nobody's word stops a node. It dials its own address, to see which run of it is there.
+#[test]
+fn i1_a_newer_run_at_the_own_address_stops_the_node() {
+    let mut rig = Rig::new(config());
+    rig.hello_from(&mut peer("n0", "h0:1", 11));
+    dial_reaches(&mut rig, "h0:1", &mut peer("n0", "h0:1", 12));
+    assert_eq!(rig.formation.status().phase, Phase::Stopped);
+    assert!(rig.events().any(|event| matches!(event, Event::Stopped { reason: StopReason::Superseded })));
+}
+
+#[test]
+fn i1_a_node_that_reaches_itself_rejects_who_claims_to_be_newer() {
+    let mut rig = Rig::new(config());
+    let claimant = rig.hello_from(&mut peer("n0", "h0:1", u64::MAX));
+    dial_itself_at(&mut rig, "h0:1");
+    assert_eq!((rig.closed(claimant), rig.formation.status().phase), (ID_IN_USE, Phase::Joining));
+    let reported = |event: &&Event| matches!(event, Event::SelfDial { .. });
+    assert_eq!(rig.events().filter(reported).count(), 0, "the address is the node's own");
+}
+
 /// Answers the dial of `alias:1`, which leads to the node itself.
 fn dial_itself(rig: &mut Rig) -> [ConnId; 2] {
-    let own = rig.answer("alias:1");
+    dial_itself_at(rig, "alias:1")
+}
+
+fn dial_itself_at(rig: &mut Rig, address: &str) -> [ConnId; 2] {
+    let own = rig.answer(address);
     let hello = rig.messages(own).pop().unwrap().to_frame();
     let far = rig.accept();
     rig.receive(far, hello);
@@ -193,7 +217,7 @@ fn i1_i2_i3_the_id_of_a_linked_node_belongs_to_its_address() {
 fn i3_a_master_keeps_the_id_of_a_member_without_a_link() {
     for (id, at) in [("n2", "h2:1"), ("j", "j:1")] {
         for (address, incarnation, reason) in
-            [(at, 5, None), (at, 6, None), (at, 4, SUPERSEDED), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
+            [(at, 5, None), (at, 6, None), (at, 4, None), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
         {
             assert_eq!(
                 close_reason(master_without_link_to(id, at), id, address, incarnation),

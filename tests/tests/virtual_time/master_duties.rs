@@ -277,7 +277,7 @@ fn c4_l2_a_leave_is_confirmed_on_the_next_connection_too() {
     let conns = peers.each_mut().map(|peer| rig.joined_by(peer));
     let leaving = peers[0].status(1, Role::Leaving, ViewId::default());
     rig.receive(conns[0], leaving);
-    let again = peers.each_mut().map(|peer| rig.hello_from(peer));
+    let again = [0, 1].map(|ix| rig.hello_again(&mut peers[ix], conns[ix]));
     let confirmed = again.map(|conn| rig.messages(conn).contains(&Message::LeaveAck));
     assert_eq!(confirmed, [true, false]);
 }
@@ -302,6 +302,9 @@ fn g2_i1_a_superseded_master_has_no_lease() {
     let mut voter = Voter::new();
     voter.is_elected();
     voter.rig.hello_from(&mut Peer::of(&voter.config, "n0", "n0:1"));
+    let at_own_address = voter.rig.answer("n0:1");
+    let hello = Peer::of(&voter.config, "n0", "n0:1").hello();
+    voter.rig.receive(at_own_address, hello);
     assert_eq!(voter.rig.formation.leadership(voter.rig.now), None);
     assert!(voter.rig.events().any(|event| matches!(event, Event::MasterLost { .. })));
     assert!(matches!(voter.rig.events().last(), Some(Event::Stopped { reason: StopReason::Superseded })));
