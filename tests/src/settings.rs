@@ -31,6 +31,11 @@ pub struct Settings {
     pub eavesdrop: bool,
     /// Check that one term has one master, and one view id one member list. Off when voters lose their votes (G1).
     pub votes_last: bool,
+    /// Check that no two nodes have a lease at the same time. Off when two quorums may share a hostile voter alone (G2).
+    pub leases_never_overlap: bool,
+    /// A hostile voter may be a master and write views. One view id then stands for one member list only among the nodes
+    /// that have it from an honest master.
+    pub views_of_others: bool,
     /// Compare views member by member, and follow the reported changes. Off when there are many members.
     pub compare_views: bool,
 }
@@ -49,6 +54,8 @@ impl Default for Settings {
             record: false,
             eavesdrop: false,
             votes_last: true,
+            leases_never_overlap: true,
+            views_of_others: false,
             compare_views: true,
         }
     }

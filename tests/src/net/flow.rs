@@ -12,7 +12,7 @@ use super::{Cut, Net, SimEvent, Target};
 use crate::{
     checks::{check_join_only, check_limits, forms_cluster, vote_not_durable},
     digest,
-    host::{NodeIx, RunId},
+    host::{Host, NodeIx, RunId},
     peer,
     wire::{Owner, Phase, Piece, WireId},
 };
@@ -495,8 +495,8 @@ impl Net {
         let mut found = Ok(());
         // E8 gives up G1 and G2 for solo masters, so their leases do not count.
         let phase = formation.status().phase;
-        if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| phase != NodePhase::Solo)
-        {
+        let counts = phase != NodePhase::Solo && self.settings.leases_never_overlap;
+        if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| counts) {
             let who = (run, formation.node(), host.clock);
             found = checks.leads(self.now, who, leadership, self.settings.votes_last);
         }
@@ -519,7 +519,8 @@ impl Net {
         if changed {
             let (node, view) = (formation.node(), formation.view());
             found = found.and_then(|()| host.mirror.agrees(node, view, compare));
-            if compare && self.settings.votes_last && host.config.solo_after().is_none() {
+            let is_comparable = !self.settings.views_of_others || has_honest_master(&self.hosts, formation);
+            if compare && self.settings.votes_last && host.config.solo_after().is_none() && is_comparable {
                 found = found.and_then(|()| checks.holds(node, view));
             }
         }
@@ -577,4 +578,10 @@ impl Net {
         let at = self.hosts[ix].clock.reaches(due) + late;
         self.plan_at(at, SimEvent::Tick(run, due));
     }
+}
+
+/// Whether the master of a node is one of these hosts.
+fn has_honest_master(hosts: &[Host], formation: &Formation) -> bool {
+    let master = formation.status().master.map(|(master, _)| master);
+    hosts.iter().filter_map(|host| host.formation.as_ref()).any(|other| Some(other.node()) == master.as_ref())
 }
