@@ -21,6 +21,7 @@ use std::{
 use formation_tests::{
     Place, Scenario, Tally, digest, for_each_seed,
     fuzzing::{Body, TARGETS},
+    number,
 };
 
 type Draw = fn(u64) -> Scenario;
@@ -48,10 +49,12 @@ fn main() -> ExitCode {
             }
         };
     }
-    if let Some((_, draw)) = HOSTILE.iter().find(|(name, _)| *name == argument) {
+    if let Some((_, draw)) = HOSTILE.iter().find(|(name, _)| *name == argument)
+        && number("FORMATION_SIM_SEED").is_none()
+    {
         return count_failures(*draw, start);
     }
-    let Some((_, draw)) = KINDS.iter().find(|(name, _)| *name == argument) else {
+    let Some((_, draw)) = KINDS.iter().chain(&HOSTILE).find(|(name, _)| *name == argument) else {
         eprintln!(
             "'{argument}': the only argument is --forget, --solo, --hostile-member, --hostile-voter or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
         );

@@ -323,7 +323,7 @@ impl Net {
 
     /// Carries out all outputs of a node, and checks them.
     pub(super) fn drain(&mut self, ix: NodeIx) {
-        let mut changed = false;
+        let (mut changed, mut new_links) = (false, 0);
         while let Some(output) = self.hosts[ix].formation.as_mut().and_then(|f| f.poll_output()) {
             self.trace.output(self.now, ix, &output);
             digest::output(self.now, ix, &output);
@@ -413,6 +413,7 @@ impl Net {
                     {
                         self.tally.count("join-only node has joined");
                     }
+                    new_links += usize::from(matches!(event, Event::Linked { .. }));
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
                     }
@@ -435,7 +436,7 @@ impl Net {
                 }
             }
         }
-        self.check(ix, changed);
+        self.check(ix, changed, new_links);
         self.rearm(ix);
     }
 
@@ -486,7 +487,7 @@ impl Net {
         self.tally.count(what);
     }
 
-    fn check(&mut self, ix: NodeIx, changed: bool) {
+    fn check(&mut self, ix: NodeIx, changed: bool, new_links: usize) {
         let run = self.run_id(ix);
         let host = &self.hosts[ix];
         let Some(formation) = &host.formation else { return };
@@ -495,12 +496,13 @@ impl Net {
         let mut found = Ok(());
         // E8 gives up G1 and G2 for solo masters, so their leases do not count.
         let phase = formation.status().phase;
-        let counts = phase != NodePhase::Solo && self.settings.leases_never_overlap;
-        if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| counts) {
+        if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| phase != NodePhase::Solo)
+        {
             let who = (run, formation.node(), host.clock);
-            found = checks.leads(self.now, who, leadership, self.settings.votes_last);
+            found =
+                checks.leads(self.now, who, leadership, (self.settings.votes_last, self.settings.leases_never_overlap));
         }
-        found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
+        found = found.and_then(|()| checks.stands(run, (&host.config, formation), (host.persist_failed, new_links)));
         found = found.and_then(|()| check_join_only(&host.config, formation, host.has_joined));
         found = found.and_then(|()| check_limits(&host.config, formation, host.conns.len()));
         found = found.and_then(|()| host.mirror.reported_all(formation.node()));
