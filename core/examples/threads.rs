@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use formation_core::{
     Address, Command, Config, ConnId, DialId, Formation, Incarnation, Input, MembersView, Node, Origin, Output, Phase,
-    Start, Status, Timestamp,
+    Remote, Start, Status, Timestamp,
 };
 
 /// What the other threads report to the driver.
@@ -122,6 +122,7 @@ impl Driver {
     fn open(&mut self, stream: TcpStream, origin: Origin) {
         self.opened += 1;
         let conn = ConnId(self.opened);
+        let remote = stream.peer_addr().map(|peer| Remote::at(peer.ip())).unwrap_or_default();
         let (outgoing, to_write) = mpsc::sync_channel(1);
         let halves = stream.set_nodelay(true).and_then(|()| Ok((stream.try_clone()?, stream.try_clone()?)));
         if let Ok((reads, writes)) = halves {
@@ -129,7 +130,7 @@ impl Driver {
             thread::spawn(move || read(conn, reads, &signals.0));
             thread::spawn(move || write(conn, writes, &to_write, &signals.1));
             self.conns.insert(conn, Conn { stream, outgoing });
-            self.input(Input::Opened { conn, origin });
+            self.input(Input::Opened { conn, origin, remote });
         } else if let Origin::Dialed(dial) = origin {
             self.input(Input::DialFailed { dial });
         }

@@ -179,7 +179,7 @@ impl Formation {
     fn check_input(&self, input: &Input) -> Result<(), Misuse> {
         let limits = self.env.limits();
         match input {
-            Input::Opened { conn, origin } => {
+            Input::Opened { conn, origin, remote: _ } => {
                 if let Some(newest) = self.peers.newest_conn().filter(|newest| conn <= newest) {
                     return Err(Misuse::ReusedConn { conn: *conn, newest });
                 }
@@ -230,7 +230,7 @@ impl Formation {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Tick => {}
-            Input::Opened { conn, origin } => self.opened(conn, origin),
+            Input::Opened { conn, origin, remote } => self.opened(conn, origin, remote),
             Input::DialFailed { dial } => self.dial_failed(dial),
             Input::Received { conn, chunk } => self.received(conn, chunk),
             Input::Flushed { conn } => {

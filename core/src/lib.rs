@@ -74,7 +74,7 @@ pub use api::{
     config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
     durable::{DurableState, ResumeError},
     error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
-    interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Start, StopReason},
+    interface::{Command, Event, HardState, Input, Leadership, LossReason, Origin, Output, Remote, Start, StopReason},
     status::{Counters, Phase, Status},
 };
 pub use formation::Formation;

@@ -1,6 +1,9 @@
 //! A simulated machine: one node with its connections, its disk, its clock, and what it has reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use formation_core::{Address, CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Term, Timestamp};
 
@@ -14,6 +17,12 @@ pub type NodeIx = usize;
 pub(crate) struct RunId {
     pub(crate) host: NodeIx,
     pub(crate) generation: u32,
+}
+
+/// The IP address of a machine.
+pub(crate) fn ip(host: NodeIx) -> IpAddr {
+    let [.., high, low] = host.to_be_bytes();
+    Ipv4Addr::new(10, 0, high, low).into()
 }
 
 /// How a node dies.

@@ -11,6 +11,8 @@ mod words;
 pub use attack::Attack;
 pub use dice::Dice;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Address, Config, Incarnation, Node, NodeId, Term,
@@ -35,6 +37,9 @@ pub enum Place {
 
 /// The most connections that it keeps, apart from a flood.
 const KEPT: usize = 40;
+
+/// The source of all its connections.
+const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
 
 /// One connection of the hostile peer.
 struct Contact {
@@ -70,6 +75,7 @@ impl Hostile {
     /// them.
     pub fn new(net: &mut Net, config: &Config, place: Place, (id, address): (&str, &str), dice: Dice) -> Self {
         net.name(address, Target::Test);
+        net.settings.test_ip = Some(IP);
         let nodes = (0..net.len()).map(|ix| &net.host(ix).config);
         Self {
             place,
@@ -120,6 +126,7 @@ impl Hostile {
 
     fn accept(&mut self, net: &mut Net) {
         for wire in net.accepted() {
+            net.tally.count("hostile peer: was dialed");
             let claim = if self.dice.one_in(6) { self.claim(None) } else { self.own() };
             self.contacts.push(Contact { wire, claim, greeted: false, hello: None, number: 0 });
         }
@@ -131,6 +138,7 @@ impl Hostile {
             let ended = net.ended(contact.wire);
             self.contacts.push(contact);
             for message in &received {
+                net.tally.count(heard(message));
                 self.known.learn(message);
                 let answer = self.answer(message);
                 self.send(net, self.contacts.len() - 1, answer);
@@ -193,5 +201,21 @@ impl Hostile {
         if !bytes.is_empty() {
             net.send(self.contacts[at].wire, bytes);
         }
+    }
+}
+
+/// What a message shows that the hostile peer has reached.
+fn heard(message: &Message) -> &'static str {
+    match message {
+        Message::Hello(_) => "hostile peer: received a hello",
+        Message::Rejected(_) => "hostile peer: was rejected",
+        Message::Status(_) => "hostile peer: received a status",
+        Message::JoinResponse(_) => "hostile peer: was admitted",
+        Message::Heartbeat(_) => "hostile peer: received a heartbeat",
+        Message::HeartbeatAck(_) => "hostile peer: received an acknowledgement",
+        Message::VoteRequest(_) => "hostile peer: was asked for its vote",
+        Message::Vote(vote) if vote.granted => "hostile peer: was granted a vote",
+        Message::Vote(_) => "hostile peer: was refused a vote",
+        _ => "hostile peer: received something else",
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, CloseReason, Command, Config, ConnId, DialId, Event, Formation, Incarnation, Input, Origin, Output, Start,
-    Timestamp, message::Message,
+    Address, CloseReason, Command, Config, ConnId, DialId, Event, Formation, Incarnation, Input, Origin, Output,
+    Remote, Start, Timestamp, message::Message,
 };
 
 use crate::peer::{Peer, messages};
@@ -100,16 +100,22 @@ impl Rig {
         }
     }
 
-    fn open(&mut self, origin: Origin) -> ConnId {
+    fn open(&mut self, origin: Origin, remote: Remote) -> ConnId {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.give(Input::Opened { conn, origin });
+        self.give(Input::Opened { conn, origin, remote });
         conn
     }
 
-    /// A peer opens a connection.
+    /// A peer opens a connection. Its certificate covers every seed.
     pub fn accept(&mut self) -> ConnId {
-        self.open(Origin::Accepted)
+        let certified = self.formation.config().seeds().clone();
+        self.accept_from(Remote { ip: None, certified })
+    }
+
+    /// A peer of which the transport knows this opens a connection.
+    pub fn accept_from(&mut self, remote: Remote) -> ConnId {
+        self.open(Origin::Accepted, remote)
     }
 
     /// A peer opens a connection and sends its `Hello`.
@@ -142,7 +148,7 @@ impl Rig {
     /// If the address is not being dialed.
     pub fn answer(&mut self, address: &str) -> ConnId {
         let dial = self.take_dial(address);
-        self.open(Origin::Dialed(dial))
+        self.open(Origin::Dialed(dial), Remote::default())
     }
 
     /// The oldest open dial of the address fails.

@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Timestamp,
-    TlsFailure,
+    Address, CloseReason, ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Remote,
+    Timestamp, TlsFailure,
 };
 
 use crate::{accept::Permit, log::Log, opening::Opening, shared::Publisher, store::Store};
@@ -155,7 +155,7 @@ impl<I: Io> Driver<I> {
         self.log.opened(conn, origin, peer_addr.as_deref());
         let connection = self.io.open(conn, opening, permit);
         self.open.insert(conn, Known { connection, peer_addr });
-        self.handle_own(now, Input::Opened { conn, origin });
+        self.handle_own(now, Input::Opened { conn, origin, remote: Remote::default() });
     }
 
     fn closed(&mut self, now: Timestamp, conn: ConnId, error: Option<&io::Error>) {

@@ -1,7 +1,7 @@
 //! The inputs, outputs and events of a node.
 
-use alloc::vec::Vec;
-use core::time::Duration;
+use alloc::{collections::BTreeSet, vec::Vec};
+use core::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub enum Input {
         conn: ConnId,
         /// Which end opened it.
         origin: Origin,
+        /// What the transport knows about the other end.
+        remote: Remote,
     },
     /// A dial has failed, or has taken longer than its `timeout`.
     DialFailed {
@@ -113,6 +115,23 @@ pub enum Origin {
     Accepted,
     /// This node opened it: this is the answer to an [`Output::Dial`].
     Dialed(DialId),
+}
+
+/// What the transport knows about the other end of a connection. The default is that it knows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Remote {
+    /// Its IP address, if known. It is used only to share limits fairly between sources.
+    pub ip: Option<IpAddr>,
+    /// The seeds whose host the peer's certificate covers. Only a transport that verifies certificates fills it. On the accepting
+    /// side, a peer that claims one of these addresses counts as that voter at once.
+    pub certified: BTreeSet<Address>,
+}
+
+impl Remote {
+    /// An other end of which only the IP address is known.
+    pub fn at(ip: IpAddr) -> Self {
+        Self { ip: Some(ip), certified: BTreeSet::new() }
+    }
 }
 
 /// A request of the service or the embedder.

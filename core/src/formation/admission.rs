@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Formation, effects::End};
 use crate::{
     api::error::{CloseReason, RejectReason},
-    api::interface::{Event, Origin, Output, StopReason},
+    api::interface::{Event, Origin, Output, Remote, StopReason},
     discovery::{Consequence, consequence},
     env::never,
     id::{Address, ConnId, DialId, Node},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Formation {
-    pub(super) fn opened(&mut self, conn: ConnId, origin: Origin) {
+    pub(super) fn opened(&mut self, conn: ConnId, origin: Origin, remote: Remote) {
         self.peers.note_conn(conn);
         let dialed = match origin {
             Origin::Accepted => None,
@@ -42,7 +42,7 @@ impl Formation {
                 }
             }
         }
-        self.peers.open(&self.env, &mut self.sink, conn, origin, dialed);
+        self.peers.open(&self.env, &mut self.sink, conn, (origin, dialed, remote));
     }
 
     /// Closes a connection that was never in the table.

@@ -27,7 +27,7 @@
 //!     Ok(node.next_deadline())
 //! }
 //!
-//! # use formation_core::{Config, Incarnation, Origin, Start};
+//! # use formation_core::{Config, Incarnation, Origin, Remote, Start};
 //! # struct Log(Vec<Output>);
 //! # impl Runtime for Log { fn perform(&mut self, output: Output) { self.0.push(output) } }
 //! # let seeds = ["127.0.0.1:7000", "127.0.0.1:7001"];
@@ -37,7 +37,7 @@
 //! turn(&mut node, &mut log, Timestamp::ZERO, Input::Tick)?;
 //! // It dials the other seed at once.
 //! let Some(Output::Dial { dial, .. }) = log.0.first() else { panic!("{:?}", log.0) };
-//! let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(*dial) };
+//! let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(*dial), remote: Remote::default() };
 //! turn(&mut node, &mut log, Timestamp::from_micros(500), opened)?;
 //! // Then it sends its Hello.
 //! assert!(log.0.iter().any(|output| matches!(output, Output::Send { conn: ConnId(1), .. })));
@@ -63,6 +63,9 @@
 //! | `Closed` | a connection ended, and the core did not close it |
 //! | `Tick` | the deadline has come |
 //! | `TlsFailed` | a connection could not be secured |
+//!
+//! `Opened` carries a [`Remote`](crate::Remote): the IP address of the other end, and the seeds whose host its
+//! certificate covers. The default says that the transport knows neither.
 //!
 //! If streams are secured (TLS), report `Opened` before the TLS handshake begins. The core then limits how many of
 //! these handshakes are under way, and how long each one takes.

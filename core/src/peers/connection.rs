@@ -1,13 +1,14 @@
 //! One connection, from open to closed, and what a frame on it means in the state that it is in (PROTOCOL.md, "The handshake").
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, collections::BTreeSet};
+use core::net::IpAddr;
 
 use bytes::Bytes;
 
 use super::PeerKey;
 use crate::{
     api::error::CloseReason,
-    api::interface::Origin,
+    api::interface::{Origin, Remote},
     env::Env,
     id::Address,
     peers::proof::{ClusterKey, Side},
@@ -22,6 +23,10 @@ pub(crate) struct Connection {
     pub(super) origin: Origin,
     /// The address that was dialed.
     pub(super) dialed: Option<Address>,
+    /// The IP address of the other end, if the transport knows it.
+    pub(super) ip: Option<IpAddr>,
+    /// The seeds whose host the peer's certificate covers.
+    pub(super) certified: BTreeSet<Address>,
     /// The nonce of this node's `Hello`: a node that has dialed itself recognises it.
     pub(super) nonce: [u8; 16],
     pub(super) decoder: Decoder,
@@ -129,7 +134,11 @@ fn place(message: Message) -> Place {
 }
 
 impl Connection {
-    pub(super) fn new(origin: Origin, dialed: Option<Address>, nonce: [u8; 16], now: Timestamp) -> Self {
+    pub(super) fn new(
+        (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
+        nonce: [u8; 16],
+        now: Timestamp,
+    ) -> Self {
         let hello_due = match origin {
             Origin::Dialed(_) => true,
             Origin::Accepted => false,
@@ -137,6 +146,8 @@ impl Connection {
         Self {
             origin,
             dialed,
+            ip,
+            certified,
             nonce,
             decoder: Decoder::new(),
             buffered: 0,
@@ -271,7 +282,8 @@ mod tests {
     }
 
     fn judged(state: State, message: &Message) -> Received {
-        let mut connection = Connection::new(Origin::Dialed(DialId(1)), None, [0; 16], Timestamp::ZERO);
+        let mut connection =
+            Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], Timestamp::ZERO);
         connection.state = state;
         let body = message.to_frame().slice(4..);
         connection.judge(&env(), body)

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::error::CloseReason,
-    api::interface::Origin,
+    api::interface::{Origin, Remote},
     api::status::Counters,
     env::{Env, Sink, never},
     id::{Address, ConnId, Node, NodeId},
@@ -199,7 +199,13 @@ impl PeerTable {
         self.pending.first().copied().filter(|_| is_full)
     }
 
-    pub(crate) fn open(&mut self, env: &Env, sink: &mut Sink, conn: ConnId, origin: Origin, dialed: Option<Address>) {
+    pub(crate) fn open(
+        &mut self,
+        env: &Env,
+        sink: &mut Sink,
+        conn: ConnId,
+        (origin, dialed, remote): (Origin, Option<Address>, Remote),
+    ) {
         match origin {
             Origin::Accepted => {
                 self.pending.insert(conn);
@@ -209,7 +215,7 @@ impl PeerTable {
         let drawn = self.rng.bytes();
         // With a key, a nonce does not depend on the generator alone.
         let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
-        self.connections.insert(conn, Connection::new(origin, dialed, nonce, env.now));
+        self.connections.insert(conn, Connection::new((origin, dialed, remote), nonce, env.now));
         sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
         self.awake.insert(conn);
     }

@@ -68,7 +68,7 @@ fn add_received(run: &Run, seeds: &mut BTreeSet<(&'static str, Vec<u8>)>) {
     let mut streams: BTreeMap<ConnId, (Origin, BytesMut)> = BTreeMap::new();
     for (_, input) in &run.inputs {
         match input {
-            Input::Opened { conn, origin } => {
+            Input::Opened { conn, origin, .. } => {
                 streams.insert(*conn, (*origin, BytesMut::new()));
             }
             Input::Received { conn, chunk } => {

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, StopReason, Term, Timestamp,
-    TlsFailure, TlsProblem, ViewId,
+    ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, Remote, StopReason, Term,
+    Timestamp, TlsFailure, TlsProblem, ViewId,
 };
 
 use super::{
@@ -205,7 +205,7 @@ impl Embedder {
         let conn = ConnId(self.newest_conn);
         self.conns.insert(conn, Conn { in_flight: false, proven: false, transcript: Transcript::on(origin) });
         self.changing_conn = Some(conn);
-        self.input(Input::Opened { conn, origin });
+        self.input(Input::Opened { conn, origin, remote: Remote::default() });
         self.changing_conn = None;
         assert!(!self.stopped || !self.is_open(conn), "{conn} opens on a node that has stopped");
         conn

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, slice, time::Duration};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Change, Command, ConnId, DialId, Event, Input, MemberState, Origin, Output,
+    Change, Command, ConnId, DialId, Event, Input, MemberState, Origin, Output, Remote,
     message::{JoinResponse, MembersUpdate, Message},
 };
 
@@ -292,10 +292,12 @@ fn run(embedder: &mut Embedder, step: &Step) {
             // Unknown ids, or operations that are not open: always misuse.
             let unknown = ConnId(u64::MAX - number);
             let input = match mistake {
-                Mistake::Opened => Input::Opened { conn: embedder.used_conn(), origin: Origin::Accepted },
+                Mistake::Opened => {
+                    Input::Opened { conn: embedder.used_conn(), origin: Origin::Accepted, remote: Remote::default() }
+                }
                 Mistake::Dialed => {
                     let origin = Origin::Dialed(DialId(u64::MAX - number));
-                    Input::Opened { conn: embedder.unused_conn(), origin }
+                    Input::Opened { conn: embedder.unused_conn(), origin, remote: Remote::default() }
                 }
                 Mistake::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
                 Mistake::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Bootstrap, Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, RemovalReason,
+    Bootstrap, Change, Event, Formation, Input, LossReason, Origin, Output, Phase as NodePhase, Remote, RemovalReason,
     message::{Message, Role, StatusReport},
 };
 
@@ -12,7 +12,7 @@ use super::{Cut, Net, SimEvent, Target};
 use crate::{
     checks::{check_join_only, check_limits, forms_cluster, vote_not_durable},
     digest,
-    host::{Host, NodeIx, RunId},
+    host::{self, Host, NodeIx, RunId},
     peer,
     wire::{Owner, Phase, Piece, WireId},
 };
@@ -175,7 +175,11 @@ impl Net {
         if !end.arriving.is_empty() {
             self.plan(Duration::ZERO, SimEvent::Arrives(wire, side));
         }
-        self.give(run.host, Input::Opened { conn, origin });
+        let remote = match self.wires[wire.0].ends[1 - side].owner {
+            Owner::Node(peer) => Remote::at(host::ip(peer.host)),
+            Owner::Test => Remote { ip: self.settings.test_ip, ..Remote::default() },
+        };
+        self.give(run.host, Input::Opened { conn, origin, remote });
     }
 
     /// Sends bytes, or the end of the stream, to the other end.

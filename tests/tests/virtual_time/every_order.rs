@@ -7,7 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
-use formation_core::{ConnId, Formation, Incarnation, Input, Origin, Output, Start, Timestamp};
+use formation_core::{ConnId, Formation, Incarnation, Input, Origin, Output, Remote, Start, Timestamp};
 use formation_tests::Net;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ impl World {
                 let conn = ConnId(self.conns[node]);
                 wire.ends[end] = End::Open(conn);
                 let origin = if end == 0 { wire.origin } else { Origin::Accepted };
-                self.give(node, Input::Opened { conn, origin });
+                self.give(node, Input::Opened { conn, origin, remote: Remote::default() });
             }
             End::Open(conn) => match wire.arriving[end].pop_front() {
                 Some(Item::Bytes(chunk)) => self.give(node, Input::Received { conn, chunk }),

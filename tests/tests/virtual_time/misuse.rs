@@ -1,7 +1,9 @@
 //! Misuse by the embedder: each case has its own error and leaves the state of the node unchanged.
 
 use bytes::Bytes;
-use formation_core::{Config, ConnId, DialId, Formation, Incarnation, Input, Misuse, Origin, Output, Start, Timestamp};
+use formation_core::{
+    Config, ConnId, DialId, Formation, Incarnation, Input, Misuse, Origin, Output, Remote, Start, Timestamp,
+};
 
 fn started(config: Config) -> Formation {
     Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO)
@@ -34,7 +36,7 @@ fn an_input_about_an_unknown_connection_is_misuse() {
     for input in inputs(ConnId(5)) {
         is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(5)));
     }
-    give(&mut node, Input::Opened { conn: ConnId(5), origin: Origin::Accepted });
+    give(&mut node, Input::Opened { conn: ConnId(5), origin: Origin::Accepted, remote: Remote::default() });
     for input in inputs(ConnId(6)) {
         is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(6)));
     }
@@ -47,7 +49,7 @@ fn an_input_about_an_unknown_connection_is_misuse() {
 #[test]
 fn a_connection_id_that_is_not_the_largest_so_far_is_misuse() {
     let mut node = single();
-    let opened = |conn| Input::Opened { conn: ConnId(conn), origin: Origin::Accepted };
+    let opened = |conn| Input::Opened { conn: ConnId(conn), origin: Origin::Accepted, remote: Remote::default() };
     give(&mut node, opened(5));
     for conn in [4, 5] {
         is_misuse(&mut node, opened(conn), Misuse::ReusedConn { conn: ConnId(conn), newest: ConnId(5) });
@@ -61,7 +63,7 @@ fn the_result_of_an_unknown_dial_is_misuse() {
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     for dial in [0, 2].map(DialId) {
         is_misuse(&mut node, Input::DialFailed { dial }, Misuse::UnknownDial(dial));
-        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(dial) };
+        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(dial), remote: Remote::default() };
         is_misuse(&mut node, opened, Misuse::UnknownDial(dial));
     }
     give(&mut node, Input::DialFailed { dial: DialId(1) });
@@ -72,7 +74,7 @@ fn a_second_flush_of_a_send_is_misuse() {
     let mut node =
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     let conn = ConnId(1);
-    give(&mut node, Input::Opened { conn, origin: Origin::Dialed(DialId(1)) });
+    give(&mut node, Input::Opened { conn, origin: Origin::Dialed(DialId(1)), remote: Remote::default() });
     let sent = core::iter::from_fn(|| node.poll_output()).any(|output| matches!(output, Output::Send { .. }));
     assert!(sent, "the dialing node sends first");
     give(&mut node, Input::Flushed { conn });

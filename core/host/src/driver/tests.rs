@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Start, TlsProblem};
+use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote, Start, TlsProblem};
 
 use super::*;
 use crate::shared::Shared;
@@ -149,7 +149,7 @@ impl Rig {
         let mut peer = Formation::new(config, Start::new(Incarnation(1), 2), NOW);
         let conn = self.accept();
         self.record.take();
-        let mut inputs = vec![Input::Opened { conn, origin: Origin::Dialed(DialId(1)) }];
+        let mut inputs = vec![Input::Opened { conn, origin: Origin::Dialed(DialId(1)), remote: Remote::default() }];
         while !inputs.is_empty() {
             for input in inputs.drain(..) {
                 peer.handle_input(NOW, input).unwrap();

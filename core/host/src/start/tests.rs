@@ -8,7 +8,7 @@ use std::{
 };
 
 use formation_core::{
-    ConnId, Formation, HardState, Input, NodeId, Origin, Output, Term, Timestamp, ViewId,
+    ConnId, Formation, HardState, Input, NodeId, Origin, Output, Remote, Term, Timestamp, ViewId,
     message::{Hello, MAGIC, Message, PROTOCOL, Role, StatusReport, VoteRequest},
 };
 
@@ -48,7 +48,7 @@ impl<K: FnMut(HardState)> Voter<K> {
         self.now = self.now + lease + wait;
         self.conn += 1;
         let (conn, term) = (ConnId(self.conn), Term(term));
-        let mut heard = self.handle(Input::Opened { conn, origin: Origin::Accepted });
+        let mut heard = self.handle(Input::Opened { conn, origin: Origin::Accepted, remote: Remote::default() });
         let hello = Hello {
             magic: MAGIC,
             protocol: PROTOCOL,

@@ -5,13 +5,13 @@ use super::*;
 /// The seed from the embedder determines the nonces, and the key hides the next output of the generator.
 #[test]
 fn h8_nonces_depend_on_the_seed_and_on_the_key() {
-    use formation_core::{Formation, Start, Timestamp};
+    use formation_core::{Formation, Input, Origin, Remote, Start, Timestamp};
     let nonce = |keys: &[&[u8]], seed| {
         let start = Start::new(Incarnation(1), seed);
         let mut node = Formation::new(keyed(0, 3, keys), start, Timestamp::ZERO);
         let Some(formation_core::Output::Dial { dial, .. }) = node.poll_output() else { panic!("not a dial") };
         while node.poll_output().is_some() {}
-        let opened = formation_core::Input::Opened { conn: ConnId(1), origin: formation_core::Origin::Dialed(dial) };
+        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(dial), remote: Remote::default() };
         node.handle_input(Timestamp::ZERO, opened).unwrap();
         match node.poll_output() {
             Some(formation_core::Output::Send { bytes, .. }) => match Message::decode(&bytes[4..]) {
