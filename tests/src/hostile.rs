@@ -9,6 +9,7 @@ mod knowledge;
 mod words;
 
 pub use attack::Attack;
+pub(crate) use attack::attack_healthy;
 pub use dice::Dice;
 
 use std::net::{IpAddr, Ipv4Addr};

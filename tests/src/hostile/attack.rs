@@ -74,6 +74,33 @@ fn draw_fault(rng: &mut Rng, nodes: usize, forget: bool) -> Fault {
     }
 }
 
+/// Attacks a healthy cluster for as many turns as there are choices, at most so many, and waits until the peer is
+/// forgotten. Neither changes anything (T2).
+pub(crate) fn attack_healthy(net: &mut Net, place: Place, (dice, turns): (Dice, usize)) {
+    let mut findings = Findings::default();
+    let healthy = Healthy::of(net);
+    let config = net.host(0).config.clone();
+    let mut hostile = Hostile::new(net, &config, place, ("evil", Attack::ADDRESS), dice);
+    hostile.may_squat = true;
+    for _ in 0..turns {
+        if hostile.dice.is_used_up() {
+            break;
+        }
+        let pause = [1, 3, 10, 20, 50, 200][hostile.dice.below(6)];
+        net.run_for(Duration::from_millis(pause));
+        hostile.turn(net);
+        healthy.check(net, &mut findings);
+    }
+    hostile.leave(net, false);
+    net.run_for(8 * SECOND);
+    healthy.check(net, &mut findings);
+    healthy.check_events(net, &mut findings);
+    check_stopped(net, &mut findings);
+    if let Some(found) = findings.text() {
+        net.fail(&found);
+    }
+}
+
 impl Scenario {
     /// The scenario of a seed with a hostile peer. In every other scenario there is no fault but this peer. In every
     /// other one of the rest, voters that die lose their votes.
@@ -164,7 +191,7 @@ impl Scenario {
         self.check_aftermath(net, attack, &mut findings);
         if let Some(healthy) = &healthy {
             healthy.check(net, &mut findings);
-            healthy.check_events(attack, net, &mut findings);
+            healthy.check_events(net, &mut findings);
             net.tally.count("attack on a healthy cluster");
         }
         if let Some(found) = findings.text() {

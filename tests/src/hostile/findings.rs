@@ -67,8 +67,11 @@ impl Healthy {
     }
 
     /// The same for what happens in between.
-    pub(super) fn check_events(&self, attack: &Attack, net: &Net, findings: &mut Findings) {
-        let voters = net.len() - attack.members;
+    pub(super) fn check_events(&self, net: &Net, findings: &mut Findings) {
+        let is_voter = |ix: NodeIx| {
+            let config = &net.host(ix).config;
+            config.seeds().contains(config.address())
+        };
         for (ix, (node, _)) in self.nodes.iter().enumerate() {
             let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
             if net.count(ix, self.since, lost) > 0 {
@@ -76,7 +79,7 @@ impl Healthy {
             }
             for (other, (peer, _)) in self.nodes.iter().enumerate() {
                 // Everybody keeps a link to the master, and the voters to each other.
-                let kept = [ix, other].contains(&self.master.0) || ix < voters && other < voters;
+                let kept = [ix, other].contains(&self.master.0) || is_voter(ix) && is_voter(other);
                 let unlinked = |event: &Event| matches!(event, Event::Unlinked { node, .. } if node == peer);
                 if kept && net.count(ix, self.since, unlinked) > 0 {
                     findings.add("link", || format!("{node} lost its link to {peer}"));
