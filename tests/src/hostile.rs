@@ -194,8 +194,9 @@ impl Hostile {
     }
 
     fn words(&mut self, at: usize) -> Words<'_> {
-        let Contact { claim, number, .. } = &mut self.contacts[at];
-        Words { dice: &mut self.dice, known: &self.known, claim, number }
+        let Contact { claim, hello, number, .. } = &mut self.contacts[at];
+        let peer = hello.as_ref().map(|hello| &hello.id);
+        Words { dice: &mut self.dice, known: &self.known, claim, peer, number }
     }
 
     fn send(&mut self, net: &mut Net, at: usize, bytes: Bytes) {

@@ -86,7 +86,7 @@ fn count_failures(draw: Draw, start: Instant) -> ExitCode {
             }
         }
     });
-    println!("{}", tally.table());
+    println!("{}\nin the {} that held; in the others:\n", tally.table(), ran - failed);
     for (kind, (count, seed, why)) in &kinds {
         println!("{count:>9}  {kind} (seed {seed}: {})", why.lines().next().unwrap_or_default());
     }

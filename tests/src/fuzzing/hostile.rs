@@ -17,3 +17,13 @@ pub fn hostile(data: &[u8]) {
     net.run_for(Duration::from_secs(1));
     attack_healthy(&mut net, Place::Member, (Dice::of_bytes(data), TURNS));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_peer_without_choices_changes_nothing() {
+        hostile(&[]);
+    }
+}

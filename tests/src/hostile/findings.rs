@@ -144,6 +144,6 @@ impl Attack {
     /// G1 and G2 need two quorums to share an honest voter. With an odd number of voters of which one is hostile, two
     /// quorums may share the hostile one alone.
     pub(super) fn may_split_quorums(&self, honest: usize) -> bool {
-        self.place == Place::Voter && honest % 2 == 0
+        self.place == Place::Voter && honest.is_multiple_of(2)
     }
 }

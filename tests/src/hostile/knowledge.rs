@@ -31,7 +31,8 @@ pub(crate) struct Knowledge {
     pub(crate) view: Vec<Member>,
     pub(crate) heartbeats: VecDeque<Heartbeat>,
     pub(crate) requests: VecDeque<VoteRequest>,
-    pub(crate) nonces: VecDeque<[u8; 16]>,
+    /// The nonces of the other nodes' `Hello`s, with the ids of these nodes.
+    pub(crate) nonces: VecDeque<(NodeId, [u8; 16])>,
 }
 
 fn keep<T>(list: &mut VecDeque<T>, item: T) {
@@ -84,7 +85,7 @@ impl Knowledge {
     pub(crate) fn learn(&mut self, message: &Message) {
         match message {
             Message::Hello(Hello { id, incarnation, address, nonce, .. }) => {
-                keep(&mut self.nonces, *nonce);
+                keep(&mut self.nonces, (id.clone(), *nonce));
                 self.meet(&Node { id: id.clone(), incarnation: *incarnation }, address);
             }
             Message::Rejected(rejected) => {

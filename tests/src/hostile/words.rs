@@ -22,31 +22,33 @@ pub(crate) struct Words<'a> {
     pub(crate) known: &'a Knowledge,
     /// The identity that it claims on the connection.
     pub(crate) claim: &'a Identity,
+    /// The node at the other end, once it has sent its `Hello`.
+    pub(crate) peer: Option<&'a NodeId>,
     /// The number of its last status on the connection.
     pub(crate) number: &'a mut u64,
 }
 
 type Kind = fn(&mut Words<'_>) -> Message;
 
-/// The messages that a node may take from any member (H3).
-const OF_MEMBERS: &[Kind] =
-    &[|words| words.status(), |words| words.ack(), |words| words.rejected(), |words| words.ping()];
-
-/// All messages.
-const ALL: &[Kind] = &[
-    |words| words.hello(),
+/// The messages that any member may send (H3). The frequent ones are there twice.
+const OF_MEMBERS: &[Kind] = &[
+    |words| words.status(),
+    |words| words.status(),
+    |words| words.ack(),
+    |words| words.ack(),
     |words| words.rejected(),
-    |words| words.status(),
-    |words| words.status(),
+    |words| words.ping(),
+];
+
+/// All other messages.
+const OTHERS: &[Kind] = &[
+    |words| words.hello(),
     |words| words.join_response(),
     |words| words.members_update(),
     |words| words.vote_request(),
     |words| words.vote(),
     |words| words.release(),
     |words| words.heartbeat(),
-    |words| words.ack(),
-    |words| words.ack(),
-    |words| words.ping(),
     |words| words.leave_ack(),
     |words| words.resign(),
     |words| words.proof(),
@@ -69,20 +71,15 @@ impl Words<'_> {
     /// Any message. From a peer that claims to be no voter, most are such that the link survives them.
     pub(crate) fn message(&mut self) -> Message {
         let is_voter = self.known.seeds.contains(&self.claim.address);
-        let kinds = if is_voter || self.dice.one_in(8) { ALL } else { OF_MEMBERS };
-        let kind = self.dice.below(kinds.len());
-        kinds[kind](self)
+        let others = if is_voter || self.dice.one_in(8) { OTHERS } else { &[] };
+        let kind = self.dice.below(OF_MEMBERS.len() + others.len());
+        OF_MEMBERS.iter().chain(others).nth(kind).expect("the number is below the number of kinds")(self)
     }
 
     /// A `Hello` for the identity that it claims. The nonce is mostly new, as it must be.
     pub(crate) fn hello(&mut self) -> Message {
-        let nonce = match self.dice.one_in(10) {
-            true => self.known.nonces.back().copied(),
-            false => None,
-        };
+        let nonce = if self.dice.one_in(10) { self.nonce() } else { self.new_nonce() };
         let protocol = if self.dice.one_in(30) { ProtocolRange { min: 2, max: 9 } } else { PROTOCOL };
-        let [low, high] = [self.dice.draw(), self.dice.draw()].map(u64::to_be_bytes);
-        let drawn = std::array::from_fn(|at| if at < 8 { low[at] } else { high[at - 8] });
         Message::Hello(Hello {
             magic: MAGIC,
             protocol,
@@ -91,9 +88,29 @@ impl Words<'_> {
             id: self.claim.node.id.clone(),
             incarnation: self.claim.node.incarnation,
             address: self.claim.address.clone(),
-            nonce: nonce.unwrap_or(drawn),
+            nonce,
             extensions: Bytes::new(),
         })
+    }
+
+    fn new_nonce(&mut self) -> [u8; 16] {
+        let [low, high] = [self.dice.draw(), self.dice.draw()].map(u64::to_be_bytes);
+        std::array::from_fn(|at| if at < 8 { low[at] } else { high[at - 8] })
+    }
+
+    /// A nonce that it has received: mostly the last one from the node at the other end, on whatever connection.
+    fn nonce(&mut self) -> [u8; 16] {
+        let of_peer = |(id, _): &&(NodeId, [u8; 16])| Some(id) == self.peer;
+        let last = self.known.nonces.iter().rev().find(of_peer).cloned();
+        let (front, _) = self.known.nonces.as_slices();
+        let nonce = match last {
+            Some(last) if !self.dice.one_in(4) => Some(last),
+            _ => self.dice.pick(front).cloned(),
+        };
+        match nonce {
+            Some((_, nonce)) => nonce,
+            None => self.new_nonce(),
+        }
     }
 
     /// A status as an honest node would send it.
