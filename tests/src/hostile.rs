@@ -12,7 +12,10 @@ pub use attack::Attack;
 pub(crate) use attack::attack_healthy;
 pub use dice::Dice;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
@@ -69,16 +72,45 @@ pub struct Hostile {
     leads: Option<Term>,
     /// It may claim the ids of members at its own address: all of them are alive, so such a claim is never right.
     may_squat: bool,
+    habits: Habits,
+}
+
+/// What this peer does at all. A peer that does less does some things more often, and hides less of what they cause.
+#[derive(Clone, Copy, Debug)]
+struct Habits {
+    actions: u64,
+    claims: u64,
+    /// The messages of members, and all others.
+    messages: [u64; 2],
+    /// Which of the three ranges its pauses are from.
+    pace: usize,
+}
+
+impl Habits {
+    fn draw(dice: &mut Dice) -> Self {
+        match dice {
+            Dice::Seed(rng) => {
+                let [actions, claims, some, others] = std::array::from_fn(|_| rng.draw());
+                Self { actions, claims, messages: [some, others], pace: rng.below(3) }
+            }
+            Dice::Bytes(_) => Self { actions: u64::MAX, claims: u64::MAX, messages: [u64::MAX; 2], pace: 0 },
+        }
+    }
+
+    fn has(habits: u64, number: usize) -> bool {
+        habits >> number & 1 == 1
+    }
 }
 
 impl Hostile {
     /// A hostile peer at this address that attacks the nodes of the network. `config` is the configuration of one of
     /// them.
-    pub fn new(net: &mut Net, config: &Config, place: Place, (id, address): (&str, &str), dice: Dice) -> Self {
+    pub fn new(net: &mut Net, config: &Config, place: Place, (id, address): (&str, &str), mut dice: Dice) -> Self {
         net.name(address, Target::Test);
         net.settings.test_ip = Some(IP);
         let nodes = (0..net.len()).map(|ix| &net.host(ix).config);
         Self {
+            habits: Habits::draw(&mut dice),
             place,
             dice,
             address: Address::new(address).expect("a valid address"),
@@ -88,6 +120,12 @@ impl Hostile {
             leads: None,
             may_squat: false,
         }
+    }
+
+    /// How long it waits before its next turn.
+    pub fn pause(&mut self) -> Duration {
+        let pauses = [[1, 3, 10, 20, 50, 200], [10, 20, 50, 100, 200, 500], [50, 200, 500, 1_000, 2_000, 3_000]];
+        Duration::from_millis(pauses[self.habits.pace][self.dice.below(6)])
     }
 
     /// It reads what has arrived, answers, and then does something.
@@ -196,7 +234,7 @@ impl Hostile {
     fn words(&mut self, at: usize) -> Words<'_> {
         let Contact { claim, hello, number, .. } = &mut self.contacts[at];
         let peer = hello.as_ref().map(|hello| &hello.id);
-        Words { dice: &mut self.dice, known: &self.known, claim, peer, number }
+        Words { dice: &mut self.dice, known: &self.known, habits: self.habits.messages, claim, peer, number }
     }
 
     fn send(&mut self, net: &mut Net, at: usize, bytes: Bytes) {

@@ -6,7 +6,7 @@ use formation_core::{
     message::{Heartbeat, HeartbeatAck, Message, Role, StatusReport},
 };
 
-use super::{Contact, Hostile, Place, knowledge::Identity, words::ghost};
+use super::{Contact, Habits, Hostile, Place, knowledge::Identity, words::ghost};
 use crate::net::Net;
 
 impl Hostile {
@@ -15,6 +15,8 @@ impl Hostile {
         let established = self.established();
         let action = if established.is_empty() { self.dice.below(8) } else { self.dice.below(26) };
         match action {
+            _ if !Habits::has(self.habits.actions, action) && established.is_empty() => self.connect(net),
+            _ if !Habits::has(self.habits.actions, action) => self.say(net, &established),
             0..=4 => self.connect(net),
             5 => self.open_badly(net),
             6 if self.dice.one_in(12) => self.flood(net),
@@ -43,7 +45,9 @@ impl Hostile {
         let known: Vec<Identity> = self.known.nodes.values().cloned().collect();
         let Some(other) = self.dice.pick(&known).cloned() else { return self.own() };
         let own = self.own();
-        let claim = match self.dice.below(12) {
+        let kind = self.dice.below(12);
+        let claim = match kind {
+            _ if !Habits::has(self.habits.claims, kind) => own,
             0..=2 => own,
             3 => ghost(&mut self.dice, &self.address),
             // A living node, or one that is down or cut off.

@@ -86,8 +86,8 @@ pub(crate) fn attack_healthy(net: &mut Net, place: Place, (dice, turns): (Dice, 
         if hostile.dice.is_used_up() {
             break;
         }
-        let pause = [1, 3, 10, 20, 50, 200][hostile.dice.below(6)];
-        net.run_for(Duration::from_millis(pause));
+        let pause = hostile.pause();
+        net.run_for(pause);
         hostile.turn(net);
         healthy.check(net, &mut findings);
     }
@@ -102,8 +102,8 @@ pub(crate) fn attack_healthy(net: &mut Net, place: Place, (dice, turns): (Dice, 
 }
 
 impl Scenario {
-    /// The scenario of a seed with a hostile peer. In every other scenario there is no fault but this peer. In every
-    /// other one of the rest, voters that die lose their votes.
+    /// The scenario of a seed with a hostile peer. In every other scenario there is no fault but this peer. In one of
+    /// four, voters that die lose their votes.
     pub fn draw_hostile(seed: u64, place: Place) -> Self {
         let mut rng = Rng::new(seed ^ 0x0b05_711e);
         let voters = match place {
@@ -172,7 +172,7 @@ impl Scenario {
         let mut faults = self.faults.iter();
         let mut next = faults.next().map(|(wait, fault)| (net.now() + *wait, *fault));
         while net.now() < end {
-            let pause = Duration::from_millis([1, 3, 10, 20, 50, 200][net.rng.below(6)]);
+            let pause = hostile.pause();
             match next {
                 Some((at, fault)) if at <= net.now() + pause => {
                     net.run_for(at.saturating_sub(net.now()));

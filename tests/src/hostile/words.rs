@@ -12,6 +12,7 @@ use formation_core::{
 };
 
 use super::{
+    Habits,
     dice::Dice,
     knowledge::{Identity, Knowledge},
 };
@@ -20,6 +21,8 @@ use super::{
 pub(crate) struct Words<'a> {
     pub(crate) dice: &'a mut Dice,
     pub(crate) known: &'a Knowledge,
+    /// Which messages it sends at all: those of members, and all others.
+    pub(crate) habits: [u64; 2],
     /// The identity that it claims on the connection.
     pub(crate) claim: &'a Identity,
     /// The node at the other end, once it has sent its `Hello`.
@@ -72,8 +75,15 @@ impl Words<'_> {
     pub(crate) fn message(&mut self) -> Message {
         let is_voter = self.known.seeds.contains(&self.claim.address);
         let others = if is_voter || self.dice.one_in(8) { OTHERS } else { &[] };
-        let kind = self.dice.below(OF_MEMBERS.len() + others.len());
-        OF_MEMBERS.iter().chain(others).nth(kind).expect("the number is below the number of kinds")(self)
+        let habitual = |(kinds, habits): (&[Kind], u64)| {
+            let kept = |(number, kind): (usize, &Kind)| Habits::has(habits, number).then_some(*kind);
+            kinds.iter().enumerate().filter_map(kept).collect::<Vec<_>>()
+        };
+        let kinds = [(OF_MEMBERS, self.habits[0]), (others, self.habits[1])].map(habitual).concat();
+        match self.dice.pick(&kinds) {
+            Some(kind) => kind(self),
+            None => self.plain_status(),
+        }
     }
 
     /// A `Hello` for the identity that it claims. The nonce is mostly new, as it must be.
