@@ -1,9 +1,11 @@
 //! What a hostile peer does on its own accord.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Address, Incarnation, Node, Term, ViewId,
-    message::{Heartbeat, HeartbeatAck, Message, Role, StatusReport},
+    message::{Heartbeat, HeartbeatAck, Message, Role, StatusReport, VoteRequest},
 };
 
 use super::{Contact, Habits, Hostile, Place, knowledge::Identity, words::ghost};
@@ -23,7 +25,8 @@ impl Hostile {
             6 | 7 => self.connect(net),
             8 => self.jump(net, &established),
             9 => self.leave_for_another(net),
-            10 | 11 => self.lead(net, &established),
+            10 => self.lead(net, &established),
+            11 => self.stand(net, &established),
             12 => self.send_garbage(net, &established),
             13 => {
                 if let Some(at) = self.dice.pick(&established).copied() {
@@ -196,6 +199,21 @@ impl Hostile {
         self.send(net, at, out.freeze());
     }
 
+    /// It becomes a candidate, and requests the votes of all nodes.
+    fn stand(&mut self, net: &mut Net, established: &[usize]) {
+        let term = Term(self.known.term.0.saturating_add(1));
+        let number = 1 + self.dice.below(3) as u64;
+        let lease = Duration::from_secs(1);
+        for at in established {
+            let status = self.contacts[*at].number.saturating_add(1);
+            self.contacts[*at].number = status;
+            let mut out = BytesMut::new();
+            self.status(status, term, Role::Candidate).encode(&mut out);
+            Message::VoteRequest(VoteRequest { term, number, lease }).encode(&mut out);
+            self.send(net, *at, out.freeze());
+        }
+    }
+
     fn status(&self, number: u64, term: Term, role: Role) -> Message {
         let (view_id, metadata) = (ViewId { term, version: 1 }, Bytes::new());
         Message::Status(StatusReport { number, term, role, abstains: false, promise: None, view_id, metadata })
@@ -222,7 +240,7 @@ impl Hostile {
             }
             if won || self.dice.one_in(2) {
                 let number = 1 + self.dice.below(1_000) as u64;
-                let lease = std::time::Duration::from_secs(1);
+                let lease = Duration::from_secs(1);
                 Message::Heartbeat(Heartbeat { term, number, lease }).encode(&mut out);
             }
             self.send(net, *at, out.freeze());
