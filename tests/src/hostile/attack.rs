@@ -22,6 +22,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// the longest backoff, several times over.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the nodes may change their agreement after the last disturbance.
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// The hostile peer of a scenario.
 #[derive(Clone, Debug)]
 pub struct Attack {
@@ -209,9 +212,10 @@ impl Scenario {
                 net.start(ix);
             }
         }
+        // Pauses end, and nodes notice old losses: expired leases, and links that died silently.
+        net.run_for(SETTLING);
         let whole = |net: &mut Net| net.living().len() == net.len() && net.converged();
-        // Pauses last up to 2 s.
-        let is_whole = net.run_until(2 * SECOND + PATIENCE, whole);
+        let is_whole = net.run_until(PATIENCE, whole);
         check_stopped(net, findings);
         if !is_whole {
             check_whole(attack, net, findings);

@@ -73,17 +73,24 @@ impl Healthy {
             config.seeds().contains(config.address())
         };
         for (ix, (node, _)) in self.nodes.iter().enumerate() {
-            let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
-            if net.count(ix, self.since, lost) > 0 {
-                findings.add("master", || format!("{node} lost its master"));
-            }
-            for (other, (peer, _)) in self.nodes.iter().enumerate() {
-                // Everybody keeps a link to the master, and the voters to each other.
-                let kept = [ix, other].contains(&self.master.0) || is_voter(ix) && is_voter(other);
-                let unlinked = |event: &Event| matches!(event, Event::Unlinked { node, .. } if node == peer);
-                if kept && net.count(ix, self.since, unlinked) > 0 {
-                    findings.add("link", || format!("{node} lost its link to {peer}"));
+            for (at, event) in &net.host(ix).events {
+                if Duration::from_micros(*at) < self.since {
+                    continue;
                 }
+                let kind = match event {
+                    Event::MasterLost { .. } => "master",
+                    // Everybody keeps a link to the master, and the voters to each other.
+                    Event::Unlinked { node: peer, .. } => {
+                        let Some(other) = self.nodes.iter().position(|(node, _)| node == peer) else { continue };
+                        let kept = [ix, other].contains(&self.master.0) || is_voter(ix) && is_voter(other);
+                        if !kept {
+                            continue;
+                        }
+                        "link"
+                    }
+                    _ => continue,
+                };
+                findings.add(kind, || format!("{node} reports {event:?} at {:.3} s", *at as f64 / 1e6));
             }
         }
     }
