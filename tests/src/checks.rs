@@ -82,7 +82,7 @@ impl Checks {
         now: u64,
         (run, node, clock): (RunId, &Node, Clock),
         leadership: Leadership,
-        votes_last: bool,
+        (votes_last, leases_never_overlap): (bool, bool),
     ) -> Result<(), String> {
         let Leadership { term, valid_until } = leadership;
         if votes_last
@@ -96,7 +96,7 @@ impl Checks {
             return Err(format!("leadership() of {node} reports a lease that has expired at {until}"));
         }
         for (other, theirs) in &self.leases {
-            if *other != run && *theirs > now {
+            if leases_never_overlap && *other != run && *theirs > now {
                 return Err(format!(
                     "G2: {node} has a lease for term {term}, while node {} has one until {theirs}",
                     other.host
@@ -119,7 +119,7 @@ impl Checks {
         &mut self,
         run: RunId,
         (config, formation): (&Config, &Formation),
-        persist_failed: bool,
+        (persist_failed, new_links): (bool, usize),
     ) -> Result<(), String> {
         let status = formation.status();
         let seen = (status.counters.candidacies, status.links);
@@ -129,7 +129,9 @@ impl Checks {
             return Err(format!("E4: {} is a candidate, although its storage has failed", formation.node()));
         }
         // A master that learned a newer term becomes a candidate without the count of E2 (E7).
-        if is_new_candidate && status.links.max(links_before) + 1 < config.quorum() && !self.leases.contains_key(&run) {
+        // A link may open and close within one input.
+        let links = status.links.max(links_before + new_links);
+        if is_new_candidate && links + 1 < config.quorum() && !self.leases.contains_key(&run) {
             return Err(format!("E2: {} is a candidate with only {} links", formation.node(), status.links));
         }
         Ok(())

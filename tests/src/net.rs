@@ -233,6 +233,22 @@ impl Net {
         wire
     }
 
+    /// The test dials an address. Returns `None` if no node has this address.
+    pub fn dial_address(&mut self, address: &Address) -> Option<WireId> {
+        match self.names.get(address) {
+            Some(Target::Node(ix)) => Some(self.dial(*ix)),
+            _ => None,
+        }
+    }
+
+    /// An address does not resolve any more.
+    ///
+    /// # Panics
+    /// If the address is invalid.
+    pub fn forget_name(&mut self, address: &str) {
+        self.names.remove(&Address::new(address).expect("a valid address"));
+    }
+
     /// The connections that the test has accepted since the last call.
     pub fn accepted(&mut self) -> Vec<WireId> {
         std::mem::take(&mut self.accepted)
@@ -255,6 +271,11 @@ impl Net {
         let side = self.test_side(wire);
         self.wires[wire.0].ends[side].phase = Phase::Closed;
         self.transmit(wire, side, Piece::End);
+    }
+
+    /// The connection of the test carries nothing any more, and the node does not notice.
+    pub fn vanish(&mut self, wire: WireId) {
+        self.wires[wire.0].kill();
     }
 
     fn test_side(&self, wire: WireId) -> usize {

@@ -113,6 +113,11 @@ impl Peer {
         .to_frame()
     }
 
+    /// Its next status has this number.
+    pub fn skip_to_status(&mut self, number: u64) {
+        self.number = number - 1;
+    }
+
     /// The status of a joining node that has never been a member.
     pub fn joining(&mut self) -> Bytes {
         self.status(0, Role::Joining, ViewId::default())

@@ -8,6 +8,7 @@ use crate::{
     digest,
     fault::Fault,
     host::{Crash, NodeIx},
+    hostile::Attack,
     net::Net,
     rng::Rng,
     seeds::number,
@@ -44,6 +45,8 @@ pub struct Scenario {
     pub absent: BTreeSet<NodeIx>,
     /// The faults, each with the time to wait before it.
     pub faults: Vec<(Duration, Fault)>,
+    /// The hostile peer, if there is one.
+    pub attack: Option<Attack>,
 }
 
 /// The failure of a scenario.
@@ -112,7 +115,7 @@ impl Scenario {
         let settings = Settings { eavesdrop: keyed, ..settings };
         let (solo, absent) = (None, BTreeSet::new());
         let joins_only = draw_joins_only(seed, voters, others);
-        Self { seed, voters, others, settings, keyed, joins_only, starts, solo, absent, faults }
+        Self { seed, voters, others, settings, keyed, joins_only, starts, solo, absent, faults, attack: None }
     }
 
     /// The scenario of a seed in which voters continue without a quorum (E8). It has long partitions. In every other
@@ -199,6 +202,9 @@ impl Scenario {
         for (ix, at) in self.starts.iter().enumerate() {
             net.start_in(ix, *at);
         }
+        if let Some(attack) = &self.attack {
+            return self.run_attack(net, attack);
+        }
         for (wait, fault) in &self.faults {
             net.run_for(*wait);
             fault.apply(net);
@@ -227,6 +233,10 @@ impl Scenario {
             Some(after) => builder.solo_after(after),
             None => builder,
         };
+        let builder = match &self.attack {
+            Some(attack) => attack.configure(builder),
+            None => builder,
+        };
         builder.build().expect("a valid configuration")
     }
 
@@ -235,7 +245,7 @@ impl Scenario {
     fn limits(&self) -> Limits {
         let updates_at_once = if self.seed % 5 == 2 { self.seed / 5 % 8 } else { 512 };
         let limits = Limits { updates_at_once: updates_at_once as usize, ..Limits::default() };
-        if self.seed % 6 != 1 || self.faults.is_empty() {
+        if self.seed % 6 != 1 || self.faults.is_empty() || self.attack.is_some() {
             return limits;
         }
         let nodes = self.voters + self.others;
@@ -374,7 +384,7 @@ fn draw_joins_only(seed: u64, voters: usize, others: usize) -> Option<NodeIx> {
 }
 
 /// From a calm network to one in which everything takes almost as long as an election may take.
-fn draw_settings(rng: &mut Rng) -> Settings {
+pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
     let (latency, jitter, flush, persist, late) = match rng.below(4) {
         0 => (ms(1), ms(0), ms(0), ms(0), ms(0)),
         1 => (ms(3), ms(2), ms(2), ms(5), ms(2)),

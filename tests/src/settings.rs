@@ -1,6 +1,6 @@
 //! The settings of a simulated network and its hosts.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -33,6 +33,13 @@ pub struct Settings {
     pub certified: bool,
     /// Check that one term has one master, and one view id one member list. Off when voters lose their votes (G1).
     pub votes_last: bool,
+    /// Check that no two nodes have a lease at the same time. Off when two quorums may share a hostile voter alone (G2).
+    pub leases_never_overlap: bool,
+    /// A hostile voter may be a master and write views. One view id then stands for one member list only among the nodes
+    /// that have it from an honest master.
+    pub views_of_others: bool,
+    /// The IP address of the test's ends of connections, if nodes know it.
+    pub test_ip: Option<IpAddr>,
     /// Compare views member by member, and follow the reported changes. Off when there are many members.
     pub compare_views: bool,
 }
@@ -52,6 +59,9 @@ impl Default for Settings {
             eavesdrop: false,
             certified: false,
             votes_last: true,
+            leases_never_overlap: true,
+            views_of_others: false,
+            test_ip: None,
             compare_views: true,
         }
     }

@@ -101,6 +101,11 @@ fn g8_kept_connections_harm_nobody() {
 }
 
 #[test]
+fn t2_kept_attacks_change_nothing() {
+    check_corpus("hostile");
+}
+
+#[test]
 fn kept_messages_decode_to_themselves() {
     check_corpus("messages");
 }

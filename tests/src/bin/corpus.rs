@@ -36,7 +36,7 @@ fn main() -> io::Result<ExitCode> {
     for seed in 0..40 {
         let mut rng = Rng::new(seed);
         let len = 50 + rng.below(500);
-        for target in ["script", "chunking"] {
+        for target in ["script", "chunking", "hostile"] {
             seeds.insert((target, rng.bytes(len)));
         }
         let mut message = rng.bytes(len);

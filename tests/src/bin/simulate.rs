@@ -5,11 +5,13 @@
 //! FORMATION_SIM_SEED=374 cargo run -p formation-tests --bin simulate
 //! FORMATION_SIM_SEEDS=5000 cargo run --release -p formation-tests --bin simulate -- --digest
 //! ```
+//! `--hostile-member` and `--hostile-voter` have a hostile peer. They run all scenarios, and count what it has achieved.
 //! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With
 //! `--digest`, it prints a hash of all outputs of the nodes, for scenarios of every kind and for the kept fuzz corpora:
 //! equal hashes mean equal behaviour. `FORMATION_SIM_NODES` sets the number of voters.
 
 use std::{
+    collections::BTreeMap,
     env, fs, io,
     path::Path,
     process::ExitCode,
@@ -17,8 +19,9 @@ use std::{
 };
 
 use formation_tests::{
-    Scenario, Tally, digest, for_each_seed,
+    Place, Scenario, Tally, digest, for_each_seed,
     fuzzing::{Body, TARGETS},
+    number,
 };
 
 type Draw = fn(u64) -> Scenario;
@@ -27,6 +30,11 @@ const KINDS: [(&str, Draw); 3] = [
     ("", |seed| Scenario::draw(seed, false)),
     ("--forget", |seed| Scenario::draw(seed, true)),
     ("--solo", Scenario::draw_solo),
+];
+
+const HOSTILE: [(&str, Draw); 2] = [
+    ("--hostile-member", |seed| Scenario::draw_hostile(seed, Place::Member)),
+    ("--hostile-voter", |seed| Scenario::draw_hostile(seed, Place::Voter)),
 ];
 
 fn main() -> ExitCode {
@@ -41,9 +49,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    let Some((_, draw)) = KINDS.iter().find(|(name, _)| *name == argument) else {
+    if let Some((_, draw)) = HOSTILE.iter().find(|(name, _)| *name == argument)
+        && number("FORMATION_SIM_SEED").is_none()
+    {
+        return count_failures(*draw, start);
+    }
+    let Some((_, draw)) = KINDS.iter().chain(&HOSTILE).find(|(name, _)| *name == argument) else {
         eprintln!(
-            "'{argument}': the only argument is --forget, --solo or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
+            "'{argument}': the only argument is --forget, --solo, --hostile-member, --hostile-voter or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
         );
         return ExitCode::FAILURE;
     };
@@ -54,6 +67,31 @@ fn main() -> ExitCode {
     });
     println!("{}\n{ran} scenarios held in {:.1} s", tally.table(), start.elapsed().as_secs_f64());
     ExitCode::SUCCESS
+}
+
+/// Runs all scenarios, whether some fail or not. Prints how many failed in each way, with the first seed.
+fn count_failures(draw: Draw, start: Instant) -> ExitCode {
+    let mut kinds: BTreeMap<String, (u64, u64, String)> = BTreeMap::new();
+    let (mut tally, mut ran, mut failed) = (Tally::default(), 0_u64, 0_u64);
+    for_each_seed(1_000, |seed| {
+        ran += 1;
+        match draw(seed).play() {
+            Ok(counts) => tally.add(&counts),
+            Err(failure) => {
+                failed += 1;
+                for why in failure.why.split("; ") {
+                    let kind = why.split(':').next().unwrap_or(why).to_owned();
+                    kinds.entry(kind).or_insert_with(|| (0, seed, why.to_owned())).0 += 1;
+                }
+            }
+        }
+    });
+    println!("{}\nin the {} that held; in the others:\n", tally.table(), ran - failed);
+    for (kind, (count, seed, why)) in &kinds {
+        println!("{count:>9}  {kind} (seed {seed}: {})", why.lines().next().unwrap_or_default());
+    }
+    println!("{failed} of {ran} scenarios failed, in {:.1} s", start.elapsed().as_secs_f64());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One line for each kind of scenario, and one for each kept corpus.

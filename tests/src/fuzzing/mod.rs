@@ -7,6 +7,7 @@ mod decoder;
 mod embedder;
 mod encode;
 mod formation;
+mod hostile;
 mod messages;
 mod payload;
 mod scene;
@@ -17,6 +18,7 @@ mod transcript;
 pub use chunking::chunking;
 pub use decoder::decoder;
 pub use formation::formation;
+pub use hostile::hostile;
 pub use messages::messages;
 pub use script::{outcomes, script};
 pub use stories::{Story, cut, stories};
@@ -29,6 +31,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("chunking", chunking),
     ("decoder", decoder),
     ("formation", formation),
+    ("hostile", hostile),
     ("messages", messages),
     ("script", script),
 ];

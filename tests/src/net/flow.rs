@@ -12,7 +12,7 @@ use super::{Cut, Net, SimEvent, Target};
 use crate::{
     checks::{check_join_only, check_limits, forms_cluster, vote_not_durable},
     digest,
-    host::{self, NodeIx, RunId},
+    host::{self, Host, NodeIx, RunId},
     peer,
     wire::{Owner, Phase, Piece, WireId},
 };
@@ -180,7 +180,7 @@ impl Net {
                 let address = self.settings.certified.then(|| self.hosts[peer.host].config.address().clone());
                 Remote { certified: address.into_iter().collect(), ..Remote::at(host::ip(peer.host)) }
             }
-            Owner::Test => Remote::default(),
+            Owner::Test => Remote { ip: self.settings.test_ip, ..Remote::default() },
         };
         self.give(run.host, Input::Opened { conn, origin, remote });
     }
@@ -330,7 +330,7 @@ impl Net {
 
     /// Carries out all outputs of a node, and checks them.
     pub(super) fn drain(&mut self, ix: NodeIx) {
-        let mut changed = false;
+        let (mut changed, mut new_links) = (false, 0);
         while let Some(output) = self.hosts[ix].formation.as_mut().and_then(|f| f.poll_output()) {
             self.trace.output(self.now, ix, &output);
             digest::output(self.now, ix, &output);
@@ -420,6 +420,7 @@ impl Net {
                     {
                         self.tally.count("join-only node has joined");
                     }
+                    new_links += usize::from(matches!(event, Event::Linked { .. }));
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
                     }
@@ -450,7 +451,7 @@ impl Net {
                 }
             }
         }
-        self.check(ix, changed);
+        self.check(ix, changed, new_links);
         self.rearm(ix);
     }
 
@@ -501,7 +502,7 @@ impl Net {
         self.tally.count(what);
     }
 
-    fn check(&mut self, ix: NodeIx, changed: bool) {
+    fn check(&mut self, ix: NodeIx, changed: bool, new_links: usize) {
         let run = self.run_id(ix);
         let host = &self.hosts[ix];
         let Some(formation) = &host.formation else { return };
@@ -513,9 +514,10 @@ impl Net {
         if let Some(leadership) = formation.leadership(host.clock.local(self.now)).filter(|_| phase != NodePhase::Solo)
         {
             let who = (run, formation.node(), host.clock);
-            found = checks.leads(self.now, who, leadership, self.settings.votes_last);
+            found =
+                checks.leads(self.now, who, leadership, (self.settings.votes_last, self.settings.leases_never_overlap));
         }
-        found = found.and_then(|()| checks.stands(run, (&host.config, formation), host.persist_failed));
+        found = found.and_then(|()| checks.stands(run, (&host.config, formation), (host.persist_failed, new_links)));
         found = found.and_then(|()| check_join_only(&host.config, formation, host.has_joined));
         found = found.and_then(|()| check_limits(&host.config, formation, host.conns.len()));
         found = found.and_then(|()| host.mirror.reported_all(formation.node()));
@@ -534,7 +536,8 @@ impl Net {
         if changed {
             let (node, view) = (formation.node(), formation.view());
             found = found.and_then(|()| host.mirror.agrees(node, view, compare));
-            if compare && self.settings.votes_last && host.config.solo_after().is_none() {
+            let is_comparable = !self.settings.views_of_others || has_honest_master(&self.hosts, formation);
+            if compare && self.settings.votes_last && host.config.solo_after().is_none() && is_comparable {
                 found = found.and_then(|()| checks.holds(node, view));
             }
         }
@@ -592,4 +595,10 @@ impl Net {
         let at = self.hosts[ix].clock.reaches(due) + late;
         self.plan_at(at, SimEvent::Tick(run, due));
     }
+}
+
+/// Whether the master of a node is one of these hosts.
+fn has_honest_master(hosts: &[Host], formation: &Formation) -> bool {
+    let master = formation.status().master.map(|(master, _)| master);
+    hosts.iter().filter_map(|host| host.formation.as_ref()).any(|other| Some(other.node()) == master.as_ref())
 }

@@ -12,6 +12,8 @@ mod detectors;
 mod dialing;
 mod every_order;
 mod failover;
+mod hostile;
+mod hostile_attacks;
 mod identity;
 mod identity_conflicts;
 mod identity_rules;
