@@ -1,10 +1,10 @@
 //! The task of one connection: it secures, reads and writes the stream.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, io, pin::pin, time::Duration};
 
 use async_channel::{self as channel, Receiver, Sender, TrySendError};
 use bytes::Bytes;
-use formation_core::ConnId;
+use formation_core::{Address, ConnId};
 use futures_lite::{
     future,
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
@@ -38,11 +38,13 @@ struct Open {
 }
 
 impl<R: Runtime> Connection<R> {
-    /// Starts the task of a connection. `into_io` makes of the transport's stream what is read and written.
+    /// Starts the task of a connection. `into_io` makes of the transport's stream what is read and written, and `certified`
+    /// says which seeds the peer's certificate covers.
     pub(crate) fn open<S, D>(
         conn: ConnId,
         opening: Opening<S>,
         into_io: fn(S) -> D,
+        certified: impl FnOnce(&S) -> BTreeSet<Address> + Send + 'static,
         permit: Option<Permit>,
         reports: &Sender<Report<S>>,
     ) -> Self
@@ -57,7 +59,14 @@ impl<R: Runtime> Connection<R> {
         let mut carrying = Box::pin(async move {
             let opened = future::or(until_closed(&closing), async { Some(opening.await) });
             let end = match opened.await {
-                Some(Ok(stream)) => carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await,
+                Some(Ok(stream)) => {
+                    let seeds = certified(&stream);
+                    if !seeds.is_empty() {
+                        // It fails if the driver is gone.
+                        let _ = reports.send(Report::Certified { conn, seeds }).await;
+                    }
+                    carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await
+                }
                 Some(Err(error)) => End::Failed(error),
                 // The driver has sent nothing yet that would have to arrive.
                 None => End::ByDriver,

@@ -5,7 +5,7 @@
 //! performed in order.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     sync::{Arc, Mutex},
     time::Duration,
@@ -30,6 +30,8 @@ pub(crate) type SharedStore = Arc<Mutex<Store>>;
 pub(crate) enum Report<S> {
     /// A dial has ended.
     Dialed { dial: DialId, address: Address, result: io::Result<Opening<S>> },
+    /// The stream is ready, and the peer's certificate covers the hosts of these seeds.
+    Certified { conn: ConnId, seeds: BTreeSet<Address> },
     /// Bytes have arrived.
     Received { conn: ConnId, chunk: Bytes },
     /// The last `Send` is written.
@@ -127,6 +129,11 @@ impl<I: Io> Driver<I> {
             }
             Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
             Report::PersistFailed { seq } => self.handle_own(now, Input::PersistFailed { seq }),
+            Report::Certified { conn, seeds } => {
+                if self.open.contains_key(&conn) {
+                    self.handle_own(now, Input::Certified { conn, seeds });
+                }
+            }
             Report::Received { conn, chunk } => {
                 if self.open.contains_key(&conn) {
                     self.handle_own(now, Input::Received { conn, chunk });
@@ -153,9 +160,10 @@ impl<I: Io> Driver<I> {
         let conn = self.newest;
         let peer_addr = opening.peer().map(Box::from);
         self.log.opened(conn, origin, peer_addr.as_deref());
+        let remote = opening.ip().map(Remote::at).unwrap_or_default();
         let connection = self.io.open(conn, opening, permit);
         self.open.insert(conn, Known { connection, peer_addr });
-        self.handle_own(now, Input::Opened { conn, origin, remote: Remote::default() });
+        self.handle_own(now, Input::Opened { conn, origin, remote });
     }
 
     fn closed(&mut self, now: Timestamp, conn: ConnId, error: Option<&io::Error>) {

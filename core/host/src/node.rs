@@ -60,7 +60,8 @@ where
     let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
     let (to_driver, reports) = channel::bounded(REPORTS);
     let permits = Permits::new(formation.config().limits());
-    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), into_io, to_driver, log.clone());
+    let seeds = formation.config().seeds().clone();
+    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), seeds, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
     let sources = Sources { turns: Turns::new(), requests, reports };
     let node = Node { clock, log, permits, sources, driver };

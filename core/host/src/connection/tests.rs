@@ -11,6 +11,11 @@ use crate::{
 
 const CONN: ConnId = ConnId(1);
 
+/// The peers of these tests have no certificates.
+fn nothing<S>(_: &S) -> BTreeSet<Address> {
+    BTreeSet::new()
+}
+
 /// A connection that this node has opened, its peer, and what it reports.
 fn open(capacity: usize) -> (Connection<Smol>, Pipes, Receiver<Report<Pipes>>) {
     let (ours, peer) = pipes(capacity);
@@ -21,7 +26,7 @@ fn open(capacity: usize) -> (Connection<Smol>, Pipes, Receiver<Report<Pipes>>) {
 fn open_on<S: ByteStream>(stream: S) -> (Connection<Smol>, Receiver<Report<S>>) {
     let (to_driver, reports) = channel::bounded(4);
     let opening = Opening::ready(stream);
-    (Connection::open(CONN, opening, std::convert::identity, None, &to_driver), reports)
+    (Connection::open(CONN, opening, std::convert::identity, nothing, None, &to_driver), reports)
 }
 
 /// Waits until the writer has taken what was sent.
@@ -129,10 +134,29 @@ fn a_connection_that_cannot_be_secured_reports_why() {
     smol::block_on(async {
         let (to_driver, reports) = channel::bounded(4);
         let opening = Opening::<Pipes>::new(async { Err(io::ErrorKind::InvalidData.into()) });
-        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, None, &to_driver);
+        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, nothing, None, &to_driver);
         let closed = reports.recv().await.unwrap();
         assert!(
             matches!(&closed, Report::Closed { error: Some(error), .. } if error.kind() == io::ErrorKind::InvalidData)
         );
+    });
+}
+
+#[test]
+fn certified_seeds_are_reported_before_the_first_bytes() {
+    smol::block_on(async {
+        let (ours, mut peer) = pipes(64);
+        peer.write_all(b"hello").await.unwrap();
+        let (to_driver, reports) = channel::bounded(4);
+        let covered = BTreeSet::from([Address::new("a:1").unwrap()]);
+        let certified = {
+            let covered = covered.clone();
+            move |_: &Pipes| covered
+        };
+        let opening = Opening::ready(ours);
+        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, certified, None, &to_driver);
+        let first = reports.recv().await.unwrap();
+        assert!(matches!(&first, Report::Certified { conn: CONN, seeds } if *seeds == covered));
+        assert!(matches!(reports.recv().await, Ok(Report::Received { .. })));
     });
 }

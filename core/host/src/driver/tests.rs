@@ -349,3 +349,34 @@ fn a_dropped_driver_ends_waits_and_events() {
     assert_eq!(waited, Err(crate::Stopped));
     assert_eq!(rig.events.try_recv(), Err(async_broadcast::TryRecvError::Closed));
 }
+
+#[test]
+fn the_seeds_of_a_certificate_reach_only_an_open_connection() {
+    let mut rig = Rig::single();
+    let (ended, open) = (rig.accept(), rig.accept());
+    rig.driver.report(NOW, Report::Closed { conn: ended, error: None });
+    for (conn, changes) in [(ended, false), (open, true)] {
+        let before = rig.driver.formation.clone();
+        let seeds = BTreeSet::from([Address::new("a:1").unwrap()]);
+        rig.driver.report(NOW, Report::Certified { conn, seeds });
+        assert_eq!(rig.driver.formation != before, changes, "{conn}");
+    }
+}
+
+/// A listener for both versions of IP reports IPv4 addresses in IPv6 notation.
+#[test]
+fn the_peers_ip_reaches_the_core_in_one_notation() {
+    let accepted_from = |ip: Option<&str>| {
+        let mut rig = Rig::single();
+        let opening = Opening::ready(());
+        let opening = match ip {
+            Some(ip) => opening.with_ip(ip.parse().unwrap()),
+            None => opening,
+        };
+        rig.driver.opened(NOW, opening, Origin::Accepted, None);
+        rig.driver.formation
+    };
+    assert_eq!(accepted_from(Some("::ffff:10.0.0.1")), accepted_from(Some("10.0.0.1")));
+    assert_ne!(accepted_from(Some("10.0.0.2")), accepted_from(Some("10.0.0.1")));
+    assert_ne!(accepted_from(None), accepted_from(Some("10.0.0.1")));
+}

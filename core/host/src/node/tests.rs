@@ -44,7 +44,8 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let (requests, incoming) = channel::bounded(16);
     let (to_driver, reports) = channel::bounded(REPORTS);
     let permits = Permits::new(formation.config().limits());
-    let tasks = Tasks::new(Arc::new(Switchboard(called)), identity, to_driver.clone(), log.clone());
+    let seeds = formation.config().seeds().clone();
+    let tasks = Tasks::new(Arc::new(Switchboard(called)), seeds, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log.clone(), publisher);
     let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
     let node = Node { clock: Clock::start(), log, permits, sources, driver };
