@@ -11,9 +11,9 @@ use futures_lite::{
 };
 
 use crate::{
-    accept::Permit,
     driver::{self, Report, SecondSend},
     opening::Opening,
+    permits::{Permit, Permits},
     runtime::{ByteStream, Runtime, timeout},
 };
 
@@ -156,7 +156,8 @@ where
     }
 }
 
-/// Reports what arrives until the peer or the driver ends the connection.
+/// Reports what arrives until the peer or the driver ends the connection. The next read waits until the driver has handled
+/// the last chunk: a peer that floods its connection has one chunk among those of the others, and then has to wait.
 async fn read<R: Runtime, S>(
     conn: ConnId,
     mut stream: impl AsyncRead + Unpin,
@@ -164,16 +165,20 @@ async fn read<R: Runtime, S>(
     reports: &Sender<Report<S>>,
 ) -> End {
     let mut buffer = vec![0; READ];
+    let permits = Permits::new(1);
     loop {
-        let read = future::or(until_closed(closing), async { Some(stream.read(&mut buffer).await) });
-        let length = match read.await {
+        let read = async {
+            let permit = permits.take().await;
+            Some((stream.read(&mut buffer).await, permit))
+        };
+        let (length, permit) = match future::or(until_closed(closing), read).await {
             None => break,
-            Some(Ok(0)) => return End::ByPeer,
-            Some(Ok(length)) => length,
-            Some(Err(error)) => return End::Failed(error),
+            Some((Ok(0), _)) => return End::ByPeer,
+            Some((Ok(length), permit)) => (length, permit),
+            Some((Err(error), _)) => return End::Failed(error),
         };
         let chunk = Bytes::copy_from_slice(&buffer[..length]);
-        if reports.send(Report::Received { conn, chunk }).await.is_err() {
+        if reports.send(Report::Received { conn, chunk, permit }).await.is_err() {
             break;
         }
     }

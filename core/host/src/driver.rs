@@ -17,7 +17,7 @@ use formation_core::{
     Timestamp, TlsFailure,
 };
 
-use crate::{accept::Permit, log::Log, opening::Opening, shared::Publisher, store::Store};
+use crate::{log::Log, opening::Opening, permits::Permit, shared::Publisher, store::Store};
 
 /// How many closed connections may still deliver what was sent last. After that the oldest is cut for each new one.
 const CLOSING: usize = 256;
@@ -32,8 +32,8 @@ pub(crate) enum Report<S> {
     Dialed { dial: DialId, address: Address, result: io::Result<Opening<S>> },
     /// The stream is ready, and the peer's certificate covers the hosts of these seeds.
     Certified { conn: ConnId, seeds: BTreeSet<Address> },
-    /// Bytes have arrived.
-    Received { conn: ConnId, chunk: Bytes },
+    /// Bytes have arrived. The connection is read again once the permit is dropped.
+    Received { conn: ConnId, chunk: Bytes, permit: Permit },
     /// The last `Send` is written.
     Flushed { conn: ConnId },
     /// The peer or an error has ended the connection.
@@ -134,10 +134,11 @@ impl<I: Io> Driver<I> {
                     self.handle_own(now, Input::Certified { conn, seeds });
                 }
             }
-            Report::Received { conn, chunk } => {
+            Report::Received { conn, chunk, permit } => {
                 if self.open.contains_key(&conn) {
                     self.handle_own(now, Input::Received { conn, chunk });
                 }
+                drop(permit);
             }
             Report::Flushed { conn } => {
                 if self.open.contains_key(&conn) {

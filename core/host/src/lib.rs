@@ -51,6 +51,7 @@
 //! - `tasks`: the tasks that the driver starts: dials, connections, and writes to the disk.
 //! - `accept`: accepting connections, and how many at a time.
 //! - `connection`: the task of one connection.
+//! - `permits`: how many of something there may be at a time.
 //! - `log`: every log line.
 //!
 //! What an adapter is made of:
@@ -72,6 +73,7 @@ mod handle;
 mod log;
 mod node;
 mod opening;
+mod permits;
 mod runtime;
 mod shared;
 mod slot;

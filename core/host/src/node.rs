@@ -7,12 +7,13 @@ use formation_core::{Config, Formation, Input, Origin, Timestamp};
 use futures_lite::future::{self, pending, yield_now};
 
 use crate::{
-    accept::{Permit, Permits, accept},
+    accept::{accept, unread},
     clock::Clock,
     driver::{Driver, Report},
     handle::{ClusterHandle, Request},
     log::Log,
     opening::Opening,
+    permits::{Permit, Permits},
     runtime::{ByteStream, Runtime},
     shared::Publisher,
     start::{StartError, begin},
@@ -22,10 +23,12 @@ use crate::{
     turns::{Source, Turns},
 };
 
-/// How many reports wait for the driver. After that a task waits for room, and so does the peer whose bytes it has read.
+/// How many reports the driver handles before it takes a new connection.
 const REPORTS: usize = 256;
 /// How many inputs the driver handles before it lets the other tasks of its thread run.
 const INPUTS_AT_ONCE: usize = 64;
+/// How many bytes the driver receives before it does so.
+const BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// Prepares a node, and returns its handle and its driver. The node runs for as long as the driver is polled; dropping the
 /// driver ends the node like a crash, with all of its tasks and sockets. `into_io` makes of the transport's stream a
@@ -58,8 +61,9 @@ where
     }
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
-    let (to_driver, reports) = channel::bounded(REPORTS);
-    let permits = Permits::new(formation.config().limits());
+    // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
+    let (to_driver, reports) = channel::unbounded();
+    let permits = unread(formation.config().limits());
     let seeds = formation.config().seeds().clone();
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), seeds, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
@@ -131,12 +135,15 @@ where
     async fn run(mut self) {
         self.driver.handle_own(self.clock.now(), Input::Tick);
         let mut accepting = Box::pin(self.accept(false));
-        let mut inputs: usize = 0;
+        let mut spent = Spent::default();
         while !self.driver.is_stopped() {
             let due = due::<R>(self.driver.next_deadline(), self.clock);
             match self.sources.next(due, accepting.as_mut()).await {
                 Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
-                Next::Report(report) => self.driver.report(self.clock.now(), report),
+                Next::Report(report) => {
+                    spent.received(&report);
+                    self.driver.report(self.clock.now(), report);
+                }
                 Next::Request(Request { command, reply }) => {
                     let result = self.driver.handle(self.clock.now(), Input::Command(command));
                     // It fails if the caller has stopped waiting.
@@ -147,8 +154,7 @@ where
                     self.accepted(accepted);
                 }
             }
-            inputs += 1;
-            if inputs.is_multiple_of(INPUTS_AT_ONCE) {
+            if spent.turn_is_over() {
                 yield_now().await;
             }
         }
@@ -166,7 +172,7 @@ where
         match accepted {
             Ok((opening, permit)) => {
                 // First everything that was read on the older connections, of which the core may have to close one.
-                for _ in 0..self.sources.reports.len() {
+                for _ in 0..self.sources.reports.len().min(REPORTS) {
                     if let Ok(report) = self.sources.reports.try_recv() {
                         self.driver.report(self.clock.now(), report);
                     }
@@ -179,12 +185,36 @@ where
 
     /// Waits for the tasks of a node that has stopped.
     async fn finish(&mut self) {
-        // A reader must not wait for room while the driver waits for the reader.
         self.sources.reports.close();
         self.driver.io.finish().await;
         for connection in self.driver.take_closing() {
             connection.finish().await;
         }
+    }
+}
+
+/// What the driver has handled since it has last let others run.
+#[derive(Debug, Default)]
+struct Spent {
+    inputs: usize,
+    bytes: usize,
+}
+
+impl Spent {
+    fn received<S>(&mut self, report: &Report<S>) {
+        if let Report::Received { chunk, .. } = report {
+            self.bytes += chunk.len();
+        }
+    }
+
+    /// Counts one more input. If that is enough for a turn, the next turn begins.
+    fn turn_is_over(&mut self) -> bool {
+        self.inputs += 1;
+        let is_over = self.inputs >= INPUTS_AT_ONCE || self.bytes >= BYTES_AT_ONCE;
+        if is_over {
+            *self = Self::default();
+        }
+        is_over
     }
 }
 

@@ -12,11 +12,11 @@ use async_channel::Sender;
 use formation_core::{Address, ConnId, DialId, HardState, TlsFailure};
 
 use crate::{
-    accept::Permit,
     connection::Connection,
     driver::{Io, Report, SharedStore},
     log::Log,
     opening::Opening,
+    permits::Permit,
     runtime::{ByteStream, Runtime, timeout},
     store::StoreError,
     transport::Transport,
@@ -48,8 +48,7 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
         self.transport.clone()
     }
 
-    /// Ends every dial, and waits until nothing is written to the disk any more. The reports of these tasks must not have to
-    /// wait for room.
+    /// Ends every dial, and waits until nothing is written to the disk any more.
     pub(crate) async fn finish(&mut self) {
         for dial in self.dials.drain(..) {
             R::cancel(dial).await;
