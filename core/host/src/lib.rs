@@ -53,6 +53,8 @@
 //! - `connection`: the task of one connection.
 //! - `permits`: how many of something there may be at a time.
 //! - `log`: every log line.
+//! - `limiter`: how many reports an unauthenticated peer can cause.
+//! - `descriptors`: how many connections fit into what the process may open.
 //!
 //! What an adapter is made of:
 //!
@@ -67,9 +69,11 @@
 mod accept;
 mod clock;
 mod connection;
+mod descriptors;
 mod driver;
 mod format;
 mod handle;
+mod limiter;
 mod log;
 mod node;
 mod opening;

@@ -9,6 +9,7 @@ use futures_lite::future::{self, pending, yield_now};
 use crate::{
     accept::{accept, unread},
     clock::Clock,
+    descriptors::{fit, open_files},
     driver::{Driver, Report},
     handle::{ClusterHandle, Request},
     log::Log,
@@ -34,6 +35,8 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 /// driver ends the node like a crash, with all of its tasks and sockets. `into_io` makes of the transport's stream a
 /// [`ByteStream`].
 ///
+/// The limit of connections is lowered to what the process may open, and the log says so.
+///
 /// With a [`state_dir`](formation_core::ConfigBuilder::state_dir) it waits for the disk: it returns once the votes of the
 /// last run are read and the new run is recorded.
 ///
@@ -49,11 +52,15 @@ where
     T: Transport,
     D: ByteStream,
 {
+    let (config, lowered) = fit(config, open_files());
     let (start, store) = begin(&config)?;
     let clock = Clock::start();
     let now = clock.now();
     let formation = Formation::new(config, start, now);
     let log = Log::new(formation.node());
+    if let Some(lowered) = lowered {
+        log.connections_lowered(lowered);
+    }
     if let Some(dir) = formation.config().state_dir()
         && store.as_ref().is_some_and(Store::is_new)
     {
@@ -66,9 +73,9 @@ where
     let permits = unread(formation.config().limits());
     let seeds = formation.config().seeds().clone();
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), seeds, into_io, to_driver, log.clone());
-    let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
+    let driver = Driver::new(formation, tasks, store, log, publisher);
     let sources = Sources { turns: Turns::new(), requests, reports };
-    let node = Node { clock, log, permits, sources, driver };
+    let node = Node { clock, permits, sources, driver };
     Ok((handle, node.run()))
 }
 
@@ -118,7 +125,6 @@ async fn received<M>(channel: &Receiver<M>) -> M {
 
 struct Node<R: Runtime, T: Transport, D: ByteStream> {
     clock: Clock,
-    log: Log,
     permits: Permits,
     sources: Sources<T::Stream>,
     /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
@@ -179,7 +185,7 @@ where
                 }
                 self.driver.opened(self.clock.now(), opening, Origin::Accepted, Some(permit));
             }
-            Err(error) => self.log.accept_failed(&error),
+            Err(error) => self.driver.accept_failed(self.clock.now(), &error),
         }
     }
 

@@ -402,3 +402,25 @@ fn a_connection_is_read_again_once_its_chunk_was_handled() {
         assert!(block_on(poll_once(permits.take())).is_some());
     }
 }
+
+/// An unauthenticated peer can cause as many as it likes.
+#[test]
+fn events_about_unproven_peers_are_limited_and_displace_none() {
+    let mut rig = Rig::single();
+    let mut late = rig.events.clone();
+    rig.join();
+    rig.events();
+    for _ in 0..3 * crate::EVENT_BUFFER {
+        let conn = rig.accept();
+        rig.received(conn, Bytes::from_static(&[0; 4]));
+    }
+    let reason = CloseReason::EmptyFrame;
+    let events = rig.events();
+    assert!(events.iter().all(|event| matches!(event, Event::ConnClosed { reason: found, .. } if *found == reason)));
+    assert_eq!(events.len(), 10);
+    assert_eq!(rig.record.shared.lock().suppressed, 3 * crate::EVENT_BUFFER as u64 - 10);
+    // A subscriber that has read nothing still finds its first event.
+    assert!(matches!(late.try_recv(), Ok(Event::MasterElected { .. })));
+    rig.leave();
+    assert!(matches!(rig.events()[..], [.., Event::Stopped { .. }]));
+}

@@ -46,9 +46,9 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let permits = unread(formation.config().limits());
     let seeds = formation.config().seeds().clone();
     let tasks = Tasks::new(Arc::new(Switchboard(called)), seeds, identity, to_driver.clone(), log.clone());
-    let driver = Driver::new(formation, tasks, None, log.clone(), publisher);
+    let driver = Driver::new(formation, tasks, None, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
-    let node = Node { clock: Clock::start(), log, permits, sources, driver };
+    let node = Node { clock: Clock::start(), permits, sources, driver };
     (node, Ends { calls, requests, reports, to_driver })
 }
 
