@@ -21,6 +21,9 @@
 //! | `PersistFailed` | storage has failed. This node is no longer a candidate and no longer votes | repair the storage (is the disk full?), then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |
 //!
+//! `ConnClosed` of accepted connections and `PeerRejected` can be caused by anybody who can connect. The adapters report
+//! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log).
+//!
 //! ## Why a master was lost
 //!
 //! | [`LossReason`](crate::LossReason) | what it means | what to do |
