@@ -48,6 +48,7 @@ fn opening(stream: TcpStream, peer: SocketAddr) -> Opening<TcpStream> {
         Ok(stream)
     })
     .with_peer(peer)
+    .with_ip(peer.ip())
 }
 
 #[cfg(test)]

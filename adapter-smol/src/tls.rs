@@ -1,11 +1,11 @@
 //! TLS on another transport (feature `tls`).
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use formation_core::{Address, TlsFailure};
 use formation_host::{
     Opening, Transport, close_gracefully,
-    tls::{Credentials, server_name, tls_failure},
+    tls::{Credentials, certified, server_name, tls_failure},
 };
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use smol::io::{AsyncRead, AsyncWrite};
@@ -68,6 +68,10 @@ impl<T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>> Transport for Tls<T> 
                 Err((error, stream)) => Err(close_with(error, stream).await),
             }
         }))
+    }
+
+    fn certified(&self, stream: &Self::Stream, seeds: &BTreeSet<Address>) -> BTreeSet<Address> {
+        certified(stream.get_ref().1.peer_certificates(), seeds)
     }
 
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {

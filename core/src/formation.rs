@@ -193,9 +193,10 @@ impl Formation {
                 }
             }
             Input::DialFailed { dial } => self.check_dial(*dial),
-            Input::Received { conn, .. } | Input::Closed { conn } | Input::TlsFailed { conn, .. } => {
-                self.check_conn(*conn)
-            }
+            Input::Certified { conn, .. }
+            | Input::Received { conn, .. }
+            | Input::Closed { conn }
+            | Input::TlsFailed { conn, .. } => self.check_conn(*conn),
             Input::Flushed { conn } => {
                 self.check_conn(*conn)?;
                 match self.peers.in_flight(*conn) {
@@ -236,6 +237,7 @@ impl Formation {
             Input::Tick => {}
             Input::Opened { conn, origin, remote } => self.opened(conn, origin, remote),
             Input::DialFailed { dial } => self.dial_failed(dial),
+            Input::Certified { conn, seeds } => self.peers.certify(conn, seeds),
             Input::Received { conn, chunk } => self.received(conn, chunk),
             Input::Flushed { conn } => {
                 if let Some(reason) = self.peers.flushed(conn) {
@@ -268,6 +270,7 @@ impl Formation {
             Input::Received { chunk, .. } => self.peers.count_unread(chunk.len()),
             Input::Tick
             | Input::DialFailed { .. }
+            | Input::Certified { .. }
             | Input::Flushed { .. }
             | Input::Closed { .. }
             | Input::TlsFailed { .. }

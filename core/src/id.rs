@@ -9,17 +9,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// A node id is empty, or longer than 64 bytes.
-    #[error("a node id has 1 to 64 bytes, but {id:?} has {len}; choose a shorter, non-empty name", len = id.len())]
+    /// A text is no node id.
+    #[error("{id:?} is not a node id: {problem}; choose 1 to 64 bytes of visible text")]
     NodeId {
         /// The text.
         id: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
-    /// A cluster name is empty, or longer than 64 bytes.
-    #[error("a cluster name has 1 to 64 bytes, but {name:?} has {len}; choose a shorter, non-empty name", len = name.len())]
+    /// A text is no cluster name.
+    #[error("{name:?} is not a cluster name: {problem}; choose 1 to 64 bytes of visible text")]
     Cluster {
         /// The text.
         name: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// An address is not `host:port`.
     #[error("{address:?} is not an address: {problem}; write it as host:port, for example \"10.0.0.1:7000\"")]
@@ -103,31 +107,36 @@ macro_rules! text {
 }
 
 text! {
-    /// The name of a node: 1 to 64 bytes, ordered bytewise. The voter with the lowest id is preferred as master.
-    NodeId, |text| match text.len() {
-        1..=64 => Ok(text.into()),
-        _ => Err(IdError::NodeId { id: text.to_owned() }),
+    /// The name of a node: 1 to 64 bytes, ordered bytewise. It has no control characters, no invisible ones, and no white space
+    /// at its ends. The voter with the lowest id is preferred as master.
+    NodeId, |text| match name_problem(text) {
+        None => Ok(text.into()),
+        Some(problem) => Err(IdError::NodeId { id: text.to_owned(), problem }),
     }
 }
 
 text! {
-    /// The name of a cluster: 1 to 64 bytes. Nodes of clusters with different names never work together.
-    ClusterName, |text| match text.len() {
-        1..=64 => Ok(text.into()),
-        _ => Err(IdError::Cluster { name: text.to_owned() }),
+    /// The name of a cluster: 1 to 64 bytes. It has no control characters, no invisible ones, and no white space at its ends.
+    /// Nodes of clusters with different names never work together.
+    ClusterName, |text| match name_problem(text) {
+        None => Ok(text.into()),
+        Some(problem) => Err(IdError::Cluster { name: text.to_owned(), problem }),
     }
 }
 
 text! {
     /// `host:port` text that other nodes can dial. In its normal form it is trimmed, the host is in lower case, and the port has no
     /// leading zeros. The core does not interpret it further. It has at most 259 bytes: a DNS name of 253, a colon and a
-    /// port.
+    /// port. The host has no white space, no control characters and no invisible ones.
     Address, |text| {
         let fail = |problem| Err(IdError::Address { address: text.to_owned(), problem });
         let trimmed = text.trim();
         let Some((host, port)) = trimmed.rsplit_once(':') else { return fail("it has no port") };
         if host.is_empty() || host.contains(char::is_whitespace) {
             return fail("its host is empty or has white space");
+        }
+        if let Some(problem) = hidden(host) {
+            return fail(problem);
         }
         if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
             return fail("an IPv6 host needs brackets");
@@ -145,6 +154,52 @@ text! {
             },
         }
     }
+}
+
+/// What is wrong with the name of a node or a cluster. People read names, and programs write them into logs.
+fn name_problem(name: &str) -> Option<&'static str> {
+    match name.len() {
+        0 => return Some("it is empty"),
+        1..=64 => {}
+        _ => return Some("it has more than 64 bytes"),
+    }
+    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+        return Some("it begins or ends with white space");
+    }
+    hidden(name)
+}
+
+/// What a reader of this text would not see.
+fn hidden(text: &str) -> Option<&'static str> {
+    if text.contains(char::is_control) {
+        return Some("it has a control character");
+    }
+    text.contains(is_invisible).then_some("it has an invisible character or a mark for the direction of writing")
+}
+
+/// Whether a character is invisible: the default ignorable code points of Unicode, among them the bidirectional controls, the
+/// separators of lines and paragraphs, and the annotation marks.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Whether a byte of a host stays the same in lower case.
@@ -258,7 +313,7 @@ mod tests {
     fn node_ids_have_a_limit_and_are_ordered_bytewise() {
         assert!(NodeId::new("").is_err());
         assert!(NodeId::new("x".repeat(64)).is_ok());
-        assert!(NodeId::new("x".repeat(65)).unwrap_err().to_string().contains("has 65"));
+        assert!(NodeId::new("x".repeat(65)).unwrap_err().to_string().contains("more than 64 bytes"));
         assert!(NodeId::new("B").unwrap() < NodeId::new("a").unwrap());
         assert!(NodeId::new("node-10").unwrap() < NodeId::new("node-9").unwrap());
     }
@@ -282,6 +337,48 @@ mod tests {
             assert!(error.contains(why), "{bad}: {error}");
         }
         assert!(Address::new(format!("{}:1", "h".repeat(258))).is_err());
+    }
+
+    /// A name with a line feed would forge a line of a log, and others would be taken for a name that they only look like.
+    #[test]
+    fn what_a_reader_would_not_see_is_no_part_of_a_name() {
+        let control = "control character";
+        let invisible = "invisible character";
+        for (text, why) in [
+            ("", "empty"),
+            (" a", "white space"),
+            ("a\u{a0}", "white space"),
+            ("a\nINFO forged", control),
+            ("a\u{1b}[31m", control),
+            ("a\u{7f}b", control),
+            ("a\u{9b}b", control),
+            ("a\0b", control),
+            ("a\u{202e}b", invisible),
+            ("a\u{2066}b", invisible),
+            ("a\u{200b}b", invisible),
+            ("\u{feff}a", invisible),
+            ("a\u{2028}b", invisible),
+            ("a\u{e0041}b", invisible),
+        ] {
+            let is_named = |error: &str| error.contains(why) && !error.contains(char::is_control);
+            let error = NodeId::new(text).unwrap_err().to_string();
+            assert!(is_named(&error), "{error}");
+            let error = ClusterName::new(text).unwrap_err().to_string();
+            assert!(is_named(&error), "{error}");
+            let bytes = postcard::to_allocvec(text).unwrap();
+            assert!(postcard::from_bytes::<NodeId>(&bytes).is_err(), "{text:?} from the wire");
+            assert!(postcard::from_bytes::<ClusterName>(&bytes).is_err(), "{text:?} from the wire");
+            if why == control || why == invisible {
+                let address = format!("a{}:1", text.replace(char::is_whitespace, "\u{1}"));
+                assert!(Address::new(&address).is_err(), "{address:?}");
+                let bytes = postcard::to_allocvec(&address).unwrap();
+                assert!(postcard::from_bytes::<Address>(&bytes).is_err(), "{address:?} from the wire");
+            }
+        }
+        for text in ["node 1", "sõlm-ä", "узел", "节点", "עכבר", "a\u{301}"] {
+            assert_eq!(NodeId::new(text).unwrap().as_str(), text);
+            assert!(ClusterName::new(text).is_ok());
+        }
     }
 
     /// Some letters are longer in lower case, and peers check the address that they receive.

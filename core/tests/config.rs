@@ -126,8 +126,8 @@ fn an_empty_state_dir_is_an_error() {
 
 #[test]
 fn an_invalid_name_is_an_error_with_its_field_and_text() {
-    expect_error(Config::single("", "a", "a:1"), "cluster: a cluster name has 1 to 64 bytes, but \"\" has 0");
-    expect_error(Config::single("prod", "", "a:1"), "id: a node id has 1 to 64 bytes, but \"\" has 0");
+    expect_error(Config::single("", "a", "a:1"), "cluster: \"\" is not a cluster name: it is empty");
+    expect_error(Config::single("prod", "", "a:1"), "id: \"\" is not a node id: it is empty");
     expect_error(Config::single("prod", "a", "a"), "address: \"a\" is not an address: it has no port");
     expect_error(builder().seeds(["b"]), "seeds: \"b\" is not an address: it has no port");
     expect_error(builder().former_seeds(["b"]), "former_seeds: \"b\" is not an address: it has no port");

@@ -1,19 +1,19 @@
 //! The task of one connection: it secures, reads and writes the stream.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, io, pin::pin, time::Duration};
 
 use async_channel::{self as channel, Receiver, Sender, TrySendError};
 use bytes::Bytes;
-use formation_core::ConnId;
+use formation_core::{Address, ConnId};
 use futures_lite::{
     future,
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
 };
 
 use crate::{
-    accept::Permit,
     driver::{self, Report, SecondSend},
     opening::Opening,
+    permits::{Permit, Permits},
     runtime::{ByteStream, Runtime, timeout},
 };
 
@@ -38,11 +38,13 @@ struct Open {
 }
 
 impl<R: Runtime> Connection<R> {
-    /// Starts the task of a connection. `into_io` makes of the transport's stream what is read and written.
+    /// Starts the task of a connection. `into_io` makes of the transport's stream what is read and written, and `certified`
+    /// says which seeds the peer's certificate covers.
     pub(crate) fn open<S, D>(
         conn: ConnId,
         opening: Opening<S>,
         into_io: fn(S) -> D,
+        certified: impl FnOnce(&S) -> BTreeSet<Address> + Send + 'static,
         permit: Option<Permit>,
         reports: &Sender<Report<S>>,
     ) -> Self
@@ -57,7 +59,14 @@ impl<R: Runtime> Connection<R> {
         let mut carrying = Box::pin(async move {
             let opened = future::or(until_closed(&closing), async { Some(opening.await) });
             let end = match opened.await {
-                Some(Ok(stream)) => carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await,
+                Some(Ok(stream)) => {
+                    let seeds = certified(&stream);
+                    if !seeds.is_empty() {
+                        // It fails if the driver is gone.
+                        let _ = reports.send(Report::Certified { conn, seeds }).await;
+                    }
+                    carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await
+                }
                 Some(Err(error)) => End::Failed(error),
                 // The driver has sent nothing yet that would have to arrive.
                 None => End::ByDriver,
@@ -147,7 +156,8 @@ where
     }
 }
 
-/// Reports what arrives until the peer or the driver ends the connection.
+/// Reports what arrives until the peer or the driver ends the connection. The next read waits until the driver has handled
+/// the last chunk: a peer that floods its connection has one chunk among those of the others, and then has to wait.
 async fn read<R: Runtime, S>(
     conn: ConnId,
     mut stream: impl AsyncRead + Unpin,
@@ -155,16 +165,20 @@ async fn read<R: Runtime, S>(
     reports: &Sender<Report<S>>,
 ) -> End {
     let mut buffer = vec![0; READ];
+    let permits = Permits::new(1);
     loop {
-        let read = future::or(until_closed(closing), async { Some(stream.read(&mut buffer).await) });
-        let length = match read.await {
+        let read = async {
+            let permit = permits.take().await;
+            Some((stream.read(&mut buffer).await, permit))
+        };
+        let (length, permit) = match future::or(until_closed(closing), read).await {
             None => break,
-            Some(Ok(0)) => return End::ByPeer,
-            Some(Ok(length)) => length,
-            Some(Err(error)) => return End::Failed(error),
+            Some((Ok(0), _)) => return End::ByPeer,
+            Some((Ok(length), permit)) => (length, permit),
+            Some((Err(error), _)) => return End::Failed(error),
         };
         let chunk = Bytes::copy_from_slice(&buffer[..length]);
-        if reports.send(Report::Received { conn, chunk }).await.is_err() {
+        if reports.send(Report::Received { conn, chunk, permit }).await.is_err() {
             break;
         }
     }

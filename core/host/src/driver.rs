@@ -5,7 +5,7 @@
 //! performed in order.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,7 +17,14 @@ use formation_core::{
     Timestamp, TlsFailure,
 };
 
-use crate::{accept::Permit, log::Log, opening::Opening, shared::Publisher, store::Store};
+use crate::{
+    limiter::{Kind, Limiter},
+    log::Log,
+    opening::Opening,
+    permits::Permit,
+    shared::Publisher,
+    store::Store,
+};
 
 /// How many closed connections may still deliver what was sent last. After that the oldest is cut for each new one.
 const CLOSING: usize = 256;
@@ -30,8 +37,10 @@ pub(crate) type SharedStore = Arc<Mutex<Store>>;
 pub(crate) enum Report<S> {
     /// A dial has ended.
     Dialed { dial: DialId, address: Address, result: io::Result<Opening<S>> },
-    /// Bytes have arrived.
-    Received { conn: ConnId, chunk: Bytes },
+    /// The stream is ready, and the peer's certificate covers the hosts of these seeds.
+    Certified { conn: ConnId, seeds: BTreeSet<Address> },
+    /// Bytes have arrived. The connection is read again once the permit is dropped.
+    Received { conn: ConnId, chunk: Bytes, permit: Permit },
     /// The last `Send` is written.
     Flushed { conn: ConnId },
     /// The peer or an error has ended the connection.
@@ -80,6 +89,8 @@ pub(crate) struct Driver<I: Io> {
     /// `None` if votes live in memory only.
     store: Option<SharedStore>,
     log: Log,
+    /// For the reports that an unauthenticated peer can cause.
+    limiter: Limiter,
     newest: ConnId,
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
@@ -96,6 +107,7 @@ impl<I: Io> Driver<I> {
             io,
             store: store.map(|store| Arc::new(Mutex::new(store))),
             log,
+            limiter: Limiter::default(),
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
@@ -127,10 +139,16 @@ impl<I: Io> Driver<I> {
             }
             Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
             Report::PersistFailed { seq } => self.handle_own(now, Input::PersistFailed { seq }),
-            Report::Received { conn, chunk } => {
+            Report::Certified { conn, seeds } => {
+                if self.open.contains_key(&conn) {
+                    self.handle_own(now, Input::Certified { conn, seeds });
+                }
+            }
+            Report::Received { conn, chunk, permit } => {
                 if self.open.contains_key(&conn) {
                     self.handle_own(now, Input::Received { conn, chunk });
                 }
+                drop(permit);
             }
             Report::Flushed { conn } => {
                 if self.open.contains_key(&conn) {
@@ -153,9 +171,10 @@ impl<I: Io> Driver<I> {
         let conn = self.newest;
         let peer_addr = opening.peer().map(Box::from);
         self.log.opened(conn, origin, peer_addr.as_deref());
+        let remote = opening.ip().map(Remote::at).unwrap_or_default();
         let connection = self.io.open(conn, opening, permit);
         self.open.insert(conn, Known { connection, peer_addr });
-        self.handle_own(now, Input::Opened { conn, origin, remote: Remote::default() });
+        self.handle_own(now, Input::Opened { conn, origin, remote });
     }
 
     fn closed(&mut self, now: Timestamp, conn: ConnId, error: Option<&io::Error>) {
@@ -183,6 +202,9 @@ impl<I: Io> Driver<I> {
     /// # Errors
     /// [`Misuse`] if the core rejects the input.
     pub(crate) fn handle(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
+        for (kind, count) in self.limiter.ended(now) {
+            self.log.suppressed(kind, count);
+        }
         let result = self.formation.handle_input(now, input);
         self.publisher.publish_state(&self.formation, now);
         while let Some(output) = self.formation.poll_output() {
@@ -204,7 +226,7 @@ impl<I: Io> Driver<I> {
                 Some(store) => self.io.persist(store, seq, state),
                 None => self.persisted_in_memory(now, seq),
             },
-            Output::Event(event) => self.event(event),
+            Output::Event(event) => self.event(now, event),
         }
     }
 
@@ -228,15 +250,34 @@ impl<I: Io> Driver<I> {
         self.publisher.publish_state(&self.formation, now);
     }
 
+    /// No connection could be accepted.
+    pub(crate) fn accept_failed(&mut self, now: Timestamp, error: &io::Error) {
+        if self.limiter.admits(now, Kind::AcceptFailed) {
+            self.log.accept_failed(error);
+        }
+    }
+
     /// The state that an event has led to is published already.
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, now: Timestamp, event: Event) {
+        let kind = Kind::of(&event);
+        if kind.is_some_and(|kind| !self.limiter.admits(now, kind)) {
+            return self.publisher.suppress_event();
+        }
         self.stopped |= matches!(event, Event::Stopped { .. });
         let peer_addr = match &event {
             Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => self.peer_addr(*conn),
             _ => None,
         };
         self.log.event(&event, self.formation.status().term, peer_addr);
-        self.publisher.publish_event(event);
+        match kind {
+            Some(_) => self.publisher.publish_unproven(event),
+            None => self.publisher.publish_event(event),
+        }
+        if self.stopped {
+            for (kind, count) in self.limiter.end() {
+                self.log.suppressed(kind, count);
+            }
+        }
     }
 
     /// The socket address of a connection that is open, or that this node has closed a moment ago.

@@ -108,6 +108,13 @@ impl ClusterHandle {
         Events { events: first.unwrap_or_else(|| self.events.activate_cloned()) }
     }
 
+    /// How many events were not reported. There is a limit on events about peers that have proven nothing: connections that
+    /// are closed before they are established, and peers that are rejected. At most 10 of each reason are reported in 10 s,
+    /// and they never take the place of other events.
+    pub fn suppressed_events(&self) -> u64 {
+        self.shared.lock().suppressed
+    }
+
     /// The mastership of this node, if it is the master and its lease is valid at this moment.
     ///
     /// It stays valid until [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now), unless the

@@ -51,7 +51,10 @@
 //! - `tasks`: the tasks that the driver starts: dials, connections, and writes to the disk.
 //! - `accept`: accepting connections, and how many at a time.
 //! - `connection`: the task of one connection.
+//! - `permits`: how many of something there may be at a time.
 //! - `log`: every log line.
+//! - `limiter`: how many reports an unauthenticated peer can cause.
+//! - `descriptors`: how many connections fit into what the process may open.
 //!
 //! What an adapter is made of:
 //!
@@ -66,12 +69,15 @@
 mod accept;
 mod clock;
 mod connection;
+mod descriptors;
 mod driver;
 mod format;
 mod handle;
+mod limiter;
 mod log;
 mod node;
 mod opening;
+mod permits;
 mod runtime;
 mod shared;
 mod slot;

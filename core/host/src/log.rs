@@ -1,11 +1,16 @@
 //! Every log line of a node. The target of all of them is `formation`, and each names the node.
 
-use std::{any::Any, io, sync::Arc};
+use std::{
+    any::Any,
+    fmt::{self, Write},
+    io,
+    sync::Arc,
+};
 
 use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Term};
 use tracing::field::display;
 
-use crate::store::StoreError;
+use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
 
 const TARGET: &str = "formation";
 
@@ -101,15 +106,28 @@ impl Log {
         );
     }
 
+    pub(crate) fn connections_lowered(&self, lowered: Lowered) {
+        let Lowered { configured, connections, open_files } = lowered;
+        tracing::info!(
+            target: TARGET, node = %self.node, configured, connections, open_files,
+            "the limit of connections is lowered to what this process may open; raise its limit of open files (ulimit -n) for more"
+        );
+    }
+
+    /// Further reports of this kind came in one period than are let through.
+    pub(crate) fn suppressed(&self, kind: Kind, count: u64) {
+        tracing::warn!(target: TARGET, node = %self.node, %kind, count, "further reports of this kind were suppressed");
+    }
+
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         tracing::warn!(
-            target: TARGET, node = %self.node, %error,
+            target: TARGET, node = %self.node, error = %Escaped(error),
             "cannot accept connections, trying again; check the limit of open files"
         );
     }
 
     pub(crate) fn dial_failed(&self, dial: DialId, address: &Address, error: &io::Error) {
-        tracing::debug!(target: TARGET, node = %self.node, dial = dial.0, %address, %error, "dial failed");
+        tracing::debug!(target: TARGET, node = %self.node, dial = dial.0, %address, error = %Escaped(error), "dial failed");
     }
 
     pub(crate) fn opened(&self, conn: ConnId, origin: Origin, peer_addr: Option<&str>) {
@@ -118,7 +136,7 @@ impl Log {
 
     /// The peer or an error has ended a connection.
     pub(crate) fn ended(&self, conn: ConnId, peer_addr: Option<&str>, error: Option<&io::Error>) {
-        let error = error.map(display);
+        let error = error.map(|error| display(Escaped(error)));
         tracing::debug!(target: TARGET, node = %self.node, %conn, peer_addr, error, "connection ended");
     }
 
@@ -161,6 +179,22 @@ impl Log {
             target: TARGET, node = %self.node, %conn,
             "the core sends while its last Send is in flight; please report this bug"
         );
+    }
+}
+
+/// A text of which a part may come from a peer, such as a name in its certificate. What cannot be seen is escaped, so that it
+/// cannot forge a line.
+struct Escaped<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.to_string().chars() {
+            match character {
+                '"' | '\'' | '\\' => f.write_char(character)?,
+                other => write!(f, "{}", other.escape_debug())?,
+            }
+        }
+        Ok(())
     }
 }
 

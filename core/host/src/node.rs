@@ -7,12 +7,14 @@ use formation_core::{Config, Formation, Input, Origin, Timestamp};
 use futures_lite::future::{self, pending, yield_now};
 
 use crate::{
-    accept::{Permit, Permits, accept},
+    accept::{accept, unread},
     clock::Clock,
+    descriptors::{fit, open_files},
     driver::{Driver, Report},
     handle::{ClusterHandle, Request},
     log::Log,
     opening::Opening,
+    permits::{Permit, Permits},
     runtime::{ByteStream, Runtime},
     shared::Publisher,
     start::{StartError, begin},
@@ -22,14 +24,18 @@ use crate::{
     turns::{Source, Turns},
 };
 
-/// How many reports wait for the driver. After that a task waits for room, and so does the peer whose bytes it has read.
+/// How many reports the driver handles before it takes a new connection.
 const REPORTS: usize = 256;
 /// How many inputs the driver handles before it lets the other tasks of its thread run.
 const INPUTS_AT_ONCE: usize = 64;
+/// How many bytes the driver receives before it does so.
+const BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// Prepares a node, and returns its handle and its driver. The node runs for as long as the driver is polled; dropping the
 /// driver ends the node like a crash, with all of its tasks and sockets. `into_io` makes of the transport's stream a
 /// [`ByteStream`].
+///
+/// The limit of connections is lowered to what the process may open, and the log says so.
 ///
 /// With a [`state_dir`](formation_core::ConfigBuilder::state_dir) it waits for the disk: it returns once the votes of the
 /// last run are read and the new run is recorded.
@@ -46,11 +52,15 @@ where
     T: Transport,
     D: ByteStream,
 {
+    let (config, lowered) = fit(config, open_files());
     let (start, store) = begin(&config)?;
     let clock = Clock::start();
     let now = clock.now();
     let formation = Formation::new(config, start, now);
     let log = Log::new(formation.node());
+    if let Some(lowered) = lowered {
+        log.connections_lowered(lowered);
+    }
     if let Some(dir) = formation.config().state_dir()
         && store.as_ref().is_some_and(Store::is_new)
     {
@@ -58,12 +68,14 @@ where
     }
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
-    let (to_driver, reports) = channel::bounded(REPORTS);
-    let permits = Permits::new(formation.config().limits());
-    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), into_io, to_driver, log.clone());
-    let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
+    // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
+    let (to_driver, reports) = channel::unbounded();
+    let permits = unread(formation.config().limits());
+    let seeds = formation.config().seeds().clone();
+    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), seeds, into_io, to_driver, log.clone());
+    let driver = Driver::new(formation, tasks, store, log, publisher);
     let sources = Sources { turns: Turns::new(), requests, reports };
-    let node = Node { clock, log, permits, sources, driver };
+    let node = Node { clock, permits, sources, driver };
     Ok((handle, node.run()))
 }
 
@@ -113,7 +125,6 @@ async fn received<M>(channel: &Receiver<M>) -> M {
 
 struct Node<R: Runtime, T: Transport, D: ByteStream> {
     clock: Clock,
-    log: Log,
     permits: Permits,
     sources: Sources<T::Stream>,
     /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
@@ -130,12 +141,15 @@ where
     async fn run(mut self) {
         self.driver.handle_own(self.clock.now(), Input::Tick);
         let mut accepting = Box::pin(self.accept(false));
-        let mut inputs: usize = 0;
+        let mut spent = Spent::default();
         while !self.driver.is_stopped() {
             let due = due::<R>(self.driver.next_deadline(), self.clock);
             match self.sources.next(due, accepting.as_mut()).await {
                 Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
-                Next::Report(report) => self.driver.report(self.clock.now(), report),
+                Next::Report(report) => {
+                    spent.received(&report);
+                    self.driver.report(self.clock.now(), report);
+                }
                 Next::Request(Request { command, reply }) => {
                     let result = self.driver.handle(self.clock.now(), Input::Command(command));
                     // It fails if the caller has stopped waiting.
@@ -146,8 +160,7 @@ where
                     self.accepted(accepted);
                 }
             }
-            inputs += 1;
-            if inputs.is_multiple_of(INPUTS_AT_ONCE) {
+            if spent.turn_is_over() {
                 yield_now().await;
             }
         }
@@ -165,25 +178,49 @@ where
         match accepted {
             Ok((opening, permit)) => {
                 // First everything that was read on the older connections, of which the core may have to close one.
-                for _ in 0..self.sources.reports.len() {
+                for _ in 0..self.sources.reports.len().min(REPORTS) {
                     if let Ok(report) = self.sources.reports.try_recv() {
                         self.driver.report(self.clock.now(), report);
                     }
                 }
                 self.driver.opened(self.clock.now(), opening, Origin::Accepted, Some(permit));
             }
-            Err(error) => self.log.accept_failed(&error),
+            Err(error) => self.driver.accept_failed(self.clock.now(), &error),
         }
     }
 
     /// Waits for the tasks of a node that has stopped.
     async fn finish(&mut self) {
-        // A reader must not wait for room while the driver waits for the reader.
         self.sources.reports.close();
         self.driver.io.finish().await;
         for connection in self.driver.take_closing() {
             connection.finish().await;
         }
+    }
+}
+
+/// What the driver has handled since it has last let others run.
+#[derive(Debug, Default)]
+struct Spent {
+    inputs: usize,
+    bytes: usize,
+}
+
+impl Spent {
+    fn received<S>(&mut self, report: &Report<S>) {
+        if let Report::Received { chunk, .. } = report {
+            self.bytes += chunk.len();
+        }
+    }
+
+    /// Counts one more input. If that is enough for a turn, the next turn begins.
+    fn turn_is_over(&mut self) -> bool {
+        self.inputs += 1;
+        let is_over = self.inputs >= INPUTS_AT_ONCE || self.bytes >= BYTES_AT_ONCE;
+        if is_over {
+            *self = Self::default();
+        }
+        is_over
     }
 }
 

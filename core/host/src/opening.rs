@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -14,12 +15,13 @@ use std::{
 pub struct Opening<S> {
     ready: Pin<Box<dyn Future<Output = io::Result<S>> + Send>>,
     peer: Option<String>,
+    ip: Option<IpAddr>,
 }
 
 impl<S: Send + 'static> Opening<S> {
     /// The stream is ready once this future resolves. The future is dropped if the node gives the connection up before.
     pub fn new(ready: impl Future<Output = io::Result<S>> + Send + 'static) -> Self {
-        Self { ready: Box::pin(ready), peer: None }
+        Self { ready: Box::pin(ready), peer: None, ip: None }
     }
 
     /// The stream is ready at once.
@@ -33,6 +35,18 @@ impl<S: Send + 'static> Opening<S> {
         Self { peer: Some(peer.to_string()), ..self }
     }
 
+    /// Tells the peer's IP address, so that limits are shared fairly between sources. An IPv4 address in IPv6 notation, as a
+    /// listener for both reports it, counts as the IPv4 address.
+    #[must_use]
+    pub fn with_ip(self, ip: IpAddr) -> Self {
+        Self { ip: Some(ip.to_canonical()), ..self }
+    }
+
+    /// The peer's IP address, if the transport has told it.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
     /// The peer's socket address, if the transport has named it.
     pub fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
@@ -43,8 +57,8 @@ impl<S: Send + 'static> Opening<S> {
     where
         F: Future<Output = io::Result<R>> + Send,
     {
-        let Self { ready, peer } = self;
-        Opening { ready: Box::pin(async { secure(ready.await?).await }), peer }
+        let Self { ready, peer, ip } = self;
+        Opening { ready: Box::pin(async { secure(ready.await?).await }), peer, ip }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The state that the driver publishes and that all handles of a node read.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_broadcast as broadcast;
 use event_listener::Event as Changed;
@@ -8,12 +11,17 @@ use formation_core::{Event, Formation, Leadership, MembersView, Status, Timestam
 
 use crate::handle::{EVENT_BUFFER, Stopped};
 
+/// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
+const UNPROVEN_EVENTS: usize = 64;
+
 /// The latest state of a node.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) view: MembersView,
     pub(crate) status: Status,
     pub(crate) leadership: Option<Leadership>,
+    /// How many events were not reported.
+    pub(crate) suppressed: u64,
     /// There will be no other state.
     stopped: bool,
 }
@@ -55,6 +63,10 @@ impl Shared {
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
     events: broadcast::Sender<Event>,
+    /// How many events were published.
+    published: u64,
+    /// The numbers of those in the buffer that are about unproven peers.
+    unproven: VecDeque<u64>,
 }
 
 impl Publisher {
@@ -64,13 +76,15 @@ impl Publisher {
             view: formation.view().clone(),
             status: formation.status(),
             leadership: formation.leadership(now),
+            suppressed: 0,
             stopped: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Changed::new() });
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
-        (Self { shared: shared.clone(), events }, shared, receiver)
+        let publisher = Self { shared: shared.clone(), events, published: 0, unproven: VecDeque::new() };
+        (publisher, shared, receiver)
     }
 
     pub(crate) fn publish_state(&self, formation: &Formation, now: Timestamp) {
@@ -88,9 +102,27 @@ impl Publisher {
         }
     }
 
-    pub(crate) fn publish_event(&self, event: Event) {
+    pub(crate) fn publish_event(&mut self, event: Event) {
         // It fails only if there is no subscriber. A full buffer drops its oldest event and counts it.
-        let _ = self.events.try_broadcast(event);
+        if self.events.try_broadcast(event).is_ok() {
+            self.published += 1;
+        }
+    }
+
+    /// Publishes an event about a peer that has proven nothing, unless it would take the place of another event.
+    pub(crate) fn publish_unproven(&mut self, event: Event) {
+        let oldest = self.published - self.events.len() as u64;
+        self.unproven.retain(|number| *number >= oldest);
+        if self.events.is_full() || self.unproven.len() >= UNPROVEN_EVENTS {
+            return self.suppress_event();
+        }
+        self.unproven.push_back(self.published);
+        self.publish_event(event);
+    }
+
+    /// Counts an event that is not reported.
+    pub(crate) fn suppress_event(&self) {
+        self.shared.lock().suppressed += 1;
     }
 }
 
@@ -102,5 +134,36 @@ impl Drop for Publisher {
         state.stopped = true;
         drop(state);
         self.shared.changed.notify(usize::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use formation_core::{CloseReason, Config, ConnId, Incarnation, Start};
+
+    use super::*;
+
+    /// Whatever the rate: a subscriber that reads nothing for long.
+    #[test]
+    fn unproven_events_take_few_places_and_only_free_ones() {
+        let config = Config::single("test", "a", "a:1").build().unwrap();
+        let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+        let (mut publisher, shared, mut receiver) = Publisher::new(&node, Timestamp::ZERO);
+        let unproven = |conn| Event::ConnClosed { conn: ConnId(conn), dialed: None, reason: CloseReason::WrongMagic };
+        publisher.publish_event(Event::PersistFailed);
+        (0..10_000).for_each(|conn| publisher.publish_unproven(unproven(conn)));
+        assert_eq!(receiver.len(), 1 + UNPROVEN_EVENTS);
+        assert_eq!(shared.lock().suppressed, 10_000 - UNPROVEN_EVENTS as u64);
+        while receiver.len() < EVENT_BUFFER {
+            publisher.publish_event(Event::PersistFailed);
+        }
+        // Its places are free again, but the buffer is full.
+        assert_eq!(receiver.try_recv(), Ok(Event::PersistFailed));
+        publisher.publish_event(Event::PersistFailed);
+        publisher.publish_unproven(unproven(0));
+        assert_eq!(receiver.try_recv(), Ok(unproven(0)), "the oldest is still there");
+        while receiver.try_recv().is_ok() {}
+        publisher.publish_unproven(unproven(1));
+        assert_eq!(receiver.try_recv(), Ok(unproven(1)));
     }
 }

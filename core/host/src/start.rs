@@ -34,7 +34,7 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]. The stored state of the last run is unchanged then.
 pub fn begin(config: &Config) -> Result<(Start, Option<Store>), StartError> {
-    let (start, keeper) = begin_on(Disk, config)?;
+    let (start, keeper) = begin_on(Disk::default(), config)?;
     Ok((start, keeper.map(Store)))
 }
 

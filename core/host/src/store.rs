@@ -10,7 +10,7 @@ use formation_core::{Config, DurableState, HardState, Incarnation, ResumeError, 
 
 use crate::{
     format,
-    slot::{Disk, Files, Slot},
+    slot::{Disk, Files, Slot, private},
 };
 
 /// Why the state of a node cannot be stored or used.
@@ -93,14 +93,14 @@ impl Store {
 
 /// A store on any files.
 #[derive(Debug)]
-pub(crate) struct Keeper<F> {
+pub(crate) struct Keeper<F: Files> {
     slot: Slot<F>,
     state: DurableState,
     is_new: bool,
     lock: File,
 }
 
-impl<F> Drop for Keeper<F> {
+impl<F: Files> Drop for Keeper<F> {
     fn drop(&mut self) {
         // To close the file is not enough: a child process that was just forked may still have a copy of it.
         let _ = self.lock.unlock();
@@ -141,14 +141,40 @@ impl<F: Files> Keeper<F> {
 fn create(files: &mut impl Files, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { doing: "create", path: dir.into(), source };
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
-    fs::create_dir_all(dir).map_err(failed)?;
+    create_dir(dir).map_err(failed)?;
     missing.iter().filter_map(|dir| dir.parent()).try_for_each(|dir| files.sync_dir(dir)).map_err(failed)
 }
 
+/// Creates a directory for this user only.
+#[cfg(unix)]
+fn create_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(not(unix))]
+fn create_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)
+}
+
+/// Whoever can open the file could lock it. A file from before may be open to others, and is not from now on.
+#[cfg(unix)]
+fn restrict(file: &File) {
+    use std::os::unix::fs::PermissionsExt;
+    if file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+        // Some file systems have no permissions.
+        let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+    }
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &File) {}
+
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("formation.lock");
-    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    let opened = private(File::options().create(true).truncate(false).write(true)).open(&path);
     let file = opened.map_err(|source| StoreError::Io { doing: "open", path: path.clone(), source })?;
+    restrict(&file);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path }),

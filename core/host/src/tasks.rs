@@ -1,6 +1,7 @@
 //! The tasks that a driver starts: dials, connections, and writes to the disk.
 
 use std::{
+    collections::BTreeSet,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
@@ -11,11 +12,11 @@ use async_channel::Sender;
 use formation_core::{Address, ConnId, DialId, HardState, TlsFailure};
 
 use crate::{
-    accept::Permit,
     connection::Connection,
     driver::{Io, Report, SharedStore},
     log::Log,
     opening::Opening,
+    permits::Permit,
     runtime::{ByteStream, Runtime, timeout},
     store::StoreError,
     transport::Transport,
@@ -23,6 +24,7 @@ use crate::{
 
 pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
     transport: Arc<T>,
+    seeds: Arc<BTreeSet<Address>>,
     into_io: fn(T::Stream) -> D,
     reports: Sender<Report<T::Stream>>,
     log: Log,
@@ -34,19 +36,19 @@ pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
 impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
     pub(crate) fn new(
         transport: Arc<T>,
+        seeds: BTreeSet<Address>,
         into_io: fn(T::Stream) -> D,
         reports: Sender<Report<T::Stream>>,
         log: Log,
     ) -> Self {
-        Self { transport, into_io, reports, log, dials: Vec::new(), persist: None }
+        Self { transport, seeds: Arc::new(seeds), into_io, reports, log, dials: Vec::new(), persist: None }
     }
 
     pub(crate) fn transport(&self) -> Arc<T> {
         self.transport.clone()
     }
 
-    /// Ends every dial, and waits until nothing is written to the disk any more. The reports of these tasks must not have to
-    /// wait for room.
+    /// Ends every dial, and waits until nothing is written to the disk any more.
     pub(crate) async fn finish(&mut self) {
         for dial in self.dials.drain(..) {
             R::cancel(dial).await;
@@ -79,7 +81,9 @@ where
     }
 
     fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, permit: Option<Permit>) -> Connection<R> {
-        Connection::open(conn, opening, self.into_io, permit, &self.reports)
+        let (transport, seeds) = (self.transport.clone(), self.seeds.clone());
+        let certified = move |stream: &T::Stream| transport.certified(stream, &seeds);
+        Connection::open(conn, opening, self.into_io, certified, permit, &self.reports)
     }
 
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState) {

@@ -1,6 +1,7 @@
 //! TLS by rustls: the certificates of a node, the authorities that it trusts, and the meaning of TLS errors.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -8,12 +9,12 @@ use std::{
 use formation_core::{Address, TlsFailure, TlsProblem};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, RootCertStore, ServerConfig,
-    client::Resumption,
+    client::{Resumption, verify_server_name},
     pki_types::{
         CertificateDer, PrivateKeyDer, ServerName,
         pem::{self, PemObject},
     },
-    server::{VerifierBuilderError, WebPkiClientVerifier},
+    server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier},
 };
 
 /// The TLS configuration of a node, for the connections that it dials and for those that it accepts.
@@ -34,8 +35,9 @@ impl TlsConfig {
     ///   of the node's address (a name or an IP address), for servers and for clients.
     /// - `key` is the private key of the certificate.
     ///
-    /// A node that dials checks the name in its peer's certificate. A node that is dialed checks the authority only, and takes
-    /// the id and the address of its peer from the hello. So every holder of a certificate is trusted.
+    /// A node that dials checks the name in its peer's certificate. A node that is dialed checks the authority, takes the id
+    /// and the address of its peer from the hello, and finds out for which seeds the certificate is valid: only their
+    /// certificates prove voters.
     ///
     /// Sessions are not resumed: each connection presents its certificates again.
     ///
@@ -163,6 +165,15 @@ pub fn server_name(address: &Address) -> io::Result<ServerName<'static>> {
     })
 }
 
+/// The seeds whose host this peer's certificate is valid for. The first of `certificates` is the peer's own, and the
+/// connection has verified it. A certificate for the host of several seeds covers all of them, whatever their ports.
+pub fn certified(certificates: Option<&[CertificateDer<'_>]>, seeds: &BTreeSet<Address>) -> BTreeSet<Address> {
+    let own = certificates.and_then(<[_]>::first).map(ParsedCertificate::try_from);
+    let Some(Ok(certificate)) = own else { return BTreeSet::new() };
+    let covers = |seed: &&Address| server_name(seed).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok());
+    seeds.iter().filter(covers).cloned().collect()
+}
+
 /// The TLS failure that the error of a stream stands for, if one end does not trust the other.
 pub fn tls_failure(error: &io::Error) -> Option<TlsFailure> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
@@ -244,6 +255,44 @@ mod tests {
         assert_eq!(name("10.0.0.1:7000").as_deref(), Some("10.0.0.1"));
         assert_eq!(name("[::1]:7000").as_deref(), Some("::1"));
         assert_eq!(name("no name:7000"), None);
+    }
+
+    fn covered(names: &[&str], seeds: &[&str]) -> Vec<String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let issued = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let seeds = seeds.iter().map(|seed| Address::new(*seed).expect("an address")).collect();
+        certified(Some(&[issued.cert.der().clone()]), &seeds).iter().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn a_certificate_covers_the_seeds_at_its_hosts() {
+        let seeds =
+            ["a.example.net:1", "a.example.net:2", "b.example.net:1", "10.0.0.1:1", "[fd00::1]:1", "no_name~:1"];
+        assert_eq!(covered(&["a.example.net"], &seeds), ["a.example.net:1", "a.example.net:2"]);
+        assert_eq!(covered(&["A.Example.Net"], &seeds), ["a.example.net:1", "a.example.net:2"]);
+        assert_eq!(covered(&["b.example.net", "10.0.0.1"], &seeds), ["10.0.0.1:1", "b.example.net:1"]);
+        assert_eq!(covered(&["fd00::1"], &seeds), ["[fd00::1]:1"]);
+        assert_eq!(covered(&["*.example.net"], &seeds), ["a.example.net:1", "a.example.net:2", "b.example.net:1"]);
+        assert_eq!(covered(&["worker.example.net", "example.net", "10.0.0.2"], &seeds), [""; 0]);
+    }
+
+    #[test]
+    fn no_certificate_and_a_broken_one_cover_nothing() {
+        let seeds = BTreeSet::from([Address::new("a.example:1").expect("an address")]);
+        let broken = CertificateDer::from(vec![0x30, 0x00]);
+        for certificates in [None, Some(&[][..]), Some(&[broken][..])] {
+            assert_eq!(certified(certificates, &seeds), BTreeSet::new());
+        }
+    }
+
+    /// The certificates behind the first one are those of the authorities.
+    #[test]
+    fn only_the_peers_own_certificate_counts() {
+        let issue = |name: &str| {
+            rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate").cert.der().clone()
+        };
+        let seeds = BTreeSet::from([Address::new("a.example:1").expect("an address")]);
+        assert_eq!(certified(Some(&[issue("worker.example"), issue("a.example")]), &seeds), BTreeSet::new());
     }
 
     #[test]

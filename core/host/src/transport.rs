@@ -1,6 +1,6 @@
 //! What carries the bytes between two nodes.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use formation_core::{Address, TlsFailure};
 
@@ -32,6 +32,14 @@ pub trait Transport: Send + Sync + 'static {
         address: &Address,
         limit: Duration,
     ) -> impl Future<Output = io::Result<Opening<Self::Stream>>> + Send;
+
+    /// The seeds whose host the certificate of the peer covers. It is asked once for each connection, as soon as the stream is
+    /// ready. A peer that has dialed this node and claims one of these addresses counts as that voter at once. So the
+    /// certificate has to be verified.
+    fn certified(&self, stream: &Self::Stream, seeds: &BTreeSet<Address>) -> BTreeSet<Address> {
+        let _ = (stream, seeds);
+        BTreeSet::new()
+    }
 
     /// Whether an error of a stream or of an [`Opening`] means that one end does not trust the other. In that case the node
     /// retries the address rarely, and [`Event::ConnClosed`](formation_core::Event::ConnClosed) carries the reason.

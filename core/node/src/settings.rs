@@ -157,7 +157,9 @@ impl Settings {
         }
         for path in &self.key_file {
             // Editors end the last line with a newline.
-            config = config.key(ClusterKey::from(read(path)?.trim_end()));
+            let mut key = read_secret(path)?;
+            key.truncate(key.trim_end().len());
+            config = config.key(ClusterKey::from(key));
         }
         Ok(config.build()?)
     }
@@ -173,7 +175,7 @@ impl Settings {
         }
         let authority = read(needed("tls-authority", &self.tls_authority)?)?;
         let certificate = read(needed("tls-certificate", &self.tls_certificate)?)?;
-        let key = read(needed("tls-key", &self.tls_key)?)?;
+        let key = read_secret(needed("tls-key", &self.tls_key)?)?;
         Ok(Some(TlsConfig::mutual(authority.as_bytes(), certificate.as_bytes(), key.as_bytes())?))
     }
 }
@@ -182,6 +184,47 @@ fn needed<'a, T>(name: &str, value: &'a Option<T>) -> Result<&'a T, String> {
     value.as_ref().ok_or_else(|| format!("--{name} is missing, or {} in the file", name.replace('-', "_")))
 }
 
+/// Reads a file that should be for the user of the node only.
+fn read_secret(path: &Path) -> Fallible<String> {
+    let text = read(path)?;
+    if is_open_to_others(path) {
+        tracing::warn!(
+            target: "formation", path = %path.display(),
+            "other users of this machine can read or change this key file; take their permissions away (chmod 600)"
+        );
+    }
+    Ok(text)
+}
+
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> bool {
+    false
+}
+
 fn read(path: &Path) -> Fallible<String> {
     Ok(fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_for_its_user_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        fs::write(&path, "secret").unwrap();
+        for (mode, is_open) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o620, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_others(&path), is_open, "{mode:o}");
+        }
+    }
 }

@@ -49,6 +49,15 @@ pub enum Input {
         /// The dial.
         dial: DialId,
     },
+    /// The connection is secured, and the peer's certificate covers the hosts of these seeds. They are added to those that
+    /// [`Opened`](Self::Opened) has named. Report it before the first [`Received`](Self::Received): the peer's claim to an
+    /// address is judged with what is known by then.
+    Certified {
+        /// The connection.
+        conn: ConnId,
+        /// The seeds.
+        seeds: BTreeSet<Address>,
+    },
     /// Bytes have arrived. They may be cut into chunks anywhere (G4).
     Received {
         /// The connection.
@@ -110,7 +119,8 @@ pub struct Remote {
     /// Its IP address, if known. It is used only to share limits fairly between sources.
     pub ip: Option<IpAddr>,
     /// The seeds whose host the peer's certificate covers. Only a transport that verifies certificates fills it. On the accepting
-    /// side, a peer that claims one of these addresses counts as that voter at once.
+    /// side, a peer that claims one of these addresses counts as that voter at once. [`Input::Certified`] reports them if the
+    /// connection is secured after it was opened.
     pub certified: BTreeSet<Address>,
 }
 

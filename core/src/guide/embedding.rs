@@ -59,13 +59,14 @@
 //! | input | when |
 //! | --- | --- |
 //! | `Opened` with `Origin::Accepted` | a connection was accepted |
+//! | `Certified` | a connection was secured, and the peer's certificate covers the hosts of some seeds; before the first `Received` |
 //! | `Received` | bytes were read, in pieces of any size |
 //! | `Closed` | a connection ended, and the core did not close it |
 //! | `Tick` | the deadline has come |
 //! | `TlsFailed` | a connection could not be secured |
 //!
 //! `Opened` carries a [`Remote`](crate::Remote): the IP address of the other end, and the seeds whose host its
-//! certificate covers. The default says that the transport knows neither.
+//! certificate covers. The default says that the transport knows neither. `Certified` adds such seeds later.
 //!
 //! If streams are secured (TLS), report `Opened` before the TLS handshake begins. The core then limits how many of
 //! these handshakes are under way, and how long each one takes.

@@ -21,6 +21,9 @@
 //! | `PersistFailed` | storage has failed. This node is no longer a candidate and no longer votes | repair the storage (is the disk full?), then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |
 //!
+//! `ConnClosed` of accepted connections and `PeerRejected` can be caused by anybody who can connect. The adapters report
+//! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log).
+//!
 //! ## Why a master was lost
 //!
 //! | [`LossReason`](crate::LossReason) | what it means | what to do |
@@ -114,8 +117,12 @@
 //! | file in the `state_dir` | what it is |
 //! | --- | --- |
 //! | `formation.state` | the state. It is written completely, made durable and renamed into its place, so no crash leaves half of it |
-//! | `formation.state.new` | may remain after a crash. It is never read |
+//! | `formation.state.new`, `formation.state.last` | the spare file. It takes turns with the other one, so that a vote opens no file. It is never read |
 //! | `formation.lock` | may remain after a stop. Only a living process holds it |
+//!
+//! The directory and the files are created for the user of the node only (0700 and 0600), and no file is opened through
+//! a symbolic link. Keep it so: who can write here can make the node vote twice, and who can open the lock file can keep
+//! the node from starting.
 //!
 //! A node that finds no state starts as a node that has never voted. The adapters log this, with the directory. If
 //! this is not the first start of the node, the directory is mistyped, or the wrong one is mounted: stop the node, and

@@ -6,6 +6,7 @@ use core::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     api::input::Origin,
@@ -28,7 +29,8 @@ const NONCE: &[u8] = b"formation nonce";
 /// A secret that all nodes of a cluster share: 16 to 1024 bytes. 32 random bytes are best. An attacker who has recorded one
 /// handshake can test guesses of the key, as many as they like.
 ///
-/// The key is never displayed: not by `Debug`, and not in a serialized configuration. Every byte counts. If the key is read
+/// The key is never displayed: not by `Debug`, and not in a serialized configuration. Its memory is overwritten when it is
+/// dropped. Every byte counts. If the key is read
 /// from a file, a line feed at the end of the file is a part of the key.
 ///
 /// [`ConfigBuilder::key`](crate::ConfigBuilder::key) says how to change the key while the cluster runs.
@@ -75,6 +77,20 @@ impl ClusterKey {
         self.mac(side.label(), hellos).verify_slice(&proof.mac).is_ok()
     }
 }
+
+impl Zeroize for ClusterKey {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Drop for ClusterKey {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for ClusterKey {}
 
 impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,6 +232,15 @@ mod tests {
         assert_eq!(hex(&announcement(&[key()])), "01081350b73864e49eca");
         assert_eq!(announcement(&[]), b""[..]);
         assert_eq!(hex(&key().nonce(core::array::from_fn(|n| n as u8))), "92a741d0ccf5f59256b348f7da68fba1");
+    }
+
+    #[test]
+    fn a_dropped_key_is_overwritten() {
+        fn is_overwritten<T: ZeroizeOnDrop>() {}
+        is_overwritten::<ClusterKey>();
+        let mut key = key();
+        key.zeroize();
+        assert_eq!(key.len(), 0);
     }
 
     #[test]

@@ -243,6 +243,13 @@ impl PeerTable {
         self.awake.insert(conn);
     }
 
+    /// The peer's certificate covers the hosts of these seeds.
+    pub(crate) fn certify(&mut self, conn: ConnId, seeds: BTreeSet<Address>) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.certified.extend(seeds);
+        }
+    }
+
     /// Bytes have come that nobody reads: the node has stopped.
     pub(crate) fn count_unread(&mut self, len: usize) {
         self.counters.bytes_received += len as u64;

@@ -1,6 +1,7 @@
-//! Load tests on real sockets (G7): unauthenticated peers, members that never read, and a thundering herd. The cluster
+//! Load tests on real sockets (G7): unauthenticated peers, members that never read, and floods, and a thundering herd. The cluster
 //! keeps its master and uses no more memory than its limits allow, and correct nodes can join in time.
 
+mod floods;
 mod slow_readers;
 mod thundering_herd;
 mod unauthenticated;

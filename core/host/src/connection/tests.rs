@@ -11,6 +11,11 @@ use crate::{
 
 const CONN: ConnId = ConnId(1);
 
+/// The peers of these tests have no certificates.
+fn nothing<S>(_: &S) -> BTreeSet<Address> {
+    BTreeSet::new()
+}
+
 /// A connection that this node has opened, its peer, and what it reports.
 fn open(capacity: usize) -> (Connection<Smol>, Pipes, Receiver<Report<Pipes>>) {
     let (ours, peer) = pipes(capacity);
@@ -21,7 +26,7 @@ fn open(capacity: usize) -> (Connection<Smol>, Pipes, Receiver<Report<Pipes>>) {
 fn open_on<S: ByteStream>(stream: S) -> (Connection<Smol>, Receiver<Report<S>>) {
     let (to_driver, reports) = channel::bounded(4);
     let opening = Opening::ready(stream);
-    (Connection::open(CONN, opening, std::convert::identity, None, &to_driver), reports)
+    (Connection::open(CONN, opening, std::convert::identity, nothing, None, &to_driver), reports)
 }
 
 /// Waits until the writer has taken what was sent.
@@ -68,7 +73,8 @@ fn bytes_are_read_and_written_and_both_are_reported() {
         assert!(matches!(reports.recv().await, Ok(Report::Flushed { conn: CONN })));
         peer.write_all(b"answer").await.unwrap();
         let answer = reports.recv().await;
-        assert!(matches!(&answer, Ok(Report::Received { conn: CONN, chunk }) if chunk == "answer"));
+        assert!(matches!(&answer, Ok(Report::Received { conn: CONN, chunk, .. }) if chunk == "answer"));
+        drop(answer);
         drop(peer);
         assert!(matches!(reports.recv().await, Ok(Report::Closed { conn: CONN, error: None })));
     });
@@ -87,6 +93,7 @@ fn the_last_bytes_of_a_peer_are_read_after_a_failed_write() {
         drop(peer);
         let first = reports.recv().await;
         assert!(matches!(&first, Ok(Report::Received { chunk, .. }) if chunk == "last words"));
+        drop(first);
         assert!(matches!(reports.recv().await, Ok(Report::Closed { error: None, .. })));
     });
 }
@@ -129,10 +136,55 @@ fn a_connection_that_cannot_be_secured_reports_why() {
     smol::block_on(async {
         let (to_driver, reports) = channel::bounded(4);
         let opening = Opening::<Pipes>::new(async { Err(io::ErrorKind::InvalidData.into()) });
-        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, None, &to_driver);
+        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, nothing, None, &to_driver);
         let closed = reports.recv().await.unwrap();
         assert!(
             matches!(&closed, Report::Closed { error: Some(error), .. } if error.kind() == io::ErrorKind::InvalidData)
         );
+    });
+}
+
+#[test]
+fn certified_seeds_are_reported_before_the_first_bytes() {
+    smol::block_on(async {
+        let (ours, mut peer) = pipes(64);
+        peer.write_all(b"hello").await.unwrap();
+        let (to_driver, reports) = channel::bounded(4);
+        let covered = BTreeSet::from([Address::new("a:1").unwrap()]);
+        let certified = {
+            let covered = covered.clone();
+            move |_: &Pipes| covered
+        };
+        let opening = Opening::ready(ours);
+        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, certified, None, &to_driver);
+        let first = reports.recv().await.unwrap();
+        assert!(matches!(&first, Report::Certified { conn: CONN, seeds } if *seeds == covered));
+        assert!(matches!(reports.recv().await, Ok(Report::Received { .. })));
+    });
+}
+
+/// One inbox for all connections, so what lies in it is handled in the order of arrival.
+#[test]
+fn a_flood_has_at_most_one_chunk_in_the_inbox() {
+    smol::block_on(async {
+        let (to_driver, reports) = channel::unbounded();
+        let open = |conn, stream| {
+            Connection::<Smol>::open(conn, Opening::ready(stream), std::convert::identity, nothing, None, &to_driver)
+        };
+        let ((ours, mut flooding), (others, mut modest)) = (pipes(1 << 20), pipes(64));
+        flooding.write_all(&[0; 1 << 20]).await.unwrap();
+        let (_flooded, _other) = (open(ConnId(1), ours), open(ConnId(2), others));
+        let mut waiting = Vec::new();
+        for _ in 0..50 {
+            modest.write_all(&[0]).await.unwrap();
+            // What the flood sends lies there. Only the chunks of the other connection are handled.
+            while let Ok(report) = reports.recv().await {
+                match report {
+                    Report::Received { conn: ConnId(2), .. } => break,
+                    report => waiting.push(report),
+                }
+            }
+        }
+        assert_eq!(waiting.len(), 1);
     });
 }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote, Start, TlsProblem};
+use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::shared::Shared;
+use crate::{permits::Permits, shared::Shared};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
@@ -143,6 +144,12 @@ impl Rig {
         self.driver.report(NOW, Report::Dialed { dial, address, result });
     }
 
+    /// Bytes arrive on a connection.
+    fn received(&mut self, conn: ConnId, chunk: Bytes) {
+        let permit = block_on(Permits::new(1).take());
+        self.driver.report(NOW, Report::Received { conn, chunk, permit });
+    }
+
     /// A peer joins on a connection of its own.
     fn join(&mut self) -> ConnId {
         let config = Config::builder("test", "b", "b:1").seeds(["a:1"]).local().build().unwrap();
@@ -156,7 +163,7 @@ impl Rig {
             }
             while let Some(output) = peer.poll_output() {
                 if let Output::Send { bytes, .. } = output {
-                    self.driver.report(NOW, Report::Received { conn, chunk: bytes });
+                    self.received(conn, bytes);
                     inputs.push(Input::Flushed { conn });
                 }
             }
@@ -243,11 +250,11 @@ fn reports_of_a_closed_connection_are_ignored() {
     rig.driver.report(NOW, Report::Closed { conn: ended, error: None });
     rig.record.take();
     let chunk = Bytes::from_static(&[0]);
-    rig.driver.report(NOW, Report::Received { conn: ended, chunk: chunk.clone() });
+    rig.received(ended, chunk.clone());
     rig.driver.report(NOW, Report::Flushed { conn: ended });
     rig.driver.report(NOW, Report::Closed { conn: ended, error: Some(io::ErrorKind::InvalidData.into()) });
     assert_eq!((rig.record.bytes_received(), rig.record.take()), (0, vec![]));
-    rig.driver.report(NOW, Report::Received { conn: open, chunk });
+    rig.received(open, chunk);
     assert_eq!(rig.record.bytes_received(), 1);
 }
 
@@ -270,7 +277,7 @@ fn the_oldest_of_too_many_closing_connections_is_cut() {
     for number in 1..=CLOSING as u64 + 1 {
         assert!(!rig.record.take().contains(&Call::Cut(ConnId(1))), "before connection {number}");
         let conn = rig.accept();
-        rig.driver.report(NOW, Report::Received { conn, chunk: garbage.clone() });
+        rig.received(conn, garbage.clone());
     }
     let calls = rig.record.take();
     assert!(calls.ends_with(&[Call::Close(ConnId(CLOSING as u64 + 1)), Call::Cut(ConnId(1))]), "{calls:?}");
@@ -278,7 +285,7 @@ fn the_oldest_of_too_many_closing_connections_is_cut() {
     // Those that have finished take no room.
     rig.driver.io.is_finished.set(true);
     let conn = rig.accept();
-    rig.driver.report(NOW, Report::Received { conn, chunk: garbage });
+    rig.received(conn, garbage);
     assert_eq!(rig.driver.take_closing().map(|connection| connection.conn).collect::<Vec<_>>(), [conn]);
 }
 
@@ -322,7 +329,7 @@ fn a_stopped_node_only_closes() {
     assert!(rig.driver.is_stopped());
     rig.record.take();
     let conn = rig.accept();
-    rig.driver.report(NOW, Report::Received { conn, chunk: Bytes::from_static(&[0]) });
+    rig.received(conn, Bytes::from_static(&[0]));
     rig.driver.handle(NOW, Input::Tick).unwrap();
     assert_eq!(rig.record.take(), [Call::Open(conn), Call::Close(conn)]);
 }
@@ -345,7 +352,75 @@ fn a_dropped_driver_ends_waits_and_events() {
     let shared = rig.record.shared.clone();
     drop(rig.driver);
     assert!(shared.lock().leadership.is_none());
-    let waited = futures_lite::future::block_on(shared.wait(|_| None::<()>));
+    let waited = block_on(shared.wait(|_| None::<()>));
     assert_eq!(waited, Err(crate::Stopped));
     assert_eq!(rig.events.try_recv(), Err(async_broadcast::TryRecvError::Closed));
+}
+
+#[test]
+fn the_seeds_of_a_certificate_reach_only_an_open_connection() {
+    let mut rig = Rig::single();
+    let (ended, open) = (rig.accept(), rig.accept());
+    rig.driver.report(NOW, Report::Closed { conn: ended, error: None });
+    for (conn, changes) in [(ended, false), (open, true)] {
+        let before = rig.driver.formation.clone();
+        let seeds = BTreeSet::from([Address::new("a:1").unwrap()]);
+        rig.driver.report(NOW, Report::Certified { conn, seeds });
+        assert_eq!(rig.driver.formation != before, changes, "{conn}");
+    }
+}
+
+/// A listener for both versions of IP reports IPv4 addresses in IPv6 notation.
+#[test]
+fn the_peers_ip_reaches_the_core_in_one_notation() {
+    let accepted_from = |ip: Option<&str>| {
+        let mut rig = Rig::single();
+        let opening = Opening::ready(());
+        let opening = match ip {
+            Some(ip) => opening.with_ip(ip.parse().unwrap()),
+            None => opening,
+        };
+        rig.driver.opened(NOW, opening, Origin::Accepted, None);
+        rig.driver.formation
+    };
+    assert_eq!(accepted_from(Some("::ffff:10.0.0.1")), accepted_from(Some("10.0.0.1")));
+    assert_ne!(accepted_from(Some("10.0.0.2")), accepted_from(Some("10.0.0.1")));
+    assert_ne!(accepted_from(None), accepted_from(Some("10.0.0.1")));
+}
+
+/// Otherwise it would stay unread for ever, or be read while its last chunk still waits.
+#[test]
+fn a_connection_is_read_again_once_its_chunk_was_handled() {
+    let mut rig = Rig::single();
+    let (ended, open) = (rig.accept(), rig.accept());
+    rig.driver.report(NOW, Report::Closed { conn: ended, error: None });
+    for conn in [ended, open] {
+        let permits = Permits::new(1);
+        let permit = block_on(permits.take());
+        assert!(block_on(poll_once(permits.take())).is_none());
+        rig.driver.report(NOW, Report::Received { conn, chunk: Bytes::from_static(&[0]), permit });
+        assert!(block_on(poll_once(permits.take())).is_some());
+    }
+}
+
+/// An unauthenticated peer can cause as many as it likes.
+#[test]
+fn events_about_unproven_peers_are_limited_and_displace_none() {
+    let mut rig = Rig::single();
+    let mut late = rig.events.clone();
+    rig.join();
+    rig.events();
+    for _ in 0..3 * crate::EVENT_BUFFER {
+        let conn = rig.accept();
+        rig.received(conn, Bytes::from_static(&[0; 4]));
+    }
+    let reason = CloseReason::EmptyFrame;
+    let events = rig.events();
+    assert!(events.iter().all(|event| matches!(event, Event::ConnClosed { reason: found, .. } if *found == reason)));
+    assert_eq!(events.len(), 10);
+    assert_eq!(rig.record.shared.lock().suppressed, 3 * crate::EVENT_BUFFER as u64 - 10);
+    // A subscriber that has read nothing still finds its first event.
+    assert!(matches!(late.try_recv(), Ok(Event::MasterElected { .. })));
+    rig.leave();
+    assert!(matches!(rig.events()[..], [.., Event::Stopped { .. }]));
 }

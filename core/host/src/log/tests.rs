@@ -104,6 +104,8 @@ fn every_line_names_its_node_and_has_one_target() {
     let lines = logged(|| {
         events.iter().for_each(|event| log.event(event, TERM, None));
         log.state_dir_is_empty("dir");
+        log.connections_lowered(Lowered { configured: 3, connections: 2, open_files: 4 });
+        log.suppressed(Kind::AcceptFailed, 7);
         log.accept_failed(&error);
         log.dial_failed(DialId(1), &address(), &error);
         log.opened(CONN, Origin::Accepted, None);
@@ -115,7 +117,7 @@ fn every_line_names_its_node_and_has_one_target() {
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 11);
+    assert_eq!(lines.len(), events.len() + 13);
     for Line(target, _, fields) in &lines {
         assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
     }
@@ -155,4 +157,21 @@ fn what_storage_panicked_with_is_logged() {
     });
     let panics: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["panic"].as_str()).collect();
     assert_eq!(panics, ["a message", "another one", "unknown"]);
+}
+
+#[test]
+fn a_lowered_limit_is_logged_with_all_numbers_and_the_remedy() {
+    let lowered = Lowered { configured: 16_384, connections: 704, open_files: 1_024 };
+    let lines = logged(|| Log::new(&node("a")).connections_lowered(lowered));
+    let [Line(_, level, fields)] = &lines[..] else { panic!("one line") };
+    assert_eq!(*level, Level::INFO);
+    assert_eq!(["configured", "connections", "open_files"].map(|name| fields[name].as_str()), ["16384", "704", "1024"]);
+    assert!(fields["message"].contains("ulimit -n"));
+}
+
+#[test]
+fn a_text_from_a_peer_forges_no_line() {
+    let error = io::Error::other("not for \"a\nINFO forged\u{202e}\u{1b}[31m\"");
+    let lines = logged(|| Log::new(&node("a")).dial_failed(DialId(1), &address(), &error));
+    assert_eq!(lines[0].2["error"], r#"not for "a\nINFO forged\u{202e}\u{1b}[31m""#);
 }

@@ -42,12 +42,13 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let (publisher, _, _) = Publisher::new(&formation, now);
     let (calls, called) = channel::unbounded();
     let (requests, incoming) = channel::bounded(16);
-    let (to_driver, reports) = channel::bounded(REPORTS);
-    let permits = Permits::new(formation.config().limits());
-    let tasks = Tasks::new(Arc::new(Switchboard(called)), identity, to_driver.clone(), log.clone());
-    let driver = Driver::new(formation, tasks, None, log.clone(), publisher);
+    let (to_driver, reports) = channel::unbounded();
+    let permits = unread(formation.config().limits());
+    let seeds = formation.config().seeds().clone();
+    let tasks = Tasks::new(Arc::new(Switchboard(called)), seeds, identity, to_driver.clone(), log.clone());
+    let driver = Driver::new(formation, tasks, None, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
-    let node = Node { clock: Clock::start(), log, permits, sources, driver };
+    let node = Node { clock: Clock::start(), permits, sources, driver };
     (node, Ends { calls, requests, reports, to_driver })
 }
 
@@ -122,14 +123,16 @@ async fn ends(by_leaving: bool) {
 
 /// A peer that sends faster than the node reads can cause this at any moment.
 #[test]
-fn a_node_with_a_full_inbox_can_leave() {
+fn a_node_whose_peer_floods_it_can_leave() {
     let leaves = async {
         let (mut node, ends) = node(single(), Clock::start().now());
-        while ends.to_driver.try_send(Report::Flushed { conn: ConnId(7) }).is_ok() {}
         let (stream, mut peer) = pipes(64 * 1024);
         node.driver.opened(node.clock.now(), Opening::ready(stream), Origin::Accepted, None);
-        // More than one read takes, as there may be room for one report.
+        // More than one read takes, so the reader waits until the driver has handled the first chunk.
         peer.write_all(&[0; 64 * 1024]).await.unwrap();
+        while ends.reports.is_empty() {
+            yield_now().await;
+        }
         leave(&ends.requests);
         node.run().await;
     };
@@ -168,4 +171,23 @@ fn accepting_goes_on_after_a_failure() {
         futures_lite::io::AsyncReadExt::read_to_end(&mut peer, &mut Vec::new()).await.unwrap();
     };
     smol::block_on(future::or(accepts, too_long("nothing is accepted any more")));
+}
+
+#[test]
+fn a_turn_ends_after_so_many_inputs_or_bytes() {
+    let turn = |len: usize| {
+        let mut spent = Spent::default();
+        let mut handled = 1;
+        loop {
+            let permit = future::block_on(Permits::new(1).take());
+            spent.received(&Report::<()>::Received { conn: ConnId(1), chunk: vec![0; len].into(), permit });
+            if spent.turn_is_over() {
+                assert_eq!((spent.inputs, spent.bytes), (0, 0));
+                return handled;
+            }
+            handled += 1;
+        }
+    };
+    assert_eq!(turn(0), INPUTS_AT_ONCE);
+    assert_eq!(turn(BYTES_AT_ONCE / 4), 4);
 }

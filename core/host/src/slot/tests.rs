@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::format::tests::state;
 
-/// Write, sync, rename, sync the directory.
-const STEPS: usize = 4;
+/// Write, sync, link, rename twice, sync the directory.
+const STEPS: usize = 6;
+/// The same without a link: create, write, sync, rename, sync the directory.
+const FIRST_STEPS: usize = 5;
 
 /// Files whose first `left` steps succeed. The next one fails.
 pub(crate) struct Until<F, S> {
@@ -34,14 +36,24 @@ impl<F: Files, S: FnMut() -> io::Error> Files for Until<F, S> {
         self.files.read(path)
     }
 
-    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<F::File> {
+    fn create(&mut self, path: &Path) -> io::Result<F::File> {
         self.step()?;
-        self.files.write(path, bytes)
+        self.files.create(path)
     }
 
-    fn sync(&mut self, file: F::File) -> io::Result<()> {
+    fn write(&mut self, file: &mut F::File, bytes: &[u8]) -> io::Result<()> {
+        self.step()?;
+        self.files.write(file, bytes)
+    }
+
+    fn sync(&mut self, file: &F::File) -> io::Result<()> {
         self.step()?;
         self.files.sync(file)
+    }
+
+    fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        self.files.link(from, to)
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -63,6 +75,8 @@ struct Paper {
     contents: Vec<(Vec<u8>, bool)>,
     /// The names at the last sync of the directory, and after each change since then.
     names: Vec<Names>,
+    /// A file has one name only.
+    no_links: bool,
 }
 
 impl Paper {
@@ -84,7 +98,11 @@ impl Paper {
                     let length = if *synced { content.len() } else { content.len() * kept / 2 };
                     (content[..length].to_vec(), true)
                 };
-                all.push(Self { contents: self.contents.iter().map(cut).collect(), names: vec![names.clone()] });
+                all.push(Self {
+                    contents: self.contents.iter().map(cut).collect(),
+                    names: vec![names.clone()],
+                    ..Self::default()
+                });
             }
         }
         all
@@ -99,17 +117,33 @@ impl Files for Paper {
         Ok(self.contents[*file].0.clone())
     }
 
-    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<usize> {
+    fn create(&mut self, path: &Path) -> io::Result<usize> {
         let file = self.contents.len();
-        self.contents.push((bytes.to_vec(), false));
+        self.contents.push((Vec::new(), false));
         self.renamed(|names| {
             names.insert(path.into(), file);
         });
         Ok(file)
     }
 
-    fn sync(&mut self, file: usize) -> io::Result<()> {
-        self.contents[file].1 = true;
+    fn write(&mut self, file: &mut usize, bytes: &[u8]) -> io::Result<()> {
+        self.contents[*file] = (bytes.to_vec(), false);
+        Ok(())
+    }
+
+    fn sync(&mut self, file: &usize) -> io::Result<()> {
+        self.contents[*file].1 = true;
+        Ok(())
+    }
+
+    fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.no_links {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.renamed(|names| {
+            let file = names[from];
+            names.insert(to.into(), file);
+        });
         Ok(())
     }
 
@@ -131,44 +165,71 @@ fn full() -> io::Error {
     io::ErrorKind::StorageFull.into()
 }
 
+/// A slot that has stored states, and whose files fail after so many further steps.
+fn failing_after<F: Files>(files: F, dir: &Path, steps: usize) -> Slot<Until<F, fn() -> io::Error>> {
+    let mut slot = Slot::new(Until { files, left: usize::MAX, then: full as fn() -> io::Error }, dir);
+    // Each of both files is written twice.
+    (0..4).for_each(|_| slot.replace(&state(1)).unwrap());
+    slot.files.left = steps;
+    slot
+}
+
 #[test]
 fn e4_a_power_loss_leaves_the_old_or_the_acknowledged_state() {
-    for steps in 0..=STEPS {
-        let mut slot = Slot::new(Paper::default(), Path::new("dir"));
-        slot.replace(&state(1)).unwrap();
-        let mut slot = Slot::new(Until { files: slot.files, left: steps, then: full }, Path::new("dir"));
-        assert_eq!(slot.replace(&state(2)).is_ok(), steps == STEPS);
-        for files in slot.files.files.without_power() {
-            let found = Slot::new(files, Path::new("dir")).load();
-            let found =
-                found.unwrap_or_else(|error| panic!("after {steps} steps: {error}")).expect("a state is stored");
-            let allowed = if steps == STEPS { found == state(2) } else { [state(1), state(2)].contains(&found) };
-            assert!(allowed, "after {steps} steps: {found:?}");
+    // Without links, the step fails in any case.
+    for (no_links, last) in [(false, STEPS), (true, STEPS - 1)] {
+        for steps in 0..=last {
+            let mut slot = failing_after(Paper { no_links, ..Paper::default() }, Path::new("dir"), steps);
+            assert_eq!(slot.replace(&state(2)).is_ok(), steps == last);
+            for files in slot.files.files.without_power() {
+                let found = Slot::new(files, Path::new("dir")).load();
+                let found =
+                    found.unwrap_or_else(|error| panic!("after {steps} steps: {error}")).expect("a state is stored");
+                let allowed = if steps == last { found == state(2) } else { [state(1), state(2)].contains(&found) };
+                assert!(allowed, "after {steps} steps: {found:?}");
+            }
         }
     }
 }
 
 #[test]
 fn e4_the_first_state_is_stored_as_a_whole_or_not_at_all() {
-    for steps in 0..=STEPS {
+    for steps in 0..=FIRST_STEPS {
         let mut slot = Slot::new(Until { files: Paper::default(), left: steps, then: full }, Path::new("dir"));
-        assert_eq!(slot.replace(&state(1)).is_ok(), steps == STEPS);
+        assert_eq!(slot.replace(&state(1)).is_ok(), steps == FIRST_STEPS);
         for files in slot.files.files.without_power() {
             let found = Slot::new(files, Path::new("dir")).load().unwrap();
-            assert!(found == Some(state(1)) || (found.is_none() && steps < STEPS), "after {steps} steps: {found:?}");
+            assert!(
+                found == Some(state(1)) || (found.is_none() && steps < FIRST_STEPS),
+                "after {steps} steps: {found:?}"
+            );
         }
     }
 }
 
 #[test]
 fn a_failed_step_names_its_path_and_keeps_the_last_state() {
-    let dir = tempfile::tempdir().unwrap();
-    Slot::new(Disk, dir.path()).replace(&state(1)).unwrap();
     for steps in 0..STEPS {
-        let mut slot = Slot::new(Until { files: Disk, left: steps, then: full }, dir.path());
+        let dir = tempfile::tempdir().unwrap();
+        let mut slot = failing_after(Disk::default(), dir.path(), steps);
         let error = slot.replace(&state(2)).unwrap_err().to_string();
-        let step = ["cannot write", "cannot sync", "cannot replace", "cannot sync"][steps];
-        assert!(error.starts_with(step) && error.contains(dir.path().to_str().unwrap()), "{error}");
-        assert_eq!(slot.load().unwrap(), Some(state(if steps < 3 { 1 } else { 2 })));
+        let step = ["write", "sync", "replace", "replace", "replace", "sync"][steps];
+        let expected = format!("cannot {step} {}", dir.path().display());
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(slot.load().unwrap(), Some(state(if steps < 4 { 1 } else { 2 })), "after {steps} steps");
+    }
+}
+
+#[test]
+fn a_replacement_after_a_failed_one_starts_anew() {
+    for steps in 0..STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut slot = failing_after(Disk::default(), dir.path(), steps);
+        slot.replace(&state(2)).unwrap_err();
+        slot.files.left = usize::MAX;
+        for round in 3..6 {
+            slot.replace(&state(round)).unwrap();
+            assert_eq!(slot.load().unwrap(), Some(state(round)), "after {steps} steps");
+        }
     }
 }

@@ -122,7 +122,7 @@ fn live(steps: usize, config: &Config) -> ! {
         io::ErrorKind::StorageFull.into()
     };
     println!();
-    let (start, keeper) = begin_on(Until { files: Disk, left: steps, then: wait }, config).unwrap();
+    let (start, keeper) = begin_on(Until { files: Disk::default(), left: steps, then: wait }, config).unwrap();
     println!("started {}", start.incarnation.0);
     let mut keeper = keeper.expect("there is a state_dir");
     let mut voter = Voter::new(config.clone(), start, |state| {
@@ -200,7 +200,7 @@ fn e4_a_voter_killed_at_any_step_never_votes_twice() {
 
         // Incarnation 1 is the lowest, unless a stored one is not lower.
         let state_dir = Path::new(config.state_dir().unwrap());
-        let (keeper, start) = Keeper::open(Disk, state_dir, &config, Incarnation(1), 1).unwrap();
+        let (keeper, start) = Keeper::open(Disk::default(), state_dir, &config, Incarnation(1), 1).unwrap();
         match printed.incarnation {
             Some(Incarnation(last)) => assert_eq!(start.incarnation, Incarnation(last + 1), "after {steps} steps"),
             None if start.incarnation == Incarnation(1) => fresh += 1,

@@ -9,7 +9,7 @@ fn config(id: &str) -> Config {
 }
 
 fn open(dir: &Path, incarnation: u64) -> Result<(Keeper<Disk>, Start), StoreError> {
-    Keeper::open(Disk, dir, &config("a"), Incarnation(incarnation), 1)
+    Keeper::open(Disk::default(), dir, &config("a"), Incarnation(incarnation), 1)
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn an_unusable_file_is_named_and_left_unchanged() {
 fn the_state_of_another_node_is_an_error_that_names_both() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), 1).unwrap());
-    let error = Keeper::open(Disk, dir.path(), &config("b"), Incarnation(2), 1).unwrap_err().to_string();
+    let error = Keeper::open(Disk::default(), dir.path(), &config("b"), Incarnation(2), 1).unwrap_err().to_string();
     assert!(error.contains(dir.path().to_str().unwrap()) && error.contains(r#""a""#) && error.contains(r#""b""#));
     assert_eq!(open(dir.path(), 3).unwrap().1.incarnation, Incarnation(3));
 }
@@ -96,4 +96,76 @@ fn a_directory_that_cannot_be_created_is_named() {
     fs::write(&file, "").unwrap();
     let error = open(&file.join("dir"), 1).unwrap_err().to_string();
     assert!(error.starts_with("cannot create") && error.contains(file.to_str().unwrap()), "{error}");
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn files_and_directories_are_for_their_user_only() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("made").join("for it");
+        let (mut store, _) = open(&dir, 1).unwrap();
+        for _ in 0..2 {
+            let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert!(names.len() >= 2, "{names:?}");
+            names.iter().for_each(|path| assert_eq!(mode(path), 0o600, "{}", path.display()));
+            store.keep(HardState::default()).unwrap();
+        }
+        assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o700, 0o700));
+    }
+
+    #[test]
+    fn a_lock_file_that_others_can_open_is_restricted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("formation.lock");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let _store = open(dir.path(), 1).unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn no_file_is_opened_through_a_planted_link() {
+        for (name, refused) in [
+            ("formation.lock", true),
+            ("formation.state", true),
+            ("formation.state.new", false),
+            ("formation.state.last", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let target = dir.path().join("target");
+            fs::write(&target, "precious").unwrap();
+            symlink(&target, dir.path().join(name)).unwrap();
+            let opened = open(dir.path(), 1);
+            assert_eq!(opened.is_err(), refused, "{name}");
+            if let Ok((mut store, _)) = opened {
+                (0..3).for_each(|_| store.keep(HardState::default()).unwrap());
+            }
+            assert_eq!(fs::read(&target).unwrap(), b"precious", "{name}");
+        }
+    }
+
+    /// A process without a free file descriptor can still vote.
+    #[test]
+    fn e4_two_files_take_turns_and_no_other_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path(), 1).unwrap();
+        let inodes = (1..10).map(|term| {
+            store.keep(HardState { term: Term(term), ..HardState::default() }).unwrap();
+            fs::metadata(dir.path().join("formation.state")).unwrap().ino()
+        });
+        let inodes: Vec<_> = inodes.collect();
+        assert_ne!(inodes[0], inodes[1]);
+        assert!(inodes.windows(3).all(|three| three[0] == three[2]), "{inodes:?}");
+        drop(store);
+        assert_eq!(open(dir.path(), 1).unwrap().1.hard_state.term, Term(9));
+    }
 }
