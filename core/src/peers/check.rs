@@ -79,7 +79,7 @@ impl PeerTable {
             let is_sent = match &connection.state {
                 ConnectionState::AwaitingHello { hello_due } => !hello_due,
                 ConnectionState::Proving(proving) => proving.answer.is_empty(),
-                ConnectionState::Claimed(claim) => claim.answer.is_empty() && claim.status_sent > 0,
+                ConnectionState::Claimed(claim) => claim.answer.is_empty() && claim.is_greeted,
                 ConnectionState::Established(link) => {
                     link.first.is_empty() && link.vouchers.is_empty() && link.status_sent > 0 && !connection.ping_due
                 }

@@ -79,8 +79,7 @@ pub(super) struct Link {
     pub(super) vouchers: Vec<[u8; 16]>,
     /// The number of the last status sent on it; 0 before the first.
     pub(super) status_sent: u64,
-    /// A message has followed the handshake, so the peer has established the link too.
-    pub(super) confirmed: bool,
+    pub(super) confirmation: Confirmation,
 }
 
 /// An identity that a peer claims, and has not proven.
@@ -89,13 +88,13 @@ pub(crate) struct Claim {
     pub(crate) hello: Hello,
     /// This node's answer to it, until it is sent.
     pub(super) answer: Bytes,
-    /// The number of the status that was sent; 0 before.
-    pub(super) status_sent: u64,
+    /// The status was sent.
+    pub(super) is_greeted: bool,
 }
 
 impl Claim {
     pub(crate) fn new(hello: Hello, answer: Bytes) -> Self {
-        Self { hello, answer, status_sent: 0 }
+        Self { hello, answer, is_greeted: false }
     }
 
     /// The peer's `Hello`, and the part of the answer that is not sent.
@@ -107,6 +106,16 @@ impl Claim {
     pub(crate) fn node(&self) -> Node {
         Node { id: self.hello.id.clone(), incarnation: self.hello.incarnation }
     }
+}
+
+/// Whether the peer has established the link, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Confirmation {
+    /// Nothing has come but its `Hello`.
+    Open,
+    /// Its first status has come, which goes with the `Hello` that answers this node's. This node may still have to prove itself (H11).
+    Greeted,
+    Confirmed,
 }
 
 /// What is known of a peer whose proof has not come.
@@ -288,7 +297,7 @@ impl Connection {
 
     fn classify_message(&mut self, env: &Env, message: Message, body: Bytes) -> Received {
         let unexpected = Received::Fault(CloseReason::UnexpectedMessage);
-        let since = message.since();
+        let (since, is_dialed) = (message.since(), self.dialed.is_some());
         match (&mut self.state, place(message)) {
             (ConnectionState::Rejecting { .. }, _) => Received::Ignored,
             (ConnectionState::AwaitingHello { .. }, Place::Greeting(hello)) => {
@@ -320,7 +329,13 @@ impl Connection {
                 Received::Fault(CloseReason::Malformed)
             }
             (ConnectionState::Established(link), Place::Link(message)) => {
-                let confirms = !core::mem::replace(&mut link.confirmed, true);
+                let is_greeting = match (&message, link.confirmation) {
+                    (Message::Status(_), Confirmation::Open) => is_dialed,
+                    (_, Confirmation::Open | Confirmation::Greeted | Confirmation::Confirmed) => false,
+                };
+                let now = if is_greeting { Confirmation::Greeted } else { Confirmation::Confirmed };
+                let before = core::mem::replace(&mut link.confirmation, now);
+                let confirms = now == Confirmation::Confirmed && before != Confirmation::Confirmed;
                 Received::Message { peer: link.peer, confirms, message }
             }
         }
@@ -384,7 +399,7 @@ mod tests {
                 version,
                 vouchers: Vec::new(),
                 status_sent: 0,
-                confirmed: true,
+                confirmation: Confirmation::Confirmed,
             };
             let is = classified(ConnectionState::Established(link), &Message::Ping)
                 == Received::Fault(CloseReason::Malformed);
@@ -400,7 +415,7 @@ mod tests {
             version: 1,
             vouchers: Vec::new(),
             status_sent: 0,
-            confirmed: false,
+            confirmation: Confirmation::Open,
         };
         let received = classified(ConnectionState::Established(link), &Message::Ping);
         assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });

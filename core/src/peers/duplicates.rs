@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{PeerKey, PeerTable};
+use super::{PeerKey, PeerTable, connection::Confirmation};
 use crate::{api::input::Origin, env::never, id::ConnId};
 
 impl PeerTable {
@@ -22,7 +22,8 @@ impl PeerTable {
     pub(crate) fn duplicates(&self, key: PeerKey) -> Vec<ConnId> {
         let Some(peer) = self.peer(key).filter(|peer| !peer.has_higher_id()) else { return Vec::new() };
         let kept = self.kept_link(&peer.links);
-        let confirmed = |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmed);
+        let confirmed =
+            |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmation == Confirmation::Confirmed);
         match kept.filter(confirmed) {
             Some(kept) => peer.links.iter().copied().filter(|conn| *conn != kept).collect(),
             None => Vec::new(),

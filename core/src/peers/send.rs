@@ -39,9 +39,9 @@ impl Connection {
                 Message::Hello(env.own_hello(self.nonce)).to_frame()
             }
             ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
-            ConnectionState::Claimed(claim) if claim.status_sent == 0 => {
-                let (number, status) = content.status();
-                claim.status_sent = number;
+            ConnectionState::Claimed(claim) if !claim.is_greeted => {
+                let (_, status) = content.status();
+                claim.is_greeted = true;
                 let version = claim.hello.protocol.common(env.config.protocol()).unwrap_or(PROTOCOL.min);
                 let mut out = BytesMut::from(core::mem::take(&mut claim.answer));
                 out.extend_from_slice(&status.in_version(version));

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     PeerKey,
+    connection::Confirmation,
     connection::{Connection, ConnectionState, Link, Proving, Received},
     outbox::Post,
     peer::Peer,
@@ -370,11 +371,16 @@ impl PeerTable {
         if connection.dialed() != Some(&hello.address) {
             vouchers.clear();
         }
-        let status_sent = connection.claim().map_or(0, |claim| claim.status_sent);
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
-        connection.state =
-            ConnectionState::Established(Link { peer: key, first, version, vouchers, status_sent, confirmed: false });
+        connection.state = ConnectionState::Established(Link {
+            peer: key,
+            first,
+            version,
+            vouchers,
+            status_sent: 0,
+            confirmation: Confirmation::Open,
+        });
         let (ping_at, silent_at) = (env.now + env.timing().heartbeat_interval, env.now + env.timing().down_after);
         (connection.ping_at, connection.silent_at) = (ping_at, silent_at);
         self.established += 1;

@@ -7,7 +7,7 @@ use formation_core::{
     Change, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof,
-        ProtocolRange, Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest,
+        ProtocolRange, Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest, Voucher,
     },
 };
 
@@ -41,6 +41,7 @@ const OF_MEMBERS: &[Kind] = &[
     |words| words.ack(),
     |words| words.rejected(),
     |words| words.ping(),
+    |words| Message::Voucher(Voucher { nonce: words.nonce() }),
 ];
 
 /// All other messages.
