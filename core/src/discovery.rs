@@ -63,7 +63,8 @@ pub(crate) fn consequence(reason: RejectReason) -> Consequence {
         | RejectReason::MetadataTooLong
         | RejectReason::KeyMismatch
         | RejectReason::BadProof
-        | RejectReason::Unproven => Consequence::None,
+        | RejectReason::Unproven
+        | RejectReason::Unresponsive => Consequence::None,
     }
 }
 

@@ -436,6 +436,11 @@ impl Election {
         self.settle();
     }
 
+    /// The last number that was given to a request or a heartbeat.
+    pub(crate) fn newest_number(&self) -> u64 {
+        self.number
+    }
+
     /// The next heartbeat of a master, to be sent now. `None` if this node is no master.
     pub(crate) fn next_heartbeat(&mut self) -> Option<Heartbeat> {
         let State::Master(mastership) = &mut self.state else { return None };

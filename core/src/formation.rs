@@ -317,7 +317,11 @@ impl Formation {
                     self.end(conn, End::Closed(CloseReason::Silent));
                 }
             }
-            Timer::Ping(conn) => self.peers.ping_is_due(&self.env, &mut self.sink, conn),
+            Timer::Ping(conn) => {
+                if self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
+                    self.end(conn, End::Closed(CloseReason::Stalled));
+                }
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! - `follower`: the view that is held, and the updates of a master.
 //! - `master`: admission, updates, suspicion and removal on a master.
 //! - `tracker`: what a master keeps about each member, and what each member still lacks.
+//! - `unresponsive`: who became a member and acknowledged nothing.
 //! - `arrivals`: how regularly a member acknowledges, for the φ accrual detector.
 //! - `view`: the member list.
 
@@ -12,6 +13,7 @@ mod follower;
 mod invariants;
 mod master;
 mod tracker;
+mod unresponsive;
 pub(crate) mod view;
 
 use alloc::vec::Vec;

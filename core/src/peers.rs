@@ -6,6 +6,7 @@
 //! - `outbox`: what the next write to a peer carries.
 //! - `handshake`: who may become a peer; a pure judge.
 //! - `proof`: how both ends prove that they hold the cluster key.
+//! - `limits`: who has to go when a limit is reached.
 //! - `claims`: identities that are claimed and not proven.
 //! - `duplicates`: which of several links to one peer is used and kept.
 //! - `send`: what is written when.
@@ -16,6 +17,7 @@ mod claims;
 mod connection;
 mod duplicates;
 pub(crate) mod handshake;
+mod limits;
 mod outbox;
 mod peer;
 pub(crate) mod proof;

@@ -188,6 +188,7 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (RejectReason::KeyMismatch, "01 08 00"),
         (RejectReason::BadProof, "01 09 00"),
         (RejectReason::Unproven, "01 0a 00"),
+        (RejectReason::Unresponsive, "01 0b 00"),
     ];
     all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason, holder: None }), body)));
     let holder = Some(Holder { node: node("b", 9), address: address("b:1") });

@@ -78,6 +78,9 @@ pub enum CloseReason {
     /// Nothing arrived on the link for [`down_after`](crate::Timing::down_after).
     #[error("nothing arrived for down_after")]
     Silent,
+    /// The peer has read nothing of a write for twice [`down_after`](crate::Timing::down_after).
+    #[error("the peer reads nothing: a write took twice down_after")]
+    Stalled,
     /// This node rejected the peer. In the handshake it has sent the reason. On a link whose place another node takes it has not.
     #[error("this node rejected the peer: {0}")]
     Rejected(RejectReason),
@@ -130,6 +133,7 @@ impl CloseReason {
             | Self::WrongMagic
             | Self::HandshakeTimeout
             | Self::Silent
+            | Self::Stalled
             | Self::TlsFailed(_)
             | Self::Duplicate
             | Self::Superseded
@@ -220,6 +224,9 @@ pub enum RejectReason {
     /// The node claims a seed's address, or the identity of a linked node, and has not proven it (H11).
     #[error("its address is not proven: it has to be reachable at the address that it advertises")]
     Unproven,
+    /// The node was a member more than once and acknowledged no heartbeat. It is admitted later (V11).
+    #[error("it has acknowledged no heartbeat while it was a member, so it is admitted later")]
+    Unresponsive,
 }
 
 impl RejectReason {
@@ -235,7 +242,7 @@ impl RejectReason {
             | Self::MetadataTooLong
             | Self::KeyMismatch
             | Self::BadProof => true,
-            Self::ElectorateMismatch | Self::ClusterFull | Self::Unproven => false,
+            Self::ElectorateMismatch | Self::ClusterFull | Self::Unproven | Self::Unresponsive => false,
         }
     }
 
@@ -243,7 +250,7 @@ impl RejectReason {
     /// link does not end such a rejection.
     pub(crate) fn is_from_master(self) -> bool {
         match self {
-            Self::ClusterFull | Self::MetadataTooLong => true,
+            Self::ClusterFull | Self::MetadataTooLong | Self::Unresponsive => true,
             Self::WrongCluster
             | Self::NoCommonProtocol
             | Self::ElectorateMismatch
@@ -269,7 +276,8 @@ impl RejectReason {
             | Self::AddressInUse
             | Self::ClusterFull
             | Self::MetadataTooLong
-            | Self::Unproven => false,
+            | Self::Unproven
+            | Self::Unresponsive => false,
         }
     }
 }

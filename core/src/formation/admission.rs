@@ -29,6 +29,11 @@ impl Formation {
                 None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
             },
         };
+        if self.peers.len() >= self.env.limits().connections
+            && let Some(pending) = self.peers.least_welcome()
+        {
+            self.end(pending, End::Closed(CloseReason::TooManyConnections));
+        }
         if self.peers.len() >= self.env.limits().connections {
             if let Some(address) = &dialed {
                 self.discovery.closed(&self.env, address, conn);
@@ -91,6 +96,10 @@ impl Formation {
 
     /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
     fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
+        let is_reserved = self.peers.dialed(conn).is_some() || self.env.is_seed(&hello.address);
+        if !is_reserved && self.peers.is_full_for_others(&self.env) {
+            return self.end(conn, End::Closed(CloseReason::TooManyConnections));
+        }
         match self.judge_node(conn, &hello, false) {
             Ok(()) => self.establish(conn, hello, first),
             Err(Rejection::Unproven) => self.claimed(conn, hello, first, before_rejection),

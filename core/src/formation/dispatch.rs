@@ -68,8 +68,8 @@ impl Formation {
             }
             self.conclude();
         }
-        if let Some(reason) = self.peers.end_chunk(&self.env, conn) {
-            self.end(conn, End::Closed(reason));
+        if let Some(largest) = self.peers.end_chunk(&self.env, conn) {
+            self.end(largest, End::Closed(CloseReason::TooManyPartialBytes));
         }
     }
 
@@ -111,6 +111,10 @@ impl Formation {
                 self.election.resigned(&node, &address, term);
             }
             Message::Heartbeat(heartbeat) => self.heartbeat_received(key, heartbeat),
+            // Nobody can have received a heartbeat that was never sent.
+            Message::HeartbeatAck(ack) if ack.number > self.election.newest_number() => {
+                self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+            }
             Message::HeartbeatAck(ack) => {
                 self.election.heartbeat_ack(&address, &ack);
                 self.membership.acknowledged(context!(self), key, ack);

@@ -85,6 +85,8 @@ impl Formation {
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.election.next_heartbeat() else { return never!("only a master beats") };
         self.membership.beat(context!(self), heartbeat);
+        self.membership.admit_waiting(context!(self), &mut self.rejections);
+        self.view_may_have_changed();
     }
 
     /// After everything that may have changed the view: a solo master reports how many members it has (E8).

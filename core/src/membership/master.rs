@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     Context, Membership,
     tracker::{Ack, MemberKey, Tracker},
+    unresponsive::Unresponsive,
 };
 use crate::{
     api::error::RejectReason,
@@ -30,6 +31,8 @@ pub(super) struct Mastering {
     pub(super) heartbeat: Option<(u64, SharedFrame)>,
     /// A joining node was rejected because the cluster was full.
     rejected_as_full: bool,
+    /// The nodes that were removed without having acknowledged a heartbeat.
+    unresponsive: Unresponsive,
 }
 
 impl Mastering {
@@ -81,7 +84,12 @@ impl Membership {
         let changes = tracker.begin((&mut self.held.view, writer), term, me, leaves, is_linked, env.now);
         self.held.written_by(&env.me);
         self.held.of_solo = solo;
-        self.mastering = Some(Mastering { tracker, heartbeat: None, rejected_as_full: false });
+        self.mastering = Some(Mastering {
+            tracker,
+            heartbeat: None,
+            rejected_as_full: false,
+            unresponsive: Unresponsive::new(&env.config),
+        });
         self.announce(context, changes);
         let tracked: Vec<NodeId> = self.tracker().into_iter().flat_map(Tracker::members).cloned().collect();
         for id in &tracked {
@@ -146,10 +154,12 @@ impl Membership {
         }
         let is_full = known.is_none() && self.held.view.len() >= env.limits().members;
         mastering.rejected_as_full |= is_full;
-        let rejection = match (is_full, peer.metadata_too_long()) {
-            (true, _) => Some(RejectReason::ClusterFull),
-            (false, true) => Some(RejectReason::MetadataTooLong),
-            (false, false) => None,
+        let must_wait = known.is_none() && mastering.unresponsive.must_wait(peer.node(), env.now);
+        let rejection = match (is_full, peer.metadata_too_long(), must_wait) {
+            (true, _, _) => Some(RejectReason::ClusterFull),
+            (false, true, _) => Some(RejectReason::MetadataTooLong),
+            (false, false, true) => Some(RejectReason::Unresponsive),
+            (false, false, false) => None,
         };
         let (node, address, metadata) = (peer.node().clone(), peer.address().clone(), status.metadata.clone());
         if !follows_me {
@@ -212,6 +222,9 @@ impl Membership {
             return never!("only a master removes", Removal { changes: Vec::new(), linked: None });
         };
         let removed = self.held.view.get(id).map(|member| member.node.clone());
+        if let (Some(node), RemovalReason::Down) = (&removed, reason) {
+            mastering.unresponsive.removed(node, mastering.tracker.has_acked(id), context.env.now);
+        }
         // A peer that leaves need not be a member.
         if let Some(member) = mastering.tracker.key_of(id) {
             context.sink.clear_timer(&Timer::Member(member));
@@ -227,6 +240,13 @@ impl Membership {
         self.announce_if_any(context, removal.changes);
         let Some(mastering) = &mut self.mastering else { return never!("only a master removes") };
         if core::mem::take(&mut mastering.rejected_as_full) {
+            self.admit_all(context, rejections);
+        }
+    }
+
+    /// Admits the nodes that had to wait, once their time is over.
+    pub(crate) fn admit_waiting(&mut self, context: &mut Context<'_>, rejections: &mut Rejections) {
+        if self.mastering.as_mut().is_some_and(|mastering| mastering.unresponsive.take_due(context.env.now)) {
             self.admit_all(context, rejections);
         }
     }

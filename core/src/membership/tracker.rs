@@ -61,6 +61,8 @@ struct Tracked {
     /// When its acknowledgements have arrived, if the detector learns from that.
     arrivals: Arrivals,
     linked: bool,
+    /// It has acknowledged a heartbeat since it became a member.
+    has_acked: bool,
     /// The view that it holds once it has read everything that was sent; `None` if it needs a snapshot.
     holds: Option<ViewId>,
     /// The view that it holds by its last acknowledgement.
@@ -250,6 +252,7 @@ impl Tracker {
         tracked.suspect_at = now + patience;
         tracked.down_at = now + self.down_after;
         tracked.acked = Some(view_id);
+        tracked.has_acked = true;
         if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
             && expected != view_id
             && tracked.series.is_none()
@@ -302,6 +305,11 @@ impl Tracker {
             Some(MemberState::Suspect) => Some(tracked.down_at),
             None => never!("a member that is tracked is in the view", None),
         }
+    }
+
+    /// Whether the member has acknowledged a heartbeat since it became one.
+    pub(crate) fn has_acked(&self, id: &NodeId) -> bool {
+        self.tracked.get(id).is_some_and(|tracked| tracked.has_acked)
     }
 
     pub(crate) fn is_down(&self, id: &NodeId, now: Timestamp) -> bool {
@@ -419,6 +427,7 @@ impl Tracker {
             down_at,
             arrivals,
             linked: true,
+            has_acked: false,
             holds: None,
             acked: None,
             series: None,

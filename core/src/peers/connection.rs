@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     pub(super) state: ConnectionState,
     /// A `Send` is not flushed yet.
     pub(super) in_flight: bool,
+    /// When that counts as stalled: the peer does not read.
+    pub(super) stalled_at: Timestamp,
     /// When the connection counts as silent, unless something arrives.
     pub(super) silent_at: Timestamp,
     /// When a `Ping` is due, unless something is sent.
@@ -199,6 +201,7 @@ impl Connection {
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
             in_flight: false,
+            stalled_at: now,
             silent_at: now,
             ping_at: now,
             ping_due: false,

@@ -12,6 +12,9 @@ use crate::{
     wire::message::{Message, PROTOCOL, VoteRequest, Voucher},
 };
 
+/// A write that is not flushed for this many `down_after` has stalled. A peer that is only slow reads some of it.
+const STALLS: u32 = 2;
+
 /// What a write to a peer is made of, beside the peer's outbox.
 pub(crate) trait Content {
     /// What this node reports about itself, and the number of that report.
@@ -87,6 +90,7 @@ impl PeerTable {
             return never!("a message is sent on a connection in the table");
         };
         connection.in_flight = true;
+        connection.stalled_at = env.now + STALLS * env.timing().down_after;
         connection.ping_at = env.now + env.timing().heartbeat_interval;
         connection.ping_due = false;
         self.counters.bytes_sent += bytes.len() as u64;

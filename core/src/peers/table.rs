@@ -10,8 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     PeerKey,
-    connection::Confirmation,
-    connection::{Connection, ConnectionState, Link, Proving, Received},
+    connection::{Confirmation, Connection, ConnectionState, Link, Proving, Received},
     outbox::Post,
     peer::Peer,
 };
@@ -217,12 +216,6 @@ impl PeerTable {
         self.newest_conn = Some(conn);
     }
 
-    /// The accepted connection that has to close before one more is accepted: the oldest, when there are as many as allowed.
-    pub(crate) fn surplus(&self, env: &Env) -> Option<ConnId> {
-        let is_full = self.pending.len() >= env.limits().pending_connections;
-        self.pending.first().copied().filter(|_| is_full)
-    }
-
     pub(crate) fn open(
         &mut self,
         env: &Env,
@@ -278,12 +271,15 @@ impl PeerTable {
         }
     }
 
-    /// Ends the reading of a chunk. A reason to close the connection, if too much is buffered now.
-    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<CloseReason> {
-        let connection = self.connections.get_mut(&conn)?;
-        connection.buffered = connection.decoder.buffered();
-        self.partial_bytes += connection.buffered;
-        (self.partial_bytes > env.limits().partial_bytes).then_some(CloseReason::TooManyPartialBytes)
+    /// Ends the reading of a chunk. If too much is buffered now over all connections, the one that has most of it has to close.
+    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<ConnId> {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.buffered = connection.decoder.buffered();
+            self.partial_bytes += connection.buffered;
+        }
+        let is_over = self.partial_bytes > env.limits().partial_bytes;
+        let largest = self.connections.iter().filter(|_| is_over).max_by_key(|(_, connection)| connection.buffered);
+        largest.map(|(conn, _)| *conn)
     }
 
     /// The last `Send` is written. A reason to close the connection, if it was only waiting for that.
@@ -457,20 +453,27 @@ impl PeerTable {
 
     /// This node has paused: nothing that it has not received meanwhile makes a connection silent.
     pub(crate) fn reset_allowances(&mut self, silent_at: Timestamp) {
-        self.connections.values_mut().for_each(|connection| connection.silent_at = silent_at);
+        for connection in self.connections.values_mut() {
+            connection.silent_at = silent_at;
+            connection.stalled_at = connection.stalled_at.max(silent_at);
+        }
     }
 
-    /// The link may have carried nothing of this node's for a heartbeat interval.
-    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) {
+    /// The link may have carried nothing of this node's for a heartbeat interval. Whether what was sent last has stalled.
+    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> bool {
         let Some(connection) = self.connections.get_mut(&conn) else {
-            return never!("a connection takes its timers along");
+            return never!("a connection takes its timers along", false);
         };
+        if connection.in_flight && connection.stalled_at <= env.now {
+            return true;
+        }
         if connection.ping_at <= env.now {
             connection.ping_due = true;
             connection.ping_at = env.now + env.timing().heartbeat_interval;
             self.awake.insert(conn);
         }
         sink.set_timer(Timer::Ping(conn), connection.ping_at);
+        false
     }
 
     /// Whether the link has carried nothing of the peer's for `down_after`. If not, it is judged again later.

@@ -68,7 +68,8 @@ impl RejectReason {
             | Self::MetadataTooLong
             | Self::KeyMismatch
             | Self::BadProof
-            | Self::Unproven => FIRST,
+            | Self::Unproven
+            | Self::Unresponsive => FIRST,
         }
     }
 }

@@ -490,7 +490,8 @@ fn t2_a_member_that_never_acknowledges_does_not_flap() {
     }
     let changed = |event: &Event| matches!(event, Event::ViewChanged { .. });
     let count = net.count(3, since, changed);
-    assert!(count <= 4, "{count} changes of the view in 30 s because of one member");
+    // It is admitted twice, and each time it is active, suspect and down.
+    assert!(count <= 6, "{count} changes of the view in 30 s because of one member");
 }
 
 /// Nothing that the outsider at an address of its own does while it is dialed counts as a voter.

@@ -1,0 +1,57 @@
+//! Who has to go when a limit is reached, so that no source takes the places of the others.
+
+use core::{cmp::Reverse, net::IpAddr};
+
+use super::{
+    PeerTable,
+    connection::{Connection, ConnectionState},
+};
+use crate::{env::Env, id::ConnId};
+
+/// The network of an address: one owner has many addresses in it.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+    }
+}
+
+impl Connection {
+    /// The peer has sent a `Hello` that fits.
+    fn has_greeted(&self) -> bool {
+        match &self.state {
+            ConnectionState::Proving(_) | ConnectionState::Claimed(_) | ConnectionState::Established(_) => true,
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
+        }
+    }
+}
+
+impl PeerTable {
+    /// The accepted connection that has to close before one more is accepted, when there are as many as allowed.
+    pub(crate) fn surplus(&self, env: &Env) -> Option<ConnId> {
+        let is_full = self.pending.len() >= env.limits().pending_connections;
+        if is_full { self.least_welcome() } else { None }
+    }
+
+    /// The pending connection that goes first: one without a `Hello` before one with it, one of the network and the address that has most
+    /// of them, and of these the oldest. So whoever opens many connections closes its own.
+    pub(crate) fn least_welcome(&self) -> Option<ConnId> {
+        let pending = || self.pending.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
+        let rank = |(conn, connection): &(ConnId, &Connection)| {
+            let (mut same_network, mut same_address) = (0, 0);
+            for (_, other) in pending() {
+                same_network += usize::from(other.ip.map(network) == connection.ip.map(network));
+                same_address += usize::from(other.ip == connection.ip);
+            }
+            (!connection.has_greeted(), same_network, same_address, Reverse(*conn))
+        };
+        pending().max_by_key(rank).map(|(conn, _)| conn)
+    }
+
+    /// Whether all places are taken that nodes which are no voters may take. The others are for voters, and for this node's own dials.
+    pub(crate) fn is_full_for_others(&self, env: &Env) -> bool {
+        let limit = env.limits().connections;
+        let reserve = (3 * env.config.seeds().len() + 1).min(limit / 4);
+        self.connections.len() > limit - reserve
+    }
+}
