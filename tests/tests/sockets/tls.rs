@@ -233,13 +233,13 @@ async fn both_ends_learn_the_ip_and_the_seeds_of_the_certificate<A: Adapter>() {
         (A::secured(listener, Credentials::new(config)), to_address(&address))
     };
     let ((voter, address), (worker, _)) = (secured(authority.config()), secured(worker));
-    let (accepting, dialing) = ::tokio::join!(async { voter.accept().await.unwrap() }, async {
-        worker.connect(&address, Duration::from_secs(60)).await.unwrap()
-    });
+    let (accepting, dialing) = ::tokio::join!(voter.accept(), worker.connect(&address, Duration::from_secs(60)));
+    let (accepting, dialing) = (accepting.unwrap(), dialing.unwrap());
     let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
     assert_eq!((accepting.ip(), dialing.ip()), (Some(loopback), Some(loopback)));
 
-    let (accepted, dialed) = ::tokio::join!(async { accepting.await.unwrap() }, async { dialing.await.unwrap() });
+    let (accepted, dialed) = ::tokio::join!(accepting, dialing);
+    let (accepted, dialed) = (accepted.unwrap(), dialed.unwrap());
     let seeds = ["127.0.0.1:1", "127.0.0.2:1", "worker.example:1"].map(to_address);
     let all = BTreeSet::from(seeds.clone());
     assert_eq!(worker.certified(&dialed, &all), BTreeSet::from([seeds[0].clone()]));
