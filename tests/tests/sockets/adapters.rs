@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Config, Event, Leadership, MembersView, Node, Status, Term, Timestamp};
-use formation_tokio::{Credentials, StartError};
+use formation_tokio::{Credentials, StartError, Transport};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -18,6 +18,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     const EVENT_BUFFER: usize;
     type Events;
     type Watch;
+    type Secured: Transport;
 
     /// The number of tasks of the runtime, if the runtime counts them.
     fn tasks() -> usize;
@@ -28,6 +29,8 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
         Self::try_start(config, listener).unwrap()
     }
 
+    /// TLS on TCP.
+    fn secured(listener: TcpListener, credentials: Credentials) -> Self::Secured;
     /// Starts a node on TLS.
     fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self;
 
@@ -87,6 +90,7 @@ macro_rules! adapter {
             const EVENT_BUFFER: usize = $crate_name::EVENT_BUFFER;
             type Events = $crate_name::Events;
             type Watch = $crate_name::Watch;
+            type Secured = $crate_name::Tls<$crate_name::Tcp>;
 
             fn tasks() -> usize {
                 $tasks
@@ -98,10 +102,13 @@ macro_rules! adapter {
                 $crate_name::Cluster::start(config, listener).map(Self)
             }
 
-            fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self {
+            fn secured(listener: TcpListener, credentials: Credentials) -> Self::Secured {
                 listener.set_nonblocking(true).unwrap();
-                let transport = $crate_name::Tcp::new($listener(listener).unwrap());
-                let transport = $crate_name::Tls::new(transport, credentials);
+                $crate_name::Tls::new($crate_name::Tcp::new($listener(listener).unwrap()), credentials)
+            }
+
+            fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self {
+                let transport = Self::secured(listener, credentials);
                 Self($crate_name::Cluster::start_on(config, transport).unwrap())
             }
 

@@ -1,20 +1,22 @@
 //! TLS: which peers are accepted, which are not, and what both ends report (H9).
 
 use std::{
+    collections::BTreeSet,
     io::Write,
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     sync::Arc,
+    time::Duration,
 };
 
 use formation_core::{CloseReason, Event, TlsFailure, TlsProblem};
-use formation_tokio::{Credentials, TlsConfig};
+use formation_tokio::{Credentials, TlsConfig, Transport};
 use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 
 use crate::{
     adapters::Adapter,
     authority::Authority,
-    support::{Dead, agreed_view, listen, voter},
+    support::{Dead, agreed_view, listen, to_address, voter},
 };
 
 impl Authority {
@@ -85,6 +87,7 @@ with_each_adapter!(
     an_untrusted_peer_gets_the_alert_even_if_it_reads_late,
     h9_a_peer_without_tls_fails,
     credentials_are_replaced_while_nodes_run,
+    both_ends_learn_the_ip_and_the_seeds_of_the_certificate,
 );
 
 async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
@@ -220,6 +223,27 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
         credentials.replace(old.config_for("127.0.0.1", &[&old, &new], |_| {}));
     }
     agreed_view(&nodes, 3).await;
+}
+
+async fn both_ends_learn_the_ip_and_the_seeds_of_the_certificate<A: Adapter>() {
+    let authority = Authority::new("one");
+    let worker = authority.config_for("worker.example", &[&authority], |_| {});
+    let secured = |config| {
+        let (listener, address) = listen();
+        (A::secured(listener, Credentials::new(config)), to_address(&address))
+    };
+    let ((voter, address), (worker, _)) = (secured(authority.config()), secured(worker));
+    let (accepting, dialing) = ::tokio::join!(voter.accept(), worker.connect(&address, Duration::from_secs(60)));
+    let (accepting, dialing) = (accepting.unwrap(), dialing.unwrap());
+    let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
+    assert_eq!((accepting.ip(), dialing.ip()), (Some(loopback), Some(loopback)));
+
+    let (accepted, dialed) = ::tokio::join!(accepting, dialing);
+    let (accepted, dialed) = (accepted.unwrap(), dialed.unwrap());
+    let seeds = ["127.0.0.1:1", "127.0.0.2:1", "worker.example:1"].map(to_address);
+    let all = BTreeSet::from(seeds.clone());
+    assert_eq!(worker.certified(&dialed, &all), BTreeSet::from([seeds[0].clone()]));
+    assert_eq!(voter.certified(&accepted, &all), BTreeSet::from([seeds[2].clone()]));
 }
 
 /// The client side of a node without a certificate.

@@ -32,7 +32,8 @@ fn received(conn: ConnId) -> Input {
 #[test]
 fn an_input_about_an_unknown_connection_is_misuse() {
     let mut node = single();
-    let inputs = |conn| [received(conn), Input::Flushed { conn }, Input::Closed { conn }];
+    let certified = |conn| Input::Certified { conn, seeds: Default::default() };
+    let inputs = |conn| [received(conn), certified(conn), Input::Flushed { conn }, Input::Closed { conn }];
     for input in inputs(ConnId(5)) {
         is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(5)));
     }
@@ -41,7 +42,7 @@ fn an_input_about_an_unknown_connection_is_misuse() {
         is_misuse(&mut node, input, Misuse::UnknownConn(ConnId(6)));
     }
     // For a connection that the node may have closed already, these inputs are not misuse.
-    for input in [received(ConnId(5)), Input::Closed { conn: ConnId(5) }, received(ConnId(5))] {
+    for input in [received(ConnId(5)), Input::Closed { conn: ConnId(5) }, received(ConnId(5)), certified(ConnId(5))] {
         give(&mut node, input);
     }
 }

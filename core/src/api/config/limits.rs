@@ -26,7 +26,8 @@ pub struct Limits {
     pub send: usize,
     /// The most accepted connections that are not established. One more closes the oldest of them (`TooManyPending`).
     pub pending_connections: usize,
-    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`).
+    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`). The adapters lower it to
+    /// what the process may open.
     pub connections: usize,
     /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close the connection that they
     /// arrive on (`TooManyPartialBytes`).
