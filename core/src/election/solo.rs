@@ -232,7 +232,7 @@ impl Election {
     }
 
     /// Whether a linked voter is a candidate.
-    fn knows_a_candidate(&self) -> bool {
+    pub(crate) fn knows_a_candidate(&self) -> bool {
         self.others.values().any(|voter| voter.linked_role().is_some_and(RoleKind::is_candidate))
     }
 

@@ -85,6 +85,10 @@ impl Formation {
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.election.next_heartbeat() else { return never!("only a master beats") };
         self.membership.beat(context!(self), heartbeat);
+        if self.election.is_solo() {
+            // A candidate may have kept it from admitting somebody.
+            self.membership.admit_all(context!(self), &mut self.rejections);
+        }
         self.membership.admit_waiting(context!(self), &mut self.rejections);
         self.view_may_have_changed();
     }

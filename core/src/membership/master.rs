@@ -141,8 +141,9 @@ impl Membership {
         let follows_me = match &status.role {
             Role::Leaving | Role::Master | Role::Solo { .. } => return,
             Role::Follower { master, .. } => *master == env.me && status.term == term,
-            // E8: it may be a solo master itself in a moment. It is not one of the members that decide between the two.
-            Role::Candidate if election.is_solo() => return,
+            // E8: the candidate may be a solo master in a moment, and the joining node one of its members. Neither must decide between
+            // the two masters as a member of this one.
+            Role::Joining | Role::Candidate if election.is_solo() && election.knows_a_candidate() => return,
             Role::Joining | Role::Candidate => false,
         };
         let known = self.held.view.get(&id);

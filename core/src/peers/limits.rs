@@ -6,7 +6,10 @@ use super::{
     PeerTable,
     connection::{Connection, ConnectionState},
 };
-use crate::{env::Env, id::ConnId};
+use crate::{
+    env::Env,
+    id::{Address, ConnId},
+};
 
 /// The network of an address: one owner has many addresses in it.
 fn network(ip: IpAddr) -> IpAddr {
@@ -48,10 +51,10 @@ impl PeerTable {
         pending().max_by_key(rank).map(|(conn, _)| conn)
     }
 
-    /// Whether all places are taken that nodes which are no voters may take. The others are for voters, and for this node's own dials.
+    /// Whether all places are taken that nodes which are no voters may take. Each voter without a link has one place of its own.
     pub(crate) fn is_full_for_others(&self, env: &Env) -> bool {
-        let limit = env.limits().connections;
-        let reserve = (3 * env.config.seeds().len() + 1).min(limit / 4);
-        self.connections.len() > limit - reserve
+        let is_missing = |seed: &&Address| *seed != env.config.address() && self.at(seed).is_none();
+        let reserved = env.config.seeds().iter().filter(is_missing).count();
+        self.connections.len() + reserved > env.limits().connections
     }
 }

@@ -185,7 +185,8 @@ fn d1_h10_an_address_that_accepts_the_node_starts_afresh() {
         }
         let conn = dial_succeeds(&mut rig, "h0:1");
         let mut voter = peer("n0", "h0:1");
-        rig.receive(conn, [voter.hello(), voter.joining()].concat());
+        // What follows the first status shows that the peer has established the link, too.
+        rig.receive(conn, [voter.hello(), voter.joining(), Message::Ping.to_frame()].concat());
         rig.give(Input::Closed { conn });
         rig.advance(config("n9", "h9:1").timing().dial_backoff_min * 3 / 2);
         assert!(rig.dialing().iter().any(|address| address.as_str() == "h0:1"));

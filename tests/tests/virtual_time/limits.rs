@@ -142,7 +142,7 @@ fn g7_bytes_of_unfinished_frames_have_a_common_limit() {
     rig.receive(b, most.split_to(8_000 - most.len()));
     assert_eq!((rig.closed(a), rig.closed(b)), (None, None), "the limit itself is allowed");
     rig.receive(b, most.split_to(1));
-    assert_eq!((rig.closed(a), rig.closed(b)), (None, Some(CloseReason::TooManyPartialBytes)));
+    assert_eq!((rig.closed(a), rig.closed(b)), (Some(CloseReason::TooManyPartialBytes), None), "a has most of them");
     // The bytes of the closed connection are free again.
     let (c, _) = join(&mut rig, "c");
     let hello = peer.hello();
