@@ -31,13 +31,18 @@ impl Formation {
                 None => self.reject(conn, hello, (RejectReason::Unproven, None), before_rejection),
             };
         }
-        // More claims of one identity than an honest node has take the places of the first, and of no other peer.
-        let same = self.peers.claims_of(&hello.id, &hello.address);
-        if let Some(oldest) = same.first().filter(|_| same.len() >= MAX_CLAIMS) {
-            self.end(*oldest, End::Closed(CloseReason::Duplicate));
+        let mut same = self.peers.claims_of(&hello.id, &hello.address);
+        if same.len() >= MAX_CLAIMS {
+            same.push(conn);
+            if let Some(surplus) = self.peers.surplus_claim(&same) {
+                self.end(surplus, End::Closed(CloseReason::Duplicate));
+                if surplus == conn {
+                    return;
+                }
+            }
         }
         let nonce = hello.nonce;
-        self.peers.claim(conn, Claim::new(hello, first));
+        self.peers.claim(&self.env, conn, Claim::new(hello, first));
         self.vouch(&node, nonce);
     }
 

@@ -31,7 +31,10 @@ impl PeerTable {
     fn check_connections(&self, timers: &Timers) {
         let (mut established, mut buffered) = (0, 0);
         for (conn, connection) in &self.connections {
-            let is_pending = connection.origin == Origin::Accepted && !connection.is_established();
+            let is_claim = connection.claim().is_some();
+            assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
+            let is_accepted = connection.origin == Origin::Accepted && !connection.claims_a_seed;
+            let is_pending = is_accepted && !connection.is_established();
             assert_eq!(self.pending.contains(conn), is_pending, "{conn} is pending iff accepted and not established");
             assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");
             buffered += connection.buffered;

@@ -1,13 +1,14 @@
 //! Identities that peers claim and have not proven (PROTOCOL.md, H11).
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
+use core::cmp::Reverse;
 
 use super::{
     Peer, PeerTable,
     connection::{Claim, Connection, ConnectionState},
 };
 use crate::{
-    env::never,
+    env::{Env, never},
     id::{Address, ConnId, Node, NodeId},
 };
 
@@ -31,17 +32,30 @@ impl Connection {
 
 impl PeerTable {
     /// The peer has to prove its identity.
-    pub(crate) fn claim(&mut self, conn: ConnId, claim: Claim) {
+    pub(crate) fn claim(&mut self, env: &Env, conn: ConnId, claim: Claim) {
         let Some(connection) = self.connections.get_mut(&conn) else { return never!("a claim comes on a connection") };
-        connection.state = ConnectionState::Claimed(alloc::boxed::Box::new(claim));
+        if env.is_seed(&claim.hello.address) {
+            // It does not take the place of another: there are few claims of each identity, and few voters.
+            self.pending.remove(&conn);
+            connection.claims_a_seed = true;
+        }
+        connection.state = ConnectionState::Claimed(Box::new(claim));
+        self.claimed.insert(conn);
         self.awake.insert(conn);
     }
 
     /// The connections whose peers claim an identity that they have not proven.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (ConnId, &Claim)> {
-        // Only an accepted connection waits for a proof.
         let claim = |conn: &ConnId| Some((*conn, self.connection(*conn)?.claim()?));
-        self.pending.iter().filter_map(claim)
+        self.claimed.iter().filter_map(claim)
+    }
+
+    /// The connection that has to close because one more claims the same identity as these: one from the address that most of them come
+    /// from, and of these the oldest. So whoever claims the identity of another does not keep that one from proving it.
+    pub(crate) fn surplus_claim(&self, same: &[ConnId]) -> Option<ConnId> {
+        let ip = |conn: &ConnId| self.connection(*conn).and_then(|connection| connection.ip);
+        let of_address = |conn: &ConnId| same.iter().filter(|other| ip(other) == ip(conn)).count();
+        same.iter().copied().max_by_key(|conn| (of_address(conn), Reverse(*conn)))
     }
 
     /// The claims of this id, or of this address.

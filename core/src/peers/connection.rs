@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(super) decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     pub(super) buffered: usize,
+    /// The peer has claimed a seed's address, and had to prove that.
+    pub(super) claims_a_seed: bool,
     /// The nonce of the peer's `Hello`, once it has come.
     pub(super) peer_nonce: Option<[u8; 16]>,
     pub(super) state: ConnectionState,
@@ -198,6 +200,7 @@ impl Connection {
             nonce,
             decoder: Decoder::new(),
             buffered: 0,
+            claims_a_seed: false,
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
             in_flight: false,

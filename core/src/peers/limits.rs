@@ -51,10 +51,11 @@ impl PeerTable {
         pending().max_by_key(rank).map(|(conn, _)| conn)
     }
 
-    /// Whether all places are taken that nodes which are no voters may take. Each voter without a link has one place of its own.
+    /// Whether all places are taken that nodes which are no voters may take. Each voter without a link has a place of its own, and one
+    /// more is for the dial that proves such a voter (H11).
     pub(crate) fn is_full_for_others(&self, env: &Env) -> bool {
         let is_missing = |seed: &&Address| *seed != env.config.address() && self.at(seed).is_none();
-        let reserved = env.config.seeds().iter().filter(is_missing).count();
-        self.connections.len() + reserved > env.limits().connections
+        let missing = env.config.seeds().iter().filter(is_missing).count();
+        self.connections.len() + missing + usize::from(missing > 0) > env.limits().connections
     }
 }

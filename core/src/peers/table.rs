@@ -38,8 +38,10 @@ pub(crate) struct PeerTable {
     pub(super) addresses: BTreeMap<Address, PeerKey>,
     newest_key: PeerKey,
     newest_conn: Option<ConnId>,
-    /// The connections that are accepted and not established.
+    /// The connections that are accepted and not established, without the claims of voters.
     pub(super) pending: BTreeSet<ConnId>,
+    /// The connections whose peers claim an identity. There are few for each identity.
+    pub(super) claimed: BTreeSet<ConnId>,
     /// How many connections are established.
     pub(super) established: usize,
     /// The sum of what the connections have buffered.
@@ -82,6 +84,7 @@ impl PeerTable {
             newest_key: PeerKey(0),
             newest_conn: None,
             pending: BTreeSet::new(),
+            claimed: BTreeSet::new(),
             established: 0,
             partial_bytes: 0,
             awake: BTreeSet::new(),
@@ -298,6 +301,7 @@ impl PeerTable {
         let connection = self.connections.remove(&conn)?;
         self.partial_bytes -= connection.buffered;
         self.pending.remove(&conn);
+        self.claimed.remove(&conn);
         self.awake.remove(&conn);
         for timer in [Timer::Handshake(conn), Timer::Ping(conn), Timer::Silence(conn)] {
             sink.clear_timer(&timer);
@@ -334,6 +338,7 @@ impl PeerTable {
 
     /// Sends the peer the reason of its rejection, then closes the connection. `first` goes before the reason.
     pub(crate) fn reject(&mut self, conn: ConnId, rejected: Rejected, version: u16, first: Bytes) {
+        self.claimed.remove(&conn);
         self.change_state(conn, ConnectionState::Rejecting { rejected, first, version, sent: false });
     }
 
@@ -381,6 +386,7 @@ impl PeerTable {
         (connection.ping_at, connection.silent_at) = (ping_at, silent_at);
         self.established += 1;
         self.pending.remove(&conn);
+        self.claimed.remove(&conn);
         self.awake.insert(conn);
         sink.clear_timer(&Timer::Handshake(conn));
         sink.set_timer(Timer::Ping(conn), ping_at);
