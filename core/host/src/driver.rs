@@ -230,11 +230,8 @@ impl<I: Io> Driver<I> {
 
     /// The state that an event has led to is published already.
     fn event(&mut self, event: Event) {
-        self.stopped |= matches!(event, Event::Stopped { .. });
-        let peer_addr = match &event {
-            Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => self.peer_addr(*conn),
-            _ => None,
-        };
+        self.stopped |= event.stop_reason().is_some();
+        let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         self.log.event(&event, self.formation.status().term, peer_addr);
         self.publisher.publish_event(event);
     }

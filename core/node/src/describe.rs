@@ -1,6 +1,6 @@
 //! Events as lines for a person.
 
-use formation_core::{Change, Event, MemberState, Node, message::Holder};
+use formation_core::{Change, Event, MemberState, Node, Severity, message::Holder};
 
 /// One line for an event of the node `own`, or `None` for an event that only matters in a log.
 pub fn describe(own: &Node, event: &Event) -> Option<String> {
@@ -34,7 +34,10 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         }
         Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
-        _ => return None,
+        other => match other.severity() {
+            Severity::Detail => return None,
+            Severity::Progress | Severity::Problem => format!("{other:?}"),
+        },
     };
     Some(line)
 }
@@ -45,8 +48,10 @@ fn held_by(holder: &Option<Holder>) -> String {
 
 fn describe_change(change: &Change) -> String {
     match change {
-        Change::Upsert(member) if member.state == MemberState::Suspect => format!("{} suspect", member.node.id),
-        Change::Upsert(member) => format!("+{}", member.node.id),
+        Change::Upsert(member) => match member.state {
+            MemberState::Active => format!("+{}", member.node.id),
+            MemberState::Suspect => format!("{} suspect", member.node.id),
+        },
         Change::Remove { id, reason } => format!("-{id} ({reason:?})"),
     }
 }

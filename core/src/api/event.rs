@@ -131,6 +131,75 @@ pub enum Event {
     },
 }
 
+/// How much attention an event needs, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// It is about one link, and nobody has to know.
+    Detail,
+    /// It belongs to the normal life of a cluster.
+    Progress,
+    /// Somebody may have to do something about it.
+    Problem,
+}
+
+impl Event {
+    /// How much attention the event needs.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Linked { .. } | Self::Unlinked { .. } => Severity::Detail,
+            Self::MasterElected { .. } | Self::ViewChanged { .. } | Self::Stopped { .. } => Severity::Progress,
+            Self::ConnClosed { .. }
+            | Self::MasterLost { .. }
+            | Self::MasterUnreachable { .. }
+            | Self::RejectedByPeer { .. }
+            | Self::PeerRejected { .. }
+            | Self::SelfDial { .. }
+            | Self::Merged { .. }
+            | Self::SoloMasterIgnored { .. }
+            | Self::PersistFailed => Severity::Problem,
+        }
+    }
+
+    /// The connection that the event is about.
+    pub fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Linked { conn, .. } | Self::ConnClosed { conn, .. } => Some(*conn),
+            Self::Unlinked { .. }
+            | Self::MasterElected { .. }
+            | Self::MasterLost { .. }
+            | Self::MasterUnreachable { .. }
+            | Self::ViewChanged { .. }
+            | Self::RejectedByPeer { .. }
+            | Self::PeerRejected { .. }
+            | Self::SelfDial { .. }
+            | Self::Merged { .. }
+            | Self::SoloMasterIgnored { .. }
+            | Self::PersistFailed
+            | Self::Stopped { .. } => None,
+        }
+    }
+
+    /// Why the node has stopped, if that is the event. It is then the last one.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self {
+            Self::Stopped { reason } => Some(*reason),
+            Self::Linked { .. }
+            | Self::Unlinked { .. }
+            | Self::ConnClosed { .. }
+            | Self::MasterElected { .. }
+            | Self::MasterLost { .. }
+            | Self::MasterUnreachable { .. }
+            | Self::ViewChanged { .. }
+            | Self::RejectedByPeer { .. }
+            | Self::PeerRejected { .. }
+            | Self::SelfDial { .. }
+            | Self::Merged { .. }
+            | Self::SoloMasterIgnored { .. }
+            | Self::PersistFailed => None,
+        }
+    }
+}
+
 /// Why a master was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
