@@ -11,7 +11,10 @@ use formation_core::{
     Timestamp, message::Message,
 };
 
-use crate::peer::{Peer, messages};
+use crate::{
+    checks::check_stop,
+    peer::{Peer, messages},
+};
 
 /// Drives one [`Formation`] by hand. It answers each `Send` and each `Persist` at once, unless
 /// [`hold_answers`](Self::hold_answers) was called.
@@ -30,6 +33,7 @@ pub struct Rig {
     sent: BTreeMap<ConnId, BytesMut>,
     in_flight: BTreeSet<ConnId>,
     hold_answers: bool,
+    stopped: bool,
 }
 
 impl Rig {
@@ -46,6 +50,7 @@ impl Rig {
             sent: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             hold_answers: false,
+            stopped: false,
         };
         rig.drain();
         rig
@@ -80,6 +85,9 @@ impl Rig {
     fn drain(&mut self) {
         let mut answers = Vec::new();
         while let Some(output) = self.formation.poll_output() {
+            if let Err(why) = check_stop(&mut self.stopped, &output) {
+                panic!("{why}");
+            }
             match &output {
                 Output::Dial { dial, addr, .. } => self.dials.push((*dial, addr.clone())),
                 Output::Send { conn, bytes } => {

@@ -65,7 +65,7 @@ pub(super) struct Link {
     pub(super) first: Bytes,
     /// The newest protocol version that both ends speak.
     pub(super) version: u16,
-    /// The number of the last status sent on it; 0 before the first.
+    /// The number of the last status that was due on it, sent or newer than its version; 0 before the first.
     pub(super) status_sent: u64,
     /// A message has followed the handshake, so the peer has established the link too.
     pub(super) confirmed: bool,
