@@ -28,7 +28,7 @@ const REPORTS: usize = 256;
 const INPUTS_AT_ONCE: usize = 64;
 
 /// Prepares a node, and returns its handle and its driver. The node runs for as long as the driver is polled; dropping the
-/// driver ends the node like a crash, with all of its tasks and sockets. `into_io` makes of the transport's stream a
+/// driver ends the node like a crash, with all of its tasks and sockets. `into_io` converts the transport's stream into a
 /// [`ByteStream`].
 ///
 /// With a [`state_dir`](formation_core::ConfigBuilder::state_dir) it waits for the disk: it returns once the votes of the

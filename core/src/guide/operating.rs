@@ -92,7 +92,7 @@
 //!
 //! # Changing things
 //!
-//! - **A rolling restart.** Take one node after the other. Send it [`Leave`](crate::Command::Leave), start it again,
+//! - **A rolling restart.** Restart one node at a time. Send it [`Leave`](crate::Command::Leave), start it again,
 //!   and go on once it is in the view. A master stops acting as the master before it leaves: the next master may be
 //!   elected within two round trips, whatever `leadership` had reported.
 //! - **An upgrade to a program with a newer protocol.** Upgrade node by node, as in a restart. Two nodes speak the

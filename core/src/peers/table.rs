@@ -264,7 +264,7 @@ impl PeerTable {
         }
     }
 
-    /// Ends the reading of a chunk. A reason to close the connection, if too much is buffered now.
+    /// Ends the reading of a chunk. Returns the reason to close the connection, if too much is buffered now.
     pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<CloseReason> {
         let connection = self.connections.get_mut(&conn)?;
         connection.buffered = connection.decoder.buffered();
@@ -272,7 +272,7 @@ impl PeerTable {
         (self.partial_bytes > env.limits().partial_bytes).then_some(CloseReason::TooManyPartialBytes)
     }
 
-    /// The last `Send` is written. A reason to close the connection, if it was only waiting for that.
+    /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
     pub(crate) fn flushed(&mut self, conn: ConnId) -> Option<CloseReason> {
         let connection = self.connections.get_mut(&conn)?;
         connection.in_flight = false;
@@ -335,7 +335,8 @@ impl PeerTable {
         self.awake.insert(conn);
     }
 
-    /// The connection is a link to this node from now on. `first` is sent before anything else. Whether it is the first link to it.
+    /// The connection is a link to this node from now on. `first` is sent before anything else. Returns the peer,
+    /// and true if this is the first link to it.
     pub(crate) fn establish(
         &mut self,
         env: &Env,
@@ -381,7 +382,7 @@ impl PeerTable {
         self.peer(key).map(|peer| peer.links.clone()).unwrap_or_default()
     }
 
-    /// Takes a status of the peer, unless a newer one has come before. Whether it was taken.
+    /// Takes a status of the peer, unless a newer one has come before. Returns true if it was taken.
     pub(crate) fn receive_status(&mut self, env: &Env, key: PeerKey, status: StatusReport) -> bool {
         self.peer_mut(key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
     }
