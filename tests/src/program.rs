@@ -110,7 +110,7 @@ impl Program {
         assert!(node.lines().any(|line| line.contains(r#""lease":{"term":1,"#)), "the node does not become master");
         node.terminate();
         let log = node.errors();
-        assert!(log.contains("DEBUG"), "RUST_LOG={example} selects nothing of the node:\n{log}");
+        assert!(log.contains("master elected"), "RUST_LOG={example} selects nothing of the node:\n{log}");
     }
 
     /// The output is full from the start. The node still runs and leaves, and then waits for the reader of its lines.

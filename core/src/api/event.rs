@@ -74,7 +74,8 @@ pub enum Event {
         changes: Vec<Change>,
     },
     /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
-    /// address has sent a message on a link.
+    /// address has sent a message on a link, or, for a rejection by the master, until that master has made this node a
+    /// member. If the peer had dialed, [`Event::ConnClosed`] reports the rejection, since there is no dialed address.
     RejectedByPeer {
         /// The address that was dialed.
         address: Address,
