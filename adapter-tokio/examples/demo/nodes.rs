@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use formation_tokio::{Address, Cluster, Config, Master, MemberState, NodeId};
+use formation_tokio::{Address, Cluster, Config, Master, NodeId};
 use tokio::net::TcpListener;
 
 use crate::timeline::Timeline;
