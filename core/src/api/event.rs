@@ -223,7 +223,7 @@ pub enum LossReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// [`Command::Leave`] has been completed.
+    /// [`Command::Leave`](crate::Command::Leave) has been completed.
     Left,
     /// A newer incarnation of this node has appeared (PROTOCOL.md, I1).
     Superseded,
