@@ -5,25 +5,26 @@
 //! ```no_run
 //! use formation_tokio::{Cluster, Config};
 //!
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! // The seed list is the same on every node. The id, the address and the directory belong to this node only.
-//! let config = Config::builder("orders", "node-a", "10.0.0.1:7000")
-//!     .seeds(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
-//!     .state_dir("/var/lib/orders/formation")
-//!     .build()?;
-//! let listener = tokio::net::TcpListener::bind("0.0.0.0:7000").await?;
-//! let cluster = Cluster::start(config, listener)?;
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // The seed list is the same on every node. The id, the address and the directory belong to this node only.
+//!     let config = Config::builder("orders", "node-a", "10.0.0.1:7000")
+//!         .seeds(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
+//!         .state_dir("/var/lib/orders/formation")
+//!         .build()?;
+//!     let listener = tokio::net::TcpListener::bind("0.0.0.0:7000").await?;
+//!     let cluster = Cluster::start(config, listener)?;
 //!
-//! let master = cluster.wait_for_master().await?;
-//! println!("{} is the master of term {}", master.node, master.term);
+//!     let master = cluster.wait_for_master().await?;
+//!     println!("{} is the master of term {}", master.node, master.term);
 //!
-//! // Ask again before each action of the master. Send the term along: it is a fencing token.
-//! if let Some(leadership) = cluster.leadership() {
-//!     println!("this node may act as the master until {:?}", leadership.valid_until);
+//!     // Ask again before each action of the master. Send the term along: it is a fencing token.
+//!     if let Some(leadership) = cluster.leadership() {
+//!         println!("this node may act as the master until {:?}", leadership.valid_until);
+//!     }
+//!     cluster.leave().await?;
+//!     Ok(())
 //! }
-//! cluster.leave().await?;
-//! # Ok(())
-//! # }
 //! ```
 //!
 //! - `cluster`: a running node.

@@ -198,15 +198,20 @@ impl Discovery {
         self.dialer.led_to_rejection(dialed, reason);
     }
 
-    /// The node at the dialed address has rejected this node. Whether that is news.
+    /// The node at the dialed address has rejected this node. Returns true if this was not reported before.
     pub(crate) fn rejected_by(&mut self, dialed: &Address, reason: RejectReason) -> bool {
         self.dialer.led_to_rejection(dialed, reason);
         self.dialer.rejected(dialed, reason)
     }
 
-    /// The master at this address does not admit this node. Whether that is news.
+    /// The master at this address does not admit this node. Returns true if this was not reported before.
     pub(crate) fn not_admitted(&mut self, master: &Address, reason: RejectReason) -> bool {
         self.dialer.rejected(master, reason)
+    }
+
+    /// The master at this address has made this node a member.
+    pub(crate) fn admitted(&mut self, master: &Address) {
+        self.dialer.admitted(master);
     }
 
     /// The dialed address has led to this node itself.

@@ -181,6 +181,14 @@ impl Election {
         }
     }
 
+    /// The term in which this node has accepted its master, or is the master itself.
+    pub(crate) fn master_term(&self) -> Option<Term> {
+        match &self.state {
+            State::Master(_) => Some(self.hard.term),
+            State::Idle | State::Candidate(_) | State::Leaving => self.following.as_ref().map(|f| f.term),
+        }
+    }
+
     /// The role in this node's status.
     pub(crate) fn role(&self) -> Role {
         match &self.state {

@@ -77,6 +77,10 @@ impl Sink {
         self.timers.clear(timer);
     }
 
+    pub(crate) fn clear_timers(&mut self) {
+        self.timers = Timers::default();
+    }
+
     pub(crate) fn timers(&self) -> &Timers {
         &self.timers
     }

@@ -141,7 +141,9 @@ impl Formation {
     }
 
     /// This node's mastership: only while it is master and its lease is valid at `now`. No other node can have one before
-    /// `valid_until` (G2), provided that clocks run within `max_clock_drift` and the lease is not ended by leaving.
+    /// `valid_until` (G2), if clocks run within `max_clock_drift_percent`. There are two exceptions: the lease ends earlier
+    /// if this node leaves, and it ends with its process. A write that a killed process has started may therefore take
+    /// effect beside the next master: send the term along as a fencing token.
     pub fn leadership(&self, now: Timestamp) -> Option<Leadership> {
         self.election.leadership(now.max(self.env.now))
     }
@@ -171,6 +173,7 @@ impl Formation {
             phase,
             term: self.election.term(),
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
+            master_term: self.election.master_term(),
             can_vote: self.election.can_vote(),
             links: self.peers.established(),
             pending_connections: self.peers.pending(),
@@ -280,8 +283,7 @@ impl Formation {
         }
     }
 
-    /// Handles the end of a lease (E6) and timers before the input. So it changes nothing to cut an input in two at
-    /// one moment (G4).
+    /// Expired leases (E6) and due timers are handled before the input. Splitting an input therefore changes nothing (G4).
     fn pass_time(&mut self, now: Timestamp) {
         let now = now.max(self.env.now);
         let timing = self.env.timing();
@@ -294,7 +296,7 @@ impl Formation {
         self.conclude();
     }
 
-    /// Draws conclusions until nothing follows any more.
+    /// Draws conclusions until nothing follows any more. A node that stops has no timers any more.
     fn conclude(&mut self) {
         self.election.advance(self.env.now);
         self.settle();
@@ -348,7 +350,7 @@ impl Formation {
     }
 
     fn settle_dials(&mut self) {
-        // To close a needless link changes whom to dial once more.
+        // Closing a link can make another address worth dialing.
         while self.discovery.take_stale() && !self.lifecycle.is_stopped() {
             self.prune_links();
             self.discovery.dial(&self.env, &mut self.sink, &self.peers, &self.election);
@@ -396,7 +398,7 @@ impl Formation {
         let Some(awaits_ack) = self.lifecycle.awaits_ack() else { return };
         let may_be_in_a_view = self.election.has_known_a_master() || self.peers.iter().any(|peer| peer.leads());
         let waits = awaits_ack && may_be_in_a_view && self.election.others_may_lead();
-        // A message that a voter still needs waits behind the one in flight.
+        // Messages for a voter wait until the write in flight is flushed.
         let is_busy = self.peers.iter().any(|peer| peer.is_voter() && self.peers.is_busy(peer));
         if !waits && !is_busy {
             self.stop(StopReason::Left);
@@ -425,6 +427,7 @@ impl Formation {
         self.membership.check(&self.env, &self.election, &self.peers, timers);
         if self.lifecycle.is_stopped() {
             assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection");
+            assert_eq!(timers.next_deadline(), None, "a node that has stopped has no timer");
             return;
         }
         self.election.check_node(|address| self.peers.at(address).map(Peer::node));
@@ -451,8 +454,16 @@ mod tests {
         formation
     }
 
-    const VIOLATIONS: [Violation<Formation>; 3] = [
+    fn stopped() -> Formation {
+        let mut formation = running();
+        formation.handle_input(Timestamp::ZERO, Input::Command(Command::Leave)).unwrap();
+        assert!(formation.lifecycle.is_stopped());
+        formation
+    }
+
+    const VIOLATIONS: [Violation<Formation>; 4] = [
         (running, |f| f.lifecycle.stop(), "a node that has stopped has no connection"),
+        (stopped, |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO), "a node that has stopped has no timer"),
         (running, |f| f.lifecycle.leave(None), "a leaving node takes no part in elections"),
         (
             running,

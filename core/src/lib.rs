@@ -76,7 +76,7 @@ pub use api::{
     config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
     durable::{DurableState, HardState, ResumeError},
     error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
-    event::{Event, LossReason, StopReason},
+    event::{Event, LossReason, Severity, StopReason},
     input::{Command, Input, Origin, Remote, Start},
     output::Output,
     status::{Counters, Leadership, Phase, Status},

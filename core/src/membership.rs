@@ -27,7 +27,7 @@ use crate::{
     election::Election,
     env::{Env, Sink, never},
     id::{Node, NodeId, Term, ViewId},
-    membership::view::{Change, Member, MemberState, MembersView},
+    membership::view::{Change, Member, MembersView},
     peers::{Peer, PeerTable},
     timers::{Timer, Timers},
     wire::frame::SharedFrame,
@@ -100,7 +100,7 @@ impl Membership {
     /// How many active members a solo master has, apart from those that follow another master by now (E8).
     pub(crate) fn count_active(&self, peers: &PeerTable, me: &Node) -> usize {
         let is_elsewhere = |id: &NodeId| peers.with_id(id).is_some_and(|peer| peer.is_elsewhere(me));
-        let counts = |member: &&Member| member.state == MemberState::Active && !is_elsewhere(&member.node.id);
+        let counts = |member: &&Member| member.state.is_active() && !is_elsewhere(&member.node.id);
         self.held.view.iter().filter(counts).count()
     }
 
@@ -109,7 +109,7 @@ impl Membership {
         let (from, was_solo) = (self.held.view.id(), self.held.of_solo);
         // After a restart, a master is still the master of the same side.
         let is_another = self.held.writer.as_ref().is_some_and(|writer| writer.id != master.id);
-        let is_active = |member: &Member| member.node == *master && member.state == MemberState::Active;
+        let is_active = |member: &Member| member.node == *master && member.state.is_active();
         let succeeds = self.held.view.get(&master.id).is_some_and(is_active);
         let Some(changes) = self.held.update(master, update) else { return Update::Ignored };
         self.held.of_solo = context.election.follows_solo();

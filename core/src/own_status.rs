@@ -47,7 +47,7 @@ impl OwnStatus {
         (self.report.number, &self.frame)
     }
 
-    /// Brings the report up to date. Whether it has changed; the view that is held is no change by itself.
+    /// Brings the report up to date. Returns true if it has changed. A new view alone is not a change.
     pub(crate) fn refresh(&mut self, election: &Election, view_id: ViewId) -> bool {
         let (term, role, abstains) = (election.term(), election.role(), election.abstains());
         let (promise, known) = (election.promised_to(), &self.report);

@@ -1,7 +1,7 @@
 //! What is on the wire (PROTOCOL.md, "The wire").
 //!
 //! - `decoder`: from bytes to frames; one for the life of a connection.
-//! - [`message`]: what a frame says.
+//! - [`message`]: what a frame contains.
 //! - `versions`: which protocol version each part of a message came with.
 //! - `frame`: a message that goes to many peers, encoded once.
 

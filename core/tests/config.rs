@@ -212,7 +212,7 @@ fn times_have_to_fit_together() {
         (
             Timing { election_timeout: MS(990), ..lan() },
             Timing { election_timeout: US(989_999), ..lan() },
-            "lease x (1 - max_clock_drift_percent) is 990ms, but has to be more than election_timeout, which is 990ms; raise",
+            "lease less max_clock_drift_percent is 990ms, but has to be more than election_timeout, which is 990ms; raise lease or lower",
         ),
         (
             Timing { stagger: MS(500), ..lan() },

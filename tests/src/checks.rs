@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use formation_core::{
-    Bootstrap, Change, Config, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId, Phase,
-    Term, ViewId,
+    Bootstrap, Change, Config, Event, Formation, HardState, Leadership, Member, MemberState, MembersView, Node, NodeId,
+    Output, Phase, Term, ViewId,
     message::{Message, Role},
 };
 
@@ -55,6 +55,19 @@ pub(crate) fn check_join_only(config: &Config, formation: &Formation, has_joined
             Err(format!("JoinOnly: {} is {phase:?}, but has never joined", formation.node()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Nothing follows `Stopped`. Only a connection that opens later is closed. `stopped`: whether `Stopped` came before.
+pub(crate) fn check_stop(stopped: &mut bool, output: &Output) -> Result<(), String> {
+    match output {
+        Output::Close { .. } => Ok(()),
+        _ if *stopped => Err(format!("{output:?} follows Stopped")),
+        Output::Event(Event::Stopped { .. }) => {
+            *stopped = true;
+            Ok(())
+        }
+        Output::Event(_) | Output::Dial { .. } | Output::Send { .. } | Output::Persist { .. } => Ok(()),
     }
 }
 

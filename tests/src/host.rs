@@ -80,6 +80,8 @@ pub struct Host {
     pub(crate) found_itself: BTreeSet<Address>,
     /// The node has joined a master, in this run or, according to its disk, in an earlier one.
     pub(crate) has_joined: bool,
+    /// This run has reported `Stopped`.
+    pub(crate) stopped: bool,
     /// The time by which the node must have left.
     pub(crate) left_by: Option<Timestamp>,
     pub(crate) mirror: Mirror,
@@ -117,6 +119,7 @@ impl Host {
             just_awake: Timestamp::ZERO,
             found_itself: BTreeSet::new(),
             has_joined: false,
+            stopped: false,
             left_by: None,
             mirror: Mirror::default(),
             solo_status: None,
@@ -139,6 +142,7 @@ impl Host {
         self.wakes_at = None;
         self.just_awake = Timestamp::ZERO;
         self.found_itself.clear();
+        self.stopped = false;
         self.left_by = None;
         self.mirror = Mirror::default();
         self.solo_status = None;

@@ -40,6 +40,11 @@ macro_rules! program_tests {
         }
 
         #[test]
+        fn rust_log_selects_the_lines_of_the_node() {
+            PROGRAM.logs_what_rust_log_selects();
+        }
+
+        #[test]
         fn a_second_signal_stops_an_unread_node_with_5() {
             PROGRAM.obeys_signals_while_unread();
         }
@@ -92,6 +97,20 @@ impl Program {
         let error = node.errors();
         assert_eq!(node.exit_code(), Some(2));
         assert!(error.contains("--nonsense"), "{error}");
+    }
+
+    /// The example for `RUST_LOG` in the help, word for word.
+    pub fn logs_what_rust_log_selects(self) {
+        let help = Command::new(self.path).arg("--help").output().expect("the program starts").stdout;
+        let help = String::from_utf8(help).expect("a text");
+        let (_, example) = help.split_once("RUST_LOG=").expect("the help names RUST_LOG");
+        let example = example.split_whitespace().next().expect("an example");
+        let mut command = self.command(&free_address());
+        let mut node = Process::start(command.env("RUST_LOG", example).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        assert!(node.lines().any(|line| line.contains(r#""lease":{"term":1,"#)), "the node does not become master");
+        node.terminate();
+        let log = node.errors();
+        assert!(log.contains("master elected"), "RUST_LOG={example} selects nothing of the node:\n{log}");
     }
 
     /// The output is full from the start. The node still runs and leaves, and then waits for the reader of its lines.

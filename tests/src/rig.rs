@@ -12,7 +12,10 @@ use formation_core::{
     message::{Message, Voucher},
 };
 
-use crate::peer::{Peer, messages};
+use crate::{
+    checks::check_stop,
+    peer::{Peer, messages},
+};
 
 /// Drives one [`Formation`] by hand. It answers each `Send` and each `Persist` at once, unless
 /// [`hold_answers`](Self::hold_answers) was called.
@@ -32,6 +35,7 @@ pub struct Rig {
     in_flight: BTreeSet<ConnId>,
     nonces: BTreeMap<ConnId, [u8; 16]>,
     hold_answers: bool,
+    stopped: bool,
 }
 
 impl Rig {
@@ -49,6 +53,7 @@ impl Rig {
             in_flight: BTreeSet::new(),
             nonces: BTreeMap::new(),
             hold_answers: false,
+            stopped: false,
         };
         rig.drain();
         rig
@@ -83,6 +88,9 @@ impl Rig {
     fn drain(&mut self) {
         let mut answers = Vec::new();
         while let Some(output) = self.formation.poll_output() {
+            if let Err(why) = check_stop(&mut self.stopped, &output) {
+                panic!("{why}");
+            }
             match &output {
                 Output::Dial { dial, addr, .. } => self.dials.push((*dial, addr.clone())),
                 Output::Send { conn, bytes } => {

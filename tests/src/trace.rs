@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt::Write as _};
 
 use formation_core::{Input, Output, message::Message};
 
-const KEPT: usize = 900;
+const KEPT: usize = 60;
 
 enum Entry {
     In(Input),

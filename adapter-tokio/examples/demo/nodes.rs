@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use formation_tokio::{Address, Cluster, Config, Master, MemberState, NodeId};
+use formation_tokio::{Address, Cluster, Config, Master, NodeId};
 use tokio::net::TcpListener;
 
 use crate::timeline::Timeline;
@@ -96,7 +96,7 @@ impl Nodes {
     fn views_are_complete(&self) -> bool {
         let mut views = self.running.values().map(|node| node.view());
         let Some(first) = views.next() else { return false };
-        let members = first.iter().filter(|member| member.state == MemberState::Active).map(|member| &member.node);
+        let members = first.iter().filter(|member| member.state.is_active()).map(|member| &member.node);
         first.len() == self.running.len()
             && members.eq(self.running.values().map(|node| node.node()))
             && views.all(|view| view == first)
@@ -150,5 +150,6 @@ pub(crate) fn name(index: usize) -> String {
 
 fn master_of(cluster: &Cluster) -> Option<Master> {
     let status = cluster.status();
-    status.master.map(|(node, address)| Master { node, address, term: status.term })
+    let (node, address) = status.master?;
+    Some(Master { node, address, term: status.master_term? })
 }

@@ -1,4 +1,4 @@
-//! The clock of a node: monotonic, and it goes on while the machine is suspended, if the system has such a clock.
+//! The clock of a node: monotonic, and it keeps running while the machine is suspended, if the system has such a clock.
 
 use formation_core::Timestamp;
 

@@ -263,11 +263,8 @@ impl<I: Io> Driver<I> {
         if kind.is_some_and(|kind| !self.limiter.admits(now, kind)) {
             return self.publisher.suppress_event();
         }
-        self.stopped |= matches!(event, Event::Stopped { .. });
-        let peer_addr = match &event {
-            Event::Linked { conn, .. } | Event::ConnClosed { conn, .. } => self.peer_addr(*conn),
-            _ => None,
-        };
+        self.stopped |= event.stop_reason().is_some();
+        let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         self.log.event(&event, self.formation.status().term, peer_addr);
         match kind {
             Some(_) => self.publisher.publish_unproven(event),

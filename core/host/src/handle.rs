@@ -9,9 +9,7 @@ use std::{
 use async_broadcast::{self as broadcast, RecvError};
 use async_channel::{self as channel, Receiver, Sender};
 use bytes::Bytes;
-use formation_core::{
-    Address, Command, Event, Leadership, MemberState, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId,
-};
+use formation_core::{Address, Command, Event, Leadership, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId};
 
 use crate::{clock::Clock, shared::Shared};
 
@@ -50,7 +48,7 @@ pub struct Master {
     pub node: Node,
     /// The address at which other nodes reach it.
     pub address: Address,
-    /// Its term, a fencing token: it grows with every election.
+    /// Its term, a fencing token: it grows with every election. The node itself may know a newer term.
     pub term: Term,
 }
 
@@ -117,8 +115,10 @@ impl ClusterHandle {
 
     /// The mastership of this node, if it is the master and its lease is valid at this moment.
     ///
-    /// It stays valid until [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now), unless the
-    /// application calls [`leave`](Self::leave) before: stop acting as the master first.
+    /// It stays valid until [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now). There are two
+    /// exceptions. The application calls [`leave`](Self::leave) before: stop acting as the master first. Or the process ends
+    /// before: a write that it has started may take effect beside the next master, so send the term along as a fencing
+    /// token.
     pub fn leadership(&self) -> Option<Leadership> {
         let leadership = self.shared.lock().leadership;
         leadership.filter(|leadership| self.now() < leadership.valid_until)
@@ -142,7 +142,7 @@ impl ClusterHandle {
         self.shared
             .wait(|state| {
                 let (node, address) = state.status.master.clone()?;
-                Some(Master { node, address, term: state.status.term })
+                Some(Master { node, address, term: state.status.master_term? })
             })
             .await
     }
@@ -152,8 +152,7 @@ impl ClusterHandle {
     /// # Errors
     /// [`Stopped`] if the node stops first.
     pub async fn wait_for_members(&self, count: usize) -> Result<MembersView, Stopped> {
-        let complete =
-            |view: &MembersView| view.len() == count && view.iter().all(|member| member.state == MemberState::Active);
+        let complete = |view: &MembersView| view.len() == count && view.iter().all(|member| member.state.is_active());
         self.shared.wait(|state| complete(&state.view).then(|| state.view.clone())).await
     }
 

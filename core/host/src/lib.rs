@@ -35,7 +35,7 @@
 //! # Map
 //! What every embedding needs:
 //!
-//! - `clock`: a monotonic clock that goes on while the machine is suspended.
+//! - `clock`: a monotonic clock that keeps running while the machine is suspended.
 //! - `start`: the incarnation, the random seed, and the votes that the last run has kept.
 //! - `store`: the state directory, which belongs to one node at a time.
 //! - `slot`: one file that is replaced as a whole or not at all.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Term};
+use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Severity, Term};
 use tracing::field::display;
 
 use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
@@ -28,22 +28,45 @@ impl Log {
     /// An event, with the node's term when it happened, and with the peer's socket address if the event is about a connection
     /// and the transport has named its peer.
     pub(crate) fn event(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
+        match event.severity() {
+            Severity::Detail => self.detail(event, term, peer_addr),
+            Severity::Progress => self.progress(event, term),
+            Severity::Problem => self.problem(event, term, peer_addr),
+        }
+    }
+
+    fn detail(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
         let node = &self.node;
         match event {
-            Event::MasterElected { term, master, address } => {
-                tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
-            }
-            Event::MasterLost { term, master, reason } => {
-                tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
-            }
-            Event::ViewChanged { view_id, changes } => {
-                tracing::info!(target: TARGET, %node, %term, %view_id, changes = changes.len(), "view changed");
-            }
             Event::Linked { node: peer, address, conn } => {
                 tracing::debug!(target: TARGET, %node, %term, %conn, %peer, %address, peer_addr, "linked");
             }
             Event::Unlinked { node: peer, reason } => {
                 tracing::debug!(target: TARGET, %node, %term, %peer, reason = reason.map(display), "unlinked");
+            }
+            other => tracing::debug!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+        }
+    }
+
+    fn progress(&self, event: &Event, term: Term) {
+        let node = &self.node;
+        match event {
+            Event::MasterElected { term, master, address } => {
+                tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
+            }
+            Event::ViewChanged { view_id, changes } => {
+                tracing::info!(target: TARGET, %node, %term, %view_id, changes = changes.len(), "view changed");
+            }
+            Event::Stopped { reason } => tracing::info!(target: TARGET, %node, %term, ?reason, "node stopped"),
+            other => tracing::info!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+        }
+    }
+
+    fn problem(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
+        let node = &self.node;
+        match event {
+            Event::MasterLost { term, master, reason } => {
+                tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
             }
             Event::ConnClosed { conn, dialed, reason } => {
                 let dialed = dialed.as_ref().map(display);
@@ -52,15 +75,10 @@ impl Log {
                     "connection closed before it was established"
                 );
             }
-            Event::Stopped { reason } => tracing::info!(target: TARGET, %node, %term, ?reason, "node stopped"),
-            other => self.problem(other, term),
-        }
-    }
-
-    /// An event that calls for somebody to look at it.
-    fn problem(&self, event: &Event, term: Term) {
-        let node = &self.node;
-        match event {
+            Event::TermWentBack { from, to } => tracing::warn!(
+                target: TARGET, %node, %term, %from, %to,
+                "this node has gone back to the lower term of the voters; fencing tokens begin again"
+            ),
             Event::MasterUnreachable { master, address } => tracing::warn!(
                 target: TARGET, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"

@@ -32,7 +32,7 @@ const INPUTS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// Prepares a node, and returns its handle and its driver. The node runs for as long as the driver is polled; dropping the
-/// driver ends the node like a crash, with all of its tasks and sockets. `into_io` makes of the transport's stream a
+/// driver ends the node like a crash, with all of its tasks and sockets. `into_io` converts the transport's stream into a
 /// [`ByteStream`].
 ///
 /// The limit of connections is lowered to what the process may open, and the log says so.

@@ -90,7 +90,8 @@ impl Publisher {
     pub(crate) fn publish_state(&self, formation: &Formation, now: Timestamp) {
         let mut state = self.shared.lock();
         let status = formation.status();
-        let is_news = state.view.id() != formation.view().id() || state.status.master != status.master;
+        let master = |status: &Status| (status.master.clone(), status.master_term);
+        let is_news = state.view.id() != formation.view().id() || master(&state.status) != master(&status);
         if is_news {
             state.view = formation.view().clone();
         }

@@ -1,6 +1,6 @@
 //! Events as lines for a person.
 
-use formation_core::{Change, Event, MemberState, Node, message::Holder};
+use formation_core::{Change, Event, MemberState, Node, Severity, message::Holder};
 
 /// One line for an event of the node `own`, or `None` for an event that only matters in a log.
 pub fn describe(own: &Node, event: &Event) -> Option<String> {
@@ -8,6 +8,7 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
         Event::MasterLost { term, master, reason } => format!("lost master {} of term {term}: {reason:?}", master.id),
+        Event::TermWentBack { from, to } => format!("went back from term {from} to term {to} of the voters"),
         Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
         Event::ViewChanged { view_id, changes } => {
             let changes: Vec<_> = changes.iter().map(describe_change).collect();
@@ -34,7 +35,10 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         }
         Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
-        _ => return None,
+        other => match other.severity() {
+            Severity::Detail => return None,
+            Severity::Progress | Severity::Problem => format!("{other:?}"),
+        },
     };
     Some(line)
 }
@@ -45,8 +49,10 @@ fn held_by(holder: &Option<Holder>) -> String {
 
 fn describe_change(change: &Change) -> String {
     match change {
-        Change::Upsert(member) if member.state == MemberState::Suspect => format!("{} suspect", member.node.id),
-        Change::Upsert(member) => format!("+{}", member.node.id),
+        Change::Upsert(member) => match member.state {
+            MemberState::Active => format!("+{}", member.node.id),
+            MemberState::Suspect => format!("{} suspect", member.node.id),
+        },
         Change::Remove { id, reason } => format!("-{id} ({reason:?})"),
     }
 }

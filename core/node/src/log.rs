@@ -10,7 +10,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Starts to log on the standard error. `RUST_LOG` selects what: a level, or pairs as `formation_tokio=debug`, with commas
+/// Starts to log on the standard error. `RUST_LOG` selects what: a level, or pairs as `formation=debug`, with commas
 /// between them. Without it only errors are logged.
 ///
 /// # Panics

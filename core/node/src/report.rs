@@ -67,7 +67,7 @@ impl From<Leadership> for Lease {
 
 impl What<'_> {
     /// The line for a person, who follows the master by its events and needs no leases.
-    fn words(&self, own: &Node) -> Option<String> {
+    fn description(&self, own: &Node) -> Option<String> {
         match self {
             Self::Started { listen } => Some(format!("listens at {listen}; Ctrl-C leaves, a second one stops at once")),
             Self::Event(event) => describe(own, event),
@@ -109,8 +109,8 @@ impl Reporter {
             let line = Line { monotonic_us: now.as_micros(), wall_us, node: &self.node, what };
             serde_json::to_string(&line).unwrap_or_else(|error| format!("an event is no JSON: {error}"))
         } else {
-            let Some(words) = what.words(&self.node) else { return true };
-            format!("{} {words}", self.node.id)
+            let Some(description) = what.description(&self.node) else { return true };
+            format!("{} {description}", self.node.id)
         };
         !matches!(self.lines.try_send(line), Err(TrySendError::Full(_)))
     }

@@ -130,11 +130,11 @@ async fn report<A: Adapter>(node: &A, reporter: &Reporter) -> u8 {
         match or(next, poll).await {
             Some(Some(Ok(event))) => {
                 reporter.report(node.now(), What::Event(&event));
-                match event {
-                    Event::Stopped { reason: StopReason::Left } => code = LEFT,
-                    Event::Stopped { reason: StopReason::Superseded } => code = SUPERSEDED,
-                    Event::Stopped { reason: StopReason::IdInUse } => code = ID_IN_USE,
-                    _ => {}
+                match event.stop_reason() {
+                    Some(StopReason::Left) => code = LEFT,
+                    Some(StopReason::Superseded) => code = SUPERSEDED,
+                    Some(StopReason::IdInUse) => code = ID_IN_USE,
+                    Some(_) | None => {}
                 }
             }
             Some(Some(Err(skipped))) => reporter.report(node.now(), What::Skipped(skipped)),

@@ -19,6 +19,9 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 ///
 /// Exit codes: 0 after leaving, 1 after a failed start, 2 for wrong flags, 3 when a newer run of the same node has taken its
 /// place, 4 when another living node has its id, 5 when it was stopped before it had left, 6 when its output was closed.
+///
+/// The environment variable RUST_LOG selects what is logged on the standard error: RUST_LOG=formation=debug logs everything.
+/// Without it, only errors are logged.
 #[derive(Parser)]
 pub(crate) struct Flags {
     /// A TOML file with the same settings under the names of these flags, with _ for -, and lists where a flag is repeated
@@ -47,7 +50,7 @@ pub(crate) struct Settings {
     /// The address of a voter; repeat it for each, the same on every node
     #[arg(long = "seed")]
     seed: Vec<String>,
-    /// A further address to look for a master at; repeatable, it need not be a voter's
+    /// A further address to look for a master at; repeatable, the address of any node
     #[arg(long = "contact")]
     contact: Vec<String>,
     /// The directory for the votes of this node alone

@@ -361,7 +361,7 @@ impl ConfigBuilder {
     /// Adds a cluster key. A node without the key cannot join. Two nodes work together if they have a key in common.
     ///
     /// A node may have two keys. This makes it possible to change the key while the cluster runs: first give every node the
-    /// new key beside the old one, one node after the other. When all nodes have both, remove the old key in the same way.
+    /// new key beside the old one, one node at a time. When all nodes have both, remove the old key in the same way.
     /// The order of the keys does not matter.
     ///
     /// Keys are never serialized. The serialized configuration has the flag `keyed` instead. It cannot be built before the

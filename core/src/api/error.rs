@@ -1,6 +1,8 @@
 //! What can go wrong, by who is to blame: the embedder ([`Misuse`]) or a peer ([`CloseReason`]). [`RejectReason`] is sent
 //! on the wire. Configuration errors are at [`ConfigError`](crate::ConfigError).
 
+use alloc::{format, string::String};
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ConnId, DialId};
@@ -28,7 +30,7 @@ pub enum Misuse {
     #[error("connection {0} has no Send in flight; report Input::Flushed once for each Output::Send")]
     NotInFlight(ConnId),
     /// A `Persisted` or `PersistFailed` names a `Persist` that is not in flight.
-    #[error("{seq} is not the number of the Persist in flight ({in_flight:?}); answer each Output::Persist once")]
+    #[error("Persist {seq} is not in flight, {}; answer each Output::Persist once", in_flight_text(*in_flight))]
     NotPersisting {
         /// The number in the input.
         seq: u64,
@@ -51,6 +53,10 @@ pub enum Misuse {
         /// The limit.
         limit: usize,
     },
+}
+
+fn in_flight_text(in_flight: Option<u64>) -> String {
+    in_flight.map_or_else(|| "and no other is".into(), |seq| format!("but Persist {seq} is"))
 }
 
 /// Why the core closed a connection (PROTOCOL.md, "Why a connection closes"). Nothing else is affected.
@@ -97,7 +103,7 @@ pub enum CloseReason {
     #[error("a newer incarnation of the same node has appeared")]
     Superseded,
     /// The node dialed itself, or receives an echo of its own messages (I8).
-    #[error("the node dialed itself")]
+    #[error("the connection leads back to this node, or the peer repeats its messages")]
     SelfDial,
     /// Too many accepted connections are not established, and this one was the oldest
     /// ([`Limits::pending_connections`](crate::Limits::pending_connections)).
@@ -123,9 +129,11 @@ pub enum CloseReason {
 impl CloseReason {
     /// For a connection that was not established: whether another event reports its close, so that
     /// [`Event::ConnClosed`](crate::Event::ConnClosed) does not. Such an event is not repeated for each connection.
-    pub(crate) fn has_own_event(self) -> bool {
+    pub(crate) fn has_own_event(self, is_dialed: bool) -> bool {
         match self {
-            Self::Rejected(_) | Self::RejectedByPeer(_) | Self::SelfDial => true,
+            Self::Rejected(_) | Self::SelfDial => true,
+            // `Event::RejectedByPeer` names the address that was dialed.
+            Self::RejectedByPeer(_) => is_dialed,
             Self::EmptyFrame
             | Self::FrameTooLong
             | Self::Malformed

@@ -83,7 +83,8 @@ pub enum Event {
         changes: Vec<Change>,
     },
     /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
-    /// address has sent a message on a link.
+    /// address has sent a message on a link, or, for a rejection by the master, until that master has made this node a
+    /// member. If the peer had dialed, [`Event::ConnClosed`] reports the rejection, since there is no dialed address.
     RejectedByPeer {
         /// The address that was dialed.
         address: Address,
@@ -140,6 +141,78 @@ pub enum Event {
     },
 }
 
+/// How much attention an event needs, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// It is about one link, and nobody has to know.
+    Detail,
+    /// It belongs to the normal life of a cluster.
+    Progress,
+    /// Somebody may have to do something about it.
+    Problem,
+}
+
+impl Event {
+    /// How much attention the event needs.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Linked { .. } | Self::Unlinked { .. } => Severity::Detail,
+            Self::MasterElected { .. } | Self::ViewChanged { .. } | Self::Stopped { .. } => Severity::Progress,
+            Self::ConnClosed { .. }
+            | Self::MasterLost { .. }
+            | Self::TermWentBack { .. }
+            | Self::MasterUnreachable { .. }
+            | Self::RejectedByPeer { .. }
+            | Self::PeerRejected { .. }
+            | Self::SelfDial { .. }
+            | Self::Merged { .. }
+            | Self::SoloMasterIgnored { .. }
+            | Self::PersistFailed => Severity::Problem,
+        }
+    }
+
+    /// The connection that the event is about.
+    pub fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Linked { conn, .. } | Self::ConnClosed { conn, .. } => Some(*conn),
+            Self::Unlinked { .. }
+            | Self::MasterElected { .. }
+            | Self::MasterLost { .. }
+            | Self::TermWentBack { .. }
+            | Self::MasterUnreachable { .. }
+            | Self::ViewChanged { .. }
+            | Self::RejectedByPeer { .. }
+            | Self::PeerRejected { .. }
+            | Self::SelfDial { .. }
+            | Self::Merged { .. }
+            | Self::SoloMasterIgnored { .. }
+            | Self::PersistFailed
+            | Self::Stopped { .. } => None,
+        }
+    }
+
+    /// Why the node has stopped, if that is the event. It is then the last one.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self {
+            Self::Stopped { reason } => Some(*reason),
+            Self::Linked { .. }
+            | Self::Unlinked { .. }
+            | Self::ConnClosed { .. }
+            | Self::MasterElected { .. }
+            | Self::MasterLost { .. }
+            | Self::TermWentBack { .. }
+            | Self::MasterUnreachable { .. }
+            | Self::ViewChanged { .. }
+            | Self::RejectedByPeer { .. }
+            | Self::PeerRejected { .. }
+            | Self::SelfDial { .. }
+            | Self::Merged { .. }
+            | Self::SoloMasterIgnored { .. }
+            | Self::PersistFailed => None,
+        }
+    }
+}
+
 /// Why a master was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -162,7 +235,7 @@ pub enum LossReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// [`Command::Leave`] has been completed.
+    /// [`Command::Leave`](crate::Command::Leave) has been completed.
     Left,
     /// A newer incarnation of this node has appeared (PROTOCOL.md, I1).
     Superseded,

@@ -65,13 +65,13 @@ pub enum Input {
         /// The bytes.
         chunk: Bytes,
     },
-    /// The bytes of the last [`Output::Send`] on the connection are written.
+    /// The bytes of the last [`Output::Send`](crate::Output::Send) on the connection are written.
     Flushed {
         /// The connection.
         conn: ConnId,
     },
     /// The connection has ended: the peer has closed it, or an error has occurred. It need not be reported after an
-    /// [`Output::Close`].
+    /// [`Output::Close`](crate::Output::Close).
     Closed {
         /// The connection.
         conn: ConnId,
@@ -80,22 +80,22 @@ pub enum Input {
     ///
     /// The embedder reports [`Opened`](Self::Opened) as soon as the path to the peer is open, and secures the connection
     /// after that. In this way the core limits how long this takes, and how many such connections there are.
-    /// [`Event::ConnClosed`] reports the failure. For an established connection, [`Event::Unlinked`] reports it, if it was
-    /// the last one to that peer.
+    /// [`Event::ConnClosed`](crate::Event::ConnClosed) reports the failure. For an established connection,
+    /// [`Event::Unlinked`](crate::Event::Unlinked) reports it, if it was the last one to that peer.
     TlsFailed {
         /// The connection.
         conn: ConnId,
         /// Which end does not trust the other, and why.
         failure: TlsFailure,
     },
-    /// The state of the [`Output::Persist`] in flight is durable.
+    /// The state of the [`Output::Persist`](crate::Output::Persist) in flight is durable.
     Persisted {
         /// The number of the `Persist`.
         seq: u64,
     },
-    /// The [`Output::Persist`] in flight has failed, and nobody knows what the storage holds. From now on this node neither
-    /// votes nor becomes a candidate, and continues as a member. It requests no other `Persist`. [`Event::PersistFailed`]
-    /// reports it.
+    /// The [`Output::Persist`](crate::Output::Persist) in flight has failed, and nobody knows what the storage holds. From
+    /// now on this node neither votes nor becomes a candidate, and continues as a member. It requests no other `Persist`.
+    /// [`Event::PersistFailed`](crate::Event::PersistFailed) reports it.
     PersistFailed {
         /// The number of the `Persist`.
         seq: u64,
@@ -109,7 +109,7 @@ pub enum Input {
 pub enum Origin {
     /// The peer opened it.
     Accepted,
-    /// This node opened it: this is the answer to an [`Output::Dial`].
+    /// This node opened it: this is the answer to an [`Output::Dial`](crate::Output::Dial).
     Dialed(DialId),
 }
 
@@ -135,8 +135,9 @@ impl Remote {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
-    /// Leave the cluster (PROTOCOL.md, L1–L6). [`Event::Stopped`] follows once the master has confirmed it, and within
-    /// [`down_after`](crate::Timing::down_after) in any case. A master ends its mastership at once.
+    /// Leave the cluster (PROTOCOL.md, L1–L6). [`Event::Stopped`](crate::Event::Stopped) follows once the master has
+    /// confirmed it, and within [`down_after`](crate::Timing::down_after) in any case. A master ends its mastership at
+    /// once.
     Leave,
     /// Dial these addresses too, while the node has no master.
     AddContacts(Vec<Address>),

@@ -15,7 +15,8 @@ use crate::{
 /// What the embedder has to do. Outputs have to be carried out in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Output {
-    /// Connect to an address, and resolve its name again. Answer once, with [`Input::Opened`] or [`Input::DialFailed`].
+    /// Connect to an address, and resolve its name again. Answer once, with [`Input::Opened`](crate::Input::Opened) or
+    /// [`Input::DialFailed`](crate::Input::DialFailed).
     Dial {
         /// The number of the dial, which the answer repeats.
         dial: DialId,
@@ -24,7 +25,8 @@ pub enum Output {
         /// The dial has failed if it takes longer than this.
         timeout: Duration,
     },
-    /// Write these bytes, then report [`Input::Flushed`]. At most one `Send` is in flight on a connection.
+    /// Write these bytes, then report [`Input::Flushed`](crate::Input::Flushed). At most one `Send` is in flight on a
+    /// connection.
     Send {
         /// The connection.
         conn: ConnId,
@@ -38,8 +40,8 @@ pub enum Output {
         /// The reason.
         reason: CloseReason,
     },
-    /// Make this state durable, then report [`Input::Persisted`] or [`Input::PersistFailed`]. At most one `Persist` is in
-    /// flight.
+    /// Make this state durable, then report [`Input::Persisted`](crate::Input::Persisted) or
+    /// [`Input::PersistFailed`](crate::Input::PersistFailed). At most one `Persist` is in flight.
     Persist {
         /// The number of the `Persist`, which the answer repeats.
         seq: u64,

@@ -51,6 +51,8 @@ pub struct Status {
     pub term: Term,
     /// Its master, which may be the node itself, and the master's address.
     pub master: Option<(Node, Address)>,
+    /// The term in which its master was last accepted. The node may know a newer term from another node.
+    pub master_term: Option<Term>,
     /// Whether it takes part in elections: it is a voter, may form a cluster (PROTOCOL.md, D7), and its storage has not
     /// failed (E4).
     pub can_vote: bool,
@@ -72,6 +74,8 @@ pub struct Status {
 pub struct Leadership {
     /// The term of the mastership. It is larger than that of every earlier master.
     pub term: Term,
-    /// The end of the lease. From this moment on, this node must not act as the master.
+    /// The end of the lease. From this moment on, this node must not act as the master. The lease ends earlier if the node
+    /// leaves, and it ends with its process (G2). A write that a killed process has started may take effect beside the next
+    /// master, unless its receiver checks `term`.
     pub valid_until: Timestamp,
 }

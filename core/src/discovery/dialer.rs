@@ -294,11 +294,18 @@ impl Dialer {
         }
     }
 
-    /// The peer at the address has accepted this node, too: earlier rejections no longer count.
+    /// H10: the peer at the address has accepted this node, too. What kept this node from a link is over.
     pub(crate) fn accepted(&mut self, address: &Address) {
         if let Some(target) = self.targets.get_mut(address) {
-            target.reported.clear();
+            target.reported.retain(|reason| reason.is_from_master());
             target.backoff = self.backoff_min;
+        }
+    }
+
+    /// H10: the master at the address has made this node a member.
+    pub(crate) fn admitted(&mut self, master: &Address) {
+        if let Some(target) = self.targets.get_mut(master) {
+            target.reported.retain(|reason| !reason.is_from_master());
         }
     }
 
@@ -323,14 +330,14 @@ impl Dialer {
         }
     }
 
-    /// The node at the address has rejected this node. Whether that is news.
+    /// The node at the address has rejected this node. Returns true if this was not reported before.
     pub(crate) fn rejected(&mut self, address: &Address, reason: RejectReason) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return true };
         target.slow_down(reason, self.backoff_max);
         target.reported.insert(reason)
     }
 
-    /// The address leads to this node itself. Whether that is news.
+    /// The address leads to this node itself. Returns true if this was not known.
     pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return false };
         target.look_at = Some(now + self.look_again);

@@ -1,5 +1,5 @@
-//! Which rejections were reported: a node with a wrong configuration tries again and again, and that is one piece of news
-//! (PROTOCOL.md, "Rejections").
+//! Remembers which rejections were reported, because a misconfigured node retries again and again (PROTOCOL.md,
+//! "Rejections").
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub(crate) struct Rejections {
     limit: usize,
 }
 
-/// A rejection that differs in any of these is news.
+/// A rejection that differs in any of these is reported again.
 type Reported = (Incarnation, RejectReason, Option<Holder>);
 
 impl Rejections {
@@ -27,7 +27,7 @@ impl Rejections {
         Self { reported: BTreeMap::new(), count: 0, limit }
     }
 
-    /// Reports that a peer is rejected, if that is news, or `in_any_case`.
+    /// Reports that a peer is rejected, unless this was reported before. Reports it `in_any_case`, if that is set.
     pub(crate) fn report(
         &mut self,
         sink: &mut Sink,
@@ -40,8 +40,8 @@ impl Rejections {
         }
     }
 
-    /// A peer is rejected. Whether that is news. At the limit everything is forgotten: a peer that causes that uses so many
-    /// names that the repeated reports hardly count beside its own.
+    /// Returns true if this rejection was not reported before. At the limit, everything is forgotten: only a peer that uses
+    /// very many names reaches the limit, and repeated reports are then a small part.
     fn is_news(&mut self, peer: &Node, address: &Address, reason: RejectReason, holder: Option<&Holder>) -> bool {
         let (by, rejection) = ((peer.id.clone(), address.clone()), (peer.incarnation, reason, holder.cloned()));
         if self.reported.get(&by).is_some_and(|reported| reported.contains(&rejection)) {

@@ -18,7 +18,7 @@ pub(super) struct Voter {
     pub(super) linked: Option<Node>,
     /// The newest status since the start of this node. It is kept when the link ends (E1).
     pub(super) last_report: Option<LastReport>,
-    /// E1: since the start of this node, this voter was seen not to rely on a vote that this node may have forgotten.
+    /// E1: since the start of this node, this voter has shown a status after which no forgotten vote of this node can matter.
     pub(super) cleared: bool,
 }
 

@@ -121,6 +121,7 @@ impl Formation {
                 self.view_may_have_changed();
             }
             Message::JoinResponse(JoinResponse::Accepted { term }) => {
+                self.discovery.admitted(&address);
                 self.election.accept_master(&node, &address, term);
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {

@@ -134,7 +134,7 @@ impl Formation {
             LinkEnd::None => false,
             LinkEnd::Relinked(_) | LinkEnd::Lost(_) => true,
         };
-        if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event()) {
+        if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event(ended.dialed.is_some())) {
             self.sink.event(Event::ConnClosed { conn, dialed: ended.dialed.clone(), reason });
         }
         if let Some(address) = &ended.dialed {
@@ -201,6 +201,7 @@ impl Formation {
 
     /// Closes everything. No input has any effect any more.
     pub(super) fn stop(&mut self, reason: StopReason) {
+        debug_assert!(!self.lifecycle.is_stopped(), "a node stops once");
         let close = match reason {
             StopReason::Left | StopReason::IdInUse => CloseReason::Left,
             StopReason::Superseded => CloseReason::Superseded,
@@ -213,6 +214,8 @@ impl Formation {
         for conn in self.peers.conns() {
             self.end(conn, End::Closed(close));
         }
+        self.apply_effects();
+        self.sink.clear_timers();
         self.lifecycle.stop();
         self.sink.event(Event::Stopped { reason });
     }

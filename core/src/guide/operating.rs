@@ -13,7 +13,7 @@
 //! | `MasterLost` | the last master is no longer the master. See its reason below | |
 //! | `MasterUnreachable` | other nodes follow a master that this node cannot reach | check the network between the two nodes, and the address that the master advertises |
 //! | `ViewChanged` | the members have changed. Each change says how | |
-//! | `RejectedByPeer` | a peer rejected this node. See the rejections below. Reported once per address and reason | |
+//! | `RejectedByPeer` | a peer rejected this node. See the rejections below. Reported once per address and reason. If the peer had dialed, `ConnClosed` reports it | |
 //! | `PeerRejected` | this node rejected a peer. See the rejections below. Reported once per peer and reason, until the peer was linked. For `ClusterFull` and `MetadataTooLong`: until it is a member | the same, seen from the other end |
 //! | `SelfDial` | an address leads to this node itself. Reported once, until the address has led elsewhere. If it is a seed and stays so, the seed list contains this node in two spellings, and only its own spelling can vote | use one spelling of each address, in the seed list and as the node's own address. If names are about to move, wait |
 //! | `Merged` | two clusters that had continued separately have met, and this node was on the side that stepped down (E8). From `from` on, it has the views of the other side | check what this side has done since the clusters separated: nobody else knows about it |
@@ -95,7 +95,7 @@
 //!
 //! # Changing things
 //!
-//! - **A rolling restart.** Take one node after the other. Send it [`Leave`](crate::Command::Leave), start it again,
+//! - **A rolling restart.** Restart one node at a time. Send it [`Leave`](crate::Command::Leave), start it again,
 //!   and go on once it is in the view. A master stops acting as the master before it leaves: the next master may be
 //!   elected within two round trips, whatever `leadership` had reported.
 //! - **An upgrade to a program with a newer protocol.** Upgrade node by node, as in a restart. Two nodes speak the

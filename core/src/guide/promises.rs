@@ -7,7 +7,7 @@
 //! | | promise | it depends on |
 //! | --- | --- | --- |
 //! | G1 | a term has at most one master | votes that survive a restart: [`state_dir`](crate::ConfigBuilder::state_dir) |
-//! | G2 | two nodes are never masters at the same time | clocks whose rates differ by at most `max_clock_drift_percent`, and that keep running while a machine is suspended |
+//! | G2 | two nodes never have a lease at the same time. A lease ends early if the node leaves, and with its process | clocks whose rates differ by at most `max_clock_drift_percent`, and that keep running while a machine is suspended |
 //! | G3 | the view of a node only moves forward; one view id names one member list | the same as G1 |
 //! | G4 | how the bytes are cut into chunks changes nothing | – |
 //! | G5 | where a quorum of voters can talk to each other, there is a master after a bounded time, and then one view | – |
@@ -19,12 +19,16 @@
 //!
 //! [`leadership`](crate::Formation::leadership) is the permission to act. The event that a master was elected is not:
 //! an event may be read late. A reported leadership stays valid until [`valid_until`](crate::Leadership::valid_until),
-//! with one exception: your own code makes the node leave before that time. A master that leaves has to stop acting as
-//! the master first.
+//! with two exceptions:
 //!
-//! A lease ends with its process. When a node has died and starts again, another node may lead at once, although the
-//! earlier process had reported a later end (E1). This needs one live process per seed address: start a node again only
-//! once its earlier process has ended, and let nothing act for that process after its end.
+//! - Your own code makes the node leave before that time. A master that leaves has to stop acting as the master first.
+//! - A lease ends with its process. When a node has died and starts again, another node may lead at once, although the
+//!   earlier process had reported a later end (E1). This needs one live process per seed address: start a node again
+//!   only once its earlier process has ended, and let nothing act for that process after its end.
+//!
+//! A killed process may have started a write, for example a request that is still on its way to a database. That write
+//! can take effect after the next master has begun to act, and before the `valid_until` of the killed process. Only
+//! the receiver can prevent this: let it check the fencing token, as the end of this section says.
 //!
 //! Before an action that takes time, ask whether it can take effect early enough:
 //!

@@ -14,7 +14,7 @@ pub(super) struct HeldView {
     pub(super) view: MembersView,
     /// The master that wrote it.
     pub(super) writer: Option<Node>,
-    /// That was a solo master (E8).
+    /// The writer was a solo master (E8).
     pub(super) of_solo: bool,
     /// The view is not the one that the master takes it for, and only a snapshot repairs that.
     diverged: bool,

@@ -131,7 +131,7 @@ impl Rig {
     }
 
     fn frame(&mut self, member: &str) -> Option<Bytes> {
-        let frame = self.tracker.next_update(&self.view, &id(member), (1, usize::MAX));
+        let frame = self.tracker.next_update(&self.view, &id(member), (u16::MAX, usize::MAX));
         self.check();
         frame
     }
@@ -475,8 +475,8 @@ fn c6_an_update_that_does_not_fit_into_the_write_waits() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
     let fits = |rig: &mut Rig| {
         let len = rig.clone().frame("a").unwrap().len();
-        assert_eq!(rig.tracker.next_update(&rig.view, &id("a"), (1, len - 1)), None);
-        let frame = rig.tracker.next_update(&rig.view, &id("a"), (1, len));
+        assert_eq!(rig.tracker.next_update(&rig.view, &id("a"), (u16::MAX, len - 1)), None);
+        let frame = rig.tracker.next_update(&rig.view, &id("a"), (u16::MAX, len));
         text_of(&frame.unwrap())
     };
     assert_eq!(fits(&mut rig), "3.2 page 0: a m");

@@ -41,6 +41,16 @@ pub enum MemberState {
     Suspect,
 }
 
+impl MemberState {
+    /// Whether the member answers.
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Active => true,
+            Self::Suspect => false,
+        }
+    }
+}
+
 /// One change of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Change {

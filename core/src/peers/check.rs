@@ -75,7 +75,7 @@ impl PeerTable {
         assert_eq!(self.addresses.len(), self.peers.len(), "each address is that of a peer");
     }
 
-    /// A connection on which nothing is in flight has nothing to send.
+    /// Nothing waits for an idle connection.
     fn check_sent(&self, newest_status: u64) {
         let idle = |(_, connection): &(&ConnId, &Connection)| !connection.in_flight;
         for (conn, connection) in self.connections.iter().filter(idle) {

@@ -81,7 +81,7 @@ pub(super) struct Link {
     /// The nonces of the peer's `Hello`s on other connections, to be sent on this one (H11). Only on a connection that this node has
     /// dialed to the peer's own address.
     pub(super) vouchers: Vec<[u8; 16]>,
-    /// The number of the last status sent on it; 0 before the first.
+    /// The number of the last status that was due on it, sent or newer than its version; 0 before the first.
     pub(super) status_sent: u64,
     pub(super) confirmation: Confirmation,
 }

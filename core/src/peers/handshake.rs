@@ -28,8 +28,7 @@ pub(crate) enum Rejection {
     Unproven,
 }
 
-/// Judges what any peer may be asked: the answer reveals nothing, and changes nothing. The key that the peer has to prove
-/// to hold, if this cluster has one.
+/// Runs checks 1–5 of H6. Returns the key to be proven, if the cluster has one.
 pub(crate) fn judge_cluster(
     env: &Env,
     connection: &Connection,

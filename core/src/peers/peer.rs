@@ -81,7 +81,7 @@ impl Peer {
     }
 
     /// Takes a status, unless a newer one has come before: two links to one peer may deliver its statuses out of order.
-    /// Whether it was taken.
+    /// Returns true if it was taken.
     pub(super) fn receive_status(&mut self, mut status: StatusReport, metadata_limit: usize) -> bool {
         if self.status.as_ref().is_some_and(|known| known.number >= status.number) {
             return false;

@@ -8,6 +8,7 @@ use crate::{
     api::output::Output,
     env::{Env, Sink, never},
     id::{Address, ConnId, NodeId},
+    timers::Timer,
     wire::frame::SharedFrame,
     wire::message::{Message, PROTOCOL, VoteRequest, Voucher},
 };
@@ -81,6 +82,9 @@ impl PeerTable {
             };
             if !bytes.is_empty() {
                 self.send(env, sink, conn, bytes);
+            } else if self.connections.get(&conn).is_some_and(|connection| connection.flushed_reason().is_some()) {
+                // The peer cannot read the reason of its rejection, so there is no `Flushed` to wait for.
+                sink.set_timer(Timer::Handshake(conn), env.now);
             }
         }
     }
@@ -153,5 +157,60 @@ impl PeerTable {
         }
         out.extend_from_slice(&frame);
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::api::input::Remote;
+    use crate::{
+        api::config::Config,
+        api::error::RejectReason,
+        api::input::Origin,
+        id::{Incarnation, Node},
+        rng::Rng,
+        time::Timestamp,
+        wire::message::Rejected,
+    };
+
+    /// A node that has nothing to send of its own.
+    struct Nothing(SharedFrame);
+
+    impl Content for Nothing {
+        fn status(&self) -> (u64, &SharedFrame) {
+            (1, &self.0)
+        }
+
+        fn vote_request(&self, _: &Address) -> Option<VoteRequest> {
+            None
+        }
+
+        fn heartbeat(&self) -> Option<(u64, SharedFrame)> {
+            None
+        }
+
+        fn next_update(&mut self, _: &Peer, _: u16, _: usize) -> Option<Bytes> {
+            None
+        }
+
+        fn heartbeat_sent(&mut self, _: &NodeId, _: u64) {}
+    }
+
+    /// The peer speaks a version that does not have the reason. No `Flushed` will come that could end the connection.
+    #[test]
+    fn a_rejection_that_cannot_be_sent_closes_at_once() {
+        let config = Config::single("test", "a", "a:1").build().unwrap();
+        let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
+        let env = Env { config: Arc::new(config), me, now: Timestamp::ZERO };
+        let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
+        peers.open(&env, &mut sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
+        let rejected = Rejected { reason: RejectReason::WrongCluster, holder: None };
+        peers.reject(ConnId(1), rejected, 0, Bytes::new());
+        peers.flush(&env, &mut sink, &mut Nothing(SharedFrame::default()));
+        assert_eq!(sink.next_output(), None);
+        assert_eq!(sink.next_due(env.now), Some(Timer::Handshake(ConnId(1))));
     }
 }

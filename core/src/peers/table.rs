@@ -285,7 +285,7 @@ impl PeerTable {
         largest.map(|(conn, _)| *conn)
     }
 
-    /// The last `Send` is written. A reason to close the connection, if it was only waiting for that.
+    /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
     pub(crate) fn flushed(&mut self, conn: ConnId) -> Option<CloseReason> {
         let connection = self.connections.get_mut(&conn)?;
         connection.in_flight = false;
@@ -351,7 +351,7 @@ impl PeerTable {
     }
 
     /// The connection is a link to this node from now on. `first` is sent before anything else. `voucher`: the nonce of an earlier
-    /// `Hello` of the same node. Whether it is the first link to it.
+    /// `Hello` of the same node. Returns the peer, and true if this is the first link to it.
     pub(crate) fn establish(
         &mut self,
         env: &Env,
@@ -411,7 +411,7 @@ impl PeerTable {
         self.peer(key).map(|peer| peer.links.clone()).unwrap_or_default()
     }
 
-    /// Takes a status of the peer, unless a newer one has come before. Whether it was taken.
+    /// Takes a status of the peer, unless a newer one has come before. Returns true if it was taken.
     pub(crate) fn receive_status(&mut self, env: &Env, key: PeerKey, status: StatusReport) -> bool {
         self.peer_mut(key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
     }

@@ -17,7 +17,7 @@ use super::{
     scene::{ROOMY, Scene, TIGHT},
     transcript::{Transcript, votes},
 };
-use crate::{Run, digest};
+use crate::{Run, checks::check_stop, digest};
 
 /// How long the node runs after a script, in virtual time: longer than every default timeout.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -336,6 +336,9 @@ impl Embedder {
             assert!(outputs < 10_000, "one input leads to endless outputs");
             self.run.outputs.push(output.clone());
             digest::output(self.now.as_micros(), 0, &output);
+            if let Err(why) = check_stop(&mut self.stopped, &output) {
+                panic!("{why}");
+            }
             match output {
                 Output::Dial { dial, timeout, .. } => {
                     assert!(!timeout.is_zero(), "a dial without a time limit");
@@ -362,7 +365,6 @@ impl Embedder {
                     assert_eq!(self.candidacies_at_failure, None, "a Persist after one has failed");
                 }
                 Output::Event(Event::Stopped { reason }) => {
-                    assert!(!self.stopped, "stopped twice");
                     if let Some(sender) = self.sender.as_ref().filter(|_| reason != StopReason::Left) {
                         assert!(
                             sender.has_proven(self.scene.keys),
@@ -371,7 +373,6 @@ impl Embedder {
                     }
                     let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.changing_conn);
                     assert_eq!(open.next(), None, "stopped with open connections");
-                    self.stopped = true;
                 }
                 Output::Event(_) => {}
             }

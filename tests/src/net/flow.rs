@@ -10,7 +10,7 @@ use formation_core::{
 
 use super::{Cut, Net, SimEvent, Target};
 use crate::{
-    checks::{check_join_only, check_limits, forms_cluster, vote_not_durable},
+    checks::{check_join_only, check_limits, check_stop, forms_cluster, vote_not_durable},
     digest,
     host::{self, Host, NodeIx, RunId},
     peer,
@@ -338,6 +338,10 @@ impl Net {
             if let Some(run) = host.runs.last_mut().filter(|_| self.settings.record) {
                 run.outputs.push(output.clone());
             }
+            if let Err(why) = check_stop(&mut host.stopped, &output) {
+                self.fail(&format!("node {ix}: {why}"));
+            }
+            let host = &mut self.hosts[ix];
             match output {
                 Output::Dial { dial, addr, timeout } => self.dials(ix, dial, &addr, timeout),
                 Output::Send { conn, bytes } => {

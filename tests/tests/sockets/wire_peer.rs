@@ -7,7 +7,7 @@ use ::tokio::net::{TcpSocket, TcpStream};
 use ::tokio_util::codec::{Framed, LengthDelimitedCodec};
 use bytes::Bytes;
 use formation_core::{
-    Config, Incarnation, Member, MemberState, Node, NodeId, Term, ViewId,
+    Address, Config, Incarnation, Member, MemberState, Node, NodeId, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Role, StatusReport,
     },
@@ -26,6 +26,7 @@ const VIEW_ID: ViewId = ViewId { term: Term(1), version: 2 };
 with_each_adapter!(
     h2_a_node_takes_response_and_view_from_one_write,
     h2_a_node_takes_handshake_and_view_from_one_write,
+    wait_for_master_returns_the_term_of_the_master,
     v2_a_foreign_client_gets_the_view_right_after_the_response,
 );
 
@@ -138,7 +139,7 @@ impl WirePeer {
 /// The response and the view arrive in one write, after the handshake (H2).
 async fn h2_a_node_takes_response_and_view_from_one_write<A: Adapter>() {
     for _ in 0..ROUNDS {
-        let (mut master, joiner) = dialed_master::<A>().await;
+        let (mut master, joiner, _) = dialed_master::<A>().await;
         master.send([master.hello(), WirePeer::status(Term(1), Role::Master, VIEW_ID)]).await;
         // The node sends its status once the link is established.
         master.receive_status().await;
@@ -151,7 +152,7 @@ async fn h2_a_node_takes_response_and_view_from_one_write<A: Adapter>() {
 /// The worst case: everything that a master has to send arrives in one write.
 async fn h2_a_node_takes_handshake_and_view_from_one_write<A: Adapter>() {
     for _ in 0..ROUNDS {
-        let (mut master, joiner) = dialed_master::<A>().await;
+        let (mut master, joiner, _) = dialed_master::<A>().await;
         let welcome = [master.hello(), WirePeer::status(Term(1), Role::Master, VIEW_ID)];
         let admission = admission(&master, &joiner);
         master.send(welcome.into_iter().chain(admission)).await;
@@ -159,8 +160,23 @@ async fn h2_a_node_takes_handshake_and_view_from_one_write<A: Adapter>() {
     }
 }
 
-/// A node that has dialed its only seed and sent its `Hello`, and the peer at that seed.
-async fn dialed_master<A: Adapter>() -> (WirePeer, A) {
+/// The node learns a newer term from another node, and keeps its master.
+async fn wait_for_master_returns_the_term_of_the_master<A: Adapter>() {
+    let (mut master, joiner, address) = dialed_master::<A>().await;
+    master.send([master.hello(), WirePeer::status(Term(1), Role::Master, VIEW_ID)]).await;
+    let admission = admission(&master, &joiner);
+    master.send(admission).await;
+    joiner.wait_for_members(2).await;
+    let config = Config::builder(CLUSTER, "third", "127.0.0.1:1").seeds([master.member.address.as_str()]);
+    let mut third = WirePeer::dial(address.as_str(), config.build().unwrap()).await;
+    third.send([third.hello(), WirePeer::status(Term(5), Role::Joining, ViewId::default())]).await;
+    third.receive_hello().await;
+    while third.receive_status().await.term != Term(5) {}
+    assert_eq!(joiner.wait_for_master().await, (master.member.node.clone(), Term(1)));
+}
+
+/// The peer at a seed, the node that has dialed it and sent its `Hello`, and the address of that node.
+async fn dialed_master<A: Adapter>() -> (WirePeer, A, Address) {
     let ((listener, address), (own_listener, own_address)) = (listen(), listen());
     // Long times, so that no repetition can hide a lost frame.
     let config = Config::builder(CLUSTER, "joiner", own_address).seeds([address.as_str()]).wan().build().unwrap();
@@ -169,7 +185,7 @@ async fn dialed_master<A: Adapter>() -> (WirePeer, A) {
     let hello = master.receive_hello().await;
     assert_eq!((&hello.id, hello.incarnation), (&joiner.node().id, joiner.node().incarnation));
     assert_eq!(hello.electorate, master.config.electorate());
-    (master, joiner)
+    (master, joiner, hello.address)
 }
 
 fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {

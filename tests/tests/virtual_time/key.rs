@@ -245,6 +245,17 @@ fn h10_a_rejection_about_the_cluster_needs_no_proof() {
     }
 }
 
+/// There is no dialed address that `RejectedByPeer` could name.
+#[test]
+fn h10_a_rejection_by_a_dialing_peer_is_reported() {
+    let mut rig = Rig::new(config());
+    let (conn, _, _) = exchange_hellos(&mut rig, &mut forger("n1", "h1:1"));
+    rig.receive(conn, rejected(RejectReason::BadProof));
+    let reason = CloseReason::RejectedByPeer(RejectReason::BadProof);
+    let closed: Vec<_> = rig.events().collect();
+    assert_eq!(closed, [&Event::ConnClosed { conn, dialed: None, reason }]);
+}
+
 #[test]
 fn h8_a_proof_with_any_bit_flipped_is_rejected() {
     let mut rig = Rig::new(config());

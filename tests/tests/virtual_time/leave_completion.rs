@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    Command, Config, ConnId, Phase,
+    Command, Config, ConnId, Event, Input, Phase,
     message::{Message, VoteRequest},
 };
 use formation_tests::{Peer, Rig};
@@ -113,4 +113,23 @@ fn l4_a_master_that_cannot_write_has_left_after_down_after() {
     assert_eq!(phase(&rig), Phase::Leaving);
     rig.advance(MS);
     assert_eq!(phase(&rig), Phase::Stopped);
+}
+
+/// The link falls silent 1 ms before the time for leaving is over. One late tick reports both.
+#[test]
+fn l5_a_node_stops_once_when_two_timers_are_late() {
+    let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+    let mut rig = Rig::new(config.clone());
+    rig.hold_answers();
+    rig.now = rig.now + 10 * MS;
+    rig.hello_from(&mut Peer::of(&config, "b", "b:1"));
+    rig.now = rig.now + MS;
+    rig.command(Command::Leave);
+    assert_eq!(phase(&rig), Phase::Leaving);
+    for _ in 0..7 {
+        rig.now = rig.now + 500 * MS;
+        rig.give(Input::Tick);
+    }
+    let stopped = rig.events().filter(|event| matches!(event, Event::Stopped { .. })).count();
+    assert_eq!((phase(&rig), stopped), (Phase::Stopped, 1));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
     Address, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Event, Input, Limits, Misuse,
-    RejectReason, Timing, ViewId,
+    RejectReason, Term, Timing, ViewId,
     message::{JoinResponse, MembersUpdate, Message, Role},
 };
 use formation_tests::{Net, Peer, Rig, Settings};
@@ -220,6 +220,31 @@ fn h10_a_full_master_reports_a_rejected_node_once() {
     assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b", "b"]);
 }
 
+/// A full master is linked again and again, and its first message on each link is no admission.
+#[test]
+fn h10_a_rejected_node_reports_a_full_master_once() {
+    let config = Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).build().unwrap();
+    let mut rig = Rig::new(config.clone());
+    let mut master = Peer::of(&config, "n1", "h1:1");
+    let full = JoinResponse::Rejected { term: Term(1), reason: RejectReason::ClusterFull };
+    let full = Message::JoinResponse(full).to_frame();
+    let mut conn = None;
+    let reported = [false, true, false].map(|is_admitted| {
+        if let Some(conn) = conn {
+            rig.give(Input::Closed { conn });
+            rig.advance(Duration::from_secs(2));
+        }
+        let dialed = rig.answer("h1:1");
+        rig.receive(dialed, [master.hello(), Message::Ping.to_frame(), full.clone()].concat());
+        conn = Some(dialed);
+        if is_admitted {
+            rig.receive(dialed, [master.master(1), Peer::accepted(1), full.clone()].concat());
+        }
+        rig.events().filter(|event| matches!(event, Event::RejectedByPeer { .. })).count()
+    });
+    assert_eq!(reported, [1, 2, 2]);
+}
+
 #[test]
 fn g7_metadata_over_the_masters_limit_is_rejected() {
     let mut rig = master(Limits { metadata: 10, ..Limits::default() });
@@ -227,7 +252,7 @@ fn g7_metadata_over_the_masters_limit_is_rejected() {
     let (conn, _) = accept_hello(&mut rig, &config, "a");
     let status = formation_core::message::StatusReport {
         number: 1,
-        term: formation_core::Term(0),
+        term: Term(0),
         role: Role::Joining,
         abstains: false,
         promise: None,

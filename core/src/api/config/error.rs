@@ -83,6 +83,18 @@ pub enum ConfigError {
         /// The value of the other field.
         than: Duration,
     },
+    /// The lease by the clock of any node, which is `lease` less `max_clock_drift_percent`, is too short for an election
+    /// (PROTOCOL.md, E2).
+    #[error(
+        "lease less max_clock_drift_percent is {left:?}, but has to be more than election_timeout, which is \
+         {election_timeout:?}; raise lease or lower election_timeout"
+    )]
+    LeaseTooShort {
+        /// What is left of the lease.
+        left: Duration,
+        /// The value of `election_timeout`.
+        election_timeout: Duration,
+    },
     /// Two limits do not fit together, or a limit and a configured value (PROTOCOL.md, section 8).
     #[error("{field} is {value}, but has to be {relation} {other}, which is {than}; raise {field} or lower {other}")]
     Sizes {

@@ -138,8 +138,10 @@ impl Timing {
         // E1: a restarted voter has forgotten its promises, and must not vote before they have ended.
         times(("bootstrap_wait", self.bootstrap_wait), "at least", lease, self.bootstrap_wait >= lease.1)?;
         // E2: a candidate gives up before its promise to itself ends, by the clock of any node.
-        let safe = ("lease x (1 - max_clock_drift_percent)", self.safe_lease());
-        times(safe, "more than", election, safe.1 > election.1)?;
+        let (left, election_timeout) = (self.safe_lease(), election.1);
+        if left <= election_timeout {
+            return Err(ConfigError::LeaseTooShort { left, election_timeout });
+        }
         // E3: a deferred request is answered before its candidate gives up.
         times(election, "more than", ("stagger", self.stagger), election.1 > self.stagger)?;
         let (min, max) = (self.dial_backoff_min, self.dial_backoff_max);
