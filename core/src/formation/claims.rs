@@ -63,6 +63,8 @@ impl Formation {
         };
         if self.peers.is_vouched(claim, voucher.nonce) {
             self.judge_claim(conn, true);
+        } else if self.peers.count_wrong_voucher(conn) {
+            self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `MasterUnreachable` | other nodes follow a master that this node cannot reach | check the network between the two nodes, and the address that the master advertises |
 //! | `ViewChanged` | the members have changed. Each change says how | |
 //! | `RejectedByPeer` | a peer rejected this node. See the rejections below. Reported once per address and reason. If the peer had dialed, `ConnClosed` reports it | |
+//! | `TermWentBack` | this node is no voter and has gone back to the lower term of the voters: they have lost their state, or a compromised voter had raised the term | fencing tokens begin again: reset what compares them |
 //! | `PeerRejected` | this node rejected a peer. See the rejections below. Reported once per peer and reason, until the peer was linked. For `ClusterFull` and `MetadataTooLong`: until it is a member | the same, seen from the other end |
 //! | `SelfDial` | an address leads to this node itself. Reported once, until the address has led elsewhere. If it is a seed and stays so, the seed list contains this node in two spellings, and only its own spelling can vote | use one spelling of each address, in the seed list and as the node's own address. If names are about to move, wait |
 //! | `Merged` | two clusters that had continued separately have met, and this node was on the side that stepped down (E8). From `from` on, it has the views of the other side | check what this side has done since the clusters separated: nobody else knows about it |
@@ -59,6 +60,8 @@
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise the limit on every voter, or let a node leave. Not permanent |
 //! | `KeyMismatch` | the two nodes have no cluster key in common, or only one of them has a key | give both the same key. See below how to change it |
 //! | `BadProof` | the other end does not hold the key that it announced (a mistyped key gives `KeyMismatch`): an attacker is trying, or something on the path changes the bytes | |
+//! | `Unproven` | the node advertises a seed's address, or the identity of a linked node, and this node's dial of that address has not reached it | check the advertised address, name resolution and firewalls: voters dial each other in both directions |
+//! | `Unresponsive` | the node became a member more than once and acknowledged no heartbeat | look for a path that drops large packets (MTU); it is admitted again later by itself |
 //! | `MetadataTooLong` | the node's metadata is longer than the master allows | shorten it, or raise `Limits::metadata` on every node |
 //!
 //! # Why a connection closes
@@ -66,9 +69,9 @@
 //! | [`CloseReason`](crate::CloseReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `EmptyFrame`, `FrameTooLong`, `Malformed`, `UnexpectedMessage`, `WrongMagic` | the peer does not speak this protocol, or breaks its rules | find out who connects to this port. If it is a node of this cluster, it is a bug: report it |
-//! | `TermOutOfReach` | the peer sent a term that no number of elections leads to | its state is damaged, or it is a bug: report it |
 //! | `HandshakeTimeout` | the connection was not established within `handshake_timeout` | if it repeats: something accepts connections there and sends nothing, or the network loses many packets |
 //! | `Silent` | nothing arrived for `down_after` | |
+//! | `Stalled` | the peer has read nothing of a write for twice `down_after` | the peer hangs, or its network is too slow for `Timing` |
 //! | `Rejected`, `RejectedByPeer` | one of the two nodes rejected the other | see the rejections above |
 //! | `TlsFailed` | the connection could not be secured (TLS). It says which end does not trust the other, and why: see below | |
 //! | `Duplicate` | the two nodes have dialed each other, and keep one connection | |

@@ -103,6 +103,17 @@ impl PeerTable {
         others.filter_map(|(_, connection)| nonce(connection)).take(VOUCHERS).collect()
     }
 
+    /// A voucher on this connection proves nothing. Returns true if there are more of these than an honest peer sends.
+    pub(crate) fn count_wrong_voucher(&mut self, conn: ConnId) -> bool {
+        match self.connections.get_mut(&conn).map(|connection| &mut connection.state) {
+            Some(ConnectionState::Claimed(claim)) => {
+                claim.wrong_vouchers += 1;
+                claim.wrong_vouchers > 2 * VOUCHERS
+            }
+            Some(_) | None => never!("only a claim has wrong vouchers", false),
+        }
+    }
+
     /// A connection of this node has come. Each link that this node has dialed to the node's own address carries a voucher for it.
     /// Whether there is such a link.
     pub(crate) fn vouch(&mut self, node: &Node, nonce: [u8; 16]) -> bool {

@@ -94,11 +94,13 @@ pub(crate) struct Claim {
     pub(super) answer: Bytes,
     /// The status was sent.
     pub(super) is_greeted: bool,
+    /// How many vouchers have proven nothing.
+    pub(super) wrong_vouchers: usize,
 }
 
 impl Claim {
     pub(crate) fn new(hello: Hello, answer: Bytes) -> Self {
-        Self { hello, answer, is_greeted: false }
+        Self { hello, answer, is_greeted: false, wrong_vouchers: 0 }
     }
 
     /// The peer's `Hello`, and the part of the answer that is not sent.

@@ -1,5 +1,6 @@
 //! Who has to go when a limit is reached, so that no source takes the places of the others.
 
+use alloc::collections::BTreeMap;
 use core::{cmp::Reverse, net::IpAddr};
 
 use super::{
@@ -40,12 +41,13 @@ impl PeerTable {
     /// of them, and of these the oldest. So whoever opens many connections closes its own.
     pub(crate) fn least_welcome(&self) -> Option<ConnId> {
         let pending = || self.pending.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
+        let (mut networks, mut addresses) = (BTreeMap::new(), BTreeMap::new());
+        for (_, connection) in pending() {
+            *networks.entry(connection.ip.map(network)).or_insert(0_usize) += 1;
+            *addresses.entry(connection.ip).or_insert(0_usize) += 1;
+        }
         let rank = |(conn, connection): &(ConnId, &Connection)| {
-            let (mut same_network, mut same_address) = (0, 0);
-            for (_, other) in pending() {
-                same_network += usize::from(other.ip.map(network) == connection.ip.map(network));
-                same_address += usize::from(other.ip == connection.ip);
-            }
+            let (same_network, same_address) = (networks[&connection.ip.map(network)], addresses[&connection.ip]);
             (!connection.has_greeted(), same_network, same_address, Reverse(*conn))
         };
         pending().max_by_key(rank).map(|(conn, _)| conn)

@@ -280,8 +280,10 @@ impl PeerTable {
             connection.buffered = connection.decoder.buffered();
             self.partial_bytes += connection.buffered;
         }
-        let is_over = self.partial_bytes > env.limits().partial_bytes;
-        let largest = self.connections.iter().filter(|_| is_over).max_by_key(|(_, connection)| connection.buffered);
+        if self.partial_bytes <= env.limits().partial_bytes {
+            return None;
+        }
+        let largest = self.connections.iter().max_by_key(|(_, connection)| connection.buffered);
         largest.map(|(conn, _)| *conn)
     }
 

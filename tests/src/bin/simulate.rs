@@ -5,7 +5,8 @@
 //! FORMATION_SIM_SEED=374 cargo run -p formation-tests --bin simulate
 //! FORMATION_SIM_SEEDS=5000 cargo run --release -p formation-tests --bin simulate -- --digest
 //! ```
-//! `--hostile-member` and `--hostile-voter` have a hostile peer. They run all scenarios, and count what it has achieved.
+//! `--hostile-member` and `--hostile-voter` have a hostile peer. With `--count` behind them, all scenarios run, and the findings are
+//! counted.
 //! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With
 //! `--digest`, it prints a hash of all outputs of the nodes, for scenarios of every kind and for the kept fuzz corpora:
 //! equal hashes mean equal behaviour. `FORMATION_SIM_NODES` sets the number of voters.
@@ -21,7 +22,6 @@ use std::{
 use formation_tests::{
     Place, Scenario, Tally, digest, for_each_seed,
     fuzzing::{Body, TARGETS},
-    number,
 };
 
 type Draw = fn(u64) -> Scenario;
@@ -49,14 +49,12 @@ fn main() -> ExitCode {
             }
         };
     }
-    if let Some((_, draw)) = HOSTILE.iter().find(|(name, _)| *name == argument)
-        && number("FORMATION_SIM_SEED").is_none()
-    {
+    if let Some((_, draw)) = HOSTILE.iter().find(|(name, _)| argument.strip_suffix(" --count") == Some(*name)) {
         return count_failures(*draw, start);
     }
     let Some((_, draw)) = KINDS.iter().chain(&HOSTILE).find(|(name, _)| *name == argument) else {
         eprintln!(
-            "'{argument}': the only argument is --forget, --solo, --hostile-member, --hostile-voter or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
+            "'{argument}': the only argument is --forget, --solo, --hostile-member, --hostile-voter (each of these two with or without --count) or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
         );
         return ExitCode::FAILURE;
     };
