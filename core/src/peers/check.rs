@@ -190,7 +190,14 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 13] = [
+    const CONNECTIONS: [Violation<Table>; 14] = [
+        (
+            table,
+            |t| {
+                t.peers.claimed.insert(PENDING);
+            },
+            "2 is among the claims iff it is one",
+        ),
         (
             table,
             |t| {

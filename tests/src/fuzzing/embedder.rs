@@ -205,7 +205,9 @@ impl Embedder {
         let conn = ConnId(self.newest_conn);
         self.conns.insert(conn, Conn { in_flight: false, proven: false, transcript: Transcript::on(origin) });
         self.changing_conn = Some(conn);
-        self.input(Input::Opened { conn, origin, remote: Remote::default() });
+        // Peers have certificates, so each counts as the node that it claims to be. Those without are the target `hostile`.
+        let remote = Remote { certified: self.node.config().seeds().iter().cloned().collect(), ..Remote::default() };
+        self.input(Input::Opened { conn, origin, remote });
         self.changing_conn = None;
         assert!(!self.stopped || !self.is_open(conn), "{conn} opens on a node that has stopped");
         conn

@@ -3,11 +3,11 @@
 use std::{io::ErrorKind, net::TcpListener};
 
 use ::tokio::{io::AsyncReadExt, net::TcpStream, task::yield_now};
-use formation_core::{Config, Event, StopReason};
+use formation_core::{Config, Event, NodeId, RejectReason, StopReason};
 
 use crate::{
     adapters::Adapter,
-    support::{self, CLUSTER, Dead, form, id, ids, listen, to_address},
+    support::{self, CLUSTER, Dead, form, id, listen, to_address},
 };
 
 const STOPPED: &str = "the node has stopped";
@@ -20,7 +20,7 @@ with_each_adapter!(
     the_first_subscriber_gets_all_events_and_others_new_ones,
     a_slow_subscriber_learns_how_many_events_it_missed,
     a_command_over_a_limit_is_an_error_and_changes_nothing,
-    a_contact_leads_to_a_master_whose_seed_is_unreachable;
+    a_voter_at_a_contact_is_not_believed_and_that_is_reported;
     alone: the_log_shows_elections_view_changes_and_the_stop,
 );
 
@@ -139,18 +139,26 @@ async fn a_command_over_a_limit_is_an_error_and_changes_nothing<A: Adapter>() {
     assert_eq!(node.view(), before);
 }
 
-/// The seed defines the voter, but the master listens at another address.
-async fn a_contact_leads_to_a_master_whose_seed_is_unreachable<A: Adapter>() {
+/// The seed defines the voter, but the master listens at another address, where anybody could say that it is the voter (H11).
+async fn a_voter_at_a_contact_is_not_believed_and_that_is_reported<A: Adapter>() {
     let dead = Dead::anywhere();
     let seed = dead.address.to_string();
     let (listener, contact) = listen();
-    let master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);
+    let _master = A::start(Config::single(CLUSTER, id(0), seed.as_str()).local().build().unwrap(), listener);
     let (own_listener, own) = listen();
     let config = Config::builder(CLUSTER, id(1), own).seeds([seed]).local().build().unwrap();
-    let member = A::start(config, own_listener);
-    member.try_add_contacts(vec![to_address(&contact)]).await.unwrap();
-    assert_eq!(ids(&member.wait_for_members(2).await), [id(0), id(1)]);
-    assert_eq!(member.wait_for_master().await.0, *master.node());
+    let node = A::start(config, own_listener);
+    let mut events = node.events();
+    node.try_add_contacts(vec![to_address(&contact)]).await.unwrap();
+    let rejection = loop {
+        match A::next(&mut events).await {
+            Some(Event::PeerRejected { node, reason, .. }) => break (node.id, reason),
+            Some(_) => {}
+            None => panic!("the node has stopped"),
+        }
+    };
+    assert_eq!(rejection, (NodeId::new(id(0)).unwrap(), RejectReason::Unproven));
+    assert_eq!(node.status().master, None);
 }
 
 async fn the_log_shows_elections_view_changes_and_the_stop<A: Adapter>() {

@@ -48,7 +48,9 @@ impl<K: FnMut(HardState)> Voter<K> {
         self.now = self.now + lease + wait;
         self.conn += 1;
         let (conn, term) = (ConnId(self.conn), Term(term));
-        let mut answers = self.handle(Input::Opened { conn, origin: Origin::Accepted, remote: Remote::default() });
+        // The candidate has a certificate for its address.
+        let remote = Remote { certified: self.config.seeds().iter().cloned().collect(), ..Remote::default() };
+        let mut answers = self.handle(Input::Opened { conn, origin: Origin::Accepted, remote });
         let hello = Hello {
             magic: MAGIC,
             protocol: PROTOCOL,
