@@ -4,6 +4,7 @@
 mod faults;
 mod flow;
 mod look;
+mod sides;
 
 use std::{collections::BTreeMap, panic, time::Duration};
 

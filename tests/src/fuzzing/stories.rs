@@ -68,7 +68,7 @@ pub fn stories() -> Vec<Story> {
         ),
         story(
             "a newer run has the key",
-            "stopped: Superseded",
+            "was Joining",
             KEY,
             &[proven(Identity { incarnation: 7, ..identity(2) }, Current), finish()],
         ),
@@ -202,8 +202,10 @@ fn with_views() -> Vec<Story> {
         receives(Payload::Delta { base, base_by, view_id: (1, 3), changes })
     };
     let refused = (0..6).flat_map(|_| {
+        // By both other voters.
         let holder = Identity { who: 2, elsewhere: Some(5), incarnation: 9 };
-        [Step::Dialed(0), receives(Payload::RejectedWithHolder(4, holder)), Step::Settle, Step::Pass(30)]
+        let rejected = || [Step::Dialed(0), receives(Payload::RejectedWithHolder(4, holder)), Step::Settle];
+        [rejected(), rejected()].concat().into_iter().chain([Step::Pass(30)])
     });
     let claimed = (0..6).flat_map(|_| {
         let holder = Identity { who: 3, elsewhere: Some(0), incarnation: 9 };
@@ -236,8 +238,8 @@ fn with_views() -> Vec<Story> {
             FOLLOWER,
             &[vec![delta((1, 1), Some(identity(1))), delta((0, 0), None)], finish()],
         ),
-        story("its id is in use", "stopped: IdInUse", VOTER, &[refused.collect()]),
-        story("a voter has its id", "stopped: IdInUse", NON_VOTER, &[claimed.collect()]),
+        story("its id is in use", "was rejected: IdInUse", VOTER, &[refused.collect()]),
+        story("a claim to be a voter with its id", "closed: Rejected(Unproven)", NON_VOTER, &[claimed.collect()]),
         story(
             "a member follows",
             "is the master",

@@ -26,7 +26,6 @@ const VIEW_ID: ViewId = ViewId { term: Term(1), version: 2 };
 with_each_adapter!(
     h2_a_node_takes_response_and_view_from_one_write,
     h2_a_node_takes_handshake_and_view_from_one_write,
-    wait_for_master_returns_the_term_of_the_master,
     v2_a_foreign_client_gets_the_view_right_after_the_response,
 );
 
@@ -158,21 +157,6 @@ async fn h2_a_node_takes_handshake_and_view_from_one_write<A: Adapter>() {
         master.send(welcome.into_iter().chain(admission)).await;
         assert_joined(master, joiner).await;
     }
-}
-
-/// The node learns a newer term from another node, and keeps its master.
-async fn wait_for_master_returns_the_term_of_the_master<A: Adapter>() {
-    let (mut master, joiner, address) = dialed_master::<A>().await;
-    master.send([master.hello(), WirePeer::status(Term(1), Role::Master, VIEW_ID)]).await;
-    let admission = admission(&master, &joiner);
-    master.send(admission).await;
-    joiner.wait_for_members(2).await;
-    let config = Config::builder(CLUSTER, "third", "127.0.0.1:1").seeds([master.member.address.as_str()]);
-    let mut third = WirePeer::dial(address.as_str(), config.build().unwrap()).await;
-    third.send([third.hello(), WirePeer::status(Term(5), Role::Joining, ViewId::default())]).await;
-    third.receive_hello().await;
-    while third.receive_status().await.term != Term(5) {}
-    assert_eq!(joiner.wait_for_master().await, (master.member.node.clone(), Term(1)));
 }
 
 /// The peer at a seed, the node that has dialed it and sent its `Hello`, and the address of that node.

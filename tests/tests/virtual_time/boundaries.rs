@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{
-    CloseReason, Config, ConnId, Event, Input, RejectReason, StopReason, Timestamp, ViewId,
+    CloseReason, Config, ConnId, Event, Input, RejectReason, StopReason, Term, Timestamp, ViewId,
     message::{Holder, Message, Rejected, Role},
 };
 use formation_tests::{Peer, Rig};
@@ -116,6 +116,19 @@ fn i5_a_node_stops_only_for_its_id() {
         rig.receive(conn, rejected_frame(RejectReason::AddressInUse, Some(holder.clone())));
     }
     assert!(!rig.events().any(|event| matches!(event, Event::Stopped { .. })));
+}
+
+/// A service compares the term of its master with others. The node may know a newer one.
+#[test]
+fn e7_the_status_has_the_term_of_the_master_beside_the_newest() {
+    let mut rig = non_voter();
+    let (mut master, mut other) = (peer("n1", "h1:1"), peer("n2", "h2:1"));
+    let conn = rig.hello_from(&mut master);
+    rig.receive(conn, master.master(1));
+    let conn = rig.hello_from(&mut other);
+    rig.receive(conn, other.status(5, Role::Joining, ViewId::default()));
+    let status = rig.formation.status();
+    assert_eq!((status.term, status.master_term), (Term(5), Some(Term(1))));
 }
 
 /// A voter that lies must not use up the terms, and whoever it has led far ahead must be followed again in the end.
