@@ -80,6 +80,7 @@ impl Formation {
                 self.discovery.accepted(dialed);
             }
             self.close_duplicates(peer);
+            self.judge_rival(peer);
         }
         match self.may_send(peer, &message) {
             Ok(()) => self.dispatch(conn, peer, message),
@@ -143,6 +144,14 @@ impl Formation {
         }
     }
 
+    /// E8: the peer has established the link, too. If both are masters, they have met now.
+    fn judge_rival(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.peer(key) else { return };
+        if let Some(status) = peer.status().filter(|_| self.election.is_solo() && peer.leads()) {
+            self.election.status_received(peer.node(), peer.address(), status);
+        }
+    }
+
     fn status_received(&mut self, key: PeerKey, status: StatusReport) {
         let was_solo = self.peers.peer(key).is_some_and(|peer| peer.is_solo());
         if !self.peers.receive_status(&self.env, key, status) {
@@ -150,7 +159,11 @@ impl Formation {
         }
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let Some(status) = peer.status() else { return never!("the status was taken") };
-        self.election.status_received(peer.node(), peer.address(), status);
+        // E8: of two masters that meet, each has to know the other, so that both judge by the same state.
+        let is_rival = self.election.is_solo() && peer.leads();
+        if !is_rival || self.peers.is_confirmed(key) {
+            self.election.status_received(peer.node(), peer.address(), status);
+        }
         let is_solo_news = peer.is_solo() && !was_solo && self.env.config.solo_after().is_none();
         let ignored = is_solo_news.then(|| (peer.node().clone(), peer.address().clone()));
         if peer.is_leaving() {

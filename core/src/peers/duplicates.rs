@@ -17,6 +17,13 @@ impl PeerTable {
         }
     }
 
+    /// Whether the peer has established any of its links, too.
+    pub(crate) fn is_confirmed(&self, key: PeerKey) -> bool {
+        let confirmed =
+            |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmation == Confirmation::Confirmed);
+        self.peer(key).is_some_and(|peer| peer.links.iter().any(confirmed))
+    }
+
     /// The links to the peer that this node closes now: all but the kept one, once the peer has confirmed that one. Only the node
     /// with the higher id closes any.
     pub(crate) fn duplicates(&self, key: PeerKey) -> Vec<ConnId> {
