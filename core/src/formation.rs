@@ -11,6 +11,8 @@ mod flush;
 
 use alloc::sync::Arc;
 
+use bytes::Bytes;
+
 use self::{effects::End, flush::Sources};
 use crate::{
     api::config::Config,
@@ -28,7 +30,7 @@ use crate::{
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
-    peers::{Peer, PeerTable},
+    peers::{Peer, PeerTable, Received},
     rng::Rng,
     time::Timestamp,
     timers::Timer,
@@ -259,6 +261,27 @@ impl Formation {
             Input::Command(Command::AddContacts(contacts)) => {
                 self.discovery.add_contacts(&self.env, contacts.iter());
             }
+        }
+    }
+
+    /// Bytes have come on a connection.
+    fn received(&mut self, conn: ConnId, mut chunk: Bytes) {
+        self.peers.begin_chunk(&self.env, conn, chunk.len());
+        // One frame at a time, with everything that follows from it: how frames share a chunk cannot matter (G4).
+        while let Some(received) = self.peers.receive(&self.env, conn, &mut chunk) {
+            match received {
+                Received::Hello(hello, body) => self.hello_received(conn, hello, &body),
+                Received::Proof(proof) => self.proof_received(conn, &proof),
+                Received::Voucher(voucher) => self.voucher_received(conn, voucher),
+                Received::RejectedByPeer(rejected) => self.rejected_by_peer(conn, rejected),
+                Received::Message { peer, confirms, message } => self.message_received(conn, peer, confirms, message),
+                Received::Ignored => {}
+                Received::Fault(reason) => self.end(conn, End::Closed(reason)),
+            }
+            self.conclude();
+        }
+        if let Some(largest) = self.peers.end_chunk(&self.env, conn) {
+            self.end(largest, End::Closed(CloseReason::TooManyPartialBytes));
         }
     }
 

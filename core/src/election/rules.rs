@@ -11,6 +11,7 @@ use crate::{
     api::config::Bootstrap,
     api::durable::HardState,
     api::event::LossReason,
+    env::never,
     id::{Address, Node, NodeId, Term},
     time::Timestamp,
     wire::message::{Release, Vote, VoteRequest},
@@ -202,7 +203,7 @@ impl Election {
     }
 
     fn win(&mut self) {
-        let State::Candidate(candidacy) = core::mem::replace(&mut self.state, State::Idle) else { return };
+        let Some(candidacy) = self.state.candidacy().cloned() else { return never!("only a candidate wins") };
         // E6: the first lease runs from when the votes were requested. It is still valid: a candidacy is shorter than a
         // lease, and a late vote does not count.
         let requested_at = candidacy.requested_at.unwrap_or(self.now);

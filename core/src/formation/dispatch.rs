@@ -1,7 +1,5 @@
 //! What each message of a peer means, and to which part of the node it goes.
 
-use bytes::Bytes;
-
 use super::{Formation, context, effects::End};
 use crate::{
     api::error::CloseReason,
@@ -9,7 +7,7 @@ use crate::{
     env::never,
     id::{ConnId, Term},
     membership::Update,
-    peers::{PeerKey, Post, Received},
+    peers::{PeerKey, Post},
     wire::message::{
         Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest,
     },
@@ -52,29 +50,8 @@ fn term_of(update: &MembersUpdate) -> Term {
 }
 
 impl Formation {
-    /// Bytes have come on a connection.
-    pub(super) fn received(&mut self, conn: ConnId, mut chunk: Bytes) {
-        self.peers.begin_chunk(&self.env, conn, chunk.len());
-        // One frame at a time, with everything that follows from it: how frames share a chunk cannot matter (G4).
-        while let Some(received) = self.peers.receive(&self.env, conn, &mut chunk) {
-            match received {
-                Received::Hello(hello, body) => self.hello_received(conn, hello, &body),
-                Received::Proof(proof) => self.proof_received(conn, &proof),
-                Received::Voucher(voucher) => self.voucher_received(conn, voucher),
-                Received::RejectedByPeer(rejected) => self.rejected_by_peer(conn, rejected),
-                Received::Message { peer, confirms, message } => self.message_received(conn, peer, confirms, message),
-                Received::Ignored => {}
-                Received::Fault(reason) => self.end(conn, End::Closed(reason)),
-            }
-            self.conclude();
-        }
-        if let Some(largest) = self.peers.end_chunk(&self.env, conn) {
-            self.end(largest, End::Closed(CloseReason::TooManyPartialBytes));
-        }
-    }
-
     /// `confirms`: the message is the first one on its link, and shows that the peer has established the link too.
-    fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
+    pub(super) fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
         if confirms {
             if let Some(dialed) = self.peers.dialed(conn) {
                 self.discovery.accepted(dialed);

@@ -38,7 +38,7 @@ impl Unresponsive {
         }
         let (count, until) = self.removals.entry(node.clone()).or_insert((0, Timestamp::ZERO));
         if let Some(doublings) = count.checked_sub(1) {
-            *until = now + self.down_after * (FIRST_WAIT << doublings.min(DOUBLINGS));
+            *until = now + self.down_after.saturating_mul(FIRST_WAIT << doublings.min(DOUBLINGS));
         }
         *count = count.saturating_add(1);
     }

@@ -330,12 +330,12 @@ impl Connection {
             (ConnectionState::Claimed(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
             // Nobody knows yet who says it. The peer sends what matters again behind a voucher.
             (ConnectionState::Claimed(_), Place::Link(_)) => Received::Ignored,
-            (ConnectionState::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
             (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
             // A peer that speaks an older version cannot have sent it.
-            (ConnectionState::Established(link), Place::Link(_)) if since > link.version => {
+            (ConnectionState::Established(link), Place::Rejection(_) | Place::Link(_)) if since > link.version => {
                 Received::Fault(CloseReason::Malformed)
             }
+            (ConnectionState::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
             (ConnectionState::Established(link), Place::Link(message)) => {
                 let is_greeting = match (&message, link.confirmation) {
                     (Message::Status(_), Confirmation::Open) => is_dialed,

@@ -94,7 +94,7 @@ impl PeerTable {
             return never!("a message is sent on a connection in the table");
         };
         connection.in_flight = true;
-        connection.stalled_at = env.now + STALLS * env.timing().down_after;
+        connection.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
         connection.ping_at = env.now + env.timing().heartbeat_interval;
         connection.ping_due = false;
         self.counters.bytes_sent += bytes.len() as u64;
