@@ -253,7 +253,7 @@ impl Discovery {
     pub(crate) fn loses_its_id(&mut self, env: &Env, election: &Election, voter: &Address, holder: &Holder) -> bool {
         let own = env.config.address();
         let gives_way = (env.is_seed(&holder.address), own) > (env.is_seed(own), &holder.address);
-        if election.master().is_some() || !env.is_seed(voter) {
+        if election.master().is_some() || !env.is_seed(voter) || voter == own {
             return false;
         }
         let patience = Self::patience(env);
