@@ -118,6 +118,9 @@ impl Discovery {
         };
         let needs_check = |address: &Address| *address == *env.config.address() || peers.is_claimed(address);
         let timeout = env.timing().handshake_timeout;
+        for (_, claim) in peers.claims() {
+            self.dialer.recheck_address(&claim.hello.address, env.now);
+        }
         let due = self.dialer.dial_due(env.now, wanted, needs_check);
         for dial in due.given_up {
             sink.clear_timer(&Timer::Dial(dial));

@@ -267,7 +267,9 @@ impl Election {
 
     /// The first link to the node is up. `address` is the address of the node, which may be no voter.
     pub(crate) fn link_up(&mut self, address: &Address, node: &Node) {
-        if self.following.as_ref().is_some_and(|f| f.master.id == node.id && f.master != *node) {
+        // A newer run of the master. Another node with its id is at another address.
+        let is_newer_run = |f: &Followed| f.master.id == node.id && f.master != *node && f.address == *address;
+        if self.following.as_ref().is_some_and(is_newer_run) {
             self.lose_master(LossReason::Ended);
         }
         // The requests of an earlier run of the node are void.

@@ -105,9 +105,11 @@ pub enum CloseReason {
     /// The node dialed itself, or receives an echo of its own messages (I8).
     #[error("the connection leads back to this node, or the peer repeats its messages")]
     SelfDial,
-    /// Too many accepted connections are not established, and this one was the oldest
+    /// Too many accepted connections are not established, and most of them come from where this one came from
     /// ([`Limits::pending_connections`](crate::Limits::pending_connections)).
-    #[error("too many accepted connections wait for their handshake, and this one was the oldest")]
+    #[error(
+        "too many accepted connections wait for their handshake, and most of them come from where this one came from"
+    )]
     TooManyPending,
     /// The limit of connections is reached ([`Limits::connections`](crate::Limits::connections)).
     #[error("the limit of connections is reached")]

@@ -222,6 +222,16 @@ impl Dialer {
         target.check.due = Some((now + wait).max(target.check.last + target.check.spacing));
     }
 
+    /// The address is claimed still. If nothing is under way that shows which node is there, it is dialed again.
+    pub(crate) fn recheck_address(&mut self, address: &Address, now: Timestamp) {
+        if let Some(target) = self.targets.get_mut(address)
+            && target.state == TargetState::Idle
+            && target.check.due.is_none()
+        {
+            target.check.due = Some(now.max(target.check.last + target.check.spacing));
+        }
+    }
+
     /// The nonce of the last `Hello` of this node on a link.
     pub(crate) fn voucher(&self, address: &Address, node: &Node) -> Option<[u8; 16]> {
         let (known, nonce) = self.targets.get(address)?.nonce.as_ref()?;
@@ -352,6 +362,11 @@ impl Dialer {
         target.retry_at = now + Duration::from_micros(wait.max(1));
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
         target.state = TargetState::Idle;
+        // What was to show which node is there has ended without showing it.
+        let Check { due, last, spacing } = &mut target.check;
+        if let Some(due) = due {
+            *due = (*due).min(now.max(*last + *spacing));
+        }
     }
 }
 

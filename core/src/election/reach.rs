@@ -18,6 +18,11 @@ impl Election {
         term.saturating_sub(own)
     }
 
+    /// Whether the term is so close that honest elections may lead there.
+    pub(super) fn is_near(&self, term: Term) -> bool {
+        self.ahead(term) <= NEAR
+    }
+
     /// Whether this node may take over the term now, in one step.
     pub(super) fn is_within_reach(&self, term: Term) -> bool {
         let ahead = self.ahead(term);

@@ -143,7 +143,8 @@ impl Election {
         }
         let solo = mastership.solo;
         let highest = self.solo.rivals.values().filter(|rival| !rival.by_quorum).map(|rival| rival.term).max();
-        if let Some(term) = highest.filter(|term| *term >= self.hard.term) {
+        // E7: a term that is far ahead is reached in steps, and not because a voter claims to lead it.
+        if let Some(term) = highest.filter(|term| *term >= self.hard.term && self.is_near(*term)) {
             self.continue_above(term, solo);
         }
     }
@@ -241,7 +242,11 @@ impl Election {
     /// cannot reach each other, but have neighbours in common, would raise each other's term for ever.
     pub(super) fn takes_term_of(&mut self, status: &StatusReport) -> bool {
         // The node sends this status once, and perhaps before this node is a solo master.
-        if self.solo.is_enabled() && RoleKind::from(&status.role).is_joining() && status.promise.is_none() {
+        if self.solo.is_enabled()
+            && RoleKind::from(&status.role).is_joining()
+            && status.promise.is_none()
+            && self.is_near(status.term)
+        {
             self.solo.newest_joining_term = self.solo.newest_joining_term.max(status.term);
         }
         !self.follows_solo() && !self.is_solo()

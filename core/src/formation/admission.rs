@@ -222,7 +222,6 @@ impl Formation {
             return never!("a connection is established whose hello was accepted");
         };
         self.discovery.note_nonce(&address, &node, nonce);
-        self.limit_links(key);
         self.note_established(conn, key);
         if is_first {
             self.report_linked(conn, key);
@@ -230,6 +229,7 @@ impl Formation {
             self.relinked(key);
         }
         self.discovery.invalidate();
+        self.limit_links(key);
         self.close_duplicates(key);
         if is_accepted {
             self.vouch(&node, nonce);

@@ -6,6 +6,7 @@ use core::cmp::Reverse;
 use super::{
     Peer, PeerTable,
     connection::{Claim, Connection, ConnectionState},
+    limits::network,
 };
 use crate::{
     env::{Env, never},
@@ -53,7 +54,7 @@ impl PeerTable {
     /// The connection that has to close because one more claims the same identity as these: one from the address that most of them come
     /// from, and of these the oldest. So whoever claims the identity of another does not keep that one from proving it.
     pub(crate) fn surplus_claim(&self, same: &[ConnId]) -> Option<ConnId> {
-        let ip = |conn: &ConnId| self.connection(*conn).and_then(|connection| connection.ip);
+        let ip = |conn: &ConnId| self.connection(*conn).and_then(|connection| connection.ip).map(network);
         let of_address = |conn: &ConnId| same.iter().filter(|other| ip(other) == ip(conn)).count();
         same.iter().copied().max_by_key(|conn| (of_address(conn), Reverse(*conn)))
     }
