@@ -228,7 +228,7 @@ impl Dialer {
             && target.state == TargetState::Idle
             && target.check.due.is_none()
         {
-            target.check.due = Some(now.max(target.check.last + target.check.spacing));
+            target.check.due = Some((target.check.last + target.check.spacing).max(now + self.backoff_min));
         }
     }
 
@@ -362,11 +362,6 @@ impl Dialer {
         target.retry_at = now + Duration::from_micros(wait.max(1));
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
         target.state = TargetState::Idle;
-        // What was to show which node is there has ended without showing it.
-        let Check { due, last, spacing } = &mut target.check;
-        if let Some(due) = due {
-            *due = (*due).min(now.max(*last + *spacing));
-        }
     }
 }
 
