@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    CloseReason, ConnId, Origin, Output, Term, ViewId,
+    CloseReason, ConnId, Incarnation, Origin, Output, Term, ViewId,
     message::{MAGIC, Message, PROTOCOL, Role, StatusReport},
 };
 
@@ -68,15 +68,19 @@ fn frame_from(piece: &[u8]) -> Bytes {
     }
 }
 
-/// Whether this is a valid `Hello` of another node of the cluster.
+/// Whether this is a `Hello` that the node answers with its own: of another node, or of one that has to prove an identity first.
 fn is_valid_hello(body: &[u8]) -> bool {
     let (Ok(Message::Hello(hello)), config) = (Message::decode(body), config()) else { return false };
     hello.magic == MAGIC
         && hello.protocol.common(PROTOCOL).is_some()
         && hello.cluster == *config.cluster()
         && hello.electorate == config.electorate()
-        && hello.id != *config.id()
-        && hello.address != *config.address()
+        && match (hello.id == *config.id(), hello.address == *config.address()) {
+            (false, is_own_address) => !is_own_address,
+            (true, false) => config.seeds().contains(&hello.address),
+            // The node is run 5.
+            (true, true) => hello.incarnation > Incarnation(5),
+        }
 }
 
 /// The expected frames and faults of a stream.
