@@ -1,6 +1,6 @@
 //! Which addresses to dial, and which rejections to report (PROTOCOL.md, "Finding each other").
 //!
-//! - `accusations`: what voters say against this node.
+//! - `accusations`: the rejections of this node by voters.
 //! - `dialer`: the addresses, and when each is dialed again.
 //! - `rejections`: the rejections of peers that were reported.
 
@@ -161,9 +161,9 @@ impl Discovery {
 
     /// A peer has claimed this address, and has not proven that: this node dials the address to see which node is there (H11).
     pub(crate) fn check_address(&mut self, env: &Env, peers: &PeerTable, address: &Address, claimant: &Node) {
-        let is_open = |conn| match peers.connection(conn).and_then(|connection| peers.linked_node(connection)) {
+        let is_open = |conn| match peers.connection(conn).and_then(|connection| peers.linked_peer(connection)) {
             // Its voucher may be on its way. If it has none, its end of that link may be gone.
-            Some(node) => node == claimant,
+            Some(peer) => peer.node() == claimant,
             None => true,
         };
         self.dialer.check_address(address, env.now, is_open);

@@ -17,7 +17,7 @@ pub(crate) struct Timeline {
     printed: Mutex<Printed>,
 }
 
-/// What the printed events have reported.
+/// The state that the printed events have reported.
 #[derive(Default)]
 struct Printed {
     views: BTreeMap<Node, ViewId>,

@@ -16,8 +16,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many connections may have been accepted without having been read once: a quarter of `Limits::pending_connections`.
 ///
-/// The core closes the oldest connection that has not finished its handshake when there are too many. If many peers connect
-/// at once, the first ones would be closed so although their hello has arrived, only because nobody has read it yet.
+/// When too many connections have not finished their handshake, the core closes one, of those without a `Hello` first. If many
+/// peers connect at once, honest ones would be closed whose `Hello` has arrived and is not read yet.
 pub(crate) fn unread(limits: &Limits) -> Permits {
     Permits::new(limits.pending_connections / 4)
 }

@@ -2,7 +2,7 @@
 
 use formation_core::{Config, ConfigBuilder, Limits};
 
-/// What is left for everything that is no connection of a running node: its files, its listener, connections that are
+/// The reserve for everything that is not a connection of a running node: its files, its listener, connections that are
 /// still closing, and the files and sockets of the application.
 const RESERVE: u64 = 320;
 

@@ -199,7 +199,7 @@ where
     }
 }
 
-/// What the driver has handled since it has last let others run.
+/// The inputs that the driver has handled since it last let others run.
 #[derive(Debug, Default)]
 struct Spent {
     inputs: usize,

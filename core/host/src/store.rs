@@ -157,7 +157,7 @@ fn create_dir(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
-/// Whoever can open the file could lock it. A file from before may be open to others, and is not from now on.
+/// A user who can open the file could lock it. An older file may be open to others; this takes that permission away.
 #[cfg(unix)]
 fn restrict(file: &File) {
     use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! What voters say against this node, and when that is enough to stop it (PROTOCOL.md, I1 and I5).
+//! The rejections of this node by voters, and when these are enough to stop it (PROTOCOL.md, I1 and I5).
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::{id::Address, time::Timestamp};
 
 /// Which voters reject this node for one reason, and since when. One voter may be wrong, or lie. A node stops only when a quorum of
-/// voters has rejected it again and again, for so long that whoever it is confused with must be alive.
+/// voters has rejected it again and again, for so long that the node that has its identity must be alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Accusations {
     /// When each voter did so first and last, without a pause of `patience` in between.

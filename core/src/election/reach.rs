@@ -3,7 +3,7 @@
 //! A term grows by one with each candidacy, so honest voters are close to each other. One voter that lies must neither use up the
 //! terms nor lead one honest node so far ahead that the others never follow.
 
-use super::{Effect, Election, Voter, voter::LastReport};
+use super::{Effect, Election, voter::LastReport};
 use crate::{id::Term, time::Timestamp};
 
 /// A term that is ahead by no more than this is taken over at once. Thousands of lost candidacies do not lead there.
@@ -25,26 +25,25 @@ impl Election {
 
     /// Whether this node may take over the term now, in one step.
     pub(super) fn is_within_reach(&self, term: Term) -> bool {
-        let ahead = self.ahead(term);
-        ahead <= NEAR || (ahead <= STEP && self.jump_at <= self.now)
+        self.is_near(term) || (self.ahead(term) <= STEP && self.jump_at <= self.now)
     }
 
     /// How far this node goes towards the term now. A term that is far ahead is reached in steps, one in each lease.
     pub(super) fn within_reach(&mut self, term: Term) -> Term {
-        let (ahead, Term(own)) = (self.ahead(term), self.hard.term);
-        if ahead <= NEAR {
+        if self.is_near(term) {
             return term;
         }
         if self.jump_at > self.now {
             return self.hard.term;
         }
         self.jump_at = self.now + self.timing.lease;
-        Term(own + ahead.min(STEP))
+        let Term(own) = self.hard.term;
+        Term(own + self.ahead(term).min(STEP))
     }
 
     /// Whether the term of a voter's status matters later.
     pub(super) fn keeps_term(&self, term: Term) -> bool {
-        !self.is_voter || self.ahead(term) > NEAR
+        !self.is_voter || !self.is_near(term)
     }
 
     /// The newest status of each linked voter, and its term where that was kept.
@@ -79,7 +78,7 @@ impl Election {
         }
         let behind = || self.reports().filter(|(_, term)| *term < self.hard.term);
         let is_quorum = behind().count() >= self.quorum && behind().any(|(report, _)| report.role.is_master());
-        let linked = self.others.values().filter(|voter| Voter::is_linked(voter)).count();
+        let linked = self.others.values().filter(|voter| voter.is_linked()).count();
         let is_solo =
             self.solo.is_enabled() && behind().count() == linked && behind().any(|(report, _)| report.role.is_solo());
         behind().map(|(_, term)| term).max().filter(|_| is_quorum || is_solo)

@@ -10,10 +10,10 @@ use crate::{
     api::output::Output,
     discovery::{Consequence, consequence},
     env::never,
-    id::{Address, ConnId, DialId, Node},
+    id::{Address, ConnId, DialId},
     peers::proof::Side,
     peers::{
-        PeerKey,
+        Peer, PeerKey,
         handshake::{self, Claimant, Rejection},
     },
     wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
@@ -129,7 +129,7 @@ impl Formation {
         (reason, holder): (RejectReason, Option<Holder>),
         first: Bytes,
     ) {
-        let node = Node { id: hello.id, incarnation: hello.incarnation };
+        let node = hello.node();
         // Two nodes with one id reject each other, and either may be the one that has to go.
         let rival = Holder { node: node.clone(), address: hello.address.clone() };
         let loses = match consequence(reason) {
@@ -171,9 +171,9 @@ impl Formation {
     /// Whether this node has to stop, now that a peer has rejected it. Only voters are believed, and no voter alone (I1, I5).
     fn must_stop(&mut self, conn: ConnId, reason: RejectReason, holder: Option<&Holder>) -> Option<StopReason> {
         let connection = self.peers.connection(conn)?;
-        let voter = connection.dialed().or(self.peers.linked_address(connection))?.clone();
+        let voter = connection.dialed().or(self.peers.linked_peer(connection).map(Peer::address))?.clone();
         match (consequence(reason), holder) {
-            // Whoever is at this node's own address decides which run of it is there.
+            // The peer that is reached at this node's own address knows which run of it is there.
             (Consequence::Superseded, _) if connection.dialed() == Some(self.env.config.address()) => {
                 Some(StopReason::Superseded)
             }
@@ -213,7 +213,7 @@ impl Formation {
     /// The connection is a link from now on.
     pub(super) fn establish(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
         self.drop_others(&hello);
-        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        let node = hello.node();
         let (address, nonce) = (hello.address.clone(), hello.nonce);
         let is_accepted = self.peers.dialed(conn).is_none();
         let voucher = self.discovery.voucher(&address, &node);

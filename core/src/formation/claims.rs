@@ -21,7 +21,7 @@ const MAX_LINKS: usize = 3;
 impl Formation {
     /// The peer has to prove that it is the node that it claims to be (H11).
     pub(super) fn claimed(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
-        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        let node = hello.node();
         self.discovery.check_address(&self.env, &self.peers, &hello.address, &node);
         // Only a dial of the address itself shows who is there.
         if let Some(dialed) = self.peers.dialed(conn).cloned() {
@@ -58,7 +58,7 @@ impl Formation {
 
     /// A peer that claims an identity has sent what may prove it.
     pub(super) fn voucher_received(&mut self, conn: ConnId, voucher: Voucher) {
-        let Some(claim) = self.peers.connection(conn).and_then(|connection| connection.claim()) else {
+        let Some(claim) = self.peers.claim_on(conn) else {
             return never!("a voucher counts for a claim");
         };
         if self.peers.is_vouched(claim, voucher.nonce) {
@@ -70,7 +70,7 @@ impl Formation {
 
     /// Judges a claim again. It stays a claim if it is not proven.
     fn judge_claim(&mut self, conn: ConnId, is_vouched: bool) {
-        let Some(claim) = self.peers.connection(conn).and_then(|connection| connection.claim()) else { return };
+        let Some(claim) = self.peers.claim_on(conn) else { return };
         let (hello, answer) = claim.parts();
         match self.judge_node(conn, &hello, is_vouched) {
             Ok(()) => self.establish(conn, hello, answer),
@@ -82,7 +82,7 @@ impl Formation {
     /// A node is linked. Whoever else claims its id or its address is rejected.
     pub(super) fn judge_claims(&mut self, node: &Node, address: &Address) {
         for conn in self.peers.claims_of(&node.id, address) {
-            let claim = self.peers.connection(conn).and_then(|connection| connection.claim());
+            let claim = self.peers.claim_on(conn);
             // The same node still has to show that it is the same.
             if claim.is_some_and(|claim| claim.node() != *node) {
                 self.judge_claim(conn, false);
@@ -111,7 +111,7 @@ impl Formation {
     pub(super) fn refute_claims(&mut self) {
         let own = Holder { node: self.env.me.clone(), address: self.env.config.address().clone() };
         for conn in self.peers.claims_of(&own.node.id, &own.address) {
-            let claim = self.peers.connection(conn).and_then(|connection| connection.claim());
+            let claim = self.peers.claim_on(conn);
             if let Some((hello, answer)) = claim.map(Claim::parts) {
                 self.reject(conn, hello, (RejectReason::IdInUse, Some(own.clone())), answer);
             }

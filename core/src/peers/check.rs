@@ -112,12 +112,12 @@ mod tests {
         api::config::Config,
         env::{Env, Sink},
         id::{Address, Incarnation, Node, NodeId},
-        peers::{Content, PeerKey, outbox::Post},
+        peers::{PeerKey, outbox::Post, send::tests::OnlyStatus},
         rng::Rng,
         time::Timestamp,
         violations::{Violation, expect_all_listed, expect_violations},
         wire::frame::SharedFrame,
-        wire::message::{Hello, Message, VoteRequest},
+        wire::message::{Hello, Message},
     };
 
     /// The peer table of the node a, and what is checked with it.
@@ -125,29 +125,6 @@ mod tests {
         peers: PeerTable,
         sink: Sink,
         newest_status: u64,
-    }
-
-    /// A node that has a status to send, and nothing else.
-    struct OnlyStatus(SharedFrame);
-
-    impl Content for OnlyStatus {
-        fn status(&self) -> (u64, &SharedFrame) {
-            (1, &self.0)
-        }
-
-        fn vote_request(&self, _: &Address) -> Option<VoteRequest> {
-            None
-        }
-
-        fn heartbeat(&self) -> Option<(u64, SharedFrame)> {
-            None
-        }
-
-        fn next_update(&mut self, _: &Peer, _: u16, _: usize) -> Option<Bytes> {
-            None
-        }
-
-        fn heartbeat_sent(&mut self, _: &NodeId, _: u64) {}
     }
 
     fn node(id: &str) -> Node {

@@ -21,11 +21,9 @@ impl Connection {
     fn names(&self, peers: &PeerTable, node: &Node) -> bool {
         match &self.state {
             ConnectionState::Claimed(claim) => claim.node() == *node,
-            ConnectionState::Established(_) => peers.linked_node(self) == Some(node),
+            ConnectionState::Established(_) => peers.linked_peer(self).is_some_and(|peer| peer.node() == node),
             // A voucher goes to the node itself. It does no harm if somebody else has only claimed to be that node.
-            ConnectionState::Proving(proving) => {
-                (&proving.hello.id, proving.hello.incarnation) == (&node.id, node.incarnation)
-            }
+            ConnectionState::Proving(proving) => proving.hello.node() == *node,
             ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
         }
     }
@@ -45,14 +43,18 @@ impl PeerTable {
         self.awake.insert(conn);
     }
 
+    /// The identity that the peer of this connection claims and has not proven.
+    pub(crate) fn claim_on(&self, conn: ConnId) -> Option<&Claim> {
+        self.connection(conn)?.claim()
+    }
+
     /// The connections whose peers claim an identity that they have not proven.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (ConnId, &Claim)> {
-        let claim = |conn: &ConnId| Some((*conn, self.connection(*conn)?.claim()?));
-        self.claimed.iter().filter_map(claim)
+        self.claimed.iter().filter_map(|conn| Some((*conn, self.claim_on(*conn)?)))
     }
 
     /// The connection that has to close because one more claims the same identity as these: one from the address that most of them come
-    /// from, and of these the oldest. So whoever claims the identity of another does not keep that one from proving it.
+    /// from, and of these the oldest. A false claim therefore does not keep the true owner from proving its identity.
     pub(crate) fn surplus_claim(&self, same: &[ConnId]) -> Option<ConnId> {
         let ip = |conn: &ConnId| self.connection(*conn).and_then(|connection| connection.ip).map(network);
         let of_address = |conn: &ConnId| same.iter().filter(|other| ip(other) == ip(conn)).count();
@@ -70,14 +72,9 @@ impl PeerTable {
         self.claims().any(|(_, claim)| claim.hello.address == *address)
     }
 
-    /// The node that this connection is a link to.
-    pub(crate) fn linked_node(&self, connection: &Connection) -> Option<&Node> {
-        self.peer(connection.link()?.peer).map(Peer::node)
-    }
-
-    /// The address of the peer that this connection is a link to.
-    pub(crate) fn linked_address(&self, connection: &Connection) -> Option<&Address> {
-        self.peer(connection.link()?.peer).map(Peer::address)
+    /// The peer that this connection is a link to.
+    pub(crate) fn linked_peer(&self, connection: &Connection) -> Option<&Peer> {
+        self.peer(connection.link()?.peer)
     }
 
     /// Whether the nonce shows that the peer of this connection is the node that it claims to be: this node has sent the nonce to the
@@ -115,8 +112,8 @@ impl PeerTable {
         }
     }
 
-    /// A connection of this node has come. Each link that this node has dialed to the node's own address carries a voucher for it.
-    /// Whether there is such a link.
+    /// A connection from the node has arrived. Each link that was dialed to the node's own address carries a voucher for it. Returns
+    /// true if there is such a link.
     pub(crate) fn vouch(&mut self, node: &Node, nonce: [u8; 16]) -> bool {
         let Some(peer) = self.with_node(node) else { return false };
         let (links, address) = (peer.links.clone(), peer.address().clone());

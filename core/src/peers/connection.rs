@@ -110,7 +110,7 @@ impl Claim {
 
     /// The node that the peer claims to be.
     pub(crate) fn node(&self) -> Node {
-        Node { id: self.hello.id.clone(), incarnation: self.hello.incarnation }
+        self.hello.node()
     }
 }
 

@@ -19,9 +19,11 @@ impl PeerTable {
 
     /// Whether the peer has established any of its links, too.
     pub(crate) fn is_confirmed(&self, key: PeerKey) -> bool {
-        let confirmed =
-            |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmation == Confirmation::Confirmed);
-        self.peer(key).is_some_and(|peer| peer.links.iter().any(confirmed))
+        self.peer(key).is_some_and(|peer| peer.links.iter().any(|conn| self.is_confirmed_link(*conn)))
+    }
+
+    fn is_confirmed_link(&self, conn: ConnId) -> bool {
+        self.link(conn).is_some_and(|link| link.confirmation == Confirmation::Confirmed)
     }
 
     /// The links to the peer that this node closes now: all but the kept one, once the peer has confirmed that one. Only the node
@@ -29,9 +31,7 @@ impl PeerTable {
     pub(crate) fn duplicates(&self, key: PeerKey) -> Vec<ConnId> {
         let Some(peer) = self.peer(key).filter(|peer| !peer.has_higher_id()) else { return Vec::new() };
         let kept = self.kept_link(&peer.links);
-        let confirmed =
-            |conn: &ConnId| self.link(*conn).is_some_and(|link| link.confirmation == Confirmation::Confirmed);
-        match kept.filter(confirmed) {
+        match kept.filter(|conn| self.is_confirmed_link(*conn)) {
             Some(kept) => peer.links.iter().copied().filter(|conn| *conn != kept).collect(),
             None => Vec::new(),
         }

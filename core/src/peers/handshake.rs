@@ -70,9 +70,9 @@ pub(crate) fn judge_node(
     claimant: &Claimant<'_>,
 ) -> Result<(), Rejection> {
     let Claimant { conn, hello, is_vouched } = claimant;
-    let node = &Node { id: hello.id.clone(), incarnation: hello.incarnation };
+    let node = &hello.node();
     let is_dialed = peers.dialed(*conn) == Some(&hello.address);
-    // Whoever is at an address decides which run and which id is there.
+    // The node that is reached at an address decides which run and which id is there.
     let is_reached = is_dialed || *is_vouched;
     let is_certified = peers.connection(*conn).is_some_and(|connection| connection.proves(&hello.address));
     judge_own_identity(env, hello, is_dialed)?;

@@ -1,4 +1,4 @@
-//! Who has to go when a limit is reached, so that no source takes the places of the others.
+//! Which connection closes when a limit is reached. No source takes the places of the others.
 
 use alloc::collections::BTreeMap;
 use core::{cmp::Reverse, net::IpAddr};
@@ -38,7 +38,7 @@ impl PeerTable {
     }
 
     /// The pending connection that goes first: one without a `Hello` before one with it, one of the network and the address that has most
-    /// of them, and of these the oldest. So whoever opens many connections closes its own.
+    /// of them, and of these the oldest. A source that opens many connections therefore loses its own.
     pub(crate) fn least_welcome(&self) -> Option<ConnId> {
         let pending = || self.pending.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
         let (mut networks, mut addresses) = (BTreeMap::new(), BTreeMap::new());

@@ -161,7 +161,7 @@ impl PeerTable {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use alloc::sync::Arc;
 
     use super::*;
@@ -176,10 +176,10 @@ mod tests {
         wire::message::Rejected,
     };
 
-    /// A node that has nothing to send of its own.
-    struct Nothing(SharedFrame);
+    /// A node that has a status to send, and nothing else.
+    pub(crate) struct OnlyStatus(pub(crate) SharedFrame);
 
-    impl Content for Nothing {
+    impl Content for OnlyStatus {
         fn status(&self) -> (u64, &SharedFrame) {
             (1, &self.0)
         }
@@ -209,7 +209,7 @@ mod tests {
         peers.open(&env, &mut sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
         let rejected = Rejected { reason: RejectReason::WrongCluster, holder: None };
         peers.reject(ConnId(1), rejected, 0, Bytes::new());
-        peers.flush(&env, &mut sink, &mut Nothing(SharedFrame::default()));
+        peers.flush(&env, &mut sink, &mut OnlyStatus(SharedFrame::default()));
         assert_eq!(sink.next_output(), None);
         assert_eq!(sink.next_due(env.now), Some(Timer::Handshake(ConnId(1))));
     }

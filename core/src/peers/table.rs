@@ -366,14 +366,12 @@ impl PeerTable {
             Some(key) => *key,
             None => self.insert_peer(env, &hello),
         };
-        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
-        let mut vouchers = self.vouchers_for(&node, conn);
-        vouchers.extend(voucher.filter(|nonce| !vouchers.contains(nonce)));
+        // Only a connection to the peer's own address carries vouchers.
+        let is_own_dial = self.dialed(conn) == Some(&hello.address);
+        let mut vouchers = if is_own_dial { self.vouchers_for(&hello.node(), conn) } else { Vec::new() };
+        vouchers.extend(voucher.filter(|nonce| is_own_dial && !vouchers.contains(nonce)));
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
         peer.is_verified |= connection.proves(&hello.address);
-        if connection.dialed() != Some(&hello.address) {
-            vouchers.clear();
-        }
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
         connection.state = ConnectionState::Established(Link {
@@ -399,7 +397,7 @@ impl PeerTable {
     fn insert_peer(&mut self, env: &Env, hello: &Hello) -> PeerKey {
         self.newest_key.0 += 1;
         let key = self.newest_key;
-        let node = Node { id: hello.id.clone(), incarnation: hello.incarnation };
+        let node = hello.node();
         let has_higher_id = node.id > env.me.id;
         let peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), has_higher_id);
         self.ids.insert(hello.id.clone(), key);

@@ -97,6 +97,11 @@ pub(crate) enum Extension {
 }
 
 impl Hello {
+    /// The node that the sender claims to be.
+    pub(crate) fn node(&self) -> Node {
+        Node { id: self.id.clone(), incarnation: self.incarnation }
+    }
+
     /// The first part of this kind. A part that is cut off does not count, and nor does what follows it.
     pub(crate) fn extension(&self, wanted: Extension) -> Option<&[u8]> {
         let mut rest = &self.extensions[..];

@@ -177,7 +177,7 @@ fn a_flood_has_at_most_one_chunk_in_the_inbox() {
         let mut waiting = Vec::new();
         for _ in 0..50 {
             modest.write_all(&[0]).await.unwrap();
-            // What the flood sends lies there. Only the chunks of the other connection are handled.
+            // The chunks of the flood wait. Only those of the other connection are handled.
             while let Ok(report) = reports.recv().await {
                 match report {
                     Report::Received { conn: ConnId(2), .. } => break,

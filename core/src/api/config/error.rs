@@ -90,7 +90,7 @@ pub enum ConfigError {
          {election_timeout:?}; raise lease or lower election_timeout"
     )]
     LeaseTooShort {
-        /// What is left of the lease.
+        /// The rest of the lease.
         left: Duration,
         /// The value of `election_timeout`.
         election_timeout: Duration,
