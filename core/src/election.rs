@@ -303,14 +303,27 @@ impl Election {
         self.settle();
     }
 
-    /// Receives a status, newer than all before from that node.
-    pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
-        let is_voter = self.others.contains_key(address);
+    /// Receives the status of a master that has not shown yet that it has the link, too. Until then this node does not follow it: no
+    /// heartbeat might come.
+    pub(crate) fn master_greets(&mut self, from: &Node, address: &Address, status: &StatusReport) {
+        self.record_report(from, address, status);
+        self.settle();
+    }
+
+    fn record_report(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let keeps_term = self.keeps_term(status.term);
         if let Some(voter) = self.others.get_mut(address) {
             let report = LastReport::new(from, status, keeps_term);
             voter.cleared |= report.is_free();
             voter.last_report = Some(report);
+        }
+    }
+
+    /// Receives a status, newer than all before from that node.
+    pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
+        let is_voter = self.others.contains_key(address);
+        self.record_report(from, address, status);
+        if is_voter {
             self.record_rival(from, address, (status.term, &status.role));
         }
         let was_master = self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= status.term);
