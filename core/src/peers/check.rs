@@ -102,8 +102,6 @@ impl PeerTable {
 
 #[cfg(test)]
 mod tests {
-    use alloc::sync::Arc;
-
     use bytes::Bytes;
 
     use super::*;
@@ -139,14 +137,14 @@ mod tests {
     /// Two accepted connections: a link to b, and one that is pending. Everything is sent.
     fn table() -> Table {
         let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
-        let env = Env { config: Arc::new(config), me: node("a"), now: Timestamp::ZERO };
+        let env = Env::new(config, node("a"), Timestamp::ZERO);
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         for conn in [LINK, PENDING] {
             peers.note_conn(conn);
             peers.open(&env, &mut sink, conn, (Origin::Accepted, None, Remote::default()));
         }
         let (id, address) = (node("b").id, Address::new("b:1").unwrap());
-        let hello = Hello { id, address, ..env.own_hello([0; 16]) };
+        let hello = Hello { id, address, ..env.own_hello([0; 16], &env.voting) };
         peers.establish(&env, &mut sink, LINK, (hello, Bytes::new(), None)).unwrap();
         let mut content = OnlyStatus(SharedFrame::new(&Message::Ping));
         peers.flush(&env, &mut sink, &mut content);

@@ -15,6 +15,7 @@ use crate::{
     time::Timestamp,
     wire::decoder::Decoder,
     wire::message::{Hello, Message, Proof, Rejected, Voucher},
+    wire::voting::Voting,
 };
 
 /// A connection in any state. Only the peer table changes it.
@@ -29,6 +30,8 @@ pub(crate) struct Connection {
     pub(super) certified: BTreeSet<Address>,
     /// The nonce of this node's `Hello`: a node that has dialed itself recognises it.
     pub(super) nonce: [u8; 16],
+    /// How this node votes, as its `Hello` reports it.
+    voting: Voting,
     pub(super) decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     pub(super) buffered: usize,
@@ -188,8 +191,9 @@ impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
         nonce: [u8; 16],
-        now: Timestamp,
+        env: &Env,
     ) -> Self {
+        let now = env.now;
         let hello_due = match origin {
             Origin::Dialed(_) => true,
             Origin::Accepted => false,
@@ -200,6 +204,7 @@ impl Connection {
             ip,
             certified,
             nonce,
+            voting: env.voting.clone(),
             decoder: Decoder::new(),
             buffered: 0,
             claims_a_seed: false,
@@ -223,6 +228,11 @@ impl Connection {
 
     pub(crate) fn nonce(&self) -> [u8; 16] {
         self.nonce
+    }
+
+    /// How this node votes, as its `Hello` reports it.
+    pub(crate) fn voting(&self) -> &Voting {
+        &self.voting
     }
 
     /// What is known of the peer while its proof has not come.
@@ -382,17 +392,14 @@ mod tests {
         api::config::Config,
         id::{DialId, Incarnation, Node, NodeId},
     };
-    use alloc::sync::Arc;
-
     fn env() -> Env {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let me = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
-        Env { config: Arc::new(config), me, now: Timestamp::ZERO }
+        Env::new(config, me, Timestamp::ZERO)
     }
 
     fn classified(state: ConnectionState, message: &Message) -> Received {
-        let mut connection =
-            Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], Timestamp::ZERO);
+        let mut connection = Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], &env());
         connection.state = state;
         let body = message.to_frame().slice(4..);
         connection.classify(&env(), body)

@@ -40,7 +40,7 @@ impl Connection {
         match &mut self.state {
             ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
                 *hello_due = false;
-                Message::Hello(env.own_hello(self.nonce)).to_frame()
+                Message::Hello(env.own_hello(self.nonce, self.voting())).to_frame()
             }
             ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
             ConnectionState::Claimed(claim) if !claim.is_greeted => {
@@ -162,8 +162,6 @@ impl PeerTable {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use alloc::sync::Arc;
-
     use super::*;
     use crate::api::input::Remote;
     use crate::{
@@ -204,7 +202,7 @@ pub(super) mod tests {
     fn a_rejection_that_cannot_be_sent_closes_at_once() {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
-        let env = Env { config: Arc::new(config), me, now: Timestamp::ZERO };
+        let env = Env::new(config, me, Timestamp::ZERO);
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         peers.open(&env, &mut sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
         let rejected = Rejected { reason: RejectReason::WrongCluster, holder: None };
