@@ -5,8 +5,9 @@ use std::time::Duration;
 use formation_host::Runtime;
 use smol::{Task, Timer};
 
+/// The runtime smol, as a parameter of types of `formation-host`.
 #[derive(Debug)]
-pub(crate) struct Smol;
+pub struct Smol;
 
 impl Runtime for Smol {
     type Task = Task<()>;

@@ -15,12 +15,13 @@ use tokio::{
     task::{JoinHandle, spawn_blocking, yield_now},
 };
 
+/// The runtime tokio, as a parameter of types of `formation-host`.
 #[derive(Debug)]
-pub(crate) struct Tokio;
+pub struct Tokio;
 
 /// A task that is cancelled when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Task(JoinHandle<()>);
+pub struct Task(JoinHandle<()>);
 
 impl Future for Task {
     type Output = ();

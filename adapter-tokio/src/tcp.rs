@@ -26,12 +26,12 @@ impl Transport for Tcp {
 
     async fn accept(&self) -> io::Result<Opening<TcpStream>> {
         let (stream, peer) = self.listener.accept().await?;
-        Ok(opening(stream, peer))
+        Ok(Opening::of_tcp(stream, peer, |stream| stream.set_nodelay(true)))
     }
 
     async fn connect(&self, address: &Address, limit: Duration) -> io::Result<Opening<TcpStream>> {
         let (stream, peer) = connect_any::<Tokio, _, _, _>(lookup_host(address.as_str()), limit, connect).await?;
-        Ok(opening(stream, peer))
+        Ok(Opening::of_tcp(stream, peer, |stream| stream.set_nodelay(true)))
     }
 }
 
@@ -39,16 +39,6 @@ async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(to).await?;
     check_not_self_connected(stream.local_addr()?, stream.peer_addr()?)?;
     Ok(stream)
-}
-
-/// Messages are small and must not wait for each other.
-fn opening(stream: TcpStream, peer: SocketAddr) -> Opening<TcpStream> {
-    Opening::new(async move {
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    })
-    .with_peer(peer)
-    .with_ip(peer.ip())
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -1,14 +1,19 @@
 //! TLS on another transport (feature `tls`).
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{io, sync::Arc};
 
-use formation_core::{Address, TlsFailure};
 use formation_host::{
-    Opening, Transport, close_gracefully,
-    tls::{Credentials, certified, server_name, tls_failure},
+    ByteStream,
+    tls::{self, Secure},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector, TlsStream,
+    rustls::{
+        ClientConfig, ServerConfig,
+        pki_types::{CertificateDer, ServerName},
+    },
+};
 
 use crate::runtime::{Stream, Tokio};
 
@@ -31,56 +36,28 @@ use crate::runtime::{Stream, Tokio};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
-pub struct Tls<T> {
-    below: T,
-    credentials: Credentials,
-}
+pub type Tls<T> = tls::Tls<Tokio, T>;
 
-impl<T: Transport> Tls<T> {
-    /// Secures the connections of `below`.
-    pub fn new(below: T, credentials: Credentials) -> Self {
-        Self { below, credentials }
-    }
-}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Secure<S> for Tokio {
+    type Secured = TlsStream<S>;
 
-impl<T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>> Transport for Tls<T> {
-    type Stream = TlsStream<T::Stream>;
-
-    async fn accept(&self) -> io::Result<Opening<Self::Stream>> {
-        let below = self.below.accept().await?;
-        let acceptor = TlsAcceptor::from(self.credentials.current().server);
-        Ok(below.secured(|stream| async move {
-            match acceptor.accept(stream).into_fallible().await {
-                Ok(stream) => Ok(stream.into()),
-                Err((error, stream)) => Err(close_with(error, stream).await),
-            }
-        }))
+    async fn accept(stream: S, config: Arc<ServerConfig>) -> Result<TlsStream<S>, (io::Error, S)> {
+        TlsAcceptor::from(config).accept(stream).into_fallible().await.map(Into::into)
     }
 
-    async fn connect(&self, address: &Address, limit: Duration) -> io::Result<Opening<Self::Stream>> {
-        let name = server_name(address)?;
-        let below = self.below.connect(address, limit).await?;
-        let connector = TlsConnector::from(self.credentials.current().client);
-        Ok(below.secured(|stream| async move {
-            match connector.connect(name, stream).into_fallible().await {
-                Ok(stream) => Ok(stream.into()),
-                Err((error, stream)) => Err(close_with(error, stream).await),
-            }
-        }))
+    async fn connect(
+        stream: S,
+        name: ServerName<'static>,
+        config: Arc<ClientConfig>,
+    ) -> Result<TlsStream<S>, (io::Error, S)> {
+        TlsConnector::from(config).connect(name, stream).into_fallible().await.map(Into::into)
     }
 
-    fn certified(&self, stream: &Self::Stream, seeds: &BTreeSet<Address>) -> BTreeSet<Address> {
-        certified(stream.get_ref().1.peer_certificates(), seeds)
+    fn certificates(stream: &TlsStream<S>) -> Option<&[CertificateDer<'static>]> {
+        stream.get_ref().1.peer_certificates()
     }
 
-    fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
-        tls_failure(error).or_else(|| self.below.tls_failure(error))
+    fn bytes(stream: S) -> impl ByteStream {
+        Stream(stream)
     }
-}
-
-/// Delivers the TLS alert, which says what is wrong, and returns the error.
-async fn close_with(error: io::Error, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Error {
-    close_gracefully::<Tokio>(Stream(stream)).await;
-    error
 }

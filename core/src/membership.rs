@@ -72,7 +72,7 @@ impl Membership {
     }
 
     pub(crate) fn view(&self) -> &MembersView {
-        &self.held.view
+        self.held.view()
     }
 
     /// The view that this node reports to hold: none, when only a snapshot can repair it.
@@ -92,30 +92,28 @@ impl Membership {
 
     /// A peer leaves that this node is not the master of. This node may be the next master, and write the next view.
     pub(crate) fn note_leaver(&mut self, peer: &Peer) {
-        if self.held.view.get(&peer.node().id).is_some_and(|member| member.node == *peer.node()) {
-            self.held.leavers.insert(peer.node().clone());
-        }
+        self.held.note_leaver(peer.node());
     }
 
     /// How many active members a solo master has, apart from those that follow another master by now (E8).
     pub(crate) fn count_active(&self, peers: &PeerTable, me: &Node) -> usize {
         let is_elsewhere = |id: &NodeId| peers.with_id(id).is_some_and(|peer| peer.is_elsewhere(me));
         let counts = |member: &&Member| member.state.is_active() && !is_elsewhere(&member.node.id);
-        self.held.view.iter().filter(counts).count()
+        self.held.view().iter().filter(counts).count()
     }
 
     /// Takes an update of the present master.
     pub(crate) fn take_update(&mut self, context: &mut Context<'_>, master: &Node, update: MembersUpdate) -> Update {
-        let (from, was_solo) = (self.held.view.id(), self.held.of_solo);
+        let (from, was_solo) = (self.held.view().id(), self.held.is_of_solo());
         // After a restart, a master is still the master of the same side.
-        let is_another = self.held.writer.as_ref().is_some_and(|writer| writer.id != master.id);
+        let is_another = self.held.writer().is_some_and(|writer| writer.id != master.id);
         let is_active = |member: &Member| member.node == *master && member.state.is_active();
-        let succeeds = self.held.view.get(&master.id).is_some_and(is_active);
-        let Some(changes) = self.held.update(master, update) else { return Update::Ignored };
-        self.held.of_solo = context.election.follows_solo();
+        let succeeds = self.held.view().get(&master.id).is_some_and(is_active);
+        let by = (master, context.election.follows_solo());
+        let Some(changes) = self.held.update(by, update) else { return Update::Ignored };
         self.announce(context, changes);
         match was_solo && is_another {
-            true => Update::TakenFromAnotherSide { from, to: self.held.view.id(), succeeds },
+            true => Update::TakenFromAnotherSide { from, to: self.held.view().id(), succeeds },
             false => Update::Taken,
         }
     }
@@ -129,8 +127,8 @@ impl Membership {
     fn announce(&mut self, context: &mut Context<'_>, changes: Vec<Change>) {
         self.held.forget_leavers();
         self.announced = true;
-        context.sink.event(Event::ViewChanged { view_id: self.held.view.id(), changes });
-        if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(&self.held.view)) {
+        context.sink.event(Event::ViewChanged { view_id: self.held.view().id(), changes });
+        if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(self.held.view())) {
             context.peers.wake_links_of(tracker.members());
         }
     }
@@ -142,14 +140,14 @@ impl Membership {
     pub(crate) fn check(&self, env: &Env, election: &Election, peers: &PeerTable, timers: &Timers) {
         assert_eq!(self.mastering.is_some(), election.is_master(), "members are tracked exactly on a master");
         assert!(!self.announced, "every new view is handled");
-        let is_member = |node: &Node| self.held.view.get(&node.id).is_some_and(|member| member.node == *node);
-        assert!(self.held.leavers.iter().all(is_member), "leavers are members: {:?}", self.held.leavers);
+        let is_member = |node: &Node| self.held.view().get(&node.id).is_some_and(|member| member.node == *node);
+        assert!(self.held.leavers().iter().all(is_member), "leavers are members: {:?}", self.held.leavers());
         match &self.mastering {
             Some(mastering) => {
-                assert_eq!(self.held.id(), self.held.view.id(), "a master holds its own view");
-                assert_eq!(self.held.writer.as_ref(), Some(&env.me), "a master has written the view that it holds");
+                assert_eq!(self.held.id(), self.held.view().id(), "a master holds its own view");
+                assert_eq!(self.held.writer(), Some(&env.me), "a master has written the view that it holds");
                 assert_eq!(self.held.id().term, election.term(), "a master's view is of its term");
-                mastering.check(&self.held.view, env, peers, timers);
+                mastering.check(self.held.view(), env, peers, timers);
             }
             None => {
                 assert_eq!(timers.members().next(), None, "only a master judges members");
@@ -169,7 +167,7 @@ impl Membership {
     /// The next update that the member lacks, if it fits in `room` bytes.
     pub(crate) fn next_update(&mut self, id: &NodeId, version: u16, room: usize) -> Option<Bytes> {
         let mastering = self.mastering.as_mut()?;
-        mastering.tracker.next_update(&self.held.view, id, (version, room))
+        mastering.tracker.next_update(self.held.view(), id, (version, room))
     }
 
     /// A heartbeat of this number goes to the member.

@@ -2,6 +2,7 @@
 //!
 //! - `table`: what the table holds, and how it changes.
 //! - `connection`: one connection, and what a frame on it is in the state that the connection is in.
+//! - `link`: what a connection has beyond that once it is established.
 //! - `peer`: another node, for as long as it has a link.
 //! - `outbox`: what the next write to a peer carries.
 //! - `handshake`: who may become a peer; a pure judge.
@@ -18,6 +19,7 @@ mod connection;
 mod duplicates;
 pub(crate) mod handshake;
 mod limits;
+mod link;
 mod outbox;
 mod peer;
 pub(crate) mod proof;

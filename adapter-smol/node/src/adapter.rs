@@ -1,54 +1,29 @@
 //! A node on smol, as the program runs it.
 
-use std::{error::Error, io, time::Duration};
+use std::{io, time::Duration};
 
 use formation_node::{Adapter, Request};
-use formation_smol::{Cluster, Config, Credentials, Event, Events, Leadership, Node, Tcp, Timestamp, Tls};
+use formation_smol::{Cluster, Config, Credentials, StartError, Tcp, Tls};
 use smol::{Timer, net::TcpListener};
 
 use crate::signals::Signals;
 
-pub(crate) struct Smol(Cluster);
+pub(crate) struct Smol;
 
 impl Adapter for Smol {
-    type Events = Events;
+    type Listener = TcpListener;
+    type Cluster = Cluster;
     type Signals = Signals;
 
-    async fn start(config: Config, listen: &str, credentials: Option<Credentials>) -> Result<Self, Box<dyn Error>> {
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
-        let transport = Tcp::new(listener);
-        let cluster = match credentials {
-            Some(credentials) => Cluster::start_on(config, Tls::new(transport, credentials))?,
-            None => Cluster::start_on(config, transport)?,
-        };
-        Ok(Self(cluster))
+    async fn listen(address: &str) -> io::Result<TcpListener> {
+        TcpListener::bind(address).await
     }
 
-    fn node(&self) -> &Node {
-        self.0.node()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    fn leadership(&self) -> Option<Leadership> {
-        self.0.leadership()
-    }
-
-    fn events(&self) -> Events {
-        self.0.events()
-    }
-
-    async fn next_event(events: &mut Events) -> Option<Result<Event, u64>> {
-        Some(events.next().await?.map_err(|skipped| skipped.0))
-    }
-
-    async fn leave(&self) {
-        // It fails only when the node has stopped already.
-        let _ = self.0.leave().await;
+    fn start(config: Config, listener: TcpListener, credentials: Option<Credentials>) -> Result<Cluster, StartError> {
+        match credentials {
+            Some(credentials) => Cluster::start_on(config, Tls::new(Tcp::new(listener), credentials)),
+            None => Cluster::start(config, listener),
+        }
     }
 
     fn signals() -> io::Result<Signals> {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -22,6 +22,15 @@ impl<S: Send + 'static> Opening<S> {
     /// The stream is ready once this future resolves. The future is dropped if the node gives the connection up before.
     pub fn new(ready: impl Future<Output = io::Result<S>> + Send + 'static) -> Self {
         Self { ready: Box::pin(ready), peer: None, ip: None }
+    }
+
+    /// A TCP connection to this peer. `no_delay` turns Nagle's algorithm off: messages are small and must not wait for each other.
+    pub fn of_tcp(stream: S, peer: SocketAddr, no_delay: impl FnOnce(&S) -> io::Result<()> + Send + 'static) -> Self {
+        let ready = async move {
+            no_delay(&stream)?;
+            Ok(stream)
+        };
+        Self::new(ready).with_peer(peer).with_ip(peer.ip())
     }
 
     /// The stream is ready at once.

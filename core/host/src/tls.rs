@@ -1,4 +1,8 @@
 //! TLS by rustls: the certificates of a node, the authorities that it trusts, and the meaning of TLS errors.
+//!
+//! - `layer`: TLS on another transport.
+
+mod layer;
 
 use std::{
     collections::BTreeSet,
@@ -16,6 +20,8 @@ use rustls::{
     },
     server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier},
 };
+
+pub use self::layer::{Secure, Tls};
 
 /// The TLS configuration of a node, for the connections that it dials and for those that it accepts.
 #[derive(Clone, Debug)]

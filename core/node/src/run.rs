@@ -1,10 +1,10 @@
 //! The life of the process, on any runtime.
 
-use std::{error::Error, future::pending, io, process::ExitCode, time::Duration};
+use std::{error::Error, future::pending, io, ops::Deref, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use formation_core::{Config, Event, Leadership, Node, StopReason, Timestamp};
-use formation_host::tls::Credentials;
+use formation_core::{Config, StopReason};
+use formation_host::{ClusterHandle, StartError, tls::Credentials};
 use futures_lite::future::or;
 
 use crate::{
@@ -24,37 +24,24 @@ const ID_IN_USE: u8 = 4;
 const STOPPED: u8 = 5;
 const OUTPUT_CLOSED: u8 = 6;
 
-/// A running node of one adapter, and what the program needs from that adapter's runtime.
-pub trait Adapter: Sized {
-    /// A subscription to the events of a node.
-    type Events;
+/// How one adapter runs a node, and what the program needs from that adapter's runtime.
+pub trait Adapter {
+    /// What a node accepts its peers from.
+    type Listener;
+    /// A running node.
+    type Cluster: Deref<Target = ClusterHandle>;
     /// The signals that the process receives.
     type Signals;
 
-    /// Starts a node that accepts connections at `listen`: on TLS with credentials, on TCP without.
+    /// Listens at an address.
+    fn listen(address: &str) -> impl Future<Output = io::Result<Self::Listener>>;
+
+    /// Starts a node that accepts connections from `listener`: on TLS with credentials, on TCP without.
     fn start(
         config: Config,
-        listen: &str,
+        listener: Self::Listener,
         credentials: Option<Credentials>,
-    ) -> impl Future<Output = Result<Self, Box<dyn Error>>>;
-
-    /// This node, with its incarnation.
-    fn node(&self) -> &Node;
-
-    /// The current time of the node's clock.
-    fn now(&self) -> Timestamp;
-
-    /// The mastership of this node, if its lease is valid now.
-    fn leadership(&self) -> Option<Leadership>;
-
-    /// Subscribes to the events. The first subscription gets all since the start.
-    fn events(&self) -> Self::Events;
-
-    /// Waits for the next event, or for the number of events that were skipped. `None` once the node has stopped.
-    fn next_event(events: &mut Self::Events) -> impl Future<Output = Option<Result<Event, u64>>>;
-
-    /// Leaves the cluster, and returns when the node has stopped.
-    fn leave(&self) -> impl Future<Output = ()>;
+    ) -> Result<Self::Cluster, StartError>;
 
     /// Handles signals from now on: SIGINT, SIGTERM and SIGHUP.
     fn signals() -> io::Result<Self::Signals>;
@@ -90,11 +77,14 @@ async fn run<A: Adapter>(flags: Flags) -> Result<u8, Box<dyn Error>> {
     let settings = flags.read()?;
     let (config, listen, credentials) = (settings.config()?, settings.listen()?, settings.credentials()?);
     let mut signals = A::signals()?;
-    let node = A::start(config, listen, credentials.clone()).await?;
+    let listener = A::listen(listen)
+        .await
+        .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
+    let node = A::start(config, listener, credentials.clone())?;
     let reporter = Reporter::new(node.node().clone(), settings.json);
     reporter.report(node.now(), What::Started { listen });
     let reload = || reload(&settings, credentials.as_ref());
-    let code = or(report(&node, &reporter), obey(&node, &reporter, &mut signals, reload)).await;
+    let code = or(report::<A>(&node, &reporter), obey::<A>(&node, &reporter, &mut signals, reload)).await;
     if code == STOPPED {
         return Ok(code);
     }
@@ -113,16 +103,16 @@ async fn run<A: Adapter>(flags: Flags) -> Result<u8, Box<dyn Error>> {
 }
 
 /// Reports events and leases until the node has stopped.
-async fn report<A: Adapter>(node: &A, reporter: &Reporter) -> u8 {
+async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter) -> u8 {
     let mut events = node.events();
     // A node that stops without one of the reasons below has failed.
     let (mut lease, mut code) = (None, FAILED);
     loop {
         if reporter.is_closed() {
-            node.leave().await;
+            leave(node).await;
             return OUTPUT_CLOSED;
         }
-        let next = async { Some(A::next_event(&mut events).await) };
+        let next = async { Some(events.next().await) };
         let poll = async {
             A::pause(LEASE_POLL).await;
             None
@@ -137,7 +127,7 @@ async fn report<A: Adapter>(node: &A, reporter: &Reporter) -> u8 {
                     Some(_) | None => {}
                 }
             }
-            Some(Some(Err(skipped))) => reporter.report(node.now(), What::Skipped(skipped)),
+            Some(Some(Err(skipped))) => reporter.report(node.now(), What::Skipped(skipped.0)),
             Some(None) => return code,
             None => {}
         }
@@ -150,16 +140,26 @@ async fn report<A: Adapter>(node: &A, reporter: &Reporter) -> u8 {
 }
 
 /// Handles signals. Returns only when the node has to stop at once.
-async fn obey<A: Adapter>(node: &A, reporter: &Reporter, signals: &mut A::Signals, reload: impl Fn()) -> u8 {
+async fn obey<A: Adapter>(
+    node: &ClusterHandle,
+    reporter: &Reporter,
+    signals: &mut A::Signals,
+    reload: impl Fn(),
+) -> u8 {
     wait_for_leave::<A>(signals, &reload).await;
     reporter.report(node.now(), What::Leaving);
     let leave = async {
-        node.leave().await;
+        leave(node).await;
         // The last event ends `report`, and with it the process.
         pending::<()>().await;
     };
     or(wait_for_leave::<A>(signals, &reload), leave).await;
     STOPPED
+}
+
+async fn leave(node: &ClusterHandle) {
+    // It fails only when the node has stopped already.
+    let _ = node.leave().await;
 }
 
 async fn wait_for_leave<A: Adapter>(signals: &mut A::Signals, reload: impl Fn()) {

@@ -11,16 +11,16 @@ use crate::{
 /// The view that this node holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HeldView {
-    pub(super) view: MembersView,
+    view: MembersView,
     /// The master that wrote it.
-    pub(super) writer: Option<Node>,
+    writer: Option<Node>,
     /// The writer was a solo master (E8).
-    pub(super) of_solo: bool,
+    of_solo: bool,
     /// The view is not the one that the master takes it for, and only a snapshot repairs that.
     diverged: bool,
     assembly: Option<Assembly>,
     /// The members that have reported that they leave. The first view of a new master does not contain them.
-    pub(super) leavers: BTreeSet<Node>,
+    leavers: BTreeSet<Node>,
     member_limit: usize,
 }
 
@@ -50,10 +50,46 @@ impl HeldView {
         if self.diverged { ViewId::default() } else { self.view.id() }
     }
 
+    pub(super) fn view(&self) -> &MembersView {
+        &self.view
+    }
+
+    /// The master that wrote the view.
+    pub(super) fn writer(&self) -> Option<&Node> {
+        self.writer.as_ref()
+    }
+
+    /// Whether the writer was a solo master (E8).
+    pub(super) fn is_of_solo(&self) -> bool {
+        self.of_solo
+    }
+
+    pub(super) fn leavers(&self) -> &BTreeSet<Node> {
+        &self.leavers
+    }
+
+    /// Makes these changes, which lead to the view of this id.
+    pub(super) fn apply(&mut self, view_id: ViewId, changes: &[Change]) {
+        self.view.apply(view_id, changes);
+    }
+
     /// The view is now one of this master's.
-    pub(super) fn written_by(&mut self, master: &Node) {
+    pub(super) fn written_by(&mut self, (master, is_solo): (&Node, bool)) {
         self.writer = Some(master.clone());
+        self.of_solo = is_solo;
         self.diverged = false;
+    }
+
+    /// This member has reported that it leaves.
+    pub(super) fn note_leaver(&mut self, node: &Node) {
+        if self.view.get(&node.id).is_some_and(|member| member.node == *node) {
+            self.leavers.insert(node.clone());
+        }
+    }
+
+    /// The leavers, to be left out of the first view of this node's own.
+    pub(super) fn take_leavers(&mut self) -> BTreeSet<Node> {
+        core::mem::take(&mut self.leavers)
     }
 
     /// Forgets the leavers that are not members any more.
@@ -62,9 +98,9 @@ impl HeldView {
         leavers.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
     }
 
-    /// Takes an update of the present master, if it is newer and applies to what is held. Otherwise the next acknowledgement
+    /// Takes an update of the present master, which may be a solo master, if it is newer and applies to what is held. Otherwise the next acknowledgement
     /// reports to the master which view is held, and the master sends an update that applies. `None` when the view has not changed.
-    pub(super) fn update(&mut self, master: &Node, update: MembersUpdate) -> Option<Vec<Change>> {
+    pub(super) fn update(&mut self, by: (&Node, bool), update: MembersUpdate) -> Option<Vec<Change>> {
         match update {
             MembersUpdate::Delta { base, base_by, view_id, changes } => {
                 if base == self.view.id() && base_by.is_some() && base_by != self.writer {
@@ -76,13 +112,13 @@ impl HeldView {
                 }
                 if !self.diverged {
                     self.view.apply(view_id, &changes);
-                    self.written_by(master);
+                    self.written_by(by);
                     return Some(changes);
                 }
                 // A delta from nothing: what is held does not count.
                 let mut next = MembersView::default();
                 next.apply(view_id, &changes);
-                Some(self.replace(master, next))
+                Some(self.replace(by, next))
             }
             MembersUpdate::Page { view_id, index, last, members } => {
                 let begun = self.assembly.take();
@@ -103,15 +139,15 @@ impl HeldView {
                     self.assembly = Some(assembly);
                     return None;
                 }
-                Some(self.replace(master, MembersView::new(view_id, assembly.members)))
+                Some(self.replace(by, MembersView::new(view_id, assembly.members)))
             }
         }
     }
 
-    fn replace(&mut self, master: &Node, next: MembersView) -> Vec<Change> {
+    fn replace(&mut self, by: (&Node, bool), next: MembersView) -> Vec<Change> {
         let changes = self.view.changes_to(&next, &self.leavers);
         self.view = next;
-        self.written_by(master);
+        self.written_by(by);
         changes
     }
 
@@ -184,7 +220,7 @@ mod tests {
         fn page(&mut self, version: u64, index: u32, last: bool, ids: &[&str]) -> Option<Vec<Change>> {
             let members = ids.iter().map(|id| member(id)).collect();
             let update = MembersUpdate::Page { view_id: view_id(version), index, last, members };
-            self.0.update(&node("m"), update)
+            self.0.update((&node("m"), false), update)
         }
 
         fn delta(
@@ -194,7 +230,7 @@ mod tests {
             changes: Vec<Change>,
         ) -> Option<Vec<Change>> {
             let (base_by, view_id) = (base_by.map(node), view_id(to));
-            self.0.update(&node("m"), MembersUpdate::Delta { base, base_by, view_id, changes })
+            self.0.update((&node("m"), false), MembersUpdate::Delta { base, base_by, view_id, changes })
         }
 
         fn ids(&self) -> Vec<&str> {

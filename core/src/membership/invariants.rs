@@ -44,8 +44,8 @@ impl Parts {
 
     /// Changes the members of the view, and keeps its id.
     fn change_view(&mut self, change: Change) {
-        let view = &mut self.membership.held.view;
-        view.apply(view.id(), &[change]);
+        let held = &mut self.membership.held;
+        held.apply(held.view().id(), &[change]);
     }
 }
 
@@ -92,7 +92,7 @@ fn diverge(parts: &mut Parts) {
     let base = parts.membership.view().id();
     let view_id = ViewId { version: base.version + 1, ..base };
     let delta = MembersUpdate::Delta { base, base_by: Some(node("x")), view_id, changes: Vec::new() };
-    assert!(parts.membership.held.update(&node("x"), delta).is_none());
+    assert!(parts.membership.held.update((&node("x"), false), delta).is_none());
 }
 
 const VIOLATIONS: [Violation<Parts>; 13] = [
@@ -108,17 +108,14 @@ const VIOLATIONS: [Violation<Parts>; 13] = [
     (
         master,
         |p| {
-            p.membership.held.leavers.insert(node("x"));
+            p.membership.held.note_leaver(&node("b"));
+            p.change_view(removal("b"));
         },
         "leavers are members",
     ),
     (master, diverge, "a master holds its own view"),
-    (master, |p| p.membership.held.writer = None, "a master has written the view that it holds"),
-    (
-        master,
-        |p| p.membership.held.view.apply(ViewId { term: Term(9), version: 1 }, &[]),
-        "a master's view is of its term",
-    ),
+    (master, |p| p.membership.held.written_by((&node("x"), false)), "a master has written the view that it holds"),
+    (master, |p| p.membership.held.apply(ViewId { term: Term(9), version: 1 }, &[]), "a master's view is of its term"),
     (master, |p| p.change_view(removal("b")), "exactly the other members are tracked"),
     (master, |p| p.change_view(removal("m")), "a master is a member of its view"),
     (

@@ -77,13 +77,11 @@ impl Membership {
         };
         let peers = &*context.peers;
         let is_linked = |node: &Node| peers.with_node(node).is_some_and(|peer| !(solo && peer.is_elsewhere(&env.me)));
-        let leavers = core::mem::take(&mut self.held.leavers);
+        let leavers = self.held.take_leavers();
         let leaves = |node: &Node| leavers.contains(node) || peers.with_node(node).is_some_and(Peer::is_leaving);
         let mut tracker = Tracker::new(&env.config);
-        let writer = self.held.writer.take();
-        let changes = tracker.begin((&mut self.held.view, writer), term, me, leaves, is_linked, env.now);
-        self.held.written_by(&env.me);
-        self.held.of_solo = solo;
+        let changes = tracker.begin(&mut self.held, term, me, leaves, is_linked, env.now);
+        self.held.written_by((&env.me, solo));
         self.mastering = Some(Mastering {
             tracker,
             heartbeat: None,
@@ -112,7 +110,7 @@ impl Membership {
         mastering.heartbeat = Some((heartbeat.number, frame));
         let next = context.env.now + context.env.timing().heartbeat_interval;
         context.sink.set_timer(Timer::Heartbeat, next);
-        mastering.tracker.begin_round(&self.held.view);
+        mastering.tracker.begin_round(self.held.view());
         context.peers.post_to_all(&Post::Heartbeat, |peer| mastering.tracker.tracks(&peer.node().id));
     }
 
@@ -146,14 +144,14 @@ impl Membership {
             Role::Joining | Role::Candidate if election.is_solo() && election.knows_a_candidate() => return,
             Role::Joining | Role::Candidate => false,
         };
-        let known = self.held.view.get(&id);
+        let known = self.held.view().get(&id);
         let is_same = known.is_some_and(|known| {
             known.node == *peer.node() && !peer.metadata_too_long() && known.metadata == status.metadata
         });
         if follows_me && is_same {
             return;
         }
-        let is_full = known.is_none() && self.held.view.len() >= env.limits().members;
+        let is_full = known.is_none() && self.held.view().len() >= env.limits().members;
         mastering.rejected_as_full |= is_full;
         let must_wait = known.is_none() && mastering.unresponsive.must_wait(peer.node(), env.now);
         let rejection = match (is_full, peer.metadata_too_long(), must_wait) {
@@ -177,7 +175,7 @@ impl Membership {
             None => {
                 rejections.admitted(&id, &address);
                 let member = Member { node, address, state: MemberState::Active, metadata };
-                let changes = mastering.tracker.admit(&mut self.held.view, member, env.now);
+                let changes = mastering.tracker.admit(&mut self.held, member, env.now);
                 self.announce_if_any(context, changes);
                 self.watch(context, &id);
             }
@@ -202,7 +200,7 @@ impl Membership {
         else {
             return never!("a member takes its timer along", Judged::Member);
         };
-        let Some(deadline) = tracker.deadline(&self.held.view, &id) else {
+        let Some(deadline) = tracker.deadline(self.held.view(), &id) else {
             return never!("a member that is tracked has a deadline", Judged::Member);
         };
         if deadline > now {
@@ -222,7 +220,7 @@ impl Membership {
         let Some(mastering) = &mut self.mastering else {
             return never!("only a master removes", Removal { changes: Vec::new(), linked: None });
         };
-        let removed = self.held.view.get(id).map(|member| member.node.clone());
+        let removed = self.held.view().get(id).map(|member| member.node.clone());
         if let (Some(node), RemovalReason::Down) = (&removed, reason) {
             mastering.unresponsive.removed(node, mastering.tracker.has_acked(id), context.env.now);
         }
@@ -230,7 +228,7 @@ impl Membership {
         if let Some(member) = mastering.tracker.key_of(id) {
             context.sink.clear_timer(&Timer::Member(member));
         }
-        let changes = mastering.tracker.remove(&mut self.held.view, id, reason);
+        let changes = mastering.tracker.remove(&mut self.held, id, reason);
         // A newer run of the node may be linked already, and not be a member yet.
         let linked = removed.and_then(|node| context.peers.with_node(&node)).map(Peer::key);
         Removal { changes, linked }
@@ -255,7 +253,7 @@ impl Membership {
     /// The last link to a node has ended.
     pub(crate) fn link_down(&mut self, context: &mut Context<'_>, id: &NodeId) {
         if let Some(mastering) = &mut self.mastering {
-            let changes = mastering.tracker.link_down(&mut self.held.view, id);
+            let changes = mastering.tracker.link_down(&mut self.held, id);
             self.announce_if_any(context, changes);
             self.watch(context, id);
         }
@@ -275,7 +273,7 @@ impl Membership {
         let Some(id) = context.peers.peer(key).map(|peer| peer.node().id.clone()) else {
             return never!("a peer that acknowledges is linked");
         };
-        match mastering.tracker.ack(&self.held.view, &id, ack.number, ack.view_id, context.env.now) {
+        match mastering.tracker.ack(self.held.view(), &id, ack.number, ack.view_id, context.env.now) {
             Ack::Revived => self.set_state(context, &id, MemberState::Active),
             Ack::Expected => {}
         }
@@ -286,12 +284,12 @@ impl Membership {
     /// A master writes its own metadata into the view.
     pub(crate) fn write_own(&mut self, context: &mut Context<'_>, metadata: &Bytes) {
         let Some(mastering) = &mut self.mastering else { return };
-        let Some(me) = self.held.view.get(&context.env.me.id) else {
+        let Some(me) = self.held.view().get(&context.env.me.id) else {
             return never!("a master is a member of its view");
         };
         if me.metadata != *metadata {
             let me = Member { metadata: metadata.clone(), ..me.clone() };
-            let changes = mastering.tracker.write(&mut self.held.view, me);
+            let changes = mastering.tracker.write(&mut self.held, me);
             self.announce_if_any(context, changes);
         }
     }
@@ -305,7 +303,7 @@ impl Membership {
 
     fn set_state(&mut self, context: &mut Context<'_>, id: &NodeId, state: MemberState) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
-        let changes = mastering.tracker.set_state(&mut self.held.view, id, state);
+        let changes = mastering.tracker.set_state(&mut self.held, id, state);
         self.announce_if_any(context, changes);
         self.watch(context, id);
     }
@@ -314,7 +312,7 @@ impl Membership {
     fn watch(&self, context: &mut Context<'_>, id: &NodeId) {
         let Some(tracker) = self.tracker() else { return never!("only a master watches members") };
         // A linked node need not be a member.
-        if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(&self.held.view, id)) {
+        if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(self.held.view(), id)) {
             context.sink.set_timer(Timer::Member(member), at);
         }
     }

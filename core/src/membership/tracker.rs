@@ -13,6 +13,7 @@ use crate::{
     env::never,
     id::{Node, NodeId, Term, ViewId},
     membership::arrivals::Arrivals,
+    membership::follower::HeldView,
     membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
     time::Timestamp,
     wire::frame::SharedFrame,
@@ -122,14 +123,15 @@ impl Tracker {
     /// Writes the first view of a term: the members that were known, as far as they are linked active, the others suspect.
     pub(crate) fn begin(
         &mut self,
-        (view, writer): (&mut MembersView, Option<Node>),
+        held: &mut HeldView,
         term: Term,
         me: Member,
         gone: impl Fn(&Node) -> bool,
         linked: impl Fn(&Node) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
-        self.base_by = writer;
+        self.base_by = held.writer().cloned();
+        let view = held.view();
         let mut changes = Vec::new();
         for member in view.iter().filter(|member| member.node.id != me.node.id) {
             if gone(&member.node) {
@@ -150,7 +152,7 @@ impl Tracker {
             changes.push(Change::Upsert(me));
         }
         changes.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-        self.step(view, ViewId { term, version: 1 }, changes)
+        self.step(held, ViewId { term, version: 1 }, changes)
     }
 
     pub(crate) fn tracks(&self, id: &NodeId) -> bool {
@@ -174,10 +176,10 @@ impl Tracker {
     }
 
     /// Makes a linked node a member, or an active one again. It is sent a snapshot.
-    pub(crate) fn admit(&mut self, view: &mut MembersView, member: Member, now: Timestamp) -> Vec<Change> {
+    pub(crate) fn admit(&mut self, held: &mut HeldView, member: Member, now: Timestamp) -> Vec<Change> {
         let key = self.key_for(&member.node.id);
         let mut tracked = self.fresh(key, now);
-        let known = view.get(&member.node.id).is_some_and(|known| known.node == member.node);
+        let known = held.view().get(&member.node.id).is_some_and(|known| known.node == member.node);
         if let Some(before) = self.tracked.remove(&member.node.id) {
             if known && before.linked {
                 tracked = Tracked { suspect_at: tracked.suspect_at, down_at: tracked.down_at, ..before };
@@ -186,30 +188,30 @@ impl Tracker {
             }
         }
         self.tracked.insert(member.node.id.clone(), tracked);
-        if view.get(&member.node.id) == Some(&member) {
+        if held.view().get(&member.node.id) == Some(&member) {
             return Vec::new();
         }
-        self.write(view, member)
+        self.write(held, member)
     }
 
     /// Writes a member as it is now.
-    pub(crate) fn write(&mut self, view: &mut MembersView, member: Member) -> Vec<Change> {
-        self.change(view, Change::Upsert(member))
+    pub(crate) fn write(&mut self, held: &mut HeldView, member: Member) -> Vec<Change> {
+        self.change(held, Change::Upsert(member))
     }
 
-    pub(crate) fn remove(&mut self, view: &mut MembersView, id: &NodeId, reason: RemovalReason) -> Vec<Change> {
+    pub(crate) fn remove(&mut self, held: &mut HeldView, id: &NodeId, reason: RemovalReason) -> Vec<Change> {
         match self.tracked.remove(id) {
             None => Vec::new(),
             Some(tracked) => {
                 self.ids.remove(&tracked.key);
                 self.unpin(tracked.series);
-                self.change(view, Change::Remove { id: id.clone(), reason })
+                self.change(held, Change::Remove { id: id.clone(), reason })
             }
         }
     }
 
     /// The member has no link any more. It is suspect immediately, and what was in transit counts as lost.
-    pub(crate) fn link_down(&mut self, view: &mut MembersView, id: &NodeId) -> Vec<Change> {
+    pub(crate) fn link_down(&mut self, held: &mut HeldView, id: &NodeId) -> Vec<Change> {
         let Some(tracked) = self.tracked.get_mut(id) else { return Vec::new() };
         tracked.linked = false;
         tracked.arrivals = Arrivals::default();
@@ -218,7 +220,7 @@ impl Tracker {
         tracked.check = None;
         let series = tracked.series.take();
         self.unpin(series);
-        self.set_state(view, id, MemberState::Suspect)
+        self.set_state(held, id, MemberState::Suspect)
     }
 
     /// The link on which this node sends may have changed. Updates that the member has not acknowledged are sent again.
@@ -286,11 +288,11 @@ impl Tracker {
         }
     }
 
-    pub(crate) fn set_state(&mut self, view: &mut MembersView, id: &NodeId, state: MemberState) -> Vec<Change> {
-        match view.get(id) {
+    pub(crate) fn set_state(&mut self, held: &mut HeldView, id: &NodeId, state: MemberState) -> Vec<Change> {
+        match held.view().get(id) {
             Some(member) if member.state != state => {
                 let member = Member { state, ..member.clone() };
-                self.write(view, member)
+                self.write(held, member)
             }
             Some(_) => Vec::new(),
             None => never!("a member that is judged is in the view", Vec::new()),
@@ -435,14 +437,14 @@ impl Tracker {
         }
     }
 
-    fn change(&mut self, view: &mut MembersView, change: Change) -> Vec<Change> {
-        let view_id = view.id();
-        self.step(view, ViewId { version: view_id.version + 1, ..view_id }, Vec::from([change]))
+    fn change(&mut self, held: &mut HeldView, change: Change) -> Vec<Change> {
+        let view_id = held.view().id();
+        self.step(held, ViewId { version: view_id.version + 1, ..view_id }, Vec::from([change]))
     }
 
-    fn step(&mut self, view: &mut MembersView, view_id: ViewId, changes: Vec<Change>) -> Vec<Change> {
-        let base = view.id();
-        view.apply(view_id, &changes);
+    fn step(&mut self, held: &mut HeldView, view_id: ViewId, changes: Vec<Change>) -> Vec<Change> {
+        let base = held.view().id();
+        held.apply(view_id, &changes);
         self.log.push_back(Step { base, view_id, changes: changes.clone() });
         while self.log.len() > self.log_limit {
             self.log.pop_front();

@@ -25,12 +25,12 @@ const VIOLATIONS: [Violation<Rig>; 10] = [
         reading,
         |k| {
             let removal = Change::Remove { id: id("a00"), reason: RemovalReason::Left };
-            k.view.apply(k.view.id(), &[removal]);
+            k.held.apply(k.held.view().id(), &[removal]);
         },
         "a member is linked only while it is a peer",
     ),
     (reading, |k| k.tracker.pinned.values_mut().for_each(|pinned| pinned.readers += 1), "readers of 3.9"),
-    (reading, |k| first(k).series = Some((k.view.id(), 99)), "a series that is read is pinned"),
+    (reading, |k| first(k).series = Some((k.held.view().id(), 99)), "a series that is read is pinned"),
     (
         reading,
         |k| {

@@ -83,20 +83,24 @@ fn text_of(frame: &Bytes) -> String {
 #[derive(Clone)]
 struct Rig {
     tracker: Tracker,
-    view: MembersView,
+    held: HeldView,
 }
 
 impl Rig {
     fn new(limits: Limits, view: MembersView) -> Self {
         let config = Config::single("test", "m", "m:1").limits(limits).build().unwrap();
-        Self { tracker: Tracker::new(&config), view }
+        let mut held = HeldView::new(usize::MAX);
+        if !view.is_empty() {
+            let (view_id, members) = (view.id(), view.iter().cloned().collect());
+            let page = MembersUpdate::Page { view_id, index: 0, last: true, members };
+            assert!(held.update((&node("x", 1), false), page).is_some());
+        }
+        Self { tracker: Tracker::new(&config), held }
     }
 
     fn begin(&mut self, gone: Option<&Node>, linked: &[&str]) -> Vec<Change> {
         let linked = |node: &Node| linked.contains(&node.id.as_str());
-        let writer = (!self.view.is_empty()).then(|| node("x", 1));
-        let view = (&mut self.view, writer);
-        self.tracker.begin(view, Term(3), member("m"), |node| gone == Some(node), linked, at(0))
+        self.tracker.begin(&mut self.held, Term(3), member("m"), |node| gone == Some(node), linked, at(0))
     }
 
     /// Nobody was known; these have joined, one by one, in 3.2 and the next.
@@ -119,26 +123,26 @@ impl Rig {
     }
 
     fn admit(&mut self, member: Member) -> Vec<Change> {
-        let changes = self.tracker.admit(&mut self.view, member, at(0));
+        let changes = self.tracker.admit(&mut self.held, member, at(0));
         self.check();
         changes
     }
 
     fn remove(&mut self, id: &str) -> Vec<Change> {
-        let changes = self.tracker.remove(&mut self.view, &NodeId::new(id).unwrap(), RemovalReason::Left);
+        let changes = self.tracker.remove(&mut self.held, &NodeId::new(id).unwrap(), RemovalReason::Left);
         self.check();
         changes
     }
 
     fn frame(&mut self, member: &str) -> Option<Bytes> {
-        let frame = self.tracker.next_update(&self.view, &id(member), (u16::MAX, usize::MAX));
+        let frame = self.tracker.next_update(self.held.view(), &id(member), (u16::MAX, usize::MAX));
         self.check();
         frame
     }
 
     /// Every node is a peer here.
     fn check(&self) {
-        self.tracker.check(&self.view, |_| true);
+        self.tracker.check(self.held.view(), |_| true);
     }
 
     /// The next that the member is sent.
@@ -152,7 +156,7 @@ impl Rig {
     }
 
     fn ack(&mut self, member: &str, number: u64, view_id: ViewId) -> Ack {
-        self.tracker.ack(&self.view, &id(member), number, view_id, at(0))
+        self.tracker.ack(self.held.view(), &id(member), number, view_id, at(0))
     }
 
     fn beat(&mut self, member: &str, number: u64) {
@@ -160,7 +164,7 @@ impl Rig {
     }
 
     fn due(&self, member: &str) -> Option<Timestamp> {
-        self.tracker.deadline(&self.view, &id(member))
+        self.tracker.deadline(self.held.view(), &id(member))
     }
 
     fn pinned(&self) -> Vec<String> {
@@ -176,10 +180,10 @@ fn v1_the_first_view_of_a_term_keeps_the_known_members() {
         let changes = rig.begin(Some(&node("e", gone)), &["a", "c"]);
         assert_eq!(changes.iter().map(changed).collect::<Vec<_>>().join(" "), expected);
         let members: Vec<&str> = rig.tracker.members().map(NodeId::as_str).collect();
-        let view: Vec<&str> = rig.view.iter().map(|member| member.node.id.as_str()).collect();
+        let view: Vec<&str> = rig.held.view().iter().map(|member| member.node.id.as_str()).collect();
         let all: &[&str] = if gone == 1 { &["a", "b", "c", "d", "m"] } else { &["a", "b", "c", "d", "e", "m"] };
         assert_eq!((members.as_slice(), view.as_slice()), (&all[..all.len() - 1], all));
-        assert_eq!(rig.view.id(), view_id(3, 1));
+        assert_eq!(rig.held.view().id(), view_id(3, 1));
         assert!(rig.tracker.tracks(&id("a")) && !rig.tracker.tracks(&id("m")));
     }
     let mut rig = Rig::new(Limits::default(), MembersView::new(view_id(2, 7), [member("a"), member("m")]));
@@ -203,12 +207,12 @@ fn v9_a_delta_on_a_view_of_an_earlier_term_names_its_writer() {
 fn v8_changes_beyond_the_limit_wait_for_the_next_heartbeat() {
     let limits = Limits { updates_at_once: 5, ..Limits::default() };
     let mut rig = Rig::joined(limits, &["a", "b", "c", "d", "e"]);
-    rig.tracker.begin_round(&rig.view);
+    rig.tracker.begin_round(rig.held.view());
     rig.read("a");
     rig.remove("e");
     assert_eq!(rig.read("a"), ["3.6 to 3.7: -e"], "four updates are within the limit");
     rig.remove("d");
-    assert!(!rig.tracker.is_due(&rig.view), "three more are not");
+    assert!(!rig.tracker.is_due(rig.held.view()), "three more are not");
     assert_eq!(rig.read("a"), [""; 0]);
     assert_eq!(rig.read("b").len(), 1, "a member that is behind gets everything");
     rig.admit(member("late"));
@@ -216,11 +220,11 @@ fn v8_changes_beyond_the_limit_wait_for_the_next_heartbeat() {
     for member in ["late", "a", "b"] {
         assert_eq!(rig.read(member), [""; 0], "{member}");
     }
-    rig.tracker.begin_round(&rig.view);
+    rig.tracker.begin_round(rig.held.view());
     assert_eq!(rig.read("late"), [""; 0]);
     assert_eq!(rig.read("a"), ["3.7 to 3.9: -d +late"]);
     rig.remove("late");
-    assert!(rig.tracker.is_due(&rig.view), "a heartbeat later it begins anew");
+    assert!(rig.tracker.is_due(rig.held.view()), "a heartbeat later it begins anew");
 }
 
 #[test]
@@ -233,14 +237,14 @@ fn v2_a_joining_node_gets_the_view_and_then_the_changes() {
     assert_eq!(rig.remove("b"), [], "it is gone");
     rig.admit(member("c"));
     assert_eq!(rig.read("a"), ["3.2 to 3.5: -b +c"]);
-    assert_eq!(rig.view.id(), view_id(3, 5));
+    assert_eq!(rig.held.view().id(), view_id(3, 5));
 }
 
 #[test]
 fn v2_a_member_admitted_again_is_not_sent_everything_again() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
     rig.read("a");
-    let again = |rig: &mut Rig, member: Member| rig.tracker.admit(&mut rig.view, member, at(900));
+    let again = |rig: &mut Rig, member: Member| rig.tracker.admit(&mut rig.held, member, at(900));
     assert_eq!(again(&mut rig, member("a")), []);
     assert_eq!(rig.due("a"), Some(at(1_500)));
     assert!(rig.tracker.is_down(&id("a"), at(3_900)) && !rig.tracker.is_down(&id("a"), at(3_899)));
@@ -267,10 +271,10 @@ fn v7_a_restarted_or_relinked_member_is_sent_everything() {
 fn v3_a_member_that_loses_its_link_is_suspect_at_once() {
     let mut rig = Rig::joined(Limits::default(), &["a", "b"]);
     rig.read("a");
-    let lost = |rig: &mut Rig| rig.tracker.link_down(&mut rig.view, &id("a"));
+    let lost = |rig: &mut Rig| rig.tracker.link_down(&mut rig.held, &id("a"));
     assert_eq!(lost(&mut rig), [Change::Upsert(suspect("a"))]);
     assert_eq!(lost(&mut rig), [], "it is already");
-    assert_eq!(rig.tracker.link_down(&mut rig.view, &id("z")), []);
+    assert_eq!(rig.tracker.link_down(&mut rig.held, &id("z")), []);
     assert_eq!(rig.due("a"), Some(at(3_000)));
     assert_eq!(rig.read("a"), ["3.4 page 0: a b m"]);
 }
@@ -297,7 +301,7 @@ fn v7_a_member_back_from_another_master_is_sent_everything() {
 fn v3_a_member_becomes_due_as_suspect_and_then_as_down() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
     assert_eq!((rig.due("a"), rig.due("m"), rig.due("z")), (Some(at(600)), None, None));
-    let state = |rig: &mut Rig, state| rig.tracker.set_state(&mut rig.view, &id("a"), state);
+    let state = |rig: &mut Rig, state| rig.tracker.set_state(&mut rig.held, &id("a"), state);
     assert_eq!(state(&mut rig, MemberState::Active), []);
     assert_eq!(state(&mut rig, MemberState::Suspect), [Change::Upsert(suspect("a"))]);
     assert_eq!(rig.due("a"), Some(at(3_000)));
@@ -313,10 +317,10 @@ fn v3_a_member_becomes_due_as_suspect_and_then_as_down() {
 #[test]
 fn v3_an_acknowledgement_gives_a_member_a_new_allowance() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
-    let ack = |rig: &mut Rig, ms| rig.tracker.ack(&rig.view, &id("a"), 1, view_id(3, 2), at(ms));
+    let ack = |rig: &mut Rig, ms| rig.tracker.ack(rig.held.view(), &id("a"), 1, view_id(3, 2), at(ms));
     assert_eq!(ack(&mut rig, 500), Ack::Expected);
     assert_eq!(rig.due("a"), Some(at(1_100)));
-    rig.tracker.set_state(&mut rig.view, &id("a"), MemberState::Suspect);
+    rig.tracker.set_state(&mut rig.held, &id("a"), MemberState::Suspect);
     assert_eq!(ack(&mut rig, 2_000), Ack::Revived);
     assert_eq!(rig.due("a"), Some(at(5_000)));
     assert_eq!(rig.ack("z", 1, view_id(3, 2)), Ack::Expected);
@@ -373,10 +377,10 @@ fn c4_an_unacknowledged_update_is_sent_on_another_link() {
 #[test]
 fn v7_a_page_is_as_full_as_the_limit_allows() {
     let mut rig = Rig::large(2 * FULL - 1, Limits::default());
-    rig.tracker.write(&mut rig.view, sized("m", 512));
+    rig.tracker.write(&mut rig.held, sized("m", 512));
     let pages = rig.read("a00");
     assert_eq!(pages, ["3.15 page 0: a00 a01 a02 a03 a04 a05 a06 …", "3.15 page 1: a07 a08 a09 a10 a11 a12 m"]);
-    rig.tracker.write(&mut rig.view, sized("a00", 513));
+    rig.tracker.write(&mut rig.held, sized("a00", 513));
     let pages = rig.read("a01");
     let expected =
         ["3.16 page 0: a00 a01 a02 a03 a04 a05 …", "3.16 page 1: a06 a07 a08 a09 a10 a11 a12 …", "3.16 page 2: m"];
@@ -394,7 +398,7 @@ fn v7_a_delta_is_as_long_as_allowed_and_the_rest_follows() {
     // A change of a member is one more in any case, whether an earlier one goes into it or not.
     let mut longer = rig.clone();
     for ix in 0..FULL {
-        longer.tracker.write(&mut longer.view, sized(&format!("b{ix}"), 511 + usize::from(ix == 0)));
+        longer.tracker.write(&mut longer.held, sized(&format!("b{ix}"), 511 + usize::from(ix == 0)));
     }
     assert_eq!(longer.read("a"), ["3.10 to 3.16: +b0 +b1 +b2 +b3 +b4 +b5", "3.16 to 3.17: +b6"]);
 }
@@ -475,8 +479,8 @@ fn c6_an_update_that_does_not_fit_into_the_write_waits() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
     let fits = |rig: &mut Rig| {
         let len = rig.clone().frame("a").unwrap().len();
-        assert_eq!(rig.tracker.next_update(&rig.view, &id("a"), (u16::MAX, len - 1)), None);
-        let frame = rig.tracker.next_update(&rig.view, &id("a"), (u16::MAX, len));
+        assert_eq!(rig.tracker.next_update(rig.held.view(), &id("a"), (u16::MAX, len - 1)), None);
+        let frame = rig.tracker.next_update(rig.held.view(), &id("a"), (u16::MAX, len));
         text_of(&frame.unwrap())
     };
     assert_eq!(fits(&mut rig), "3.2 page 0: a m");
@@ -525,7 +529,7 @@ fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     next(&mut rig, "a05", "3.13 page 0");
     assert_eq!(rig.pinned(), ["3.9", "3.13"]);
     // Readers that go free their places, however they go.
-    rig.tracker.link_down(&mut rig.view, &id("a02"));
+    rig.tracker.link_down(&mut rig.held, &id("a02"));
     assert_eq!(rig.pinned(), ["3.9", "3.13"]);
     rig.remove("a03");
     assert_eq!(rig.pinned(), ["3.13"]);

@@ -1,11 +1,6 @@
 //! The invariants of the peer table.
 
-use super::{
-    PeerTable,
-    connection::{Connection, ConnectionState},
-    outbox::Outbox,
-    peer::Peer,
-};
+use super::{PeerTable, connection::Connection, link::Link, outbox::Outbox, peer::Peer};
 use crate::{
     api::input::Origin,
     id::ConnId,
@@ -33,15 +28,15 @@ impl PeerTable {
         for (conn, connection) in &self.connections {
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
-            let is_accepted = connection.origin == Origin::Accepted && !connection.claims_a_seed;
+            let is_accepted = connection.origin() == Origin::Accepted && !connection.claims_a_seed();
             let is_pending = is_accepted && !connection.is_established();
             assert_eq!(self.pending.contains(conn), is_pending, "{conn} is pending iff accepted and not established");
             assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");
-            buffered += connection.buffered;
-            assert_eq!(connection.buffered, connection.decoder.buffered(), "{conn} counts what it has buffered");
+            buffered += connection.buffered();
+            assert!(connection.counts_its_buffer(), "{conn} counts what it has buffered");
             if let Some(link) = connection.link() {
                 established += 1;
-                let peer = self.peers.get(&link.peer).expect("a link names a peer in the table");
+                let peer = self.peers.get(&link.peer()).expect("a link names a peer in the table");
                 assert!(peer.links.contains(conn), "the peer of {conn} names it");
             }
             let is_link = connection.is_established();
@@ -67,7 +62,7 @@ impl PeerTable {
             assert_eq!(self.ids.get(&peer.node().id), Some(key), "{} is found by its id", peer.node());
             assert_eq!(self.addresses.get(peer.address()), Some(key), "{} is found by its address", peer.node());
             for conn in &peer.links {
-                let names = self.connection(*conn).and_then(Connection::link).map(|link| link.peer);
+                let names = self.connection(*conn).and_then(Connection::link).map(Link::peer);
                 assert_eq!(names, Some(*key), "{conn} is a link to {}", peer.node());
             }
         }
@@ -77,24 +72,15 @@ impl PeerTable {
 
     /// Nothing waits for an idle connection.
     fn check_sent(&self, newest_status: u64) {
-        let idle = |(_, connection): &(&ConnId, &Connection)| !connection.in_flight;
+        let idle = |(_, connection): &(&ConnId, &Connection)| !connection.in_flight();
         for (conn, connection) in self.connections.iter().filter(idle) {
-            let is_sent = match &connection.state {
-                ConnectionState::AwaitingHello { hello_due } => !hello_due,
-                ConnectionState::Proving(proving) => proving.answer.is_empty(),
-                ConnectionState::Claimed(claim) => claim.answer.is_empty() && claim.is_greeted,
-                ConnectionState::Established(link) => {
-                    link.first.is_empty() && link.vouchers.is_empty() && link.status_sent > 0 && !connection.ping_due
-                }
-                ConnectionState::Rejecting { sent, .. } => *sent,
-            };
-            assert!(is_sent, "{conn} has sent what it can: {:?}", connection.state);
+            assert!(connection.has_sent_all(), "{conn} has sent what it can: {:?}", connection.state());
         }
         let is_idle = |conn: &ConnId| self.in_flight(*conn) == Some(false);
         for (key, peer) in &self.peers {
             let Some(conn) = self.sending_link(*key).filter(is_idle) else { continue };
             assert_eq!(peer.outbox, Outbox::default(), "every message to {} is sent", peer.node());
-            let sent = self.link(conn).map(|link| link.status_sent);
+            let sent = self.link(conn).map(Link::status_sent);
             assert_eq!(sent, Some(newest_status), "the newest status is sent to {}", peer.node());
         }
     }
@@ -102,6 +88,8 @@ impl PeerTable {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use bytes::Bytes;
 
     use super::*;
@@ -110,7 +98,7 @@ mod tests {
         api::config::Config,
         env::{Env, Sink},
         id::{Address, Incarnation, Node, NodeId},
-        peers::{PeerKey, outbox::Post, send::tests::OnlyStatus},
+        peers::{PeerKey, connection::ConnectionState, outbox::Post, send::tests::OnlyStatus},
         rng::Rng,
         time::Timestamp,
         violations::{Violation, expect_all_listed, expect_violations},
@@ -134,10 +122,14 @@ mod tests {
     const UNKNOWN: ConnId = ConnId(9);
     const PEER: PeerKey = PeerKey(1);
 
+    fn env() -> Env {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+        Env::new(config, node("a"), Timestamp::ZERO)
+    }
+
     /// Two accepted connections: a link to b, and one that is pending. Everything is sent.
     fn table() -> Table {
-        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
-        let env = Env::new(config, node("a"), Timestamp::ZERO);
+        let env = env();
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         for conn in [LINK, PENDING] {
             peers.note_conn(conn);
@@ -181,7 +173,14 @@ mod tests {
             "2 is pending iff accepted and not established",
         ),
         (table, |t| t.peers.note_conn(LINK), "2 is not newer than the newest"),
-        (table, |t| connection(t, PENDING).buffered = 3, "2 counts what it has buffered"),
+        (
+            table,
+            |t| {
+                let part = connection(t, PENDING).next_body(&env(), &mut Bytes::from_static(b"abc"));
+                assert_eq!(part, Ok(None));
+            },
+            "2 counts what it has buffered",
+        ),
         (table, |t| drop(t.peers.peers.remove(&PEER)), "a link names a peer in the table"),
         (table, |t| peer(t).links.clear(), "the peer of 1 names it"),
         (table, |t| t.sink.clear_timer(&Timer::Handshake(PENDING)), "the handshake of 2 has a deadline"),
@@ -245,17 +244,30 @@ mod tests {
         (table, |t| t.peers.scratch.extend_from_slice(b"x"), "the scratch buffer is empty between two writes"),
         (
             table,
-            |t| connection(t, PENDING).state = ConnectionState::AwaitingHello { hello_due: true },
+            |t| connection(t, PENDING).enter(ConnectionState::AwaitingHello { hello_due: true }),
             "2 has sent what it can",
         ),
-        (table, |t| connection(t, LINK).ping_due = true, "1 has sent what it can"),
-        (table, |t| connection(t, LINK).link_mut().unwrap().first = Bytes::from_static(b"x"), "1 has sent what it can"),
+        (
+            table,
+            |t| {
+                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                assert!(connection(t, LINK).make_ping_due(&Env { now: later, ..env() }).0);
+            },
+            "1 has sent what it can",
+        ),
+        (
+            table,
+            |t| {
+                connection(t, LINK).enter(ConnectionState::Established(Link::new(PEER, 1, Bytes::new(), Vec::new())));
+            },
+            "1 has sent what it can",
+        ),
         (table, |t| peer(t).outbox.put(Post::LeaveAck), "every message to b#1 is sent"),
         (table, |t| t.newest_status = 2, "the newest status is sent to b#1"),
         (
             table,
             |t| {
-                connection(t, LINK).in_flight = true;
+                connection(t, LINK).sent(&env());
                 peer(t).outbox.put(Post::Heartbeat);
             },
             "only a master has a heartbeat or an answer to a join to send",

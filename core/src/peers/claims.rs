@@ -1,25 +1,23 @@
 //! Identities that peers claim and have not proven (PROTOCOL.md, H11).
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::{
     Peer, PeerTable,
     connection::{Claim, Connection, ConnectionState},
     limits::network,
+    link::VOUCHERS,
 };
 use crate::{
     env::{Env, never},
     id::{Address, ConnId, Node, NodeId},
 };
 
-/// How many vouchers wait on one link. A node has no more connections to one peer that could need one.
-const VOUCHERS: usize = 4;
-
 impl Connection {
     /// The node that the peer is, or claims to be.
     fn names(&self, peers: &PeerTable, node: &Node) -> bool {
-        match &self.state {
+        match self.state() {
             ConnectionState::Claimed(claim) => claim.node() == *node,
             ConnectionState::Established(_) => peers.linked_peer(self).is_some_and(|peer| peer.node() == node),
             // A voucher goes to the node itself. It does no harm if somebody else has only claimed to be that node.
@@ -33,12 +31,12 @@ impl PeerTable {
     /// The peer has to prove its identity.
     pub(crate) fn claim(&mut self, env: &Env, conn: ConnId, claim: Claim) {
         let Some(connection) = self.connections.get_mut(&conn) else { return never!("a claim comes on a connection") };
-        if env.is_seed(&claim.hello.address) {
+        let of_seed = env.is_seed(&claim.hello.address);
+        if of_seed {
             // It does not take the place of another: there are few claims of each identity, and few voters.
             self.pending.remove(&conn);
-            connection.claims_a_seed = true;
         }
-        connection.state = ConnectionState::Claimed(Box::new(claim));
+        connection.claimed(claim, of_seed);
         self.claimed.insert(conn);
         self.awake.insert(conn);
     }
@@ -56,7 +54,7 @@ impl PeerTable {
     /// The connection that has to close because one more claims the same identity as these: one from the address that most of them come
     /// from, and of these the oldest. A false claim therefore does not keep the true owner from proving its identity.
     pub(crate) fn surplus_claim(&self, same: &[ConnId]) -> Option<ConnId> {
-        let ip = |conn: &ConnId| self.connection(*conn).and_then(|connection| connection.ip).map(network);
+        let ip = |conn: &ConnId| self.connection(*conn).and_then(Connection::ip).map(network);
         let of_address = |conn: &ConnId| same.iter().filter(|other| ip(other) == ip(conn)).count();
         same.iter().copied().max_by_key(|conn| (of_address(conn), Reverse(*conn)))
     }
@@ -74,7 +72,7 @@ impl PeerTable {
 
     /// The peer that this connection is a link to.
     pub(crate) fn linked_peer(&self, connection: &Connection) -> Option<&Peer> {
-        self.peer(connection.link()?.peer)
+        self.peer(connection.link()?.peer())
     }
 
     /// Whether the nonce shows that the peer of this connection is the node that it claims to be: this node has sent the nonce to the
@@ -84,7 +82,7 @@ impl PeerTable {
         let is_linked = |connection: &Connection| connection.link().is_some() && connection.names(self, &node);
         let is_dialed = |connection: &Connection| {
             connection.dialed() == Some(&claim.hello.address)
-                && match &connection.state {
+                && match connection.state() {
                     ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) => true,
                     ConnectionState::Established(_) => connection.names(self, &node),
                     ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
@@ -96,19 +94,16 @@ impl PeerTable {
 
     /// The nonces of the node's `Hello`s on its other connections to this node.
     pub(super) fn vouchers_for(&self, node: &Node, conn: ConnId) -> Vec<[u8; 16]> {
-        let nonce = |connection: &Connection| connection.peer_nonce.filter(|_| connection.names(self, node));
+        let nonce = |connection: &Connection| connection.peer_nonce().filter(|_| connection.names(self, node));
         let others = self.connections.iter().filter(|(other, _)| **other != conn);
         others.filter_map(|(_, connection)| nonce(connection)).take(VOUCHERS).collect()
     }
 
     /// A voucher on this connection proves nothing. Returns true if there are more of these than an honest peer sends.
     pub(crate) fn count_wrong_voucher(&mut self, conn: ConnId) -> bool {
-        match self.connections.get_mut(&conn).map(|connection| &mut connection.state) {
-            Some(ConnectionState::Claimed(claim)) => {
-                claim.wrong_vouchers += 1;
-                claim.wrong_vouchers > 2 * VOUCHERS
-            }
-            Some(_) | None => never!("only a claim has wrong vouchers", false),
+        match self.connections.get_mut(&conn).and_then(Connection::count_wrong_voucher) {
+            Some(wrong) => wrong > 2 * VOUCHERS,
+            None => never!("only a claim has wrong vouchers", false),
         }
     }
 
@@ -121,13 +116,7 @@ impl PeerTable {
         for conn in links {
             let Some(connection) = self.connections.get_mut(&conn) else { continue };
             let is_own_dial = connection.dialed() == Some(&address);
-            let Some(link) = connection.link_mut().filter(|link| is_own_dial && !link.vouchers.contains(&nonce)) else {
-                continue;
-            };
-            if link.vouchers.len() < VOUCHERS {
-                link.vouchers.push(nonce);
-                // The peer may have ignored what came before.
-                link.status_sent = 0;
+            if is_own_dial && connection.link_mut().is_some_and(|link| link.vouch(nonce)) {
                 self.awake.insert(conn);
                 is_sent = true;
             }

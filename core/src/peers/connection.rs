@@ -1,54 +1,59 @@
 //! One connection, from open to closed, and what a frame on it means in the state that it is in (PROTOCOL.md, "The handshake").
 
-use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet};
 use core::net::IpAddr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::PeerKey;
 use crate::{
     api::error::CloseReason,
     api::input::{Origin, Remote},
-    env::Env,
+    env::{Env, never},
     id::{Address, Node},
+    peers::link::Link,
     peers::proof::{ClusterKey, Side},
     time::Timestamp,
     wire::decoder::Decoder,
-    wire::message::{Hello, Message, Proof, Rejected, Voucher},
+    wire::frame::SharedFrame,
+    wire::message::{Hello, Message, PROTOCOL, Proof, Rejected, Voucher},
     wire::voting::Voting,
 };
 
-/// A connection in any state. Only the peer table changes it.
+/// A write that is not flushed for this many `down_after` has stalled. A peer that is only slow reads some of it.
+const STALLS: u32 = 2;
+
+/// A connection in any state. The peer table changes it through its methods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Connection {
-    pub(super) origin: Origin,
+    origin: Origin,
     /// The address that was dialed.
-    pub(super) dialed: Option<Address>,
+    dialed: Option<Address>,
     /// The IP address of the other end, if the transport knows it.
-    pub(super) ip: Option<IpAddr>,
+    ip: Option<IpAddr>,
     /// The seeds whose host the peer's certificate covers.
-    pub(super) certified: BTreeSet<Address>,
+    certified: BTreeSet<Address>,
     /// The nonce of this node's `Hello`: a node that has dialed itself recognises it.
-    pub(super) nonce: [u8; 16],
+    nonce: [u8; 16],
     /// How this node votes, as its `Hello` reports it.
     voting: Voting,
-    pub(super) decoder: Decoder,
+    decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
-    pub(super) buffered: usize,
+    buffered: usize,
     /// The peer has claimed a seed's address, and had to prove that.
-    pub(super) claims_a_seed: bool,
+    claims_a_seed: bool,
     /// The nonce of the peer's `Hello`, once it has come.
-    pub(super) peer_nonce: Option<[u8; 16]>,
-    pub(super) state: ConnectionState,
+    peer_nonce: Option<[u8; 16]>,
+    state: ConnectionState,
     /// A `Send` is not flushed yet.
-    pub(super) in_flight: bool,
+    in_flight: bool,
     /// When that counts as stalled: the peer does not read.
-    pub(super) stalled_at: Timestamp,
+    stalled_at: Timestamp,
     /// When the connection counts as silent, unless something arrives.
-    pub(super) silent_at: Timestamp,
+    silent_at: Timestamp,
     /// When a `Ping` is due, unless something is sent.
-    pub(super) ping_at: Timestamp,
-    pub(super) ping_due: bool,
+    ping_at: Timestamp,
+    ping_due: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,32 +78,16 @@ pub(super) enum ConnectionState {
     },
 }
 
-/// What an established connection has beyond the others.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Link {
-    pub(super) peer: PeerKey,
-    /// Sent before anything else: one end is established before it has answered with its own `Hello`, or its proof.
-    pub(super) first: Bytes,
-    /// The newest protocol version that both ends speak.
-    pub(super) version: u16,
-    /// The nonces of the peer's `Hello`s on other connections, to be sent on this one (H11). Only on a connection that this node has
-    /// dialed to the peer's own address.
-    pub(super) vouchers: Vec<[u8; 16]>,
-    /// The number of the last status that was due on it, sent or newer than its version; 0 before the first.
-    pub(super) status_sent: u64,
-    pub(super) confirmation: Confirmation,
-}
-
 /// An identity that a peer claims, and has not proven.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Claim {
     pub(crate) hello: Hello,
     /// This node's answer to it, until it is sent.
-    pub(super) answer: Bytes,
+    answer: Bytes,
     /// The status was sent.
-    pub(super) is_greeted: bool,
+    is_greeted: bool,
     /// How many vouchers have proven nothing.
-    pub(super) wrong_vouchers: usize,
+    wrong_vouchers: usize,
 }
 
 impl Claim {
@@ -115,16 +104,11 @@ impl Claim {
     pub(crate) fn node(&self) -> Node {
         self.hello.node()
     }
-}
 
-/// Whether the peer has established the link, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Confirmation {
-    /// Nothing has come but its `Hello`.
-    Open,
-    /// Its first status has come, which goes with the `Hello` that answers this node's. This node may still have to prove itself (H11).
-    Greeted,
-    Confirmed,
+    /// The answer and the status are sent.
+    fn is_answered(&self) -> bool {
+        self.answer.is_empty() && self.is_greeted
+    }
 }
 
 /// What is known of a peer whose proof has not come.
@@ -235,6 +219,43 @@ impl Connection {
         &self.voting
     }
 
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    pub(super) fn peer_nonce(&self) -> Option<[u8; 16]> {
+        self.peer_nonce
+    }
+
+    pub(super) fn state(&self) -> &ConnectionState {
+        &self.state
+    }
+
+    pub(super) fn claims_a_seed(&self) -> bool {
+        self.claims_a_seed
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// Whether what counts as buffered is what the decoder holds.
+    pub(super) fn counts_its_buffer(&self) -> bool {
+        self.buffered == self.decoder.buffered()
+    }
+
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    pub(super) fn silent_at(&self) -> Timestamp {
+        self.silent_at
+    }
+
     /// What is known of the peer while its proof has not come.
     pub(crate) fn proving(&self) -> Option<&Proving> {
         match &self.state {
@@ -342,19 +363,13 @@ impl Connection {
             (ConnectionState::Claimed(_), Place::Link(_)) => Received::Ignored,
             (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
             // A peer that speaks an older version cannot have sent it.
-            (ConnectionState::Established(link), Place::Rejection(_) | Place::Link(_)) if since > link.version => {
+            (ConnectionState::Established(link), Place::Rejection(_) | Place::Link(_)) if since > link.version() => {
                 Received::Fault(CloseReason::Malformed)
             }
             (ConnectionState::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
             (ConnectionState::Established(link), Place::Link(message)) => {
-                let is_greeting = match (&message, link.confirmation) {
-                    (Message::Status(_), Confirmation::Open) => is_dialed,
-                    (_, Confirmation::Open | Confirmation::Greeted | Confirmation::Confirmed) => false,
-                };
-                let now = if is_greeting { Confirmation::Greeted } else { Confirmation::Confirmed };
-                let before = core::mem::replace(&mut link.confirmation, now);
-                let confirms = now == Confirmation::Confirmed && before != Confirmation::Confirmed;
-                Received::Message { peer: link.peer, confirms, message }
+                let confirms = link.confirm(&message, is_dialed);
+                Received::Message { peer: link.peer(), confirms, message }
             }
         }
     }
@@ -372,7 +387,7 @@ impl Connection {
         }
     }
 
-    /// Why the connection closes now that its last bytes are written, if it was only waiting for that.
+    /// Why the connection closes once its last bytes are written, if it is only waiting for that.
     pub(super) fn flushed_reason(&self) -> Option<CloseReason> {
         match &self.state {
             ConnectionState::Rejecting { rejected, sent: true, .. } => Some(CloseReason::Rejected(rejected.reason)),
@@ -385,6 +400,132 @@ impl Connection {
     }
 }
 
+/// How it changes, apart from the frames that arrive.
+impl Connection {
+    pub(super) fn enter(&mut self, state: ConnectionState) {
+        self.state = state;
+    }
+
+    /// The peer claims an identity. `of_seed`: it claims the address of a seed.
+    pub(super) fn claimed(&mut self, claim: Claim, of_seed: bool) {
+        self.claims_a_seed |= of_seed;
+        self.state = ConnectionState::Claimed(Box::new(claim));
+    }
+
+    /// It is a link from now on. Returns when a `Ping` is due, and when it counts as silent.
+    pub(super) fn establish(&mut self, env: &Env, link: Link) -> (Timestamp, Timestamp) {
+        self.state = ConnectionState::Established(link);
+        self.ping_at = env.now + env.timing().heartbeat_interval;
+        self.silent_at = env.now + env.timing().down_after;
+        (self.ping_at, self.silent_at)
+    }
+
+    /// The peer's certificate covers the hosts of these seeds.
+    pub(super) fn certify(&mut self, seeds: BTreeSet<Address>) {
+        self.certified.extend(seeds);
+    }
+
+    /// Something has arrived. Returns how much was buffered, which is not counted while the chunk is read.
+    pub(super) fn begin_chunk(&mut self, env: &Env) -> usize {
+        self.silent_at = env.now + env.timing().down_after;
+        core::mem::take(&mut self.buffered)
+    }
+
+    /// Returns how much of the chunk is buffered.
+    pub(super) fn end_chunk(&mut self) -> usize {
+        self.buffered = self.decoder.buffered();
+        self.buffered
+    }
+
+    /// Another voucher has proven nothing. Returns how many there are; `None` if the peer claims nothing.
+    pub(super) fn count_wrong_voucher(&mut self) -> Option<usize> {
+        match &mut self.state {
+            ConnectionState::Claimed(claim) => {
+                claim.wrong_vouchers += 1;
+                Some(claim.wrong_vouchers)
+            }
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Established(_)
+            | ConnectionState::Rejecting { .. } => None,
+        }
+    }
+
+    /// What the handshake needs now.
+    pub(super) fn compose_handshake(&mut self, env: &Env, status: &SharedFrame) -> Bytes {
+        match &mut self.state {
+            ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
+                *hello_due = false;
+                Message::Hello(env.own_hello(self.nonce, &self.voting)).to_frame()
+            }
+            ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
+            ConnectionState::Claimed(claim) if !claim.is_greeted => {
+                claim.is_greeted = true;
+                let version = claim.hello.protocol.common(env.config.protocol()).unwrap_or(PROTOCOL.min);
+                let mut out = BytesMut::from(core::mem::take(&mut claim.answer));
+                out.extend_from_slice(&status.in_version(version));
+                out.freeze()
+            }
+            ConnectionState::Rejecting { rejected, first, version, sent: sent @ false } => {
+                *sent = true;
+                let mut out = BytesMut::from(core::mem::take(first));
+                Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
+                out.freeze()
+            }
+            ConnectionState::AwaitingHello { hello_due: false }
+            | ConnectionState::Claimed(_)
+            | ConnectionState::Rejecting { sent: true, .. } => Bytes::new(),
+            ConnectionState::Established(_) => never!("the handshake of a link is over", Bytes::new()),
+        }
+    }
+
+    /// A `Send` is in flight from now on.
+    pub(super) fn sent(&mut self, env: &Env) {
+        self.in_flight = true;
+        self.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
+        self.ping_at = env.now + env.timing().heartbeat_interval;
+        self.ping_due = false;
+    }
+
+    /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
+    pub(super) fn flushed(&mut self) -> Option<CloseReason> {
+        self.in_flight = false;
+        self.flushed_reason()
+    }
+
+    /// Whether everything that can be sent is sent.
+    pub(super) fn has_sent_all(&self) -> bool {
+        match &self.state {
+            ConnectionState::AwaitingHello { hello_due } => !hello_due,
+            ConnectionState::Proving(proving) => proving.answer.is_empty(),
+            ConnectionState::Claimed(claim) => claim.is_answered(),
+            ConnectionState::Established(link) => link.has_sent_all() && !self.ping_due,
+            ConnectionState::Rejecting { sent, .. } => *sent,
+        }
+    }
+
+    /// Whether what was sent last has stalled: the peer does not read.
+    pub(super) fn is_stalled(&self, now: Timestamp) -> bool {
+        self.in_flight && self.stalled_at <= now
+    }
+
+    /// Makes a `Ping` due, if it is time for one. Returns true if so, and when the next one is due.
+    pub(super) fn make_ping_due(&mut self, env: &Env) -> (bool, Timestamp) {
+        let is_due = self.ping_at <= env.now;
+        if is_due {
+            self.ping_due = true;
+            self.ping_at = env.now + env.timing().heartbeat_interval;
+        }
+        (is_due, self.ping_at)
+    }
+
+    /// This node has paused: the peer gets a new allowance.
+    pub(super) fn reset_allowance(&mut self, silent_at: Timestamp) {
+        self.silent_at = silent_at;
+        self.stalled_at = self.stalled_at.max(silent_at);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,6 +533,8 @@ mod tests {
         api::config::Config,
         id::{DialId, Incarnation, Node, NodeId},
     };
+    use alloc::vec::Vec;
+
     fn env() -> Env {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let me = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
@@ -408,14 +551,7 @@ mod tests {
     #[test]
     fn h4_a_message_newer_than_its_link_is_malformed() {
         for (version, is_malformed) in [(0, true), (1, false)] {
-            let link = Link {
-                peer: PeerKey(1),
-                first: Bytes::new(),
-                version,
-                vouchers: Vec::new(),
-                status_sent: 0,
-                confirmation: Confirmation::Confirmed,
-            };
+            let link = Link::new(PeerKey(1), version, Bytes::new(), Vec::new());
             let is = classified(ConnectionState::Established(link), &Message::Ping)
                 == Received::Fault(CloseReason::Malformed);
             assert_eq!(is, is_malformed, "on a link of version {version}");
@@ -424,14 +560,7 @@ mod tests {
 
     #[test]
     fn the_first_message_on_a_link_confirms_it() {
-        let link = Link {
-            peer: PeerKey(1),
-            first: Bytes::new(),
-            version: 1,
-            vouchers: Vec::new(),
-            status_sent: 0,
-            confirmation: Confirmation::Open,
-        };
+        let link = Link::new(PeerKey(1), 1, Bytes::new(), Vec::new());
         let received = classified(ConnectionState::Established(link), &Message::Ping);
         assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });
     }

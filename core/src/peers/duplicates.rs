@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{PeerKey, PeerTable, connection::Confirmation};
+use super::{Connection, PeerKey, PeerTable, link::Link};
 use crate::{api::input::Origin, env::never, id::ConnId};
 
 impl PeerTable {
@@ -23,7 +23,7 @@ impl PeerTable {
     }
 
     fn is_confirmed_link(&self, conn: ConnId) -> bool {
-        self.link(conn).is_some_and(|link| link.confirmation == Confirmation::Confirmed)
+        self.link(conn).is_some_and(Link::is_confirmed)
     }
 
     /// The links to the peer that this node closes now: all but the kept one, once the peer has confirmed that one. Only the node
@@ -39,7 +39,7 @@ impl PeerTable {
 
     /// For the node with the higher id only: the newest link that the other node has dialed, or else the newest of this node's own.
     fn kept_link(&self, links: &[ConnId]) -> Option<ConnId> {
-        let is_theirs = |conn: &&ConnId| match self.connection(**conn).map(|connection| connection.origin) {
+        let is_theirs = |conn: &&ConnId| match self.connection(**conn).map(Connection::origin) {
             Some(Origin::Accepted) => true,
             Some(Origin::Dialed(_)) => false,
             None => never!("a peer names its links", false),

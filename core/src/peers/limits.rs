@@ -23,7 +23,7 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
 impl Connection {
     /// The peer has sent a `Hello` that fits.
     fn has_greeted(&self) -> bool {
-        match &self.state {
+        match self.state() {
             ConnectionState::Proving(_) | ConnectionState::Claimed(_) | ConnectionState::Established(_) => true,
             ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
         }
@@ -43,11 +43,11 @@ impl PeerTable {
         let pending = || self.pending.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
         let (mut networks, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for (_, connection) in pending() {
-            *networks.entry(connection.ip.map(network)).or_insert(0_usize) += 1;
-            *addresses.entry(connection.ip).or_insert(0_usize) += 1;
+            *networks.entry(connection.ip().map(network)).or_insert(0_usize) += 1;
+            *addresses.entry(connection.ip()).or_insert(0_usize) += 1;
         }
         let rank = |(conn, connection): &(ConnId, &Connection)| {
-            let (same_network, same_address) = (networks[&connection.ip.map(network)], addresses[&connection.ip]);
+            let (same_network, same_address) = (networks[&connection.ip().map(network)], addresses[&connection.ip()]);
             (!connection.has_greeted(), same_network, same_address, Reverse(*conn))
         };
         pending().max_by_key(rank).map(|(conn, _)| conn)

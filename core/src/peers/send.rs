@@ -3,18 +3,15 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Connection, PeerKey, PeerTable, connection::ConnectionState, peer::Peer};
+use super::{Connection, PeerKey, PeerTable, link::Link, peer::Peer};
 use crate::{
     api::output::Output,
     env::{Env, Sink, never},
     id::{Address, ConnId, NodeId},
     timers::Timer,
     wire::frame::SharedFrame,
-    wire::message::{Message, PROTOCOL, VoteRequest, Voucher},
+    wire::message::{Message, VoteRequest},
 };
-
-/// A write that is not flushed for this many `down_after` has stalled. A peer that is only slow reads some of it.
-const STALLS: u32 = 2;
 
 /// What a write to a peer is made of, beside the peer's outbox.
 pub(crate) trait Content {
@@ -34,37 +31,6 @@ pub(crate) trait Content {
     fn heartbeat_sent(&mut self, id: &NodeId, number: u64);
 }
 
-impl Connection {
-    /// What the handshake needs now.
-    fn compose_handshake(&mut self, env: &Env, content: &impl Content) -> Bytes {
-        match &mut self.state {
-            ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
-                *hello_due = false;
-                Message::Hello(env.own_hello(self.nonce, self.voting())).to_frame()
-            }
-            ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
-            ConnectionState::Claimed(claim) if !claim.is_greeted => {
-                let (_, status) = content.status();
-                claim.is_greeted = true;
-                let version = claim.hello.protocol.common(env.config.protocol()).unwrap_or(PROTOCOL.min);
-                let mut out = BytesMut::from(core::mem::take(&mut claim.answer));
-                out.extend_from_slice(&status.in_version(version));
-                out.freeze()
-            }
-            ConnectionState::Rejecting { rejected, first, version, sent: sent @ false } => {
-                *sent = true;
-                let mut out = BytesMut::from(core::mem::take(first));
-                Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
-                out.freeze()
-            }
-            ConnectionState::AwaitingHello { hello_due: false }
-            | ConnectionState::Claimed(_)
-            | ConnectionState::Rejecting { sent: true, .. } => Bytes::new(),
-            ConnectionState::Established(_) => never!("the handshake of a link is over", Bytes::new()),
-        }
-    }
-}
-
 impl PeerTable {
     /// Sends what the connections that are awake have to send, unless something is in flight on them.
     pub(crate) fn flush(&mut self, env: &Env, sink: &mut Sink, content: &mut impl Content) {
@@ -73,11 +39,11 @@ impl PeerTable {
                 never!("a connection that is removed is not awake");
                 continue;
             };
-            if connection.in_flight {
+            if connection.in_flight() {
                 continue;
             }
-            let bytes = match connection.link().map(|link| link.peer) {
-                None => connection.compose_handshake(env, content),
+            let bytes = match connection.link().map(Link::peer) {
+                None => connection.compose_handshake(env, content.status().1),
                 Some(peer) => self.compose(env, conn, peer, content),
             };
             if !bytes.is_empty() {
@@ -93,10 +59,7 @@ impl PeerTable {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return never!("a message is sent on a connection in the table");
         };
-        connection.in_flight = true;
-        connection.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
-        connection.ping_at = env.now + env.timing().heartbeat_interval;
-        connection.ping_due = false;
+        connection.sent(env);
         self.counters.bytes_sent += bytes.len() as u64;
         sink.output(Output::Send { conn, bytes });
     }
@@ -107,17 +70,8 @@ impl PeerTable {
         let Some((ping, link)) = self.connections.get_mut(&conn).and_then(Connection::ping_and_link_mut) else {
             return never!("messages are composed for a link", Bytes::new());
         };
-        let version = link.version;
-        out.extend_from_slice(&core::mem::take(&mut link.first));
-        for nonce in core::mem::take(&mut link.vouchers) {
-            Message::Voucher(Voucher { nonce }).encode_for(version, &mut out);
-        }
-        // Each link gets one status when it is established. Later ones go on the link that is used.
-        let (number, status) = content.status();
-        if link.status_sent == 0 || (is_used && link.status_sent != number) {
-            link.status_sent = number;
-            out.extend_from_slice(&status.in_version(version));
-        }
+        let version = link.version();
+        link.compose(is_used, content.status(), &mut out);
         if is_used && let Some(bytes) = self.compose_messages(env, key, version, content, &mut out) {
             self.scratch = out;
             return bytes;

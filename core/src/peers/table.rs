@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     PeerKey,
-    connection::{Confirmation, Connection, ConnectionState, Link, Proving, Received},
+    connection::{Connection, ConnectionState, Proving, Received},
+    link::Link,
     outbox::Post,
     peer::Peer,
 };
@@ -147,7 +148,7 @@ impl PeerTable {
 
     /// Whether a `Send` on the connection is not flushed yet; `None` when there is no such connection.
     pub(crate) fn in_flight(&self, conn: ConnId) -> Option<bool> {
-        Some(self.connection(conn)?.in_flight)
+        Some(self.connection(conn)?.in_flight())
     }
 
     /// Whether anything that was sent to the peer is not flushed yet.
@@ -195,8 +196,8 @@ impl PeerTable {
     /// The links that this node has dialed to peers of this kind.
     pub(crate) fn dialed_links_to(&self, is_meant: impl Fn(&Peer) -> bool) -> Vec<ConnId> {
         let is_one = |connection: &Connection| {
-            let peer = connection.link().and_then(|link| self.peer(link.peer));
-            connection.dialed.is_some() && peer.is_some_and(&is_meant)
+            let peer = connection.link().and_then(|link| self.peer(link.peer()));
+            connection.dialed().is_some() && peer.is_some_and(&is_meant)
         };
         self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(conn, _)| *conn).collect()
     }
@@ -207,7 +208,7 @@ impl PeerTable {
             return never!("the connection is in the table", None);
         };
         let is_other = |connection: &Connection| {
-            connection.nonce == nonce && connection.side() != side && !connection.is_established()
+            connection.nonce() == nonce && connection.side() != side && !connection.is_established()
         };
         self.connections.iter().find(|(_, connection)| is_other(connection)).map(|(other, _)| *other)
     }
@@ -243,7 +244,7 @@ impl PeerTable {
     /// The peer's certificate covers the hosts of these seeds.
     pub(crate) fn certify(&mut self, conn: ConnId, seeds: BTreeSet<Address>) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.certified.extend(seeds);
+            connection.certify(seeds);
         }
     }
 
@@ -256,8 +257,7 @@ impl PeerTable {
     pub(crate) fn begin_chunk(&mut self, env: &Env, conn: ConnId, len: usize) {
         self.counters.bytes_received += len as u64;
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.silent_at = env.now + env.timing().down_after;
-            self.partial_bytes -= core::mem::take(&mut connection.buffered);
+            self.partial_bytes -= connection.begin_chunk(env);
         }
     }
 
@@ -277,21 +277,19 @@ impl PeerTable {
     /// Ends the reading of a chunk. If too much is buffered now over all connections, the one that has most of it has to close.
     pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<ConnId> {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.buffered = connection.decoder.buffered();
-            self.partial_bytes += connection.buffered;
+            self.partial_bytes += connection.end_chunk();
         }
         if self.partial_bytes <= env.limits().partial_bytes {
             return None;
         }
-        let largest = self.connections.iter().max_by_key(|(_, connection)| connection.buffered);
+        let largest = self.connections.iter().max_by_key(|(_, connection)| connection.buffered());
         largest.map(|(conn, _)| *conn)
     }
 
     /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
     pub(crate) fn flushed(&mut self, conn: ConnId) -> Option<CloseReason> {
         let connection = self.connections.get_mut(&conn)?;
-        connection.in_flight = false;
-        let reason = connection.flushed_reason();
+        let reason = connection.flushed();
         if reason.is_none() {
             self.awake.insert(conn);
         }
@@ -301,7 +299,7 @@ impl PeerTable {
     /// Takes a connection out of the table, and its peer with the last link.
     pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
         let connection = self.connections.remove(&conn)?;
-        self.partial_bytes -= connection.buffered;
+        self.partial_bytes -= connection.buffered();
         self.pending.remove(&conn);
         self.claimed.remove(&conn);
         self.awake.remove(&conn);
@@ -310,9 +308,9 @@ impl PeerTable {
         }
         let link = match connection.link() {
             None => LinkEnd::None,
-            Some(link) => self.unlink(conn, link.peer),
+            Some(link) => self.unlink(conn, link.peer()),
         };
-        Some(Ended { dialed: connection.dialed, link })
+        Some(Ended { dialed: connection.dialed().cloned(), link })
     }
 
     fn unlink(&mut self, conn: ConnId, key: PeerKey) -> LinkEnd {
@@ -348,7 +346,7 @@ impl PeerTable {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return never!("a hello comes on a connection");
         };
-        connection.state = state;
+        connection.enter(state);
         self.awake.insert(conn);
     }
 
@@ -374,16 +372,7 @@ impl PeerTable {
         peer.is_verified |= connection.proves(&hello.address);
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
-        connection.state = ConnectionState::Established(Link {
-            peer: key,
-            first,
-            version,
-            vouchers,
-            status_sent: 0,
-            confirmation: Confirmation::Open,
-        });
-        let (ping_at, silent_at) = (env.now + env.timing().heartbeat_interval, env.now + env.timing().down_after);
-        (connection.ping_at, connection.silent_at) = (ping_at, silent_at);
+        let (ping_at, silent_at) = connection.establish(env, Link::new(key, version, first, vouchers));
         self.established += 1;
         self.pending.remove(&conn);
         self.claimed.remove(&conn);
@@ -461,8 +450,7 @@ impl PeerTable {
     /// This node has paused: nothing that it has not received meanwhile makes a connection silent.
     pub(crate) fn reset_allowances(&mut self, silent_at: Timestamp) {
         for connection in self.connections.values_mut() {
-            connection.silent_at = silent_at;
-            connection.stalled_at = connection.stalled_at.max(silent_at);
+            connection.reset_allowance(silent_at);
         }
     }
 
@@ -471,21 +459,20 @@ impl PeerTable {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return never!("a connection takes its timers along", false);
         };
-        if connection.in_flight && connection.stalled_at <= env.now {
+        if connection.is_stalled(env.now) {
             return true;
         }
-        if connection.ping_at <= env.now {
-            connection.ping_due = true;
-            connection.ping_at = env.now + env.timing().heartbeat_interval;
+        let (is_due, next) = connection.make_ping_due(env);
+        if is_due {
             self.awake.insert(conn);
         }
-        sink.set_timer(Timer::Ping(conn), connection.ping_at);
+        sink.set_timer(Timer::Ping(conn), next);
         false
     }
 
     /// Whether the link has carried nothing of the peer's for `down_after`. If not, it is judged again later.
     pub(crate) fn is_silent(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> bool {
-        match self.connection(conn).map(|connection| connection.silent_at) {
+        match self.connection(conn).map(Connection::silent_at) {
             Some(at) if at > env.now => {
                 sink.set_timer(Timer::Silence(conn), at);
                 false
