@@ -60,6 +60,8 @@ pub(crate) enum Effect {
     Found { term: Term, master: Node, address: Address },
     /// E7: this node has gone back to a lower term.
     WentBack { from: Term, to: Term },
+    /// E5: one voter asks for a lease that the other does not confirm, because its `bootstrap_wait` is shorter.
+    LeaseTooLong { candidate: (Node, Duration), voter: (Node, Duration) },
     /// This node has lost its master, or is no longer the master itself.
     Lost { term: Term, master: Node, reason: LossReason },
 }
@@ -98,7 +100,9 @@ pub(crate) struct Election {
     pending_vote: Option<(Node, Vote)>,
     /// E2: since when this voter could be a candidate, if it were its turn.
     free_since: Option<Timestamp>,
-    /// E2: the end of the random wait after a failed candidacy.
+    /// E2: this voter yields to a candidate that ranks before it.
+    yields: bool,
+    /// E2: the end of the wait after a failed candidacy, its own or one that it has yielded to.
     not_before: Timestamp,
     /// How many candidacies in a row have failed.
     failures: u32,
@@ -145,6 +149,7 @@ impl Election {
             deferred: BTreeMap::new(),
             pending_vote: None,
             free_since: None,
+            yields: false,
             not_before: now,
             failures: 0,
             given_up: None,
@@ -288,6 +293,7 @@ impl Election {
             }
             voter.linked = Some(node.clone());
             voter.voting = voting.cloned();
+            self.compare_times(address);
             self.relinked(address);
         }
         self.settle();
@@ -324,6 +330,8 @@ impl Election {
         if let Some(voter) = self.others.get_mut(address) {
             let report = LastReport::new(from, status, keeps_term);
             voter.cleared |= report.is_free();
+            let has_joined = voter.voting.as_ref().is_some_and(|voting| !voting.may_form) && report.role.has_master();
+            voter.has_joined |= has_joined;
             voter.last_report = Some(report);
         }
     }

@@ -79,6 +79,10 @@ impl Log {
                 target: TARGET, %node, %term, %from, %to,
                 "this node has gone back to the lower term of the voters; fencing tokens begin again"
             ),
+            Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait } => tracing::warn!(
+                target: TARGET, %node, %term, %candidate, ?lease, %voter, ?bootstrap_wait,
+                "a voter asks for a longer lease than another one confirms; give both the same times"
+            ),
             Event::MasterUnreachable { master, address } => tracing::warn!(
                 target: TARGET, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"

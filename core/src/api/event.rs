@@ -1,6 +1,7 @@
 //! What has happened, and why.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,18 @@ pub enum Event {
         /// The first view from the master that continues.
         to: ViewId,
     },
+    /// Two voters have times that do not fit together (PROTOCOL.md, E5): one asks for a lease as a candidate that the other does not
+    /// confirm. Both report it, once until one of the two has other times. Give both a `bootstrap_wait` of at least the longer lease.
+    LeaseTooLong {
+        /// The voter that asks for the lease.
+        candidate: Node,
+        /// The lease.
+        lease: Duration,
+        /// The voter that does not confirm it.
+        voter: Node,
+        /// The longest lease that this one confirms.
+        bootstrap_wait: Duration,
+    },
     /// A peer is a solo master (PROTOCOL.md, E8). This node is configured without `solo_after`, and does not follow it.
     SoloMasterIgnored {
         /// The solo master.
@@ -166,6 +179,7 @@ impl Event {
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
             | Self::Merged { .. }
+            | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::PersistFailed => Severity::Problem,
         }
@@ -185,6 +199,7 @@ impl Event {
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
             | Self::Merged { .. }
+            | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::PersistFailed
             | Self::Stopped { .. } => None,
@@ -207,6 +222,7 @@ impl Event {
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
             | Self::Merged { .. }
+            | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::PersistFailed => None,
         }

@@ -50,6 +50,7 @@ impl Election {
         for candidate in candidates {
             self.judge_request(&candidate);
         }
+        self.await_turn_again();
         if self.may_become_candidate() {
             self.become_candidate(false);
         } else if self.solo_is_due() {
@@ -124,11 +125,12 @@ impl Election {
     /// E2: how long a voter of this id has to wait after it has become free, by this voter's links: its rank times the
     /// stagger.
     pub(super) fn wait_of(&self, candidate: &NodeId) -> Duration {
-        let is_ahead = |voter: &&Voter| {
+        let is_ahead = |(address, voter): &(&Address, &Voter)| {
             voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, candidate))
-                && !voter.role().is_some_and(RoleKind::is_leaving)
+                && self.may_stand(address, voter)
         };
-        let rank = self.others.values().filter(is_ahead).count() + usize::from(ranks_before(&self.me.id, candidate));
+        let is_own_ahead = ranks_before(&self.me.id, candidate) && self.can_vote() && self.can_win();
+        let rank = self.others.iter().filter(is_ahead).count() + usize::from(is_own_ahead);
         self.timing.stagger.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
     }
 
@@ -154,8 +156,17 @@ impl Election {
         all == self.others.len() || voting + 1 >= self.quorum
     }
 
+    /// E2: a candidate that this voter has yielded to is no candidate any more. The turns begin again: those of all who have yielded
+    /// have come by now, and they would all become candidates at once.
+    fn await_turn_again(&mut self) {
+        let yields = self.knows_a_better_candidate();
+        if core::mem::replace(&mut self.yields, yields) && !yields {
+            self.not_before = self.not_before.max(self.now + self.wait_of(&self.me.id));
+        }
+    }
+
     /// E2: whether a linked voter that ranks before this one is a candidate. Becoming one too would only split the votes.
-    pub(super) fn yields(&self) -> bool {
+    fn knows_a_better_candidate(&self) -> bool {
         self.others.values().any(|voter| {
             voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, &self.me.id))
                 && voter.role().is_some_and(RoleKind::is_candidate)
@@ -168,8 +179,9 @@ impl Election {
         self.free_since.is_some()
             && self.not_before <= self.now
             && self.turn_has_come(&self.me.id)
+            && self.can_win()
             && self.enough_without_master()
-            && !self.yields()
+            && !self.yields
             && !self.knows_a_quorum_master()
     }
 
@@ -226,7 +238,7 @@ impl Election {
         self.effects.push_back(Effect::Found { term: self.hard.term, master, address });
     }
 
-    /// E2: ends a candidacy, releases the voters, and waits for a random time before the next one.
+    /// E2: ends a candidacy, releases the voters, and waits for the turns of the others and a random time before the next one.
     pub(super) fn give_up(&mut self) {
         self.state = State::Idle;
         let term = self.hard.term;
@@ -239,7 +251,10 @@ impl Election {
         let longest = self.timing.lease.saturating_mul(2);
         let span = self.timing.stagger.saturating_mul(1 << self.failures.min(16)).min(longest);
         let wait = self.rng.up_to(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
-        self.not_before = self.now + Duration::from_micros(wait);
+        // The others have their turns first. Otherwise a voter that gets no votes would stand again and again.
+        let others = self.others.values().filter(|voter| voter.is_linked()).count();
+        let turns = self.timing.stagger.saturating_mul(u32::try_from(others + 1).unwrap_or(u32::MAX));
+        self.not_before = self.now + turns + Duration::from_micros(wait);
     }
 
     /// E3: answers the deferred request of this candidate, if it can be answered now.

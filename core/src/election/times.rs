@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::Election;
+use super::{Effect, Election, Voter};
 use crate::{id::Address, time::Timestamp, wire::voting::Voting};
 
 /// How much longer than its own `bootstrap_wait` a voter waits because another voter names a long lease. A voter that lies must not keep
@@ -34,6 +34,41 @@ impl Election {
     /// E1: the time from which on no forgotten promise can still be in force.
     pub(super) fn bootstrap_end(&self) -> Timestamp {
         self.started + self.timing.bootstrap_wait.max(self.forgotten_lease())
+    }
+
+    /// E2: whether enough voters confirm the lease that this node asks for. It would only burn terms otherwise.
+    pub(super) fn can_win(&self) -> bool {
+        let lease = self.timing.lease;
+        1 + self.others.values().filter(|voter| voter.confirms(lease)).count() >= self.quorum
+    }
+
+    /// E2: whether the voter at this address counts in the order of turns: it does not leave, may form a cluster, and asks for a lease
+    /// that enough voters confirm.
+    pub(super) fn may_stand(&self, address: &Address, voter: &Voter) -> bool {
+        !voter.is_leaving() && voter.may_form() && self.may_win(address, voter)
+    }
+
+    fn may_win(&self, address: &Address, voter: &Voter) -> bool {
+        let Some(lease) = voter.voting.as_ref().map(|voting| voting.lease) else { return true };
+        let confirm = |(other, voter): &(&Address, &Voter)| *other != address && voter.confirms(lease);
+        let own = usize::from(self.is_voter && self.timing.bootstrap_wait >= lease);
+        1 + own + self.others.iter().filter(confirm).count() >= self.quorum
+    }
+
+    /// E5: says which of the two voters asks for a lease that the other does not confirm, once until one of them has other times.
+    pub(super) fn compare_times(&mut self, address: &Address) {
+        let Some(voter) = self.others.get_mut(address).filter(|_| self.is_voter) else { return };
+        let (Some(node), Some(voting)) = (voter.linked.clone(), &voter.voting) else { return };
+        let (lease, wait) = (voting.lease, voting.bootstrap_wait);
+        if voter.compared.replace((lease, wait)) == Some((lease, wait)) {
+            return;
+        }
+        let own = (self.timing.lease, self.timing.bootstrap_wait);
+        let pairs = [((&node, lease), (&self.me, own.1)), ((&self.me, own.0), (&node, wait))];
+        for ((candidate, lease), (voter, wait)) in pairs.into_iter().filter(|((_, lease), (_, wait))| lease > wait) {
+            let (candidate, voter) = ((candidate.clone(), lease), (voter.clone(), wait));
+            self.effects.push_back(Effect::LeaseTooLong { candidate, voter });
+        }
     }
 
     /// How long this node follows the master at this address without hearing from it: for the lease that the master names, because it

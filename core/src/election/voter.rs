@@ -1,5 +1,7 @@
 //! What this node knows about another voter, and how voters rank.
 
+use core::time::Duration;
+
 use crate::{
     id::{Node, NodeId, Term},
     wire::message::{Role, StatusReport},
@@ -21,11 +23,29 @@ pub(super) struct Voter {
     pub(super) last_report: Option<LastReport>,
     /// E1: since the start of this node, this voter has shown a status after which no forgotten vote of this node can matter.
     pub(super) cleared: bool,
+    /// It may only join, and has had a master since (D7).
+    pub(super) has_joined: bool,
     /// How it votes, as its newest run has reported it.
     pub(super) voting: Option<Voting>,
+    /// Its lease and its `bootstrap_wait` that were compared with this node's.
+    pub(super) compared: Option<(Duration, Duration)>,
 }
 
 impl Voter {
+    /// Whether it confirms this lease, as far as is known (E5).
+    pub(super) fn confirms(&self, lease: Duration) -> bool {
+        self.voting.as_ref().is_none_or(|voting| voting.bootstrap_wait >= lease)
+    }
+
+    /// D7: whether it may form a cluster, as far as is known. A voter with a master may do so from then on.
+    pub(super) fn may_form(&self) -> bool {
+        self.voting.as_ref().is_none_or(|voting| voting.may_form) || self.has_joined
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.role().is_some_and(RoleKind::is_leaving)
+    }
+
     pub(super) fn is_linked(&self) -> bool {
         self.linked.is_some()
     }
@@ -154,6 +174,14 @@ impl RoleKind {
         match self {
             Self::Joining | Self::Candidate => true,
             Self::Follower | Self::Master | Self::Leaving | Self::Solo => false,
+        }
+    }
+
+    /// It has a master, or is one.
+    pub(super) fn has_master(self) -> bool {
+        match self {
+            Self::Follower | Self::Master | Self::Solo => true,
+            Self::Joining | Self::Candidate | Self::Leaving => false,
         }
     }
 

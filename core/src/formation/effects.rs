@@ -41,6 +41,9 @@ impl Formation {
                     self.membership.begin_again(to);
                     self.sink.event(Event::TermWentBack { from, to });
                 }
+                Effect::LeaseTooLong { candidate: (candidate, lease), voter: (voter, bootstrap_wait) } => {
+                    self.sink.event(Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait });
+                }
                 Effect::Lost { term, master, reason } => self.master_lost(term, master, reason),
             }
         }

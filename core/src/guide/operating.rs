@@ -18,6 +18,7 @@
 //! | `PeerRejected` | this node rejected a peer. See the rejections below. Reported once per peer and reason, until the peer was linked. For `ClusterFull` and `MetadataTooLong`: until it is a member | the same, seen from the other end |
 //! | `SelfDial` | an address leads to this node itself. Reported once, until the address has led elsewhere. If it is a seed and stays so, the seed list contains this node in two spellings, and only its own spelling can vote | use one spelling of each address, in the seed list and as the node's own address. If names are about to move, wait |
 //! | `Merged` | two clusters that had continued separately have met, and this node was on the side that stepped down (E8). From `from` on, it has the views of the other side | check what this side has done since the clusters separated: nobody else knows about it |
+//! | `LeaseTooLong` | one voter asks for a longer lease than another one confirms: their times do not fit together (E5) | give all voters the same times |
 //! | `SoloMasterIgnored` | a peer continues without a quorum, and this node is not configured to do so (E8) | give all nodes the same `solo_after` |
 //! | `PersistFailed` | storage has failed. This node is no longer a candidate and no longer votes | repair the storage (is the disk full?), then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |

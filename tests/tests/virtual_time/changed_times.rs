@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use formation_core::Timing;
+use formation_core::{Event, Term, Timing};
 use formation_tests::{Crash, Cut, Net, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,4 +36,46 @@ fn g2_e1_a_promise_outlasts_a_restart_with_shorter_times() {
         let done = net.run_until(20 * SECOND, |net| net.agree(&others));
         net.expect(done, "the others have no master");
     });
+}
+
+fn lease_too_long(event: &Event) -> bool {
+    matches!(event, Event::LeaseTooLong { .. })
+}
+
+/// The voter with the lowest id asks for a lease that the others do not confirm. It never stands, and both ends say why.
+#[test]
+fn e2_a_voter_whose_lease_nobody_confirms_burns_no_terms() {
+    for_each_seed(20, |seed| {
+        let mut net = Net::of_voters(seed, 3, Settings::default());
+        net.set_timing(0, Timing::wan());
+        net.set_timing(1, Timing::local());
+        net.set_timing(2, Timing::local());
+        net.start_all();
+        let done = net.run_until(SECOND, |net| net.master() == Some(1) && net.agree(&[0, 1, 2]));
+        net.expect(done, "the next voter is not the master at once");
+        net.expect(net.status(1).term == Term(1), "a term was burnt");
+        net.run_for(SECOND);
+        for ix in 0..3 {
+            net.expect(
+                net.count(ix, Duration::ZERO, lease_too_long) == if ix == 0 { 2 } else { 1 },
+                "each end reports it once",
+            );
+        }
+    });
+}
+
+/// A follower judges its master by the lease that the master names, not by its own times.
+#[test]
+fn v10_members_with_shorter_leases_keep_a_master_that_is_well() {
+    let mut net = Net::of_voters(1, 3, Settings::default());
+    let joining = net.add(Net::config(3, 3));
+    for (ix, timing) in [(0, Timing::wan()), (1, Timing::wan()), (2, Timing::lan()), (joining, Timing::lan())] {
+        net.set_timing(ix, timing);
+    }
+    net.start_all();
+    net.converge(20 * SECOND);
+    let since = net.now();
+    net.run_for(30 * SECOND);
+    let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
+    net.expect((0..4).all(|ix| net.count(ix, since, lost) == 0), "a member has lost a master that is well");
 }

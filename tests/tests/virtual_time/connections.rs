@@ -268,7 +268,7 @@ fn a_node_counts_received_bytes_and_frames_and_sent_bytes() {
         Output::Send { bytes, .. } => bytes.len() as u64,
         _ => 0,
     });
-    assert_eq!(counters.bytes_sent, sent.sum());
+    assert_eq!(counters.bytes_sent, sent.sum::<u64>());
 }
 
 /// The node with the higher id sends on the connection that it keeps, the lower one on the newest established

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    Command, Event, LossReason, Term, ViewId,
+    Command, Event, LossReason, Phase, Term, ViewId,
     message::{Message, Role},
 };
 use formation_tests::{Crash, Cut, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
@@ -223,5 +223,26 @@ fn l3_a_leaving_master_is_replaced_at_once() {
         let stopped = |event: &Event| matches!(event, Event::Stopped { reason: formation_core::StopReason::Left });
         let done = net.run_until(5 * SECOND, |net| net.agree(&rest) && net.saw(before.0, stopped));
         net.expect(done, "the rest do not agree, or the leaving node has not stopped");
+    });
+}
+
+/// What is sent to the voter that stands first is lost, so it gets no vote. The others then stand in turn, and not all at once.
+#[test]
+fn e2_a_candidate_without_votes_costs_at_most_one_round() {
+    for_each_seed(40, |seed| {
+        let voters = [5, 7][seed as usize % 2];
+        let mut net = formed(seed, voters, 0);
+        let rest: Vec<_> = (2..voters).collect();
+        let before = net.status(1).term;
+        net.crash(0, Crash::Process);
+        while net.status(1).phase != Phase::Candidate {
+            net.run_for(Duration::from_micros(100));
+        }
+        for ix in rest.clone() {
+            net.cut_one_way(ix, 1, Cut::Hold);
+        }
+        let done = net.run_until(8 * SECOND, |net| net.masters().first().is_some_and(|(ix, _)| rest.contains(ix)));
+        net.expect(done, "the others have no master");
+        net.expect(net.status(2).term.0 <= before.0 + 2, "more than the one candidacy was lost");
     });
 }

@@ -157,6 +157,21 @@ fn d7_join_only_voters_never_form_a_cluster() {
     net.expect((0..3).all(|ix| !net.saw(ix, elected)), "join-only voters formed a cluster");
 }
 
+/// It is no candidate, so nobody waits for its turn.
+#[test]
+fn e2_d7_a_join_only_voter_of_the_lowest_id_costs_no_time() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::new(seed, Settings::default());
+        for ix in 0..3 {
+            let bootstrap = if ix == 0 { Bootstrap::JoinOnly } else { Bootstrap::Form };
+            net.add(Net::builder(ix, 3).bootstrap(bootstrap).build().unwrap());
+        }
+        net.start_all();
+        net.converge(SECOND / 2);
+        net.expect(net.master() == Some(1), "the first voter that may form is not the master");
+    });
+}
+
 /// Once a join-only voter has been a member, it votes: in the same run, and in a later run according to its durable
 /// state.
 #[test]

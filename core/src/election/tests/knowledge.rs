@@ -179,7 +179,7 @@ fn e2_refusals_of_an_earlier_candidacy_do_not_end_a_later_one() {
 }
 
 #[test]
-fn e2_the_random_wait_grows_up_to_twice_the_lease() {
+fn e2_a_wait_is_the_turns_of_all_and_up_to_twice_the_lease() {
     let mut rig = Rig::past_bootstrap("a");
     rig.report("b", Role::Joining, None);
     let mut waits = Vec::new();
@@ -189,13 +189,13 @@ fn e2_the_random_wait_grows_up_to_twice_the_lease() {
         let gave_up = rig.now;
         while again == 0 {
             again = requests(&rig.wait(1));
-            assert!(rig.now - gave_up <= 2_000 * MS, "no new candidacy after {waits:?}");
+            assert!(rig.now - gave_up <= 2_300 * MS, "no new candidacy after {waits:?}");
         }
         waits.push((rig.now - gave_up) / MS);
     }
-    assert!(waits[0] <= 200, "{waits:?}");
-    assert!(waits.iter().all(|wait| *wait <= 2_000), "{waits:?}");
-    assert!(waits.iter().any(|wait| *wait > 1_000), "{waits:?}");
+    assert!(waits[0] <= 500, "{waits:?}");
+    assert!(waits.iter().all(|wait| (300..=2_300).contains(wait)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait > 1_300), "{waits:?}");
     assert!(waits[10..].iter().any(|wait| *wait != waits[10]), "{waits:?}");
 }
 

@@ -142,6 +142,7 @@ impl World {
                     self.gave_way = if knows(RoleKind::Master) { Some(To::Quorum) } else { to_another };
                 }
                 Effect::WentBack { .. } => panic!("a voter never goes back"),
+                Effect::LeaseTooLong { .. } => panic!("all voters have the same times"),
                 Effect::Lost { .. } => {}
             }
         }
