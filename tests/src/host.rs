@@ -61,6 +61,8 @@ pub struct Host {
     /// The stage of a rolling change of key on this node; `None` without a key.
     pub key_stage: Option<u64>,
     pub(crate) generation: u32,
+    /// By how much its wall clock, which incarnations come from, is slow, in microseconds.
+    pub(crate) wall_clock_slow_by: u64,
     /// The machine has died: dials hang.
     pub(crate) vanished: bool,
     pub(crate) conns: BTreeMap<ConnId, (WireId, usize)>,
@@ -105,6 +107,7 @@ impl Host {
             runs: Vec::new(),
             bytes_sent: 0,
             key_stage: None,
+            wall_clock_slow_by: 0,
             generation: 0,
             vanished: false,
             conns: BTreeMap::new(),

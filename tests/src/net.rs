@@ -185,7 +185,8 @@ impl Net {
         host.durable = host.disk.clone();
         host.has_joined &= host.disk.joined;
         // Unique across all nodes, because nodes may share an id.
-        let incarnation = Incarnation((self.now + 1 + u64::from(host.generation)) * 1_000 + ix as u64);
+        let wall = (self.now + 1 + u64::from(host.generation)).saturating_sub(host.wall_clock_slow_by);
+        let incarnation = Incarnation(wall.max(1) * 1_000 + ix as u64);
         let start = Start { incarnation, rng_seed: self.rng.draw(), hard_state: host.disk.clone() };
         let at = host.clock.local(self.now);
         self.trace.note(self.now, ix, format!("starts as incarnation {}", incarnation.0));

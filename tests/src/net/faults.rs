@@ -91,6 +91,11 @@ impl Net {
         self.hosts[ix].config = config.build().expect("versions that exist");
     }
 
+    /// The wall clock of a machine is slow from now on. The incarnations of the next runs come from it.
+    pub fn slow_wall_clock(&mut self, ix: NodeIx, by: Duration) {
+        self.hosts[ix].wall_clock_slow_by = by.as_micros() as u64;
+    }
+
     /// Sets the times of a node that does not run.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! Times that are changed node by node (PROTOCOL, E1 and E5).
+//! Times that are changed node by node (PROTOCOL, E1 and E5), and wall clocks that are wrong (I1).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -78,4 +78,44 @@ fn v10_members_with_shorter_leases_keep_a_master_that_is_well() {
     net.run_for(30 * SECOND);
     let lost = |event: &Event| matches!(event, Event::MasterLost { .. });
     net.expect((0..4).all(|ix| net.count(ix, since, lost) == 0), "a member has lost a master that is well");
+}
+
+fn stopped(event: &Event) -> bool {
+    matches!(event, Event::Stopped { .. })
+}
+
+/// The others remember the earlier runs, whose incarnations are higher. None of these runs lives.
+#[test]
+fn i1_nodes_that_come_back_with_slow_clocks_form_a_cluster() {
+    for_each_seed(20, |seed| {
+        let mut net = Net::formed(seed, (3, 0), Settings::default());
+        net.run_for(10 * SECOND);
+        for ix in [0, 1] {
+            net.crash(ix, Crash::Machine);
+            net.slow_wall_clock(ix, 3600 * SECOND);
+        }
+        net.run_for(seed as u32 % 5 * SECOND);
+        net.start(0);
+        net.start(1);
+        let done = net.run_until(10 * SECOND, |net| net.agree(&[0, 1, 2]));
+        net.expect(done, "there is no master");
+        net.expect((0..3).all(|ix| !net.saw(ix, stopped)), "a node has stopped");
+    });
+}
+
+/// The master still has the member's earlier run in its view, and perhaps its link.
+#[test]
+fn i1_a_quick_restart_with_a_slow_clock_is_let_in() {
+    for_each_seed(40, |seed| {
+        let mut net = Net::formed(seed, (3, 1), Settings::default());
+        net.run_for(10 * SECOND);
+        // A voter, or a member that is none.
+        let ix = [2, 3][seed as usize % 2];
+        net.crash(ix, if seed % 4 < 2 { Crash::Process } else { Crash::Machine });
+        net.slow_wall_clock(ix, 3600 * SECOND);
+        net.start(ix);
+        let done = net.run_until(10 * SECOND, |net| net.agree(&[0, 1, 2, 3]));
+        net.expect(done, "the node is not let in");
+        net.expect(!net.saw(ix, stopped), "the node has stopped");
+    });
 }

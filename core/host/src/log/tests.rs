@@ -1,3 +1,4 @@
+use std::time::Duration;
 use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
 
 use formation_core::{
@@ -90,6 +91,12 @@ fn events() -> Vec<Event> {
         Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder },
         Event::SelfDial { address: address.clone(), own: address.clone() },
         Event::Merged { from: ViewId::default(), to: ViewId::default() },
+        Event::LeaseTooLong {
+            candidate: node.clone(),
+            lease: Duration::from_secs(5),
+            voter: node.clone(),
+            bootstrap_wait: Duration::from_secs(3),
+        },
         Event::SoloMasterIgnored { node, address },
         Event::PersistFailed,
         Event::Stopped { reason: StopReason::Left },
