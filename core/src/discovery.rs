@@ -311,8 +311,6 @@ impl Discovery {
 
 #[cfg(test)]
 mod tests {
-    use alloc::sync::Arc;
-
     use super::*;
     use crate::{
         api::input::Start,
@@ -338,7 +336,7 @@ mod tests {
         }
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
         let (mut discovery, peers) = (Discovery::new(&config, Rng::new(1), now), PeerTable::new(Rng::new(1)));
-        let (env, mut sink) = (Env { config: Arc::new(config), me, now }, Sink::default());
+        let (env, mut sink) = (Env::new(config, me, now), Sink::default());
         assert!(discovery.take_stale());
         discovery.dial(&env, &mut sink, &peers, &election);
         Parts { discovery, peers, election, sink }

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `state` | what this node does in its election, and what it has to remember for that |
 //! | `voter` | what this node knows about another voter, and how voters rank |
+//! | `times` | E1, E5: the leases that are promised, and the times of other voters |
 //! | `reach` | E7: how far a node goes towards the term of one voter, and when it goes back |
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
@@ -21,9 +22,11 @@ mod reach;
 mod rules;
 mod solo;
 mod state;
+mod times;
 mod voter;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
 
 use self::{
     state::{Candidacy, Followed, Mastership, Persistence, Promise, State},
@@ -39,6 +42,7 @@ use crate::{
     rng::Rng,
     time::Timestamp,
     wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
+    wire::voting::Voting,
 };
 
 /// What the node has to do for its election. Effects are carried out in the order in which they are returned.
@@ -71,6 +75,8 @@ pub(crate) struct Election {
     is_voter: bool,
     bootstrap: Bootstrap,
     started: Timestamp,
+    /// E1: the longest lease that an earlier run of this node may have promised, as far as that is durable.
+    inherited_lease: Duration,
     now: Timestamp,
     rng: Rng,
     /// The newest state, durable or not. The term never goes back.
@@ -116,6 +122,7 @@ impl Election {
     pub(crate) fn new(config: &Config, start: &Start, rng: Rng, now: Timestamp) -> Self {
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
         let others = config.seeds().iter().filter(|seed| *seed != config.address());
+        let hard = start.hard_state.clone().promising(config.timing().lease);
         let mut election = Self {
             me,
             address: config.address().clone(),
@@ -124,10 +131,11 @@ impl Election {
             is_voter: config.is_voter(),
             bootstrap: config.bootstrap(),
             started: now,
+            inherited_lease: start.hard_state.promised_lease,
             now,
             rng,
-            hard: start.hard_state.clone(),
-            persistence: Persistence { durable: start.hard_state.clone(), ..Persistence::default() },
+            persistence: Persistence { durable: hard.clone(), ..Persistence::default() },
+            hard,
             state: State::Idle,
             solo: solo::Solo::new(config.solo_after()),
             following: None,
@@ -240,7 +248,7 @@ impl Election {
             State::Idle | State::Master(_) | State::Leaving => None,
         };
         let following = self.following.as_ref().map(|following| following.deadline);
-        let bootstrap = self.is_voter.then(|| self.started + self.timing.bootstrap_wait);
+        let bootstrap = self.is_voter.then(|| self.bootstrap_end());
         let promise = self.promise.as_ref().map(|promise| promise.until);
         let turns = self.free_since.into_iter().flat_map(|since| {
             let own = (since + self.wait_of(&self.me.id)).max(self.not_before);
@@ -266,7 +274,7 @@ impl Election {
     }
 
     /// The first link to the node is up. `address` is the address of the node, which may be no voter.
-    pub(crate) fn link_up(&mut self, address: &Address, node: &Node) {
+    pub(crate) fn link_up(&mut self, address: &Address, node: &Node, voting: Option<&Voting>) {
         // A newer run of the master. Another node with its id is at another address.
         let is_newer_run = |f: &Followed| f.master.id == node.id && f.master != *node && f.address == *address;
         if self.following.as_ref().is_some_and(is_newer_run) {
@@ -279,6 +287,7 @@ impl Election {
                 voter.last_report = None;
             }
             voter.linked = Some(node.clone());
+            voter.voting = voting.cloned();
             self.relinked(address);
         }
         self.settle();
@@ -303,14 +312,27 @@ impl Election {
         self.settle();
     }
 
-    /// Receives a status, newer than all before from that node.
-    pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
-        let is_voter = self.others.contains_key(address);
+    /// Receives the status of a master that has not shown yet that it has the link, too. Until then this node does not follow it: no
+    /// heartbeat might come.
+    pub(crate) fn master_greets(&mut self, from: &Node, address: &Address, status: &StatusReport) {
+        self.record_report(from, address, status);
+        self.settle();
+    }
+
+    fn record_report(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let keeps_term = self.keeps_term(status.term);
         if let Some(voter) = self.others.get_mut(address) {
             let report = LastReport::new(from, status, keeps_term);
             voter.cleared |= report.is_free();
             voter.last_report = Some(report);
+        }
+    }
+
+    /// Receives a status, newer than all before from that node.
+    pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
+        let is_voter = self.others.contains_key(address);
+        self.record_report(from, address, status);
+        if is_voter {
             self.record_rival(from, address, (status.term, &status.role));
         }
         let was_master = self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= status.term);
@@ -406,24 +428,30 @@ impl Election {
     /// lease that the heartbeat names (E5). Only a voter promises, only a lease of at most its own `bootstrap_wait`, and only while no
     /// promise binds it to another node.
     pub(crate) fn heartbeat(&mut self, from: &Node, address: &Address, heartbeat: Heartbeat) -> (bool, bool) {
-        let accepted = self.accept_master(from, address, heartbeat.term);
+        let accepted = self.accept_master_for(from, address, (heartbeat.term, Some(heartbeat.lease)));
         // With votes in memory, terms begin again after all voters were down at once. A late message of an earlier run may then name
         // a newer term than the living master has, and must not end the promise to that master.
         let is_bound = self.live_promise().is_some_and(|promise| promise.to != *from);
-        let confirms = accepted && self.is_voter && !is_bound && heartbeat.lease <= self.timing.bootstrap_wait;
-        if confirms {
-            self.clear(from);
-            let until = self.now + heartbeat.lease;
+        let may_promise = accepted && self.is_voter && !is_bound && heartbeat.lease <= self.timing.bootstrap_wait;
+        if may_promise {
+            let (until, lease) = (self.now + heartbeat.lease, heartbeat.lease);
             match &mut self.promise {
                 Some(promise) if promise.to == *from => {
                     promise.until = promise.until.max(until);
                     promise.term = heartbeat.term;
+                    promise.lease = promise.lease.max(lease);
                 }
                 other => {
                     let (to, term) = (from.clone(), heartbeat.term);
-                    *other = Some(Promise { to, term, until, until_after_release: Timestamp::ZERO });
+                    *other = Some(Promise { to, term, until, until_after_release: Timestamp::ZERO, lease });
                 }
             }
+            self.persist();
+        }
+        // The next run of this node has to know how long to wait for the end of the promise (E1).
+        let confirms = may_promise && heartbeat.lease <= self.persistence.durable.promised_lease;
+        if confirms {
+            self.clear(from);
         }
         self.settle();
         (accepted, confirms)
@@ -468,6 +496,11 @@ impl Election {
     /// A node has shown that it is a master, by a status, a join response or a heartbeat. Returns whether this node follows
     /// it.
     pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
+        self.accept_master_for(master, address, (term, None))
+    }
+
+    /// The same. `lease`: the lease that a heartbeat names.
+    fn accept_master_for(&mut self, master: &Node, address: &Address, (term, lease): (Term, Option<Duration>)) -> bool {
         if term < self.hard.term || self.state.is_leaving() {
             return false;
         }
@@ -502,7 +535,7 @@ impl Election {
         if self.following.as_ref().is_some_and(|f| f.master != *master) {
             self.lose_master(LossReason::Ended);
         }
-        let deadline = self.now + self.timing.lease;
+        let deadline = self.now + self.patience_with(address, lease);
         self.failures = 0;
         match &mut self.following {
             Some(known) if known.master == *master && known.term == term => known.deadline = deadline,

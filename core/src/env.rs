@@ -11,6 +11,7 @@ use crate::{
     time::Timestamp,
     timers::{Timer, Timers},
     wire::message::{Hello, MAGIC},
+    wire::voting::Voting,
 };
 
 /// What every part of a node may read.
@@ -19,9 +20,16 @@ pub(crate) struct Env {
     pub(crate) config: Arc<Config>,
     pub(crate) me: Node,
     pub(crate) now: Timestamp,
+    /// How this node votes, as its next connections report it.
+    pub(crate) voting: Voting,
 }
 
 impl Env {
+    pub(crate) fn new(config: Config, me: Node, now: Timestamp) -> Self {
+        let voting = Voting::of(&config);
+        Self { config: Arc::new(config), me, now, voting }
+    }
+
     pub(crate) fn timing(&self) -> &Timing {
         self.config.timing()
     }
@@ -34,7 +42,10 @@ impl Env {
         self.config.seeds().contains(address)
     }
 
-    pub(crate) fn own_hello(&self, nonce: [u8; 16]) -> Hello {
+    /// The `Hello` with this nonce and this report of how this node votes.
+    pub(crate) fn own_hello(&self, nonce: [u8; 16], voting: &Voting) -> Hello {
+        let mut extensions = proof::announcement(self.config.keys());
+        voting.encode(&mut extensions);
         Hello {
             magic: MAGIC,
             protocol: self.config.protocol(),
@@ -44,7 +55,7 @@ impl Env {
             incarnation: self.me.incarnation,
             address: self.config.address().clone(),
             nonce,
-            extensions: proof::announcement(self.config.keys()),
+            extensions: extensions.freeze(),
         }
     }
 }

@@ -9,8 +9,6 @@ mod dispatch;
 mod effects;
 mod flush;
 
-use alloc::sync::Arc;
-
 use bytes::Bytes;
 
 use self::{effects::End, flush::Sources};
@@ -94,7 +92,7 @@ impl Formation {
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
             sink: Sink::default(),
-            env: Env { config: Arc::new(config), me, now },
+            env: Env::new(config, me, now),
         };
         formation.settle();
         formation

@@ -3,9 +3,11 @@
 //! - `decoder`: from bytes to frames; one for the life of a connection.
 //! - [`message`]: what a frame contains.
 //! - `versions`: which protocol version each part of a message came with.
+//! - `voting`: how a node votes, as its `Hello` says.
 //! - `frame`: a message that goes to many peers, encoded once.
 
 pub(crate) mod decoder;
 pub(crate) mod frame;
 pub mod message;
 mod versions;
+pub(crate) mod voting;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::Command;
+use formation_core::{Command, Timing};
 
 use crate::{
     host::{Crash, NodeIx},
@@ -77,8 +77,38 @@ pub enum Fault {
     Metadata(NodeIx, u64),
     /// An intruder without the cluster key attacks a node.
     Intruder(NodeIx, Intrusion),
+    /// A node is started again with other times.
+    Times(NodeIx, Pace),
     /// One more node gets the keys of the next stage of a rolling change.
     ChangeKey,
+}
+
+/// Times for the nodes of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// The default of the tests.
+    Usual,
+    /// A lease of 400 ms.
+    Fast,
+    /// A lease of 2.5 s.
+    Slow,
+}
+
+impl Pace {
+    fn timing(self) -> Timing {
+        let ms = Duration::from_millis;
+        let times = |heartbeat, lease, bootstrap| Timing {
+            heartbeat_interval: ms(heartbeat),
+            lease: ms(lease),
+            bootstrap_wait: ms(bootstrap),
+            ..Timing::lan()
+        };
+        match self {
+            Self::Usual => Timing::lan(),
+            Self::Fast => Timing { election_timeout: ms(300), ..times(100, 400, 600) },
+            Self::Slow => times(300, 2_500, 3_000),
+        }
+    }
 }
 
 impl Fault {
@@ -152,6 +182,11 @@ impl Fault {
             7 => Self::Pause(ix, around),
             _ => Self::PauseMaster(around),
         }
+    }
+
+    /// A random change of the times of a voter.
+    pub fn draw_times(rng: &mut Rng, voters: usize) -> Self {
+        Self::Times(rng.below(voters), [Pace::Usual, Pace::Fast, Pace::Slow][rng.below(3)])
     }
 
     /// A random fault for a network with a cluster key.
@@ -238,6 +273,11 @@ impl Fault {
                 net.command(ix, Command::SetMetadata(Bytes::copy_from_slice(&data.to_be_bytes())));
             }
             Self::Intruder(ix, how) if net.intrude(ix, how) => {}
+            Self::Times(ix, pace) => {
+                net.crash_if(ix, |_, _| true, Crash::Process);
+                net.set_timing(ix, pace.timing());
+                net.start(ix);
+            }
             Self::ChangeKey if net.change_next_key() => {}
             _ => return,
         }
@@ -282,6 +322,9 @@ impl Fault {
             Self::Intruder(_, Intrusion::Replays) => "fault: intruder replays a connection",
             Self::Intruder(_, Intrusion::Skips) => "fault: intruder skips the proof",
             Self::Intruder(_, Intrusion::Ignores) => "fault: intruder names no key",
+            Self::Times(_, Pace::Usual) => "fault: usual times",
+            Self::Times(_, Pace::Fast) => "fault: fast times",
+            Self::Times(_, Pace::Slow) => "fault: slow times",
             Self::ChangeKey => "fault: change of key",
         }
     }

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeSet, panic, time::Duration};
 
-use formation_core::{Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, message::ProtocolRange};
+use formation_core::{
+    Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, Timing, message::ProtocolRange,
+};
 
 use crate::{
     digest,
-    fault::Fault,
+    fault::{Fault, Pace},
     host::{Crash, NodeIx},
     hostile::Attack,
     net::Net,
@@ -110,6 +112,14 @@ impl Scenario {
             for _ in 0..1 + lies.below(2) {
                 let wait = lies.within((Duration::ZERO, SECOND));
                 faults.insert(lies.below(faults.len() + 1), (wait, Fault::Liar(lies.below(voters))));
+            }
+        }
+        // Likewise, in about one scenario of nine. G2 needs the disks then, and no node may have two votes.
+        let mut times = Rng::new(seed ^ 0x71e5);
+        if seed % 9 == 7 && seed % 11 != 4 && !faults.is_empty() && !forget {
+            for _ in 0..1 + times.below(5) {
+                let wait = times.within((Duration::ZERO, SECOND));
+                faults.insert(times.below(faults.len() + 1), (wait, Fault::draw_times(&mut times, voters)));
             }
         }
         let settings = Settings { eavesdrop: keyed, ..settings };
@@ -267,6 +277,12 @@ impl Scenario {
         for ix in all..net.len() {
             // The nodes cannot agree while two of them claim one id or one address.
             net.crash_if(ix, |_, _| true, Crash::Process);
+        }
+        for ix in 0..all {
+            // What is expected below is counted in the usual times.
+            if *net.host(ix).config.timing() != Timing::default() {
+                Fault::Times(ix, Pace::Usual).apply(net);
+            }
         }
         net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
         let last_start = self.starts.iter().max().copied().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The durable state of a node, and which node may start from it (PROTOCOL.md, E4 and I9).
 
 use alloc::collections::BTreeSet;
-use core::fmt;
+use core::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,15 @@ pub struct HardState {
     pub voted_for: Option<Node>,
     /// Whether it has ever had a master, or been one. A voter that may only join needs this to vote (D7).
     pub joined: bool,
+    /// The longest lease of a promise of this node that may still run (E1). The next run waits for its end, even if it has shorter times.
+    pub promised_lease: Duration,
+}
+
+impl HardState {
+    /// The state of a node that promises this lease, because its configuration has it.
+    pub(crate) fn promising(self, lease: Duration) -> Self {
+        Self { promised_lease: self.promised_lease.max(lease), ..self }
+    }
 }
 
 /// The durable state of a node: its [`HardState`], and to which node of which cluster it belongs. Only the `HardState`
@@ -47,7 +56,7 @@ impl DurableState {
             id: config.id().clone(),
             seeds: config.seeds().clone(),
             incarnation: start.incarnation,
-            hard_state: start.hard_state.clone(),
+            hard_state: start.hard_state.clone().promising(config.timing().lease),
         }
     }
 }
@@ -141,7 +150,7 @@ mod tests {
     }
 
     fn stored() -> DurableState {
-        let hard_state = HardState { term: Term(7), voted_for: None, joined: true };
+        let hard_state = HardState { term: Term(7), joined: true, ..HardState::default() };
         let start = Start { hard_state, ..Start::new(Incarnation(40), 1) };
         DurableState::of(&config("a", &["a:1", "b:1"], &[]), &start)
     }

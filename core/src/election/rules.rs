@@ -60,16 +60,20 @@ impl Election {
     /// Whether this node votes and may become a candidate: it is a voter, may form a cluster (D7), and can make its votes
     /// durable (E4).
     pub(crate) fn can_vote(&self) -> bool {
-        let may_form = match self.bootstrap {
+        self.is_voter && self.may_form() && !self.persistence.failed
+    }
+
+    /// D7: whether this node may form a cluster, or has joined one before.
+    pub(super) fn may_form(&self) -> bool {
+        match self.bootstrap {
             Bootstrap::Form => true,
             Bootstrap::JoinOnly => self.hard.joined,
-        };
-        self.is_voter && may_form && !self.persistence.failed
+        }
     }
 
     /// E1: whether this node has waited so long that no forgotten promise can still be in force.
     pub(super) fn bootstrap_over(&self) -> bool {
-        self.now >= self.started + self.timing.bootstrap_wait
+        self.now >= self.bootstrap_end()
     }
 
     /// E5: the promise that binds this voter now.
@@ -175,7 +179,8 @@ impl Election {
         self.hard.voted_for = Some(self.me.clone());
         let until = (self.now + self.timing.lease).max(self.lease_end);
         let (to, term) = (self.me.clone(), self.hard.term);
-        self.promise = Some(Promise { to, term, until, until_after_release: self.lease_end });
+        let lease = self.timing.lease;
+        self.promise = Some(Promise { to, term, until, until_after_release: self.lease_end, lease });
         self.free_since = None;
         self.number += 1;
         self.candidacies += u64::from(!solo);
@@ -264,7 +269,9 @@ impl Election {
         let repeated = || self.promise.as_ref().filter(|p| p.to == node).map(|p| p.until_after_release);
         let until_after_release = earlier.or_else(repeated).unwrap_or_default();
         let until = (self.now + request.lease).max(until_after_release);
-        self.promise = Some(Promise { to: node.clone(), term: request.term, until, until_after_release });
+        let earlier_lease = self.live_promise().filter(|p| p.to == node).map(|p| p.lease);
+        let lease = earlier_lease.map_or(request.lease, |lease| lease.max(request.lease));
+        self.promise = Some(Promise { to: node.clone(), term: request.term, until, until_after_release, lease });
         self.free_since = None;
         self.pending_vote = Some((node, Vote { term: request.term, number: request.number, granted: true }));
         self.persist();
@@ -319,6 +326,7 @@ impl Election {
 
     /// E4: requests that the newest state is made durable, unless it is or a `Persist` is in flight.
     pub(super) fn persist(&mut self) {
+        self.hard.promised_lease = self.longest_lease();
         let Persistence { durable, in_flight, failed, .. } = &self.persistence;
         if in_flight.is_none() && *durable != self.hard && !failed {
             self.persistence.seq += 1;
@@ -389,7 +397,8 @@ impl Election {
     /// E6: a lease that this node has once reported stays valid until its end.
     fn promise_to_self(&mut self) {
         let (to, term, until) = (self.me.clone(), self.hard.term, self.lease_end);
-        self.promise = Some(Promise { to, term, until, until_after_release: until });
+        let lease = self.timing.lease;
+        self.promise = Some(Promise { to, term, until, until_after_release: until, lease });
     }
 
     /// This node has no master any more. It stays in its term.

@@ -1,6 +1,7 @@
 //! What this node does in its election, and what it has to remember for that.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
 
 use crate::{
     api::durable::HardState,
@@ -119,6 +120,8 @@ pub(super) struct Promise {
     /// The end of the promise once a `Release` of this term has arrived: what was promised to the same node in an earlier
     /// term stays in force.
     pub(super) until_after_release: Timestamp,
+    /// The longest lease that it was given for.
+    pub(super) lease: Duration,
 }
 
 /// What is durable, and what is being made durable. At most one `Persist` is in flight.

@@ -28,11 +28,11 @@ fn at(id: &str) -> Address {
 }
 
 fn vote_request(term: u64) -> VoteRequest {
-    VoteRequest { term: Term(term), number: 7, lease: core::time::Duration::from_secs(1) }
+    VoteRequest { term: Term(term), number: 7, lease: Duration::from_secs(1) }
 }
 
 fn heartbeat(term: u64) -> Heartbeat {
-    Heartbeat { term: Term(term), number: 1, lease: core::time::Duration::from_secs(1) }
+    Heartbeat { term: Term(term), number: 1, lease: Duration::from_secs(1) }
 }
 
 fn follows(id: &str) -> Role {
@@ -57,7 +57,7 @@ impl Rig {
     fn past_bootstrap(me: &str) -> Self {
         let mut rig = Self::new(me);
         for other in ["a", "b", "c"].into_iter().filter(|other| *other != me) {
-            rig.election.link_up(&at(other), &node(other));
+            rig.election.link_up(&at(other), &node(other), None);
         }
         rig.wait(3_000);
         rig
@@ -139,8 +139,8 @@ fn master() -> Rig {
 #[test]
 fn e1_a_new_voter_waits_until_all_others_are_free() {
     let mut rig = Rig::new("a");
-    rig.election.link_up(&at("b"), &node("b"));
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("b"), &node("b"), None);
+    rig.election.link_up(&at("c"), &node("c"), None);
     assert_eq!(requests(&rig.report("b", Role::Joining, None)), 0);
     assert_eq!(requests(&rig.report("c", Role::Joining, None)), 2);
 }
@@ -148,8 +148,8 @@ fn e1_a_new_voter_waits_until_all_others_are_free() {
 #[test]
 fn e1_a_promise_of_another_keeps_grace_until_bootstrap_wait() {
     let mut rig = Rig::new("b");
-    rig.election.link_up(&at("a"), &node("a"));
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("a"), &node("a"), None);
+    rig.election.link_up(&at("c"), &node("c"), None);
     rig.report("a", Role::Candidate, Some("a"));
     rig.report("c", Role::Joining, Some("x"));
     assert_eq!(answer(&rig.request("a", 1)), None);
@@ -161,8 +161,8 @@ fn e1_a_promise_of_another_keeps_grace_until_bootstrap_wait() {
 #[test]
 fn e1_a_lost_master_elected_since_the_start_causes_no_grace() {
     let mut rig = Rig::new("b");
-    rig.election.link_up(&at("a"), &node("a"));
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("a"), &node("a"), None);
+    rig.election.link_up(&at("c"), &node("c"), None);
     rig.report("a", Role::Joining, None);
     rig.report("c", Role::Joining, None);
     rig.report_in(1, "a", Role::Master, None);
@@ -175,13 +175,13 @@ fn e1_a_lost_master_elected_since_the_start_causes_no_grace() {
 #[test]
 fn e1_a_vote_does_not_replace_a_forgotten_promise() {
     let mut rig = Rig::new("c");
-    rig.election.link_up(&at("b"), &node("b"));
+    rig.election.link_up(&at("b"), &node("b"), None);
     rig.report("b", Role::Candidate, Some("b"));
-    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("a"), &node("a"), None);
     rig.report("a", Role::Joining, None);
     rig.election.link_down(&at("a"));
     assert_eq!(answer(&rig.request("b", 9)), Some(true));
-    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("a"), &node("a"), None);
     rig.election.release(&node("b"), Release { term: Term(9) });
     rig.report_in(9, "b", Role::Joining, Some("b"));
     assert_eq!(answer(&rig.request("a", 10)), None, "b may still have a reported lease");
@@ -288,7 +288,7 @@ fn e5_a_release_keeps_an_earlier_promise_to_the_same_node() {
 
 #[test]
 fn e5_a_lease_longer_than_bootstrap_wait_is_not_promised() {
-    let long = core::time::Duration::from_secs(4);
+    let long = Duration::from_secs(4);
     let mut rig = Rig::past_bootstrap("c");
     rig.election.vote_request(&node("a"), VoteRequest { lease: long, ..vote_request(1) });
     assert_eq!(answer(&rig.effects()), Some(false));

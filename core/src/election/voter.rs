@@ -3,6 +3,7 @@
 use crate::{
     id::{Node, NodeId, Term},
     wire::message::{Role, StatusReport},
+    wire::voting::Voting,
 };
 
 /// Whether the voter `a` ranks before the voter `b`: its turn to become a candidate comes first (E2), and of two equal solo
@@ -20,6 +21,8 @@ pub(super) struct Voter {
     pub(super) last_report: Option<LastReport>,
     /// E1: since the start of this node, this voter has shown a status after which no forgotten vote of this node can matter.
     pub(super) cleared: bool,
+    /// How it votes, as its newest run has reported it.
+    pub(super) voting: Option<Voting>,
 }
 
 impl Voter {

@@ -267,7 +267,7 @@ impl Formation {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let (node, address) = (peer.node().clone(), peer.address().clone());
         self.sink.event(Event::Linked { node: node.clone(), address: address.clone(), conn });
-        self.election.link_up(&address, &node);
+        self.election.link_up(&address, &node, peer.voting());
         self.post_resignation(key);
     }
 }

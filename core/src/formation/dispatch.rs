@@ -57,7 +57,7 @@ impl Formation {
                 self.discovery.accepted(dialed);
             }
             self.close_duplicates(peer);
-            self.judge_rival(peer);
+            self.judge_master(peer);
         }
         match self.may_send(peer, &message) {
             Ok(()) => self.dispatch(conn, peer, message),
@@ -121,10 +121,10 @@ impl Formation {
         }
     }
 
-    /// E8: the peer has established the link, too. If both are masters, they have met now.
-    fn judge_rival(&mut self, key: PeerKey) {
+    /// The peer has established the link, too. If it is a master, its heartbeats come from now on. If both are masters, they have met.
+    fn judge_master(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return };
-        if let Some(status) = peer.status().filter(|_| self.election.is_solo() && peer.leads()) {
+        if let Some(status) = peer.status().filter(|_| peer.leads()) {
             self.election.status_received(peer.node(), peer.address(), status);
         }
     }
@@ -136,10 +136,12 @@ impl Formation {
         }
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let Some(status) = peer.status() else { return never!("the status was taken") };
-        // E8: of two masters that meet, each has to know the other, so that both judge by the same state.
-        let is_rival = self.election.is_solo() && peer.leads();
-        if !is_rival || self.peers.is_confirmed(key) {
-            self.election.status_received(peer.node(), peer.address(), status);
+        match (peer.leads() && !self.peers.is_confirmed(key), self.election.is_solo()) {
+            // E8: of two masters that meet, each has to know the other, so that both judge by the same state.
+            (true, true) => {}
+            // A solo master is followed at once, so that nobody becomes a candidate beside it.
+            (true, false) if !peer.is_solo() => self.election.master_greets(peer.node(), peer.address(), status),
+            (true | false, _) => self.election.status_received(peer.node(), peer.address(), status),
         }
         let is_solo_news = peer.is_solo() && !was_solo && self.env.config.solo_after().is_none();
         let ignored = is_solo_news.then(|| (peer.node().clone(), peer.address().clone()));

@@ -110,6 +110,7 @@ impl Formation {
 
     /// Reports this node's status again where it has changed.
     pub(super) fn refresh_status(&mut self) {
+        self.env.voting = self.election.voting();
         if self.own_status.refresh(&self.election, self.membership.held_id()) {
             self.peers.wake_all();
             self.membership.write_own(context!(self), self.own_status.metadata());

@@ -1,7 +1,5 @@
 //! Each invariant of the membership fails when its fields are changed.
 
-use alloc::sync::Arc;
-
 use super::*;
 use crate::{
     api::config::Config,
@@ -30,7 +28,7 @@ impl Parts {
         let config = Config::single("test", "m", "m:1").build().unwrap();
         let (now, start) = (Timestamp::ZERO, Start::new(Incarnation(1), 1));
         let election = Election::new(&config, &start, Rng::new(1), now);
-        let env = Env { config: Arc::new(config), me: node("m"), now };
+        let env = Env::new(config, node("m"), now);
         let (peers, sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         Self { env, membership: Membership::new(8), election, peers, sink }
     }
@@ -69,7 +67,11 @@ fn master() -> Parts {
     membership.begin_term(&mut context, term, &Bytes::new());
     membership.beat(&mut context, heartbeat);
 
-    let hello = Hello { id: node("b").id, address: Address::new("b:1").unwrap(), ..context.env.own_hello([0; 16]) };
+    let hello = Hello {
+        id: node("b").id,
+        address: Address::new("b:1").unwrap(),
+        ..context.env.own_hello([0; 16], &context.env.voting)
+    };
     context.peers.open(context.env, context.sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
     let (key, _) = context.peers.establish(context.env, context.sink, ConnId(1), (hello, Bytes::new(), None)).unwrap();
     let (view_id, metadata) = (ViewId::default(), Bytes::new());

@@ -88,7 +88,7 @@ impl PeerTable {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{sync::Arc, vec::Vec};
+    use alloc::vec::Vec;
 
     use bytes::Bytes;
 
@@ -124,7 +124,7 @@ mod tests {
 
     fn env() -> Env {
         let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
-        Env { config: Arc::new(config), me: node("a"), now: Timestamp::ZERO }
+        Env::new(config, node("a"), Timestamp::ZERO)
     }
 
     /// Two accepted connections: a link to b, and one that is pending. Everything is sent.
@@ -136,7 +136,7 @@ mod tests {
             peers.open(&env, &mut sink, conn, (Origin::Accepted, None, Remote::default()));
         }
         let (id, address) = (node("b").id, Address::new("b:1").unwrap());
-        let hello = Hello { id, address, ..env.own_hello([0; 16]) };
+        let hello = Hello { id, address, ..env.own_hello([0; 16], &env.voting) };
         peers.establish(&env, &mut sink, LINK, (hello, Bytes::new(), None)).unwrap();
         let mut content = OnlyStatus(SharedFrame::new(&Message::Ping));
         peers.flush(&env, &mut sink, &mut content);

@@ -17,6 +17,7 @@ use crate::{
     wire::decoder::Decoder,
     wire::frame::SharedFrame,
     wire::message::{Hello, Message, PROTOCOL, Proof, Rejected, Voucher},
+    wire::voting::Voting,
 };
 
 /// A write that is not flushed for this many `down_after` has stalled. A peer that is only slow reads some of it.
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     certified: BTreeSet<Address>,
     /// The nonce of this node's `Hello`: a node that has dialed itself recognises it.
     nonce: [u8; 16],
+    /// How this node votes, as its `Hello` reports it.
+    voting: Voting,
     decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     buffered: usize,
@@ -172,8 +175,9 @@ impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
         nonce: [u8; 16],
-        now: Timestamp,
+        env: &Env,
     ) -> Self {
+        let now = env.now;
         let hello_due = match origin {
             Origin::Dialed(_) => true,
             Origin::Accepted => false,
@@ -184,6 +188,7 @@ impl Connection {
             ip,
             certified,
             nonce,
+            voting: env.voting.clone(),
             decoder: Decoder::new(),
             buffered: 0,
             claims_a_seed: false,
@@ -207,6 +212,11 @@ impl Connection {
 
     pub(crate) fn nonce(&self) -> [u8; 16] {
         self.nonce
+    }
+
+    /// How this node votes, as its `Hello` reports it.
+    pub(crate) fn voting(&self) -> &Voting {
+        &self.voting
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -446,7 +456,7 @@ impl Connection {
         match &mut self.state {
             ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
                 *hello_due = false;
-                Message::Hello(env.own_hello(self.nonce)).to_frame()
+                Message::Hello(env.own_hello(self.nonce, &self.voting)).to_frame()
             }
             ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
             ConnectionState::Claimed(claim) if !claim.is_greeted => {
@@ -523,17 +533,16 @@ mod tests {
         api::config::Config,
         id::{DialId, Incarnation, Node, NodeId},
     };
-    use alloc::{sync::Arc, vec::Vec};
+    use alloc::vec::Vec;
 
     fn env() -> Env {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let me = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
-        Env { config: Arc::new(config), me, now: Timestamp::ZERO }
+        Env::new(config, me, Timestamp::ZERO)
     }
 
     fn classified(state: ConnectionState, message: &Message) -> Received {
-        let mut connection =
-            Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], Timestamp::ZERO);
+        let mut connection = Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], &env());
         connection.state = state;
         let body = message.to_frame().slice(4..);
         connection.classify(&env(), body)

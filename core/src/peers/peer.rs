@@ -8,6 +8,7 @@ use super::{PeerKey, outbox::Outbox};
 use crate::{
     id::{Address, ConnId, Node},
     wire::message::{Role, StatusReport},
+    wire::voting::Voting,
 };
 
 /// Another node, for as long as it has a link. Only the peer table changes it.
@@ -20,6 +21,8 @@ pub(crate) struct Peer {
     /// This node's own dial of the peer's address has reached it, or its certificate covers that address.
     pub(super) is_verified: bool,
     has_higher_id: bool,
+    /// How it votes, as its first `Hello` reports it.
+    pub(super) voting: Option<Voting>,
     /// Its established connections, in the order in which they were established; never empty.
     pub(super) links: Vec<ConnId>,
     status: Option<StatusReport>,
@@ -36,6 +39,7 @@ impl Peer {
             is_voter,
             is_verified: false,
             has_higher_id,
+            voting: None,
             links: Vec::new(),
             status: None,
             metadata_too_long: false,
@@ -68,6 +72,11 @@ impl Peer {
     /// Its id is higher than this node's.
     pub(crate) fn has_higher_id(&self) -> bool {
         self.has_higher_id
+    }
+
+    /// How it votes, as its first `Hello` reports it.
+    pub(crate) fn voting(&self) -> Option<&Voting> {
+        self.voting.as_ref()
     }
 
     /// The newest status that it has sent.

@@ -135,14 +135,14 @@ impl<const N: usize> From<&[u8; N]> for ClusterKey {
 }
 
 /// The extension of a `Hello` that has the ids of the sender's keys. It is empty without a key.
-pub(crate) fn announcement(keys: &[ClusterKey]) -> Bytes {
+pub(crate) fn announcement(keys: &[ClusterKey]) -> BytesMut {
     let mut out = BytesMut::new();
     if !keys.is_empty() {
         out.put_u8(Extension::Keys as u8);
         out.put_u8((keys.len() * ID_LEN) as u8);
         keys.iter().for_each(|key| out.put_slice(&key.id()));
     }
-    out.freeze()
+    out
 }
 
 /// An end of a connection.
@@ -266,7 +266,7 @@ mod tests {
             incarnation: Incarnation(1),
             address: Address::new("a:1").expect("a valid address"),
             nonce: [0; 16],
-            extensions: announcement(keys),
+            extensions: announcement(keys).freeze(),
         }
     }
 

@@ -116,8 +116,6 @@ impl PeerTable {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use alloc::sync::Arc;
-
     use super::*;
     use crate::api::input::Remote;
     use crate::{
@@ -158,7 +156,7 @@ pub(super) mod tests {
     fn a_rejection_that_cannot_be_sent_closes_at_once() {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
-        let env = Env { config: Arc::new(config), me, now: Timestamp::ZERO };
+        let env = Env::new(config, me, Timestamp::ZERO);
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         peers.open(&env, &mut sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
         let rejected = Rejected { reason: RejectReason::WrongCluster, holder: None };

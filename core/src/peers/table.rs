@@ -236,7 +236,7 @@ impl PeerTable {
         let drawn = self.rng.bytes();
         // With a key, a nonce does not depend on the generator alone.
         let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
-        self.connections.insert(conn, Connection::new((origin, dialed, remote), nonce, env.now));
+        self.connections.insert(conn, Connection::new((origin, dialed, remote), nonce, env));
         sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
         self.awake.insert(conn);
     }
@@ -388,7 +388,8 @@ impl PeerTable {
         let key = self.newest_key;
         let node = hello.node();
         let has_higher_id = node.id > env.me.id;
-        let peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), has_higher_id);
+        let mut peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), has_higher_id);
+        peer.voting = hello.voting();
         self.ids.insert(hello.id.clone(), key);
         self.addresses.insert(hello.address.clone(), key);
         self.peers.insert(key, peer);

@@ -3,6 +3,8 @@
 //! The order of variants and fields *is* the format. New variants are only appended. A variant that is newer than the
 //! negotiated protocol version is never sent. `Hello` never changes, except for its `extensions`.
 
+pub use super::voting::Voting;
+
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -94,6 +96,8 @@ pub struct Hello {
 pub(crate) enum Extension {
     /// The ids of the cluster keys that the sender holds.
     Keys = 1,
+    /// How the sender votes.
+    Voting = 2,
 }
 
 impl Hello {

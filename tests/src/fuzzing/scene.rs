@@ -125,10 +125,10 @@ impl Scene {
     pub(super) fn start(self) -> Start {
         let config = self.config();
         let hard_state = match self.place {
-            Place::Restarted => HardState { term: Term(3), voted_for: None, joined: true },
+            Place::Restarted => HardState { term: Term(3), voted_for: None, joined: true, ..HardState::default() },
             Place::Resumed => {
                 let other = Identity { who: 1, elsewhere: None, incarnation: 1 };
-                HardState { term: Term(3), voted_for: Some(other.node()), joined: true }
+                HardState { term: Term(3), voted_for: Some(other.node()), joined: true, ..HardState::default() }
             }
             _ => HardState::default(),
         };

@@ -91,6 +91,16 @@ impl Net {
         self.hosts[ix].config = config.build().expect("versions that exist");
     }
 
+    /// Sets the times of a node that does not run.
+    ///
+    /// # Panics
+    /// If the node is running, or if the times do not fit together.
+    pub fn set_timing(&mut self, ix: NodeIx, timing: Timing) {
+        assert!(self.hosts[ix].formation.is_none(), "node {ix} runs");
+        let config = ConfigBuilder::from(self.hosts[ix].config.clone()).timing(timing);
+        self.hosts[ix].config = config.build().expect("times that fit together");
+    }
+
     /// Pauses a node, like a suspended or swapped-out process. Its clock continues, and its inputs wait.
     pub fn pause(&mut self, ix: NodeIx, time: Duration) {
         self.trace.note(self.now, ix, format!("pauses for {time:?}"));

@@ -263,3 +263,17 @@ fn i6_a_dial_of_another_address_does_not_decide() {
     let second = dial_reaches(&mut rig, "alias:1", &mut peer("liar", "h1:1", 5));
     assert_eq!((rig.closed(first), rig.closed(second)), (None, ADDRESS_IN_USE));
 }
+
+/// A master that has not proven this node's identity yet sends it no heartbeats.
+#[test]
+fn v10_a_node_takes_no_master_that_does_not_have_its_link() {
+    let mut rig = Rig::new(config());
+    let mut master = peer("n1", "h1:1", 5);
+    let conn = dial_reaches(&mut rig, "h1:1", &mut master);
+    rig.receive(conn, master.master(1));
+    rig.advance(config().timing().lease);
+    assert_eq!(rig.formation.status().master, None);
+    assert!(!rig.events().any(|event| matches!(event, Event::MasterElected { .. } | Event::MasterLost { .. })));
+    rig.receive(conn, Peer::heartbeat(1, 1));
+    assert_eq!(rig.formation.status().master, Some((master.node, Address::new("h1:1").unwrap())));
+}

@@ -5,6 +5,7 @@ mod bad_bytes;
 mod blackouts;
 mod bootstrap;
 mod boundaries;
+mod changed_times;
 mod chunking;
 mod connections;
 mod degraded_master;

@@ -20,7 +20,7 @@ fn e4_the_next_run_starts_with_the_stored_state() {
     assert!(store.is_new);
     assert_eq!(start, Start::new(Incarnation(5), 1));
     let voted_for = Some(Node { id: config("b").id().clone(), incarnation: Incarnation(3) });
-    let hard_state = HardState { term: Term(9), voted_for, joined: true };
+    let hard_state = HardState { term: Term(9), voted_for, joined: true, ..HardState::default() };
     store.keep(hard_state.clone()).unwrap();
     drop(store);
     let (store, start) = open(&dir, 6).unwrap();

@@ -320,7 +320,7 @@ impl World {
         world.take(Step::Crash(1), PROMPT);
         let voter = &mut *world.voters[1];
         let me = Node { incarnation: Incarnation(1), ..voter.election.me.clone() };
-        voter.disk = HardState { term: Term(2), voted_for: Some(me), joined: true };
+        voter.disk = HardState { term: Term(2), voted_for: Some(me), joined: true, ..HardState::default() };
         world
     }
 

@@ -105,3 +105,38 @@ fn e4_nothing_is_persisted_after_a_failure() {
     assert_eq!(rig.at_once(), []);
     assert_eq!(rig.election.persisting(), None);
 }
+
+/// The next run does not vote before every promise of this one has ended, even if it has shorter times itself.
+#[test]
+fn e1_a_voter_waits_for_the_lease_that_it_has_promised() {
+    let mut rig = Rig::past_bootstrap("c");
+    let long = Heartbeat { lease: Duration::from_secs(3), ..heartbeat(1) };
+    rig.election.heartbeat(&node("a"), &at("a"), long);
+    rig.effects();
+    let stored = rig.election.persistence.durable.clone();
+    assert_eq!(stored.promised_lease, Duration::from_secs(3));
+    let config = Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).local().build().unwrap();
+    let start = Start { hard_state: stored, ..Start::new(Incarnation(2), 1) };
+    let mut next = Rig { election: Election::new(&config, &start, Rng::new(1), Timestamp::ZERO), now: 0 };
+    next.wait(2_999);
+    assert!(!next.election.bootstrap_over());
+    next.wait(1);
+    assert!(next.election.bootstrap_over());
+}
+
+/// Votes are kept in memory only, so the voter has forgotten what it has promised. Others still know how long leases were.
+#[test]
+fn e1_a_voter_waits_for_the_longest_lease_that_others_name() {
+    let config = || Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).local().build().unwrap();
+    for (named, waited) in [(Duration::from_secs(5), 5_000), (Duration::MAX, 16_000)] {
+        let start = Start::new(Incarnation(2), 1);
+        let mut rig = Rig { election: Election::new(&config(), &start, Rng::new(1), Timestamp::ZERO), now: 0 };
+        let voting = Voting { longest_lease: named, ..Voting::of(&config()) };
+        rig.election.link_up(&at("a"), &node("a"), Some(&voting));
+        assert_eq!(rig.election.voting().longest_lease, Duration::from_millis(waited), "it tells the others");
+        rig.wait(waited - 1);
+        assert!(!rig.election.bootstrap_over(), "{named:?}");
+        rig.wait(1);
+        assert!(rig.election.bootstrap_over(), "{named:?}");
+    }
+}

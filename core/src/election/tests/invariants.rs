@@ -12,7 +12,7 @@ const LATER: Timestamp = Timestamp::from_micros(4_000 * MS);
 /// The voter c, which defers a request because it is in grace.
 fn in_grace() -> Election {
     let mut rig = Rig::new("c");
-    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("a"), &node("a"), None);
     assert_eq!(answer(&rig.request("a", 1)), None);
     rig.election
 }
@@ -53,7 +53,7 @@ fn follower() -> Election {
 
 fn with_solo_after() -> Election {
     let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]);
-    let config = config.solo_after(core::time::Duration::from_secs(5)).build().unwrap();
+    let config = config.solo_after(Duration::from_secs(5)).build().unwrap();
     Election::new(&config, &Start::new(Incarnation(1), 1), Rng::new(1), Timestamp::ZERO)
 }
 

@@ -10,7 +10,7 @@ impl Rig {
     }
 
     fn link(&mut self, id: &str) -> Vec<Effect> {
-        self.election.link_up(&at(id), &node(id));
+        self.election.link_up(&at(id), &node(id), None);
         self.effects()
     }
 
@@ -115,7 +115,7 @@ fn e2_a_status_outlives_its_link_but_not_its_run() {
         rig.report("a", Role::Joining, None);
         let again = Node { incarnation: Incarnation(incarnation), ..node("a") };
         rig.election.link_down(&at("a"));
-        rig.election.link_up(&at("a"), &again);
+        rig.election.link_up(&at("a"), &again, None);
         requests(&rig.effects()) + requests(&rig.wait(100)) > 0
     };
     assert!(is_candidate_after_link_of(1));
@@ -209,7 +209,7 @@ fn e3_the_voter_judges_the_turn_by_its_links_and_clock() {
 
 #[test]
 fn e3_a_lease_as_long_as_bootstrap_wait_is_promised() {
-    let lease = core::time::Duration::from_secs(3);
+    let lease = Duration::from_secs(3);
     let mut rig = Rig::past_bootstrap("c");
     rig.election.vote_request(&node("a"), VoteRequest { lease, ..vote_request(1) });
     assert_eq!(answer(&rig.effects()), Some(true));

@@ -88,13 +88,13 @@ fn e2_a_voter_that_has_answered_is_not_asked_again() {
 fn e2_a_new_link_gets_the_request_or_the_release() {
     let mut rig = Rig::new("a");
     rig.wait(3_000);
-    rig.election.link_up(&at("b"), &node("b"));
+    rig.election.link_up(&at("b"), &node("b"), None);
     assert_eq!(requests(&rig.report("b", Role::Joining, None)), 1);
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("c"), &node("c"), None);
     assert!(rig.effects().contains(&Effect::Ask(at("c"))));
     rig.wait(500);
     rig.election.link_down(&at("c"));
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("c"), &node("c"), None);
     assert_eq!(releases(&rig.effects()), 1);
 }
 
@@ -119,7 +119,8 @@ fn e7_a_newer_term_is_made_durable() {
 fn e3_accepting_a_master_makes_the_spent_vote_durable() {
     let mut rig = Rig::past_bootstrap("c");
     let effects = rig.report_in(5, "b", Role::Master, None);
-    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true };
+    let promised_lease = Timing::lan().lease;
+    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true, promised_lease };
     let durable = |effect: &Effect| matches!(effect, Effect::Persist { state, .. } if *state == spent);
     assert!(effects.iter().any(durable), "{effects:?}");
 }
@@ -147,7 +148,7 @@ fn e3_a_deferred_request_is_dropped_with_its_link() {
     assert_eq!(answer(&rig.request("b", 1)), None, "it is not the turn of b");
     rig.election.link_down(&at("b"));
     rig.wait(50);
-    rig.election.link_up(&at("b"), &node("b"));
+    rig.election.link_up(&at("b"), &node("b"), None);
     assert_eq!(answer(&rig.wait(1_000)), None);
     assert_eq!((rig.election.promised_to(), rig.election.term()), (None, Term(0)));
 }
@@ -166,8 +167,8 @@ fn e5_a_release_of_an_earlier_term_ends_no_later_promise() {
 #[test]
 fn e1_e2_a_resigned_master_delays_no_election() {
     let mut rig = Rig::new("b");
-    rig.election.link_up(&at("a"), &node("a"));
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("a"), &node("a"), None);
+    rig.election.link_up(&at("c"), &node("c"), None);
     rig.report_in(1, "a", Role::Master, Some("a"));
     rig.report_in(1, "c", Role::Joining, None);
     rig.election.resigned(&node("a"), &at("a"), Term(1));
@@ -196,7 +197,7 @@ fn e1_a_voter_abstains_until_it_knows_all_others() {
 fn e2_a_release_drops_the_deferred_request_of_its_term() {
     let mut rig = Rig::new("c");
     for id in ["a", "b"] {
-        rig.election.link_up(&at(id), &node(id));
+        rig.election.link_up(&at(id), &node(id), None);
     }
     assert_eq!(answer(&rig.request("a", 1)), None, "in grace: the request is deferred");
     assert_eq!(answer(&rig.request("b", 2)), None);
@@ -289,19 +290,19 @@ fn h3_a_master_status_from_a_non_voter_is_ignored() {
 fn i1_a_newer_run_ends_the_mastership_of_the_older() {
     let newer = Node { incarnation: Incarnation(2), ..node("a") };
     let mut rig = follower();
-    rig.election.link_up(&at("b"), &node("b"));
+    rig.election.link_up(&at("b"), &node("b"), None);
     assert_eq!(lost(&rig.effects()), None, "the link is to another node");
-    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("a"), &node("a"), None);
     assert_eq!(lost(&rig.effects()), None, "it is the same run");
-    rig.election.link_up(&at("a"), &newer);
+    rig.election.link_up(&at("a"), &newer, None);
     assert_eq!(lost(&rig.effects()), Some(LossReason::Ended));
 
     let mut new = Rig::new("c");
     new.request("a", 1);
     new.request("b", 1);
-    new.election.link_up(&at("b"), &node("b"));
+    new.election.link_up(&at("b"), &node("b"), None);
     assert_eq!(new.election.deferred.len(), 2);
-    new.election.link_up(&at("a"), &newer);
+    new.election.link_up(&at("a"), &newer, None);
     assert!(new.election.deferred.keys().map(NodeId::as_str).eq(["b"]));
 }
 
@@ -397,9 +398,15 @@ fn e5_a_promise_to_another_is_not_moved_by_a_newer_master() {
 #[test]
 fn e5_a_confirmation_extends_the_promise() {
     let mut rig = Rig::past_bootstrap("c");
-    for seconds in [3, 1] {
-        let lease = core::time::Duration::from_secs(seconds);
-        assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), Heartbeat { lease, ..heartbeat(1) }), (true, true));
+    for (seconds, confirms) in [(3, false), (3, true), (1, true)] {
+        let lease = Duration::from_secs(seconds);
+        let answer = rig.election.heartbeat(&node("a"), &at("a"), Heartbeat { lease, ..heartbeat(1) });
+        assert_eq!(
+            answer,
+            (true, confirms),
+            "a lease longer than this voter's own is confirmed once that is durable (E1)"
+        );
+        rig.effects();
     }
     rig.wait(2_999);
     assert_eq!(rig.election.promised_to(), Some(&node("a")));
@@ -429,7 +436,7 @@ fn l1_leaving_ends_a_mastership_or_a_candidacy_first() {
 fn e5_a_candidate_that_leaves_at_once_is_bound_to_nobody() {
     let mut rig = Rig::new("a");
     for other in ["b", "c"] {
-        rig.election.link_up(&at(other), &node(other));
+        rig.election.link_up(&at(other), &node(other), None);
         rig.report(other, Role::Joining, None);
     }
     assert_eq!((rig.now, rig.election.promised_to()), (0, Some(&node("a"))));

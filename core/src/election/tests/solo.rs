@@ -7,7 +7,7 @@ const AFTER: u64 = 5_000;
 
 fn config(me: &str) -> crate::ConfigBuilder {
     let seeds = ["a:1", "b:1", "c:1", "d:1", "e:1"];
-    let after = core::time::Duration::from_millis(AFTER);
+    let after = Duration::from_millis(AFTER);
     Config::builder("test", me, at(me).as_str()).seeds(seeds).solo_after(after)
 }
 
@@ -20,7 +20,7 @@ impl Rig {
     /// The voter `me` of five voters, linked to these others.
     fn linked(me: &str, others: &[&str]) -> Self {
         let mut rig = Self::built(config(me));
-        others.iter().for_each(|other| rig.election.link_up(&at(other), &node(other)));
+        others.iter().for_each(|other| rig.election.link_up(&at(other), &node(other), None));
         rig
     }
 
@@ -29,7 +29,7 @@ impl Rig {
         let mut rig = Self::built(config(me));
         assert!(is_elected(&rig.wait(AFTER)));
         rig.next_heartbeat();
-        others.iter().for_each(|other| rig.election.link_up(&at(other), &node(other)));
+        others.iter().for_each(|other| rig.election.link_up(&at(other), &node(other), None));
         rig
     }
 
@@ -100,7 +100,7 @@ fn e8_the_lowest_linked_id_goes_first() {
 fn e8_a_quorum_restarts_the_clock_of_solo_after() {
     let mut rig = Rig::linked("a", &["b"]);
     rig.wait(4_000);
-    rig.election.link_up(&at("c"), &node("c"));
+    rig.election.link_up(&at("c"), &node("c"), None);
     rig.report("b", Role::Joining, None);
     assert_eq!(requests(&rig.report("c", Role::Joining, None)), 2, "the count of E2 is met");
     rig.election.link_down(&at("c"));
@@ -213,7 +213,7 @@ fn e8_a_status_of_an_earlier_link_ends_no_mastership() {
     rig.election.status_received(&node("a"), &at("a"), &StatusReport { term: Term(1), ..status(Role::Joining) });
     rig.effects();
     rig.election.others.get_mut(&at("a")).unwrap().last_report.as_mut().unwrap().role = RoleKind::Master;
-    rig.election.link_up(&at("a"), &node("a"));
+    rig.election.link_up(&at("a"), &node("a"), None);
     rig.wait(200);
     assert!(rig.election.is_solo());
     assert!(gave_way(&rig.report_in(1, "a", Role::Master, None)));

@@ -179,7 +179,7 @@ impl World {
                 (voter.links[from], voter.elsewhere[from]) = (Some(link), None);
                 let status = voter.sent_status.clone();
                 self.send(to, from, Frame::Status(status));
-                self.with(to, |election| election.link_up(&address, &node));
+                self.with(to, |election| election.link_up(&address, &node, None));
             }
             Frame::Status(status) => {
                 if self.solo_after.is_some() {
