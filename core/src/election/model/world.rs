@@ -3,16 +3,17 @@
 
 mod checks;
 mod messages;
+mod shared;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
     string::String,
-    sync::Arc,
     vec::Vec,
 };
 use core::time::Duration;
 
+use self::shared::Shared;
 use super::super::{Effect, Election, RoleKind};
 use crate::{
     api::config::{Config, Timing},
@@ -68,9 +69,9 @@ pub(super) struct Voter {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) now: u64,
-    pub(super) voters: Vec<Arc<Voter>>,
+    pub(super) voters: Vec<Shared<Voter>>,
     /// The frames in transit from each voter to each.
-    pub(super) wires: Vec<VecDeque<Frame>>,
+    pub(super) wires: Vec<Shared<VecDeque<Frame>>>,
     /// How many links there were between each two voters, and whether there is one now.
     links: Vec<(u8, bool)>,
     /// The elected master of each term.
@@ -212,9 +213,9 @@ impl World {
         let mut world = Self {
             now: 1,
             voters: (0..voters)
-                .map(|ix| Arc::new(start(ix, (voters, solo_after), 1, &HardState::default(), 1)))
+                .map(|ix| Shared::new(start(ix, (voters, solo_after), 1, &HardState::default(), 1)))
                 .collect(),
-            wires: alloc::vec![VecDeque::new(); voters * voters],
+            wires: alloc::vec![Shared::new(VecDeque::new()); voters * voters],
             links: alloc::vec![(0, false); voters * voters],
             masters: BTreeMap::new(),
             votes_last: true,
@@ -317,7 +318,7 @@ impl World {
     pub(super) fn formed_beside_a_newer_term(cuts: u8) -> Self {
         let mut world = Self::formed(3, cuts, 1);
         world.take(Step::Crash(1), PROMPT);
-        let voter = Arc::make_mut(&mut world.voters[1]);
+        let voter = &mut *world.voters[1];
         let me = Node { incarnation: Incarnation(1), ..voter.election.me.clone() };
         voter.disk = HardState { term: Term(2), voted_for: Some(me), joined: true, ..HardState::default() };
         world
@@ -392,14 +393,14 @@ impl World {
             }
             Step::Tick(ix) => self.with(ix, |_| {}),
             Step::Persisted(ix) => {
-                let voter = Arc::make_mut(&mut self.voters[ix]);
+                let voter = &mut *self.voters[ix];
                 voter.disk = voter.writing.take().expect("something is being written");
                 voter.durable = voter.disk.clone();
                 self.with(ix, Election::persisted);
             }
             Step::PersistFails { ix, kept } => {
                 self.failures -= 1;
-                let voter = Arc::make_mut(&mut self.voters[ix]);
+                let voter = &mut *self.voters[ix];
                 let state = voter.writing.take().expect("something is being written");
                 if kept {
                     voter.disk = state;
@@ -429,7 +430,7 @@ impl World {
                     self.wires[wire].clear();
                 }
                 let world = (self.voters.len(), self.solo_after);
-                let voter = Arc::make_mut(&mut self.voters[ix]);
+                let voter = &mut *self.voters[ix];
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
                 // It has lost its memory. Its lease ends when it starts again (G2): before that, no other voter can know that it has crashed.
@@ -445,17 +446,17 @@ impl World {
                     }
                 }
                 // Its embedder no longer acts as the master.
-                Arc::make_mut(&mut self.voters[ix]).claim = None;
+                self.voters[ix].claim = None;
             }
             Step::Start(ix) => {
                 let (world, now) = ((self.voters.len(), self.solo_after), self.now);
-                let voter = Arc::make_mut(&mut self.voters[ix]);
+                let voter = &mut *self.voters[ix];
                 *voter = start(ix, world, voter.election.me.incarnation.0, &voter.disk.clone(), now);
             }
         }
         for voter in &mut self.voters {
             if voter.claim.is_some_and(|until| until <= at(self.now)) {
-                Arc::make_mut(voter).claim = None;
+                voter.claim = None;
             }
         }
         self.check();

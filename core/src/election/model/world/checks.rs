@@ -15,7 +15,7 @@ impl World {
             // E8: G2 does not cover the lease of a solo master.
             let Some(leadership) = leads.filter(|_| !election.is_solo()) else { continue };
             if self.voters[ix].claim < Some(leadership.valid_until) {
-                Arc::make_mut(&mut self.voters[ix]).claim = Some(leadership.valid_until);
+                self.voters[ix].claim = Some(leadership.valid_until);
             }
             let other = (0..self.voters.len()).find(|other| *other != ix && self.voters[*other].claim.is_some());
             if let Some(other) = other {
@@ -44,7 +44,7 @@ impl World {
     /// A vote that the voter has granted is in transit.
     pub(in super::super) fn grants(&self, ix: usize) -> bool {
         let wires = (0..self.voters.len()).map(|to| &self.wires[self.wire(ix, to)]);
-        wires.flatten().any(|frame| matches!(frame, Frame::Vote(vote) if vote.granted))
+        wires.flat_map(|wire| wire.iter()).any(|frame| matches!(frame, Frame::Vote(vote) if vote.granted))
     }
 
     pub(in super::super) fn is_candidate(&self, ix: usize) -> bool {

@@ -58,7 +58,7 @@ impl World {
             let new = core::mem::replace(&mut next.now, voter.election.now);
             if next == voter.election {
                 next.now = new;
-                Arc::make_mut(&mut self.voters[ix]).election = next;
+                self.voters[ix].election = next;
             }
         }
     }
@@ -66,9 +66,9 @@ impl World {
     /// One input to a voter, and everything that follows from it.
     pub(super) fn with(&mut self, ix: usize, input: impl FnOnce(&mut Election)) {
         let now = at(self.now);
-        Arc::make_mut(&mut self.voters[ix]).election.advance(now);
+        self.voters[ix].election.advance(now);
         self.settle(ix);
-        let voter = Arc::make_mut(&mut self.voters[ix]);
+        let voter = &mut *self.voters[ix];
         input(&mut voter.election);
         voter.election.advance(now);
         self.settle(ix);
@@ -79,7 +79,7 @@ impl World {
         let (mut frames, mut heartbeat) = (Vec::new(), None);
         loop {
             frames.extend(self.take_effects(ix));
-            let (now, voter) = (self.now, Arc::make_mut(&mut self.voters[ix]));
+            let (now, voter) = (self.now, &mut *self.voters[ix]);
             if voter.election.is_solo() && voter.election.members() != voter.members() {
                 voter.election.set_members(voter.members());
             } else if voter.election.is_master() && voter.last_heartbeat != Some(now) {
@@ -105,12 +105,12 @@ impl World {
         };
         all_frames.extend(frames.into_iter().filter(open));
         all_frames.extend(heartbeat.into_iter().flat_map(|it| all().map(move |to| (to, Frame::Heartbeat(it)))));
-        Arc::make_mut(&mut self.voters[ix]).sent_status = new_status;
+        self.voters[ix].sent_status = new_status;
         for (to, frame) in all_frames {
             self.send(ix, to, frame);
         }
         // The random wait after a failed candidacy always takes one unit here.
-        let election = &mut Arc::make_mut(&mut self.voters[ix]).election;
+        let election = &mut self.voters[ix].election;
         if election.not_before > election.now {
             election.not_before = election.now + UNIT;
         }
@@ -120,9 +120,9 @@ impl World {
     /// Carries out the effects. Returns the frames that are to be sent, with their receivers.
     fn take_effects(&mut self, ix: usize) -> Vec<(usize, Frame)> {
         let mut frames = Vec::new();
-        while let Some(effect) = Arc::make_mut(&mut self.voters[ix]).election.next_effect() {
+        while let Some(effect) = self.voters[ix].election.next_effect() {
             match effect {
-                Effect::Persist { state, .. } => Arc::make_mut(&mut self.voters[ix]).writing = Some(state),
+                Effect::Persist { state, .. } => self.voters[ix].writing = Some(state),
                 Effect::Ask(to) => {
                     let request = self.voters[ix].election.request_for(&to);
                     frames.extend(request.map(|request| (place(&to), Frame::Request(request))));
@@ -131,7 +131,7 @@ impl World {
                 Effect::Release { to, release } => frames.push((place(&to), Frame::Release(release))),
                 Effect::Found { term, master, .. } => {
                     // The first view of the master arrives at once.
-                    Arc::make_mut(&mut self.voters[ix]).election.take_gave_way();
+                    self.voters[ix].election.take_gave_way();
                     if master == self.voters[ix].election.me {
                         self.elected(ix, term);
                     }
@@ -171,12 +171,12 @@ impl World {
         let peer = self.voters[from].election.me.clone();
         match frame {
             Frame::Down => {
-                let voter = Arc::make_mut(&mut self.voters[to]);
+                let voter = &mut *self.voters[to];
                 (voter.links[from], voter.elsewhere[from]) = (None, None);
                 self.with(to, |election| election.link_down(&address));
             }
             Frame::Hello(node) => {
-                let voter = Arc::make_mut(&mut self.voters[to]);
+                let voter = &mut *self.voters[to];
                 (voter.links[from], voter.elsewhere[from]) = (Some(link), None);
                 let status = voter.sent_status.clone();
                 self.send(to, from, Frame::Status(status));
@@ -188,7 +188,7 @@ impl World {
                         Role::Follower { master, .. } => *master != self.voters[to].election.me,
                         role => matches!(role, Role::Master | Role::Solo { .. }),
                     };
-                    Arc::make_mut(&mut self.voters[to]).elsewhere[from] = Some(elsewhere);
+                    self.voters[to].elsewhere[from] = Some(elsewhere);
                 }
                 self.with(to, |election| election.status_received(&peer, &address, &status));
             }
