@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use bytes::Bytes;
 
-use super::PeerKey;
+use super::{PeerKey, budget::Budget};
 use crate::{
     api::error::CloseReason,
     api::input::{Origin, Remote},
@@ -37,8 +37,16 @@ pub(crate) struct Connection {
     /// The nonce of the peer's `Hello`, once it has come.
     pub(super) peer_nonce: Option<[u8; 16]>,
     pub(super) state: ConnectionState,
+    /// When the unfinished frame has to be complete.
+    pub(super) frame_due: Option<Timestamp>,
+    /// What the peer may send.
+    pub(super) budget: Budget,
     /// A `Send` is not flushed yet.
     pub(super) in_flight: bool,
+    /// The length of that `Send`, as counted in the sum over all connections; 0 if there is none.
+    pub(super) unsent: usize,
+    /// When that counts as slow: the connection may close for those that wait for room.
+    pub(super) slow_at: Timestamp,
     /// When that counts as stalled: the peer does not read.
     pub(super) stalled_at: Timestamp,
     /// When the connection counts as silent, unless something arrives.
@@ -184,6 +192,28 @@ fn place(message: Message) -> Place {
     }
 }
 
+/// Whether a peer may send only so many of them. Updates of the view are limited by the master that sends them (V8), and a snapshot
+/// of a large cluster has many pages.
+fn is_limited(message: &Message) -> bool {
+    match message {
+        Message::MembersUpdate(_) => false,
+        Message::Hello(_)
+        | Message::Rejected(_)
+        | Message::Status(_)
+        | Message::JoinResponse(_)
+        | Message::VoteRequest(_)
+        | Message::Vote(_)
+        | Message::Release(_)
+        | Message::Heartbeat(_)
+        | Message::HeartbeatAck(_)
+        | Message::Ping
+        | Message::LeaveAck
+        | Message::Resign(_)
+        | Message::Proof(_)
+        | Message::Voucher(_) => true,
+    }
+}
+
 impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
@@ -205,7 +235,11 @@ impl Connection {
             claims_a_seed: false,
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
+            frame_due: None,
+            budget: Budget::new(now),
             in_flight: false,
+            unsent: 0,
+            slow_at: now,
             stalled_at: now,
             silent_at: now,
             ping_at: now,
@@ -292,12 +326,19 @@ impl Connection {
                 limits.frame_before_handshake
             }
         };
-        self.decoder.next(chunk, limit)
+        let body = self.decoder.next(chunk, limit)?;
+        if body.is_some() {
+            self.frame_due = None;
+        }
+        Ok(body)
     }
 
     /// What a frame with this body is.
     pub(super) fn classify(&mut self, env: &Env, body: Bytes) -> Received {
         match Message::decode(&body) {
+            Ok(message) if is_limited(&message) && !self.budget.spend(env) => {
+                Received::Fault(CloseReason::TooManyMessages)
+            }
             Ok(message) => self.classify_message(env, message, body),
             Err(reason) => Received::Fault(reason),
         }

@@ -13,8 +13,8 @@ use crate::{
     wire::message::{Message, PROTOCOL, VoteRequest, Voucher},
 };
 
-/// A write that is not flushed for this many `down_after` has stalled. A peer that is only slow reads some of it.
-const STALLS: u32 = 2;
+/// A write that is not flushed for this many `down_after` has stalled, and so has a frame that is not complete.
+pub(super) const STALLS: u32 = 2;
 
 /// What a write to a peer is made of, beside the peer's outbox.
 pub(crate) trait Content {
@@ -94,6 +94,9 @@ impl PeerTable {
             return never!("a message is sent on a connection in the table");
         };
         connection.in_flight = true;
+        connection.unsent = bytes.len();
+        self.unsent_bytes += bytes.len();
+        connection.slow_at = env.now + env.timing().suspect_after;
         connection.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
         connection.ping_at = env.now + env.timing().heartbeat_interval;
         connection.ping_due = false;
@@ -118,14 +121,16 @@ impl PeerTable {
             link.status_sent = number;
             out.extend_from_slice(&status.in_version(version));
         }
-        if is_used && let Some(bytes) = self.compose_messages(env, key, version, content, &mut out) {
+        if is_used && let Some(bytes) = self.compose_messages(env, conn, (key, version), content, &mut out) {
             self.scratch = out;
             return bytes;
         }
         if out.is_empty() && ping {
             Message::Ping.encode_for(version, &mut out);
         }
-        let bytes = out.split().freeze();
+        // Two writes that share a buffer would keep it as long as the slower one of their peers takes.
+        let bytes = Bytes::copy_from_slice(&out);
+        out.clear();
         self.scratch = out;
         bytes
     }
@@ -134,12 +139,14 @@ impl PeerTable {
     fn compose_messages(
         &mut self,
         env: &Env,
-        key: PeerKey,
-        version: u16,
+        conn: ConnId,
+        (key, version): (PeerKey, u16),
         content: &mut impl Content,
         out: &mut BytesMut,
     ) -> Option<Bytes> {
+        let left = env.limits().unsent_bytes.saturating_sub(self.unsent_bytes);
         let peer = self.peer_mut(key)?;
+        let left = if peer.is_voter() { usize::MAX } else { left };
         let request = content.vote_request(peer.address());
         peer.outbox.take_messages(request, |message| message.encode_for(version, out));
         let wants_heartbeat = peer.outbox.take_heartbeat();
@@ -147,11 +154,18 @@ impl PeerTable {
         let heartbeat = heartbeat.map(|(number, frame)| (number, frame.in_version(version)));
         let reserved = heartbeat.as_ref().map_or(0, |(_, frame)| frame.len());
         let room = |out: &BytesMut| env.limits().send.saturating_sub(out.len() + reserved);
-        while let Some(update) = content.next_update(peer, version, room(out)) {
+        // An update waits while the limit is reached. Everything else is small, and is sent.
+        while out.len() < left
+            && let Some(update) = content.next_update(peer, version, room(out))
+        {
             out.extend_from_slice(&update);
         }
+        let (is_withheld, id) = (out.len() >= left, peer.node().id.clone());
+        if is_withheld {
+            self.withheld.insert(conn);
+        }
         let (number, frame) = heartbeat?;
-        content.heartbeat_sent(&peer.node().id, number);
+        content.heartbeat_sent(&id, number);
         if out.is_empty() {
             return Some(frame);
         }

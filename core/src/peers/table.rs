@@ -7,12 +7,14 @@ use alloc::{
 };
 
 use bytes::{Bytes, BytesMut};
+use core::net::IpAddr;
 
 use super::{
     PeerKey,
     connection::{Confirmation, Connection, ConnectionState, Link, Proving, Received},
     outbox::Post,
     peer::Peer,
+    send::STALLS,
 };
 use crate::{
     api::error::CloseReason,
@@ -46,6 +48,14 @@ pub(crate) struct PeerTable {
     pub(super) established: usize,
     /// The sum of what the connections have buffered.
     pub(super) partial_bytes: usize,
+    /// The sum of the writes that are in flight.
+    pub(super) unsent_bytes: usize,
+    /// The links for which an update of the view waits until other writes are flushed. At the next heartbeat they try again.
+    pub(super) withheld: BTreeSet<ConnId>,
+    /// No write in flight is slow before this time.
+    pub(super) slow_from: Timestamp,
+    /// The sources of which a proof of the cluster key was wrong or never came, and until when that counts.
+    pub(super) distrusted: BTreeMap<IpAddr, Timestamp>,
     /// The connections that may have something to send. Empty after each input.
     pub(super) awake: BTreeSet<ConnId>,
     /// Room for what is composed. Empty between two writes.
@@ -87,6 +97,10 @@ impl PeerTable {
             claimed: BTreeSet::new(),
             established: 0,
             partial_bytes: 0,
+            unsent_bytes: 0,
+            withheld: BTreeSet::new(),
+            slow_from: Timestamp::ZERO,
+            distrusted: BTreeMap::new(),
             awake: BTreeSet::new(),
             scratch: BytesMut::new(),
             counters: Counters::default(),
@@ -279,6 +293,9 @@ impl PeerTable {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.buffered = connection.decoder.buffered();
             self.partial_bytes += connection.buffered;
+            if connection.buffered > 0 && connection.frame_due.is_none() {
+                connection.frame_due = Some(env.now + env.timing().down_after.saturating_mul(STALLS));
+            }
         }
         if self.partial_bytes <= env.limits().partial_bytes {
             return None;
@@ -291,10 +308,12 @@ impl PeerTable {
     pub(crate) fn flushed(&mut self, conn: ConnId) -> Option<CloseReason> {
         let connection = self.connections.get_mut(&conn)?;
         connection.in_flight = false;
+        self.unsent_bytes -= core::mem::take(&mut connection.unsent);
         let reason = connection.flushed_reason();
         if reason.is_none() {
             self.awake.insert(conn);
         }
+        self.release_withheld();
         reason
     }
 
@@ -302,9 +321,12 @@ impl PeerTable {
     pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
         let connection = self.connections.remove(&conn)?;
         self.partial_bytes -= connection.buffered;
+        self.unsent_bytes -= connection.unsent;
         self.pending.remove(&conn);
         self.claimed.remove(&conn);
         self.awake.remove(&conn);
+        self.withheld.remove(&conn);
+        self.release_withheld();
         for timer in [Timer::Handshake(conn), Timer::Ping(conn), Timer::Silence(conn)] {
             sink.clear_timer(&timer);
         }
@@ -462,16 +484,22 @@ impl PeerTable {
         for connection in self.connections.values_mut() {
             connection.silent_at = silent_at;
             connection.stalled_at = connection.stalled_at.max(silent_at);
+            connection.slow_at = connection.slow_at.max(silent_at);
+            connection.frame_due = connection.frame_due.map(|due| due.max(silent_at));
         }
     }
 
-    /// The link may have carried nothing of this node's for a heartbeat interval. Whether what was sent last has stalled.
-    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> bool {
+    /// The link may have carried nothing of this node's for a heartbeat interval. Returns the reason to close it, if the peer reads too
+    /// slowly, or sends a frame too slowly.
+    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> Option<CloseReason> {
         let Some(connection) = self.connections.get_mut(&conn) else {
-            return never!("a connection takes its timers along", false);
+            return never!("a connection takes its timers along", None);
         };
         if connection.in_flight && connection.stalled_at <= env.now {
-            return true;
+            return Some(CloseReason::Stalled);
+        }
+        if connection.frame_due.is_some_and(|due| due <= env.now) {
+            return Some(CloseReason::FrameTooSlow);
         }
         if connection.ping_at <= env.now {
             connection.ping_due = true;
@@ -479,7 +507,7 @@ impl PeerTable {
             self.awake.insert(conn);
         }
         sink.set_timer(Timer::Ping(conn), connection.ping_at);
-        false
+        None
     }
 
     /// Whether the link has carried nothing of the peer's for `down_after`. If not, it is judged again later.

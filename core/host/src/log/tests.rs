@@ -1,7 +1,8 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
 
 use formation_core::{
-    Incarnation, LossReason, NodeId, RejectReason, StopReason, TlsFailure, TlsProblem, ViewId, message::Holder,
+    Incarnation, LossReason, NodeId, RejectReason, StopReason, TlsFailure, TlsProblem, ViewId, ViewLimit,
+    message::Holder,
 };
 use tracing::{
     Level, Metadata, Subscriber,
@@ -90,7 +91,8 @@ fn events() -> Vec<Event> {
         Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder },
         Event::SelfDial { address: address.clone(), own: address.clone() },
         Event::Merged { from: ViewId::default(), to: ViewId::default() },
-        Event::SoloMasterIgnored { node, address },
+        Event::SoloMasterIgnored { node: node.clone(), address },
+        Event::ViewTooLarge { master: node, limit: ViewLimit::Metadata },
         Event::PersistFailed,
         Event::Stopped { reason: StopReason::Left },
     ]
