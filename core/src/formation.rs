@@ -82,13 +82,12 @@ impl Formation {
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
         let election = Election::new(&config, &start, Rng::new(rng.next_u64()), now);
         let discovery = Discovery::new(&config, Rng::new(rng.next_u64()), now);
-        let members = config.limits().members;
         let mut formation = Self {
             peers: PeerTable::new(rng),
             discovery,
-            rejections: Rejections::new(members),
+            rejections: Rejections::new(config.limits().members),
             election,
-            membership: Membership::new(members),
+            membership: Membership::new(config.limits()),
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
             sink: Sink::default(),
@@ -331,6 +330,8 @@ impl Formation {
         match timer {
             Timer::Heartbeat => self.beat(),
             Timer::Redial => self.discovery.invalidate(),
+            // The report is refreshed behind each timer.
+            Timer::Metadata => {}
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial),
             Timer::Member(member) => self.judge_member(member),
@@ -341,8 +342,8 @@ impl Formation {
                 }
             }
             Timer::Ping(conn) => {
-                if self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
-                    self.end(conn, End::Closed(CloseReason::Stalled));
+                if let Some(reason) = self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
+                    self.end(conn, End::Closed(reason));
                 }
             }
         }
@@ -394,9 +395,17 @@ impl Formation {
         }
     }
 
+    /// Sends what there is to send. A connection that keeps too much memory from the others closes, and what follows is done first.
     fn flush(&mut self) {
-        let Self { env, own_status, election, membership, peers, sink, .. } = self;
-        peers.flush(env, sink, &mut Sources { env, own_status, election, membership });
+        loop {
+            let Self { env, own_status, election, membership, peers, sink, .. } = self;
+            peers.flush(env, sink, &mut Sources { env, own_status, election, membership });
+            let Some(largest) = self.peers.largest_unsent(&self.env) else { return };
+            self.end(largest, End::Closed(CloseReason::TooManyUnsentBytes));
+            self.apply_effects();
+            self.refresh_status();
+            self.settle_dials();
+        }
     }
 
     /// From now on this node's status reports that it leaves, on every link that it has or gets.
@@ -452,7 +461,7 @@ impl Formation {
             return;
         }
         self.election.check_node(|address| self.peers.at(address).map(Peer::node));
-        self.own_status.check(&self.election);
+        self.own_status.check(&self.election, timers);
         self.discovery.check(&self.peers, &self.election, timers);
         let is_leaving = self.lifecycle.awaits_ack().is_some();
         assert_eq!(self.election.role() == Role::Leaving, is_leaving, "a leaving node takes no part in elections");

@@ -299,6 +299,17 @@ impl fmt::Debug for ElectorateDigest {
     }
 }
 
+/// A digest of the members of a view: the first 16 bytes of SHA-256 over each member as it is on the wire, in the order of
+/// their ids (PROTOCOL.md, V9). Nobody can write two different views with one digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ViewDigest(pub [u8; 16]);
+
+impl fmt::Debug for ViewDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;

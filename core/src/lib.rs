@@ -76,14 +76,15 @@ pub use api::{
     config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
     durable::{DurableState, HardState, ResumeError},
     error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
-    event::{Event, LossReason, Severity, StopReason},
+    event::{Event, LossReason, Severity, StopReason, ViewLimit},
     input::{Command, Input, Origin, Remote, Start},
     output::Output,
     status::{Counters, Leadership, Phase, Status},
 };
 pub use formation::Formation;
 pub use id::{
-    Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewId,
+    Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewDigest,
+    ViewId,
 };
 pub use membership::view::{Change, Member, MemberState, MembersView, RemovalReason};
 pub use peers::proof::ClusterKey;

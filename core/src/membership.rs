@@ -3,6 +3,7 @@
 //! - `follower`: the view that is held, and the updates of a master.
 //! - `master`: admission, updates, suspicion and removal on a master.
 //! - `tracker`: what a master keeps about each member, and what each member still lacks.
+//! - `pace`: how often a node changes its entry.
 //! - `unresponsive`: who became a member and acknowledged nothing.
 //! - `arrivals`: how regularly a member acknowledges, for the φ accrual detector.
 //! - `view`: the member list.
@@ -12,6 +13,7 @@ mod follower;
 #[cfg(test)]
 mod invariants;
 mod master;
+mod pace;
 mod tracker;
 mod unresponsive;
 pub(crate) mod view;
@@ -20,9 +22,13 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use self::{follower::HeldView, master::Mastering};
+use self::{
+    follower::{HeldView, Outcome},
+    master::Mastering,
+};
 pub(crate) use self::{master::Judged, tracker::MemberKey};
 use crate::{
+    api::config::Limits,
     api::event::Event,
     election::Election,
     env::{Env, Sink, never},
@@ -67,8 +73,8 @@ pub(crate) enum Update {
 }
 
 impl Membership {
-    pub(crate) fn new(member_limit: usize) -> Self {
-        Self { held: HeldView::new(member_limit), mastering: None, announced: false }
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { held: HeldView::new(limits), mastering: None, announced: false }
     }
 
     pub(crate) fn view(&self) -> &MembersView {
@@ -110,7 +116,14 @@ impl Membership {
         let is_active = |member: &Member| member.node == *master && member.state.is_active();
         let succeeds = self.held.view().get(&master.id).is_some_and(is_active);
         let by = (master, context.election.follows_solo());
-        let Some(changes) = self.held.update(by, update) else { return Update::Ignored };
+        let changes = match self.held.update(by, update) {
+            Outcome::Taken(changes) => changes,
+            Outcome::Ignored => return Update::Ignored,
+            Outcome::OverLimit(limit) => {
+                context.sink.event(Event::ViewTooLarge { master: master.clone(), limit });
+                return Update::Ignored;
+            }
+        };
         self.announce(context, changes);
         match was_solo && is_another {
             true => Update::TakenFromAnotherSide { from, to: self.held.view().id(), succeeds },

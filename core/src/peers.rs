@@ -8,11 +8,13 @@
 //! - `handshake`: who may become a peer; a pure judge.
 //! - `proof`: how both ends prove that they hold the cluster key.
 //! - `limits`: who has to go when a limit is reached.
+//! - `budget`: how many messages a peer may send in a time.
 //! - `claims`: identities that are claimed and not proven.
 //! - `duplicates`: which of several links to one peer is used and kept.
 //! - `send`: what is written when.
 //! - `check`: the invariants of the table.
 
+mod budget;
 mod check;
 mod claims;
 mod connection;

@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Redial,
     /// A leaving node stops waiting.
     Leave,
+    /// New metadata may be reported.
+    Metadata,
     /// A dial has taken too long.
     Dial(DialId),
     /// A handshake has taken too long.
@@ -56,7 +58,8 @@ impl Timers {
     pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Handshake(conn) | Timer::Ping(conn) | Timer::Silence(conn) => Some(*conn),
-            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Dial(_) | Timer::Member(_) => None,
+            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Metadata => None,
+            Timer::Dial(_) | Timer::Member(_) => None,
         })
     }
 
@@ -64,7 +67,7 @@ impl Timers {
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Member(member) => Some(*member),
-            Timer::Heartbeat | Timer::Redial | Timer::Leave => None,
+            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Metadata => None,
             Timer::Dial(_) | Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
         })
     }
@@ -73,7 +76,7 @@ impl Timers {
     pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Dial(dial) => Some(*dial),
-            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Member(_) => None,
+            Timer::Heartbeat | Timer::Redial | Timer::Leave | Timer::Metadata | Timer::Member(_) => None,
             Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
         })
     }

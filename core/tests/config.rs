@@ -252,13 +252,14 @@ fn a_safe_lease_allows_for_clock_drift_and_is_rounded_down() {
 #[test]
 fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
     type Field = fn(&mut Limits) -> &mut usize;
-    let fields: [(&str, usize, Field); 8] = [
+    let fields: [(&str, usize, Field); 9] = [
         ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
         ("max_frame", 640, |l| &mut l.max_frame),
         ("send", 4096, |l| &mut l.send),
         ("pending_connections", 1, |l| &mut l.pending_connections),
         ("connections", 1, |l| &mut l.connections),
         ("members", 1, |l| &mut l.members),
+        ("messages", 64, |l| &mut l.messages),
         ("change_log", 1, |l| &mut l.change_log),
         ("pinned_views", 1, |l| &mut l.pinned_views),
     ];
@@ -274,6 +275,8 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         pending_connections: 1,
         connections: 4,
         partial_bytes: 4096,
+        unsent_bytes: 4096,
+        messages: 64,
         members: 1,
         metadata: 0,
         change_log: 1,
@@ -290,7 +293,7 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
 #[test]
 fn limits_have_to_fit_together() {
     let base = Limits::default;
-    let rules: [(Limits, Limits, &str); 5] = [
+    let rules: [(Limits, Limits, &str); 6] = [
         (
             Limits { frame_before_handshake: 131_073, ..base() },
             Limits { frame_before_handshake: 131_072, ..base() },
@@ -305,6 +308,11 @@ fn limits_have_to_fit_together() {
             Limits { partial_bytes: 131_071, ..base() },
             Limits { partial_bytes: 131_072, ..base() },
             "partial_bytes is 131071, but has to be at least max_frame, which is 131072; raise partial_bytes or lower max_frame",
+        ),
+        (
+            Limits { unsent_bytes: 65_535, ..base() },
+            Limits { unsent_bytes: 65_536, ..base() },
+            "unsent_bytes is 65535, but has to be at least send, which is 65536; raise unsent_bytes or lower send",
         ),
         (
             Limits { metadata: 64_513, ..base() },

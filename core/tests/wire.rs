@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Address, Change, CloseReason, ClusterName, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId,
-    RejectReason, RemovalReason, Term, ViewId,
+    RejectReason, RemovalReason, Term, ViewDigest, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, Proof, ProtocolRange,
         Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest, Voucher,
@@ -129,16 +129,16 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (
             Message::MembersUpdate(MembersUpdate::Delta {
                 base: view_id(4, 9),
-                base_by: Some(node("b", 7)),
+                base_digest: Some(ViewDigest([7; 16])),
                 view_id: view_id(5, 1),
                 changes: vec![],
             }),
-            "04 01 0409 01 01 62 07 0501 00",
+            "04 01 0409 01 07070707070707070707070707070707 0501 00",
         ),
         (
             Message::MembersUpdate(MembersUpdate::Delta {
                 base: view_id(5, 2),
-                base_by: None,
+                base_digest: None,
                 view_id: view_id(5, 5),
                 changes: vec![
                     Change::Upsert(member("a", 1, "h:1", MemberState::Active, b"")),
@@ -374,7 +374,7 @@ fn the_largest_status_and_member_fit_beside_their_metadata() {
         MembersUpdate::Page { view_id: far, index: u32::MAX, last: true, members: vec![member.clone()] },
         MembersUpdate::Delta {
             base: far,
-            base_by: Some(longest_node()),
+            base_digest: Some(ViewDigest([7; 16])),
             view_id: far,
             changes: vec![Change::Upsert(member)],
         },

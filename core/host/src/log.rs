@@ -113,6 +113,10 @@ impl Log {
                 target: TARGET, %node, %term, %peer, %address,
                 "a peer is a solo master, and this node does not follow it; configure solo_after on all nodes or on none"
             ),
+            Event::ViewTooLarge { master, limit } => tracing::warn!(
+                target: TARGET, %node, %term, %master, %limit,
+                "the view of the master exceeds a limit of this node; give all nodes the same limits"
+            ),
             Event::PersistFailed => tracing::warn!(
                 target: TARGET, %node, %term,
                 "this node does not vote any more; repair its storage and restart it"

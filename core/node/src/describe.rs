@@ -37,6 +37,9 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::SoloMasterIgnored { node, address } => {
             format!("does not follow {} at {address}, which is a master without a quorum", node.id)
         }
+        Event::ViewTooLarge { master, limit } => {
+            format!("does not take the view of {}, which exceeds {limit} of this node", master.id)
+        }
         Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
         other => match other.severity() {

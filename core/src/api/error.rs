@@ -87,6 +87,15 @@ pub enum CloseReason {
     /// The peer has read nothing of a write for twice [`down_after`](crate::Timing::down_after).
     #[error("the peer reads nothing: a write took twice down_after")]
     Stalled,
+    /// The peer has begun a frame, and has not completed it within twice [`down_after`](crate::Timing::down_after).
+    #[error("the peer sends too slowly: a frame took twice down_after")]
+    FrameTooSlow,
+    /// The peer sends more messages than [`Limits::messages`](crate::Limits::messages) allows.
+    #[error("the peer sends more messages than the limit allows")]
+    TooManyMessages,
+    /// The limit of bytes in writes is reached ([`Limits::unsent_bytes`](crate::Limits::unsent_bytes)), and the peer reads slowly.
+    #[error("the limit of unsent bytes is reached, and the peer reads slowly")]
+    TooManyUnsentBytes,
     /// This node rejected the peer. In the handshake it has sent the reason. On a link whose place another node takes it has not.
     #[error("this node rejected the peer: {0}")]
     Rejected(RejectReason),
@@ -144,6 +153,9 @@ impl CloseReason {
             | Self::HandshakeTimeout
             | Self::Silent
             | Self::Stalled
+            | Self::FrameTooSlow
+            | Self::TooManyMessages
+            | Self::TooManyUnsentBytes
             | Self::TlsFailed(_)
             | Self::Duplicate
             | Self::Superseded

@@ -144,6 +144,15 @@ pub enum Event {
         /// The address of the solo master.
         address: Address,
     },
+    /// The master has sent a view that is over a limit of this node, which keeps the view that it has. It is reported once, until
+    /// a view is taken. Give all nodes the same [`Limits::members`](crate::Limits::members) and
+    /// [`Limits::metadata`](crate::Limits::metadata).
+    ViewTooLarge {
+        /// The master.
+        master: Node,
+        /// The limit.
+        limit: ViewLimit,
+    },
     /// A `Persist` has failed (PROTOCOL.md, E4). Until it is started again, this node neither becomes a candidate nor
     /// votes. It continues as a member. This is reported once.
     PersistFailed,
@@ -181,6 +190,7 @@ impl Event {
             | Self::Merged { .. }
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
+            | Self::ViewTooLarge { .. }
             | Self::PersistFailed => Severity::Problem,
         }
     }
@@ -201,6 +211,7 @@ impl Event {
             | Self::Merged { .. }
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
+            | Self::ViewTooLarge { .. }
             | Self::PersistFailed
             | Self::Stopped { .. } => None,
         }
@@ -224,9 +235,22 @@ impl Event {
             | Self::Merged { .. }
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
+            | Self::ViewTooLarge { .. }
             | Self::PersistFailed => None,
         }
     }
+}
+
+/// A limit of this node that the view of a master exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewLimit {
+    /// [`Limits::members`](crate::Limits::members).
+    #[error("the limit of members")]
+    Members,
+    /// [`Limits::metadata`](crate::Limits::metadata).
+    #[error("the limit of metadata")]
+    Metadata,
 }
 
 /// Why a master was lost.

@@ -30,7 +30,7 @@ impl Formation {
             },
         };
         if self.peers.len() >= self.env.limits().connections
-            && let Some(pending) = self.peers.least_welcome()
+            && let Some(pending) = self.peers.least_welcome(&self.env)
         {
             self.end(pending, End::Closed(CloseReason::TooManyConnections));
         }
@@ -89,8 +89,14 @@ impl Formation {
         let Some(proving) = connection.proving() else { return never!("a proof comes behind a hello") };
         let hello = proving.hello.clone();
         match handshake::judge_proof(connection, proving, proof) {
-            Ok(first) => self.admit_peer(conn, hello, first.clone(), first),
-            Err(rejection) => self.reject_hello(conn, hello, rejection, Bytes::new()),
+            Ok(first) => {
+                self.peers.trust(conn);
+                self.admit_peer(conn, hello, first.clone(), first);
+            }
+            Err(rejection) => {
+                self.peers.distrust(&self.env, conn);
+                self.reject_hello(conn, hello, rejection, Bytes::new());
+            }
         }
     }
 

@@ -96,6 +96,9 @@ impl Formation {
         match connection.claim() {
             None => {
                 let reason = connection.timeout_reason();
+                if connection.proving().is_some() {
+                    self.peers.distrust(&self.env, conn);
+                }
                 self.end(conn, End::Closed(reason));
             }
             Some(claim) => {

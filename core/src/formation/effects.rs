@@ -9,6 +9,7 @@ use crate::{
     env::never,
     id::{Address, ConnId, Node, Term},
     peers::{LinkEnd, PeerKey, Post},
+    timers::Timer,
 };
 
 /// Why a connection ends.
@@ -76,7 +77,7 @@ impl Formation {
 
     fn begin_term(&mut self, term: Term) {
         self.election.take_gave_way();
-        self.membership.begin_term(context!(self), term, self.own_status.metadata());
+        self.membership.begin_term(context!(self), term, self.own_status.reported_metadata());
         self.view_may_have_changed();
         self.refresh_status();
         self.membership.admit_all(context!(self), &mut self.rejections);
@@ -87,12 +88,13 @@ impl Formation {
     /// Sends the next heartbeat of this master.
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.election.next_heartbeat() else { return never!("only a master beats") };
+        // What has waited for the heartbeat goes with it.
+        self.membership.admit_waiting(context!(self), &mut self.rejections);
         self.membership.beat(context!(self), heartbeat);
         if self.election.is_solo() {
             // A candidate may have kept it from admitting somebody.
             self.membership.admit_all(context!(self), &mut self.rejections);
         }
-        self.membership.admit_waiting(context!(self), &mut self.rejections);
         self.view_may_have_changed();
     }
 
@@ -114,9 +116,14 @@ impl Formation {
     /// Reports this node's status again where it has changed.
     pub(super) fn refresh_status(&mut self) {
         self.env.voting = self.election.voting();
-        if self.own_status.refresh(&self.election, self.membership.held_id()) {
+        let held = (self.membership.held_id(), self.peers.established());
+        let is_new = self.own_status.refresh(&self.env, &self.election, held);
+        if let Some(at) = self.own_status.metadata_due().filter(|_| !self.lifecycle.is_stopped()) {
+            self.sink.set_timer(Timer::Metadata, at);
+        }
+        if is_new {
             self.peers.wake_all();
-            self.membership.write_own(context!(self), self.own_status.metadata());
+            self.membership.write_own(context!(self), self.own_status.reported_metadata());
             self.view_may_have_changed();
         }
     }

@@ -20,6 +20,7 @@
 //! | `Merged` | two clusters that had continued separately have met, and this node was on the side that stepped down (E8). From `from` on, it has the views of the other side | check what this side has done since the clusters separated: nobody else knows about it |
 //! | `LeaseTooLong` | one voter asks for a longer lease than another one confirms: their times do not fit together (E5) | give all voters the same times |
 //! | `SoloMasterIgnored` | a peer continues without a quorum, and this node is not configured to do so (E8) | give all nodes the same `solo_after` |
+//! | `ViewTooLarge` | the view of the master exceeds a limit of this node, which keeps the view that it has. Reported once, until a view is taken | give all nodes the same `Limits::members` and `Limits::metadata` |
 //! | `PersistFailed` | storage has failed. This node is no longer a candidate and no longer votes | repair the storage (is the disk full?), then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |
 //!
@@ -73,6 +74,9 @@
 //! | `HandshakeTimeout` | the connection was not established within `handshake_timeout` | if it repeats: something accepts connections there and sends nothing, or the network loses many packets |
 //! | `Silent` | nothing arrived for `down_after` | |
 //! | `Stalled` | the peer has read nothing of a write for twice `down_after` | the peer hangs, or its network is too slow for `Timing` |
+//! | `FrameTooSlow` | the peer has begun a frame, and has not completed it within twice `down_after` | the same |
+//! | `TooManyMessages` | the peer sends more messages than `Limits::messages` allows | the peer does not follow the protocol, or its `heartbeat_interval` is much shorter than here |
+//! | `TooManyUnsentBytes` | writes in flight take more than `Limits::unsent_bytes`, and the peer reads slowly | the peer hangs, or many nodes join at once through a slow network: raise the limit |
 //! | `Rejected`, `RejectedByPeer` | one of the two nodes rejected the other | see the rejections above |
 //! | `TlsFailed` | the connection could not be secured (TLS). It says which end does not trust the other, and why: see below | |
 //! | `Duplicate` | the two nodes have dialed each other, and keep one connection | |

@@ -3,6 +3,8 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
+    api::config::Limits,
+    api::event::ViewLimit,
     id::{Node, Term, ViewId},
     membership::view::{Change, Member, MembersView},
     wire::message::MembersUpdate,
@@ -21,7 +23,21 @@ pub(super) struct HeldView {
     assembly: Option<Assembly>,
     /// The members that have reported that they leave. The first view of a new master does not contain them.
     leavers: BTreeSet<Node>,
+    /// An update was over a limit since the last one that was taken.
+    is_over_limit: bool,
     member_limit: usize,
+    metadata_limit: usize,
+}
+
+/// What has become of an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The view has changed in this way.
+    Taken(Vec<Change>),
+    /// The view is what it was.
+    Ignored,
+    /// The view is what it was, because the next one is over a limit of this node. It is the first time since a view was taken.
+    OverLimit(ViewLimit),
 }
 
 /// The pages of a snapshot that have come so far.
@@ -33,7 +49,7 @@ struct Assembly {
 }
 
 impl HeldView {
-    pub(super) fn new(member_limit: usize) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             view: MembersView::default(),
             writer: None,
@@ -41,7 +57,9 @@ impl HeldView {
             diverged: false,
             assembly: None,
             leavers: BTreeSet::new(),
-            member_limit,
+            is_over_limit: false,
+            member_limit: limits.members,
+            metadata_limit: limits.metadata,
         }
     }
 
@@ -78,6 +96,7 @@ impl HeldView {
         self.writer = Some(master.clone());
         self.of_solo = is_solo;
         self.diverged = false;
+        self.is_over_limit = false;
     }
 
     /// This member has reported that it leaves.
@@ -99,49 +118,75 @@ impl HeldView {
     }
 
     /// Takes an update of the present master, which may be a solo master, if it is newer and applies to what is held. Otherwise the next acknowledgement
-    /// reports to the master which view is held, and the master sends an update that applies. `None` when the view has not changed.
-    pub(super) fn update(&mut self, by: (&Node, bool), update: MembersUpdate) -> Option<Vec<Change>> {
+    /// reports to the master which view is held, and the master sends an update that applies.
+    pub(super) fn update(&mut self, by: (&Node, bool), update: MembersUpdate) -> Outcome {
+        match self.take(by, update) {
+            Ok(Some(changes)) => Outcome::Taken(changes),
+            Ok(None) => Outcome::Ignored,
+            Err(limit) => {
+                self.assembly = None;
+                match core::mem::replace(&mut self.is_over_limit, true) {
+                    true => Outcome::Ignored,
+                    false => Outcome::OverLimit(limit),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, by: (&Node, bool), update: MembersUpdate) -> Result<Option<Vec<Change>>, ViewLimit> {
         match update {
-            MembersUpdate::Delta { base, base_by, view_id, changes } => {
-                if base == self.view.id() && base_by.is_some() && base_by != self.writer {
-                    self.diverged = true;
-                }
+            MembersUpdate::Delta { base, base_digest, view_id, changes } => {
                 let fits = base == self.id() && view_id > self.view.id();
-                if !fits || self.view.len() + changes.len() > self.member_limit.saturating_mul(2) {
-                    return None;
+                if fits && !self.diverged && base_digest.is_some_and(|digest| digest != self.view.digest()) {
+                    self.diverged = true;
+                    return Ok(None);
                 }
+                if !fits {
+                    return Ok(None);
+                }
+                self.check_members(self.view.len() + changes.len(), self.member_limit.saturating_mul(2))?;
+                self.check_metadata(changes.iter().filter_map(Change::member))?;
                 if !self.diverged {
                     self.view.apply(view_id, &changes);
                     self.written_by(by);
-                    return Some(changes);
+                    return Ok(Some(changes));
                 }
                 // A delta from nothing: what is held does not count.
                 let mut next = MembersView::default();
                 next.apply(view_id, &changes);
-                Some(self.replace(by, next))
+                Ok(Some(self.replace(by, next)))
             }
             MembersUpdate::Page { view_id, index, last, members } => {
                 let begun = self.assembly.take();
                 if view_id <= self.view.id() {
-                    return None;
+                    return Ok(None);
                 }
                 let mut assembly = match begun {
                     Some(assembly) if assembly.view_id == view_id && assembly.next == index => assembly,
                     _ if index == 0 => Assembly { view_id, next: 0, members: Vec::new() },
-                    _ => return None,
+                    _ => return Ok(None),
                 };
-                if assembly.members.len() + members.len() > self.member_limit {
-                    return None;
-                }
+                self.check_members(assembly.members.len() + members.len(), self.member_limit)?;
+                self.check_metadata(members.iter())?;
                 assembly.members.extend(members);
                 assembly.next = index.saturating_add(1);
                 if !last {
                     self.assembly = Some(assembly);
-                    return None;
+                    return Ok(None);
                 }
-                Some(self.replace(by, MembersView::new(view_id, assembly.members)))
+                Ok(Some(self.replace(by, MembersView::new(view_id, assembly.members))))
             }
         }
+    }
+
+    fn check_members(&self, count: usize, limit: usize) -> Result<(), ViewLimit> {
+        if count > limit { Err(ViewLimit::Members) } else { Ok(()) }
+    }
+
+    /// An entry within the limit fits in a `Send`: this node may be the next master, and has to send it on.
+    fn check_metadata<'a>(&self, mut members: impl Iterator<Item = &'a Member>) -> Result<(), ViewLimit> {
+        let is_over = members.any(|member| member.metadata.len() > self.metadata_limit);
+        if is_over { Err(ViewLimit::Metadata) } else { Ok(()) }
     }
 
     fn replace(&mut self, by: (&Node, bool), next: MembersView) -> Vec<Change> {
@@ -175,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        id::{Address, Incarnation, NodeId, Term},
+        id::{Address, Incarnation, NodeId, Term, ViewDigest},
         membership::view::{MemberState, RemovalReason},
     };
 
@@ -202,12 +247,16 @@ mod tests {
         Change::Remove { id: NodeId::new(id).unwrap(), reason: RemovalReason::Down }
     }
 
+    fn digest(ids: &[&str]) -> Option<ViewDigest> {
+        Some(MembersView::new(ViewId::default(), ids.iter().map(|id| member(id))).digest())
+    }
+
     /// A follower of the master m.
     struct Follower(HeldView);
 
     impl Follower {
         fn new() -> Self {
-            Self(HeldView::new(LIMIT))
+            Self(HeldView::new(&Limits { members: LIMIT, metadata: 9, ..Limits::default() }))
         }
 
         /// Holds a view of these members that m wrote.
@@ -220,17 +269,24 @@ mod tests {
         fn page(&mut self, version: u64, index: u32, last: bool, ids: &[&str]) -> Option<Vec<Change>> {
             let members = ids.iter().map(|id| member(id)).collect();
             let update = MembersUpdate::Page { view_id: view_id(version), index, last, members };
-            self.0.update((&node("m"), false), update)
+            self.taken(update)
+        }
+
+        fn taken(&mut self, update: MembersUpdate) -> Option<Vec<Change>> {
+            match self.0.update((&node("m"), false), update) {
+                Outcome::Taken(changes) => Some(changes),
+                Outcome::Ignored | Outcome::OverLimit(_) => None,
+            }
         }
 
         fn delta(
             &mut self,
-            (base, base_by): (ViewId, Option<&str>),
+            (base, base_digest): (ViewId, Option<ViewDigest>),
             to: u64,
             changes: Vec<Change>,
         ) -> Option<Vec<Change>> {
-            let (base_by, view_id) = (base_by.map(node), view_id(to));
-            self.0.update((&node("m"), false), MembersUpdate::Delta { base, base_by, view_id, changes })
+            let view_id = view_id(to);
+            self.taken(MembersUpdate::Delta { base, base_digest, view_id, changes })
         }
 
         fn ids(&self) -> Vec<&str> {
@@ -270,19 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn v9_a_delta_on_a_view_of_the_same_writer_is_taken() {
+    fn v9_a_delta_on_a_view_of_the_same_members_is_taken() {
         let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.delta((view_id(4), Some("m")), 5, added(&["b"])), Some(added(&["b"])));
+        assert_eq!(follower.delta((view_id(4), digest(&["a"])), 5, added(&["b"])), Some(added(&["b"])));
         assert_eq!(follower.ids(), ["a", "b"]);
     }
 
     #[test]
-    fn v9_a_delta_on_a_view_of_another_writer_shows_a_divergence() {
+    fn v9_a_delta_on_a_view_of_other_members_shows_a_divergence() {
         let mut follower = Follower::holding(4, &["a", "b"]);
-        assert_eq!(follower.delta((view_id(4), Some("x")), 5, added(&["c"])), None);
+        assert_eq!(follower.delta((view_id(4), digest(&["a"])), 5, added(&["c"])), None);
         assert_eq!((follower.0.id(), follower.ids()), (ViewId::default(), vec!["a", "b"]));
         assert_eq!(
-            follower.delta((view_id(4), Some("x")), 6, added(&["c"])),
+            follower.delta((view_id(4), digest(&["a"])), 6, added(&["c"])),
             None,
             "the delta is based on another view"
         );
@@ -291,13 +347,14 @@ mod tests {
         let taken_changes = follower.delta((ViewId::default(), None), 7, all);
         assert_eq!(taken_changes, Some([vec![gone("a")], added(&["c"])].concat()));
         assert_eq!((follower.0.id(), follower.ids()), (view_id(7), vec!["b", "c"]));
-        assert_eq!(follower.delta((view_id(7), Some("m")), 8, added(&["d"])), Some(added(&["d"])), "now it is m's");
+        let next = follower.delta((view_id(7), digest(&["b", "c"])), 8, added(&["d"]));
+        assert_eq!(next, Some(added(&["d"])), "now it is the same view");
     }
 
     #[test]
     fn v9_a_delta_on_another_view_shows_no_divergence() {
         let mut follower = Follower::holding(4, &["a"]);
-        assert_eq!(follower.delta((view_id(3), Some("x")), 5, added(&["c"])), None);
+        assert_eq!(follower.delta((view_id(3), digest(&["x"])), 5, added(&["c"])), None);
         assert_eq!(follower.0.id(), view_id(4));
     }
 
@@ -348,6 +405,30 @@ mod tests {
             assert_eq!(follower.page(5, 1, true, second).is_some(), taken, "{second:?}");
         }
         assert_eq!(Follower::new().page(5, 0, true, &["a", "b", "c", "d"]), None);
+    }
+
+    #[test]
+    fn v6_metadata_over_the_limit_is_not_taken_and_reported_once() {
+        let large = |len| Member { metadata: alloc::vec![7; len].into(), ..member("b") };
+        let page = |version, member| MembersUpdate::Page {
+            view_id: view_id(version),
+            index: 0,
+            last: true,
+            members: vec![member],
+        };
+        let delta = |base, version, member| MembersUpdate::Delta {
+            base: view_id(base),
+            base_digest: None,
+            view_id: view_id(version),
+            changes: vec![Change::Upsert(member)],
+        };
+        let over = Outcome::OverLimit(ViewLimit::Metadata);
+        let mut held = Follower::holding(4, &["a"]).0;
+        assert_eq!(held.update((&node("m"), false), delta(4, 5, large(10))), over);
+        assert_eq!(held.update((&node("m"), false), page(5, large(10))), Outcome::Ignored, "it is reported already");
+        assert!(matches!(held.update((&node("m"), false), delta(4, 5, large(9))), Outcome::Taken(_)));
+        assert_eq!(held.update((&node("m"), false), page(6, large(10))), over, "a view was taken in between");
+        assert_eq!(held.id(), view_id(5));
     }
 
     #[test]

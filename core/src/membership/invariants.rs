@@ -5,7 +5,7 @@ use crate::{
     api::config::Config,
     api::input::{Origin, Remote, Start},
     discovery::Rejections,
-    id::{Address, ConnId, Incarnation, Term},
+    id::{Address, ConnId, Incarnation, Term, ViewDigest},
     membership::view::RemovalReason,
     rng::Rng,
     time::Timestamp,
@@ -30,7 +30,7 @@ impl Parts {
         let election = Election::new(&config, &start, Rng::new(1), now);
         let env = Env::new(config, node("m"), now);
         let (peers, sink) = (PeerTable::new(Rng::new(1)), Sink::default());
-        Self { env, membership: Membership::new(8), election, peers, sink }
+        Self { env, membership: Membership::new(&Limits { members: 8, ..Limits::default() }), election, peers, sink }
     }
 
     fn context(&mut self) -> (&mut Membership, Context<'_>) {
@@ -91,8 +91,8 @@ fn removal(id: &str) -> Change {
 fn diverge(parts: &mut Parts) {
     let base = parts.membership.view().id();
     let view_id = ViewId { version: base.version + 1, ..base };
-    let delta = MembersUpdate::Delta { base, base_by: Some(node("x")), view_id, changes: Vec::new() };
-    assert!(parts.membership.held.update((&node("x"), false), delta).is_none());
+    let delta = MembersUpdate::Delta { base, base_digest: Some(ViewDigest([0; 16])), view_id, changes: Vec::new() };
+    assert_eq!(parts.membership.held.update((&node("x"), false), delta), Outcome::Ignored);
 }
 
 const VIOLATIONS: [Violation<Parts>; 13] = [

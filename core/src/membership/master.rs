@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Context, Membership,
+    pace::Pace,
     tracker::{Ack, MemberKey, Tracker},
     unresponsive::Unresponsive,
 };
@@ -33,6 +34,7 @@ pub(super) struct Mastering {
     rejected_as_full: bool,
     /// The nodes that were removed without having acknowledged a heartbeat.
     unresponsive: Unresponsive,
+    pace: Pace,
 }
 
 impl Mastering {
@@ -87,6 +89,7 @@ impl Membership {
             heartbeat: None,
             rejected_as_full: false,
             unresponsive: Unresponsive::new(&env.config),
+            pace: Pace::new(env.limits().members),
         });
         self.announce(context, changes);
         let tracked: Vec<NodeId> = self.tracker().into_iter().flat_map(Tracker::members).cloned().collect();
@@ -153,14 +156,22 @@ impl Membership {
         }
         let is_full = known.is_none() && self.held.view().len() >= env.limits().members;
         mastering.rejected_as_full |= is_full;
-        let must_wait = known.is_none() && mastering.unresponsive.must_wait(peer.node(), env.now);
-        let rejection = match (is_full, peer.metadata_too_long(), must_wait) {
+        let is_unresponsive = known.is_none() && mastering.unresponsive.must_wait(peer.node(), env.now);
+        let rejection = match (is_full, peer.metadata_too_long(), is_unresponsive) {
             (true, _, _) => Some(RejectReason::ClusterFull),
             (false, true, _) => Some(RejectReason::MetadataTooLong),
             (false, false, true) => Some(RejectReason::Unresponsive),
             (false, false, false) => None,
         };
         let (node, address, metadata) = (peer.node().clone(), peer.address().clone(), status.metadata.clone());
+        let mut member = Member { node, address, state: MemberState::Active, metadata };
+        if rejection.is_none() {
+            match mastering.pace.entry(member, known, !follows_me) {
+                Some(entry) => member = entry,
+                // V8: it is judged again with the next heartbeat, by its newest status.
+                None => return,
+            }
+        }
         if !follows_me {
             let response = match rejection {
                 Some(reason) => JoinResponse::Rejected { term, reason },
@@ -171,10 +182,9 @@ impl Membership {
         match rejection {
             // No answer: it follows this master already. A member keeps its entry; another node was answered when it joined.
             Some(_) if follows_me => {}
-            Some(reason) => rejections.report(context.sink, (node, address), (reason, None), false),
+            Some(reason) => rejections.report(context.sink, (member.node, member.address), (reason, None), false),
             None => {
-                rejections.admitted(&id, &address);
-                let member = Member { node, address, state: MemberState::Active, metadata };
+                rejections.admitted(&id, &member.address);
                 let changes = mastering.tracker.admit(&mut self.held, member, env.now);
                 self.announce_if_any(context, changes);
                 self.watch(context, &id);
@@ -243,9 +253,11 @@ impl Membership {
         }
     }
 
-    /// Admits the nodes that had to wait, once their time is over.
+    /// A heartbeat is due. Admits the nodes that had to wait, once their time is over, and takes the changes that had to wait.
     pub(crate) fn admit_waiting(&mut self, context: &mut Context<'_>, rejections: &mut Rejections) {
-        if self.mastering.as_mut().is_some_and(|mastering| mastering.unresponsive.take_due(context.env.now)) {
+        let Some(mastering) = &mut self.mastering else { return never!("only a master admits") };
+        let (is_due, has_waiting) = (mastering.unresponsive.take_due(context.env.now), mastering.pace.begin_round());
+        if is_due || has_waiting {
             self.admit_all(context, rejections);
         }
     }
@@ -275,7 +287,7 @@ impl Membership {
         };
         match mastering.tracker.ack(self.held.view(), &id, ack.number, ack.view_id, context.env.now) {
             Ack::Revived => self.set_state(context, &id, MemberState::Active),
-            Ack::Expected => {}
+            Ack::Expected | Ack::Old => {}
         }
         // The acknowledgement may have shown that something is missing.
         context.peers.wake(key);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::{
     api::config::{Config, Detector},
     env::never,
-    id::{Node, NodeId, Term, ViewId},
+    id::{Node, NodeId, Term, ViewDigest, ViewId},
     membership::arrivals::Arrivals,
     membership::follower::HeldView,
     membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
@@ -19,6 +19,9 @@ use crate::{
     wire::frame::SharedFrame,
     wire::message::{MembersUpdate, Message},
 };
+
+/// A reader of a snapshot that has taken no page for so many heartbeats has stalled.
+const STALLED: u64 = 3;
 
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
 const HEAD_ROOM: usize = 256;
@@ -36,8 +39,8 @@ pub(crate) struct Tracker {
     /// The inverse of `tracked` by key.
     ids: BTreeMap<MemberKey, NodeId>,
     newest_key: MemberKey,
-    /// The writer of the view that the first step of the log is based on.
-    base_by: Option<Node>,
+    /// The digest of the view that the first step of the log is based on, unless that is no view.
+    base_digest: Option<ViewDigest>,
     /// Oldest first, each entry's base the view id of the one before.
     log: VecDeque<Step>,
     /// Every member has to receive this view, or a newer one, without waiting for the next heartbeat.
@@ -45,6 +48,10 @@ pub(crate) struct Tracker {
     /// How many updates have become due since the last heartbeat.
     updates_since_heartbeat: usize,
     pinned: BTreeMap<ViewId, Pinned>,
+    /// A snapshot could not be pinned since the last heartbeat.
+    lacks_pin: bool,
+    /// How many heartbeats there were.
+    rounds: u64,
     /// Encoded deltas to the present view, by their base. Most members lack the same delta.
     deltas: BTreeMap<ViewId, (ViewId, SharedFrame)>,
 }
@@ -62,14 +69,18 @@ struct Tracked {
     /// When its acknowledgements have arrived, if the detector learns from that.
     arrivals: Arrivals,
     linked: bool,
-    /// It has acknowledged a heartbeat since it became a member.
-    has_acked: bool,
+    /// The first and the newest heartbeat that were sent to it since it became a member.
+    beats: Option<(u64, u64)>,
+    /// The newest of these that it has acknowledged.
+    acked_beat: Option<u64>,
     /// The view that it holds once it has read everything that was sent; `None` if it needs a snapshot.
     holds: Option<ViewId>,
     /// The view that it holds by its last acknowledgement.
     acked: Option<ViewId>,
     /// The next page of the snapshot that it is being sent.
     series: Option<(ViewId, usize)>,
+    /// The round in which it has taken the page before that.
+    read_in: u64,
     /// The first heartbeat sent after the last update, and the view that its acknowledgement should name.
     check: Option<(u64, ViewId)>,
 }
@@ -95,6 +106,9 @@ pub(crate) enum Ack {
     Revived,
     /// Nothing new.
     Expected,
+    /// It does not show that the member receives anything now: it names a heartbeat that was not sent to this member, or none that
+    /// is newer than what it has acknowledged before.
+    Old,
 }
 
 impl Tracker {
@@ -111,11 +125,13 @@ impl Tracker {
             tracked: BTreeMap::new(),
             ids: BTreeMap::new(),
             newest_key: MemberKey(0),
-            base_by: None,
+            base_digest: None,
             log: VecDeque::new(),
             due: ViewId::default(),
             updates_since_heartbeat: 0,
             pinned: BTreeMap::new(),
+            lacks_pin: false,
+            rounds: 0,
             deltas: BTreeMap::new(),
         }
     }
@@ -130,8 +146,8 @@ impl Tracker {
         linked: impl Fn(&Node) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
-        self.base_by = held.writer().cloned();
         let view = held.view();
+        self.base_digest = (view.id() != ViewId::default()).then(|| view.digest());
         let mut changes = Vec::new();
         for member in view.iter().filter(|member| member.node.id != me.node.id) {
             if gone(&member.node) {
@@ -245,7 +261,12 @@ impl Tracker {
     }
 
     pub(crate) fn ack(&mut self, view: &MembersView, id: &NodeId, number: u64, view_id: ViewId, now: Timestamp) -> Ack {
-        let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Expected };
+        let Some(tracked) = self.tracked.get_mut(id) else { return Ack::Old };
+        let was_sent = tracked.beats.is_some_and(|(first, newest)| (first..=newest).contains(&number));
+        if !was_sent || tracked.acked_beat >= Some(number) {
+            return Ack::Old;
+        }
+        tracked.acked_beat = Some(number);
         let mut patience = self.suspect_after;
         if let Detector::PhiAccrual(settings) = &self.detector {
             tracked.arrivals.arrived(now, settings.window);
@@ -254,7 +275,6 @@ impl Tracker {
         tracked.suspect_at = now + patience;
         tracked.down_at = now + self.down_after;
         tracked.acked = Some(view_id);
-        tracked.has_acked = true;
         if let Some((_, expected)) = tracked.check.take_if(|(sent, _)| number >= *sent)
             && expected != view_id
             && tracked.series.is_none()
@@ -276,12 +296,18 @@ impl Tracker {
     /// A heartbeat goes to every member, together with the updates that have waited for it.
     pub(crate) fn begin_round(&mut self, view: &MembersView) {
         (self.due, self.updates_since_heartbeat) = (view.id(), 0);
+        self.rounds += 1;
+        if core::mem::take(&mut self.lacks_pin) {
+            self.unpin_stalled();
+        }
     }
 
     /// A heartbeat of this number goes to the node, which may have been removed since it was due.
     pub(crate) fn heartbeat_sent(&mut self, id: &NodeId, number: u64) {
-        if let Some(tracked) = self.tracked.get_mut(id)
-            && tracked.check.is_none()
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        let (first, _) = tracked.beats.unwrap_or((number, number));
+        tracked.beats = Some((first, number));
+        if tracked.check.is_none()
             && let Some(holds) = tracked.holds
         {
             tracked.check = Some((number, holds));
@@ -311,7 +337,7 @@ impl Tracker {
 
     /// Whether the member has acknowledged a heartbeat since it became one.
     pub(crate) fn has_acked(&self, id: &NodeId) -> bool {
-        self.tracked.get(id).is_some_and(|tracked| tracked.has_acked)
+        self.tracked.get(id).is_some_and(|tracked| tracked.acked_beat.is_some())
     }
 
     pub(crate) fn is_down(&self, id: &NodeId, now: Timestamp) -> bool {
@@ -399,7 +425,7 @@ impl Tracker {
         let Some(tracked) = self.tracked.get_mut(id) else {
             return never!("a member that is sent an update is tracked");
         };
-        tracked.series = Some(series);
+        (tracked.series, tracked.read_in) = (Some(series), self.rounds);
     }
 
     /// The member has read everything up to the view of this id.
@@ -429,10 +455,12 @@ impl Tracker {
             down_at,
             arrivals,
             linked: true,
-            has_acked: false,
+            beats: None,
+            acked_beat: None,
             holds: None,
             acked: None,
             series: None,
+            read_in: 0,
             check: None,
         }
     }
@@ -484,8 +512,8 @@ impl Tracker {
             return None;
         }
         let changes = merged.into_values().cloned().collect();
-        let base_by = self.base_by.clone().filter(|_| base.term < view_id.term);
-        let delta = MembersUpdate::Delta { base, base_by, view_id, changes };
+        let base_digest = self.base_digest.filter(|_| base.term < view_id.term);
+        let delta = MembersUpdate::Delta { base, base_digest, view_id, changes };
         let frame = SharedFrame::new(&Message::MembersUpdate(delta));
         if self.deltas.len() >= self.pin_limit {
             self.deltas.clear();
@@ -497,9 +525,13 @@ impl Tracker {
     /// Pins a snapshot for one more reader. That is the present view, or the newest pinned one while as many as allowed are pinned:
     /// deltas then follow it.
     fn pin(&mut self, view: &MembersView, holds: Option<ViewId>) -> Option<ViewId> {
-        if !self.pinned.contains_key(&view.id()) && self.pinned.len() < self.pin_limit {
-            let pages = pages(view, self.page_limit);
-            self.pinned.insert(view.id(), Pinned { pages, readers: 0 });
+        if !self.pinned.contains_key(&view.id()) {
+            if self.pinned.len() < self.pin_limit {
+                let pages = pages(view, self.page_limit);
+                self.pinned.insert(view.id(), Pinned { pages, readers: 0 });
+            } else {
+                self.lacks_pin = true;
+            }
         }
         let Some((view_id, pinned)) = self.pinned.iter_mut().next_back() else {
             return never!("at least one snapshot may be pinned", None);
@@ -509,6 +541,20 @@ impl Tracker {
         }
         pinned.readers += 1;
         Some(*view_id)
+    }
+
+    /// Others need a snapshot of a newer view: readers that have stalled keep none, and begin again when they read on.
+    fn unpin_stalled(&mut self) {
+        let mut stalled = Vec::new();
+        for tracked in self.tracked.values_mut() {
+            if tracked.read_in + STALLED <= self.rounds
+                && let Some(series) = tracked.series.take()
+            {
+                tracked.holds = None;
+                stalled.push(series);
+            }
+        }
+        stalled.into_iter().for_each(|series| self.unpin(Some(series)));
     }
 
     fn unpin(&mut self, series: Option<(ViewId, usize)>) {

@@ -62,7 +62,7 @@ fn changed(change: &Change) -> String {
     }
 }
 
-/// As in `2.7 to 3.1 by x: +a ?b -c`: c is gone and b suspect; or `3.1 page 0: a b c`.
+/// As in `2.7# to 3.1: +a ?b -c`: c is gone and b suspect, and there is a digest of the base; or `3.1 page 0: a b c`.
 fn text_of(frame: &Bytes) -> String {
     let Ok(Message::MembersUpdate(update)) = Message::decode(&frame[4..]) else { panic!("no update") };
     match update {
@@ -71,10 +71,10 @@ fn text_of(frame: &Bytes) -> String {
             let more = if last { "" } else { " …" };
             format!("{} page {index}: {}{more}", names(view_id), ids.join(" "))
         }
-        MembersUpdate::Delta { base, base_by, view_id, changes } => {
-            let by = base_by.map(|by| format!(" by {}", by.id)).unwrap_or_default();
+        MembersUpdate::Delta { base, base_digest, view_id, changes } => {
+            let digest = if base_digest.is_some() { "#" } else { "" };
             let changes: Vec<String> = changes.iter().map(changed).collect();
-            format!("{} to {}{by}: {}", names(base), names(view_id), changes.join(" "))
+            format!("{}{digest} to {}: {}", names(base), names(view_id), changes.join(" "))
         }
     }
 }
@@ -89,11 +89,14 @@ struct Rig {
 impl Rig {
     fn new(limits: Limits, view: MembersView) -> Self {
         let config = Config::single("test", "m", "m:1").limits(limits).build().unwrap();
-        let mut held = HeldView::new(usize::MAX);
+        let mut held = HeldView::new(&Limits { members: usize::MAX, ..Limits::default() });
         if !view.is_empty() {
             let (view_id, members) = (view.id(), view.iter().cloned().collect());
             let page = MembersUpdate::Page { view_id, index: 0, last: true, members };
-            assert!(held.update((&node("x", 1), false), page).is_some());
+            assert!(matches!(
+                held.update((&node("x", 1), false), page),
+                crate::membership::follower::Outcome::Taken(_)
+            ));
         }
         Self { tracker: Tracker::new(&config), held }
     }
@@ -188,18 +191,18 @@ fn v1_the_first_view_of_a_term_keeps_the_known_members() {
     }
     let mut rig = Rig::new(Limits::default(), MembersView::new(view_id(2, 7), [member("a"), member("m")]));
     assert_eq!(rig.begin(None, &["a"]), [], "nothing is new but the term");
-    assert_eq!(rig.read("a"), ["2.7 to 3.1 by x: "]);
+    assert_eq!(rig.read("a"), ["2.7# to 3.1: "]);
 }
 
 #[test]
-fn v9_a_delta_on_a_view_of_an_earlier_term_names_its_writer() {
+fn v9_a_delta_on_a_view_of_an_earlier_term_has_its_digest() {
     let known = MembersView::new(view_id(2, 7), [member("a"), member("b"), member("c")]);
     let mut rig = Rig::new(Limits::default(), known);
     rig.begin(None, &["a", "b"]);
-    assert_eq!(rig.read("a"), ["2.7 to 3.1 by x: ?c +m"]);
+    assert_eq!(rig.read("a"), ["2.7# to 3.1: ?c +m"]);
     rig.admit(member("j"));
     assert_eq!(rig.read("a"), ["3.1 to 3.2: +j"]);
-    assert_eq!(rig.read("b"), ["2.7 to 3.2 by x: ?c +j +m"]);
+    assert_eq!(rig.read("b"), ["2.7# to 3.2: ?c +j +m"]);
     assert_eq!(rig.read("b"), [""; 0]);
 }
 
@@ -317,13 +320,40 @@ fn v3_a_member_becomes_due_as_suspect_and_then_as_down() {
 #[test]
 fn v3_an_acknowledgement_gives_a_member_a_new_allowance() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
-    let ack = |rig: &mut Rig, ms| rig.tracker.ack(rig.held.view(), &id("a"), 1, view_id(3, 2), at(ms));
-    assert_eq!(ack(&mut rig, 500), Ack::Expected);
+    let ack = |rig: &mut Rig, number, ms| {
+        rig.beat("a", number);
+        rig.tracker.ack(rig.held.view(), &id("a"), number, view_id(3, 2), at(ms))
+    };
+    assert_eq!(ack(&mut rig, 1, 500), Ack::Expected);
     assert_eq!(rig.due("a"), Some(at(1_100)));
     rig.tracker.set_state(&mut rig.held, &id("a"), MemberState::Suspect);
-    assert_eq!(ack(&mut rig, 2_000), Ack::Revived);
+    assert_eq!(ack(&mut rig, 2, 2_000), Ack::Revived);
     assert_eq!(rig.due("a"), Some(at(5_000)));
-    assert_eq!(rig.ack("z", 1, view_id(3, 2)), Ack::Expected);
+    assert_eq!(rig.ack("z", 1, view_id(3, 2)), Ack::Old);
+}
+
+#[test]
+fn v11_only_a_new_answer_to_a_heartbeat_that_was_sent_counts() {
+    let mut rig = Rig::joined(Limits::default(), &["a"]);
+    assert_eq!(rig.ack("a", 0, view_id(3, 2)), Ack::Old, "nothing was sent");
+    rig.beat("a", 5);
+    rig.beat("a", 7);
+    for (number, expected) in [
+        (0, Ack::Old),
+        (4, Ack::Old),
+        (5, Ack::Expected),
+        (5, Ack::Old),
+        (8, Ack::Old),
+        (7, Ack::Expected),
+        (6, Ack::Old),
+    ] {
+        let has_acked = rig.tracker.has_acked(&id("a"));
+        assert_eq!(rig.ack("a", number, view_id(3, 2)), expected, "{number}");
+        assert_eq!(rig.tracker.has_acked(&id("a")), has_acked || expected == Ack::Expected);
+    }
+    rig.remove("a");
+    rig.admit(member("a"));
+    assert_eq!(rig.ack("a", 7, view_id(3, 2)), Ack::Old, "it has become a member again since");
 }
 
 /// The heartbeat went out behind the update, so its acknowledgement shows whether that came.
@@ -357,6 +387,7 @@ fn v6_an_update_that_a_member_does_not_hold_is_sent_again() {
 fn c4_an_unacknowledged_update_is_sent_on_another_link() {
     let mut rig = Rig::joined(Limits::default(), &["a", "b"]);
     rig.read("a");
+    rig.beat("a", 1);
     rig.ack("a", 1, view_id(3, 3));
     rig.admit(member("c"));
     rig.read("a");
@@ -466,6 +497,7 @@ fn a_delta_is_encoded_once_for_all_members_that_need_it() {
     assert_eq!([text_of(&a), text_of(&c)], ["3.5 to 3.7: +e +f", "3.6 to 3.7: +f"]);
     assert_eq!((a.as_ptr(), c.as_ptr()), (b.as_ptr(), d.as_ptr()));
     // Who lacks something else does not make them more than allowed.
+    rig.beat("a", 9);
     rig.ack("a", 9, view_id(3, 4));
     rig.tracker.relinked(&id("a"));
     assert_eq!(rig.next("a").unwrap(), "3.4 to 3.7: +d +e +f");
@@ -521,6 +553,7 @@ fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     for id in ["t", "u", "v"] {
         rig.admit(member(id));
     }
+    rig.beat("a05", 1);
     rig.ack("a05", 1, view_id(3, 9));
     rig.tracker.relinked(&id("a05"));
     assert_eq!(rig.next("a05"), None);
@@ -535,4 +568,33 @@ fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     assert_eq!(rig.pinned(), ["3.13"]);
     rig.admit(Member { node: node("a05", 2), ..member("a05") });
     assert_eq!(rig.pinned(), [""; 0]);
+}
+
+#[test]
+fn v7_a_stalled_reader_gives_its_place_to_those_that_wait() {
+    let mut rig = Rig::large(FULL, Limits { pinned_views: 1, change_log: 1, ..Limits::default() });
+    let mut idle = rig.clone();
+    for rig in [&mut rig, &mut idle] {
+        assert!(rig.next("a01").unwrap().starts_with("3.8 page 0"));
+        rig.admit(member("s"));
+        rig.admit(member("t"));
+        rig.admit(member("u"));
+    }
+    rig.beat("a02", 1);
+    rig.ack("a02", 1, view_id(3, 9));
+    rig.tracker.relinked(&id("a02"));
+    assert_eq!(rig.next("a02"), None, "there is no place");
+    for round in 1..=STALLED {
+        for rig in [&mut rig, &mut idle] {
+            assert_eq!(rig.pinned(), ["3.8"], "in round {round}");
+            rig.tracker.begin_round(rig.held.view());
+        }
+        assert_eq!(rig.next("a02").is_some(), round == STALLED);
+    }
+    assert_eq!(
+        (rig.pinned(), idle.pinned()),
+        (vec!["3.11".into()], vec!["3.8".into()]),
+        "where nobody waits, it stays"
+    );
+    assert!(rig.next("a01").unwrap().starts_with("3.11 page 0"), "the reader begins again");
 }

@@ -8,8 +8,9 @@ use alloc::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::id::{Address, Node, NodeId, ViewId};
+use crate::id::{Address, Node, NodeId, ViewDigest, ViewId};
 
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,6 +75,14 @@ impl Change {
         }
     }
 
+    /// The member that is new, or has changed.
+    pub(crate) fn member(&self) -> Option<&Member> {
+        match self {
+            Self::Upsert(member) => Some(member),
+            Self::Remove { .. } => None,
+        }
+    }
+
     /// An upper bound of the size on the wire, in bytes.
     pub(crate) fn wire_size(&self) -> usize {
         match self {
@@ -127,6 +136,19 @@ impl MembersView {
         self.members.values().map(Arc::as_ref)
     }
 
+    /// The digest of the members. Two views with the same digest have the same members.
+    ///
+    /// # Panics
+    /// If a member cannot be encoded. No value of its type causes this.
+    pub fn digest(&self) -> ViewDigest {
+        let mut digest = Hasher(Sha256::new());
+        for member in self.iter() {
+            digest = postcard::serialize_with_flavor(member, digest).expect("a member of plain data always encodes");
+        }
+        let digest: [u8; 32] = digest.0.finalize().into();
+        ViewDigest(core::array::from_fn(|at| digest[at]))
+    }
+
     pub(crate) fn new(view_id: ViewId, members: impl IntoIterator<Item = Member>) -> Self {
         let members = members.into_iter().map(|m| (m.node.id.clone(), Arc::new(m))).collect();
         Self { view_id, members: Arc::new(members) }
@@ -161,10 +183,60 @@ impl MembersView {
     }
 }
 
+/// Hashes what is encoded.
+struct Hasher(Sha256);
+
+impl postcard::ser_flavors::Flavor for Hasher {
+    type Output = Self;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.update([byte]);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.update(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self> {
+        Ok(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::id::Incarnation;
+
+    #[test]
+    fn v9_the_digest_covers_every_field_and_not_the_view_id() {
+        let member = |id: &str| Member {
+            node: Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) },
+            address: Address::new(alloc::format!("{id}:1")).unwrap(),
+            state: MemberState::Active,
+            metadata: Bytes::new(),
+        };
+        let digest = |members: Vec<Member>| MembersView::new(ViewId::default(), members).digest();
+        let (a, b) = (member("a"), member("b"));
+        let known = digest(alloc::vec![a.clone(), b.clone()]);
+        assert_eq!(known, digest(alloc::vec![b.clone(), a.clone()]));
+        let later = ViewId { version: 7, ..ViewId::default() };
+        assert_eq!(known, MembersView::new(later, [a.clone(), b.clone()]).digest());
+        let newer = Node { incarnation: Incarnation(2), ..b.node.clone() };
+        for other in [
+            Member { node: newer, ..b.clone() },
+            Member { address: a.address.clone(), ..b.clone() },
+            Member { state: MemberState::Suspect, ..b.clone() },
+            Member { metadata: Bytes::from_static(b"x"), ..b },
+            member("c"),
+        ] {
+            assert_ne!(known, digest(alloc::vec![a.clone(), other]));
+        }
+        assert_ne!(known, digest(alloc::vec![a]));
+        // It must never change: nodes compare it.
+        assert_eq!(alloc::format!("{known:?}"), "718e944f77113c157e18b545994e2ddb");
+    }
 
     /// A page or a delta must never be longer than computed. If it is much shorter, it takes more sends than necessary.
     #[test]

@@ -24,7 +24,7 @@ impl PeerTable {
     }
 
     fn check_connections(&self, timers: &Timers) {
-        let (mut established, mut buffered) = (0, 0);
+        let (mut established, mut buffered, mut unsent) = (0, 0, 0);
         for (conn, connection) in &self.connections {
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
@@ -34,6 +34,9 @@ impl PeerTable {
             assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");
             buffered += connection.buffered();
             assert!(connection.counts_its_buffer(), "{conn} counts what it has buffered");
+            assert!(connection.has_frame_deadline(), "an unfinished frame on {conn} has a deadline");
+            unsent += connection.unsent();
+            assert_eq!(connection.unsent() > 0, connection.in_flight(), "{conn} counts what is in flight");
             if let Some(link) = connection.link() {
                 established += 1;
                 let peer = self.peers.get(&link.peer()).expect("a link names a peer in the table");
@@ -47,6 +50,9 @@ impl PeerTable {
         }
         assert_eq!(self.established, established, "the established connections are counted");
         assert_eq!(self.partial_bytes, buffered, "the bytes of unfinished frames are summed up");
+        assert_eq!(self.unsent_bytes, unsent, "the bytes of writes in flight are summed up");
+        let is_link = |conn: &ConnId| self.connection(*conn).is_some_and(Connection::is_established);
+        assert!(self.withheld.iter().all(is_link), "updates are withheld from links");
         assert!(
             self.pending.iter().all(|conn| self.connections.contains_key(conn)),
             "each pending connection is in the table"
@@ -157,7 +163,7 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 14] = [
+    const CONNECTIONS: [Violation<Table>; 18] = [
         (
             table,
             |t| {
@@ -193,6 +199,16 @@ mod tests {
         ),
         (table, |t| t.peers.established = 2, "the established connections are counted"),
         (table, |t| t.peers.partial_bytes = 1, "the bytes of unfinished frames are summed up"),
+        (table, |t| connection(t, PENDING).set_frame_due(Timestamp::ZERO), "an unfinished frame on 2 has a deadline"),
+        (table, |t| connection(t, PENDING).sent(&env(), 0), "2 counts what is in flight"),
+        (table, |t| t.peers.unsent_bytes += 1, "the bytes of writes in flight are summed up"),
+        (
+            table,
+            |t| {
+                t.peers.withheld.insert(PENDING);
+            },
+            "updates are withheld from links",
+        ),
         (
             table,
             |t| {
@@ -267,7 +283,8 @@ mod tests {
         (
             table,
             |t| {
-                connection(t, LINK).sent(&env());
+                connection(t, LINK).sent(&env(), 1);
+                t.peers.unsent_bytes += 1;
                 peer(t).outbox.put(Post::Heartbeat);
             },
             "only a master has a heartbeat or an answer to a join to send",

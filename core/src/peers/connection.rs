@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
-use super::PeerKey;
+use super::{PeerKey, budget::Budget};
 use crate::{
     api::error::CloseReason,
     api::input::{Origin, Remote},
@@ -20,7 +20,7 @@ use crate::{
     wire::voting::Voting,
 };
 
-/// A write that is not flushed for this many `down_after` has stalled. A peer that is only slow reads some of it.
+/// A write that is not flushed for this many `down_after` has stalled, and so has a frame that is not complete.
 const STALLS: u32 = 2;
 
 /// A connection in any state. The peer table changes it through its methods.
@@ -45,8 +45,16 @@ pub(crate) struct Connection {
     /// The nonce of the peer's `Hello`, once it has come.
     peer_nonce: Option<[u8; 16]>,
     state: ConnectionState,
+    /// When the unfinished frame has to be complete.
+    frame_due: Option<Timestamp>,
+    /// What the peer may send.
+    budget: Budget,
     /// A `Send` is not flushed yet.
     in_flight: bool,
+    /// The length of that `Send`, as counted in the sum over all connections; 0 if there is none.
+    unsent: usize,
+    /// When that counts as slow: the connection may close for those that wait for room.
+    slow_at: Timestamp,
     /// When that counts as stalled: the peer does not read.
     stalled_at: Timestamp,
     /// When the connection counts as silent, unless something arrives.
@@ -171,6 +179,28 @@ fn place(message: Message) -> Place {
     }
 }
 
+/// Whether a peer may send only so many of them. Updates of the view are limited by the master that sends them (V8), and a snapshot
+/// of a large cluster has many pages.
+fn is_limited(message: &Message) -> bool {
+    match message {
+        Message::MembersUpdate(_) => false,
+        Message::Hello(_)
+        | Message::Rejected(_)
+        | Message::Status(_)
+        | Message::JoinResponse(_)
+        | Message::VoteRequest(_)
+        | Message::Vote(_)
+        | Message::Release(_)
+        | Message::Heartbeat(_)
+        | Message::HeartbeatAck(_)
+        | Message::Ping
+        | Message::LeaveAck
+        | Message::Resign(_)
+        | Message::Proof(_)
+        | Message::Voucher(_) => true,
+    }
+}
+
 impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
@@ -194,7 +224,11 @@ impl Connection {
             claims_a_seed: false,
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
+            frame_due: None,
+            budget: Budget::new(now),
             in_flight: false,
+            unsent: 0,
+            slow_at: now,
             stalled_at: now,
             silent_at: now,
             ping_at: now,
@@ -323,12 +357,19 @@ impl Connection {
                 limits.frame_before_handshake
             }
         };
-        self.decoder.next(chunk, limit)
+        let body = self.decoder.next(chunk, limit)?;
+        if body.is_some() {
+            self.frame_due = None;
+        }
+        Ok(body)
     }
 
     /// What a frame with this body is.
     pub(super) fn classify(&mut self, env: &Env, body: Bytes) -> Received {
         match Message::decode(&body) {
+            Ok(message) if is_limited(&message) && !self.budget.spend(env) => {
+                Received::Fault(CloseReason::TooManyMessages)
+            }
             Ok(message) => self.classify_message(env, message, body),
             Err(reason) => Received::Fault(reason),
         }
@@ -432,8 +473,11 @@ impl Connection {
     }
 
     /// Returns how much of the chunk is buffered.
-    pub(super) fn end_chunk(&mut self) -> usize {
+    pub(super) fn end_chunk(&mut self, env: &Env) -> usize {
         self.buffered = self.decoder.buffered();
+        if self.buffered > 0 && self.frame_due.is_none() {
+            self.frame_due = Some(env.now + env.timing().down_after.saturating_mul(STALLS));
+        }
         self.buffered
     }
 
@@ -480,17 +524,44 @@ impl Connection {
     }
 
     /// A `Send` is in flight from now on.
-    pub(super) fn sent(&mut self, env: &Env) {
+    pub(super) fn sent(&mut self, env: &Env, length: usize) {
         self.in_flight = true;
+        self.unsent = length;
+        self.slow_at = env.now + env.timing().suspect_after;
         self.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
         self.ping_at = env.now + env.timing().heartbeat_interval;
         self.ping_due = false;
     }
 
-    /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
-    pub(super) fn flushed(&mut self) -> Option<CloseReason> {
+    /// The last `Send` is written. Returns its length, and the reason to close the connection, if it was only waiting for that.
+    pub(super) fn flushed(&mut self) -> (usize, Option<CloseReason>) {
         self.in_flight = false;
-        self.flushed_reason()
+        (core::mem::take(&mut self.unsent), self.flushed_reason())
+    }
+
+    /// The length of the `Send` in flight; 0 if there is none.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Whether the peer has not read the `Send` in flight for a while.
+    pub(super) fn is_slow(&self, now: Timestamp) -> bool {
+        self.in_flight && self.slow_at <= now
+    }
+
+    /// When the `Send` in flight counts as slow.
+    pub(super) fn slow_at(&self) -> Timestamp {
+        self.slow_at
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_frame_due(&mut self, at: Timestamp) {
+        self.frame_due = Some(at);
+    }
+
+    /// Whether an unfinished frame has a deadline.
+    pub(super) fn has_frame_deadline(&self) -> bool {
+        self.frame_due.is_some() == (self.buffered > 0)
     }
 
     /// Whether everything that can be sent is sent.
@@ -504,9 +575,12 @@ impl Connection {
         }
     }
 
-    /// Whether what was sent last has stalled: the peer does not read.
-    pub(super) fn is_stalled(&self, now: Timestamp) -> bool {
-        self.in_flight && self.stalled_at <= now
+    /// Why the connection has to close now, if the peer does not read what was sent last, or does not complete a frame.
+    pub(super) fn stall(&self, now: Timestamp) -> Option<CloseReason> {
+        if self.in_flight && self.stalled_at <= now {
+            return Some(CloseReason::Stalled);
+        }
+        self.frame_due.filter(|due| *due <= now).map(|_| CloseReason::FrameTooSlow)
     }
 
     /// Makes a `Ping` due, if it is time for one. Returns true if so, and when the next one is due.
@@ -523,6 +597,8 @@ impl Connection {
     pub(super) fn reset_allowance(&mut self, silent_at: Timestamp) {
         self.silent_at = silent_at;
         self.stalled_at = self.stalled_at.max(silent_at);
+        self.slow_at = self.slow_at.max(silent_at);
+        self.frame_due = self.frame_due.map(|due| due.max(silent_at));
     }
 }
 

@@ -6,6 +6,7 @@ use core::{cmp::Reverse, net::IpAddr};
 use super::{
     PeerTable,
     connection::{Connection, ConnectionState},
+    peer::Peer,
 };
 use crate::{
     env::Env,
@@ -17,6 +18,18 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+    }
+}
+
+/// For so many `handshake_timeout`, a source is distrusted.
+const DISTRUST: u32 = 10;
+
+/// Who is distrusted when a proof of the cluster key is wrong or never comes. Different people may have the other addresses of an IPv4
+/// network, and must not be harmed. An IPv6 network has one owner, who has all of its addresses.
+fn source(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(_) => network(ip),
     }
 }
 
@@ -34,12 +47,13 @@ impl PeerTable {
     /// The accepted connection that has to close before one more is accepted, when there are as many as allowed.
     pub(crate) fn surplus(&self, env: &Env) -> Option<ConnId> {
         let is_full = self.pending.len() >= env.limits().pending_connections;
-        if is_full { self.least_welcome() } else { None }
+        if is_full { self.least_welcome(env) } else { None }
     }
 
-    /// The pending connection that goes first: one without a `Hello` before one with it, one of the network and the address that has most
-    /// of them, and of these the oldest. A source that opens many connections therefore loses its own.
-    pub(crate) fn least_welcome(&self) -> Option<ConnId> {
+    /// The pending connection that goes first: one without a `Hello` before one with it, one of a source that is distrusted, one of the
+    /// network and the address that has most of them, and of these the oldest. A source that opens many connections therefore loses its
+    /// own. Distrust matters only when all places are taken: nobody is kept out because a neighbour has failed.
+    pub(crate) fn least_welcome(&self, env: &Env) -> Option<ConnId> {
         let pending = || self.pending.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
         let (mut networks, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for (_, connection) in pending() {
@@ -48,9 +62,59 @@ impl PeerTable {
         }
         let rank = |(conn, connection): &(ConnId, &Connection)| {
             let (same_network, same_address) = (networks[&connection.ip().map(network)], addresses[&connection.ip()]);
-            (!connection.has_greeted(), same_network, same_address, Reverse(*conn))
+            let is_distrusted = self.is_distrusted(env, connection.ip());
+            (!connection.has_greeted(), is_distrusted, same_network, same_address, Reverse(*conn))
         };
         pending().max_by_key(rank).map(|(conn, _)| conn)
+    }
+
+    fn is_distrusted(&self, env: &Env, ip: Option<IpAddr>) -> bool {
+        ip.and_then(|ip| self.distrusted.get(&source(ip))).is_some_and(|until| *until > env.now)
+    }
+
+    /// The peer has not proven that it holds the cluster key. As many sources are remembered as there are places for pending connections.
+    pub(crate) fn distrust(&mut self, env: &Env, conn: ConnId) {
+        let Some(source) = self.connection(conn).filter(|c| c.dialed().is_none()).and_then(|c| c.ip()).map(source)
+        else {
+            return;
+        };
+        if self.distrusted.len() >= env.limits().pending_connections && !self.distrusted.contains_key(&source) {
+            let first = self.distrusted.iter().min_by_key(|(_, until)| **until).map(|(source, _)| *source);
+            first.map(|source| self.distrusted.remove(&source));
+        }
+        self.distrusted.insert(source, env.now + env.timing().handshake_timeout.saturating_mul(DISTRUST));
+    }
+
+    /// The peer has proven that it holds the cluster key.
+    pub(crate) fn trust(&mut self, conn: ConnId) {
+        if let Some(ip) = self.connection(conn).and_then(|connection| connection.ip()) {
+            self.distrusted.remove(&source(ip));
+        }
+    }
+
+    /// One write less is in flight: an update that was withheld may go now.
+    pub(super) fn release_withheld(&mut self) {
+        self.awake.extend(self.withheld.pop_first());
+    }
+
+    /// The connection that has to close because the writes in flight have reached their limit: of those to nodes that are no voters and
+    /// read slowly, the one with most of them. A crowd that reads is never closed. It waits.
+    pub(crate) fn largest_unsent(&mut self, env: &Env) -> Option<ConnId> {
+        if self.unsent_bytes < env.limits().unsent_bytes || env.now < self.slow_from {
+            return None;
+        }
+        let is_voter = |connection: &Connection| {
+            connection.link().and_then(|link| self.peers.get(&link.peer())).is_some_and(Peer::is_voter)
+        };
+        let holders = || self.connections.iter().filter(|(_, c)| c.in_flight() && !is_voter(c));
+        let largest =
+            holders().filter(|(_, c)| c.is_slow(env.now)).max_by_key(|(conn, c)| (c.unsent(), Reverse(**conn)));
+        let largest = largest.map(|(conn, _)| *conn);
+        if largest.is_none() {
+            let next = holders().map(|(_, connection)| connection.slow_at()).min();
+            self.slow_from = next.unwrap_or(env.now + env.timing().suspect_after);
+        }
+        largest
     }
 
     /// Whether all places are taken that nodes which are no voters may take. Each voter without a link has a place of its own, and one

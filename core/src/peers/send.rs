@@ -59,7 +59,8 @@ impl PeerTable {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return never!("a message is sent on a connection in the table");
         };
-        connection.sent(env);
+        connection.sent(env, bytes.len());
+        self.unsent_bytes += bytes.len();
         self.counters.bytes_sent += bytes.len() as u64;
         sink.output(Output::Send { conn, bytes });
     }
@@ -72,14 +73,16 @@ impl PeerTable {
         };
         let version = link.version();
         link.compose(is_used, content.status(), &mut out);
-        if is_used && let Some(bytes) = self.compose_messages(env, key, version, content, &mut out) {
+        if is_used && let Some(bytes) = self.compose_messages(env, conn, (key, version), content, &mut out) {
             self.scratch = out;
             return bytes;
         }
         if out.is_empty() && ping {
             Message::Ping.encode_for(version, &mut out);
         }
-        let bytes = out.split().freeze();
+        // Two writes that share a buffer would keep it as long as the slower one of their peers takes.
+        let bytes = Bytes::copy_from_slice(&out);
+        out.clear();
         self.scratch = out;
         bytes
     }
@@ -88,12 +91,14 @@ impl PeerTable {
     fn compose_messages(
         &mut self,
         env: &Env,
-        key: PeerKey,
-        version: u16,
+        conn: ConnId,
+        (key, version): (PeerKey, u16),
         content: &mut impl Content,
         out: &mut BytesMut,
     ) -> Option<Bytes> {
+        let left = env.limits().unsent_bytes.saturating_sub(self.unsent_bytes);
         let peer = self.peer_mut(key)?;
+        let left = if peer.is_voter() { usize::MAX } else { left };
         let request = content.vote_request(peer.address());
         peer.outbox.take_messages(request, |message| message.encode_for(version, out));
         let wants_heartbeat = peer.outbox.take_heartbeat();
@@ -101,11 +106,18 @@ impl PeerTable {
         let heartbeat = heartbeat.map(|(number, frame)| (number, frame.in_version(version)));
         let reserved = heartbeat.as_ref().map_or(0, |(_, frame)| frame.len());
         let room = |out: &BytesMut| env.limits().send.saturating_sub(out.len() + reserved);
-        while let Some(update) = content.next_update(peer, version, room(out)) {
+        // An update waits while the limit is reached. Everything else is small, and is sent.
+        while out.len() < left
+            && let Some(update) = content.next_update(peer, version, room(out))
+        {
             out.extend_from_slice(&update);
         }
+        let (is_withheld, id) = (out.len() >= left, peer.node().id.clone());
+        if is_withheld {
+            self.withheld.insert(conn);
+        }
         let (number, frame) = heartbeat?;
-        content.heartbeat_sent(&peer.node().id, number);
+        content.heartbeat_sent(&id, number);
         if out.is_empty() {
             return Some(frame);
         }

@@ -7,6 +7,7 @@ use alloc::{
 };
 
 use bytes::{Bytes, BytesMut};
+use core::net::IpAddr;
 
 use super::{
     PeerKey,
@@ -47,6 +48,14 @@ pub(crate) struct PeerTable {
     pub(super) established: usize,
     /// The sum of what the connections have buffered.
     pub(super) partial_bytes: usize,
+    /// The sum of the writes that are in flight.
+    pub(super) unsent_bytes: usize,
+    /// The links for which an update of the view waits until other writes are flushed. At the next heartbeat they try again.
+    pub(super) withheld: BTreeSet<ConnId>,
+    /// No write in flight is slow before this time.
+    pub(super) slow_from: Timestamp,
+    /// The sources of which a proof of the cluster key was wrong or never came, and until when that counts.
+    pub(super) distrusted: BTreeMap<IpAddr, Timestamp>,
     /// The connections that may have something to send. Empty after each input.
     pub(super) awake: BTreeSet<ConnId>,
     /// Room for what is composed. Empty between two writes.
@@ -88,6 +97,10 @@ impl PeerTable {
             claimed: BTreeSet::new(),
             established: 0,
             partial_bytes: 0,
+            unsent_bytes: 0,
+            withheld: BTreeSet::new(),
+            slow_from: Timestamp::ZERO,
+            distrusted: BTreeMap::new(),
             awake: BTreeSet::new(),
             scratch: BytesMut::new(),
             counters: Counters::default(),
@@ -277,7 +290,7 @@ impl PeerTable {
     /// Ends the reading of a chunk. If too much is buffered now over all connections, the one that has most of it has to close.
     pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<ConnId> {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            self.partial_bytes += connection.end_chunk();
+            self.partial_bytes += connection.end_chunk(env);
         }
         if self.partial_bytes <= env.limits().partial_bytes {
             return None;
@@ -289,10 +302,12 @@ impl PeerTable {
     /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
     pub(crate) fn flushed(&mut self, conn: ConnId) -> Option<CloseReason> {
         let connection = self.connections.get_mut(&conn)?;
-        let reason = connection.flushed();
+        let (length, reason) = connection.flushed();
+        self.unsent_bytes -= length;
         if reason.is_none() {
             self.awake.insert(conn);
         }
+        self.release_withheld();
         reason
     }
 
@@ -300,9 +315,12 @@ impl PeerTable {
     pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
         let connection = self.connections.remove(&conn)?;
         self.partial_bytes -= connection.buffered();
+        self.unsent_bytes -= connection.unsent();
         self.pending.remove(&conn);
         self.claimed.remove(&conn);
         self.awake.remove(&conn);
+        self.withheld.remove(&conn);
+        self.release_withheld();
         for timer in [Timer::Handshake(conn), Timer::Ping(conn), Timer::Silence(conn)] {
             sink.clear_timer(&timer);
         }
@@ -454,20 +472,21 @@ impl PeerTable {
         }
     }
 
-    /// The link may have carried nothing of this node's for a heartbeat interval. Whether what was sent last has stalled.
-    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> bool {
+    /// The link may have carried nothing of this node's for a heartbeat interval. Returns the reason to close it, if the peer reads too
+    /// slowly, or sends a frame too slowly.
+    pub(crate) fn ping_is_due(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) -> Option<CloseReason> {
         let Some(connection) = self.connections.get_mut(&conn) else {
-            return never!("a connection takes its timers along", false);
+            return never!("a connection takes its timers along", None);
         };
-        if connection.is_stalled(env.now) {
-            return true;
+        if let Some(reason) = connection.stall(env.now) {
+            return Some(reason);
         }
         let (is_due, next) = connection.make_ping_due(env);
         if is_due {
             self.awake.insert(conn);
         }
         sink.set_timer(Timer::Ping(conn), next);
-        false
+        None
     }
 
     /// Whether the link has carried nothing of the peer's for `down_after`. If not, it is judged again later.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::error::{CloseReason, RejectReason},
-    id::{Address, ClusterName, ElectorateDigest, Incarnation, Node, NodeId, Term, ViewId},
+    id::{Address, ClusterName, ElectorateDigest, Incarnation, Node, NodeId, Term, ViewDigest, ViewId},
     membership::view::{Change, Member},
 };
 
@@ -220,9 +220,9 @@ pub enum MembersUpdate {
     Delta {
         /// The view to which the changes apply.
         base: ViewId,
-        /// The master that wrote the base, if it was the master of an earlier term. Where votes were forgotten (G1), two
-        /// masters may have written views with the same id (V9).
-        base_by: Option<Node>,
+        /// The digest of the base, if it is a view of an earlier term. Two views of earlier masters may have the same id
+        /// (V9).
+        base_digest: Option<ViewDigest>,
         /// The view that results.
         view_id: ViewId,
         /// The changes, in the order of the ids, at most one for each id.

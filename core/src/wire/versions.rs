@@ -136,7 +136,7 @@ mod tests {
 
     fn delta(changes: Vec<Change>) -> Message {
         let (base, view_id) = (ViewId::default(), ViewId { term: Term(1), version: 1 });
-        Message::MembersUpdate(MembersUpdate::Delta { base, base_by: None, view_id, changes })
+        Message::MembersUpdate(MembersUpdate::Delta { base, base_digest: None, view_id, changes })
     }
 
     fn removal(reason: RemovalReason) -> Change {

@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use formation_core::{
     Address, Change, ClusterName, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId, RejectReason,
-    RemovalReason, Term, ViewId,
+    RemovalReason, Term, ViewDigest, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MembersUpdate, Message, Proof, ProtocolRange, Rejected,
         Release, Resign, Role, StatusReport, Vote, VoteRequest,
@@ -51,7 +51,7 @@ pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
         }),
         4 => Message::MembersUpdate(MembersUpdate::Delta {
             base: view_id(from)?,
-            base_by: option(from, node)?,
+            base_digest: option(from, |from| Ok(ViewDigest(from.arbitrary()?)))?,
             view_id: view_id(from)?,
             changes: list(from, change)?,
         }),

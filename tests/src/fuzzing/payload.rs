@@ -6,7 +6,7 @@ use arbitrary::Arbitrary;
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
     Address, Change, ClusterName, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason, Term,
-    ViewId, message, message::Message,
+    ViewDigest, ViewId, message, message::Message,
 };
 
 use super::{
@@ -61,8 +61,8 @@ pub(super) enum Payload {
     Delta {
         /// The id of the view to which it applies.
         base: (u8, u8),
-        /// The writer of that view.
-        base_by: Option<Identity>,
+        /// Whether the digest is that of another view. The identity does not matter.
+        other_base: Option<Identity>,
         /// The id of the resulting view.
         view_id: (u8, u8),
         /// The changes.
@@ -116,7 +116,7 @@ impl_encode!(enum Payload {
     JoinAccepted(term),
     JoinRejected(term, why),
     Page { view_id, index, last, members },
-    Delta { base, base_by, view_id, changes },
+    Delta { base, other_base, view_id, changes },
     VoteRequest(term, number, lease),
     Vote(term, number, granted),
     Release(term),
@@ -447,7 +447,7 @@ impl Payload {
                     members: members.iter().copied().map(member).collect(),
                 })
             }
-            Self::Delta { base, base_by, view_id: of, ref changes } => {
+            Self::Delta { base, other_base, view_id: of, ref changes } => {
                 let changes = changes.iter().map(|change| match *change {
                     MemberChange::Upsert(entry) => Change::Upsert(member(entry)),
                     MemberChange::Remove(who, left) => {
@@ -457,7 +457,7 @@ impl Payload {
                 });
                 Message::MembersUpdate(message::MembersUpdate::Delta {
                     base: view_id(base),
-                    base_by: base_by.map(Identity::node),
+                    base_digest: other_base.map(|_| ViewDigest([7; 16])),
                     view_id: view_id(of),
                     changes: changes.collect(),
                 })

@@ -89,7 +89,7 @@ impl Scene {
         self.with_room(TIGHT)
     }
 
-    /// The configuration with this limit for the bytes of unfinished frames. A fuzzer can reach all other limits.
+    /// The configuration with this limit for the bytes of unfinished frames and of writes in flight. A fuzzer can reach all other limits.
     pub(super) fn with_room(self, partial_bytes: usize) -> Config {
         let limits = Limits {
             frame_before_handshake: 1024,
@@ -98,6 +98,9 @@ impl Scene {
             pending_connections: 8,
             connections: 10,
             partial_bytes,
+            // It depends on the chunks as well: they decide what is flushed by then.
+            unsent_bytes: partial_bytes,
+            messages: 256,
             members: 3,
             metadata: 2_000,
             change_log: 4,

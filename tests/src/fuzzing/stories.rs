@@ -197,9 +197,9 @@ fn with_views() -> Vec<Story> {
     let page = |index, last, identity| {
         receives(Payload::Page { view_id: (1, 2), index, last, members: vec![entry(identity)] })
     };
-    let delta = |base, base_by| {
+    let delta = |base, other_base| {
         let changes = vec![MemberChange::Upsert(entry(own)), MemberChange::Remove(1, true)];
-        receives(Payload::Delta { base, base_by, view_id: (1, 3), changes })
+        receives(Payload::Delta { base, other_base, view_id: (1, 3), changes })
     };
     let refused = (0..6).flat_map(|_| {
         // By both other voters.

@@ -15,6 +15,7 @@ mod every_order;
 mod failover;
 mod hostile;
 mod hostile_attacks;
+mod hostile_limits;
 mod identity;
 mod identity_conflicts;
 mod identity_rules;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use formation_core::{
     Address, Command, Config, ConnId, Event, Incarnation, Input, Limits, Member, MemberState, Node, NodeId,
-    RejectReason, StopReason, Term, ViewId,
+    RejectReason, StopReason, Term, Timing, ViewId,
     message::{JoinResponse, Message, Role, VoteRequest},
 };
 use formation_tests::{Peer, Rig};
@@ -91,6 +91,8 @@ fn metadata_of_a_member_is_stored_if_it_is_not_too_long() {
         (9, Role::Joining, vec![Ok(())], 9),
     ] {
         peer.metadata = vec![7; len].into();
+        // One change goes with each heartbeat.
+        rig.advance(Timing::lan().heartbeat_interval);
         let status = peer.status(1, role, ViewId::default());
         rig.receive(conn, status);
         assert_eq!(join_answers(&mut rig, conn), answers, "{len} bytes");

@@ -2,7 +2,8 @@ use std::time::Duration;
 use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
 
 use formation_core::{
-    Incarnation, LossReason, NodeId, RejectReason, StopReason, TlsFailure, TlsProblem, ViewId, message::Holder,
+    Incarnation, LossReason, NodeId, RejectReason, StopReason, TlsFailure, TlsProblem, ViewId, ViewLimit,
+    message::Holder,
 };
 use tracing::{
     Level, Metadata, Subscriber,
@@ -97,7 +98,8 @@ fn events() -> Vec<Event> {
             voter: node.clone(),
             bootstrap_wait: Duration::from_secs(3),
         },
-        Event::SoloMasterIgnored { node, address },
+        Event::SoloMasterIgnored { node: node.clone(), address },
+        Event::ViewTooLarge { master: node, limit: ViewLimit::Metadata },
         Event::PersistFailed,
         Event::Stopped { reason: StopReason::Left },
     ]

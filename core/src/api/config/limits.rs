@@ -24,19 +24,28 @@ pub struct Limits {
     pub max_frame: usize,
     /// The largest `Send`, in bytes; at least 4096. The rest waits for the next one.
     pub send: usize,
-    /// The most accepted connections that are not established. One more closes the oldest of them (`TooManyPending`).
+    /// The most accepted connections that are not established. With one more, one of them closes (`TooManyPending`).
     pub pending_connections: usize,
     /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`). The adapters lower it to
     /// what the process may open.
     pub connections: usize,
-    /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close the connection that they
-    /// arrive on (`TooManyPartialBytes`).
+    /// The most bytes of unfinished frames over all connections; at least `max_frame`. With more, the connection
+    /// that has most of them closes (`TooManyPartialBytes`).
     pub partial_bytes: usize,
+    /// The most bytes of writes in flight over all connections; at least `send`. While it is reached, updates of the view to nodes
+    /// that are no voters wait, and of those that read slowly, the connection with most of these bytes closes
+    /// (`TooManyUnsentBytes`).
+    pub unsent_bytes: usize,
+    /// The most messages that a peer may send on a connection within a
+    /// [`heartbeat_interval`](crate::Timing::heartbeat_interval), without updates of the view; at least 64. As many may come at once
+    /// after a pause. One more closes the connection (`TooManyMessages`).
+    pub messages: usize,
     /// The most members of the cluster. The master rejects one more (`ClusterFull`). It is also the number of rejections
     /// that are remembered as reported.
     pub members: usize,
     /// The largest metadata of one member, in bytes. The master rejects a node with more (`MetadataTooLong`). More metadata
-    /// for this node itself is [`Misuse`](crate::Misuse).
+    /// for this node itself is [`Misuse`](crate::Misuse). A node does not take a view with more (`ViewTooLarge`), so give all nodes the
+    /// same limit.
     pub metadata: usize,
     /// How many changes of the view a master keeps for deltas. A member that lacks older ones gets a snapshot.
     pub change_log: usize,
@@ -58,6 +67,8 @@ impl Default for Limits {
             pending_connections: 64,
             connections: 16_384,
             partial_bytes: 64 << 20,
+            unsent_bytes: 64 << 20,
+            messages: 512,
             members: 16_384,
             metadata: 512,
             change_log: 4_096,
@@ -77,6 +88,7 @@ impl Limits {
             ("send", self.send, 4096, usize::MAX),
             ("pending_connections", self.pending_connections, 1, usize::MAX),
             ("connections", self.connections, 1, usize::MAX),
+            ("messages", self.messages, 64, u32::MAX as usize),
             ("members", self.members, 1, usize::MAX),
             ("change_log", self.change_log, 1, usize::MAX),
             ("pinned_views", self.pinned_views, 1, usize::MAX),
@@ -89,6 +101,7 @@ impl Limits {
         sizes(frame, "at least", first, frame.1 >= first.1)?;
         sizes(frame, "at least", send, frame.1 >= send.1)?;
         sizes(("partial_bytes", self.partial_bytes), "at least", frame, self.partial_bytes >= frame.1)?;
+        sizes(("unsent_bytes", self.unsent_bytes), "at least", send, self.unsent_bytes >= send.1)?;
         let fits = send.1.saturating_sub(METADATA_ROOM) >= self.metadata;
         sizes(send, "at least 1024 more than", ("metadata", self.metadata), fits)
     }
