@@ -116,10 +116,15 @@ impl Discovery {
             let is_useful = (env.config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
             !is_linked && is_useful
         };
-        let needs_check = |address: &Address| *address == *env.config.address() || peers.is_claimed(address);
+        let needs_check = |address: &Address| {
+            *address == *env.config.address() || peers.is_claimed(address) || peers.is_contested(address)
+        };
         let timeout = env.timing().handshake_timeout;
         for (_, claim) in peers.claims() {
             self.dialer.recheck_address(&claim.hello.address, env.now);
+            if let Some(holder) = peers.contested(&claim.hello) {
+                self.dialer.recheck_address(holder.address(), env.now);
+            }
         }
         let due = self.dialer.dial_due(env.now, wanted, needs_check);
         for dial in due.given_up {

@@ -69,6 +69,8 @@ pub struct Formation {
     election: Election,
     /// The view, and on a master everything about its members.
     membership: Membership,
+    /// While there is no master: until when the view still shows who lives.
+    view_counts_until: Timestamp,
     /// What this node reports about itself.
     own_status: OwnStatus,
     lifecycle: Lifecycle,
@@ -91,6 +93,7 @@ impl Formation {
             rejections: Rejections::new(members),
             election,
             membership: Membership::new(members),
+            view_counts_until: Timestamp::ZERO,
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
             sink: Sink::default(),

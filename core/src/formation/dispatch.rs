@@ -113,8 +113,8 @@ impl Formation {
                     self.lifecycle.acknowledge();
                 }
             }
-            // A voucher on a link has come too late to matter.
-            Message::Ping | Message::Voucher(_) => {}
+            Message::Voucher(voucher) => self.vouched(key, voucher),
+            Message::Ping => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");
             }

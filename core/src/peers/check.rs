@@ -33,7 +33,7 @@ impl PeerTable {
         for (conn, connection) in &self.connections {
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
-            let is_accepted = connection.origin == Origin::Accepted && !connection.claims_a_seed;
+            let is_accepted = connection.origin == Origin::Accepted && !connection.is_apart;
             let is_pending = is_accepted && !connection.is_established();
             assert_eq!(self.pending.contains(conn), is_pending, "{conn} is pending iff accepted and not established");
             assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");

@@ -4,13 +4,15 @@ use alloc::{boxed::Box, vec::Vec};
 use core::cmp::Reverse;
 
 use super::{
-    Peer, PeerTable,
+    Peer, PeerKey, PeerTable,
     connection::{Claim, Connection, ConnectionState},
     limits::network,
 };
 use crate::{
-    env::{Env, never},
+    env::{Env, Sink, never},
     id::{Address, ConnId, Node, NodeId},
+    timers::Timer,
+    wire::message::Hello,
 };
 
 /// How many vouchers wait on one link. A node has no more connections to one peer that could need one.
@@ -36,7 +38,7 @@ impl PeerTable {
         if env.is_seed(&claim.hello.address) {
             // It does not take the place of another: there are few claims of each identity, and few voters.
             self.pending.remove(&conn);
-            connection.claims_a_seed = true;
+            connection.is_apart = true;
         }
         connection.state = ConnectionState::Claimed(Box::new(claim));
         self.claimed.insert(conn);
@@ -77,21 +79,72 @@ impl PeerTable {
         self.peer(connection.link()?.peer)
     }
 
-    /// Whether the nonce shows that the peer of this connection is the node that it claims to be: this node has sent the nonce to the
-    /// claimed address, or on a link to that node.
-    pub(crate) fn is_vouched(&self, claim: &Claim, nonce: [u8; 16]) -> bool {
-        let node = claim.node();
-        let is_linked = |connection: &Connection| connection.link().is_some() && connection.names(self, &node);
+    /// Whether the nonce shows that a peer is the node that it claims to be: this node has sent the nonce to the claimed address, or on
+    /// a link to that node that is proven itself.
+    pub(crate) fn is_vouched(&self, node: &Node, address: &Address, nonce: [u8; 16]) -> bool {
+        let is_linked = |connection: &Connection| {
+            self.linked_peer(connection).is_some_and(|peer| peer.node() == node && peer.is_verified())
+        };
         let is_dialed = |connection: &Connection| {
-            connection.dialed() == Some(&claim.hello.address)
+            connection.dialed() == Some(address)
                 && match &connection.state {
                     ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) => true,
-                    ConnectionState::Established(_) => connection.names(self, &node),
+                    ConnectionState::Established(_) => connection.names(self, node),
                     ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
                 }
         };
         let is_meant = |connection: &Connection| is_linked(connection) || is_dialed(connection);
         self.connections.values().any(|connection| connection.nonce() == nonce && is_meant(connection))
+    }
+
+    /// A voucher on the link of this peer shows that it is at its address.
+    pub(crate) fn verify(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return never!("a link names a peer") };
+        peer.is_verified = true;
+        for conn in &peer.links {
+            if let Some(link) = self.connections.get_mut(conn).and_then(Connection::link_mut) {
+                link.unproven = None;
+            }
+        }
+    }
+
+    /// Another node claims the id of this peer, and this node looks whether the peer is at its address.
+    pub(crate) fn doubt(&mut self, env: &Env, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.doubted_at.get_or_insert(env.now);
+        }
+    }
+
+    /// The peer that another node than itself claims the id of, while nothing has proven which of the two has it.
+    pub(crate) fn contested(&self, claim: &Hello) -> Option<&Peer> {
+        self.with_id(&claim.id).filter(|peer| !peer.is_verified() && *peer.address() != claim.address)
+    }
+
+    /// Whether another node claims the id of the peer at this address.
+    pub(crate) fn is_contested(&self, address: &Address) -> bool {
+        let is_meant = |claim: &Claim| self.contested(&claim.hello).is_some_and(|peer| peer.address() == address);
+        self.claims().any(|(_, claim)| is_meant(claim))
+    }
+
+    /// A link that was never proven is a claim from now on, since another link to the same peer is proven.
+    pub(crate) fn withdraw(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return never!("a peer names its links") };
+        let Some(link) = connection.link_mut() else { return never!("a peer names its links") };
+        let (key, Some(hello)) = (link.peer, link.unproven.take()) else {
+            return never!("a link that is doubtful is not proven");
+        };
+        connection.state = ConnectionState::Claimed(Box::new(Claim::of_link(*hello, link)));
+        connection.is_apart = true;
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.links.retain(|link| *link != conn);
+        }
+        self.established -= 1;
+        self.claimed.insert(conn);
+        self.awake.insert(conn);
+        for timer in [Timer::Ping(conn), Timer::Silence(conn)] {
+            sink.clear_timer(&timer);
+        }
+        sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
     }
 
     /// The nonces of the node's `Hello`s on its other connections to this node.

@@ -32,8 +32,8 @@ pub(crate) struct Connection {
     pub(super) decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     pub(super) buffered: usize,
-    /// The peer has claimed a seed's address, and had to prove that.
-    pub(super) claims_a_seed: bool,
+    /// It does not count as pending: the peer has claimed a seed's address and had to prove that, or has had a link. There are few.
+    pub(super) is_apart: bool,
     /// The nonce of the peer's `Hello`, once it has come.
     pub(super) peer_nonce: Option<[u8; 16]>,
     pub(super) state: ConnectionState,
@@ -81,6 +81,8 @@ pub(super) struct Link {
     /// The nonces of the peer's `Hello`s on other connections, to be sent on this one (H11). Only on a connection that this node has
     /// dialed to the peer's own address.
     pub(super) vouchers: Vec<[u8; 16]>,
+    /// The peer's `Hello`, while nothing has proven that it is the node that it claims to be (H11).
+    pub(super) unproven: Option<Box<Hello>>,
     /// The number of the last status that was due on it, sent or newer than its version; 0 before the first.
     pub(super) status_sent: u64,
     pub(super) confirmation: Confirmation,
@@ -101,6 +103,11 @@ pub(crate) struct Claim {
 impl Claim {
     pub(crate) fn new(hello: Hello, answer: Bytes) -> Self {
         Self { hello, answer, is_greeted: false, wrong_vouchers: 0 }
+    }
+
+    /// The claim that a link becomes.
+    pub(super) fn of_link(hello: Hello, link: &Link) -> Self {
+        Self { hello, answer: link.first.clone(), is_greeted: link.status_sent > 0, wrong_vouchers: 0 }
     }
 
     /// The peer's `Hello`, and the part of the answer that is not sent.
@@ -202,7 +209,7 @@ impl Connection {
             nonce,
             decoder: Decoder::new(),
             buffered: 0,
-            claims_a_seed: false,
+            is_apart: false,
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
             in_flight: false,
@@ -406,6 +413,7 @@ mod tests {
                 first: Bytes::new(),
                 version,
                 vouchers: Vec::new(),
+                unproven: None,
                 status_sent: 0,
                 confirmation: Confirmation::Confirmed,
             };
@@ -422,6 +430,7 @@ mod tests {
             first: Bytes::new(),
             version: 1,
             vouchers: Vec::new(),
+            unproven: None,
             status_sent: 0,
             confirmation: Confirmation::Open,
         };

@@ -55,6 +55,16 @@ pub(crate) struct PeerTable {
     rng: Rng,
 }
 
+/// What has become of a connection that is a link now.
+#[derive(Debug)]
+pub(crate) struct NewLink {
+    pub(crate) peer: PeerKey,
+    /// It is the only link to the peer.
+    pub(crate) is_first: bool,
+    /// The older links to the peer, if nothing has proven them and this one is proven.
+    pub(crate) doubtful: Vec<ConnId>,
+}
+
 /// What ends with a connection.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -353,14 +363,14 @@ impl PeerTable {
     }
 
     /// The connection is a link to this node from now on. `first` is sent before anything else. `voucher`: the nonce of an earlier
-    /// `Hello` of the same node. Returns the peer, and true if this is the first link to it.
+    /// `Hello` of the same node. `is_vouched`: the peer has sent a voucher that holds.
     pub(crate) fn establish(
         &mut self,
         env: &Env,
         sink: &mut Sink,
         conn: ConnId,
-        (hello, first, voucher): (Hello, Bytes, Option<[u8; 16]>),
-    ) -> Option<(PeerKey, bool)> {
+        (hello, first, voucher, is_vouched): (Hello, Bytes, Option<[u8; 16]>, bool),
+    ) -> Option<NewLink> {
         let version = hello.protocol.common(env.config.protocol())?;
         let key = match self.ids.get(&hello.id) {
             Some(key) => *key,
@@ -371,14 +381,21 @@ impl PeerTable {
         let mut vouchers = if is_own_dial { self.vouchers_for(&hello.node(), conn) } else { Vec::new() };
         vouchers.extend(voucher.filter(|nonce| is_own_dial && !vouchers.contains(nonce)));
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
-        peer.is_verified |= connection.proves(&hello.address);
+        let is_proven = is_vouched || connection.proves(&hello.address);
+        let doubtful = if is_proven && !peer.is_verified { peer.links.clone() } else { Vec::new() };
+        if !doubtful.is_empty() {
+            peer.forget_status();
+        }
+        peer.is_verified |= is_proven;
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
+        let unproven = (!is_proven).then(|| Box::new(hello));
         connection.state = ConnectionState::Established(Link {
             peer: key,
             first,
             version,
             vouchers,
+            unproven,
             status_sent: 0,
             confirmation: Confirmation::Open,
         });
@@ -391,7 +408,7 @@ impl PeerTable {
         sink.clear_timer(&Timer::Handshake(conn));
         sink.set_timer(Timer::Ping(conn), ping_at);
         sink.set_timer(Timer::Silence(conn), silent_at);
-        Some((key, is_first))
+        Some(NewLink { peer: key, is_first, doubtful })
     }
 
     fn insert_peer(&mut self, env: &Env, hello: &Hello) -> PeerKey {

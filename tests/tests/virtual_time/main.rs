@@ -14,6 +14,8 @@ mod every_order;
 mod failover;
 mod hostile;
 mod hostile_attacks;
+mod hostile_identity;
+mod hostile_places;
 mod identity;
 mod identity_conflicts;
 mod identity_rules;
