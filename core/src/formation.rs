@@ -25,7 +25,7 @@ use crate::{
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
-    id::{ConnId, DialId, Incarnation, Node},
+    id::{Address, ConnId, DialId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
@@ -187,6 +187,12 @@ impl Formation {
         }
     }
 
+    /// Whether this address is a seed or a contact. This node dials other addresses, too, but only because peers claim them (H11): what
+    /// such a dial leads to is as little worth as what a stranger sends.
+    pub fn is_configured(&self, address: &Address) -> bool {
+        self.discovery.is_configured(address)
+    }
+
     /// Whether the embedder may report this now.
     fn check_input(&self, input: &Input) -> Result<(), Misuse> {
         let limits = self.env.limits();
@@ -283,7 +289,8 @@ impl Formation {
             }
             self.conclude();
         }
-        if let Some(largest) = self.peers.end_chunk(&self.env, conn) {
+        self.peers.end_chunk(conn);
+        while let Some(largest) = self.peers.largest_holder(&self.env) {
             self.end(largest, End::Closed(CloseReason::TooManyPartialBytes));
         }
     }

@@ -29,10 +29,8 @@ impl Formation {
                 None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
             },
         };
-        if self.peers.len() >= self.env.limits().connections
-            && let Some(pending) = self.peers.least_welcome()
-        {
-            self.end(pending, End::Closed(CloseReason::TooManyConnections));
+        if let Some(evicted) = self.peers.evicted(&self.env) {
+            self.end(evicted, End::Closed(CloseReason::TooManyConnections));
         }
         if self.peers.len() >= self.env.limits().connections {
             if let Some(address) = &dialed {
@@ -96,7 +94,8 @@ impl Formation {
 
     /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
     fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
-        let is_reserved = self.peers.dialed(conn).is_some() || self.env.is_seed(&hello.address);
+        let is_wanted = self.peers.dialed(conn).is_some_and(|dialed| self.discovery.is_configured(dialed));
+        let is_reserved = is_wanted || self.env.is_seed(&hello.address);
         if !is_reserved && self.peers.is_full_for_others(&self.env) {
             return self.end(conn, End::Closed(CloseReason::TooManyConnections));
         }

@@ -22,10 +22,12 @@ impl Formation {
     /// The peer has to prove that it is the node that it claims to be (H11).
     pub(super) fn claimed(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
         let node = hello.node();
-        self.discovery.check_address(&self.env, &self.peers, &hello.address, &node);
-        if let Some(holder) = self.peers.contested(&hello).cloned() {
-            self.discovery.check_address(&self.env, &self.peers, holder.address(), holder.node());
-            self.peers.doubt(&self.env, holder.key());
+        self.discovery.check_address(&self.env, &self.peers, conn, (&hello.address, &node));
+        if let Some(holder) = self.peers.contested(&hello) {
+            let (key, held) = (holder.key(), (holder.address(), holder.node()));
+            if self.discovery.check_address(&self.env, &self.peers, conn, held) {
+                self.peers.doubt(&self.env, key);
+            }
         }
         // Only a dial of the address itself shows who is there.
         if let Some(dialed) = self.peers.dialed(conn).cloned() {

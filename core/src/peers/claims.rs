@@ -1,7 +1,7 @@
 //! Identities that peers claim and have not proven (PROTOCOL.md, H11).
 
 use alloc::{boxed::Box, vec::Vec};
-use core::cmp::Reverse;
+use core::{cmp::Reverse, net::IpAddr};
 
 use super::{
     Peer, PeerKey, PeerTable,
@@ -50,6 +50,11 @@ impl PeerTable {
         self.connection(conn)?.claim()
     }
 
+    /// The network from which this connection comes, if the transport knows it.
+    pub(crate) fn network_of(&self, conn: ConnId) -> Option<IpAddr> {
+        self.connection(conn)?.ip.map(network)
+    }
+
     /// The connections whose peers claim an identity that they have not proven.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (ConnId, &Claim)> {
         self.claimed.iter().filter_map(|conn| Some((*conn, self.claim_on(*conn)?)))
@@ -58,8 +63,8 @@ impl PeerTable {
     /// The connection that has to close because one more claims the same identity as these: one from the address that most of them come
     /// from, and of these the oldest. A false claim therefore does not keep the true owner from proving its identity.
     pub(crate) fn surplus_claim(&self, same: &[ConnId]) -> Option<ConnId> {
-        let ip = |conn: &ConnId| self.connection(*conn).and_then(|connection| connection.ip).map(network);
-        let of_address = |conn: &ConnId| same.iter().filter(|other| ip(other) == ip(conn)).count();
+        let network = |conn: &ConnId| self.network_of(*conn);
+        let of_address = |conn: &ConnId| same.iter().filter(|other| network(other) == network(conn)).count();
         same.iter().copied().max_by_key(|conn| (of_address(conn), Reverse(*conn)))
     }
 

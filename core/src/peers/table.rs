@@ -284,17 +284,12 @@ impl PeerTable {
         }
     }
 
-    /// Ends the reading of a chunk. If too much is buffered now over all connections, the one that has most of it has to close.
-    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<ConnId> {
+    /// Ends the reading of a chunk.
+    pub(crate) fn end_chunk(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.buffered = connection.decoder.buffered();
             self.partial_bytes += connection.buffered;
         }
-        if self.partial_bytes <= env.limits().partial_bytes {
-            return None;
-        }
-        let largest = self.connections.iter().max_by_key(|(_, connection)| connection.buffered);
-        largest.map(|(conn, _)| *conn)
     }
 
     /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
