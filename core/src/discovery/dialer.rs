@@ -78,6 +78,7 @@ pub(crate) enum Reason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Check {
     due: Option<Timestamp>,
+    /// When the last check began, or when it ended, if it was short.
     last: Timestamp,
     /// The shortest time between the last check and the next.
     spacing: Duration,
@@ -429,6 +430,9 @@ impl Dialer {
         target.retry_at = now + Duration::from_micros(wait.max(1));
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
         target.state = TargetState::Idle;
+        if now.since(target.check.last) < self.look_again {
+            target.check.last = now;
+        }
     }
 }
 

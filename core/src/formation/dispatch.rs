@@ -184,6 +184,10 @@ impl Formation {
         if term_of(&update) > self.election.term() {
             return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
         }
+        // This node may know of a later term already, in which another node will write.
+        if self.election.master_term() < Some(term_of(&update)) {
+            return;
+        }
         match self.membership.take_update(context!(self), &node, update) {
             Update::Ignored => {}
             Update::Taken => {

@@ -26,11 +26,11 @@ pub struct Limits {
     pub send: usize,
     /// The most accepted connections that are not established. One more closes the oldest of them (`TooManyPending`).
     pub pending_connections: usize,
-    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`). The adapters lower it to
-    /// what the process may open.
+    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`), and some places are kept for
+    /// voters. The adapters lower it to what the process may open.
     pub connections: usize,
-    /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close the connection that they
-    /// arrive on (`TooManyPartialBytes`).
+    /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close a connection of the network that
+    /// has most of them (`TooManyPartialBytes`).
     pub partial_bytes: usize,
     /// The most members of the cluster. The master rejects one more (`ClusterFull`). It is also the number of rejections
     /// that are remembered as reported.
