@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, Command, Config, ConnId, Incarnation, Input, Limits, NodeId, RejectReason, Remote, ViewId,
+    Address, CloseReason, Command, Config, ConnId, Event, Incarnation, Input, Limits, NodeId, RejectReason, Remote,
+    Term, ViewId,
     message::{Message, Role},
 };
 use formation_tests::{Cut, Net, Peer, Rig, Target};
@@ -241,7 +242,45 @@ fn h11_a_voucher_proves_a_link_that_exists() {
         }
         assert_eq!(rig.formation.status().links, 2, "both links to the owner; late: {is_late}");
         rig.advance(SECOND);
-        let unlinked = |event: &formation_core::Event| matches!(event, formation_core::Event::Unlinked { .. });
+        let unlinked = |event: &Event| matches!(event, Event::Unlinked { .. });
         assert!(!rig.events().any(unlinked), "late: {is_late}");
+    }
+}
+
+/// A joining node that is told about a master that it cannot reach.
+fn has_reported_a_master_of(id: &str, address: &str) -> bool {
+    let mut rig = Rig::new(config());
+    let mut follower = peer(id, address);
+    let conn = rig.hello_from(&mut follower);
+    let master = peer("n1", "h1:1");
+    let follows = Role::Follower { master: master.node, address: master.address };
+    let status = follower.status(1, follows, ViewId::default());
+    rig.receive(conn, status);
+    rig.fail_dial("h1:1");
+    rig.events().any(|event| matches!(event, Event::MasterUnreachable { .. }))
+}
+
+#[test]
+fn t2_d3_only_voters_are_believed_about_a_master() {
+    assert!(has_reported_a_master_of("n2", "h2:1"));
+    assert!(!has_reported_a_master_of("x", "x:1"));
+}
+
+/// The node knows of a later term, in which somebody else may be the master.
+#[test]
+fn t3_v6_a_master_writes_no_view_of_a_later_term() {
+    let mut rig = Rig::new(config());
+    let (mut master, mut voter) = (peer("n1", "h1:1"), peer("n2", "h2:1"));
+    let conn = rig.hello_from(&mut master);
+    let joins = [master.master(5), Peer::accepted(5)].concat();
+    rig.receive(conn, joins);
+    let other = rig.hello_from(&mut voter);
+    let later = voter.status(7, Role::Joining, ViewId::default());
+    rig.receive(other, later);
+    assert_eq!(rig.formation.status().term, Term(7));
+    assert_eq!(rig.formation.status().master_term, Some(Term(5)));
+    for term in [7, 5] {
+        rig.receive(conn, Peer::page(ViewId { term: Term(term), version: 1 }, vec![master.member()]));
+        assert_eq!(rig.formation.view().is_empty(), term == 7, "a view of term {term}");
     }
 }
