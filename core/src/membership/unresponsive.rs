@@ -36,7 +36,9 @@ impl Unresponsive {
         if self.removals.len() >= self.limit && !self.removals.contains_key(node) {
             // The one that waits least is forgotten.
             let next = self.removals.iter().min_by_key(|(_, (_, until))| *until).map(|(node, _)| node.clone());
-            next.iter().for_each(|node| drop(self.removals.remove(node)));
+            if let Some(next) = next {
+                self.removals.remove(&next);
+            }
         }
         let (count, until) = self.removals.entry(node.clone()).or_insert((0, Timestamp::ZERO));
         if let Some(doublings) = count.checked_sub(1) {

@@ -10,7 +10,7 @@ use formation_core::{
     Term, ViewId,
     message::{Message, Role},
 };
-use formation_tests::{Cut, Net, Peer, Rig, Target};
+use formation_tests::{Cut, Peer, Rig, Target};
 
 use super::hostile_attacks::{ack, check_attack, connect, formed, single};
 

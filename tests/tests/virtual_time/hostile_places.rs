@@ -1,8 +1,6 @@
 //! Attacks of a peer that takes more than its share: of dials, connections and buffered bytes. T1 is an outsider, T2 a member that is
 //! no voter.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 use std::{
     collections::{BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr},
