@@ -11,7 +11,10 @@ mod rejections;
 use core::time::Duration;
 
 pub(crate) use self::rejections::Rejections;
-use self::{accusations::Accusations, dialer::Dialer};
+use self::{
+    accusations::Accusations,
+    dialer::{Dialer, Reason},
+};
 use crate::{
     api::config::Config,
     api::error::RejectReason,
@@ -116,11 +119,11 @@ impl Discovery {
             let is_useful = (env.config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
             !is_linked && is_useful
         };
-        let needs_check = |address: &Address| *address == *env.config.address() || peers.is_claimed(address);
+        let needs_check = |address: &Address| {
+            *address == *env.config.address() || peers.is_claimed(address) || peers.is_contested(address)
+        };
         let timeout = env.timing().handshake_timeout;
-        for (_, claim) in peers.claims() {
-            self.dialer.recheck_address(&claim.hello.address, env.now);
-        }
+        let has_room = self.recheck_claims(env, peers);
         let due = self.dialer.dial_due(env.now, wanted, needs_check);
         for dial in due.given_up {
             sink.clear_timer(&Timer::Dial(dial));
@@ -129,10 +132,28 @@ impl Discovery {
             sink.set_timer(Timer::Dial(dial), env.now + timeout);
             sink.output(Output::Dial { dial, addr, timeout });
         }
-        match self.dialer.next_retry(wanted) {
+        let room_at = (!has_room).then(|| env.now + self.dialer.wait_for_room());
+        match self.dialer.next_retry(wanted).into_iter().chain(room_at).min() {
             Some(at) => sink.set_timer(Timer::Redial, at),
             None => sink.clear_timer(&Timer::Redial),
         }
+    }
+
+    /// The claims that are not proven may need a dial. Returns false if there is no room for all of them.
+    fn recheck_claims(&mut self, env: &Env, peers: &PeerTable) -> bool {
+        let mut has_room = true;
+        for (conn, claim) in peers.claims() {
+            let holder = peers.contested(&claim.hello).map(Peer::address);
+            for address in [Some(&claim.hello.address), holder].into_iter().flatten() {
+                has_room &= self.dialer.recheck_address(address, Self::reason(env, peers, conn, address), env.now);
+            }
+        }
+        has_room
+    }
+
+    /// Whether the configuration or a command names this address.
+    pub(crate) fn is_configured(&self, address: &Address) -> bool {
+        self.dialer.is_configured(address)
     }
 
     /// A dial has succeeded. The address that was dialed, unless the dial had been given up.
@@ -159,15 +180,30 @@ impl Discovery {
         self.dialer.established(dialed, id, advertised, env.now);
     }
 
-    /// A peer has claimed this address, and has not proven that: this node dials the address to see which node is there (H11).
-    pub(crate) fn check_address(&mut self, env: &Env, peers: &PeerTable, address: &Address, claimant: &Node) {
+    /// The peer of this connection has claimed this address, or the id of the node there, and has not proven that: this node dials the
+    /// address to see which node is there (H11). Returns false if too many addresses are checked already.
+    pub(crate) fn check_address(
+        &mut self,
+        env: &Env,
+        peers: &PeerTable,
+        conn: ConnId,
+        (address, claimant): (&Address, &Node),
+    ) -> bool {
         let is_open = |conn| match peers.connection(conn).and_then(|connection| peers.linked_peer(connection)) {
             // Its voucher may be on its way. If it has none, its end of that link may be gone.
             Some(peer) => peer.node() == claimant,
             None => true,
         };
-        self.dialer.check_address(address, env.now, is_open);
         self.invalidate();
+        self.dialer.check_address(address, Self::reason(env, peers, conn, address), env.now, is_open)
+    }
+
+    /// Why an address is checked that the peer of this connection claims, or has named by its claim.
+    fn reason(env: &Env, peers: &PeerTable, conn: ConnId, address: &Address) -> Reason {
+        match address == env.config.address() {
+            true => Reason::Own,
+            false => Reason::Claim(peers.network_of(conn)),
+        }
     }
 
     /// The nonce of the last `Hello` of this node on a link.
@@ -241,7 +277,13 @@ impl Discovery {
         if election.master().is_some() {
             return;
         }
-        let followed = |peer: &Peer| peer.follows().filter(|(_, at)| *at == address).map(|(master, _)| master.clone());
+        // Only voters are believed about masters.
+        let followed = |peer: &Peer| {
+            peer.follows()
+                .filter(|_| peer.is_voter())
+                .filter(|(_, at)| *at == address)
+                .map(|(master, _)| master.clone())
+        };
         if let Some(master) = peers.iter().find_map(followed)
             && self.unreachable.as_ref() != Some(&master)
         {
@@ -280,7 +322,7 @@ impl Discovery {
 
     /// Dials this node's own address, to see which run of the node is there.
     pub(crate) fn check_own_address(&mut self, env: &Env) {
-        self.dialer.check_address(env.config.address(), env.now, |_| true);
+        self.dialer.check_address(env.config.address(), Reason::Own, env.now, |_| true);
         self.invalidate();
     }
 

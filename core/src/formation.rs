@@ -23,7 +23,7 @@ use crate::{
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
-    id::{ConnId, DialId, Incarnation, Node},
+    id::{Address, ConnId, DialId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
@@ -67,6 +67,8 @@ pub struct Formation {
     election: Election,
     /// The view, and on a master everything about its members.
     membership: Membership,
+    /// While there is no master: until when the view still shows who lives.
+    view_counts_until: Timestamp,
     /// What this node reports about itself.
     own_status: OwnStatus,
     lifecycle: Lifecycle,
@@ -88,6 +90,7 @@ impl Formation {
             rejections: Rejections::new(config.limits().members),
             election,
             membership: Membership::new(config.limits()),
+            view_counts_until: Timestamp::ZERO,
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
             sink: Sink::default(),
@@ -179,6 +182,12 @@ impl Formation {
             partial_bytes: self.peers.partial_bytes(),
             counters: Counters { candidacies: self.election.candidacies(), ..self.peers.counters() },
         }
+    }
+
+    /// Whether this address is a seed or a contact. This node dials other addresses, too, but only because peers claim them (H11): what
+    /// such a dial leads to is as little worth as what a stranger sends.
+    pub fn is_configured(&self, address: &Address) -> bool {
+        self.discovery.is_configured(address)
     }
 
     /// Whether the embedder may report this now.
@@ -277,7 +286,8 @@ impl Formation {
             }
             self.conclude();
         }
-        if let Some(largest) = self.peers.end_chunk(&self.env, conn) {
+        self.peers.end_chunk(&self.env, conn);
+        while let Some(largest) = self.peers.largest_holder(&self.env) {
             self.end(largest, End::Closed(CloseReason::TooManyPartialBytes));
         }
     }

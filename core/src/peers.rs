@@ -33,7 +33,7 @@ pub(crate) use self::{
     outbox::Post,
     peer::Peer,
     send::Content,
-    table::{LinkEnd, PeerTable},
+    table::{LinkEnd, NewLink, PeerTable},
 };
 
 /// A peer's name inside this node, for as long as the peer has a link: a number, since ids are long to compare.

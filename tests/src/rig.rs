@@ -147,6 +147,14 @@ impl Rig {
         conn
     }
 
+    /// A peer that is linked opens one more connection. The node dials its address to see who is there, and reaches it.
+    pub fn reached_by(&mut self, peer: &mut Peer) -> ConnId {
+        self.hello_from(peer);
+        let conn = self.answer(peer.address.as_str());
+        self.receive(conn, peer.hello());
+        conn
+    }
+
     /// A peer opens a connection and sends its `Hello` and the status of a joining node.
     pub fn joined_by(&mut self, peer: &mut Peer) -> ConnId {
         let conn = self.hello_from(peer);

@@ -259,7 +259,7 @@ impl<I: Io> Driver<I> {
 
     /// The state that an event has led to is published already.
     fn event(&mut self, now: Timestamp, event: Event) {
-        let kind = Kind::of(&event);
+        let kind = Kind::of(&event, |address| self.formation.is_configured(address));
         if kind.is_some_and(|kind| !self.limiter.admits(now, kind)) {
             return self.publisher.suppress_event();
         }

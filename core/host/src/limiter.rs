@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use formation_core::{CloseReason, Event, RejectReason, Timestamp};
+use formation_core::{Address, CloseReason, Event, RejectReason, Timestamp};
 
 /// How many reports of one kind are let through in one period.
 const AT_ONCE: u64 = 10;
@@ -11,20 +11,29 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// A kind of report that peers can cause without having proven anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// An accepted connection was closed before it was established.
+    /// A connection was closed before it was established: one that was accepted, or one to an address that only a peer has named.
     Closed(CloseReason),
     /// A peer was rejected.
     Rejected(RejectReason),
+    /// The node at an address that only a peer has named has rejected this one.
+    RejectedBy(RejectReason),
+    /// An address that only a peer has named leads to this node itself.
+    SelfDial,
     /// No connection could be accepted.
     AcceptFailed,
 }
 
 impl Kind {
-    /// `None` if the event is about a peer that this node has dialed or has a link to, or about this node.
-    pub(crate) fn of(event: &Event) -> Option<Self> {
+    /// `None` if the event is about a peer that this node has a link to or has dialed by itself, or about this node. `is_configured`:
+    /// whether an address is a seed or a contact. This node dials any other address only because a peer has named it.
+    pub(crate) fn of(event: &Event, is_configured: impl Fn(&Address) -> bool) -> Option<Self> {
         match event {
-            Event::ConnClosed { dialed: None, reason, .. } => Some(Self::Closed(*reason)),
+            Event::ConnClosed { dialed, reason, .. } if !dialed.as_ref().is_some_and(&is_configured) => {
+                Some(Self::Closed(*reason))
+            }
             Event::PeerRejected { reason, .. } => Some(Self::Rejected(*reason)),
+            Event::RejectedByPeer { address, reason, .. } if !is_configured(address) => Some(Self::RejectedBy(*reason)),
+            Event::SelfDial { address, .. } if !is_configured(address) => Some(Self::SelfDial),
             _ => None,
         }
     }
@@ -35,6 +44,8 @@ impl fmt::Display for Kind {
         match self {
             Self::Closed(reason) => write!(f, "connection closed before it was established: {reason}"),
             Self::Rejected(reason) => write!(f, "this node rejected a peer: {reason}"),
+            Self::RejectedBy(reason) => write!(f, "a peer rejected this node: {reason}"),
+            Self::SelfDial => f.write_str("an address leads to this node itself"),
             Self::AcceptFailed => f.write_str("cannot accept connections"),
         }
     }
@@ -86,6 +97,7 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use formation_core::ConnId;
 
     const MAGIC: Kind = Kind::Closed(CloseReason::WrongMagic);
     const FULL: Kind = Kind::Closed(CloseReason::TooManyPending);
@@ -105,6 +117,27 @@ mod tests {
         assert_eq!(limiter.ended(at(10)), [(MAGIC, 991)]);
         assert!(limiter.admits(at(10), MAGIC), "a new period");
         assert_eq!(limiter.ended(at(60)), [], "nothing was suppressed");
+    }
+
+    #[test]
+    fn a_dial_for_a_claim_is_limited_as_strangers_are() {
+        let address = Address::new("z:1").unwrap();
+        let reason = CloseReason::HandshakeTimeout;
+        let rejected = RejectReason::WrongCluster;
+        let cases = [
+            (Event::ConnClosed { conn: ConnId(1), dialed: Some(address.clone()), reason }, Kind::Closed(reason)),
+            (
+                Event::RejectedByPeer { address: address.clone(), reason: rejected, holder: None },
+                Kind::RejectedBy(rejected),
+            ),
+            (Event::SelfDial { address: address.clone(), own: address }, Kind::SelfDial),
+        ];
+        for (event, kind) in cases {
+            let of = |is_configured| Kind::of(&event, |_| is_configured);
+            assert_eq!([true, false].map(of), [None, Some(kind)], "{event:?}");
+        }
+        let accepted = Event::ConnClosed { conn: ConnId(1), dialed: None, reason };
+        assert_eq!(Kind::of(&accepted, |_| true), Some(Kind::Closed(reason)));
     }
 
     #[test]

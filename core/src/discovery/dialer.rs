@@ -1,10 +1,12 @@
 //! Which addresses are dialed, and when again (PROTOCOL.md, "Finding each other").
 
+mod checked;
+
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
-use core::time::Duration;
+use core::{net::IpAddr, time::Duration};
 
 use crate::{
     api::config::Config,
@@ -28,9 +30,6 @@ pub(crate) struct Dialer {
     rng: Rng,
 }
 
-/// How many addresses may be checked at a time that are neither seeds nor contacts.
-const MAX_CHECKED: usize = 64;
-
 /// What to dial, and which dials to forget.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
@@ -43,17 +42,48 @@ pub(crate) struct Due {
 enum TargetKind {
     Seed,
     Contact,
-    /// Only to see which node is there. It is forgotten afterwards.
-    Checked,
+    /// This node's own address, only to see which run of the node is there.
+    Own,
+    /// Only to see which node is there, because a peer in this network claims it. It is forgotten a while after the last claim.
+    Checked(Option<IpAddr>),
+}
+
+impl TargetKind {
+    /// The configuration or a command names the address.
+    fn is_configured(self) -> bool {
+        match self {
+            Self::Seed | Self::Contact => true,
+            Self::Own | Self::Checked(_) => false,
+        }
+    }
+
+    fn is_checked(self) -> bool {
+        match self {
+            Self::Checked(_) => true,
+            Self::Seed | Self::Contact | Self::Own => false,
+        }
+    }
+}
+
+/// Why an address is to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It is this node's own address.
+    Own,
+    /// A peer in this network claims it, or the id of the node there.
+    Claim(Option<IpAddr>),
 }
 
 /// When an address is dialed to see which node is there, because a peer claims it (H11).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Check {
     due: Option<Timestamp>,
+    /// When the last check began, or when it ended, if it was short.
     last: Timestamp,
     /// The shortest time between the last check and the next.
     spacing: Duration,
+    /// The last check has found a node that is at this address.
+    is_answered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,23 +108,55 @@ struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TargetState {
     Idle,
-    Dialing,
+    /// `is_check`: because of a claim. Such a dial has all its time, so that no further claim can keep a slow node from being reached.
+    Dialing {
+        is_check: bool,
+    },
     Connected(ConnId),
 }
 
 impl Target {
     /// When it may be dialed because there is no connection.
     fn retry_due(&self) -> Option<Timestamp> {
-        let is_dialed = match self.kind {
-            TargetKind::Seed | TargetKind::Contact => true,
-            TargetKind::Checked => false,
-        };
-        (is_dialed && self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
+        (self.kind.is_configured() && self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
     }
 
     /// When it may be dialed to see where it leads now.
     fn look_due(&self) -> Option<Timestamp> {
-        self.look_at.filter(|_| self.state != TargetState::Dialing && self.kind != TargetKind::Checked)
+        self.look_at.filter(|_| !self.is_dialing() && self.kind.is_configured())
+    }
+
+    fn is_dialing(&self) -> bool {
+        match self.state {
+            TargetState::Dialing { .. } => true,
+            TargetState::Idle | TargetState::Connected(_) => false,
+        }
+    }
+
+    /// It is not checked at the moment, and no check is planned.
+    fn is_at_rest(&self) -> bool {
+        self.state == TargetState::Idle && self.check.due.is_none()
+    }
+
+    /// A claim to the address has come, and is not proven.
+    fn plan_check(
+        &mut self,
+        now: Timestamp,
+        patience: Duration,
+        look_again: Duration,
+        is_open: impl Fn(ConnId) -> bool,
+    ) {
+        let wait = match self.state {
+            TargetState::Dialing { is_check: true } => return,
+            TargetState::Idle => Duration::ZERO,
+            TargetState::Connected(conn) if !is_open(conn) => Duration::ZERO,
+            // The dial in progress may wait for a node that was not there when it began.
+            TargetState::Dialing { is_check: false } | TargetState::Connected(_) => patience,
+        };
+        if now.since(self.check.last) >= look_again {
+            self.check.spacing = Duration::ZERO;
+        }
+        self.check.due.get_or_insert((now + wait).max(self.check.last + self.check.spacing));
     }
 
     /// An address whose node rejects this one for good is dialed as rarely as possible.
@@ -123,7 +185,7 @@ impl Dialer {
 
     pub(crate) fn add_contact(&mut self, address: &Address, now: Timestamp) {
         self.add(address, TargetKind::Contact, now);
-        if let Some(target) = self.targets.get_mut(address).filter(|target| target.kind == TargetKind::Checked) {
+        if let Some(target) = self.targets.get_mut(address).filter(|target| target.kind.is_checked()) {
             target.kind = TargetKind::Contact;
         }
     }
@@ -145,7 +207,7 @@ impl Dialer {
 
     /// How many addresses there would be beside the seeds, with these added.
     pub(crate) fn contacts_with<'a>(&self, more: impl Iterator<Item = &'a Address>) -> usize {
-        let is_new = |address: &Address| self.targets.get(address).is_none_or(|t| t.kind == TargetKind::Checked);
+        let is_new = |address: &Address| self.targets.get(address).is_none_or(|t| t.kind.is_checked());
         let known = self.targets.values().filter(|target| target.kind == TargetKind::Contact).count();
         known + more.filter(|address| is_new(address)).collect::<BTreeSet<_>>().len()
     }
@@ -168,8 +230,7 @@ impl Dialer {
             }
             let checks = checks && needs_check(address);
             if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) || checks {
-                if target.state == TargetState::Dialing {
-                    // The dial in progress may wait for a node that was not there when it began.
+                if target.is_dialing() {
                     let of_address = |dial: &DialId| self.dials.get(dial) == Some(address);
                     let old: Vec<DialId> = self.dials.keys().copied().filter(of_address).collect();
                     old.iter().for_each(|dial| drop(self.dials.remove(dial)));
@@ -178,16 +239,17 @@ impl Dialer {
                 if checks {
                     target.check.last = now;
                     target.check.spacing = (target.check.spacing * 2).clamp(self.backoff_min, self.backoff_max);
+                    target.check.is_answered = false;
                 }
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
-                target.state = TargetState::Dialing;
+                target.state = TargetState::Dialing { is_check: checks };
                 target.look_at = target.look_at.map(|_| now + self.look_again);
                 self.dials.insert(dial, address.clone());
                 due.dials.push((dial, address.clone()));
             }
         }
-        self.forget_checked();
+        self.forget_checked(now);
         due
     }
 
@@ -202,34 +264,47 @@ impl Dialer {
         self.targets.iter().filter_map(next).min()
     }
 
-    /// A peer claims this address: it is dialed to see which node is there. `is_open`: a connection that was dialed to it may still show
-    /// that. Claims cost at most one dial per `dial_backoff_max` in the long run.
-    pub(crate) fn check_address(&mut self, address: &Address, now: Timestamp, is_open: impl Fn(ConnId) -> bool) {
-        let is_full = self.targets.values().filter(|target| target.kind == TargetKind::Checked).count() >= MAX_CHECKED;
-        if is_full && !self.targets.contains_key(address) {
-            return;
+    /// The address is dialed to see which node is there. `is_open`: a connection that was dialed to it may still show that. Claims cost
+    /// at most one dial per `dial_backoff_max` in the long run. Returns false if too many addresses are checked already.
+    pub(crate) fn check_address(
+        &mut self,
+        address: &Address,
+        reason: Reason,
+        now: Timestamp,
+        is_open: impl Fn(ConnId) -> bool,
+    ) -> bool {
+        if !self.targets.contains_key(address) {
+            match reason {
+                Reason::Own => self.add(address, TargetKind::Own, now),
+                Reason::Claim(network) if self.makes_room(network, now) => {
+                    self.add(address, TargetKind::Checked(network), now);
+                }
+                Reason::Claim(_) => return false,
+            }
         }
-        self.add(address, TargetKind::Checked, now);
-        let Some(target) = self.targets.get_mut(address).filter(|target| target.check.due.is_none()) else { return };
-        if now.since(target.check.last) >= self.look_again {
-            target.check.spacing = Duration::ZERO;
+        if let Some(target) = self.targets.get_mut(address) {
+            target.plan_check(now, self.patience, self.look_again, is_open);
         }
-        let wait = match target.state {
-            TargetState::Idle => Duration::ZERO,
-            TargetState::Connected(conn) if !is_open(conn) => Duration::ZERO,
-            TargetState::Dialing | TargetState::Connected(_) => self.patience,
-        };
-        target.check.due = Some((now + wait).max(target.check.last + target.check.spacing));
+        true
     }
 
-    /// The address is claimed still. If nothing is under way that shows which node is there, it is dialed again.
-    pub(crate) fn recheck_address(&mut self, address: &Address, now: Timestamp) {
-        if let Some(target) = self.targets.get_mut(address)
-            && target.state == TargetState::Idle
-            && target.check.due.is_none()
-        {
-            target.check.due = Some((target.check.last + target.check.spacing).max(now + self.backoff_min));
+    /// The address is claimed still. If nothing is under way that shows which node is there, it is dialed again. Returns false if too
+    /// many addresses are checked already.
+    pub(crate) fn recheck_address(&mut self, address: &Address, reason: Reason, now: Timestamp) -> bool {
+        match self.targets.get(address).map(|target| target.state) {
+            None | Some(TargetState::Idle) => self.check_address(address, reason, now, |_| true),
+            Some(TargetState::Dialing { .. } | TargetState::Connected(_)) => true,
         }
+    }
+
+    /// Whether the configuration or a command names the address.
+    pub(crate) fn is_configured(&self, address: &Address) -> bool {
+        self.targets.get(address).is_some_and(|target| target.kind.is_configured())
+    }
+
+    /// How long a claim waits for its address to be checked, if there was no room.
+    pub(crate) fn wait_for_room(&self) -> Duration {
+        self.backoff_max
     }
 
     /// The nonce of the last `Hello` of this node on a link.
@@ -242,14 +317,6 @@ impl Dialer {
         if let Some(target) = self.targets.get_mut(address) {
             target.nonce = Some((node.clone(), nonce));
         }
-    }
-
-    /// Forgets the addresses that were only checked.
-    fn forget_checked(&mut self) {
-        self.targets.retain(|_, target| {
-            let is_over = target.state == TargetState::Idle && target.check.due.is_none();
-            target.kind != TargetKind::Checked || !is_over
-        });
     }
 
     /// Whether this dial was ever asked for.
@@ -269,7 +336,7 @@ impl Dialer {
     pub(crate) fn check<'a>(&self, dialed: impl Fn(ConnId) -> Option<&'a Address>) {
         let mut dialing: Vec<_> = self.dials.values().collect();
         dialing.sort_unstable();
-        let is_dialing = |(_, target): &(&Address, &Target)| target.state == TargetState::Dialing;
+        let is_dialing = |(_, target): &(&Address, &Target)| target.is_dialing();
         let expected = self.targets.iter().filter(is_dialing).map(|(address, _)| address);
         assert!(dialing.into_iter().eq(expected), "each address that is dialed has one dial under way");
         for (address, target) in &self.targets {
@@ -300,6 +367,7 @@ impl Dialer {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
             target.is_self = false;
+            target.check.is_answered = address == advertised;
             target.look_at = (address != advertised).then(|| now + self.look_again);
         }
     }
@@ -362,6 +430,9 @@ impl Dialer {
         target.retry_at = now + Duration::from_micros(wait.max(1));
         target.backoff = target.backoff.saturating_mul(2).min(self.backoff_max);
         target.state = TargetState::Idle;
+        if now.since(target.check.last) < self.look_again {
+            target.check.last = now;
+        }
     }
 }
 

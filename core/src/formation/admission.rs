@@ -13,8 +13,8 @@ use crate::{
     id::{Address, ConnId, DialId},
     peers::proof::Side,
     peers::{
-        Peer, PeerKey,
-        handshake::{self, Claimant, Rejection},
+        NewLink, Peer, PeerKey,
+        handshake::{self, Claimant, Rejection, Standing, ViewState},
     },
     wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
 };
@@ -29,10 +29,8 @@ impl Formation {
                 None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
             },
         };
-        if self.peers.len() >= self.env.limits().connections
-            && let Some(pending) = self.peers.least_welcome(&self.env)
-        {
-            self.end(pending, End::Closed(CloseReason::TooManyConnections));
+        if let Some(evicted) = self.peers.evicted(&self.env) {
+            self.end(evicted, End::Closed(CloseReason::TooManyConnections));
         }
         if self.peers.len() >= self.env.limits().connections {
             if let Some(address) = &dialed {
@@ -102,19 +100,25 @@ impl Formation {
 
     /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
     fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
-        let is_reserved = self.peers.dialed(conn).is_some() || self.env.is_seed(&hello.address);
+        let is_wanted = self.peers.dialed(conn).is_some_and(|dialed| self.discovery.is_configured(dialed));
+        let is_reserved = is_wanted || self.env.is_seed(&hello.address);
         if !is_reserved && self.peers.is_full_for_others(&self.env) {
             return self.end(conn, End::Closed(CloseReason::TooManyConnections));
         }
         match self.judge_node(conn, &hello, false) {
-            Ok(()) => self.establish(conn, hello, first),
-            Err(Rejection::Unproven) => self.claimed(conn, hello, first, before_rejection),
+            Ok(Standing::Accepted) => self.establish(conn, hello, first, false),
+            Ok(Standing::Unproven) => self.claimed(conn, hello, first, before_rejection),
             Err(rejection) => self.reject_hello(conn, hello, rejection, before_rejection),
         }
     }
 
-    pub(super) fn judge_node(&self, conn: ConnId, hello: &Hello, is_vouched: bool) -> Result<(), Rejection> {
-        let view = (self.membership.view(), self.election.master().is_some());
+    pub(super) fn judge_node(&self, conn: ConnId, hello: &Hello, is_vouched: bool) -> Result<Standing, Rejection> {
+        let view_state = match self.election.master() {
+            Some(_) => ViewState::Current,
+            None if self.env.now < self.view_counts_until => ViewState::Recent,
+            None => ViewState::Old,
+        };
+        let view = (self.membership.view(), view_state);
         handshake::judge_node(&self.env, &self.peers, view, &Claimant { conn, hello, is_vouched })
     }
 
@@ -124,7 +128,6 @@ impl Formation {
             Rejection::SelfDial => self.met_itself(conn, hello.nonce),
             Rejection::ThisRunIsOlder => self.stop(StopReason::Superseded),
             Rejection::Reject(reason, holder) => self.reject(conn, hello, (reason, holder), first),
-            Rejection::Unproven => self.reject(conn, hello, (RejectReason::Unproven, None), first),
         }
     }
 
@@ -217,16 +220,19 @@ impl Formation {
     }
 
     /// The connection is a link from now on.
-    pub(super) fn establish(&mut self, conn: ConnId, hello: Hello, first: Bytes) {
+    pub(super) fn establish(&mut self, conn: ConnId, hello: Hello, first: Bytes, is_vouched: bool) {
         self.drop_others(&hello);
         let node = hello.node();
         let (address, nonce) = (hello.address.clone(), hello.nonce);
         let is_accepted = self.peers.dialed(conn).is_none();
         let voucher = self.discovery.voucher(&address, &node);
-        let Some((key, is_first)) = self.peers.establish(&self.env, &mut self.sink, conn, (hello, first, voucher))
+        let hello = (hello, first, voucher, is_vouched);
+        let Some(NewLink { peer: key, is_first, doubtful }) =
+            self.peers.establish(&self.env, &mut self.sink, conn, hello)
         else {
             return never!("a connection is established whose hello was accepted");
         };
+        doubtful.into_iter().for_each(|doubtful| self.withdraw(doubtful));
         self.discovery.note_nonce(&address, &node, nonce);
         self.note_established(conn, key);
         if is_first {
@@ -241,6 +247,15 @@ impl Formation {
             self.vouch(&node, nonce);
         }
         self.judge_claims(&node, &address);
+    }
+
+    /// A link to a peer is not proven, and a newer one is. The older one has to show now that it leads to the same node.
+    fn withdraw(&mut self, conn: ConnId) {
+        // What this node has dialed at another address than the peer's own is not asked for proof.
+        match self.peers.dialed(conn) {
+            Some(_) => self.end(conn, End::Closed(CloseReason::Duplicate)),
+            None => self.peers.withdraw(&self.env, &mut self.sink, conn),
+        }
     }
 
     /// Closes the links to those whose place this peer takes.

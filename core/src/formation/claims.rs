@@ -7,7 +7,7 @@ use crate::{
     api::error::{CloseReason, RejectReason},
     env::never,
     id::{Address, ConnId, Node},
-    peers::{Claim, Peer, PeerKey, handshake::Rejection},
+    peers::{Claim, Peer, PeerKey, handshake::Standing},
     timers::Timer,
     wire::message::{Hello, Holder, Voucher},
 };
@@ -22,13 +22,19 @@ impl Formation {
     /// The peer has to prove that it is the node that it claims to be (H11).
     pub(super) fn claimed(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
         let node = hello.node();
-        self.discovery.check_address(&self.env, &self.peers, &hello.address, &node);
+        self.discovery.check_address(&self.env, &self.peers, conn, (&hello.address, &node));
+        if let Some(holder) = self.peers.contested(&hello) {
+            let (key, held) = (holder.key(), (holder.address(), holder.node()));
+            if self.discovery.check_address(&self.env, &self.peers, conn, held) {
+                self.peers.doubt(&self.env, key);
+            }
+        }
         // Only a dial of the address itself shows who is there.
         if let Some(dialed) = self.peers.dialed(conn).cloned() {
             self.discovery.led_to(&self.env, &dialed, &hello.id, &hello.address);
             return match self.peers.with_node(&node) {
-                Some(_) => self.end(conn, End::Closed(CloseReason::Duplicate)),
-                None => self.reject(conn, hello, (RejectReason::Unproven, None), before_rejection),
+                Some(peer) if *peer.address() == hello.address => self.end(conn, End::Closed(CloseReason::Duplicate)),
+                Some(_) | None => self.reject(conn, hello, (RejectReason::Unproven, None), before_rejection),
             };
         }
         let mut same = self.peers.claims_of(&hello.id, &hello.address);
@@ -61,10 +67,20 @@ impl Formation {
         let Some(claim) = self.peers.claim_on(conn) else {
             return never!("a voucher counts for a claim");
         };
-        if self.peers.is_vouched(claim, voucher.nonce) {
+        if self.peers.is_vouched(&claim.node(), &claim.hello.address, voucher.nonce) {
             self.judge_claim(conn, true);
         } else if self.peers.count_wrong_voucher(conn) {
             self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+        }
+    }
+
+    /// A peer whose link is not proven has sent what may prove it.
+    pub(super) fn vouched(&mut self, key: PeerKey, voucher: Voucher) {
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        let (node, address) = (peer.node().clone(), peer.address().clone());
+        if !peer.is_verified() && self.peers.is_vouched(&node, &address, voucher.nonce) {
+            self.peers.verify(key);
+            self.judge_claims(&node, &address);
         }
     }
 
@@ -73,8 +89,8 @@ impl Formation {
         let Some(claim) = self.peers.claim_on(conn) else { return };
         let (hello, answer) = claim.parts();
         match self.judge_node(conn, &hello, is_vouched) {
-            Ok(()) => self.establish(conn, hello, answer),
-            Err(Rejection::Unproven) => {}
+            Ok(Standing::Accepted) => self.establish(conn, hello, answer, is_vouched),
+            Ok(Standing::Unproven) => {}
             Err(rejection) => self.reject_hello(conn, hello, rejection, answer),
         }
     }
@@ -84,7 +100,7 @@ impl Formation {
         for conn in self.peers.claims_of(&node.id, address) {
             let claim = self.peers.claim_on(conn);
             // The same node still has to show that it is the same.
-            if claim.is_some_and(|claim| claim.node() != *node) {
+            if claim.is_some_and(|claim| claim.node() != *node || claim.hello.address != *address) {
                 self.judge_claim(conn, false);
             }
         }

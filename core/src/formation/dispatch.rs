@@ -113,8 +113,8 @@ impl Formation {
                     self.lifecycle.acknowledge();
                 }
             }
-            // A voucher on a link has come too late to matter.
-            Message::Ping | Message::Voucher(_) => {}
+            Message::Voucher(voucher) => self.vouched(key, voucher),
+            Message::Ping => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");
             }
@@ -185,6 +185,10 @@ impl Formation {
         // A master writes in its own term only. A view of a later term would block every view that follows (G3).
         if term_of(&update) > self.election.term() {
             return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+        }
+        // This node may know of a later term already, in which another node will write.
+        if self.election.master_term() < Some(term_of(&update)) {
+            return;
         }
         match self.membership.take_update(context!(self), &node, update) {
             Update::Ignored => {}

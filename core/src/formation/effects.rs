@@ -71,6 +71,8 @@ impl Formation {
         if master == self.env.me {
             self.membership.end_term(context!(self));
         }
+        // The view shows for a while who lives: as long as it would keep the id of a dead member otherwise.
+        self.view_counts_until = self.env.now + 2 * self.env.timing().down_after;
         self.discovery.invalidate();
         self.sink.event(Event::MasterLost { term, master, reason });
     }

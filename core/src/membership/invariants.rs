@@ -73,7 +73,8 @@ fn master() -> Parts {
         ..context.env.own_hello([0; 16], &context.env.voting)
     };
     context.peers.open(context.env, context.sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
-    let (key, _) = context.peers.establish(context.env, context.sink, ConnId(1), (hello, Bytes::new(), None)).unwrap();
+    let hello = (hello, Bytes::new(), None, false);
+    let key = context.peers.establish(context.env, context.sink, ConnId(1), hello).unwrap().peer;
     let (view_id, metadata) = (ViewId::default(), Bytes::new());
     let status =
         StatusReport { number: 1, term, role: Role::Joining, abstains: false, promise: None, view_id, metadata };

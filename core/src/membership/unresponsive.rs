@@ -34,7 +34,11 @@ impl Unresponsive {
             return;
         }
         if self.removals.len() >= self.limit && !self.removals.contains_key(node) {
-            self.removals.clear();
+            // The one that waits least is forgotten.
+            let next = self.removals.iter().min_by_key(|(_, (_, until))| *until).map(|(node, _)| node.clone());
+            if let Some(next) = next {
+                self.removals.remove(&next);
+            }
         }
         let (count, until) = self.removals.entry(node.clone()).or_insert((0, Timestamp::ZERO));
         if let Some(doublings) = count.checked_sub(1) {
@@ -99,5 +103,17 @@ mod tests {
             unresponsive.removed(&node(&alloc::format!("z{turn}")), false, at(1));
             assert!(unresponsive.removals.len() <= 3);
         }
+    }
+
+    #[test]
+    fn v11_many_other_nodes_do_not_end_a_wait() {
+        let config = Config::single("test", "m", "m:1").build().unwrap();
+        let mut unresponsive = Unresponsive { limit: 3, ..Unresponsive::new(&config) };
+        let z = node("z");
+        (0..2).for_each(|_| unresponsive.removed(&z, false, at(1)));
+        for turn in 0..20 {
+            unresponsive.removed(&node(&alloc::format!("y{turn}")), false, at(1));
+        }
+        assert!(unresponsive.must_wait(&z, at(1)));
     }
 }

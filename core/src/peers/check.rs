@@ -28,7 +28,7 @@ impl PeerTable {
         for (conn, connection) in &self.connections {
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
-            let is_accepted = connection.origin() == Origin::Accepted && !connection.claims_a_seed();
+            let is_accepted = connection.origin() == Origin::Accepted && !connection.is_apart();
             let is_pending = is_accepted && !connection.is_established();
             assert_eq!(self.pending.contains(conn), is_pending, "{conn} is pending iff accepted and not established");
             assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");
@@ -68,8 +68,10 @@ impl PeerTable {
             assert_eq!(self.ids.get(&peer.node().id), Some(key), "{} is found by its id", peer.node());
             assert_eq!(self.addresses.get(peer.address()), Some(key), "{} is found by its address", peer.node());
             for conn in &peer.links {
-                let names = self.connection(*conn).and_then(Connection::link).map(Link::peer);
-                assert_eq!(names, Some(*key), "{conn} is a link to {}", peer.node());
+                let link = self.connection(*conn).and_then(Connection::link);
+                assert_eq!(link.map(Link::peer), Some(*key), "{conn} is a link to {}", peer.node());
+                let is_proven = link.is_some_and(Link::is_proven);
+                assert_eq!(is_proven, peer.is_verified(), "{conn} is proven iff {} is verified", peer.node());
             }
         }
         assert_eq!(self.ids.len(), self.peers.len(), "each id is that of a peer");
@@ -143,7 +145,7 @@ mod tests {
         }
         let (id, address) = (node("b").id, Address::new("b:1").unwrap());
         let hello = Hello { id, address, ..env.own_hello([0; 16], &env.voting) };
-        peers.establish(&env, &mut sink, LINK, (hello, Bytes::new(), None)).unwrap();
+        peers.establish(&env, &mut sink, LINK, (hello, Bytes::new(), None, false)).unwrap();
         let mut content = OnlyStatus(SharedFrame::new(&Message::Ping));
         peers.flush(&env, &mut sink, &mut content);
         assert_eq!(peers.flushed(LINK), None);
@@ -219,7 +221,7 @@ mod tests {
         (table, |t| t.sink.set_timer(Timer::Ping(UNKNOWN), Timestamp::ZERO), "no timer outlives its connection"),
     ];
 
-    const PEERS: [Violation<Table>; 7] = [
+    const PEERS: [Violation<Table>; 8] = [
         (table, |t| drop(t.peers.peers.insert(PeerKey(9), another_peer())), "x#1 has a link"),
         (
             table,
@@ -233,6 +235,7 @@ mod tests {
         (table, |t| t.peers.ids.clear(), "b#1 is found by its id"),
         (table, |t| t.peers.addresses.clear(), "b#1 is found by its address"),
         (table, |t| peer(t).links.push(UNKNOWN), "9 is a link to b#1"),
+        (table, |t| peer(t).is_verified = true, "1 is proven iff b#1 is verified"),
         (
             table,
             |t| {
@@ -274,6 +277,7 @@ mod tests {
         (
             table,
             |t| {
+                peer(t).is_verified = true;
                 connection(t, LINK).enter(ConnectionState::Established(Link::new(PEER, 1, Bytes::new(), Vec::new())));
             },
             "1 has sent what it can",

@@ -1,17 +1,19 @@
 //! Identities that peers claim and have not proven (PROTOCOL.md, H11).
 
 use alloc::vec::Vec;
-use core::cmp::Reverse;
+use core::{cmp::Reverse, net::IpAddr};
 
 use super::{
-    Peer, PeerTable,
+    Peer, PeerKey, PeerTable,
     connection::{Claim, Connection, ConnectionState},
     limits::network,
     link::VOUCHERS,
 };
 use crate::{
-    env::{Env, never},
+    env::{Env, Sink, never},
     id::{Address, ConnId, Node, NodeId},
+    timers::Timer,
+    wire::message::Hello,
 };
 
 impl Connection {
@@ -46,6 +48,11 @@ impl PeerTable {
         self.connection(conn)?.claim()
     }
 
+    /// The network from which this connection comes, if the transport knows it.
+    pub(crate) fn network_of(&self, conn: ConnId) -> Option<IpAddr> {
+        self.connection(conn)?.ip().map(network)
+    }
+
     /// The connections whose peers claim an identity that they have not proven.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (ConnId, &Claim)> {
         self.claimed.iter().filter_map(|conn| Some((*conn, self.claim_on(*conn)?)))
@@ -54,8 +61,8 @@ impl PeerTable {
     /// The connection that has to close because one more claims the same identity as these: one from the address that most of them come
     /// from, and of these the oldest. A false claim therefore does not keep the true owner from proving its identity.
     pub(crate) fn surplus_claim(&self, same: &[ConnId]) -> Option<ConnId> {
-        let ip = |conn: &ConnId| self.connection(*conn).and_then(Connection::ip).map(network);
-        let of_address = |conn: &ConnId| same.iter().filter(|other| ip(other) == ip(conn)).count();
+        let network = |conn: &ConnId| self.network_of(*conn);
+        let of_address = |conn: &ConnId| same.iter().filter(|other| network(other) == network(conn)).count();
         same.iter().copied().max_by_key(|conn| (of_address(conn), Reverse(*conn)))
     }
 
@@ -75,21 +82,69 @@ impl PeerTable {
         self.peer(connection.link()?.peer())
     }
 
-    /// Whether the nonce shows that the peer of this connection is the node that it claims to be: this node has sent the nonce to the
-    /// claimed address, or on a link to that node.
-    pub(crate) fn is_vouched(&self, claim: &Claim, nonce: [u8; 16]) -> bool {
-        let node = claim.node();
-        let is_linked = |connection: &Connection| connection.link().is_some() && connection.names(self, &node);
+    /// Whether the nonce shows that a peer is the node that it claims to be: this node has sent the nonce to the claimed address, or on
+    /// a link to that node that is proven itself.
+    pub(crate) fn is_vouched(&self, node: &Node, address: &Address, nonce: [u8; 16]) -> bool {
+        let is_linked = |connection: &Connection| {
+            self.linked_peer(connection).is_some_and(|peer| peer.node() == node && peer.is_verified())
+        };
         let is_dialed = |connection: &Connection| {
-            connection.dialed() == Some(&claim.hello.address)
+            connection.dialed() == Some(address)
                 && match connection.state() {
                     ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) => true,
-                    ConnectionState::Established(_) => connection.names(self, &node),
+                    ConnectionState::Established(_) => connection.names(self, node),
                     ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
                 }
         };
         let is_meant = |connection: &Connection| is_linked(connection) || is_dialed(connection);
         self.connections.values().any(|connection| connection.nonce() == nonce && is_meant(connection))
+    }
+
+    /// A voucher on the link of this peer shows that it is at its address.
+    pub(crate) fn verify(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return never!("a link names a peer") };
+        peer.is_verified = true;
+        for conn in &peer.links {
+            if let Some(link) = self.connections.get_mut(conn).and_then(Connection::link_mut) {
+                link.prove();
+            }
+        }
+    }
+
+    /// Another node claims the id of this peer, and this node looks whether the peer is at its address.
+    pub(crate) fn doubt(&mut self, env: &Env, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.doubted_at.get_or_insert(env.now);
+        }
+    }
+
+    /// The peer that another node than itself claims the id of, while nothing has proven which of the two has it.
+    pub(crate) fn contested(&self, claim: &Hello) -> Option<&Peer> {
+        self.with_id(&claim.id).filter(|peer| !peer.is_verified() && *peer.address() != claim.address)
+    }
+
+    /// Whether another node claims the id of the peer at this address.
+    pub(crate) fn is_contested(&self, address: &Address) -> bool {
+        let is_meant = |claim: &Claim| self.contested(&claim.hello).is_some_and(|peer| peer.address() == address);
+        self.claims().any(|(_, claim)| is_meant(claim))
+    }
+
+    /// A link that was never proven is a claim from now on, since another link to the same peer is proven.
+    pub(crate) fn withdraw(&mut self, env: &Env, sink: &mut Sink, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return never!("a peer names its links") };
+        let Some(key) = connection.withdraw() else {
+            return never!("a link that is doubtful is not proven");
+        };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.links.retain(|link| *link != conn);
+        }
+        self.established -= 1;
+        self.claimed.insert(conn);
+        self.awake.insert(conn);
+        for timer in [Timer::Ping(conn), Timer::Silence(conn)] {
+            sink.clear_timer(&timer);
+        }
+        sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
     }
 
     /// The nonces of the node's `Hello`s on its other connections to this node.

@@ -1,4 +1,8 @@
-//! One connection, from open to closed, and what a frame on it means in the state that it is in (PROTOCOL.md, "The handshake").
+//! One connection, from open to closed (PROTOCOL.md, "The handshake").
+
+mod classify;
+
+pub(crate) use self::classify::Received;
 
 use alloc::{boxed::Box, collections::BTreeSet};
 use core::net::IpAddr;
@@ -16,7 +20,7 @@ use crate::{
     time::Timestamp,
     wire::decoder::Decoder,
     wire::frame::SharedFrame,
-    wire::message::{Hello, Message, PROTOCOL, Proof, Rejected, Voucher},
+    wire::message::{Hello, Message, PROTOCOL, Rejected},
     wire::voting::Voting,
 };
 
@@ -40,8 +44,8 @@ pub(crate) struct Connection {
     decoder: Decoder,
     /// The bytes of an unfinished frame after the last chunk, as counted in the sum over all connections.
     buffered: usize,
-    /// The peer has claimed a seed's address, and had to prove that.
-    claims_a_seed: bool,
+    /// It does not count as pending: the peer has claimed a seed's address and had to prove that, or has had a link. There are few.
+    is_apart: bool,
     /// The nonce of the peer's `Hello`, once it has come.
     peer_nonce: Option<[u8; 16]>,
     state: ConnectionState,
@@ -103,6 +107,11 @@ impl Claim {
         Self { hello, answer, is_greeted: false, wrong_vouchers: 0 }
     }
 
+    /// The claim that a link becomes. `is_greeted`: the status was sent.
+    fn of_link(hello: Hello, answer: Bytes, is_greeted: bool) -> Self {
+        Self { hello, answer, is_greeted, wrong_vouchers: 0 }
+    }
+
     /// The peer's `Hello`, and the part of the answer that is not sent.
     pub(crate) fn parts(&self) -> (Hello, Bytes) {
         (self.hello.clone(), self.answer.clone())
@@ -131,76 +140,6 @@ pub(crate) struct Proving {
     pub(crate) answer: Bytes,
 }
 
-/// What a frame is, given the connection that it came on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// The peer's first message, and its body as it was on the wire.
-    Hello(Hello, Bytes),
-    /// The peer's proof of the cluster key.
-    Proof(Proof),
-    /// What may prove the identity that the peer claims.
-    Voucher(Voucher),
-    /// The peer rejects this node.
-    RejectedByPeer(Rejected),
-    /// A message on a link. `confirms`: it is the first one, and shows that the peer has established the link too.
-    Message { peer: PeerKey, confirms: bool, message: Message },
-    /// The connection is about to close: what still comes does not count.
-    Ignored,
-    /// The frame is no message, or has no place here.
-    Fault(CloseReason),
-}
-
-/// Where in the life of a connection a message has its place.
-enum Place {
-    Greeting(Hello),
-    Proof(Proof),
-    Rejection(Rejected),
-    /// On an established link only.
-    Link(Message),
-}
-
-fn place(message: Message) -> Place {
-    match message {
-        Message::Hello(hello) => Place::Greeting(hello),
-        Message::Proof(proof) => Place::Proof(proof),
-        Message::Rejected(rejected) => Place::Rejection(rejected),
-        Message::Status(_)
-        | Message::JoinResponse(_)
-        | Message::MembersUpdate(_)
-        | Message::VoteRequest(_)
-        | Message::Vote(_)
-        | Message::Release(_)
-        | Message::Heartbeat(_)
-        | Message::HeartbeatAck(_)
-        | Message::Ping
-        | Message::LeaveAck
-        | Message::Resign(_)
-        | Message::Voucher(_) => Place::Link(message),
-    }
-}
-
-/// Whether a peer may send only so many of them. Updates of the view are limited by the master that sends them (V8), and a snapshot
-/// of a large cluster has many pages.
-fn is_limited(message: &Message) -> bool {
-    match message {
-        Message::MembersUpdate(_) => false,
-        Message::Hello(_)
-        | Message::Rejected(_)
-        | Message::Status(_)
-        | Message::JoinResponse(_)
-        | Message::VoteRequest(_)
-        | Message::Vote(_)
-        | Message::Release(_)
-        | Message::Heartbeat(_)
-        | Message::HeartbeatAck(_)
-        | Message::Ping
-        | Message::LeaveAck
-        | Message::Resign(_)
-        | Message::Proof(_)
-        | Message::Voucher(_) => true,
-    }
-}
-
 impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
@@ -221,7 +160,7 @@ impl Connection {
             voting: env.voting.clone(),
             decoder: Decoder::new(),
             buffered: 0,
-            claims_a_seed: false,
+            is_apart: false,
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
             frame_due: None,
@@ -269,8 +208,8 @@ impl Connection {
         &self.state
     }
 
-    pub(super) fn claims_a_seed(&self) -> bool {
-        self.claims_a_seed
+    pub(super) fn is_apart(&self) -> bool {
+        self.is_apart
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -363,57 +302,6 @@ impl Connection {
         }
         Ok(body)
     }
-
-    /// What a frame with this body is.
-    pub(super) fn classify(&mut self, env: &Env, body: Bytes) -> Received {
-        match Message::decode(&body) {
-            Ok(message) if is_limited(&message) && !self.budget.spend(env) => {
-                Received::Fault(CloseReason::TooManyMessages)
-            }
-            Ok(message) => self.classify_message(env, message, body),
-            Err(reason) => Received::Fault(reason),
-        }
-    }
-
-    fn classify_message(&mut self, env: &Env, message: Message, body: Bytes) -> Received {
-        let unexpected = Received::Fault(CloseReason::UnexpectedMessage);
-        let (since, is_dialed) = (message.since(), self.dialed.is_some());
-        match (&mut self.state, place(message)) {
-            (ConnectionState::Rejecting { .. }, _) => Received::Ignored,
-            (ConnectionState::AwaitingHello { .. }, Place::Greeting(hello)) => {
-                self.peer_nonce = Some(hello.nonce);
-                Received::Hello(hello, body)
-            }
-            (ConnectionState::AwaitingHello { .. }, Place::Rejection(rejected)) => {
-                let is_believed = env.config.keys().is_empty() || rejected.reason.may_precede_proof();
-                match self.dialed.is_some() && is_believed {
-                    true => Received::RejectedByPeer(rejected),
-                    false => unexpected,
-                }
-            }
-            (ConnectionState::AwaitingHello { .. }, Place::Proof(_) | Place::Link(_)) => unexpected,
-            (ConnectionState::Proving(_), Place::Proof(proof)) => Received::Proof(proof),
-            (ConnectionState::Proving(_), Place::Rejection(rejected)) if rejected.reason.may_precede_proof() => {
-                Received::RejectedByPeer(rejected)
-            }
-            (ConnectionState::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,
-            (ConnectionState::Claimed(_), Place::Link(Message::Voucher(voucher))) => Received::Voucher(voucher),
-            (ConnectionState::Claimed(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
-            (ConnectionState::Claimed(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
-            // Nobody knows yet who says it. The peer sends what matters again behind a voucher.
-            (ConnectionState::Claimed(_), Place::Link(_)) => Received::Ignored,
-            (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
-            // A peer that speaks an older version cannot have sent it.
-            (ConnectionState::Established(link), Place::Rejection(_) | Place::Link(_)) if since > link.version() => {
-                Received::Fault(CloseReason::Malformed)
-            }
-            (ConnectionState::Established(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
-            (ConnectionState::Established(link), Place::Link(message)) => {
-                let confirms = link.confirm(&message, is_dialed);
-                Received::Message { peer: link.peer(), confirms, message }
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -449,8 +337,18 @@ impl Connection {
 
     /// The peer claims an identity. `of_seed`: it claims the address of a seed.
     pub(super) fn claimed(&mut self, claim: Claim, of_seed: bool) {
-        self.claims_a_seed |= of_seed;
+        self.is_apart |= of_seed;
         self.state = ConnectionState::Claimed(Box::new(claim));
+    }
+
+    /// A link that was never proven is a claim from now on. Returns the peer; `None` if it is no such link.
+    pub(super) fn withdraw(&mut self) -> Option<PeerKey> {
+        let link = self.link_mut()?;
+        let (peer, hello) = (link.peer(), link.take_unproven()?);
+        let (answer, is_greeted) = (link.take_first(), link.status_sent() > 0);
+        self.state = ConnectionState::Claimed(Box::new(Claim::of_link(hello, answer, is_greeted)));
+        self.is_apart = true;
+        Some(peer)
     }
 
     /// It is a link from now on. Returns when a `Ping` is due, and when it counts as silent.

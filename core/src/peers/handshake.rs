@@ -24,8 +24,24 @@ pub(crate) enum Rejection {
     SelfDial,
     /// This node has dialed its own address, and a newer run of it is there.
     ThisRunIsOlder,
-    /// The peer has to prove first that it is the node that it claims to be (H11).
+}
+
+/// What becomes of a peer that is not rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Accepted,
+    /// It has to prove first that it is the node that it claims to be (H11).
     Unproven,
+}
+
+/// How far this node's view shows who lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViewState {
+    /// There is a master, which keeps it up to date.
+    Current,
+    /// There was a master a short time ago. The members that live look for the next one.
+    Recent,
+    Old,
 }
 
 /// Runs checks 1–5 of H6. Returns the key to be proven, if the cluster has one.
@@ -62,37 +78,45 @@ pub(crate) struct Claimant<'a> {
 }
 
 /// Judges who the peer is, and whether it may be here. With a key it has proven that it belongs to the cluster: a forged `Hello` must
-/// not stop this node, nor take the place of another. `has_master`: this node's view shows who lives.
+/// not stop this node, nor take the place of another.
 pub(crate) fn judge_node(
     env: &Env,
     peers: &PeerTable,
-    (view, has_master): (&MembersView, bool),
+    (view, view_state): (&MembersView, ViewState),
     claimant: &Claimant<'_>,
-) -> Result<(), Rejection> {
+) -> Result<Standing, Rejection> {
     let Claimant { conn, hello, is_vouched } = claimant;
     let node = &hello.node();
     let is_dialed = peers.dialed(*conn) == Some(&hello.address);
     // The node that is reached at an address decides which run and which id is there.
     let is_reached = is_dialed || *is_vouched;
     let is_certified = peers.connection(*conn).is_some_and(|connection| connection.proves(&hello.address));
-    judge_own_identity(env, hello, is_dialed)?;
+    if judge_own_identity(env, hello, is_dialed)? == Standing::Unproven {
+        return Ok(Standing::Unproven);
+    }
     // A voter's address is configured: a node that only claims the voter's id gives way. Whether it is that voter is seen below.
     let gives_way = |address: &Address| !env.is_seed(address) && env.is_seed(&hello.address);
     // A restart keeps its address. The same id at another address is another node of that name, and neither supersedes the other.
-    if let Some(known) = view.get(&hello.id)
-        && known.address != hello.address
-        && has_master
-        && !gives_way(&known.address)
-    {
-        // A master waits until the member that it knows is down. Without a master a view does not show who lives.
-        return held_by(RejectReason::IdInUse, &known.node, &known.address);
-    }
+    let is_rival = |address: &Address| *address != hello.address && !gives_way(address);
+    let in_view = view.get(&hello.id);
     let same_id = peers.with_id(&hello.id).filter(|known| !gives_way(known.address()));
-    if let Some(known) = same_id.filter(|known| *known.address() != hello.address) {
-        return held_by(RejectReason::IdInUse, known.node(), known.address());
+    if let Some(known) = same_id.filter(|known| is_rival(known.address())) {
+        let is_owner = in_view.is_some_and(|member| member.address == hello.address);
+        match known.is_verified() {
+            true => return held_by(RejectReason::IdInUse, known.node(), known.address()),
+            false if is_reached && (is_owner || known.has_given_way(env)) => {}
+            false => return Ok(Standing::Unproven),
+        }
+    } else if let Some(known) = in_view.filter(|known| is_rival(&known.address)) {
+        match view_state {
+            // A master waits until the member that it knows is down.
+            ViewState::Current => return held_by(RejectReason::IdInUse, &known.node, &known.address),
+            ViewState::Recent => return Ok(Standing::Unproven),
+            ViewState::Old => {}
+        }
     }
     if is_reached {
-        return Ok(());
+        return Ok(Standing::Accepted);
     }
     // A peer that is verified has shown that it is at its address, so whoever else claims its identity waits until it is gone.
     let holder = peers.at(&hello.address).filter(|holder| holder.node().id != hello.id);
@@ -100,38 +124,38 @@ pub(crate) fn judge_node(
         Some(holder) if holder.is_verified() => {
             return held_by(RejectReason::AddressInUse, holder.node(), holder.address());
         }
-        Some(_) => return Err(Rejection::Unproven),
+        Some(_) => return Ok(Standing::Unproven),
         None => {}
     }
     match same_id.map(|known| (known.node().cmp(node), known.is_verified())) {
         Some((Ordering::Greater, true)) => return Err(Rejection::Reject(RejectReason::Superseded, None)),
-        Some((Ordering::Less | Ordering::Equal, _)) if is_certified => return Ok(()),
-        Some(_) => return Err(Rejection::Unproven),
+        Some((Ordering::Less | Ordering::Equal, _)) if is_certified => return Ok(Standing::Accepted),
+        Some(_) => return Ok(Standing::Unproven),
         None => {}
     }
-    let is_older = view.get(&hello.id).is_some_and(|known| known.node > *node);
+    let is_older = in_view.is_some_and(|known| known.node > *node);
     match is_older || (env.is_seed(&hello.address) && !is_certified) {
-        true => Err(Rejection::Unproven),
-        false => Ok(()),
+        true => Ok(Standing::Unproven),
+        false => Ok(Standing::Accepted),
     }
 }
 
-fn held_by(reason: RejectReason, node: &Node, address: &Address) -> Result<(), Rejection> {
+fn held_by(reason: RejectReason, node: &Node, address: &Address) -> Result<Standing, Rejection> {
     Err(Rejection::Reject(reason, Some(Holder { node: node.clone(), address: address.clone() })))
 }
 
 /// Judges a peer that claims the id or the address of this node. `is_dialed`: this node has dialed the address that the peer claims.
-fn judge_own_identity(env: &Env, hello: &Hello, is_dialed: bool) -> Result<(), Rejection> {
+fn judge_own_identity(env: &Env, hello: &Hello, is_dialed: bool) -> Result<Standing, Rejection> {
     let own = env.config.address();
     match (hello.id == env.me.id, hello.address == *own) {
-        (false, false) => Ok(()),
+        (false, false) => Ok(Standing::Accepted),
         (false, true) => held_by(RejectReason::AddressInUse, &env.me, own),
         // Only the voter at a seed's address may keep this node from using its id.
-        (true, false) if env.is_seed(&hello.address) && !is_dialed => Err(Rejection::Unproven),
+        (true, false) if env.is_seed(&hello.address) && !is_dialed => Ok(Standing::Unproven),
         (true, false) => held_by(RejectReason::IdInUse, &env.me, own),
         (true, true) => match hello.incarnation.cmp(&env.me.incarnation) {
             Ordering::Greater if is_dialed => Err(Rejection::ThisRunIsOlder),
-            Ordering::Greater => Err(Rejection::Unproven),
+            Ordering::Greater => Ok(Standing::Unproven),
             Ordering::Equal => Err(Rejection::SelfDial),
             Ordering::Less => Err(Rejection::Reject(RejectReason::Superseded, None)),
         },

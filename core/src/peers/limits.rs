@@ -1,6 +1,6 @@
 //! Which connection closes when a limit is reached. No source takes the places of the others.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::{cmp::Reverse, net::IpAddr};
 
 use super::{
@@ -47,14 +47,22 @@ impl PeerTable {
     /// The accepted connection that has to close before one more is accepted, when there are as many as allowed.
     pub(crate) fn surplus(&self, env: &Env) -> Option<ConnId> {
         let is_full = self.pending.len() >= env.limits().pending_connections;
-        if is_full { self.least_welcome(env) } else { None }
+        if is_full { self.least_welcome(env, &self.pending) } else { None }
     }
 
-    /// The pending connection that goes first: one without a `Hello` before one with it, one of a source that is distrusted, one of the
-    /// network and the address that has most of them, and of these the oldest. A source that opens many connections therefore loses its
-    /// own. Distrust matters only when all places are taken: nobody is kept out because a neighbour has failed.
-    pub(crate) fn least_welcome(&self, env: &Env) -> Option<ConnId> {
-        let pending = || self.pending.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
+    /// The connection that has to close before one more is opened, when all places are taken. A claim to a voter's address goes only if
+    /// nothing else is pending.
+    pub(crate) fn evicted(&self, env: &Env) -> Option<ConnId> {
+        let is_full = self.len() >= env.limits().connections;
+        let evicted = || self.least_welcome(env, &self.pending).or_else(|| self.least_welcome(env, &self.claimed));
+        if is_full { evicted() } else { None }
+    }
+
+    /// The one of these connections that goes first: one without a `Hello` before one with it, one of a source that is distrusted, one of
+    /// the network and the address that has most of them, and of these the oldest. A source that opens many connections therefore loses
+    /// its own. Distrust matters only when all places are taken: nobody is kept out because a neighbour has failed.
+    fn least_welcome(&self, env: &Env, conns: &BTreeSet<ConnId>) -> Option<ConnId> {
+        let pending = || conns.iter().filter_map(|conn| Some((*conn, self.connection(*conn)?)));
         let (mut networks, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for (_, connection) in pending() {
             *networks.entry(connection.ip().map(network)).or_insert(0_usize) += 1;
@@ -117,11 +125,31 @@ impl PeerTable {
         largest
     }
 
+    /// The connection that has to close because too many bytes of unfinished frames are buffered: one of the network that has most of
+    /// them, without a link before one with it, and of these the one that has most. The link of a voter goes last.
+    pub(crate) fn largest_holder(&self, env: &Env) -> Option<ConnId> {
+        if self.partial_bytes <= env.limits().partial_bytes {
+            return None;
+        }
+        let is_voter = |connection: &Connection| self.linked_peer(connection).is_some_and(Peer::is_voter);
+        let mut networks = BTreeMap::new();
+        for connection in self.connections.values().filter(|connection| !is_voter(connection)) {
+            *networks.entry(connection.ip().map(network)).or_insert(0_usize) += connection.buffered();
+        }
+        let rank = |(conn, connection): &(&ConnId, &Connection)| {
+            let of_network = networks.get(&connection.ip().map(network)).copied().unwrap_or_default();
+            let is_voter = is_voter(connection);
+            (!is_voter, of_network, !connection.is_established(), connection.buffered(), Reverse(**conn))
+        };
+        let holders = self.connections.iter().filter(|(_, connection)| connection.buffered() > 0);
+        holders.max_by_key(rank).map(|(conn, _)| *conn)
+    }
+
     /// Whether all places are taken that nodes which are no voters may take. Each voter without a link has a place of its own, and one
-    /// more is for the dial that proves such a voter (H11).
+    /// more is for a dial, or for a connection that replaces a voter's link.
     pub(crate) fn is_full_for_others(&self, env: &Env) -> bool {
         let is_missing = |seed: &&Address| *seed != env.config.address() && self.at(seed).is_none();
         let missing = env.config.seeds().iter().filter(is_missing).count();
-        self.connections.len() + missing + usize::from(missing > 0) > env.limits().connections
+        self.connections.len() + missing + 1 > env.limits().connections
     }
 }

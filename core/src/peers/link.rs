@@ -1,13 +1,13 @@
 //! What an established connection has beyond the others.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 
 use super::PeerKey;
 use crate::{
     wire::frame::SharedFrame,
-    wire::message::{Message, Voucher},
+    wire::message::{Hello, Message, Voucher},
 };
 
 /// How many vouchers wait on one link. A node has no more connections to one peer that could need one.
@@ -27,11 +27,36 @@ pub(super) struct Link {
     /// The number of the last status that was due on it, sent or newer than its version; 0 before the first.
     status_sent: u64,
     confirmation: Confirmation,
+    /// The peer's `Hello`, while nothing has proven that it is the node that it claims to be (H11).
+    unproven: Option<Box<Hello>>,
 }
 
 impl Link {
     pub(super) fn new(peer: PeerKey, version: u16, first: Bytes, vouchers: Vec<[u8; 16]>) -> Self {
-        Self { peer, first, version, vouchers, status_sent: 0, confirmation: Confirmation::Open }
+        Self { peer, first, version, vouchers, status_sent: 0, confirmation: Confirmation::Open, unproven: None }
+    }
+
+    /// The same, where nothing has proven that the peer is the node that it claims to be in this `Hello`.
+    pub(super) fn unproven(self, hello: Hello) -> Self {
+        Self { unproven: Some(Box::new(hello)), ..self }
+    }
+
+    /// Whether the peer has proven that it is the node that it claims to be.
+    pub(super) fn is_proven(&self) -> bool {
+        self.unproven.is_none()
+    }
+
+    pub(super) fn prove(&mut self) {
+        self.unproven = None;
+    }
+
+    pub(super) fn take_unproven(&mut self) -> Option<Hello> {
+        self.unproven.take().map(|hello| *hello)
+    }
+
+    /// What was to be sent before anything else.
+    pub(super) fn take_first(&mut self) -> Bytes {
+        core::mem::take(&mut self.first)
     }
 
     pub(super) fn peer(&self) -> PeerKey {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::{PeerKey, outbox::Outbox};
 use crate::{
+    env::Env,
     id::{Address, ConnId, Node},
+    time::Timestamp,
     wire::message::{Role, StatusReport},
     wire::voting::Voting,
 };
@@ -18,8 +20,10 @@ pub(crate) struct Peer {
     node: Node,
     address: Address,
     is_voter: bool,
-    /// This node's own dial of the peer's address has reached it, or its certificate covers that address.
+    /// Its links are proven (H11). If not, there is only one.
     pub(super) is_verified: bool,
+    /// When this node has begun to look whether it is at its address, because another node claims its id.
+    pub(super) doubted_at: Option<Timestamp>,
     has_higher_id: bool,
     /// How it votes, as its first `Hello` reports it.
     pub(super) voting: Option<Voting>,
@@ -38,6 +42,7 @@ impl Peer {
             address,
             is_voter,
             is_verified: false,
+            doubted_at: None,
             has_higher_id,
             voting: None,
             links: Vec::new(),
@@ -64,9 +69,22 @@ impl Peer {
         self.is_voter
     }
 
-    /// This node's own dial of the peer's address has reached it, or its certificate covers that address.
+    /// It has proven that it is at its address (H11).
     pub(crate) fn is_verified(&self) -> bool {
         self.is_verified
+    }
+
+    /// It was not reached at its address, although there was time for a dial and a handshake. Another node that claims its id and is
+    /// reached at an address of its own takes its place.
+    pub(crate) fn has_given_way(&self, env: &Env) -> bool {
+        let patience = 2 * env.timing().handshake_timeout;
+        !self.is_verified && self.doubted_at.is_some_and(|at| env.now.since(at) >= patience)
+    }
+
+    /// Forgets what it has reported: it was reported on a link that is not proven, and this node knows one now that is.
+    pub(super) fn forget_status(&mut self) {
+        self.status = None;
+        self.metadata_too_long = false;
     }
 
     /// Its id is higher than this node's.

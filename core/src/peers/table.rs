@@ -65,6 +65,16 @@ pub(crate) struct PeerTable {
     rng: Rng,
 }
 
+/// What has become of a connection that is a link now.
+#[derive(Debug)]
+pub(crate) struct NewLink {
+    pub(crate) peer: PeerKey,
+    /// It is the only link to the peer.
+    pub(crate) is_first: bool,
+    /// The older links to the peer, if nothing has proven them and this one is proven.
+    pub(crate) doubtful: Vec<ConnId>,
+}
+
 /// What ends with a connection.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -287,16 +297,11 @@ impl PeerTable {
         }
     }
 
-    /// Ends the reading of a chunk. If too much is buffered now over all connections, the one that has most of it has to close.
-    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) -> Option<ConnId> {
+    /// Ends the reading of a chunk.
+    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             self.partial_bytes += connection.end_chunk(env);
         }
-        if self.partial_bytes <= env.limits().partial_bytes {
-            return None;
-        }
-        let largest = self.connections.iter().max_by_key(|(_, connection)| connection.buffered());
-        largest.map(|(conn, _)| *conn)
     }
 
     /// The last `Send` is written. Returns the reason to close the connection, if it was only waiting for that.
@@ -369,14 +374,14 @@ impl PeerTable {
     }
 
     /// The connection is a link to this node from now on. `first` is sent before anything else. `voucher`: the nonce of an earlier
-    /// `Hello` of the same node. Returns the peer, and true if this is the first link to it.
+    /// `Hello` of the same node. `is_vouched`: the peer has sent a voucher that holds.
     pub(crate) fn establish(
         &mut self,
         env: &Env,
         sink: &mut Sink,
         conn: ConnId,
-        (hello, first, voucher): (Hello, Bytes, Option<[u8; 16]>),
-    ) -> Option<(PeerKey, bool)> {
+        (hello, first, voucher, is_vouched): (Hello, Bytes, Option<[u8; 16]>, bool),
+    ) -> Option<NewLink> {
         let version = hello.protocol.common(env.config.protocol())?;
         let key = match self.ids.get(&hello.id) {
             Some(key) => *key,
@@ -387,10 +392,17 @@ impl PeerTable {
         let mut vouchers = if is_own_dial { self.vouchers_for(&hello.node(), conn) } else { Vec::new() };
         vouchers.extend(voucher.filter(|nonce| is_own_dial && !vouchers.contains(nonce)));
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
-        peer.is_verified |= connection.proves(&hello.address);
+        let is_proven = is_vouched || connection.proves(&hello.address);
+        let doubtful = if is_proven && !peer.is_verified { peer.links.clone() } else { Vec::new() };
+        if !doubtful.is_empty() {
+            peer.forget_status();
+        }
+        peer.is_verified |= is_proven;
         peer.links.push(conn);
         let is_first = peer.links.len() == 1;
-        let (ping_at, silent_at) = connection.establish(env, Link::new(key, version, first, vouchers));
+        let link = Link::new(key, version, first, vouchers);
+        let link = if is_proven { link } else { link.unproven(hello) };
+        let (ping_at, silent_at) = connection.establish(env, link);
         self.established += 1;
         self.pending.remove(&conn);
         self.claimed.remove(&conn);
@@ -398,7 +410,7 @@ impl PeerTable {
         sink.clear_timer(&Timer::Handshake(conn));
         sink.set_timer(Timer::Ping(conn), ping_at);
         sink.set_timer(Timer::Silence(conn), silent_at);
-        Some((key, is_first))
+        Some(NewLink { peer: key, is_first, doubtful })
     }
 
     fn insert_peer(&mut self, env: &Env, hello: &Hello) -> PeerKey {

@@ -19,23 +19,23 @@ const SECOND: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Three voters and two other nodes that have formed a cluster.
-fn formed() -> Net {
+pub(super) fn formed() -> Net {
     let mut net = Net::formed(1, (3, 2), Settings { test_ip: Some(ip()), ..Settings::calm() });
     // Links that nobody needs close in this time.
     net.run_for(SECOND);
     net
 }
 
-fn ip() -> IpAddr {
+pub(super) fn ip() -> IpAddr {
     Ipv4Addr::new(192, 0, 2, 66).into()
 }
 
-fn peer(net: &Net, id: &str, address: &str) -> Peer {
+pub(super) fn peer(net: &Net, id: &str, address: &str) -> Peer {
     Peer::of(&net.host(0).config, id, address)
 }
 
 /// A peer that claims to be a run of this node.
-fn claims(net: &Net, ix: usize, incarnation: Incarnation) -> Peer {
+pub(super) fn claims(net: &Net, ix: usize, incarnation: Incarnation) -> Peer {
     let config = &net.host(ix).config;
     let mut peer = peer(net, config.id().as_str(), config.address().as_str());
     peer.node.incarnation = incarnation;
@@ -43,7 +43,7 @@ fn claims(net: &Net, ix: usize, incarnation: Incarnation) -> Peer {
 }
 
 /// The peer connects and sends its `Hello` and these bytes.
-fn connect(net: &mut Net, to: usize, peer: &mut Peer, then: &[Bytes]) -> WireId {
+pub(super) fn connect(net: &mut Net, to: usize, peer: &mut Peer, then: &[Bytes]) -> WireId {
     let wire = net.dial(to);
     let hello = peer.hello();
     net.send(wire, [&[hello], then].concat().concat());
@@ -51,7 +51,7 @@ fn connect(net: &mut Net, to: usize, peer: &mut Peer, then: &[Bytes]) -> WireId 
 }
 
 /// The peer is a member with this one link, or at least is linked.
-fn joined(net: &mut Net, to: usize, peer: &mut Peer) -> WireId {
+pub(super) fn joined(net: &mut Net, to: usize, peer: &mut Peer) -> WireId {
     let joining = peer.joining();
     let wire = connect(net, to, peer, &[joining]);
     net.run_for(INTERVAL);
@@ -60,7 +60,7 @@ fn joined(net: &mut Net, to: usize, peer: &mut Peer) -> WireId {
 }
 
 /// The state of each node: its phase, its term and its master.
-fn state(net: &Net) -> Vec<(Phase, Term, Option<Node>)> {
+pub(super) fn state(net: &Net) -> Vec<(Phase, Term, Option<Node>)> {
     let of = |ix| {
         let status = net.status(ix);
         (status.phase, status.term, status.master.map(|(node, _)| node))
@@ -70,7 +70,7 @@ fn state(net: &Net) -> Vec<(Phase, Term, Option<Node>)> {
 
 /// Nobody has stopped, lost its master, or lost its link to an honest node since then.
 #[track_caller]
-fn check_unharmed(net: &mut Net, before: &[(Phase, Term, Option<Node>)], since: Duration) {
+pub(super) fn check_unharmed(net: &mut Net, before: &[(Phase, Term, Option<Node>)], since: Duration) {
     assert_eq!(state(net), before);
     let nodes: Vec<_> = (0..5).map(|ix| net.node(ix)).collect();
     for ix in 0..5 {
@@ -95,7 +95,7 @@ fn check_unharmed(net: &mut Net, before: &[(Phase, Term, Option<Node>)], since: 
 }
 
 /// The attack does not change anything, and everything is as before once the peer is gone.
-fn check_attack(net: &mut Net, attack: impl FnOnce(&mut Net) -> Vec<WireId>) {
+pub(super) fn check_attack(net: &mut Net, attack: impl FnOnce(&mut Net) -> Vec<WireId>) {
     let (before, since) = (state(net), net.now());
     let wires = attack(net);
     check_unharmed(net, &before, since);
@@ -117,7 +117,7 @@ fn t2_a_member_that_only_joins_changes_nothing() {
     });
 }
 
-fn ack(term: u64, number: u64, confirms: bool) -> Bytes {
+pub(super) fn ack(term: u64, number: u64, confirms: bool) -> Bytes {
     let view_id = ViewId { term: Term(term), version: 1 };
     Message::HeartbeatAck(HeartbeatAck { term: Term(term), number, view_id, confirms }).to_frame()
 }
@@ -408,21 +408,21 @@ fn t1_links_of_one_source_leave_room_for_a_voter() {
     net.expect(whole, "the voter finds no place");
 }
 
-fn single(limits: Limits) -> Rig {
+pub(super) fn single(limits: Limits) -> Rig {
     let mut rig = Rig::new(Config::single("test", "m", "m:1").limits(limits).build().unwrap());
     rig.advance(Duration::from_millis(1));
     assert!(rig.formation.leadership(rig.now).is_some(), "a single node is master at once");
     rig
 }
 
-fn joins(rig: &mut Rig, id: &str) -> (formation_core::ConnId, Peer) {
+pub(super) fn joins(rig: &mut Rig, id: &str) -> (formation_core::ConnId, Peer) {
     let mut peer = Peer::of(rig.formation.config(), id, &format!("{id}:1"));
     let conn = rig.joined_by(&mut peer);
     (conn, peer)
 }
 
 /// A frame that never ends: its length, and `len` bytes of its body.
-fn part(len: usize) -> Bytes {
+pub(super) fn part(len: usize) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u32(100_000);
     bytes.put_bytes(0, len);

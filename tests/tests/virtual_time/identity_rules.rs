@@ -228,13 +228,22 @@ fn i3_a_master_keeps_the_id_of_a_member_without_a_link() {
     }
 }
 
-/// A view says nothing about living nodes, unless the node is the master now.
+/// A view shows who lives while there is a master, and for 2 × `down_after` after that.
 #[test]
 fn i3_an_id_in_the_view_of_a_former_master_is_free() {
     let mut rig = master_without_link_to("j", "j:1");
     rig.advance(SECOND);
     assert!(rig.formation.leadership(rig.now).is_none() && is_member(&rig, "j"));
-    assert_eq!(close_reason(rig, "j", "x:1", 4), None);
+    let is_free = |rig: &Rig| {
+        let mut rig = rig.clone();
+        let links = rig.formation.status().links;
+        rig.hello_from(&mut peer("j", "x:1", 6));
+        rig.formation.status().links > links
+    };
+    rig.advance(5 * SECOND - Duration::from_millis(1));
+    assert!(!is_free(&rig), "its owner may be back any moment");
+    rig.advance(2 * SECOND);
+    assert!(is_free(&rig));
 }
 
 #[test]

@@ -26,11 +26,11 @@ pub struct Limits {
     pub send: usize,
     /// The most accepted connections that are not established. With one more, one of them closes (`TooManyPending`).
     pub pending_connections: usize,
-    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`). The adapters lower it to
-    /// what the process may open.
+    /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`), and some places are kept for
+    /// voters. The adapters lower it to what the process may open.
     pub connections: usize,
-    /// The most bytes of unfinished frames over all connections; at least `max_frame`. With more, the connection
-    /// that has most of them closes (`TooManyPartialBytes`).
+    /// The most bytes of unfinished frames over all connections; at least `max_frame`. More close a connection of the network that
+    /// has most of them (`TooManyPartialBytes`).
     pub partial_bytes: usize,
     /// The most bytes of writes in flight over all connections; at least `send`. While it is reached, updates of the view to nodes
     /// that are no voters wait, and of those that read slowly, the connection with most of these bytes closes
