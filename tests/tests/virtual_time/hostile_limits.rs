@@ -277,8 +277,10 @@ fn t2_v11_an_old_acknowledgement_keeps_no_member_active() {
 #[test]
 fn t2_g7_a_frame_that_never_ends_closes_its_link() {
     let mut rig = single(Limits::default());
-    let (conn, mut peer) = joins(&mut rig, "z");
-    let other = rig.hello_again(&mut peer, conn);
+    let (_, mut peer) = joins(&mut rig, "z");
+    // Of two links that are proven, one goes on acknowledging.
+    let other = rig.reached_by(&mut peer);
+    let conn = rig.hello_again(&mut peer, other);
     let mut begun = BytesMut::new();
     begun.put_u32(100_000);
     rig.receive(conn, begun.freeze());
