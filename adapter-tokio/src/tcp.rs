@@ -3,8 +3,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use formation_core::Address;
-use formation_host::{Opening, Transport, check_not_self_connected, connect_any};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use formation_host::{Opening, Transport, check_not_self_connected, connect_any, resolve};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::runtime::Tokio;
 
@@ -30,7 +30,7 @@ impl Transport for Tcp {
     }
 
     async fn connect(&self, address: &Address, limit: Duration) -> io::Result<Opening<TcpStream>> {
-        let (stream, peer) = connect_any::<Tokio, _, _, _>(lookup_host(address.as_str()), limit, connect).await?;
+        let (stream, peer) = connect_any::<Tokio, _, _, _>(resolve(address), limit, connect).await?;
         Ok(opening(stream, peer))
     }
 }

@@ -61,6 +61,7 @@
 //! - `runtime`: what the driver needs of a runtime.
 //! - `transport`: what carries the bytes between two nodes.
 //! - `opening`: a connection that is open and not ready yet.
+//! - `resolve`: resolving names on threads of their own.
 //! - `tcp`: the parts of dialing by TCP that are the same for every runtime.
 //! - `tls` (feature `tls`): TLS by rustls.
 #![forbid(unsafe_code)]
@@ -78,6 +79,7 @@ mod log;
 mod node;
 mod opening;
 mod permits;
+mod resolve;
 mod runtime;
 mod shared;
 mod slot;
@@ -97,6 +99,7 @@ pub use connection::close_gracefully;
 pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 pub use node::start_node;
 pub use opening::Opening;
+pub use resolve::resolve;
 pub use runtime::{ByteStream, Runtime};
 pub use start::{StartError, begin};
 pub use store::{Store, StoreError};

@@ -55,6 +55,10 @@ mod own_process;
 mod peer_disconnects;
 mod resigning;
 mod seeds;
+#[cfg(target_os = "linux")]
+mod shim;
+#[cfg(target_os = "linux")]
+mod silent_resolver;
 mod slow_reader;
 mod support;
 #[path = "../processes/times.rs"]
