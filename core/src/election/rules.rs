@@ -64,7 +64,7 @@ impl Election {
             Bootstrap::Form => true,
             Bootstrap::JoinOnly => self.hard.joined,
         };
-        self.is_voter && may_form && !self.persistence.failed
+        self.is_voter && may_form && !self.persistence.failed && !self.persistence.delayed
     }
 
     /// E1: whether this node has waited so long that no forgotten promise can still be in force.
