@@ -18,6 +18,7 @@
 //!         // This waits for the disk. In a service, do it on a thread of its own.
 //!         let answer = match store.keep(state) {
 //!             Ok(()) => Input::Persisted { seq },
+//!             // A service would report `PersistDelayed` and try again, unless the error is final.
 //!             Err(error) => {
 //!                 eprintln!("{error}");
 //!                 Input::PersistFailed { seq }
@@ -52,6 +53,8 @@
 //! - `accept`: accepting connections, and how many at a time.
 //! - `connection`: the task of one connection.
 //! - `permits`: how many of something there may be at a time.
+//! - `persist`: one write to the disk, until it is durable or has failed for good.
+//! - `dial_failures`: which failures of dials were reported.
 //! - `log`: every log line.
 //! - `limiter`: how many reports an unauthenticated peer can cause.
 //! - `descriptors`: how many connections fit into what the process may open.
@@ -71,6 +74,7 @@ mod accept;
 mod clock;
 mod connection;
 mod descriptors;
+mod dial_failures;
 mod driver;
 mod format;
 mod handle;
@@ -79,6 +83,7 @@ mod log;
 mod node;
 mod opening;
 mod permits;
+mod persist;
 mod resolve;
 mod runtime;
 mod shared;
