@@ -24,6 +24,10 @@ impl Tcp {
 impl Transport for Tcp {
     type Stream = TcpStream;
 
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     async fn accept(&self) -> io::Result<Opening<TcpStream>> {
         let (stream, peer) = self.listener.accept().await?;
         Ok(opening(stream, peer))
