@@ -71,6 +71,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     async fn try_set_metadata(&self, metadata: Bytes) -> Result<(), String>;
     async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String>;
     async fn try_leave(&self) -> Result<(), String>;
+    async fn shutdown(&self);
 
     async fn set_metadata(&self, metadata: Bytes) {
         self.try_set_metadata(metadata).await.unwrap();
@@ -171,6 +172,10 @@ macro_rules! adapter {
 
             async fn try_leave(&self) -> Result<(), String> {
                 self.0.leave().await.map_err(|error| error.to_string())
+            }
+
+            async fn shutdown(&self) {
+                self.0.shutdown().await;
             }
         }
     };

@@ -43,6 +43,8 @@ static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 mod adapters;
 mod authority;
+#[cfg(target_os = "linux")]
+mod bad_disk;
 mod bootstrap;
 mod connection_burst;
 mod durable;
