@@ -393,7 +393,7 @@ fn a_deserialized_configuration_is_checked_too() {
     expect_error(r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a"]}"#, "it has no port");
     expect_error(r#"{"cluster":"prod","id":"a","address":"a:1","seed":["a:1"]}"#, "unknown field `seed`");
     expect_error(
-        r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1"],"timing":{"lease":{"secs":0,"nanos":1000}}}"#,
+        r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["b:1"],"timing":{"lease":{"secs":0,"nanos":1000}}}"#,
         "lease is 1µs, but has to be at least 3 times heartbeat_interval",
     );
 
