@@ -26,6 +26,17 @@ with_each_adapter!(
     the_span_of_a_node_outlives_the_span_of_its_start,
 );
 
+/// A service depends on its adapter only. Each argument of the builder has to have a name there.
+#[test]
+fn each_adapter_exports_the_range_of_protocol_versions() {
+    use formation_smol::ProtocolRange as OnSmol;
+    use formation_tokio::ProtocolRange as OnTokio;
+    let config = || Config::single(CLUSTER, "only", "127.0.0.1:7000");
+    let on_tokio = config().protocol(OnTokio { min: 1, max: 1 }).build();
+    assert_eq!(on_tokio, config().protocol(OnSmol { min: 1, max: 1 }).build());
+    assert!(on_tokio.is_ok());
+}
+
 /// A node that is alone in its cluster, and its address.
 async fn single<A: Adapter>() -> (A, String) {
     let (listener, address) = listen();
