@@ -15,7 +15,8 @@ use crate::{runtime::Smol, tcp::Tcp};
 /// A running node, on smol's global executor. Its methods are those of [`ClusterHandle`].
 ///
 /// Dropping it ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
-/// sockets closed. Call [`leave`](ClusterHandle::leave) first to leave the cluster.
+/// sockets closed, a moment later. Await [`shutdown`](ClusterHandle::shutdown) to know when this is done, or
+/// [`leave`](ClusterHandle::leave) to leave the cluster first.
 #[derive(Debug)]
 pub struct Cluster {
     handle: ClusterHandle,
@@ -31,8 +32,8 @@ impl Cluster {
     /// are kept in memory.
     ///
     /// # Errors
-    /// [`StartError`]: the stored state does not fit this node, nothing can be stored, or the system has no usable wall clock
-    /// or no randomness. Nothing is running then, and nothing that was stored has changed.
+    /// [`StartError`]: the stored state does not fit this node, nothing can be stored, the system has no usable wall clock or
+    /// no randomness, or the node cannot run here. Nothing is running then, and nothing that was stored has changed.
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
         Self::start_on(config, Tcp::new(listener))
     }

@@ -42,13 +42,13 @@ mod tls;
 
 pub use cluster::Cluster;
 #[doc(no_inline)]
-pub use formation_core::message::Holder;
+pub use formation_core::message::{Holder, ProtocolRange};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
-    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing, TlsFailure,
-    TlsProblem, ViewId,
+    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
+    Detector, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse,
+    Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+    TlsFailure, TlsProblem, ViewId,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]

@@ -12,6 +12,11 @@ pub struct Smol;
 impl Runtime for Smol {
     type Task = Task<()>;
 
+    /// The executor and the timers of smol start by themselves.
+    fn check() -> Result<(), &'static str> {
+        Ok(())
+    }
+
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Task<()> {
         smol::spawn(task)
     }

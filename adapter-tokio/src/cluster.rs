@@ -17,7 +17,8 @@ use crate::{
 /// A running node. Its methods are those of [`ClusterHandle`].
 ///
 /// Dropping it ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
-/// sockets closed. Call [`leave`](ClusterHandle::leave) first to leave the cluster.
+/// sockets closed, a moment later. Await [`shutdown`](ClusterHandle::shutdown) to know when this is done, or
+/// [`leave`](ClusterHandle::leave) to leave the cluster first.
 #[derive(Debug)]
 pub struct Cluster {
     handle: ClusterHandle,
@@ -33,11 +34,8 @@ impl Cluster {
     /// are kept in memory.
     ///
     /// # Errors
-    /// [`StartError`]: the stored state does not fit this node, nothing can be stored, or the system has no usable wall clock
-    /// or no randomness. Nothing is running then, and nothing that was stored has changed.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with its time and IO enabled.
+    /// [`StartError`]: the stored state does not fit this node, nothing can be stored, the system has no usable wall clock or
+    /// no randomness, or the node cannot run here. Nothing is running then, and nothing that was stored has changed.
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
         Self::start_on(config, Tcp::new(listener))
     }
@@ -46,9 +44,6 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with its time enabled.
     pub fn start_on<T>(config: Config, transport: T) -> Result<Self, StartError>
     where
         T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>,
@@ -63,5 +58,36 @@ impl Deref for Cluster {
 
     fn deref(&self) -> &ClusterHandle {
         &self.handle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use formation_core::{Event, Phase, StopReason};
+
+    use super::*;
+
+    #[test]
+    fn a_handle_says_that_the_runtime_of_its_node_is_gone() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let cluster = runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let config = Config::single("test", "a", address).local().build().unwrap();
+            let cluster = Cluster::start(config, listener).unwrap();
+            cluster.wait_for_master().await.unwrap();
+            cluster
+        });
+        drop(runtime);
+        futures_lite::future::block_on(async {
+            assert!(cluster.wait_for_master().await.is_err());
+            cluster.shutdown().await;
+            let (mut events, mut last) = (cluster.events(), None);
+            while let Some(event) = events.next().await {
+                last = event.ok();
+            }
+            assert_eq!(last, Some(Event::Stopped { reason: StopReason::ShutDown }));
+        });
+        assert_eq!((cluster.status().phase, cluster.leadership()), (Phase::Stopped, None));
     }
 }

@@ -27,6 +27,15 @@
 //! }
 //! ```
 //!
+//! # Paused time
+//!
+//! A node reads the clock of the system, because a lease has to end while the machine is suspended. With the paused time of
+//! tokio (`start_paused`), its timers would end at once and its leases would not. Test on real time with
+//! [`ConfigBuilder::local`], whose times are short, or test the state machine itself, which needs no clock: see "Testing it" in
+//! [`formation_core::guide::embedding`].
+//!
+//! # Map
+//!
 //! - `cluster`: a running node.
 //! - `tcp`, and `tls` on any other transport: what carries the bytes.
 //! - `runtime`: tokio's tasks, timers and streams, for the driver.
@@ -43,13 +52,13 @@ mod tls;
 
 pub use cluster::Cluster;
 #[doc(no_inline)]
-pub use formation_core::message::Holder;
+pub use formation_core::message::{Holder, ProtocolRange};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Detector,
-    Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse, Node,
-    NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing, TlsFailure,
-    TlsProblem, ViewId,
+    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
+    Detector, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse,
+    Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
+    TlsFailure, TlsProblem, ViewId,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]

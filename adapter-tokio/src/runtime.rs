@@ -3,6 +3,7 @@
 use std::{
     future::pending,
     io,
+    panic::catch_unwind,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -12,6 +13,7 @@ use formation_host::Runtime;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use tokio::{
     io::ReadBuf,
+    runtime::Handle,
     task::{JoinHandle, spawn_blocking, yield_now},
 };
 
@@ -40,6 +42,17 @@ impl Drop for Task {
 
 impl Runtime for Tokio {
     type Task = Task;
+
+    fn check() -> Result<(), &'static str> {
+        if Handle::try_current().is_err() {
+            return Err(
+                "there is no tokio runtime here; start the node in an async function, or within Runtime::enter",
+            );
+        }
+        // Tokio has no other way to ask. The message of the panic names the cause as well.
+        catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)))
+            .map_err(|_| "the tokio runtime has no timers; build it with enable_all or enable_time")
+    }
 
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Task {
         Task(tokio::spawn(task))
@@ -95,5 +108,21 @@ impl<S: tokio::io::AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn a_node_needs_a_runtime_with_timers() {
+        assert!(Tokio::check().unwrap_err().contains("Runtime::enter"));
+        let without_timers = Builder::new_current_thread().enable_io().build().unwrap();
+        assert!(without_timers.block_on(async { Tokio::check() }).unwrap_err().contains("enable_time"));
+        let complete = Builder::new_current_thread().enable_all().build().unwrap();
+        assert_eq!(complete.block_on(async { Tokio::check() }), Ok(()));
     }
 }

@@ -3,8 +3,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use formation_core::Address;
-use formation_host::{Opening, Transport, check_not_self_connected, connect_any};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use formation_host::{Opening, Transport, check_not_self_connected, connect_any, resolve};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::runtime::Tokio;
 
@@ -24,13 +24,17 @@ impl Tcp {
 impl Transport for Tcp {
     type Stream = TcpStream;
 
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     async fn accept(&self) -> io::Result<Opening<TcpStream>> {
         let (stream, peer) = self.listener.accept().await?;
         Ok(Opening::of_tcp(stream, peer, |stream| stream.set_nodelay(true)))
     }
 
     async fn connect(&self, address: &Address, limit: Duration) -> io::Result<Opening<TcpStream>> {
-        let (stream, peer) = connect_any::<Tokio, _, _, _>(lookup_host(address.as_str()), limit, connect).await?;
+        let (stream, peer) = connect_any::<Tokio, _, _, _>(resolve(address), limit, connect).await?;
         Ok(Opening::of_tcp(stream, peer, |stream| stream.set_nodelay(true)))
     }
 }

@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn parts(seeds: &[&str]) -> Parts {
-        let config = Config::builder("test", "a", "a:1").seeds(seeds.iter().copied()).build().unwrap();
+        let config = Config::builder("test", "a", "a:1").seeds(seeds.iter().copied()).single().build().unwrap();
         let (now, start) = (Timestamp::ZERO, Start::new(Incarnation(1), 1));
         let mut election = Election::new(&config, &start, Rng::new(1), now);
         // A single voter leads once its vote is durable.

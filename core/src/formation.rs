@@ -215,10 +215,12 @@ impl Formation {
                     Some(true) | None => Ok(()),
                 }
             }
-            Input::Persisted { seq } | Input::PersistFailed { seq } => match self.election.persisting() {
-                Some(in_flight) if in_flight == *seq => Ok(()),
-                in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
-            },
+            Input::Persisted { seq } | Input::PersistFailed { seq } | Input::PersistDelayed { seq } => {
+                match self.election.persisting() {
+                    Some(in_flight) if in_flight == *seq => Ok(()),
+                    in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
+                }
+            }
             Input::Command(Command::SetMetadata(metadata)) => match metadata.len() > limits.metadata {
                 true => Err(Misuse::MetadataTooLong { len: metadata.len(), limit: limits.metadata }),
                 false => Ok(()),
@@ -257,7 +259,16 @@ impl Formation {
             }
             Input::Closed { conn } => self.end(conn, End::Reported),
             Input::TlsFailed { conn, failure } => self.end(conn, End::TlsFailed(failure)),
-            Input::Persisted { .. } => self.election.persisted(),
+            Input::Persisted { .. } => {
+                if self.election.persisted() {
+                    self.sink.event(Event::PersistRecovered);
+                }
+            }
+            Input::PersistDelayed { .. } => {
+                if self.election.persist_delayed() {
+                    self.sink.event(Event::PersistDelayed);
+                }
+            }
             Input::PersistFailed { .. } => {
                 self.election.persist_failed();
                 self.sink.event(Event::PersistFailed);
@@ -309,6 +320,7 @@ impl Formation {
             | Input::TlsFailed { .. }
             | Input::Persisted { .. }
             | Input::PersistFailed { .. }
+            | Input::PersistDelayed { .. }
             | Input::Command(_) => {}
         }
     }

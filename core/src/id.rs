@@ -1,7 +1,16 @@
 //! Names: of nodes, addresses, clusters, terms, views, connections and dials.
 
-use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String, sync::Arc};
-use core::fmt;
+use alloc::{
+    borrow::{Cow, ToOwned},
+    collections::BTreeSet,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+};
+use core::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -125,27 +134,29 @@ text! {
 }
 
 text! {
-    /// `host:port` text that other nodes can dial. In its normal form it is trimmed, the host is in lower case, and the port has no
-    /// leading zeros. The core does not interpret it further. It has at most 259 bytes: a DNS name of 253, a colon and a
-    /// port. The host has no white space, no control characters and no invisible ones.
+    /// `host:port` text that other nodes can dial. In its normal form it is trimmed, the host is in lower case, the port has no
+    /// leading zeros, and an IP address has the form of RFC 5952, without IPv4 in IPv6. The core does not interpret it further. It
+    /// has at most 259 bytes: a DNS name of 253, a colon and a port. The host has no white space, no control characters and no
+    /// invisible ones.
     Address, |text| {
         let fail = |problem| Err(IdError::Address { address: text.to_owned(), problem });
         let trimmed = text.trim();
         let Some((host, port)) = trimmed.rsplit_once(':') else { return fail("it has no port") };
-        if host.is_empty() || host.contains(char::is_whitespace) {
-            return fail("its host is empty or has white space");
-        }
-        if let Some(problem) = hidden(host) {
-            return fail(problem);
-        }
-        if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        if trimmed.parse::<Ipv6Addr>().is_ok() {
             return fail("an IPv6 host needs brackets");
         }
+        if let Some(problem) = host_problem(host) {
+            return fail(problem);
+        }
+        let host = normal_host(host);
+        let host = &*host;
         let number = if port.bytes().all(|b| b.is_ascii_digit()) { port.parse::<u16>().ok() } else { None };
         match number {
             None | Some(0) => fail("its port is not a number from 1 to 65535"),
             // It is in its normal form already, as all addresses on the wire are.
-            Some(_) if trimmed.len() <= 259 && !port.starts_with('0') && host.bytes().all(is_normal) => Ok(trimmed.into()),
+            Some(_) if trimmed.len() <= 259 && !port.starts_with('0') && host.bytes().all(is_normal) && trimmed.starts_with(host) => {
+                Ok(trimmed.into())
+            }
             Some(number) => match format!("{}:{number}", host.to_lowercase()) {
                 // Some letters are longer in lower case. The limit is for the normal form, because that is sent to other
                 // nodes.
@@ -154,6 +165,65 @@ text! {
             },
         }
     }
+}
+
+impl Address {
+    /// Whether the host is an IP address that means every address of a machine.
+    pub(crate) fn is_unspecified(&self) -> bool {
+        let host = self.0.rsplit_once(':').map_or("", |(host, _)| host);
+        ip(host).is_some_and(|ip| ip.is_unspecified())
+    }
+}
+
+/// The IP address that is this host, if it is one.
+fn ip(host: &str) -> Option<IpAddr> {
+    match bracketed(host) {
+        Some(host) => host.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok().map(IpAddr::V4),
+    }
+}
+
+fn bracketed(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// The one form of an IP address. A name is left as it is.
+fn normal_host(host: &str) -> Cow<'_, str> {
+    match ip(host).map(|ip| ip.to_canonical()) {
+        None => host.into(),
+        Some(IpAddr::V4(ip)) => ip.to_string().into(),
+        Some(IpAddr::V6(ip)) => format!("[{ip}]").into(),
+    }
+}
+
+/// What is wrong with the host of an address.
+fn host_problem(host: &str) -> Option<&'static str> {
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return Some("its host is empty or has white space");
+    }
+    if let Some(problem) = hidden(host) {
+        return Some(problem);
+    }
+    if host.contains('/') {
+        return Some("it has a scheme or a path; write host:port only");
+    }
+    if let Some(inner) = bracketed(host) {
+        return match ip(host) {
+            Some(_) => None,
+            None if inner.contains('%') => Some("an IPv6 zone means nothing on another machine"),
+            None => Some("only an IPv6 address has brackets"),
+        };
+    }
+    if host.contains(['[', ']']) {
+        return Some("its brackets do not enclose the host");
+    }
+    if host.contains(':') {
+        let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
+        return Some(if is_ipv6 { "an IPv6 host needs brackets" } else { "it has several ports" });
+    }
+    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
+    let looks_like_ipv4 = host.contains('.') && host.rsplit('.').next().is_some_and(is_number);
+    (looks_like_ipv4 && ip(host).is_none()).then_some("it looks like an IPv4 address, and is none")
 }
 
 /// What is wrong with the name of a node or a cluster. People read names, and programs write them into logs.
@@ -339,6 +409,18 @@ mod tests {
             (":80", "host is empty"),
             ("a b:80", "white space"),
             ("::1:80", "brackets"),
+            ("fe80::1", "brackets"),
+            ("2001:db8:0:0:0:0:0:1:80", "brackets"),
+            ("[h]:80", "only an IPv6 address has brackets"),
+            ("[10.0.0.1]:80", "only an IPv6 address has brackets"),
+            ("[fe80::1%eth0]:80", "zone"),
+            ("h]:80", "brackets"),
+            ("http://h:80", "scheme"),
+            ("h/a:80", "scheme or a path"),
+            ("h:80:81", "several ports"),
+            ("10.0.0.256:80", "looks like an IPv4"),
+            ("10.0.0.01:80", "looks like an IPv4"),
+            ("10.1:80", "looks like an IPv4"),
             ("h:0", "1 to 65535"),
             ("h:65536", "1 to 65535"),
             ("h:+1", "1 to 65535"),
@@ -348,6 +430,24 @@ mod tests {
             assert!(error.contains(why), "{bad}: {error}");
         }
         assert!(Address::new(format!("{}:1", "h".repeat(258))).is_err());
+    }
+
+    #[test]
+    fn an_ip_address_has_one_normal_form() {
+        for (text, normal) in [
+            ("[0:0:0:0:0:0:0:1]:80", "[::1]:80"),
+            ("[2001:DB8::0:1]:080", "[2001:db8::1]:80"),
+            ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+            ("[::ffff:a00:1]:80", "10.0.0.1:80"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("host-1.2a:80", "host-1.2a:80"),
+            ("7:80", "7:80"),
+        ] {
+            let address = Address::new(text).unwrap();
+            assert_eq!(address.as_str(), normal);
+            let bytes = postcard::to_allocvec(text).unwrap();
+            assert_eq!(postcard::from_bytes::<Address>(&bytes).is_ok(), text == normal, "{text} from the wire");
+        }
     }
 
     /// A name with a line feed would forge a line of a log, and others would be taken for a name that they only look like.

@@ -76,6 +76,29 @@ fn a_node_alone_is_its_own_only_seed() {
     assert_eq!(config.quorum(), 1);
 }
 
+/// Several pods with one service name: each would be the master of a cluster of its own.
+#[test]
+fn only_the_own_address_as_a_seed_has_to_be_confirmed() {
+    let alone = || Config::builder("prod", "a", "a:1").seeds(["A:1 ", "a:01"]);
+    expect_error(alone(), "the only seed is a:1, the address of this node, so it would form a cluster alone;");
+    let config = alone().single().build().unwrap();
+    assert_eq!(config, Config::single("prod", "a", "a:1").build().unwrap());
+    assert_eq!(ConfigBuilder::from(config.clone()).build(), Ok(config.clone()));
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    Config::builder("prod", "b", "b:1").seeds(["a:1"]).build().unwrap();
+}
+
+#[test]
+fn an_address_that_nobody_can_dial_is_an_error() {
+    for address in ["0.0.0.0:7000", "[::]:7000", "[0:0:0:0:0:0:0:0]:7000", "[::ffff:0.0.0.0]:7000"] {
+        let error = Config::single("prod", "a", address).build().unwrap_err().to_string();
+        assert!(error.contains("every address of a machine") && error.contains("listen there"), "{error}");
+        assert!(matches!(builder().seeds([address]).build(), Err(ConfigError::Unspecified { .. })));
+        assert!(matches!(builder().contacts([address]).build(), Err(ConfigError::Unspecified { .. })));
+    }
+}
+
 #[test]
 fn a_missing_seed_list_is_an_error_that_names_both_fixes() {
     let error = Config::builder("prod", "a", "a:1").build().unwrap_err();
@@ -378,7 +401,7 @@ fn a_deserialized_configuration_is_checked_too() {
     expect_error(r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a"]}"#, "it has no port");
     expect_error(r#"{"cluster":"prod","id":"a","address":"a:1","seed":["a:1"]}"#, "unknown field `seed`");
     expect_error(
-        r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1"],"timing":{"lease":{"secs":0,"nanos":1000}}}"#,
+        r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["b:1"],"timing":{"lease":{"secs":0,"nanos":1000}}}"#,
         "lease is 1µs, but has to be at least 3 times heartbeat_interval",
     );
 

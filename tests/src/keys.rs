@@ -41,6 +41,7 @@ pub(crate) fn under(id: &str, config: &Config, address: &str, stage: Option<u64>
     let seeds = config.seeds().iter().map(|seed| seed.as_str());
     let builder = Config::builder(config.cluster().as_str(), id, address)
         .seeds(seeds)
+        .single()
         .contacts(config.contacts().iter().map(|contact| contact.as_str()))
         .bootstrap(config.bootstrap())
         .metadata(config.metadata().clone())

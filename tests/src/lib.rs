@@ -28,6 +28,7 @@ mod rng;
 mod scenario;
 mod seeds;
 mod settings;
+pub mod shim;
 mod tally;
 mod trace;
 mod wire;

@@ -54,6 +54,8 @@ pub(crate) enum SimEvent {
     Arrives(WireId, usize),
     Flushes(WireId, usize),
     Persists(RunId, u64),
+    /// The disk takes so long that the host reports it.
+    PersistIsSlow(RunId, u64),
 }
 
 /// A network of real nodes in virtual time. Time is in microseconds and starts at zero.
@@ -145,7 +147,7 @@ impl Net {
 
     /// The same, as a builder.
     pub fn builder(ix: usize, n: usize) -> formation_core::ConfigBuilder {
-        Config::builder("test", format!("n{ix}"), Self::address(ix)).seeds((0..n).map(Self::address))
+        Config::builder("test", format!("n{ix}"), Self::address(ix)).seeds((0..n).map(Self::address)).single()
     }
 
     /// The address of node `ix`.

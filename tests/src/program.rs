@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use crate::shim;
+
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,12 @@ macro_rules! program_tests {
         #[test]
         fn a_second_signal_stops_an_unread_node_with_5() {
             PROGRAM.obeys_signals_while_unread();
+        }
+
+        #[cfg(target_os = "linux")]
+        #[test]
+        fn a_second_signal_stops_a_node_with_a_hung_disk() {
+            PROGRAM.obeys_signals_while_the_disk_hangs();
         }
 
         #[test]
@@ -134,6 +142,34 @@ impl Program {
         assert_eq!(node.exit_code(), Some(5));
     }
 
+    /// The disk stores the start and hangs with the first vote. The node reports it, stops, and waits for its disk.
+    pub fn obeys_signals_while_the_disk_hangs(self) {
+        const HANGS: &str = r#"
+            #include <dlfcn.h>
+            #include <unistd.h>
+
+            int fsync(int file) {
+                static int calls;
+                static int (*real)(int);
+                if (!real) real = dlsym(RTLD_NEXT, "fsync");
+                if (__atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) > 2) for (;;) pause();
+                return real(file);
+            }
+        "#;
+        let dir = self.fresh_dir("hangs");
+        let state_dir = dir.join("state");
+        fs::create_dir(&state_dir).expect("the directory is writable");
+        let mut command = self.command(&free_address());
+        command.arg("--state-dir").arg(&state_dir).env("LD_PRELOAD", shim::compile(HANGS, &dir));
+        let mut node = Process::start(command.stdout(Stdio::piped()));
+        let mut lines = node.lines();
+        assert!(lines.any(|line| line.contains("PersistDelayed")), "nothing says that the disk hangs");
+        node.terminate();
+        assert!(lines.any(|line| line.contains(r#""Stopped":{"reason":"Left"}"#)), "the node does not leave");
+        node.terminate();
+        assert_eq!(node.exit_code(), Some(5));
+    }
+
     /// Nothing reads the output.
     pub fn leaves_when_its_output_is_closed(self) {
         let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
@@ -145,7 +181,7 @@ impl Program {
     /// The command for a voter at this address that prints JSON.
     fn command(self, address: &str) -> Command {
         let mut command = Command::new(self.path);
-        command.args(["--json", "--cluster", "programs", "--id", "a", "--listen", address, "--seed", address]);
+        command.args(["--json", "--cluster", "programs", "--id", "a", "--listen", address, "--single"]);
         command
     }
 

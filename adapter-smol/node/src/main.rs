@@ -2,7 +2,7 @@
 //! output, signals and exit codes, so that both can run in one cluster.
 //!
 //! ```sh
-//! cargo run -q -p formation-smol-node -- --cluster demo --id a --listen 127.0.0.1:7001 --seed 127.0.0.1:7001
+//! cargo run -q -p formation-smol-node -- --cluster demo --id a --listen 127.0.0.1:7001 --single
 //! ```
 #![forbid(unsafe_code)]
 

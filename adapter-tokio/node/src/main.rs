@@ -14,7 +14,16 @@ mod signals;
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    formation_node::main::<adapter::Tokio>().await
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(formation_node::main::<adapter::Tokio>());
+    // A disk that does not answer must not hold up the end of a process that was told to stop.
+    runtime.shutdown_background();
+    code
 }

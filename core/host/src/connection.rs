@@ -15,6 +15,7 @@ use crate::{
     opening::Opening,
     permits::{Permit, Permits},
     runtime::{ByteStream, Runtime, timeout},
+    tasks::Spawner,
 };
 
 /// How many bytes are read at once. It is small, since an idle connection keeps its buffer.
@@ -46,7 +47,7 @@ impl<R: Runtime> Connection<R> {
         into_io: fn(S) -> D,
         certified: impl FnOnce(&S) -> BTreeSet<Address> + Send + 'static,
         permit: Option<Permit>,
-        reports: &Sender<Report<S>>,
+        spawner: &Spawner<S>,
     ) -> Self
     where
         S: Send + 'static,
@@ -54,7 +55,7 @@ impl<R: Runtime> Connection<R> {
     {
         let (outbox, to_write) = channel::bounded(1);
         let (_closing, closing) = channel::bounded(1);
-        let reports = reports.clone();
+        let reports = spawner.reports().clone();
         // Boxed, or the task below would be as large as two of it.
         let mut carrying = Box::pin(async move {
             let opened = future::or(until_closed(&closing), async { Some(opening.await) });
@@ -79,7 +80,7 @@ impl<R: Runtime> Connection<R> {
             // It fails if the driver is gone.
             let _ = reports.send(Report::Closed { conn, error }).await;
         });
-        let task = R::spawn(async move {
+        let task = spawner.spawn::<R>(async move {
             if permit.is_some() {
                 R::poll_sockets().await;
             }
@@ -90,6 +91,11 @@ impl<R: Runtime> Connection<R> {
             }
         });
         Self { open: Some(Open { outbox, _closing }), task }
+    }
+
+    /// Cuts the connection, and returns once its socket is closed.
+    pub(crate) async fn cut(self) {
+        R::cancel(self.task).await;
     }
 
     /// Waits until a closed connection has delivered what was sent last.

@@ -14,10 +14,11 @@ use std::{
 use bytes::Bytes;
 use formation_core::{
     Address, CloseReason, ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Remote,
-    Timestamp, TlsFailure,
+    StopReason, Timestamp, TlsFailure,
 };
 
 use crate::{
+    dial_failures::DialFailures,
     limiter::{Kind, Limiter},
     log::Log,
     opening::Opening,
@@ -47,8 +48,12 @@ pub(crate) enum Report<S> {
     Closed { conn: ConnId, error: Option<io::Error> },
     /// The last `Persist` is durable.
     Persisted { seq: u64 },
-    /// The last `Persist` has failed.
+    /// The last `Persist` takes longer than it should.
+    PersistDelayed { seq: u64 },
+    /// The last `Persist` has failed for good.
     PersistFailed { seq: u64 },
+    /// A task has panicked. Nobody knows what it has left undone.
+    Panicked,
 }
 
 /// What the driver starts and never waits for. The result comes as a [`Report`].
@@ -91,6 +96,7 @@ pub(crate) struct Driver<I: Io> {
     log: Log,
     /// For the reports that an unauthenticated peer can cause.
     limiter: Limiter,
+    dial_failures: DialFailures,
     newest: ConnId,
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
@@ -108,6 +114,7 @@ impl<I: Io> Driver<I> {
             store: store.map(|store| Arc::new(Mutex::new(store))),
             log,
             limiter: Limiter::default(),
+            dial_failures: DialFailures::default(),
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
@@ -124,20 +131,39 @@ impl<I: Io> Driver<I> {
         self.stopped
     }
 
-    /// The connections that still have to be waited for when the node has stopped.
+    /// Ends the node without leaving. What it has published says so at once; the core is not asked any more.
+    pub(crate) fn stop(&mut self, reason: StopReason) {
+        if !self.stopped {
+            self.stopped = true;
+            self.log.ended_without_leaving(reason);
+            self.publisher.stop(reason);
+        }
+    }
+
+    /// The connections that this node has closed, and that may still deliver what was sent last.
     pub(crate) fn take_closing(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
         std::mem::take(&mut self.closing).into_iter().map(|(_, known)| known.connection)
+    }
+
+    /// The connections that are open.
+    pub(crate) fn take_open(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
+        std::mem::take(&mut self.open).into_values().map(|known| known.connection)
     }
 
     /// Handles what a task has reported. Reports of a connection that has ended meanwhile are ignored.
     pub(crate) fn report(&mut self, now: Timestamp, report: Report<I::Stream>) {
         match report {
-            Report::Dialed { dial, result: Ok(opening), .. } => self.opened(now, opening, Origin::Dialed(dial), None),
+            Report::Dialed { dial, address, result: Ok(opening) } => {
+                self.dial_failures.reached(&address);
+                self.opened(now, opening, Origin::Dialed(dial), None);
+            }
             Report::Dialed { dial, address, result: Err(error) } => {
-                self.log.dial_failed(dial, &address, &error);
+                self.log.dial_failed(dial, &address, &error, self.dial_failures.is_news(&address, &error));
                 self.handle_own(now, Input::DialFailed { dial });
             }
             Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
+            Report::PersistDelayed { seq } => self.handle_own(now, Input::PersistDelayed { seq }),
+            Report::Panicked => self.stop(StopReason::Failed),
             Report::PersistFailed { seq } => self.handle_own(now, Input::PersistFailed { seq }),
             Report::Certified { conn, seeds } => {
                 if self.open.contains_key(&conn) {

@@ -19,8 +19,8 @@ pub const EVENT_BUFFER: usize = 1024;
 /// How many commands wait for the driver. The next caller waits for room.
 const REQUESTS: usize = 16;
 
-/// The node has stopped: it has left, a newer run of the same node has replaced it, or the application has dropped its
-/// `Cluster`. The last [`Event::Stopped`] says which.
+/// The node has stopped: it has left, a newer run of the same node has replaced it, the application has shut it down or dropped
+/// its `Cluster`, its runtime has ended, or one of its tasks has panicked. The last event, [`Event::Stopped`], says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node has stopped")]
 pub struct Stopped;
@@ -52,11 +52,13 @@ pub struct Master {
     pub term: Term,
 }
 
-/// A command for the driver, and the channel for its result.
+/// A request to the driver.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) command: Command,
-    pub(crate) reply: Sender<Result<(), Misuse>>,
+pub(crate) enum Request {
+    /// A command for the core, and the channel for its result.
+    Command(Command, Sender<Result<(), Misuse>>),
+    /// End the node without leaving.
+    ShutDown,
 }
 
 /// What an application does with its running node. The `Cluster` of each adapter dereferences to it. All methods work on
@@ -90,7 +92,8 @@ impl ClusterHandle {
         &self.node
     }
 
-    /// The members of the cluster, as far as this node knows.
+    /// The members of the cluster, as far as this node knows. After the node has stopped, it is the last view:
+    /// [`status`](Self::status) says whether it has.
     pub fn view(&self) -> MembersView {
         self.shared.lock().view.clone()
     }
@@ -124,7 +127,8 @@ impl ClusterHandle {
         leadership.filter(|leadership| self.now() < leadership.valid_until)
     }
 
-    /// The phase, the term, the master and the counters of this node.
+    /// The phase, the term, the master and the counters of this node. The phase of a node that has ended, for whatever reason, is
+    /// [`Phase::Stopped`](formation_core::Phase::Stopped).
     pub fn status(&self) -> Status {
         self.shared.lock().status.clone()
     }
@@ -153,7 +157,7 @@ impl ClusterHandle {
     /// [`Stopped`] if the node stops first.
     pub async fn wait_for_members(&self, count: usize) -> Result<MembersView, Stopped> {
         let complete = |view: &MembersView| view.len() == count && view.iter().all(|member| member.state.is_active());
-        self.shared.wait(|state| complete(&state.view).then(|| state.view.clone())).await
+        self.shared.wait(|state| (!state.has_stopped() && complete(&state.view)).then(|| state.view.clone())).await
     }
 
     /// Leaves the cluster. It returns once the node has stopped, its port is free and its connections are closed. It also
@@ -165,6 +169,18 @@ impl ClusterHandle {
         self.request(Command::Leave).await?;
         let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
         Ok(())
+    }
+
+    /// Ends the node without a message to the other nodes, like a crash. It returns once the node has stopped: its port and its
+    /// `state_dir` are free, and its connections, files and tasks are closed. So the node can be started again at once. If it has
+    /// stopped before, this returns at once.
+    ///
+    /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes. To limit the time, put a limit
+    /// of your runtime around this future, or around that of [`leave`](Self::leave), and drop the `Cluster` after that.
+    pub async fn shutdown(&self) {
+        // It fails if the node has stopped.
+        let _ = self.requests.send(Request::ShutDown).await;
+        let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
     }
 
     /// Changes this node's metadata in the member list.
@@ -190,7 +206,7 @@ impl ClusterHandle {
 
     async fn request(&self, command: Command) -> Result<Receiver<Result<(), Misuse>>, Stopped> {
         let (reply, result) = channel::bounded(1);
-        self.requests.send(Request { command, reply }).await.map_err(|_| Stopped)?;
+        self.requests.send(Request::Command(command, reply)).await.map_err(|_| Stopped)?;
         Ok(result)
     }
 }
@@ -228,7 +244,7 @@ impl Watch {
     }
 }
 
-/// The events of one node, in order.
+/// The events of one node, in order. The last one is [`Event::Stopped`], whatever has ended the node.
 #[derive(Debug)]
 pub struct Events {
     events: broadcast::Receiver<Event>,

@@ -18,6 +18,7 @@
 //!         // This waits for the disk. In a service, do it on a thread of its own.
 //!         let answer = match store.keep(state) {
 //!             Ok(()) => Input::Persisted { seq },
+//!             // A service would report `PersistDelayed` and try again, unless the error is final.
 //!             Err(error) => {
 //!                 eprintln!("{error}");
 //!                 Input::PersistFailed { seq }
@@ -52,6 +53,8 @@
 //! - `accept`: accepting connections, and how many at a time.
 //! - `connection`: the task of one connection.
 //! - `permits`: how many of something there may be at a time.
+//! - `persist`: one write to the disk, until it is durable or has failed for good.
+//! - `dial_failures`: which failures of dials were reported.
 //! - `log`: every log line.
 //! - `limiter`: how many reports an unauthenticated peer can cause.
 //! - `descriptors`: how many connections fit into what the process may open.
@@ -61,6 +64,7 @@
 //! - `runtime`: what the driver needs of a runtime.
 //! - `transport`: what carries the bytes between two nodes.
 //! - `opening`: a connection that is open and not ready yet.
+//! - `resolve`: resolving names on threads of their own.
 //! - `tcp`: the parts of dialing by TCP that are the same for every runtime.
 //! - `tls` (feature `tls`): TLS by rustls.
 #![forbid(unsafe_code)]
@@ -70,6 +74,7 @@ mod accept;
 mod clock;
 mod connection;
 mod descriptors;
+mod dial_failures;
 mod driver;
 mod format;
 mod handle;
@@ -78,6 +83,8 @@ mod log;
 mod node;
 mod opening;
 mod permits;
+mod persist;
+mod resolve;
 mod runtime;
 mod shared;
 mod slot;
@@ -97,6 +104,7 @@ pub use connection::close_gracefully;
 pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 pub use node::start_node;
 pub use opening::Opening;
+pub use resolve::resolve;
 pub use runtime::{ByteStream, Runtime};
 pub use start::{StartError, begin};
 pub use store::{Store, StoreError};

@@ -5,10 +5,11 @@ use std::{
     fmt::{self, Write},
     io,
     sync::Arc,
+    time::Duration,
 };
 
-use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Severity, Term};
-use tracing::field::display;
+use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Severity, StopReason, Term};
+use tracing::{Span, field::display};
 
 use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
 
@@ -18,11 +19,20 @@ const TARGET: &str = "formation";
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     node: Arc<str>,
+    span: Span,
 }
 
 impl Log {
     pub(crate) fn new(node: &Node) -> Self {
-        Self { node: node.to_string().into() }
+        // A root: the node outlives the span in which it is started.
+        let span = tracing::error_span!(target: TARGET, parent: None, "formation", %node);
+        span.follows_from(Span::current());
+        Self { node: node.to_string().into(), span }
+    }
+
+    /// The span in which all tasks of the node run.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// An event, with the node's term when it happened, and with the peer's socket address if the event is about a connection
@@ -56,6 +66,9 @@ impl Log {
             }
             Event::ViewChanged { view_id, changes } => {
                 tracing::info!(target: TARGET, %node, %term, %view_id, changes = changes.len(), "view changed");
+            }
+            Event::PersistRecovered => {
+                tracing::info!(target: TARGET, %node, %term, "the storage works again, and this node votes again");
             }
             Event::Stopped { reason } => tracing::info!(target: TARGET, %node, %term, ?reason, "node stopped"),
             other => tracing::info!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
@@ -117,6 +130,10 @@ impl Log {
                 target: TARGET, %node, %term, %master, %limit,
                 "the view of the master exceeds a limit of this node; give all nodes the same limits"
             ),
+            Event::PersistDelayed => tracing::warn!(
+                target: TARGET, %node, %term,
+                "the storage does not store a vote at the moment; this node does not vote until it does"
+            ),
             Event::PersistFailed => tracing::warn!(
                 target: TARGET, %node, %term,
                 "this node does not vote any more; repair its storage and restart it"
@@ -152,8 +169,31 @@ impl Log {
         );
     }
 
-    pub(crate) fn dial_failed(&self, dial: DialId, address: &Address, error: &io::Error) {
-        tracing::debug!(target: TARGET, node = %self.node, dial = dial.0, %address, error = %Escaped(error), "dial failed");
+    /// `is_news`: the first failure of this cause since the address was last reached.
+    pub(crate) fn dial_failed(&self, dial: DialId, address: &Address, error: &io::Error, is_news: bool) {
+        let error = Escaped(error);
+        if is_news {
+            tracing::warn!(
+                target: TARGET, node = %self.node, dial = dial.0, %address, %error,
+                "dial failed, trying again; the next failures with this error are logged at DEBUG"
+            );
+        } else {
+            tracing::debug!(target: TARGET, node = %self.node, dial = dial.0, %address, %error, "dial failed");
+        }
+    }
+
+    pub(crate) fn votes_in_memory(&self) {
+        tracing::warn!(
+            target: TARGET, node = %self.node,
+            "votes are kept in memory only, so a restarted voter may vote twice in one term; configure a state_dir"
+        );
+    }
+
+    pub(crate) fn peers_prove_nothing(&self, address: &Address) {
+        tracing::warn!(
+            target: TARGET, node = %self.node, %address,
+            "this node uses neither a cluster key nor TLS: who reaches its port can join the cluster; configure a key"
+        );
     }
 
     pub(crate) fn opened(&self, conn: ConnId, origin: Origin, peer_addr: Option<&str>) {
@@ -178,14 +218,27 @@ impl Log {
         );
     }
 
-    /// `panic` is what the storage has panicked with.
-    pub(crate) fn persist_panicked(&self, panic: &(dyn Any + Send)) {
+    pub(crate) fn persist_delayed(&self, error: &StoreError) {
+        tracing::warn!(target: TARGET, node = %self.node, %error, "cannot store a vote, trying again");
+    }
+
+    pub(crate) fn persist_is_slow(&self, after: Duration) {
+        tracing::warn!(target: TARGET, node = %self.node, ?after, "the storage does not answer; check the disk");
+    }
+
+    /// `panic` is what a task of the node has panicked with.
+    pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
         tracing::error!(
-            target: TARGET, node = %self.node, panic = message,
-            "storing a vote panicked; this node does not vote until it is restarted"
+            target: TARGET, node = %self.node, panic = %Escaped(message),
+            "a task of this node panicked, and the node has ended; restart it, and repair its transport if the panic is there"
         );
+    }
+
+    /// The node was ended without leaving.
+    pub(crate) fn ended_without_leaving(&self, reason: StopReason) {
+        tracing::info!(target: TARGET, node = %self.node, ?reason, "node stopped without leaving");
     }
 
     /// The driver has broken a rule of the core.

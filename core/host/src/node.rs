@@ -1,10 +1,11 @@
 //! A node on a runtime: how it starts, and the loop of its driver.
 
-use std::{io, pin::pin, sync::Arc, task::Context};
+use std::{io, net::SocketAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Context};
 
 use async_channel::{self as channel, Receiver};
-use formation_core::{Config, Formation, Input, Origin, Timestamp};
-use futures_lite::future::{self, pending, yield_now};
+use formation_core::{Address, Config, Formation, Input, Origin, StopReason, Timestamp};
+use futures_lite::future::{self, FutureExt, pending, yield_now};
+use tracing::Instrument;
 
 use crate::{
     accept::{accept, unread},
@@ -41,7 +42,7 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 /// last run are read and the new run is recorded.
 ///
 /// # Errors
-/// As [`begin`]. Nothing is running then, and nothing that was kept has changed.
+/// As [`begin`], and if the node cannot run here. Nothing is running then, and nothing that was kept has changed.
 pub fn start_node<R, T, D>(
     config: Config,
     transport: T,
@@ -52,6 +53,7 @@ where
     T: Transport,
     D: ByteStream,
 {
+    R::check().map_err(StartError::Runtime)?;
     let (config, lowered) = fit(config, open_files());
     let (start, store) = begin(&config)?;
     let clock = Clock::start();
@@ -66,17 +68,49 @@ where
     {
         log.state_dir_is_empty(dir);
     }
+    warn_about(formation.config(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
-    let seeds = formation.config().seeds().clone();
-    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), seeds, into_io, to_driver, log.clone());
-    let driver = Driver::new(formation, tasks, store, log, publisher);
+    let settings = (formation.config().seeds().clone(), formation.config().timing());
+    let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
+    let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
     let sources = Sources { turns: Turns::new(), requests, reports };
     let node = Node { clock, permits, sources, driver };
-    Ok((handle, node.run()))
+    Ok((handle, supervise(node.run(), log)))
+}
+
+/// Warns about a configuration that works, and may not be what somebody wants.
+fn warn_about(config: &Config, transport: &impl Transport, log: &Log) {
+    if config.is_voter() && config.state_dir().is_none() {
+        log.votes_in_memory();
+    }
+    if config.keys().is_empty() && transport.is_plain() && !is_on_this_machine(config.address()) {
+        log.peers_prove_nothing(config.address());
+    }
+}
+
+/// Whether only this machine can dial the address.
+fn is_on_this_machine(address: &Address) -> bool {
+    let host = address.as_str().rsplit_once(':').map_or("", |(host, _)| host);
+    match address.as_str().parse::<SocketAddr>() {
+        Ok(literal) => literal.ip().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+/// Runs the driver in the span of its node. A panic, for example in the transport, ends the node and is logged; the publisher
+/// of the driver has told the application by then.
+async fn supervise(driver: impl Future<Output = ()> + Send, log: Log) {
+    let span = log.span().clone();
+    let watched = async {
+        if let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await {
+            log.panicked(&*panic);
+        }
+    };
+    watched.instrument(span).await;
 }
 
 /// Where inputs come from, beside timers and accepted connections.
@@ -150,7 +184,8 @@ where
                     spent.received(&report);
                     self.driver.report(self.clock.now(), report);
                 }
-                Next::Request(Request { command, reply }) => {
+                Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
+                Next::Request(Request::Command(command, reply)) => {
                     let result = self.driver.handle(self.clock.now(), Input::Command(command));
                     // It fails if the caller has stopped waiting.
                     let _ = reply.try_send(result);
@@ -189,9 +224,12 @@ where
         }
     }
 
-    /// Waits for the tasks of a node that has stopped.
+    /// Waits for the tasks of a node that has stopped. What it has closed itself may still deliver what was sent last.
     async fn finish(&mut self) {
         self.sources.reports.close();
+        for connection in self.driver.take_open() {
+            connection.cut().await;
+        }
         self.driver.io.finish().await;
         for connection in self.driver.take_closing() {
             connection.finish().await;

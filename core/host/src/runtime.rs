@@ -14,7 +14,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// A spawned task. It resolves when the task has ended, and dropping it cancels the task.
     type Task: Future<Output = ()> + Send + Sync + Unpin + 'static;
 
-    /// Starts a task.
+    /// Whether tasks, timers and sockets work where this is called. A node does not start where they do not.
+    ///
+    /// # Errors
+    /// What is missing, and the remedy.
+    fn check() -> Result<(), &'static str>;
+
+    /// Starts a task. The task does not panic.
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self::Task;
 
     /// Whether a task has ended.

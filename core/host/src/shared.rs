@@ -3,11 +3,12 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use async_broadcast as broadcast;
 use event_listener::Event as Changed;
-use formation_core::{Event, Formation, Leadership, MembersView, Status, Timestamp};
+use formation_core::{Event, Formation, Leadership, MembersView, Phase, Status, StopReason, Timestamp};
 
 use crate::handle::{EVENT_BUFFER, Stopped};
 
@@ -24,6 +25,21 @@ pub(crate) struct State {
     pub(crate) suppressed: u64,
     /// There will be no other state.
     stopped: bool,
+}
+
+impl State {
+    /// What is true of a node that does nothing any more. The view stays the last one.
+    fn end(&mut self) {
+        self.leadership = None;
+        let status = &mut self.status;
+        status.phase = Phase::Stopped;
+        (status.master, status.master_term, status.can_vote) = (None, None, false);
+        (status.links, status.pending_connections, status.partial_bytes) = (0, 0, 0);
+    }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopped
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +81,8 @@ pub(crate) struct Publisher {
     events: broadcast::Sender<Event>,
     /// How many events were published.
     published: u64,
+    /// The last event, that the node has stopped, is published.
+    has_stopped: bool,
     /// The numbers of those in the buffer that are about unproven peers.
     unproven: VecDeque<u64>,
 }
@@ -83,7 +101,8 @@ impl Publisher {
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
-        let publisher = Self { shared: shared.clone(), events, published: 0, unproven: VecDeque::new() };
+        let publisher =
+            Self { shared: shared.clone(), events, published: 0, has_stopped: false, unproven: VecDeque::new() };
         (publisher, shared, receiver)
     }
 
@@ -104,6 +123,7 @@ impl Publisher {
     }
 
     pub(crate) fn publish_event(&mut self, event: Event) {
+        self.has_stopped |= event.stop_reason().is_some();
         // It fails only if there is no subscriber. A full buffer drops its oldest event and counts it.
         if self.events.try_broadcast(event).is_ok() {
             self.published += 1;
@@ -127,11 +147,22 @@ impl Publisher {
     }
 }
 
+impl Publisher {
+    /// Publishes that the node does nothing any more, and why.
+    pub(crate) fn stop(&mut self, reason: StopReason) {
+        self.shared.lock().end();
+        self.publish_event(Event::Stopped { reason });
+    }
+}
+
 impl Drop for Publisher {
     fn drop(&mut self) {
+        if !self.has_stopped {
+            self.stop(if thread::panicking() { StopReason::Failed } else { StopReason::ShutDown });
+        }
         self.events.close();
         let mut state = self.shared.lock();
-        state.leadership = None;
+        state.end();
         state.stopped = true;
         drop(state);
         self.shared.changed.notify(usize::MAX);

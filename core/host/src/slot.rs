@@ -150,7 +150,7 @@ impl<F: Files> Slot<F> {
         let bytes = match self.files.read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { doing: "read", path: path(), source }),
+            Err(source) => return Err(StoreError::unchanged("read", &self.path, source)),
         };
         format::decode(&bytes).map(Some).map_err(|fault| match fault {
             Fault::Foreign => StoreError::Foreign { path: path() },
@@ -161,23 +161,27 @@ impl<F: Files> Slot<F> {
 
     pub(crate) fn replace(&mut self, state: &DurableState) -> Result<(), StoreError> {
         let Self { files, dir, path, next, last, current, spare } = self;
-        let failed = |doing, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| StoreError::Io { doing, path, source }
-        };
+        // Up to the rename the last state is still stored, and the next attempt begins with a new file: after a failed sync,
+        // nobody knows which of the file's bytes the disk has.
+        let (path, next, last) = (path.as_path(), next.as_path(), last.as_path());
+        let unchanged = |doing| move |source| StoreError::unchanged(doing, next, source);
         let mut file = match spare.take() {
             Some(file) => file,
-            None => files.create(next).map_err(failed("create", next))?,
+            None => files.create(next).map_err(unchanged("create"))?,
         };
-        files.write(&mut file, &format::encode(state)).map_err(failed("write", next))?;
-        files.sync(&file).map_err(failed("sync", next))?;
+        files.write(&mut file, &format::encode(state)).map_err(unchanged("write"))?;
+        files.sync(&file).map_err(unchanged("sync"))?;
         // Some file systems have one name per file. There the last file ends with the rename.
         let kept = current.take().filter(|_| files.link(path, last).is_ok());
-        files.rename(next, path).map_err(failed("replace", path))?;
+        let unknown = |path: &Path| {
+            let path = path.to_path_buf();
+            |source| StoreError::Io { doing: "replace", path, source, is_final: true }
+        };
+        files.rename(next, path).map_err(unknown(path))?;
         if kept.is_some() {
-            files.rename(last, next).map_err(failed("replace", next))?;
+            files.rename(last, next).map_err(unknown(next))?;
         }
-        files.sync_dir(dir).map_err(failed("sync", dir))?;
+        files.sync_dir(dir).map_err(|source| StoreError::not_synced(dir, source))?;
         *current = Some(file);
         // If none can be created now, the next replacement tries again.
         *spare = kept.or_else(|| files.create(next).ok());

@@ -23,6 +23,9 @@ pub enum StartError {
     /// The system provides no randomness.
     #[error("the system provides no randomness: {0}")]
     Randomness(io::Error),
+    /// The node cannot run where it was started.
+    #[error("{0}")]
+    Runtime(&'static str),
     /// The stored state does not fit this node, or nothing can be stored.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -26,6 +26,19 @@ pub enum StoreError {
         path: PathBuf,
         /// The error.
         source: io::Error,
+        /// Whether nobody knows which state is stored.
+        is_final: bool,
+    },
+    /// The file system cannot sync directories, so that it cannot make a vote durable.
+    #[error(
+        "cannot sync the directory {}: {source}; its file system cannot make votes durable, as some network and FUSE file \
+         systems cannot; choose a state_dir on a local file system", path.display()
+    )]
+    NoDirectorySync {
+        /// The directory.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
     },
     /// Another node uses the directory, in this process or another one.
     #[error("{} is locked: another node uses this directory; stop it, or give each node its own", path.display())]
@@ -71,6 +84,37 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The error of an attempt that has changed nothing.
+    pub(crate) fn unchanged(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { doing, path: path.into(), source, is_final: false }
+    }
+
+    /// The error of a sync of a directory.
+    pub(crate) fn not_synced(dir: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+                Self::NoDirectorySync { path: dir.into(), source }
+            }
+            _ => Self::Io { doing: "sync", path: dir.into(), source, is_final: true },
+        }
+    }
+
+    /// Whether a failed [`Store::keep`] has left the directory in a state that nobody knows. Nothing may be stored after that,
+    /// until the next start. Otherwise the last state is still stored, and the attempt may be repeated.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Io { is_final, .. } => *is_final,
+            Self::NoDirectorySync { .. }
+            | Self::Locked { .. }
+            | Self::Foreign { .. }
+            | Self::Version { .. }
+            | Self::Damaged { .. }
+            | Self::Resume { .. } => true,
+        }
+    }
+}
+
 /// Stores the votes of one node. No other node can open the directory while it exists.
 #[derive(Debug)]
 pub struct Store(pub(crate) Keeper<Disk>);
@@ -84,8 +128,9 @@ impl Store {
     /// Stores a state, and returns once it is durable. It waits for the disk.
     ///
     /// # Errors
-    /// [`StoreError::Io`]. The file then holds the last state or this one. Store nothing after that: a file system that has
-    /// failed to write does not report what it has lost.
+    /// If it [is final](StoreError::is_final), the file holds the last state or this one. Store nothing after that: a file system
+    /// that has failed to write does not report what it has lost. Otherwise the file holds the last state. Try again a little
+    /// later: the disk may have room again, or the process a file that it can open.
     pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
         self.0.keep(state)
     }
@@ -139,10 +184,10 @@ impl<F: Files> Keeper<F> {
 
 /// Creates the directory durably, with its missing parents.
 fn create(files: &mut impl Files, dir: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io { doing: "create", path: dir.into(), source };
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
-    create_dir(dir).map_err(failed)?;
-    missing.iter().filter_map(|dir| dir.parent()).try_for_each(|dir| files.sync_dir(dir)).map_err(failed)
+    create_dir(dir).map_err(|source| StoreError::unchanged("create", dir, source))?;
+    let sync = |dir: &Path| files.sync_dir(dir).map_err(|source| StoreError::not_synced(dir, source));
+    missing.iter().filter_map(|dir| dir.parent()).try_for_each(sync)
 }
 
 /// Creates a directory for this user only.
@@ -173,12 +218,12 @@ fn restrict(_: &File) {}
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("formation.lock");
     let opened = private(File::options().create(true).truncate(false).write(true)).open(&path);
-    let file = opened.map_err(|source| StoreError::Io { doing: "open", path: path.clone(), source })?;
+    let file = opened.map_err(|source| StoreError::unchanged("open", &path, source))?;
     restrict(&file);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path, source }),
+        Err(TryLockError::Error(source)) => Err(StoreError::unchanged("lock", &path, source)),
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use async_channel::Sender;
-use formation_core::{Address, ConnId, DialId, HardState, TlsFailure};
+use async_channel::{self as channel, Receiver, Sender};
+use formation_core::{Address, ConnId, DialId, HardState, Timing, TlsFailure};
+use futures_lite::future::FutureExt;
+use tracing::Instrument;
 
 use crate::{
     connection::Connection,
@@ -17,31 +20,79 @@ use crate::{
     log::Log,
     opening::Opening,
     permits::Permit,
+    persist::Persist,
     runtime::{ByteStream, Runtime, timeout},
-    store::StoreError,
     transport::Transport,
 };
+
+/// The least time after which storage that does not answer counts as delayed.
+const SLOW_STORAGE: Duration = Duration::from_secs(1);
+
+/// Starts tasks in the span of their node. A task that panics reports it.
+#[derive(Clone)]
+pub(crate) struct Spawner<S> {
+    reports: Sender<Report<S>>,
+    log: Log,
+}
+
+impl<S: Send + 'static> Spawner<S> {
+    pub(crate) fn new(reports: Sender<Report<S>>, log: Log) -> Self {
+        Self { reports, log }
+    }
+
+    pub(crate) fn reports(&self) -> &Sender<Report<S>> {
+        &self.reports
+    }
+
+    pub(crate) fn spawn<R: Runtime>(&self, task: impl Future<Output = ()> + Send + 'static) -> R::Task {
+        let (reports, log, span) = (self.reports.clone(), self.log.clone(), self.log.span().clone());
+        let watched = async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                log.panicked(&*panic);
+                // It fails if the driver is gone.
+                let _ = reports.send(Report::Panicked).await;
+            }
+        };
+        R::spawn(watched.instrument(span))
+    }
+}
 
 pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
     transport: Arc<T>,
     seeds: Arc<BTreeSet<Address>>,
     into_io: fn(T::Stream) -> D,
-    reports: Sender<Report<T::Stream>>,
+    spawner: Spawner<T::Stream>,
     log: Log,
     dials: Vec<R::Task>,
     /// The last write to the disk.
     persist: Option<R::Task>,
+    slow_storage: Duration,
+    /// Nothing is sent here: dropping it ends the wait for the next attempt to write.
+    running: Option<Sender<Infallible>>,
+    stopping: Receiver<Infallible>,
 }
 
 impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
     pub(crate) fn new(
         transport: Arc<T>,
-        seeds: BTreeSet<Address>,
+        (seeds, timing): (BTreeSet<Address>, &Timing),
         into_io: fn(T::Stream) -> D,
         reports: Sender<Report<T::Stream>>,
         log: Log,
     ) -> Self {
-        Self { transport, seeds: Arc::new(seeds), into_io, reports, log, dials: Vec::new(), persist: None }
+        let (running, stopping) = channel::bounded(1);
+        Self {
+            transport,
+            seeds: Arc::new(seeds),
+            into_io,
+            spawner: Spawner::new(reports, log.clone()),
+            log,
+            dials: Vec::new(),
+            persist: None,
+            slow_storage: timing.election_timeout.max(SLOW_STORAGE),
+            running: Some(running),
+            stopping,
+        }
     }
 
     pub(crate) fn transport(&self) -> Arc<T> {
@@ -54,6 +105,7 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
             R::cancel(dial).await;
         }
         // The node may be started again at once, in the same directory.
+        self.running = None;
         if let Some(persist) = self.persist.take() {
             persist.await;
         }
@@ -70,9 +122,9 @@ where
     type Connection = Connection<R>;
 
     fn dial(&mut self, dial: DialId, address: Address, limit: Duration) {
-        let (transport, reports) = (self.transport.clone(), self.reports.clone());
+        let (transport, reports) = (self.transport.clone(), self.spawner.reports().clone());
         self.dials.retain(|dial| !R::is_finished(dial));
-        self.dials.push(R::spawn(async move {
+        self.dials.push(self.spawner.spawn::<R>(async move {
             let connected = timeout::<R, _>(limit, transport.connect(&address, limit)).await;
             let result = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
             // It fails if the driver is gone.
@@ -83,47 +135,18 @@ where
     fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, permit: Option<Permit>) -> Connection<R> {
         let (transport, seeds) = (self.transport.clone(), self.seeds.clone());
         let certified = move |stream: &T::Stream| transport.certified(stream, &seeds);
-        Connection::open(conn, opening, self.into_io, certified, permit, &self.reports)
+        Connection::open(conn, opening, self.into_io, certified, permit, &self.spawner)
     }
 
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState) {
-        let (store, reports, log) = (store.clone(), self.reports.clone(), self.log.clone());
-        let keep = move || store.lock().unwrap_or_else(PoisonError::into_inner).keep(state);
-        self.persist = Some(R::spawn(async move {
-            let report = R::unblock(move || persist_and_report(&log, seq, keep)).await;
-            // It fails if the driver is gone.
-            let _ = reports.send(report).await;
-        }));
+        let store = store.clone();
+        let keep = move || store.lock().unwrap_or_else(PoisonError::into_inner).keep(state.clone());
+        let (reports, log) = (self.spawner.reports().clone(), self.log.clone());
+        let persist = Persist::new(seq, self.slow_storage, self.stopping.clone(), reports, log);
+        self.persist = Some(self.spawner.spawn::<R>(persist.run::<R>(keep)));
     }
 
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
         self.transport.tls_failure(error)
-    }
-}
-
-/// Makes a vote durable. Storage that panics has failed: the core waits for an answer.
-fn persist_and_report<S>(log: &Log, seq: u64, keep: impl FnOnce() -> Result<(), StoreError>) -> Report<S> {
-    match catch_unwind(AssertUnwindSafe(keep)) {
-        Ok(Ok(())) => return Report::Persisted { seq },
-        Ok(Err(error)) => log.persist_failed(&error),
-        Err(panic) => log.persist_panicked(&*panic),
-    }
-    Report::PersistFailed { seq }
-}
-
-#[cfg(test)]
-mod tests {
-    use formation_core::{Incarnation, Node, NodeId};
-
-    use super::*;
-
-    #[test]
-    fn storage_that_fails_or_panics_is_reported_as_failed() {
-        let log = Log::new(&Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) });
-        let report = |keep: fn() -> Result<(), StoreError>| persist_and_report::<()>(&log, 7, keep);
-        assert!(matches!(report(|| Ok(())), Report::Persisted { seq: 7 }));
-        let fail = || Err(StoreError::Foreign { path: "a".into() });
-        assert!(matches!(report(fail), Report::PersistFailed { seq: 7 }));
-        assert!(matches!(report(|| panic!("the disk is gone")), Report::PersistFailed { seq: 7 }));
     }
 }

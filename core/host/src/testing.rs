@@ -17,6 +17,10 @@ pub(crate) struct Smol;
 impl Runtime for Smol {
     type Task = smol::Task<()>;
 
+    fn check() -> Result<(), &'static str> {
+        Ok(())
+    }
+
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self::Task {
         smol::spawn(task)
     }

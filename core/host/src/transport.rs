@@ -33,6 +33,12 @@ pub trait Transport: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = io::Result<Opening<Self::Stream>>> + Send;
 
+    /// Whether anybody on the way can read and change what this transport carries, as with plain TCP. A node without a cluster key
+    /// then warns at its start, unless its address is on this machine only.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     /// The seeds whose host the certificate of the peer covers. It is asked once for each connection, as soon as the stream is
     /// ready. A peer that has dialed this node and claims one of these addresses counts as that voter at once. So the
     /// certificate has to be verified.

@@ -40,6 +40,8 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::ViewTooLarge { master, limit } => {
             format!("does not take the view of {}, which exceeds {limit} of this node", master.id)
         }
+        Event::PersistDelayed => "cannot store a vote at the moment, and does not vote until it can".into(),
+        Event::PersistRecovered => "can store its votes again".into(),
         Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
         Event::Stopped { reason } => format!("stopped: {reason:?}"),
         other => match other.severity() {

@@ -76,11 +76,12 @@ pub async fn main<A: Adapter>() -> ExitCode {
 async fn run<A: Adapter>(flags: Flags) -> Result<u8, Box<dyn Error>> {
     let settings = flags.read()?;
     let (config, listen, credentials) = (settings.config()?, settings.listen()?, settings.credentials()?);
-    let mut signals = A::signals()?;
+    // The start waits for the disk. Until it is done, a signal ends the process: there is nothing to leave.
     let listener = A::listen(listen)
         .await
         .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
     let node = A::start(config, listener, credentials.clone())?;
+    let mut signals = A::signals()?;
     let reporter = Reporter::new(node.node().clone(), settings.json);
     reporter.report(node.now(), What::Started { listen });
     let reload = || reload(&settings, credentials.as_ref());

@@ -50,6 +50,9 @@ pub(crate) struct Settings {
     /// The address of a voter; repeat it for each, the same on every node
     #[arg(long = "seed")]
     seed: Vec<String>,
+    /// This node is the only voter. It needs no seed. Without this flag, its own address as the only seed is an error
+    #[arg(long)]
+    single: bool,
     /// A further address to look for a master at; repeatable, the address of any node
     #[arg(long = "contact")]
     contact: Vec<String>,
@@ -114,6 +117,7 @@ impl Settings {
             listen: self.listen.or(file.listen),
             advertise: self.advertise.or(file.advertise),
             seed: list(self.seed, file.seed),
+            single: self.single || file.single,
             contact: list(self.contact, file.contact),
             state_dir: self.state_dir.or(file.state_dir),
             times: self.times.or(file.times),
@@ -138,9 +142,9 @@ impl Settings {
             Some(address) => address,
             None => self.listen()?,
         };
-        let mut config = Config::builder(needed("cluster", &self.cluster)?, needed("id", &self.id)?, address)
-            .seeds(&self.seed)
-            .contacts(&self.contact);
+        let (cluster, id) = (needed("cluster", &self.cluster)?, needed("id", &self.id)?);
+        let start = if self.single { Config::single } else { Config::builder };
+        let mut config = start(cluster, id, address).seeds(&self.seed).contacts(&self.contact);
         config = match self.times {
             Some(Times::Local) => config.local(),
             Some(Times::Wan) => config.wan(),

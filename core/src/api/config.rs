@@ -87,6 +87,7 @@ impl Config {
             protocol: PROTOCOL,
             keys: Vec::new(),
             keyed: false,
+            single: false,
         }
     }
 
@@ -95,7 +96,7 @@ impl Config {
     pub fn single(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
         let builder = Self::builder(cluster, id, address);
         let own = builder.address.clone();
-        builder.seeds([own])
+        builder.seeds([own]).single()
     }
 
     /// The name of the cluster.
@@ -184,6 +185,11 @@ impl Config {
         self.seeds.contains(&self.address)
     }
 
+    /// Whether this node is the only voter.
+    fn is_single(&self) -> bool {
+        self.is_voter() && self.seeds.len() == 1
+    }
+
     /// The number of voters that elect a master: more than half of the seeds.
     pub fn quorum(&self) -> usize {
         self.seeds.len() / 2 + 1
@@ -200,6 +206,7 @@ impl TryFrom<ConfigBuilder> for Config {
 
 impl From<Config> for ConfigBuilder {
     fn from(config: Config) -> Self {
+        let single = config.is_single();
         let texts = |addresses: &BTreeSet<Address>| addresses.iter().map(Address::to_string).collect();
         Self {
             cluster: config.cluster.to_string(),
@@ -216,6 +223,7 @@ impl From<Config> for ConfigBuilder {
             solo_after: config.solo_after,
             limits: config.limits,
             protocol: config.protocol,
+            single,
             keyed: !config.keys.is_empty(),
             keys: config.keys,
         }
@@ -255,6 +263,8 @@ pub struct ConfigBuilder {
     keys: Vec<ClusterKey>,
     #[serde(default)]
     keyed: bool,
+    #[serde(default)]
+    single: bool,
 }
 
 impl ConfigBuilder {
@@ -262,6 +272,13 @@ impl ConfigBuilder {
     /// Their order and repetitions do not matter.
     pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// Confirms that this node is meant to be the only voter. [`Config::single`] calls it. Without it, a list with only the node's
+    /// own address is an error: each of several nodes that were given the same name would form a cluster of its own.
+    pub fn single(mut self) -> Self {
+        self.single = true;
         self
     }
 
@@ -385,6 +402,13 @@ impl ConfigBuilder {
         let contacts = addresses("contacts", &self.contacts)?;
         if seeds.is_empty() {
             return Err(ConfigError::NoSeeds);
+        }
+        if let Some(unspecified) = seeds.iter().chain(&contacts).chain([&address]).find(|it| it.is_unspecified()) {
+            return Err(ConfigError::Unspecified { address: unspecified.clone() });
+        }
+        let is_only_own = seeds.len() == 1 && seeds.contains(&address);
+        if is_only_own && !self.single {
+            return Err(ConfigError::OnlyOwnSeed { address });
         }
         if self.state_dir.as_deref() == Some("") {
             return Err(ConfigError::NoStateDir);

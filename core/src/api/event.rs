@@ -161,6 +161,11 @@ pub enum Event {
         /// The reason.
         reason: StopReason,
     },
+    /// The storage does not make a vote durable at the moment (PROTOCOL.md, E4). Until it does, this node neither becomes a
+    /// candidate nor votes. It continues as a member. This is reported once, until [`Event::PersistRecovered`] follows.
+    PersistDelayed,
+    /// The storage works again after [`Event::PersistDelayed`], and this node votes again.
+    PersistRecovered,
 }
 
 /// How much attention an event needs, for logs.
@@ -179,7 +184,9 @@ impl Event {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Linked { .. } | Self::Unlinked { .. } => Severity::Detail,
-            Self::MasterElected { .. } | Self::ViewChanged { .. } | Self::Stopped { .. } => Severity::Progress,
+            Self::MasterElected { .. } | Self::ViewChanged { .. } | Self::Stopped { .. } | Self::PersistRecovered => {
+                Severity::Progress
+            }
             Self::ConnClosed { .. }
             | Self::MasterLost { .. }
             | Self::TermWentBack { .. }
@@ -191,6 +198,7 @@ impl Event {
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
+            | Self::PersistDelayed
             | Self::PersistFailed => Severity::Problem,
         }
     }
@@ -212,6 +220,8 @@ impl Event {
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
+            | Self::PersistDelayed
+            | Self::PersistRecovered
             | Self::PersistFailed
             | Self::Stopped { .. } => None,
         }
@@ -236,6 +246,8 @@ impl Event {
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
+            | Self::PersistDelayed
+            | Self::PersistRecovered
             | Self::PersistFailed => None,
         }
     }
@@ -282,4 +294,9 @@ pub enum StopReason {
     /// Another living node has the id of this node (PROTOCOL.md, I5). The last [`Event::RejectedByPeer`] or
     /// [`Event::PeerRejected`] names both addresses.
     IdInUse,
+    /// It was ended without leaving, like by a crash: the application has shut it down or dropped it, or its runtime has ended.
+    /// Only an embedder reports this.
+    ShutDown,
+    /// A task of the node has panicked. Only an embedder reports this.
+    Failed,
 }

@@ -93,7 +93,7 @@ pub enum Input {
         /// The number of the `Persist`.
         seq: u64,
     },
-    /// The [`Output::Persist`](crate::Output::Persist) in flight has failed, and nobody knows what the storage holds. From
+    /// The [`Output::Persist`](crate::Output::Persist) in flight has failed for good, and nobody knows what the storage holds. From
     /// now on this node neither votes nor becomes a candidate, and continues as a member. It requests no other `Persist`.
     /// [`Event::PersistFailed`](crate::Event::PersistFailed) reports it.
     PersistFailed {
@@ -102,6 +102,14 @@ pub enum Input {
     },
     /// The service, or the embedder, requests something.
     Command(Command),
+    /// The [`Output::Persist`](crate::Output::Persist) in flight is not durable yet, and this takes longer than it should: the
+    /// storage does not answer, or it has failed without changing what is durable, and the embedder tries again. The answer to
+    /// the `Persist` still has to follow. Until then this node neither votes nor becomes a candidate, and the other voters
+    /// know it. [`Event::PersistDelayed`](crate::Event::PersistDelayed) reports it.
+    PersistDelayed {
+        /// The number of the `Persist`.
+        seq: u64,
+    },
 }
 
 /// Which end opened a connection.

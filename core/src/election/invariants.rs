@@ -43,6 +43,7 @@ impl Election {
         assert!(is_newer, "E4: a Persist never lowers the durable term");
         let is_newest = !self.is_voter || newest.term <= self.hard.term;
         assert!(is_newest, "E4: nothing newer than the hard state is made durable");
+        assert!(!persistence.delayed || persistence.in_flight.is_some(), "E4: only a Persist in flight is delayed");
         if persistence.failed {
             assert!(persistence.in_flight.is_none(), "E4: after a failed Persist none is in flight");
         } else {

@@ -61,7 +61,7 @@ impl Election {
     /// Whether this node votes and may become a candidate: it is a voter, may form a cluster (D7), and can make its votes
     /// durable (E4).
     pub(crate) fn can_vote(&self) -> bool {
-        self.is_voter && self.may_form() && !self.persistence.failed
+        self.is_voter && self.may_form() && !self.persistence.failed && !self.persistence.delayed
     }
 
     /// D7: whether this node may form a cluster, or has joined one before.

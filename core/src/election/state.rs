@@ -131,6 +131,8 @@ pub(super) struct Persistence {
     pub(super) in_flight: Option<HardState>,
     /// The number of the last `Persist`.
     pub(super) seq: u64,
+    /// The `Persist` in flight takes too long. Until it is durable, nobody can rely on a vote of this node.
+    pub(super) delayed: bool,
     /// A `Persist` has failed. From then on nobody knows what is durable, and none is requested any more.
     pub(super) failed: bool,
 }

@@ -216,7 +216,7 @@ impl Formation {
     pub(super) fn stop(&mut self, reason: StopReason) {
         debug_assert!(!self.lifecycle.is_stopped(), "a node stops once");
         let close = match reason {
-            StopReason::Left | StopReason::IdInUse => CloseReason::Left,
+            StopReason::Left | StopReason::IdInUse | StopReason::ShutDown | StopReason::Failed => CloseReason::Left,
             StopReason::Superseded => CloseReason::Superseded,
         };
         if self.lifecycle.is_running() {

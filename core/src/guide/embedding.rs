@@ -51,7 +51,7 @@
 //! | `Dial` | resolve the name again; try the resulting addresses until one answers or `timeout` has passed | once: `Opened` with `Origin::Dialed`, or `DialFailed` |
 //! | `Send` | write all of the bytes | `Flushed`. There is no second `Send` on this connection before that |
 //! | `Close` | finish writing what was sent, then close. Continue to read for a moment and discard what arrives: a reset could otherwise destroy the last bytes | nothing |
-//! | `Persist` | make it durable, outside of this task | `Persisted`, or `PersistFailed`. There is no second `Persist` before that |
+//! | `Persist` | make it durable, outside of this task | `Persisted`, or `PersistFailed` if nobody knows what is durable. There is no second `Persist` before that. If the storage does not answer, or fails without changing what is durable, report `PersistDelayed`, and try again |
 //! | `Event` | pass it on to whoever wants it | nothing |
 //!
 //! Report these inputs on your own initiative:

@@ -21,7 +21,9 @@
 //! | `LeaseTooLong` | one voter asks for a longer lease than another one confirms: their times do not fit together (E5) | give all voters the same times |
 //! | `SoloMasterIgnored` | a peer continues without a quorum, and this node is not configured to do so (E8) | give all nodes the same `solo_after` |
 //! | `ViewTooLarge` | the view of the master exceeds a limit of this node, which keeps the view that it has. Reported once, until a view is taken | give all nodes the same `Limits::members` and `Limits::metadata` |
-//! | `PersistFailed` | storage has failed. This node is no longer a candidate and no longer votes | repair the storage (is the disk full?), then restart the node. Until then, one voter fewer can elect a master |
+//! | `PersistDelayed` | the storage does not store a vote: it does not answer, the disk is full, or the process has no file left to open. The node tries again. Until it succeeds, this node is no candidate and does not vote | look at the disk, and at the log for the error. There is nothing to restart |
+//! | `PersistRecovered` | the storage works again, and this node votes again | |
+//! | `PersistFailed` | storage has failed in a way after which nobody knows what it holds. This node is no longer a candidate and no longer votes | repair the storage, then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |
 //!
 //! `ConnClosed` of accepted connections and `PeerRejected` can be caused by anybody who can connect. The adapters report
@@ -45,6 +47,8 @@
 //! | `Left` | it was asked to leave | |
 //! | `IdInUse` | another living node has its id. It was kept outside for twice `down_after`, which is the longest that a dead node could keep it out | the last `RejectedByPeer` or `PeerRejected` names both addresses. Give one of the nodes another id |
 //! | `Superseded` | another process with the same id and address was started later | if nobody restarted it: two machines have the same configuration |
+//! | `ShutDown` | the application has shut the node down or dropped it, or its runtime has ended. The other nodes see a crash | if it was meant to leave: await `leave` first |
+//! | `Failed` | a task of the node has panicked. The log has the message | restart the node. If the panic is in a transport of your own, repair it; otherwise report it |
 //!
 //! # Rejections
 //!

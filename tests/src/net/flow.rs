@@ -17,6 +17,9 @@ use crate::{
     wire::{Owner, Phase, Piece, WireId},
 };
 
+/// How long a disk may take before its host reports it.
+const SLOW_DISK: Duration = Duration::from_millis(50);
+
 impl Net {
     pub(super) fn plan(&mut self, delay: Duration, event: SimEvent) {
         self.plan_at(self.now + delay.as_micros() as u64, event);
@@ -37,7 +40,10 @@ impl Net {
         self.now = at;
         let receiver = match &event {
             SimEvent::Start(_) | SimEvent::DialArrives(..) => None,
-            SimEvent::Tick(run, _) | SimEvent::DialFails(run, _) | SimEvent::Persists(run, _) => Some(*run),
+            SimEvent::Tick(run, _)
+            | SimEvent::DialFails(run, _)
+            | SimEvent::Persists(run, _)
+            | SimEvent::PersistIsSlow(run, _) => Some(*run),
             SimEvent::Opens(wire, side) | SimEvent::Arrives(wire, side) | SimEvent::Flushes(wire, side) => {
                 match self.wires[wire.0].ends[*side].owner {
                     Owner::Node(run) => Some(run),
@@ -88,6 +94,12 @@ impl Net {
             }
             SimEvent::Arrives(wire, side) => self.arrives(wire, side),
             SimEvent::Flushes(wire, side) => self.flushes(wire, side),
+            SimEvent::PersistIsSlow(run, seq) => {
+                if self.hosts[run.host].persisting.as_ref().is_some_and(|(in_flight, _)| *in_flight == seq) {
+                    self.tally.count("persist delayed");
+                    self.give(run.host, Input::PersistDelayed { seq });
+                }
+            }
             SimEvent::Persists(run, seq) => {
                 let host = &mut self.hosts[run.host];
                 let (expected, state) = host.persisting.take().expect("one persist is in flight");
@@ -411,6 +423,9 @@ impl Net {
                     let delay = self.rng.within(self.settings.persist);
                     let run = self.run_id(ix);
                     self.plan(delay, SimEvent::Persists(run, seq));
+                    if delay > SLOW_DISK {
+                        self.plan(SLOW_DISK, SimEvent::PersistIsSlow(run, seq));
+                    }
                 }
                 Output::Event(event) => {
                     self.activity += 1;

@@ -56,6 +56,9 @@ fn flags(machine: &Machine, voters: usize) -> Vec<String> {
     let number = machine.number;
     let mut flags: Vec<String> = ["--json", "--cluster", "processes", "--times", TIMES].map(String::from).into();
     flags.extend((0..voters).flat_map(|voter| ["--seed".into(), listen(voter)]));
+    if voters == 1 {
+        flags.push("--single".into());
+    }
     flags.extend(["--id".into(), format!("node-{number}"), "--listen".into(), listen(number)]);
     if number < voters {
         flags.extend(["--state-dir".into(), machine.state_dir().display().to_string()]);

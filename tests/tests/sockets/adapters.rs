@@ -71,6 +71,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     async fn try_set_metadata(&self, metadata: Bytes) -> Result<(), String>;
     async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String>;
     async fn try_leave(&self) -> Result<(), String>;
+    async fn shutdown(&self);
 
     async fn set_metadata(&self, metadata: Bytes) {
         self.try_set_metadata(metadata).await.unwrap();
@@ -172,6 +173,10 @@ macro_rules! adapter {
             async fn try_leave(&self) -> Result<(), String> {
                 self.0.leave().await.map_err(|error| error.to_string())
             }
+
+            async fn shutdown(&self) {
+                self.0.shutdown().await;
+            }
         }
     };
 }
@@ -188,8 +193,9 @@ adapter!(Smol, formation_smol, smol::net::TcpListener::try_from, 0);
 /// runtime.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // A thread that waits for a disk ends soon after it.
-    let runtime = builder.worker_threads(2).thread_keep_alive(Duration::from_millis(1)).enable_all().build().unwrap();
+    // A thread that waits for a disk ends soon after it. A service may have as few of them.
+    let builder = builder.worker_threads(2).max_blocking_threads(4);
+    let runtime = builder.thread_keep_alive(Duration::from_millis(1)).enable_all().build().unwrap();
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
     assert!(ended.is_ok(), "the test takes longer than {LIMIT:?}");
 }

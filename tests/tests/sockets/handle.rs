@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, net::TcpListener};
 
 use ::tokio::{io::AsyncReadExt, net::TcpStream, task::yield_now};
-use formation_core::{Config, Event, NodeId, RejectReason, StopReason};
+use formation_core::{Config, Event, NodeId, Phase, RejectReason, StopReason};
 
 use crate::{
     adapters::Adapter,
@@ -17,12 +17,25 @@ with_each_adapter!(
     leaving_updates_the_other_nodes_and_ends_every_handle,
     leave_closes_the_port_and_all_connections_before_it_returns,
     dropping_the_handle_closes_all_sockets_and_ends_all_waits,
+    a_node_starts_again_at_once_after_its_shutdown,
     the_first_subscriber_gets_all_events_and_others_new_ones,
     a_slow_subscriber_learns_how_many_events_it_missed,
     a_command_over_a_limit_is_an_error_and_changes_nothing,
     a_voter_at_a_contact_is_not_believed_and_that_is_reported;
     alone: the_log_shows_elections_view_changes_and_the_stop,
+    the_span_of_a_node_outlives_the_span_of_its_start,
 );
+
+/// A service depends on its adapter only. Each argument of the builder has to have a name there.
+#[test]
+fn each_adapter_exports_the_range_of_protocol_versions() {
+    use formation_smol::ProtocolRange as OnSmol;
+    use formation_tokio::ProtocolRange as OnTokio;
+    let config = || Config::single(CLUSTER, "only", "127.0.0.1:7000");
+    let on_tokio = config().protocol(OnTokio { min: 1, max: 1 }).build();
+    assert_eq!(on_tokio, config().protocol(OnSmol { min: 1, max: 1 }).build());
+    assert!(on_tokio.is_ok());
+}
 
 /// A node that is alone in its cluster, and its address.
 async fn single<A: Adapter>() -> (A, String) {
@@ -94,6 +107,41 @@ async fn dropping_the_handle_closes_all_sockets_and_ends_all_waits<A: Adapter>()
     }
 }
 
+async fn a_node_starts_again_at_once_after_its_shutdown<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, address) = listen();
+    let config = Config::single(CLUSTER, "only", address.as_str()).local().state_dir(dir.path().to_str().unwrap());
+    let config = config.build().unwrap();
+    let mut listener = Some(listener);
+    for _ in 0..10 {
+        let listener = listener.take().unwrap_or_else(|| TcpListener::bind(&address).unwrap());
+        let node = A::start(config.clone(), listener);
+        node.wait_for_master().await;
+        let _peer = TcpStream::connect(&address).await.unwrap();
+        let events = node.events();
+        node.shutdown().await;
+        assert_eq!((node.status().phase, node.leadership()), (Phase::Stopped, None));
+        let last = remaining_events::<A>(events).await.pop();
+        assert!(matches!(last, Some(Event::Stopped { reason: StopReason::ShutDown })), "{last:?}");
+        node.shutdown().await;
+    }
+}
+
+/// A service exports its spans when they are closed.
+async fn the_span_of_a_node_outlives_the_span_of_its_start<A: Adapter>() {
+    let (subscriber, log) = support::log();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let (listener, address) = listen();
+    let config = Config::single(CLUSTER, "only", address).local().build().unwrap();
+    let node = tracing::info_span!("startup").in_scope(|| A::start(config, listener));
+    node.wait_for_master().await;
+    node.set_metadata("up".into()).await;
+    let log = log();
+    assert!(log.lines().any(|line| line.contains("startup: ") && line.contains(" close ")), "{log}");
+    let elected = log.lines().find(|line| line.contains("master elected")).unwrap();
+    assert!(elected.contains("formation{node=only#") && !elected.contains("startup"), "{elected}");
+}
+
 /// Reads to the end of the stream. A connection that was not accepted yet is reset instead.
 async fn read_to_end(peer: &mut TcpStream) {
     if let Err(error) = peer.read_to_end(&mut Vec::new()).await {
@@ -124,8 +172,11 @@ async fn a_slow_subscriber_learns_how_many_events_it_missed<A: Adapter>() {
         node.set_metadata(number.to_string().into()).await;
     }
     assert_eq!(A::next_or_skipped(&mut slow).await, Some(Err(MISSED as u64)));
+    for _ in 0..A::EVENT_BUFFER {
+        assert!(matches!(A::next(&mut slow).await, Some(Event::ViewChanged { .. })));
+    }
     drop(node);
-    assert_eq!(remaining_events::<A>(slow).await.len(), A::EVENT_BUFFER);
+    assert_eq!(remaining_events::<A>(slow).await, [Event::Stopped { reason: StopReason::ShutDown }]);
 }
 
 async fn a_command_over_a_limit_is_an_error_and_changes_nothing<A: Adapter>() {

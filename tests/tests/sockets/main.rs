@@ -43,6 +43,8 @@ static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 mod adapters;
 mod authority;
+#[cfg(target_os = "linux")]
+mod bad_disk;
 mod bootstrap;
 mod connection_burst;
 mod durable;
@@ -55,6 +57,10 @@ mod own_process;
 mod peer_disconnects;
 mod resigning;
 mod seeds;
+#[cfg(target_os = "linux")]
+mod shim;
+#[cfg(target_os = "linux")]
+mod silent_resolver;
 mod slow_reader;
 mod support;
 #[path = "../processes/times.rs"]

@@ -5,14 +5,15 @@ use formation_core::{Config, Event};
 
 use crate::{
     adapters::Adapter,
-    support::{CLUSTER, Dead, agreed_view, id, ids, listen, masters_of, to_address, voter},
+    support::{CLUSTER, Dead, agreed_view, id, ids, listen, log, masters_of, to_address, voter},
 };
 
 with_each_adapter!(
     two_of_three_form_beside_a_dead_seed,
     two_of_three_form_beside_a_silent_seed,
     i8_a_seed_that_leads_to_the_node_itself_is_reported,
-    a_seed_name_with_several_addresses_is_reached,
+    a_seed_name_with_several_addresses_is_reached;
+    alone: a_seed_that_cannot_be_reached_is_named_with_the_reason,
 );
 
 /// The seeds are `localhost` and `127.0.0.1`. Only one of them can ever have a voter.
@@ -27,6 +28,25 @@ async fn i8_a_seed_that_leads_to_the_node_itself_is_reported<A: Adapter>() {
             break;
         }
     }
+}
+
+async fn a_seed_that_cannot_be_reached_is_named_with_the_reason<A: Adapter>() {
+    let (subscriber, log) = log();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let (dead, (listener, own)) = (Dead::anywhere(), listen());
+    let [dead, unknown] = [dead.address.to_string(), "no-such-host.invalid:7000".to_owned()];
+    let node = A::start(voter(0, &[own, dead.clone(), unknown.clone()]).local().build().unwrap(), listener);
+    let lines = |address: &str| {
+        let is_about = |line: &&str| line.contains(" WARN ") && line.contains(address) && line.contains("error=");
+        log().lines().filter(is_about).count()
+    };
+    while lines(&dead) == 0 || lines(&unknown) == 0 {
+        ::tokio::task::yield_now().await;
+    }
+    assert_eq!(lines(&dead), 1, "each reason is told once: {}", log());
+    assert!(log().contains("votes are kept in memory only"));
+    assert!(!log().contains("neither a cluster key nor TLS"), "only this machine reaches it");
+    node.leave().await;
 }
 
 /// On machines where `localhost` is `::1` first, nothing listens at the first address.

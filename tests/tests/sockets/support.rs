@@ -8,7 +8,8 @@ use std::{
 
 use formation_core::{Address, Config, ConfigBuilder, Event, MembersView, Term};
 use tokio::net::TcpSocket;
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::adapters::{Adapter, Mastership};
 
@@ -26,9 +27,20 @@ pub(crate) fn listen() -> (TcpListener, String) {
 
 /// A subscriber that keeps the log, and a function that reads it.
 pub(crate) fn log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
+    log_at(Level::INFO)
+}
+
+/// The same with the lines for debugging.
+pub(crate) fn debug_log() -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
+    log_at(Level::DEBUG)
+}
+
+fn log_at(level: Level) -> (impl Subscriber + Send + Sync, impl Fn() -> String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let writer = Arc::new(file.reopen().unwrap());
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(writer);
+    // A line for each span that has closed.
+    let subscriber = subscriber.with_span_events(FmtSpan::CLOSE).finish();
     (subscriber, move || fs::read_to_string(file.path()).unwrap())
 }
 
@@ -39,7 +51,7 @@ pub(crate) fn id(number: usize) -> String {
 
 /// The configuration of the voter with this number.
 pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
-    Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds)
+    Config::builder(CLUSTER, id(number), seeds[number].as_str()).seeds(seeds).single()
 }
 
 /// Starts this many voters, and waits until they agree. Also returns their seeds.

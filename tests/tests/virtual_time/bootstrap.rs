@@ -27,7 +27,8 @@ fn g6_the_lowest_id_wins_in_any_order_of_starts() {
         net.rng.shuffle(&mut ids);
         for (at, id) in ids.iter().enumerate() {
             let seeds = (0..voters).map(Net::address);
-            let config = formation_core::Config::builder("test", format!("n{id}"), Net::address(at)).seeds(seeds);
+            let config =
+                formation_core::Config::builder("test", format!("n{id}"), Net::address(at)).seeds(seeds).single();
             net.add(config.build().unwrap());
         }
         let wait = net.host(0).config.timing().bootstrap_wait;

@@ -3,9 +3,12 @@ use std::{
     task::{Context, Poll},
 };
 
+use formation_core::{Incarnation, Node, NodeId};
+
 use super::*;
 use crate::{
     driver::Connection as _,
+    log::Log,
     testing::{Pipes, Smol, pipes},
 };
 
@@ -14,6 +17,12 @@ const CONN: ConnId = ConnId(1);
 /// The peers of these tests have no certificates.
 fn nothing<S>(_: &S) -> BTreeSet<Address> {
     BTreeSet::new()
+}
+
+/// Starts the tasks of a node that reports here.
+fn spawner<S: Send + 'static>(to_driver: &Sender<Report<S>>) -> Spawner<S> {
+    let node = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
+    Spawner::new(to_driver.clone(), Log::new(&node))
 }
 
 /// A connection that this node has opened, its peer, and what it reports.
@@ -26,7 +35,7 @@ fn open(capacity: usize) -> (Connection<Smol>, Pipes, Receiver<Report<Pipes>>) {
 fn open_on<S: ByteStream>(stream: S) -> (Connection<Smol>, Receiver<Report<S>>) {
     let (to_driver, reports) = channel::bounded(4);
     let opening = Opening::ready(stream);
-    (Connection::open(CONN, opening, std::convert::identity, nothing, None, &to_driver), reports)
+    (Connection::open(CONN, opening, std::convert::identity, nothing, None, &spawner(&to_driver)), reports)
 }
 
 /// Waits until the writer has taken what was sent.
@@ -136,7 +145,8 @@ fn a_connection_that_cannot_be_secured_reports_why() {
     smol::block_on(async {
         let (to_driver, reports) = channel::bounded(4);
         let opening = Opening::<Pipes>::new(async { Err(io::ErrorKind::InvalidData.into()) });
-        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, nothing, None, &to_driver);
+        let _connection =
+            Connection::<Smol>::open(CONN, opening, std::convert::identity, nothing, None, &spawner(&to_driver));
         let closed = reports.recv().await.unwrap();
         assert!(
             matches!(&closed, Report::Closed { error: Some(error), .. } if error.kind() == io::ErrorKind::InvalidData)
@@ -156,7 +166,8 @@ fn certified_seeds_are_reported_before_the_first_bytes() {
             move |_: &Pipes| covered
         };
         let opening = Opening::ready(ours);
-        let _connection = Connection::<Smol>::open(CONN, opening, std::convert::identity, certified, None, &to_driver);
+        let _connection =
+            Connection::<Smol>::open(CONN, opening, std::convert::identity, certified, None, &spawner(&to_driver));
         let first = reports.recv().await.unwrap();
         assert!(matches!(&first, Report::Certified { conn: CONN, seeds } if *seeds == covered));
         assert!(matches!(reports.recv().await, Ok(Report::Received { .. })));
@@ -169,7 +180,14 @@ fn a_flood_has_at_most_one_chunk_in_the_inbox() {
     smol::block_on(async {
         let (to_driver, reports) = channel::unbounded();
         let open = |conn, stream| {
-            Connection::<Smol>::open(conn, Opening::ready(stream), std::convert::identity, nothing, None, &to_driver)
+            Connection::<Smol>::open(
+                conn,
+                Opening::ready(stream),
+                std::convert::identity,
+                nothing,
+                None,
+                &spawner(&to_driver),
+            )
         };
         let ((ours, mut flooding), (others, mut modest)) = (pipes(1 << 20), pipes(64));
         flooding.write_all(&[0; 1 << 20]).await.unwrap();

@@ -354,6 +354,7 @@ fn a_dropped_driver_ends_waits_and_events() {
     assert!(shared.lock().leadership.is_none());
     let waited = block_on(shared.wait(|_| None::<()>));
     assert_eq!(waited, Err(crate::Stopped));
+    assert_eq!(rig.events.try_recv(), Ok(Event::Stopped { reason: StopReason::ShutDown }));
     assert_eq!(rig.events.try_recv(), Err(async_broadcast::TryRecvError::Closed));
 }
 

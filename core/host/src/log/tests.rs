@@ -100,6 +100,8 @@ fn events() -> Vec<Event> {
         },
         Event::SoloMasterIgnored { node: node.clone(), address },
         Event::ViewTooLarge { master: node, limit: ViewLimit::Metadata },
+        Event::PersistDelayed,
+        Event::PersistRecovered,
         Event::PersistFailed,
         Event::Stopped { reason: StopReason::Left },
     ]
@@ -116,17 +118,23 @@ fn every_line_names_its_node_and_has_one_target() {
         log.connections_lowered(Lowered { configured: 3, connections: 2, open_files: 4 });
         log.suppressed(Kind::AcceptFailed, 7);
         log.accept_failed(&error);
-        log.dial_failed(DialId(1), &address(), &error);
+        log.dial_failed(DialId(1), &address(), &error, true);
+        log.dial_failed(DialId(1), &address(), &error, false);
+        log.votes_in_memory();
+        log.peers_prove_nothing(&address());
         log.opened(CONN, Origin::Accepted, None);
         log.ended(CONN, None, Some(&error));
         log.closing(CONN, None, CloseReason::Left);
         log.persist_failed(&StoreError::Foreign { path: "dir".into() });
-        log.persist_panicked(&"a message");
+        log.persist_delayed(&StoreError::Foreign { path: "dir".into() });
+        log.persist_is_slow(Duration::from_secs(1));
+        log.panicked(&"a message");
+        log.ended_without_leaving(StopReason::ShutDown);
         log.misuse(&Misuse::UnknownConn(CONN));
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 13);
+    assert_eq!(lines.len(), events.len() + 19);
     for Line(target, _, fields) in &lines {
         assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
     }
@@ -157,12 +165,12 @@ fn a_closed_connection_is_logged_with_both_addresses() {
 }
 
 #[test]
-fn what_storage_panicked_with_is_logged() {
+fn what_a_task_panicked_with_is_logged() {
     let log = Log::new(&node("a"));
     let lines = logged(|| {
-        log.persist_panicked(&"a message");
-        log.persist_panicked(&"another one".to_owned());
-        log.persist_panicked(&5);
+        log.panicked(&"a message");
+        log.panicked(&"another one".to_owned());
+        log.panicked(&5);
     });
     let panics: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["panic"].as_str()).collect();
     assert_eq!(panics, ["a message", "another one", "unknown"]);
@@ -181,6 +189,19 @@ fn a_lowered_limit_is_logged_with_all_numbers_and_the_remedy() {
 #[test]
 fn a_text_from_a_peer_forges_no_line() {
     let error = io::Error::other("not for \"a\nINFO forged\u{202e}\u{1b}[31m\"");
-    let lines = logged(|| Log::new(&node("a")).dial_failed(DialId(1), &address(), &error));
+    let lines = logged(|| Log::new(&node("a")).dial_failed(DialId(1), &address(), &error, true));
     assert_eq!(lines[0].2["error"], r#"not for "a\nINFO forged\u{202e}\u{1b}[31m""#);
+}
+
+/// An address that does not answer is named where people look, and does not fill the log.
+#[test]
+fn the_first_failure_of_an_address_is_a_warning() {
+    let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+    let log = Log::new(&node("a"));
+    let lines = logged(|| {
+        log.dial_failed(DialId(1), &address(), &error, true);
+        log.dial_failed(DialId(2), &address(), &error, false);
+    });
+    let told: Vec<_> = lines.iter().map(|Line(_, level, fields)| (*level, fields["address"].as_str())).collect();
+    assert_eq!(told, [(Level::WARN, "b:1"), (Level::DEBUG, "b:1")]);
 }

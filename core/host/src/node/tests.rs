@@ -1,9 +1,10 @@
 use std::{convert::identity, time::Duration};
 
-use formation_core::{Address, Command, ConnId, Incarnation, Start, Timing};
+use formation_core::{Address, Command, ConnId, Event, Incarnation, Phase, Start, Timing};
 use futures_lite::io::AsyncWriteExt;
 
 use super::*;
+use crate::handle::Stopped;
 use crate::testing::{Pipes, Smol, pipes};
 
 /// A node that is reached by pipes in memory. Its dials never end.
@@ -44,8 +45,8 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let (requests, incoming) = channel::bounded(16);
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
-    let seeds = formation.config().seeds().clone();
-    let tasks = Tasks::new(Arc::new(Switchboard(called)), seeds, identity, to_driver.clone(), log.clone());
+    let settings = (formation.config().seeds().clone(), formation.config().timing());
+    let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
     let node = Node { clock: Clock::start(), permits, sources, driver };
@@ -58,7 +59,7 @@ fn single() -> Config {
 
 fn leave(requests: &channel::Sender<Request>) {
     let (reply, _) = channel::bounded(1);
-    requests.try_send(Request { command: Command::Leave, reply }).unwrap();
+    requests.try_send(Request::Command(Command::Leave, reply)).unwrap();
 }
 
 /// Far more than any test takes: it makes a test fail that would hang.
@@ -106,8 +107,8 @@ async fn ends(by_leaving: bool) {
     let running = smol::spawn(node.run());
     let (theirs, _unauthenticated) = pipes(64);
     calls.send(theirs).await.unwrap();
-    // The driver has one sender, the dial and the connection have one each.
-    while reports.sender_count() < 3 {
+    // The driver has one sender, the dial and the connection have two each.
+    while reports.sender_count() < 5 {
         yield_now().await;
     }
     if by_leaving {
@@ -190,4 +191,177 @@ fn a_turn_ends_after_so_many_inputs_or_bytes() {
     };
     assert_eq!(turn(0), INPUTS_AT_ONCE);
     assert_eq!(turn(BYTES_AT_ONCE / 4), 4);
+}
+
+/// A transport with a bug at the place that is named.
+struct Faulty {
+    place: Place,
+    calls: Switchboard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Accept,
+    Connect,
+    Opening,
+}
+
+impl Transport for Faulty {
+    type Stream = Pipes;
+
+    async fn accept(&self) -> io::Result<Opening<Pipes>> {
+        let opening = self.calls.accept().await?;
+        assert_ne!(self.place, Place::Accept, "a bug");
+        match self.place {
+            Place::Opening => Ok(Opening::new(async { panic!("a bug") })),
+            Place::Accept | Place::Connect => Ok(opening),
+        }
+    }
+
+    async fn connect(&self, _: &Address, _: Duration) -> io::Result<Opening<Pipes>> {
+        assert_ne!(self.place, Place::Connect, "a bug");
+        pending().await
+    }
+}
+
+async fn last_event(handle: &ClusterHandle) -> Event {
+    let (mut events, mut last) = (handle.events(), None);
+    while let Some(event) = events.next().await {
+        last = Some(event.unwrap());
+    }
+    last.unwrap()
+}
+
+fn is_over(handle: &ClusterHandle) {
+    let status = handle.status();
+    assert_eq!((status.phase, status.master, handle.leadership()), (Phase::Stopped, None, None));
+    assert_eq!(smol::block_on(handle.wait_for_master()), Err(Stopped));
+    assert_eq!(smol::block_on(handle.wait_for_members(1)), Err(Stopped));
+}
+
+#[test]
+fn a_panic_anywhere_ends_the_node_and_its_handle_says_so() {
+    let ends = async {
+        for place in [Place::Accept, Place::Connect, Place::Opening] {
+            let (calls, called) = channel::unbounded();
+            let config = match place {
+                Place::Connect => Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).local().build().unwrap(),
+                Place::Accept | Place::Opening => single(),
+            };
+            let transport = Faulty { place, calls: Switchboard(called) };
+            let (handle, driver) = start_node::<Smol, _, _>(config, transport, identity).unwrap();
+            let running = smol::spawn(driver);
+            if place != Place::Connect {
+                handle.wait_for_master().await.unwrap();
+                calls.send(pipes(64).0).await.unwrap();
+            }
+            assert_eq!(last_event(&handle).await, Event::Stopped { reason: StopReason::Failed }, "{place:?}");
+            running.await;
+            is_over(&handle);
+        }
+    };
+    smol::block_on(future::or(ends, too_long("a node goes on without its task")));
+}
+
+#[test]
+fn a_handle_says_that_its_dropped_node_is_over() {
+    let ends = async {
+        let (_calls, called) = channel::unbounded();
+        let (handle, driver) = start_node::<Smol, _, _>(single(), Switchboard(called), identity).unwrap();
+        let running = smol::spawn(driver);
+        handle.wait_for_master().await.unwrap();
+        drop(running);
+        assert_eq!(last_event(&handle).await, Event::Stopped { reason: StopReason::ShutDown });
+        is_over(&handle);
+        handle.shutdown().await;
+    };
+    smol::block_on(future::or(ends, too_long("the node goes on")));
+}
+
+#[test]
+fn a_node_starts_again_at_once_after_it_was_shut_down() {
+    let again = async {
+        let dir = tempfile::tempdir().unwrap();
+        let seeds = ["a:1", "b:1"];
+        for _ in 0..10 {
+            let dir = dir.path().to_str().unwrap();
+            let config = Config::builder("test", "a", "a:1").seeds(seeds).local().state_dir(dir).build().unwrap();
+            let (calls, called) = channel::unbounded();
+            let (handle, driver) = start_node::<Smol, _, _>(config, Switchboard(called), identity).unwrap();
+            let running = smol::spawn(driver);
+            calls.send(pipes(64).0).await.unwrap();
+            handle.shutdown().await;
+            assert!(calls.is_closed(), "the listener is closed");
+            assert_eq!(last_event(&handle).await, Event::Stopped { reason: StopReason::ShutDown });
+            is_over(&handle);
+            running.await;
+        }
+    };
+    smol::block_on(future::or(again, too_long("the node does not end")));
+}
+
+#[test]
+fn a_node_does_not_start_where_it_cannot_run() {
+    /// A runtime that has nothing.
+    struct Nothing;
+
+    impl Runtime for Nothing {
+        type Task = smol::Task<()>;
+
+        fn check() -> Result<(), &'static str> {
+            Err("there are no timers")
+        }
+
+        fn spawn(_: impl Future<Output = ()> + Send + 'static) -> Self::Task {
+            unreachable!("nothing is started")
+        }
+
+        fn is_finished(_: &Self::Task) -> bool {
+            unreachable!("nothing is started")
+        }
+
+        async fn cancel(_: Self::Task) {
+            unreachable!("nothing is started")
+        }
+
+        async fn sleep(_: Duration) {
+            unreachable!("nothing is started")
+        }
+
+        async fn unblock<T: Send + 'static>(_: impl FnOnce() -> T + Send + 'static) -> T {
+            unreachable!("nothing is started")
+        }
+
+        async fn poll_sockets() {}
+    }
+
+    let (_calls, called) = channel::unbounded();
+    let error = start_node::<Nothing, _, _>(single(), Switchboard(called), identity).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "there are no timers");
+}
+
+#[test]
+fn a_limit_that_is_turned_off_starts() {
+    let limits = formation_core::Limits { pending_connections: usize::MAX, ..Default::default() };
+    let config = Config::single("test", "a", "a:1").local().limits(limits).build().unwrap();
+    let (_calls, called) = channel::unbounded();
+    let (handle, driver) = start_node::<Smol, _, _>(config, Switchboard(called), identity).unwrap();
+    let _running = smol::spawn(driver);
+    smol::block_on(handle.wait_for_master()).unwrap();
+}
+
+#[test]
+fn only_the_own_machine_reaches_a_loopback_address() {
+    for (address, is_own) in [
+        ("127.0.0.1:1", true),
+        ("127.9.9.9:1", true),
+        ("[::1]:1", true),
+        ("localhost:1", true),
+        ("a.localhost:1", true),
+        ("10.0.0.1:1", false),
+        ("[fe80::1]:1", false),
+        ("db-1:1", false),
+    ] {
+        assert_eq!(is_on_this_machine(&Address::new(address).unwrap()), is_own, "{address}");
+    }
 }

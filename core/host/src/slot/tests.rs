@@ -233,3 +233,34 @@ fn a_replacement_after_a_failed_one_starts_anew() {
         }
     }
 }
+
+/// Write and sync come before the rename. A failed link does not matter.
+#[test]
+fn e4_a_failure_before_the_rename_can_be_repeated() {
+    const BEFORE_THE_RENAME: usize = 2;
+    for steps in (0..STEPS).filter(|steps| *steps != BEFORE_THE_RENAME) {
+        let mut slot = failing_after(Paper::default(), Path::new("dir"), steps);
+        let error = slot.replace(&state(2)).unwrap_err();
+        assert_eq!(error.is_final(), steps > BEFORE_THE_RENAME, "after {steps} steps: {error}");
+        if error.is_final() {
+            continue;
+        }
+        assert_eq!(slot.load().unwrap(), Some(state(1)));
+        slot.files.left = usize::MAX;
+        slot.replace(&state(2)).unwrap();
+        assert_eq!(slot.load().unwrap(), Some(state(2)));
+        for files in slot.files.files.without_power() {
+            assert_eq!(Slot::new(files, Path::new("dir")).load().unwrap(), Some(state(2)), "after {steps} steps");
+        }
+    }
+}
+
+#[test]
+fn a_file_system_that_cannot_sync_directories_is_named() {
+    for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported] {
+        let said = StoreError::not_synced(Path::new("dir"), kind.into()).to_string();
+        assert!(said.contains("the directory dir") && said.contains("file system"), "{said}");
+    }
+    let broken = StoreError::not_synced(Path::new("dir"), io::ErrorKind::StorageFull.into()).to_string();
+    assert!(!broken.contains("file system"), "{broken}");
+}

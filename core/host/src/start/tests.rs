@@ -8,7 +8,7 @@ use std::{
 };
 
 use formation_core::{
-    ConnId, Formation, HardState, Input, NodeId, Origin, Output, Remote, Term, Timestamp, ViewId,
+    ConnId, DurableState, Formation, HardState, Input, NodeId, Origin, Output, Remote, Start, Term, Timestamp, ViewId,
     message::{Hello, MAGIC, Message, PROTOCOL, Role, StatusReport, VoteRequest},
 };
 
@@ -163,12 +163,18 @@ impl Printed {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut printed = Self { kept: format!("{:?}", HardState::default()), ..Self::default() };
+        // The start stores the lease that the node may promise.
+        let first = DurableState::of(&config(dir), &Start::new(Incarnation(1), 1)).hard_state;
+        let (kept, keeping) = (format!("{:?}", HardState::default()), Some(format!("{first:?}")));
+        let mut printed = Self { kept, keeping, ..Self::default() };
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         loop {
             let line = lines.next().expect("it waits to be killed").unwrap();
             match line.split_once(' ').unwrap_or((&line, "")) {
-                ("started", incarnation) => printed.incarnation = Some(Incarnation(incarnation.parse().unwrap())),
+                ("started", incarnation) => {
+                    printed.incarnation = Some(Incarnation(incarnation.parse().unwrap()));
+                    printed.kept = printed.keeping.take().unwrap();
+                }
                 ("keeping", state) => printed.keeping = Some(state.to_owned()),
                 ("kept", _) => printed.kept = printed.keeping.take().unwrap(),
                 ("voted", _) => printed.votes += 1,
@@ -219,7 +225,9 @@ fn e4_a_voter_killed_at_any_step_never_votes_twice() {
         drop(keeper);
 
         let (again, store) = begin(&config).unwrap();
-        assert_eq!(again.hard_state, start.hard_state);
+        // The start has stored the lease that this node may promise.
+        let stored = HardState { promised_lease: config.timing().lease, ..start.hard_state.clone() };
+        assert_eq!(again.hard_state, stored);
         assert!(again.incarnation > start.incarnation);
         let mut store = store.expect("there is a state_dir");
         let mut voter = Voter::new(config, again, |state| store.keep(state).unwrap());

@@ -2,7 +2,10 @@
 
 use core::time::Duration;
 
-use crate::{id::IdError, wire::message::ProtocolRange};
+use crate::{
+    id::{Address, IdError},
+    wire::message::ProtocolRange,
+};
 
 /// The longest time. A mistaken unit (milliseconds given as seconds) must not pass as a slow network.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -16,6 +19,24 @@ pub enum ConfigError {
         "there are no seeds; give the same list to every node with seeds(), or use Config::single() for a single node"
     )]
     NoSeeds,
+    /// The only seed is this node's own address.
+    #[error(
+        "the only seed is {address}, the address of this node, so it would form a cluster alone; give the addresses of all \
+         voters to every node, each voter with an address of its own, or call single() if there is only this voter"
+    )]
+    OnlyOwnSeed {
+        /// The address.
+        address: Address,
+    },
+    /// An address means every address of a machine. Nobody can dial it.
+    #[error(
+        "{address} is every address of a machine, and no other node can dial it; listen there, but configure the address \
+         of this machine that other nodes dial"
+    )]
+    Unspecified {
+        /// The address.
+        address: Address,
+    },
     /// The configuration was deserialized, and had a cluster key before. Keys are never serialized.
     #[error("the configuration is keyed, and keys are never serialized; supply the key again with key()")]
     NoKey,

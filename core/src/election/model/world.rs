@@ -169,7 +169,7 @@ fn index(id: &NodeId) -> usize {
 fn start(ix: usize, (voters, solo): (usize, Option<u32>), incarnation: u64, disk: &HardState, now: u64) -> Voter {
     let id = format!("n{ix}");
     let seeds = (0..voters).map(|ix| format!("h{ix}:1"));
-    let config = Config::builder("model", id.as_str(), name(ix).as_str()).seeds(seeds).timing(timing());
+    let config = Config::builder("model", id.as_str(), name(ix).as_str()).seeds(seeds).single().timing(timing());
     let config = match solo {
         Some(units) => config.solo_after(UNIT * units),
         None => config,
@@ -396,7 +396,9 @@ impl World {
                 let voter = &mut *self.voters[ix];
                 voter.disk = voter.writing.take().expect("something is being written");
                 voter.durable = voter.disk.clone();
-                self.with(ix, Election::persisted);
+                self.with(ix, |election| {
+                    election.persisted();
+                });
             }
             Step::PersistFails { ix, kept } => {
                 self.failures -= 1;

@@ -140,3 +140,46 @@ fn e1_a_voter_waits_for_the_longest_lease_that_others_name() {
         assert!(rig.election.bootstrap_over(), "{named:?}");
     }
 }
+
+/// What is granted is sent once it is durable. Until then, nobody is to wait for this voter.
+#[test]
+fn e4_a_delayed_voter_abstains_until_its_vote_is_durable() {
+    let mut rig = Rig::past_bootstrap("b");
+    rig.election.vote_request(&node("a"), vote_request(1));
+    rig.at_once();
+    assert!(rig.election.persist_delayed());
+    assert!(!rig.election.persist_delayed(), "it is no news any more");
+    assert!(rig.election.abstains() && !rig.election.can_vote());
+    rig.election.vote_request(&node("c"), vote_request(2));
+    assert_eq!(answer(&rig.at_once()), Some(false));
+    assert!(rig.election.persisted());
+    assert_eq!(answer(&rig.effects()), Some(true));
+    assert!(!rig.election.abstains() && rig.election.can_vote());
+    assert!(!rig.election.persisted(), "nothing was delayed");
+}
+
+#[test]
+fn e4_a_delayed_candidate_gives_up_and_stands_again_later() {
+    let mut rig = Rig::past_bootstrap("a");
+    rig.election.status_received(&node("b"), &at("b"), &status(Role::Joining));
+    rig.at_once();
+    assert_eq!(rig.election.role(), Role::Candidate);
+    rig.election.persist_delayed();
+    assert_eq!(rig.election.role(), Role::Joining);
+    rig.wait(60_000);
+    assert_eq!((rig.election.role(), rig.election.candidacies()), (Role::Joining, 1));
+    rig.election.persisted();
+    rig.at_once();
+    assert_eq!((rig.election.role(), rig.election.candidacies()), (Role::Candidate, 2));
+}
+
+#[test]
+fn e4_a_delayed_persist_may_still_fail_for_good() {
+    let mut rig = Rig::past_bootstrap("b");
+    rig.election.learn(Term(1));
+    rig.election.persist_delayed();
+    rig.election.persist_failed();
+    rig.at_once();
+    assert!(!rig.election.can_vote());
+    assert_eq!(rig.election.persisting(), None);
+}

@@ -79,7 +79,7 @@ fn promise(election: &mut Election) -> &mut Promise {
     election.promise.as_mut().expect("it is bound by a promise")
 }
 
-const PERSISTENCE: [Violation; 5] = [
+const PERSISTENCE: [Violation; 6] = [
     (
         pending,
         |e| e.persistence.in_flight = Some(e.persistence.durable.clone()),
@@ -87,6 +87,7 @@ const PERSISTENCE: [Violation; 5] = [
     ),
     (pending, |e| e.persistence.durable.term = Term(9), "E4: a Persist never lowers the durable term"),
     (candidate, |e| e.persistence.durable.term = Term(9), "E4: nothing newer than the hard state is made durable"),
+    (follower, |e| e.persistence.delayed = true, "E4: only a Persist in flight is delayed"),
     (pending, |e| e.persistence.failed = true, "E4: after a failed Persist none is in flight"),
     (follower, |e| e.hard.voted_for = None, "E4: the hard state is durable, or a Persist is in flight"),
 ];

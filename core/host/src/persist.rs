@@ -1,0 +1,216 @@
+//! One `Persist`: it is tried until it is durable, or until nobody knows what is durable.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::pin,
+    time::Duration,
+};
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+
+use crate::{
+    driver::Report,
+    log::Log,
+    runtime::{Runtime, timeout},
+    store::StoreError,
+};
+
+/// How long to wait after the first failed attempt. The wait doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest wait between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Persist<S> {
+    pub(crate) seq: u64,
+    /// How long the storage may take before it counts as delayed.
+    pub(crate) slow_after: Duration,
+    /// Closed when the node has stopped.
+    pub(crate) stopping: Receiver<Infallible>,
+    pub(crate) reports: Sender<Report<S>>,
+    pub(crate) log: Log,
+    delayed: bool,
+}
+
+/// How an attempt has ended.
+enum Kept {
+    Tried(Result<(), StoreError>),
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<S: Send + 'static> Persist<S> {
+    pub(crate) fn new(
+        seq: u64,
+        slow_after: Duration,
+        stopping: Receiver<Infallible>,
+        reports: Sender<Report<S>>,
+        log: Log,
+    ) -> Self {
+        Self { seq, slow_after, stopping, reports, log, delayed: false }
+    }
+
+    /// Repeats `keep` until it succeeds, fails for good, or the node has stopped.
+    ///
+    /// # Panics
+    /// When `keep` panics.
+    pub(crate) async fn run<R: Runtime>(mut self, keep: impl Fn() -> Result<(), StoreError> + Clone + Send + 'static) {
+        let mut pause = FIRST_PAUSE;
+        let mut last_error = String::new();
+        loop {
+            match self.attempt::<R>(keep.clone()).await {
+                Ok(()) => return self.report(Report::Persisted { seq: self.seq }).await,
+                Err(error) if error.is_final() => {
+                    self.log.persist_failed(&error);
+                    return self.report(Report::PersistFailed { seq: self.seq }).await;
+                }
+                Err(error) => {
+                    let said = error.to_string();
+                    if said != last_error {
+                        self.log.persist_delayed(&error);
+                        last_error = said;
+                    }
+                }
+            }
+            self.delay().await;
+            let stopped = async { self.stopping.recv().await.is_err() };
+            let paused = async {
+                R::sleep(pause).await;
+                false
+            };
+            if future::or(stopped, paused).await {
+                return;
+            }
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Tries once, and waits for the storage for as long as it takes.
+    async fn attempt<R: Runtime>(
+        &mut self,
+        keep: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let log = self.log.clone();
+        let work = R::unblock(move || match catch_unwind(AssertUnwindSafe(|| log.span().in_scope(keep))) {
+            Ok(kept) => Kept::Tried(kept),
+            Err(panic) => Kept::Panicked(panic),
+        });
+        let mut work = pin!(work);
+        let kept = match timeout::<R, _>(self.slow_after, work.as_mut()).await {
+            Some(kept) => kept,
+            None => {
+                self.log.persist_is_slow(self.slow_after);
+                self.delay().await;
+                work.await
+            }
+        };
+        match kept {
+            Kept::Tried(kept) => kept,
+            Kept::Panicked(panic) => resume_unwind(panic),
+        }
+    }
+
+    async fn delay(&mut self) {
+        if !std::mem::replace(&mut self.delayed, true) {
+            self.report(Report::PersistDelayed { seq: self.seq }).await;
+        }
+    }
+
+    async fn report(&self, report: Report<S>) {
+        // It fails if the driver is gone.
+        let _ = self.reports.send(report).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+    };
+
+    use async_channel as channel;
+    use formation_core::{Incarnation, Node, NodeId};
+
+    use super::*;
+    use crate::testing::Smol;
+
+    fn full() -> StoreError {
+        StoreError::unchanged("write", Path::new("dir"), std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn broken() -> StoreError {
+        StoreError::not_synced(Path::new("dir"), std::io::ErrorKind::Other.into())
+    }
+
+    /// Starts a `Persist` on `keep`, and returns its reports.
+    fn persist(
+        slow_after: Duration,
+        stopping: Receiver<Infallible>,
+        keep: impl Fn() -> Result<(), StoreError> + Clone + Send + 'static,
+    ) -> Receiver<Report<()>> {
+        let (sender, reports) = channel::unbounded();
+        let log = Log::new(&Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) });
+        smol::spawn(Persist::new(7, slow_after, stopping, sender, log).run::<Smol>(keep)).detach();
+        reports
+    }
+
+    fn text(report: &Report<()>) -> String {
+        format!("{report:?}")
+    }
+
+    #[test]
+    fn e4_storage_that_recovers_costs_no_vote_for_good() {
+        let (_running, stopping) = channel::bounded(1);
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let keep = move || if attempts.fetch_add(1, Ordering::Relaxed) < 3 { Err(full()) } else { Ok(()) };
+        let reports = persist(Duration::from_secs(3600), stopping, keep);
+        smol::block_on(async {
+            let all = [reports.recv().await.unwrap(), reports.recv().await.unwrap()];
+            assert_eq!(all.each_ref().map(text), ["PersistDelayed { seq: 7 }", "Persisted { seq: 7 }"]);
+            assert!(reports.recv().await.is_err(), "nothing else");
+        });
+    }
+
+    #[test]
+    fn e4_a_failure_at_the_rename_is_final() {
+        let (_running, stopping) = channel::bounded(1);
+        let reports = persist(Duration::from_secs(3600), stopping, || Err(broken()));
+        smol::block_on(async {
+            assert_eq!(text(&reports.recv().await.unwrap()), "PersistFailed { seq: 7 }");
+            assert!(reports.recv().await.is_err(), "nothing else");
+        });
+    }
+
+    #[test]
+    fn e4_storage_that_does_not_answer_is_reported() {
+        let (_running, stopping) = channel::bounded(1);
+        let (go, wait) = channel::bounded::<()>(1);
+        let keep = move || wait.recv_blocking().map_err(|_| full());
+        let reports = persist(Duration::from_millis(1), stopping, keep);
+        smol::block_on(async {
+            assert_eq!(text(&reports.recv().await.unwrap()), "PersistDelayed { seq: 7 }");
+            go.send(()).await.unwrap();
+            assert_eq!(text(&reports.recv().await.unwrap()), "Persisted { seq: 7 }");
+        });
+    }
+
+    #[test]
+    fn a_stopped_node_tries_no_further() {
+        let (running, stopping) = channel::bounded(1);
+        let reports = persist(Duration::from_secs(3600), stopping, || {
+            thread::yield_now();
+            Err(full())
+        });
+        smol::block_on(async {
+            assert_eq!(text(&reports.recv().await.unwrap()), "PersistDelayed { seq: 7 }");
+            drop(running);
+            assert!(reports.recv().await.is_err());
+        });
+    }
+}
