@@ -46,9 +46,10 @@ pub use formation_core::message::{Holder, ProtocolRange};
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
-    Detector, Event, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberState, MembersView, Misuse,
-    Node, NodeId, Phase, PhiAccrual, RejectReason, RemovalReason, Status, StopReason, Term, Timestamp, Timing,
-    TlsFailure, TlsProblem, ViewId,
+    Detector, DialProblem, Event, Explanation, IdError, Incarnation, Leadership, Limits, LossReason, Member,
+    MemberReport, MemberState, MembersView, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem,
+    RejectReason, RemovalReason, Status, StopReason, Storage, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewId,
+    VoterReport,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]

@@ -17,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, Command, Config, ConnId, DialId, Formation, Incarnation, Input, MembersView, Node, Origin, Output, Phase,
-    Remote, Start, Status, Timestamp,
+    Address, Command, Config, ConnId, DialId, DialProblem, Formation, Incarnation, Input, MembersView, Node, Origin,
+    Output, Phase, Remote, Start, Status, Timestamp,
 };
 
 /// What the other threads report to the driver.
@@ -63,7 +63,7 @@ impl Driver {
                 Ok(Signal::Input(input)) => self.input(input),
                 Ok(Signal::Accepted(stream)) => self.open(stream, Origin::Accepted),
                 Ok(Signal::Dialed(dial, Ok(stream))) => self.open(stream, Origin::Dialed(dial)),
-                Ok(Signal::Dialed(dial, Err(_))) => self.input(Input::DialFailed { dial }),
+                Ok(Signal::Dialed(dial, Err(_))) => self.input(Input::DialFailed { dial, problem: DialProblem::Other }),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -132,7 +132,7 @@ impl Driver {
             self.conns.insert(conn, Conn { stream, outgoing });
             self.input(Input::Opened { conn, origin, remote });
         } else if let Origin::Dialed(dial) = origin {
-            self.input(Input::DialFailed { dial });
+            self.input(Input::DialFailed { dial, problem: DialProblem::Other });
         }
     }
 }

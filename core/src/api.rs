@@ -3,6 +3,7 @@
 //! - `input`: what a node starts with, and what can happen to it.
 //! - `output`: what the embedder has to do.
 //! - `event`: what has happened, for the service and for logs.
+//! - `explain`: why a node is not doing more.
 //! - `config`: what a node is configured with.
 //! - `status`: a snapshot of a node's state, and its mastership.
 //! - `error`: what can go wrong, by who is to blame.
@@ -12,6 +13,7 @@ pub(crate) mod config;
 pub(crate) mod durable;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod explain;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod status;

@@ -17,8 +17,9 @@ use self::{
 };
 use crate::{
     api::config::Config,
-    api::error::RejectReason,
+    api::error::{CloseReason, DialProblem, RejectReason},
     api::event::Event,
+    api::explain::Problem,
     api::output::Output,
     election::Election,
     env::{Env, Sink},
@@ -163,9 +164,14 @@ impl Discovery {
     }
 
     /// A dial has failed, or has taken too long. The address that was dialed, unless that was known.
-    pub(crate) fn failed(&mut self, env: &Env, sink: &mut Sink, dial: DialId) -> Option<Address> {
+    pub(crate) fn failed(
+        &mut self,
+        env: &Env,
+        sink: &mut Sink,
+        (dial, problem): (DialId, DialProblem),
+    ) -> Option<Address> {
         sink.clear_timer(&Timer::Dial(dial));
-        let address = self.dialer.failed(dial, env.now)?;
+        let address = self.dialer.failed(dial, problem, env.now)?;
         self.invalidate();
         Some(address)
     }
@@ -221,10 +227,25 @@ impl Discovery {
         self.dialer.accepted(dialed);
     }
 
-    /// The connection to the dialed address has ended.
-    pub(crate) fn closed(&mut self, env: &Env, dialed: &Address, conn: ConnId) {
-        self.dialer.closed(dialed, conn, env.now);
+    /// The connection to the dialed address has ended: the other end has closed it, or this node for this reason.
+    pub(crate) fn closed(&mut self, env: &Env, dialed: &Address, conn: ConnId, reason: Option<CloseReason>) {
+        self.dialer.closed(dialed, conn, reason, env.now);
         self.invalidate();
+    }
+
+    /// What was found at the address the last time, if that was not the node that is wanted.
+    pub(crate) fn problem(&self, address: &Address) -> Option<Problem> {
+        self.dialer.problem(address)
+    }
+
+    /// When the address is dialed again.
+    pub(crate) fn dialed_again_in(&self, env: &Env, address: &Address) -> Option<Duration> {
+        self.dialer.dialed_again_at(address).map(|at| at.since(env.now))
+    }
+
+    /// Why the master at this address does not admit this node, if it has said so.
+    pub(crate) fn not_admitted_because(&self, master: &Address) -> Option<RejectReason> {
+        self.dialer.not_admitted_because(master)
     }
 
     /// TLS failed with the node at the dialed address.

@@ -14,9 +14,11 @@
 //! | `reach` | E7: how far a node goes towards the term of one voter, and when it goes back |
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
+//! | `explain` | why this node is no candidate |
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can receive each other's messages |
 
+mod explain;
 mod invariants;
 mod reach;
 mod rules;

@@ -7,14 +7,16 @@ mod admission;
 mod claims;
 mod dispatch;
 mod effects;
+mod explain;
 mod flush;
 
 use bytes::Bytes;
 
 use self::{effects::End, flush::Sources};
 use crate::{
+    absence::Absence,
     api::config::Config,
-    api::error::{CloseReason, Misuse},
+    api::error::{CloseReason, DialProblem, Misuse},
     api::event::{Event, StopReason},
     api::input::{Command, Input, Origin, Start},
     api::output::Output,
@@ -72,6 +74,7 @@ pub struct Formation {
     /// What this node reports about itself.
     own_status: OwnStatus,
     lifecycle: Lifecycle,
+    absence: Absence,
     /// Outputs and deadlines.
     sink: Sink,
 }
@@ -93,6 +96,7 @@ impl Formation {
             view_counts_until: Timestamp::ZERO,
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
+            absence: Absence::default(),
             sink: Sink::default(),
             env: Env::new(config, me, now),
         };
@@ -203,7 +207,7 @@ impl Formation {
                     Origin::Accepted => Ok(()),
                 }
             }
-            Input::DialFailed { dial } => self.check_dial(*dial),
+            Input::DialFailed { dial, .. } => self.check_dial(*dial),
             Input::Certified { conn, .. }
             | Input::Received { conn, .. }
             | Input::Closed { conn }
@@ -249,7 +253,7 @@ impl Formation {
         match input {
             Input::Tick => {}
             Input::Opened { conn, origin, remote } => self.opened(conn, origin, remote),
-            Input::DialFailed { dial } => self.dial_failed(dial),
+            Input::DialFailed { dial, problem } => self.dial_failed(dial, problem),
             Input::Certified { conn, seeds } => self.peers.certify(conn, seeds),
             Input::Received { conn, chunk } => self.received(conn, chunk),
             Input::Flushed { conn } => {
@@ -354,8 +358,13 @@ impl Formation {
             Timer::Redial => self.discovery.invalidate(),
             // The report is refreshed behind each timer.
             Timer::Metadata => {}
+            Timer::NoMaster => {
+                if let Some(why) = self.why_no_master() {
+                    self.absence.report(&self.env, &mut self.sink, why);
+                }
+            }
             Timer::Leave => self.stop(StopReason::Left),
-            Timer::Dial(dial) => self.dial_failed(dial),
+            Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Member(member) => self.judge_member(member),
             Timer::Handshake(conn) => self.handshake_timed_out(conn),
             Timer::Silence(conn) => {
@@ -387,6 +396,8 @@ impl Formation {
     /// Does what follows from the state as it is now, in this order.
     fn settle(&mut self) {
         self.apply_effects();
+        let lacks_master = self.lifecycle.is_running() && self.election.master().is_none();
+        self.absence.update(&self.env, &mut self.sink, lacks_master);
         self.refresh_status();
         self.settle_dials();
         self.flush();

@@ -1,8 +1,9 @@
-//! Three pages for users: [what is promised](promises), [how to operate a cluster](operating), and [how to embed the
-//! core](embedding) in another runtime.
+//! Four pages for users: [what is promised](promises), [how to operate a cluster](operating), [why there is no
+//! master](no_master), and [how to embed the core](embedding) in another runtime.
 //!
 //! `PROTOCOL.md`, beside the source of this crate, is the protocol itself.
 
 pub mod embedding;
+pub mod no_master;
 pub mod operating;
 pub mod promises;

@@ -54,6 +54,7 @@
 
 extern crate alloc;
 
+mod absence;
 mod api;
 mod discovery;
 mod election;
@@ -75,8 +76,9 @@ mod wire;
 pub use api::{
     config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
     durable::{DurableState, HardState, ResumeError},
-    error::{CloseReason, Misuse, RejectReason, TlsFailure, TlsProblem},
+    error::{CloseReason, DialProblem, Misuse, RejectReason, TlsFailure, TlsProblem},
     event::{Event, LossReason, Severity, StopReason, ViewLimit},
+    explain::{Explanation, MemberReport, NoMaster, NoMasterReason, Problem, Storage, VoterReport},
     input::{Command, Input, Origin, Remote, Start},
     output::Output,
     status::{Counters, Leadership, Phase, Status},

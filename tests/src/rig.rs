@@ -7,8 +7,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, CloseReason, Command, Config, ConnId, DialId, Event, Formation, Incarnation, Input, Origin, Output,
-    Remote, Start, Timestamp,
+    Address, CloseReason, Command, Config, ConnId, DialId, DialProblem, Event, Formation, Incarnation, Input, Origin,
+    Output, Remote, Start, Timestamp,
     message::{Message, Voucher},
 };
 
@@ -187,7 +187,7 @@ impl Rig {
     /// If the address is not being dialed.
     pub fn fail_dial(&mut self, address: &str) {
         let dial = self.take_dial(address);
-        self.give(Input::DialFailed { dial });
+        self.give(Input::DialFailed { dial, problem: DialProblem::Refused });
     }
 
     /// Bytes arrive on a connection.

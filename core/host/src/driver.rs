@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Remote,
-    StopReason, Timestamp, TlsFailure,
+    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, Misuse, Origin, Output,
+    Remote, StopReason, Timestamp, TlsFailure,
 };
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     log::Log,
     opening::Opening,
     permits::Permit,
+    resolve::dial_problem,
     shared::Publisher,
     store::Store,
 };
@@ -127,6 +128,10 @@ impl<I: Io> Driver<I> {
         self.formation.next_deadline()
     }
 
+    pub(crate) fn explain(&self) -> Explanation {
+        self.formation.explain()
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
     }
@@ -159,7 +164,7 @@ impl<I: Io> Driver<I> {
             }
             Report::Dialed { dial, address, result: Err(error) } => {
                 self.log.dial_failed(dial, &address, &error, self.dial_failures.is_news(&address, &error));
-                self.handle_own(now, Input::DialFailed { dial });
+                self.handle_own(now, Input::DialFailed { dial, problem: dial_problem(&error) });
             }
             Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
             Report::PersistDelayed { seq } => self.handle_own(now, Input::PersistDelayed { seq }),

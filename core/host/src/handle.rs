@@ -9,7 +9,9 @@ use std::{
 use async_broadcast::{self as broadcast, RecvError};
 use async_channel::{self as channel, Receiver, Sender};
 use bytes::Bytes;
-use formation_core::{Address, Command, Event, Leadership, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId};
+use formation_core::{
+    Address, Command, Event, Explanation, Leadership, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId,
+};
 
 use crate::{clock::Clock, shared::Shared};
 
@@ -57,6 +59,8 @@ pub struct Master {
 pub(crate) enum Request {
     /// A command for the core, and the channel for its result.
     Command(Command, Sender<Result<(), Misuse>>),
+    /// What the node is doing, and the channel for the answer.
+    Explain(Sender<Explanation>),
     /// End the node without leaving.
     ShutDown,
 }
@@ -131,6 +135,17 @@ impl ClusterHandle {
     /// [`Phase::Stopped`](formation_core::Phase::Stopped).
     pub fn status(&self) -> Status {
         self.shared.lock().status.clone()
+    }
+
+    /// What the node is doing, and why it is not doing more: which voters it reaches and what is wrong with the others, whom it waits
+    /// for, and, on a master, how each member is. It is for people, and serializable.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node has stopped.
+    pub async fn explain(&self) -> Result<Explanation, Stopped> {
+        let (reply, answer) = channel::bounded(1);
+        self.requests.send(Request::Explain(reply)).await.map_err(|_| Stopped)?;
+        answer.recv().await.map_err(|_| Stopped)
     }
 
     /// This moment on the node's clock, which is the clock of [`Leadership::valid_until`].

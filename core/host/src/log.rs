@@ -92,6 +92,9 @@ impl Log {
                 target: TARGET, %node, %term, %from, %to,
                 "this node has gone back to the lower term of the voters; fencing tokens begin again"
             ),
+            Event::NoMaster { since, why } => {
+                tracing::warn!(target: TARGET, %node, %term, ?since, "no master: {why}");
+            }
             Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait } => tracing::warn!(
                 target: TARGET, %node, %term, %candidate, ?lease, %voter, ?bootstrap_wait,
                 "a voter asks for a longer lease than another one confirms; give both the same times"

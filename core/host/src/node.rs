@@ -184,6 +184,10 @@ where
                     spent.received(&report);
                     self.driver.report(self.clock.now(), report);
                 }
+                Next::Request(Request::Explain(reply)) => {
+                    // It fails if the caller has stopped waiting.
+                    let _ = reply.try_send(self.driver.explain());
+                }
                 Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
                 Next::Request(Request::Command(command, reply)) => {
                     let result = self.driver.handle(self.clock.now(), Input::Command(command));

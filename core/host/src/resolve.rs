@@ -6,7 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io,
+    error::Error,
+    fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use async_channel::{self as channel, Sender};
-use formation_core::Address;
+use formation_core::{Address, DialProblem};
 
 /// How many lookups run at a time.
 const THREADS: usize = 8;
@@ -42,7 +43,32 @@ pub async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![literal]);
     }
     let lookup = |name: &str| name.to_socket_addrs().map(Iterator::collect);
-    SYSTEM.get_or_init(|| Resolver::new(lookup)).resolve(address.as_str()).await
+    let found = SYSTEM.get_or_init(|| Resolver::new(lookup)).resolve(address.as_str()).await;
+    found.map_err(|error| io::Error::new(error.kind(), Unresolved(error)))
+}
+
+/// A name does not resolve. The kind of the system's error does not show that.
+#[derive(Debug)]
+struct Unresolved(io::Error);
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the name does not resolve: {}", self.0)
+    }
+}
+
+impl Error for Unresolved {}
+
+/// What the core has to know of the error of a dial.
+pub(crate) fn dial_problem(error: &io::Error) -> DialProblem {
+    match error.kind() {
+        _ if error.get_ref().is_some_and(|inner| inner.is::<Unresolved>()) => DialProblem::Unresolved,
+        io::ErrorKind::NotFound => DialProblem::Unresolved,
+        io::ErrorKind::ConnectionRefused => DialProblem::Refused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => DialProblem::Unreachable,
+        io::ErrorKind::TimedOut => DialProblem::TimedOut,
+        _ => DialProblem::Other,
+    }
 }
 
 #[derive(Clone)]

@@ -9,6 +9,7 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
         Event::MasterLost { term, master, reason } => format!("lost master {} of term {term}: {reason:?}", master.id),
         Event::TermWentBack { from, to } => format!("went back from term {from} to term {to} of the voters"),
+        Event::NoMaster { since, why } => format!("has had no master for {since:.0?}: {why}"),
         Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait } => format!(
             "{} has a lease of {lease:?}, which {} does not confirm, because its bootstrap_wait is only {bootstrap_wait:?}",
             candidate.id, voter.id

@@ -55,6 +55,27 @@ pub enum Misuse {
     },
 }
 
+/// Why there is no connection to a dialed address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialProblem {
+    /// The name has no address.
+    #[error("its name does not resolve")]
+    Unresolved,
+    /// Nothing listens there.
+    #[error("it refuses the connection")]
+    Refused,
+    /// There is no way to it.
+    #[error("the network does not reach it")]
+    Unreachable,
+    /// It has not answered in time.
+    #[error("it does not answer")]
+    TimedOut,
+    /// Anything else. The embedder's log has the error.
+    #[error("the connection failed")]
+    Other,
+}
+
 fn in_flight_text(in_flight: Option<u64>) -> String {
     in_flight.map_or_else(|| "and no other is".into(), |seq| format!("but Persist {seq} is"))
 }

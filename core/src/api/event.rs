@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::error::{CloseReason, RejectReason},
+    api::explain::NoMaster,
     id::{Address, ConnId, Node, Term, ViewId},
     membership::view::Change,
     wire::message::Holder,
@@ -125,6 +126,13 @@ pub enum Event {
         /// The first view from the master that continues.
         to: ViewId,
     },
+    /// This node has had no master for a while. It is reported again when the reason changes, and every minute.
+    NoMaster {
+        /// For how long.
+        since: Duration,
+        /// Why.
+        why: NoMaster,
+    },
     /// Two voters have times that do not fit together (PROTOCOL.md, E5): one asks for a lease as a candidate that the other does not
     /// confirm. Both report it, once until one of the two has other times. Give both a `bootstrap_wait` of at least the longer lease.
     LeaseTooLong {
@@ -195,6 +203,7 @@ impl Event {
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
             | Self::Merged { .. }
+            | Self::NoMaster { .. }
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
@@ -217,6 +226,7 @@ impl Event {
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
             | Self::Merged { .. }
+            | Self::NoMaster { .. }
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
@@ -243,6 +253,7 @@ impl Event {
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
             | Self::Merged { .. }
+            | Self::NoMaster { .. }
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::durable::HardState,
-    api::error::TlsFailure,
+    api::error::{DialProblem, TlsFailure},
     id::{Address, ConnId, DialId, Incarnation},
 };
 
@@ -48,6 +48,8 @@ pub enum Input {
     DialFailed {
         /// The dial.
         dial: DialId,
+        /// Why, for [`Event::NoMaster`](crate::Event::NoMaster) and [`explain`](crate::Formation::explain).
+        problem: DialProblem,
     },
     /// The connection is secured, and the peer's certificate covers the hosts of these seeds. They are added to those that
     /// [`Opened`](Self::Opened) has named. Report it before the first [`Received`](Self::Received): the peer's claim to an

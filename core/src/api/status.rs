@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What a node is doing. Unlike the [`Role`](crate::message::Role) on the wire, it also covers a node that has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Phase {
     /// It has no master, and is no candidate.

@@ -10,7 +10,8 @@ use core::{net::IpAddr, time::Duration};
 
 use crate::{
     api::config::Config,
-    api::error::RejectReason,
+    api::error::{CloseReason, DialProblem, RejectReason},
+    api::explain::Problem,
     id::{Address, ConnId, DialId, Node, NodeId},
     rng::Rng,
     time::Timestamp,
@@ -99,6 +100,8 @@ struct Target {
     look_at: Option<Timestamp>,
     retry_at: Timestamp,
     backoff: Duration,
+    /// What was found there the last time, if that was not the node that is wanted.
+    problem: Option<Problem>,
     /// It led to this node itself, and to no other node since.
     is_self: bool,
     /// The rejections by the node at this address that were reported.
@@ -200,6 +203,7 @@ impl Dialer {
             look_at: None,
             retry_at: now,
             backoff: self.backoff_min,
+            problem: None,
             is_self: false,
             reported: BTreeSet::new(),
         });
@@ -356,8 +360,9 @@ impl Dialer {
     }
 
     /// The dial has failed, or has taken too long. `None` when that was known.
-    pub(crate) fn failed(&mut self, dial: DialId, now: Timestamp) -> Option<Address> {
+    pub(crate) fn failed(&mut self, dial: DialId, problem: DialProblem, now: Timestamp) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
+        self.found(&address, Some(Problem::NotReached(problem)));
         self.back_off(&address, now);
         Some(address)
     }
@@ -366,6 +371,7 @@ impl Dialer {
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId, advertised: &Address, now: Timestamp) {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
+            target.problem = (address != advertised).then_some(Problem::AnotherNode);
             target.is_self = false;
             target.check.is_answered = address == advertised;
             target.look_at = (address != advertised).then(|| now + self.look_again);
@@ -387,8 +393,9 @@ impl Dialer {
         }
     }
 
-    pub(crate) fn closed(&mut self, address: &Address, conn: ConnId, now: Timestamp) {
+    pub(crate) fn closed(&mut self, address: &Address, conn: ConnId, reason: Option<CloseReason>, now: Timestamp) {
         if self.targets.get_mut(address).is_some_and(|target| target.state == TargetState::Connected(conn)) {
+            self.found(address, Some(reason.map_or(Problem::Ended, Problem::Closed)));
             self.back_off(address, now);
         }
     }
@@ -419,7 +426,30 @@ impl Dialer {
     pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return false };
         target.look_at = Some(now + self.look_again);
+        target.problem = Some(Problem::AnotherNode);
         !core::mem::replace(&mut target.is_self, true)
+    }
+
+    fn found(&mut self, address: &Address, problem: Option<Problem>) {
+        if let Some(target) = self.targets.get_mut(address) {
+            target.problem = problem;
+        }
+    }
+
+    /// What was found at the address the last time, if that was not the node that is wanted.
+    pub(crate) fn problem(&self, address: &Address) -> Option<Problem> {
+        self.targets.get(address)?.problem
+    }
+
+    /// When the address is dialed again.
+    pub(crate) fn dialed_again_at(&self, address: &Address) -> Option<Timestamp> {
+        let target = self.targets.get(address)?;
+        target.retry_due().into_iter().chain(target.look_due()).min()
+    }
+
+    /// Why the master at this address does not admit this node, if it has said so.
+    pub(crate) fn not_admitted_because(&self, master: &Address) -> Option<RejectReason> {
+        self.targets.get(master)?.reported.iter().copied().find(|reason| reason.is_from_master())
     }
 
     fn back_off(&mut self, address: &Address, now: Timestamp) {

@@ -85,12 +85,7 @@ impl Election {
     /// E1: whether this voter is in grace towards the candidate. It may then have forgotten a promise that excludes the
     /// candidate.
     pub(super) fn in_grace_towards(&self, candidate: &Node) -> bool {
-        !self.bootstrap_over()
-            && self
-                .others
-                .values()
-                .filter(|voter| !voter.cleared)
-                .any(|voter| voter.last_report.as_ref().is_none_or(|report| report.might_exclude(candidate)))
+        !self.bootstrap_over() && self.others.values().any(|voter| voter.causes_grace_towards(candidate))
     }
 
     /// E1: a new promise to this voter lasts longer than any forgotten one.

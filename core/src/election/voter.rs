@@ -50,6 +50,16 @@ impl Voter {
         self.linked.is_some()
     }
 
+    /// Its newest status says that it cannot vote now.
+    pub(super) fn abstains(&self) -> bool {
+        self.last_report.as_ref().is_none_or(|report| report.abstains)
+    }
+
+    /// E1: whether this node may have promised something that excludes the candidate, as far as this voter shows.
+    pub(super) fn causes_grace_towards(&self, candidate: &Node) -> bool {
+        !self.cleared && self.last_report.as_ref().is_none_or(|report| report.might_exclude(candidate))
+    }
+
     /// The role in its newest status, if there is one.
     pub(super) fn role(&self) -> Option<RoleKind> {
         self.last_report.as_ref().map(|report| report.role)

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Formation, effects::End};
 use crate::{
-    api::error::{CloseReason, RejectReason},
+    api::error::{CloseReason, DialProblem, RejectReason},
     api::event::{Event, StopReason},
     api::input::{Origin, Remote},
     api::output::Output,
@@ -34,7 +34,7 @@ impl Formation {
         }
         if self.peers.len() >= self.env.limits().connections {
             if let Some(address) = &dialed {
-                self.discovery.closed(&self.env, address, conn);
+                self.discovery.closed(&self.env, address, conn, Some(CloseReason::TooManyConnections));
             }
             self.discovery.invalidate();
             return self.close_unused(conn, dialed, CloseReason::TooManyConnections);
@@ -56,8 +56,8 @@ impl Formation {
         self.sink.event(Event::ConnClosed { conn, dialed, reason });
     }
 
-    pub(super) fn dial_failed(&mut self, dial: DialId) {
-        if let Some(address) = self.discovery.failed(&self.env, &mut self.sink, dial) {
+    pub(super) fn dial_failed(&mut self, dial: DialId, problem: DialProblem) {
+        if let Some(address) = self.discovery.failed(&self.env, &mut self.sink, (dial, problem)) {
             self.discovery.not_reached(&mut self.sink, &self.peers, &self.election, &address);
         }
     }

@@ -155,7 +155,7 @@ impl Formation {
                 End::TlsFailed(_) => self.discovery.tls_failed(address),
                 End::Reported | End::Closed(_) => {}
             }
-            self.discovery.closed(&self.env, address, conn);
+            self.discovery.closed(&self.env, address, conn, reason);
             if !was_link {
                 self.discovery.not_reached(&mut self.sink, &self.peers, &self.election, address);
             }

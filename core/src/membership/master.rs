@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api::error::RejectReason,
+    api::explain::MemberReport,
     discovery::Rejections,
     env::{Env, never},
     id::{Node, NodeId, Term},
@@ -64,6 +65,18 @@ pub(crate) struct Removal {
 }
 
 impl Membership {
+    /// What this master knows of each member. Nothing on any other node.
+    pub(crate) fn explain(&self, now: Timestamp) -> Vec<MemberReport> {
+        let Some(Mastering { tracker, .. }) = &self.mastering else { return Vec::new() };
+        let report = |member: &Member| {
+            let id = &member.node.id;
+            let (view_id, linked) = tracker.known(id)?;
+            let judged_in = tracker.deadline(self.held.view(), id).map(|at| at.since(now));
+            Some(MemberReport { id: id.clone(), state: member.state, linked, view_id, judged_in })
+        };
+        self.held.view().iter().filter_map(report).collect()
+    }
+
     pub(super) fn tracker(&self) -> Option<&Tracker> {
         self.mastering.as_ref().map(|mastering| &mastering.tracker)
     }

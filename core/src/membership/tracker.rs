@@ -326,6 +326,11 @@ impl Tracker {
     }
 
     /// When the member is to be judged next: first as suspect, then as down.
+    /// The view that the member has acknowledged last, and whether it is linked.
+    pub(crate) fn known(&self, id: &NodeId) -> Option<(Option<ViewId>, bool)> {
+        self.tracked.get(id).map(|tracked| (tracked.acked, tracked.linked))
+    }
+
     pub(crate) fn deadline(&self, view: &MembersView, id: &NodeId) -> Option<Timestamp> {
         let tracked = self.tracked.get(id)?;
         match view.get(id).map(|member| member.state) {

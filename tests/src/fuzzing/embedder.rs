@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    ConnId, DialId, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, Remote, StopReason, Term,
-    Timestamp, TlsFailure, TlsProblem, ViewId,
+    ConnId, DialId, DialProblem, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, Remote, StopReason,
+    Term, Timestamp, TlsFailure, TlsProblem, ViewId,
 };
 
 use super::{
@@ -267,7 +267,7 @@ impl Embedder {
         }
         self.persisted();
         while let Some(dial) = self.dials.pop() {
-            self.input(Input::DialFailed { dial });
+            self.input(Input::DialFailed { dial, problem: DialProblem::Refused });
         }
     }
 

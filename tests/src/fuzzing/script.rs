@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, slice, time::Duration};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Change, Command, ConnId, DialId, Event, Input, MemberState, Origin, Output, Remote,
+    Change, Command, ConnId, DialId, DialProblem, Event, Input, MemberState, Origin, Output, Remote,
     message::{JoinResponse, MembersUpdate, Message},
 };
 
@@ -235,7 +235,7 @@ fn run(embedder: &mut Embedder, step: &Step) {
         }
         Step::DialFailed(which) => {
             if let Some(dial) = embedder.take_dial(which) {
-                embedder.input(Input::DialFailed { dial });
+                embedder.input(Input::DialFailed { dial, problem: DialProblem::Refused });
             }
         }
         Step::Receive(which, ref payload, cut) => {
@@ -299,7 +299,9 @@ fn run(embedder: &mut Embedder, step: &Step) {
                     let origin = Origin::Dialed(DialId(u64::MAX - number));
                     Input::Opened { conn: embedder.unused_conn(), origin, remote: Remote::default() }
                 }
-                Mistake::DialFailed => Input::DialFailed { dial: DialId(u64::MAX - number) },
+                Mistake::DialFailed => {
+                    Input::DialFailed { dial: DialId(u64::MAX - number), problem: DialProblem::Refused }
+                }
                 Mistake::Received => Input::Received { conn: unknown, chunk: Bytes::from_static(b"x") },
                 Mistake::Flushed => Input::Flushed { conn: unknown },
                 Mistake::Persisted => Input::Persisted { seq: u64::MAX - number },

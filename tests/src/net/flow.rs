@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Bootstrap, Change, Event, Formation, Input, Origin, Output, Phase as NodePhase, Remote, RemovalReason,
+    Bootstrap, Change, DialProblem, Event, Formation, Input, Origin, Output, Phase as NodePhase, Remote, RemovalReason,
     message::{Message, Role, StatusReport},
 };
 
@@ -89,7 +89,7 @@ impl Net {
                 if let Some(wire) = self.hosts[run.host].dials.remove(&dial) {
                     self.wires[wire.0].ends[0].phase = Phase::Closed;
                     self.transmit(wire, 0, Piece::End);
-                    self.give(run.host, Input::DialFailed { dial });
+                    self.give(run.host, Input::DialFailed { dial, problem: DialProblem::Refused });
                 }
             }
             SimEvent::Arrives(wire, side) => self.arrives(wire, side),

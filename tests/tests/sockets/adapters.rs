@@ -3,7 +3,7 @@
 use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
-use formation_core::{Address, Config, Event, Leadership, MembersView, Node, Status, Term, Timestamp};
+use formation_core::{Address, Config, Event, Explanation, Leadership, MembersView, Node, Status, Term, Timestamp};
 use formation_tokio::{Credentials, StartError, Transport};
 
 /// Far longer than any test takes. It only ends a test that would hang.
@@ -72,6 +72,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String>;
     async fn try_leave(&self) -> Result<(), String>;
     async fn shutdown(&self);
+    async fn explain(&self) -> Result<Explanation, String>;
 
     async fn set_metadata(&self, metadata: Bytes) {
         self.try_set_metadata(metadata).await.unwrap();
@@ -176,6 +177,10 @@ macro_rules! adapter {
 
             async fn shutdown(&self) {
                 self.0.shutdown().await;
+            }
+
+            async fn explain(&self) -> Result<Explanation, String> {
+                self.0.explain().await.map_err(|error| error.to_string())
             }
         }
     };

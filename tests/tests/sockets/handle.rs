@@ -18,6 +18,7 @@ with_each_adapter!(
     leave_closes_the_port_and_all_connections_before_it_returns,
     dropping_the_handle_closes_all_sockets_and_ends_all_waits,
     a_node_starts_again_at_once_after_its_shutdown,
+    a_node_without_a_master_explains_what_is_wrong,
     the_first_subscriber_gets_all_events_and_others_new_ones,
     a_slow_subscriber_learns_how_many_events_it_missed,
     a_command_over_a_limit_is_an_error_and_changes_nothing,
@@ -45,6 +46,28 @@ async fn single<A: Adapter>() -> (A, String) {
     // A view is visible before its events are reported. The events of a command are reported before its answer.
     node.set_metadata("up".into()).await;
     (node, address)
+}
+
+/// Nothing listens at one seed, and the name of the other does not exist (RFC 6761).
+async fn a_node_without_a_master_explains_what_is_wrong<A: Adapter>() {
+    let (listener, address) = listen();
+    let (closed, refused) = listen();
+    drop(closed);
+    let seeds = [address.as_str(), refused.as_str(), "no-such-node.invalid:1"];
+    let node =
+        A::start(Config::builder(CLUSTER, "a", address.as_str()).seeds(seeds).local().build().unwrap(), listener);
+    let why = loop {
+        let why = node.explain().await.unwrap().no_master.unwrap();
+        if why.unreachable.iter().all(|(_, problem)| problem.is_some()) {
+            break why.to_string();
+        }
+        yield_now().await;
+    };
+    assert!(why.starts_with("1 of 3 voters reachable, need 2; "), "{why}");
+    assert!(why.contains(&format!("{refused}: it refuses the connection")), "{why}");
+    assert!(why.contains("no-such-node.invalid:1: its name does not resolve"), "{why}");
+    node.shutdown().await;
+    assert_eq!(node.explain().await, Err(STOPPED.to_owned()));
 }
 
 /// All events that are not read yet.

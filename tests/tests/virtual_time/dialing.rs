@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use formation_core::{
-    Address, CloseReason, Command, Config, ConfigBuilder, ConnId, DialId, Event, Input, Limits, Output, Phase, ViewId,
+    Address, CloseReason, Command, Config, ConfigBuilder, ConnId, DialId, DialProblem, Event, Input, Limits, Output,
+    Phase, ViewId,
     message::{Message, Role},
 };
 use formation_tests::{Peer, Rig};
@@ -107,7 +108,7 @@ fn d2_a_leaving_node_closes_no_unneeded_link() {
 #[test]
 fn d2_a_linked_peer_is_not_dialed() {
     let mut rig = node("n0", "h0:1");
-    rig.give(Input::DialFailed { dial: dials(&rig, "h1:1")[0] });
+    rig.give(Input::DialFailed { dial: dials(&rig, "h1:1")[0], problem: DialProblem::Refused });
     rig.hello_from(&mut peer("n1", "h1:1"));
     rig.advance(2 * SECOND);
     assert_eq!(dials(&rig, "h1:1").len(), 1);

@@ -30,6 +30,7 @@ mod lost_votes;
 mod master_duties;
 mod membership;
 mod misuse;
+mod no_master;
 mod pipelined_join;
 mod simulator;
 mod solo;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use formation_core::{
-    Config, ConnId, DialId, Formation, Incarnation, Input, Misuse, Origin, Output, Remote, Start, Timestamp,
+    Config, ConnId, DialId, DialProblem, Formation, Incarnation, Input, Misuse, Origin, Output, Remote, Start,
+    Timestamp,
 };
 
 fn started(config: Config) -> Formation {
@@ -63,11 +64,11 @@ fn the_result_of_an_unknown_dial_is_misuse() {
     let mut node =
         started(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().expect("a valid configuration"));
     for dial in [0, 2].map(DialId) {
-        is_misuse(&mut node, Input::DialFailed { dial }, Misuse::UnknownDial(dial));
+        is_misuse(&mut node, Input::DialFailed { dial, problem: DialProblem::Refused }, Misuse::UnknownDial(dial));
         let opened = Input::Opened { conn: ConnId(1), origin: Origin::Dialed(dial), remote: Remote::default() };
         is_misuse(&mut node, opened, Misuse::UnknownDial(dial));
     }
-    give(&mut node, Input::DialFailed { dial: DialId(1) });
+    give(&mut node, Input::DialFailed { dial: DialId(1), problem: DialProblem::Refused });
 }
 
 #[test]

@@ -2,8 +2,8 @@ use std::time::Duration;
 use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
 
 use formation_core::{
-    Incarnation, LossReason, NodeId, RejectReason, StopReason, TlsFailure, TlsProblem, ViewId, ViewLimit,
-    message::Holder,
+    Config, Formation, Incarnation, LossReason, NodeId, RejectReason, Start, StopReason, Timestamp, TlsFailure,
+    TlsProblem, ViewId, ViewLimit, message::Holder,
 };
 use tracing::{
     Level, Metadata, Subscriber,
@@ -77,6 +77,12 @@ fn address() -> Address {
     Address::new("b:1").unwrap()
 }
 
+fn no_master() -> Event {
+    let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+    let formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+    Event::NoMaster { since: Duration::from_secs(4), why: formation.explain().no_master.unwrap() }
+}
+
 fn events() -> Vec<Event> {
     let (node, address, reason) = (node("b"), address(), RejectReason::IdInUse);
     let holder = Some(Holder { node: node.clone(), address: address.clone() });
@@ -92,6 +98,7 @@ fn events() -> Vec<Event> {
         Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder },
         Event::SelfDial { address: address.clone(), own: address.clone() },
         Event::Merged { from: ViewId::default(), to: ViewId::default() },
+        no_master(),
         Event::LeaseTooLong {
             candidate: node.clone(),
             lease: Duration::from_secs(5),

@@ -1,0 +1,308 @@
+//! Why a node is not doing more: what an operator asks when there is no master.
+
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use core::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{CloseReason, DialProblem, RejectReason},
+    status::Phase,
+};
+use crate::{
+    id::{Address, Node, NodeId, Term, ViewId},
+    membership::view::MemberState,
+    wire::message::Role,
+};
+
+/// What a node is doing, and why it is not doing more. [`Formation::explain`](crate::Formation::explain) returns it. Its `Display` is
+/// for people, one fact per line.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The node.
+    pub node: Node,
+    /// Its address.
+    pub address: Address,
+    /// What it is doing.
+    pub phase: Phase,
+    /// The newest term that it knows.
+    pub term: Term,
+    /// Its master, which may be the node itself, and the master's address.
+    pub master: Option<(Node, Address)>,
+    /// Why it has no master, if it has none and has not stopped.
+    pub no_master: Option<NoMaster>,
+    /// Every seed, in the order of the addresses.
+    pub voters: Vec<VoterReport>,
+    /// How many voters elect a master.
+    pub quorum: usize,
+    /// The node to which a promise binds this voter, and for how long (E5).
+    pub promise: Option<(Node, Duration)>,
+    /// What is known of its storage.
+    pub storage: Storage,
+    /// The view that it holds.
+    pub view_id: ViewId,
+    /// On a master: its members without itself, in the order of the ids.
+    pub members: Vec<MemberReport>,
+}
+
+/// Why a node has no master.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NoMaster {
+    /// The first thing that is missing.
+    pub reason: NoMasterReason,
+    /// How many voters are linked, this node included if it is one.
+    pub reachable: usize,
+    /// How many voters there are.
+    pub voters: usize,
+    /// How many of them elect a master.
+    pub quorum: usize,
+    /// The voters that are not linked, and what was found at their addresses.
+    pub unreachable: Vec<(Address, Option<Problem>)>,
+}
+
+/// The first thing that a node lacks to have a master, in the order in which it is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum NoMasterReason {
+    /// The node leaves.
+    Leaving,
+    /// It asks for votes, and has these so far, its own included.
+    Candidate {
+        /// How many voters have granted their vote.
+        votes: usize,
+    },
+    /// Others follow this master, which the node does not reach.
+    MasterUnreachable {
+        /// The master.
+        master: Node,
+        /// Its address.
+        address: Address,
+    },
+    /// A linked master has not made this node a member.
+    NotAdmitted {
+        /// The master.
+        master: Node,
+        /// Why, if the master has said so.
+        reason: Option<RejectReason>,
+    },
+    /// Fewer than a quorum of voters are linked.
+    TooFewVoters,
+    /// It may only join a cluster, and never had a master (D7).
+    MayOnlyJoin,
+    /// Its storage does not work, so it cannot vote (E4).
+    Storage,
+    /// It asks for a lease that no quorum confirms (E5).
+    LeaseTooLong,
+    /// It has just started, and waits for what it may have promised before (E1).
+    InGrace {
+        /// The voters that have not shown that they are free.
+        waits_for: BTreeSet<Address>,
+    },
+    /// A promise to another voter binds it (E5).
+    Promised {
+        /// The other voter.
+        to: Node,
+    },
+    /// Fewer than a quorum of linked voters can vote now.
+    VotersAbstain {
+        /// The voters that cannot vote now.
+        voters: BTreeSet<Address>,
+    },
+    /// Its turn to become a candidate has not come (E2).
+    AwaitsTurn,
+    /// It is no voter, and the linked voters have not elected a master.
+    VotersHaveNone,
+}
+
+/// What was found at an address the last time that this node tried to reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Problem {
+    /// There was no connection.
+    NotReached(DialProblem),
+    /// The connection has ended, for this reason.
+    Closed(CloseReason),
+    /// The other end has closed the connection without a reason, or the network has ended it.
+    Ended,
+    /// A node with another address, or this node itself, is there.
+    AnotherNode,
+}
+
+/// What a node knows of a seed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VoterReport {
+    /// The seed.
+    pub address: Address,
+    /// The node that is linked there, or this node itself.
+    pub node: Option<Node>,
+    /// What it is doing, as its newest status says.
+    pub role: Option<Role>,
+    /// It could not grant a vote now.
+    pub abstains: bool,
+    /// What was found at the address the last time, if no node is linked.
+    pub problem: Option<Problem>,
+    /// When the address is dialed again.
+    pub dialed_again_in: Option<Duration>,
+}
+
+/// What is known of a node's storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Storage {
+    /// What had to be durable is durable.
+    Idle,
+    /// A state is being made durable.
+    Writing,
+    /// It has failed. The node does not vote until it is started again (E4).
+    Failed,
+}
+
+/// What a master knows of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MemberReport {
+    /// The member.
+    pub id: NodeId,
+    /// Its state in the view.
+    pub state: MemberState,
+    /// It is linked.
+    pub linked: bool,
+    /// The view that it has acknowledged last.
+    pub view_id: Option<ViewId>,
+    /// When it becomes suspect, or is removed, unless it acknowledges a heartbeat.
+    pub judged_in: Option<Duration>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReached(problem) => problem.fmt(f),
+            Self::Closed(reason) => reason.fmt(f),
+            Self::Ended => f.write_str("it has closed the connection"),
+            Self::AnotherNode => f.write_str("another node is there"),
+        }
+    }
+}
+
+/// Addresses in one line.
+fn list<'a>(addresses: impl IntoIterator<Item = &'a Address>) -> String {
+    let mut out = String::new();
+    for address in addresses {
+        let separator = if out.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = fmt::write(&mut out, format_args!("{separator}{address}"));
+    }
+    out
+}
+
+impl fmt::Display for NoMaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, reachable, voters, quorum, unreachable } = self;
+        match reason {
+            NoMasterReason::Leaving => write!(f, "this node leaves"),
+            NoMasterReason::Candidate { votes } => write!(f, "this node asks for votes, and has {votes} of {quorum}"),
+            NoMasterReason::MasterUnreachable { master, address } => {
+                write!(f, "others follow {master} at {address}, which this node does not reach")
+            }
+            NoMasterReason::NotAdmitted { master, reason: None } => {
+                write!(f, "the master {master} has not answered yet")
+            }
+            NoMasterReason::NotAdmitted { master, reason: Some(reason) } => {
+                write!(f, "the master {master} does not make this node a member: {reason}")
+            }
+            NoMasterReason::TooFewVoters => write!(f, "{reachable} of {voters} voters reachable, need {quorum}"),
+            NoMasterReason::MayOnlyJoin => {
+                write!(f, "this node may only join a cluster, and no voter that may form one is master")
+            }
+            NoMasterReason::Storage => write!(f, "the storage of this node does not work, so it cannot vote"),
+            NoMasterReason::LeaseTooLong => {
+                write!(f, "this node asks for a lease longer than the bootstrap_wait of too many voters")
+            }
+            NoMasterReason::InGrace { waits_for } => {
+                write!(f, "this node has just started, and has to wait for {}", list(waits_for))
+            }
+            NoMasterReason::Promised { to } => write!(f, "this node has promised its vote to {to}"),
+            NoMasterReason::VotersAbstain { voters } => {
+                write!(f, "too few voters can vote now: not {}", list(voters))
+            }
+            NoMasterReason::AwaitsTurn => write!(f, "an election is about to begin"),
+            NoMasterReason::VotersHaveNone => write!(f, "the voters have not elected a master"),
+        }?;
+        for (address, problem) in unreachable {
+            match problem {
+                Some(problem) => write!(f, "; {address}: {problem}")?,
+                None => write!(f, "; {address}: not reached yet")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, address, phase, term, view_id, quorum, .. } = self;
+        writeln!(f, "{node} at {address}: {phase:?}, term {term}, view {view_id}")?;
+        match (&self.master, &self.no_master) {
+            (Some((master, at)), _) => writeln!(f, "master: {master} at {at}")?,
+            (None, Some(why)) => writeln!(f, "no master: {why}")?,
+            (None, None) => writeln!(f, "no master")?,
+        }
+        if let Some((to, left)) = &self.promise {
+            writeln!(f, "promised to {to} for {left:?}")?;
+        }
+        match self.storage {
+            Storage::Idle => {}
+            Storage::Writing => writeln!(f, "storage: a write is under way")?,
+            Storage::Failed => writeln!(f, "storage: failed; this node does not vote")?,
+        }
+        writeln!(f, "voters, of which {quorum} elect a master:")?;
+        for VoterReport { address, node, role, abstains, problem, dialed_again_in } in &self.voters {
+            write!(f, "  {address}: ")?;
+            match node {
+                Some(node) => write!(f, "{node}")?,
+                None => write!(f, "not linked")?,
+            }
+            if let Some(role) = role {
+                write!(f, ", {}", role_name(role))?;
+            }
+            if *abstains {
+                write!(f, ", cannot vote now")?;
+            }
+            if let Some(problem) = problem {
+                write!(f, "; {problem}")?;
+            }
+            if let Some(wait) = dialed_again_in {
+                write!(f, "; dialed again in {wait:?}")?;
+            }
+            writeln!(f)?;
+        }
+        for MemberReport { id, state, linked, view_id, judged_in } in &self.members {
+            let link = if *linked { "linked" } else { "not linked" };
+            write!(f, "  member {id}: {state:?}, {link}")?;
+            match view_id {
+                Some(held) if held == &self.view_id => write!(f, ", has the view")?,
+                Some(held) => write!(f, ", has view {held}")?,
+                None => write!(f, ", has acknowledged no view")?,
+            }
+            match judged_in {
+                Some(left) => writeln!(f, ", judged in {left:?}")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn role_name(role: &Role) -> &'static str {
+    match role {
+        Role::Joining => "without a master",
+        Role::Candidate => "candidate",
+        Role::Follower { .. } => "follower",
+        Role::Master => "master",
+        Role::Leaving => "leaving",
+        Role::Solo { .. } => "master without a quorum",
+    }
+}

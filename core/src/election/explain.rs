@@ -1,0 +1,64 @@
+//! Why a voter is not doing more in the election.
+
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+
+use super::{Election, RoleKind, Voter};
+use crate::{
+    api::explain::{NoMasterReason, Storage},
+    id::{Address, Node},
+};
+
+impl Election {
+    /// What is known of the storage (E4).
+    pub(crate) fn storage(&self) -> Storage {
+        match (self.persistence.failed, &self.persistence.in_flight) {
+            (true, _) => Storage::Failed,
+            (false, Some(_)) => Storage::Writing,
+            (false, None) => Storage::Idle,
+        }
+    }
+
+    /// The node to which a promise binds this voter, and for how long.
+    pub(crate) fn promise(&self) -> Option<(Node, Duration)> {
+        self.live_promise().map(|promise| (promise.to.clone(), promise.until.since(self.now)))
+    }
+
+    /// How many votes this candidate has, its own included. `None` if it is no candidate.
+    pub(crate) fn votes(&self) -> Option<usize> {
+        self.state.candidacy().map(|candidacy| candidacy.granted.len() + 1)
+    }
+
+    /// The first thing that keeps this node from becoming a candidate, provided that enough voters are linked.
+    pub(crate) fn why_no_candidate(&self) -> NoMasterReason {
+        if !self.is_voter {
+            return NoMasterReason::VotersHaveNone;
+        }
+        if self.persistence.failed {
+            return NoMasterReason::Storage;
+        }
+        if !self.may_form() {
+            return NoMasterReason::MayOnlyJoin;
+        }
+        if !self.can_win() {
+            return NoMasterReason::LeaseTooLong;
+        }
+        if self.in_grace_towards(&self.me) {
+            return NoMasterReason::InGrace { waits_for: self.addresses(|voter| voter.causes_grace_towards(&self.me)) };
+        }
+        if let Some(promise) = self.live_promise().filter(|promise| promise.to != self.me) {
+            return NoMasterReason::Promised { to: promise.to.clone() };
+        }
+        if !self.enough_without_master() {
+            let votes = |voter: &Voter| voter.linked_role().is_some_and(RoleKind::has_no_master) && !voter.abstains();
+            return NoMasterReason::VotersAbstain {
+                voters: self.addresses(|voter| voter.is_linked() && !votes(voter)),
+            };
+        }
+        NoMasterReason::AwaitsTurn
+    }
+
+    fn addresses(&self, is_meant: impl Fn(&Voter) -> bool) -> BTreeSet<Address> {
+        self.others.iter().filter(|(_, voter)| is_meant(voter)).map(|(address, _)| address.clone()).collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! There is no master. Why?
+//!
+//! A node that has had no master for a while says so by itself: an [`Event::NoMaster`](crate::Event::NoMaster), which the adapters log
+//! at WARN. It is reported after `bootstrap_wait` (or `down_after`, if that is longer) and a `lease`, again when the reason changes, and
+//! every minute. The line names the first thing that is missing, and then every voter that is not linked, with what was found at its
+//! address:
+//!
+//! ```text
+//! no master: 1 of 3 voters reachable, need 2; 10.0.0.3:7000: it refuses the connection; db-2:7000: its name does not resolve
+//! ```
+//!
+//! [`Formation::explain`](crate::Formation::explain) says the same at any moment, and more: see [below](#more). In the order in which to
+//! look:
+//!
+//! | the line says | what it means | what to do |
+//! | --- | --- | --- |
+//! | `… of … voters reachable, need …` | fewer voters than a quorum are linked | look at the voters that the line names, with the next table |
+//! | `others follow … at …, which this node does not reach` | there is a master, but this node cannot connect to it | check the network between the two, and the address that the master advertises |
+//! | `the master … has not answered yet` | the master is linked, and has not made this node a member. It may not reach the address that this node advertises (H11) | check that other nodes can connect to this node's `address` |
+//! | `the master … does not make this node a member: …` | it has said why | see the [rejections](super::operating) |
+//! | `this node has just started, and has to wait for …` | a voter that has just started waits until it knows that it has promised nothing to anybody (E1), at most `bootstrap_wait` or the longest lease that it may have promised | start the voters that the line names, or wait |
+//! | `this node has promised its vote to …` | it waits for the end of a lease (E5) | wait for a lease |
+//! | `this node may only join a cluster, …` | it is configured with `Bootstrap::JoinOnly`, and no voter that may form a cluster is there (D7) | start such a voter, or configure `Bootstrap::Form` |
+//! | `the storage of this node does not work, …` | a vote could not be stored (E4) | look for the error in the log, then repair the disk |
+//! | `this node asks for a lease longer than …` | its `lease` exceeds the `bootstrap_wait` of too many voters (E5) | give all voters the same times |
+//! | `too few voters can vote now: not …` | enough voters are linked, but too few of them can vote: they have just started, may only join, have a master, or their storage does not work | ask each of them with `explain` |
+//! | `an election is about to begin`, `this node asks for votes, …` | if this lasts: the votes do not arrive in time | `election_timeout` may be too short for this network and its disks |
+//! | `the voters have not elected a master` | this node is no voter, and the voters that it reaches have no master | ask a voter. Is this node to be a voter? Then its `address` has to be one of the `seeds`, in the same spelling |
+//! | `this node leaves` | it was asked to | |
+//!
+//! What was found at the address of a voter:
+//!
+//! | the line says | what to do |
+//! | --- | --- |
+//! | `its name does not resolve` | correct the name, or the name server |
+//! | `it refuses the connection` | start the node, or correct its port |
+//! | `it does not answer`, `the network does not reach it` | look for a firewall or a route between the two. Is the machine on? |
+//! | `another node is there` | the name leads to another node, or to this one: correct the name, or `address` there |
+//! | `this node rejected the peer: …`, `the peer rejected this node: …` | see the [rejections](super::operating) |
+//! | `this node does not trust the peer: …`, `the peer does not trust this node: …` | the certificates do not fit together, or one end has no TLS |
+//! | `not reached yet` | it was not dialed before, or the dial is under way |
+//!
+//! # More
+//!
+//! [`Explanation`](crate::Explanation) has one line for each seed (what is linked there, what it is doing, whether it can vote, or what is
+//! wrong and when it is dialed again), and on a master one line for each member: whether it is linked, which view it has, and when it is
+//! judged next. It is serializable, and its `Display` is for people.
+//!
+//! ```
+//! use formation_core::{Config, Formation, Incarnation, Start, Timestamp};
+//!
+//! let config = Config::builder("prod", "a", "10.0.0.1:7000").seeds(["10.0.0.1:7000", "10.0.0.2:7000"]).build()?;
+//! let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+//! let why = node.explain().no_master.expect("it has just started");
+//! assert_eq!(why.to_string(), "1 of 2 voters reachable, need 2; 10.0.0.2:7000: not reached yet");
+//! # Ok::<(), formation_core::ConfigError>(())
+//! ```

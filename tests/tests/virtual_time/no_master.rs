@@ -1,0 +1,122 @@
+//! A node that has no master says why, by itself (`Event::NoMaster`), and when it is asked (`Formation::explain`).
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::Duration;
+
+use formation_core::{
+    Bootstrap, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
+};
+use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the node has reported, with the times in seconds.
+fn reports(net: &Net, ix: NodeIx) -> Vec<(u64, &NoMaster)> {
+    let report = |(at, event): &'_ (u64, Event)| match event {
+        Event::NoMaster { .. } => Some(*at / 1_000_000),
+        _ => None,
+    };
+    let whys = net.host(ix).events.iter().filter_map(|(_, event)| match event {
+        Event::NoMaster { why, .. } => Some(why),
+        _ => None,
+    });
+    net.host(ix).events.iter().filter_map(report).zip(whys).collect()
+}
+
+fn explain(net: &Net, ix: NodeIx) -> Explanation {
+    net.host(ix).formation.as_ref().unwrap().explain()
+}
+
+#[test]
+fn a_voter_without_a_quorum_reports_each_reason_once_a_minute() {
+    let mut net = Net::of_voters(0, 3, Settings::calm());
+    net.start(0);
+    net.run_for(50 * SECOND);
+    let lines: Vec<_> = reports(&net, 0).iter().map(|(at, why)| (*at, why.to_string())).collect();
+    let missing = "1 of 3 voters reachable, need 2; h1:1: it refuses the connection; h2:1: it refuses the connection";
+    assert_eq!(lines, [(4, missing.to_owned())]);
+    net.run_for(20 * SECOND);
+    assert_eq!(reports(&net, 0).len(), 2, "a minute later it is repeated");
+    net.start(1);
+    net.run_for(4 * SECOND);
+    assert!(net.master().is_some());
+    net.run_for(120 * SECOND);
+    let reasons: Vec<_> = reports(&net, 0).into_iter().skip(2).map(|(_, why)| &why.reason).collect();
+    assert!(matches!(reasons[..], [NoMasterReason::InGrace { .. }]), "{reasons:?}: there is a master now");
+}
+
+#[test]
+fn a_healthy_cluster_reports_no_missing_master() {
+    let mut net = Net::formed(1, (3, 2), Settings::default());
+    net.run_for(10 * SECOND);
+    net.crash(0, Crash::Machine);
+    net.run_for(30 * SECOND);
+    assert!((1..5).all(|ix| reports(&net, ix).is_empty()), "an election is no reason to worry");
+}
+
+#[test]
+fn a_changed_reason_is_reported_soon() {
+    let mut net = Net::of_voters(0, 3, Settings::calm());
+    net.start(0);
+    net.run_for(10 * SECOND);
+    net.cut(0, 1, Cut::Lose);
+    net.cut(0, 2, Cut::Lose);
+    net.run_for(20 * SECOND);
+    let last = reports(&net, 0).last().unwrap().1.clone();
+    assert_eq!(last.unreachable[0].1, Some(Problem::NotReached(DialProblem::TimedOut)), "{last}");
+}
+
+#[test]
+fn each_reason_has_a_sentence() {
+    let joins = |ix| Net::builder(ix, 3).bootstrap(Bootstrap::JoinOnly).build().unwrap();
+    let mut net = Net::new(0, Settings::calm());
+    for ix in 0..3 {
+        net.add(joins(ix));
+    }
+    net.start_all();
+    net.run_for(10 * SECOND);
+    assert_eq!(explain(&net, 0).no_master.unwrap().reason, NoMasterReason::MayOnlyJoin);
+
+    let mut net = Net::of_voters(0, 3, Settings::calm());
+    net.start(0);
+    net.start(1);
+    net.run_for(SECOND);
+    let why = explain(&net, 0).no_master.unwrap();
+    assert!(matches!(why.reason, NoMasterReason::InGrace { .. }), "{why}");
+    assert!(why.to_string().contains("has just started, and has to wait for h2:1"), "{why}");
+
+    let mut rig = Rig::new(Net::builder(0, 3).build().unwrap());
+    rig.advance(4 * SECOND);
+    let why = rig.formation.explain().no_master.unwrap();
+    assert_eq!((why.reason, why.reachable, why.quorum), (NoMasterReason::TooFewVoters, 1, 2));
+    rig.give(Input::Tick);
+}
+
+#[test]
+fn a_node_that_is_no_voter_names_the_master_that_it_does_not_reach() {
+    let mut net = Net::formed(3, (3, 1), Settings::default());
+    net.run_for(10 * SECOND);
+    let master = net.master().unwrap();
+    net.cut(3, master, Cut::Lose);
+    net.run_for(20 * SECOND);
+    let (_, why) = reports(&net, 3)[0];
+    assert!(matches!(why.reason, NoMasterReason::MasterUnreachable { .. }), "{why}");
+}
+
+#[test]
+fn a_master_explains_its_members() {
+    let mut net = Net::formed(1, (3, 1), Settings::default());
+    net.run_for(SECOND);
+    let master = net.master().unwrap();
+    let explanation = explain(&net, master);
+    assert_eq!(explanation.members.len(), 3, "{explanation}");
+    assert!(explanation.members.iter().all(|member| member.linked && member.view_id == Some(explanation.view_id)));
+    net.crash(3, Crash::Process);
+    net.run_for(SECOND / 10);
+    let explanation = explain(&net, master);
+    let gone = explanation.members.iter().find(|member| member.id.as_str() == "n3").unwrap();
+    assert_eq!((gone.state, gone.linked), (MemberState::Suspect, false));
+    let text = explanation.to_string();
+    assert!(text.contains("member n3: Suspect, not linked") && text.contains("h1:1: n1#"), "{text}");
+}
