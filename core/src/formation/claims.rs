@@ -54,7 +54,7 @@ impl Formation {
 
     /// The peer has another connection to this node: each link that this node has dialed to it carries a voucher for that one.
     pub(super) fn vouch(&mut self, (node, address): (&Node, &Address), nonce: [u8; 16]) {
-        if self.peers.vouch((node, address), nonce)
+        if self.peers.vouch(&self.env, (node, address), nonce)
             && let Some(key) = self.peers.with_node(node).map(Peer::key)
         {
             // The peer may have ignored what was sent before the voucher.

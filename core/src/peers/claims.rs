@@ -168,14 +168,14 @@ impl PeerTable {
 
     /// A connection from the node has arrived. Each link that was dialed to the node's own address carries a voucher for it. Returns
     /// true if there is such a link.
-    pub(crate) fn vouch(&mut self, (node, address): (&Node, &Address), nonce: [u8; 16]) -> bool {
+    pub(crate) fn vouch(&mut self, env: &Env, (node, address): (&Node, &Address), nonce: [u8; 16]) -> bool {
         let Some(peer) = self.with_node(node).filter(|peer| peer.address() == address) else { return false };
         let links = peer.links.clone();
         let mut is_sent = false;
         for conn in links {
             let Some(connection) = self.connections.get_mut(&conn) else { continue };
             let is_own_dial = connection.dialed() == Some(address);
-            if is_own_dial && connection.link_mut().is_some_and(|link| link.vouch(nonce)) {
+            if is_own_dial && connection.link_mut().is_some_and(|link| link.vouch(env, nonce)) {
                 self.awake.insert(conn);
                 is_sent = true;
             }
