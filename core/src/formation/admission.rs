@@ -244,7 +244,7 @@ impl Formation {
         self.limit_links(key);
         self.close_duplicates(key);
         if is_accepted {
-            self.vouch(&node, nonce);
+            self.vouch((&node, &address), nonce);
         }
         self.judge_claims(&node, &address);
     }

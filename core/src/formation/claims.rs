@@ -47,14 +47,14 @@ impl Formation {
                 }
             }
         }
-        let nonce = hello.nonce;
+        let (address, nonce) = (hello.address.clone(), hello.nonce);
         self.peers.claim(&self.env, conn, Claim::new(hello, first));
-        self.vouch(&node, nonce);
+        self.vouch((&node, &address), nonce);
     }
 
     /// The peer has another connection to this node: each link that this node has dialed to it carries a voucher for that one.
-    pub(super) fn vouch(&mut self, node: &Node, nonce: [u8; 16]) {
-        if self.peers.vouch(node, nonce)
+    pub(super) fn vouch(&mut self, (node, address): (&Node, &Address), nonce: [u8; 16]) {
+        if self.peers.vouch(&self.env, (node, address), nonce)
             && let Some(key) = self.peers.with_node(node).map(Peer::key)
         {
             // The peer may have ignored what was sent before the voucher.

@@ -17,13 +17,16 @@ use crate::{
 };
 
 impl Connection {
-    /// The node that the peer is, or claims to be.
-    fn names(&self, peers: &PeerTable, node: &Node) -> bool {
+    /// Whether the peer is, or claims to be, this node at this address.
+    fn names(&self, peers: &PeerTable, node: &Node, address: &Address) -> bool {
+        let is_named = |hello: &Hello| hello.node() == *node && hello.address == *address;
         match self.state() {
-            ConnectionState::Claimed(claim) => claim.node() == *node,
-            ConnectionState::Established(_) => peers.linked_peer(self).is_some_and(|peer| peer.node() == node),
-            // A voucher goes to the node itself. It does no harm if somebody else has only claimed to be that node.
-            ConnectionState::Proving(proving) => proving.hello.node() == *node,
+            ConnectionState::Claimed(claim) => is_named(&claim.hello),
+            ConnectionState::Established(_) => {
+                peers.linked_peer(self).is_some_and(|peer| peer.node() == node && peer.address() == address)
+            }
+            // A voucher goes to the address itself. It does no harm if somebody else has only claimed to be there.
+            ConnectionState::Proving(proving) => is_named(&proving.hello),
             ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
         }
     }
@@ -92,7 +95,7 @@ impl PeerTable {
             connection.dialed() == Some(address)
                 && match connection.state() {
                     ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) => true,
-                    ConnectionState::Established(_) => connection.names(self, node),
+                    ConnectionState::Established(_) => connection.names(self, node, address),
                     ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
                 }
         };
@@ -147,9 +150,10 @@ impl PeerTable {
         sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
     }
 
-    /// The nonces of the node's `Hello`s on its other connections to this node.
-    pub(super) fn vouchers_for(&self, node: &Node, conn: ConnId) -> Vec<[u8; 16]> {
-        let nonce = |connection: &Connection| connection.peer_nonce().filter(|_| connection.names(self, node));
+    /// The nonces of the node's `Hello`s on its other connections to this node. Only `Hello`s with this address count: another node
+    /// may have taken the same id at an address of its own, and must not get a nonce of the true node.
+    pub(super) fn vouchers_for(&self, (node, address): (&Node, &Address), conn: ConnId) -> Vec<[u8; 16]> {
+        let nonce = |connection: &Connection| connection.peer_nonce().filter(|_| connection.names(self, node, address));
         let others = self.connections.iter().filter(|(other, _)| **other != conn);
         others.filter_map(|(_, connection)| nonce(connection)).take(VOUCHERS).collect()
     }
@@ -164,14 +168,14 @@ impl PeerTable {
 
     /// A connection from the node has arrived. Each link that was dialed to the node's own address carries a voucher for it. Returns
     /// true if there is such a link.
-    pub(crate) fn vouch(&mut self, node: &Node, nonce: [u8; 16]) -> bool {
-        let Some(peer) = self.with_node(node) else { return false };
-        let (links, address) = (peer.links.clone(), peer.address().clone());
+    pub(crate) fn vouch(&mut self, env: &Env, (node, address): (&Node, &Address), nonce: [u8; 16]) -> bool {
+        let Some(peer) = self.with_node(node).filter(|peer| peer.address() == address) else { return false };
+        let links = peer.links.clone();
         let mut is_sent = false;
         for conn in links {
             let Some(connection) = self.connections.get_mut(&conn) else { continue };
-            let is_own_dial = connection.dialed() == Some(&address);
-            if is_own_dial && connection.link_mut().is_some_and(|link| link.vouch(nonce)) {
+            let is_own_dial = connection.dialed() == Some(address);
+            if is_own_dial && connection.link_mut().is_some_and(|link| link.vouch(env, nonce)) {
                 self.awake.insert(conn);
                 is_sent = true;
             }

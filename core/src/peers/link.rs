@@ -4,13 +4,15 @@ use alloc::{boxed::Box, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 
-use super::PeerKey;
+use super::{PeerKey, budget::Budget};
 use crate::{
+    env::Env,
+    time::Timestamp,
     wire::frame::SharedFrame,
     wire::message::{Hello, Message, Voucher},
 };
 
-/// How many vouchers wait on one link. A node has no more connections to one peer that could need one.
+/// How many vouchers wait on one link, and how many go out in each heartbeat interval. A node has no more connections to one peer that could need one.
 pub(super) const VOUCHERS: usize = 4;
 
 /// A connection to a peer that is established.
@@ -24,6 +26,8 @@ pub(super) struct Link {
     /// The nonces of the peer's `Hello`s on other connections, to be sent on this one (H11). Only on a connection that this node has
     /// dialed to the peer's own address.
     vouchers: Vec<[u8; 16]>,
+    /// False claims must not make this node send more than the peer accepts.
+    vouched: Budget,
     /// The number of the last status that was due on it, sent or newer than its version; 0 before the first.
     status_sent: u64,
     confirmation: Confirmation,
@@ -33,7 +37,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(peer: PeerKey, version: u16, first: Bytes, vouchers: Vec<[u8; 16]>) -> Self {
-        Self { peer, first, version, vouchers, status_sent: 0, confirmation: Confirmation::Open, unproven: None }
+        let (vouched, confirmation) = (Budget::new(Timestamp::ZERO), Confirmation::Open);
+        Self { peer, first, version, vouchers, vouched, status_sent: 0, confirmation, unproven: None }
     }
 
     /// The same, where nothing has proven that the peer is the node that it claims to be in this `Hello`.
@@ -76,8 +81,9 @@ impl Link {
     }
 
     /// Adds a voucher for a connection of the peer's. Returns true if it is new, and there is room for it.
-    pub(super) fn vouch(&mut self, nonce: [u8; 16]) -> bool {
-        let is_added = !self.vouchers.contains(&nonce) && self.vouchers.len() < VOUCHERS;
+    pub(super) fn vouch(&mut self, env: &Env, nonce: [u8; 16]) -> bool {
+        let has_room = !self.vouchers.contains(&nonce) && self.vouchers.len() < VOUCHERS;
+        let is_added = has_room && self.vouched.spend(env, VOUCHERS);
         if is_added {
             self.vouchers.push(nonce);
             // The peer may have ignored what came before.

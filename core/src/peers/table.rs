@@ -389,7 +389,8 @@ impl PeerTable {
         };
         // Only a connection to the peer's own address carries vouchers.
         let is_own_dial = self.dialed(conn) == Some(&hello.address);
-        let mut vouchers = if is_own_dial { self.vouchers_for(&hello.node(), conn) } else { Vec::new() };
+        let mut vouchers =
+            if is_own_dial { self.vouchers_for((&hello.node(), &hello.address), conn) } else { Vec::new() };
         vouchers.extend(voucher.filter(|nonce| is_own_dial && !vouchers.contains(nonce)));
         let (connection, peer) = (self.connections.get_mut(&conn)?, self.peers.get_mut(&key)?);
         let is_proven = is_vouched || connection.proves(&hello.address);

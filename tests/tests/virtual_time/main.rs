@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_attacks;
 mod hostile_identity;
 mod hostile_limits;
+mod hostile_more;
 mod hostile_places;
 mod identity;
 mod identity_conflicts;

@@ -84,7 +84,7 @@ impl Connection {
     /// What a frame with this body is.
     pub(in crate::peers) fn classify(&mut self, env: &Env, body: Bytes) -> Received {
         match Message::decode(&body) {
-            Ok(message) if is_limited(&message) && !self.budget.spend(env) => {
+            Ok(message) if is_limited(&message) && !self.budget.spend(env, env.limits().messages) => {
                 Received::Fault(CloseReason::TooManyMessages)
             }
             Ok(message) => self.classify_message(env, message, body),

@@ -1,0 +1,178 @@
+//! More attacks of one peer on a cluster, each by name: vouchers that go to the wrong node, and words of unproven links.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::{collections::BTreeSet, time::Duration};
+
+use formation_core::{
+    Address, Change, Config, Event, Incarnation, Remote, ViewId,
+    message::{Message, Role, Voucher},
+};
+use formation_tests::{Crash, Net, Peer, Rig, Settings, Target, WireId};
+
+use super::hostile_attacks::{check_unharmed, claims, connect, formed, ip, state};
+
+const SECOND: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(200);
+
+fn vouchers(messages: impl IntoIterator<Item = Message>) -> Vec<[u8; 16]> {
+    let nonce = |message| match message {
+        Message::Voucher(Voucher { nonce }) => Some(nonce),
+        _ => None,
+    };
+    messages.into_iter().filter_map(nonce).collect()
+}
+
+/// The voter a has just started. z has the id and the run of the voter b, but its own address.
+fn with_a_copy_of_b() -> (Rig, Peer, Peer) {
+    let rig = Rig::new(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1", "c:1"]).build().unwrap());
+    let config = rig.formation.config();
+    let (voter, copy) = (Peer::of(config, "b", "b:1"), Peer::of(config, "b", "z:1"));
+    (rig, voter, copy)
+}
+
+/// A connection of a peer without a certificate, with its `Hello`.
+fn greets(rig: &mut Rig, peer: &mut Peer) -> formation_core::ConnId {
+    let conn = rig.accept_from(Remote { ip: None, certified: BTreeSet::new() });
+    let hello = peer.hello();
+    rig.receive(conn, hello);
+    conn
+}
+
+/// Whoever has the nonce of a `Hello` that b has sent to a's address can prove to b that it is a.
+#[test]
+fn t2_no_voucher_for_a_voter_goes_to_a_copy_of_its_id() {
+    for voter_is_first in [false, true] {
+        let (mut rig, mut voter, mut copy) = with_a_copy_of_b();
+        // The nonce of its next hello is that of no hello of the copy.
+        (0..10).for_each(|_| drop(voter.hello()));
+        if voter_is_first {
+            greets(&mut rig, &mut voter);
+        }
+        greets(&mut rig, &mut copy);
+        greets(&mut rig, &mut copy);
+        let conn = rig.answer("z:1");
+        let hello = copy.hello();
+        rig.receive(conn, hello);
+        if !voter_is_first {
+            greets(&mut rig, &mut voter);
+        }
+        let sent = vouchers(rig.messages(conn));
+        assert!(!sent.contains(&[11; 16]), "voter first: {voter_is_first}");
+    }
+}
+
+/// All voters start together, 50 ms from each other. The peer is near them. It has the id of n0 for n1, gets the nonce of n0 from
+/// n1, and is n1 for n0.
+#[test]
+fn t2_a_peer_at_the_start_of_all_voters_is_none_of_them() {
+    let far = Duration::from_millis(50);
+    let mut net = Net::of_voters(1, 3, Settings { test_ip: Some(ip()), latency: (far, far), ..Settings::calm() });
+    net.name("z:1", Target::Test);
+    net.start_all();
+    // The dials of the voters are under way. Those of the peer take a millisecond.
+    net.settings.latency = Settings::calm().latency;
+    let mut copy = claims(&net, 0, net.node(0).incarnation);
+    copy.address = Address::new("z:1").unwrap();
+    let joining = copy.joining();
+    let mut wires: Vec<_> = (0..2).map(|_| connect(&mut net, 1, &mut copy, &[joining.clone()])).collect();
+    let mut dialed = Vec::new();
+    let mut nonces = Vec::new();
+    for _ in 0..250 {
+        net.run_for(Duration::from_millis(1));
+        for wire in net.accepted() {
+            let hello = copy.hello();
+            net.send(wire, hello);
+            dialed.push(wire);
+        }
+        nonces.extend(dialed.iter().flat_map(|wire| vouchers(net.messages(*wire))).collect::<Vec<_>>());
+        for nonce in std::mem::take(&mut nonces) {
+            let mut as_n1 = claims(&net, 1, net.node(1).incarnation);
+            as_n1.skip_to_status(u64::MAX);
+            let leaving = as_n1.status(0, Role::Leaving, ViewId::default());
+            wires.push(connect(&mut net, 0, &mut as_n1, &[Message::Voucher(Voucher { nonce }).to_frame(), leaving]));
+        }
+    }
+    let whole = net.run_until(10 * SECOND, |net| {
+        wires.iter().for_each(|wire| net.send(*wire, Message::Ping.to_frame()));
+        net.run_for(INTERVAL);
+        net.converged()
+    });
+    net.expect(whole, "a voter is kept out by a peer that is taken for it");
+}
+
+/// A member has no link to the followers. A peer with its identity reports there that it leaves.
+#[test]
+fn t2_a_copy_does_not_say_for_a_member_that_it_leaves() {
+    let mut net = formed();
+    let master = net.master().unwrap();
+    let wires: Vec<WireId> = (0..3)
+        .filter(|to| *to != master)
+        .map(|to| {
+            let mut copy = claims(&net, 3, net.node(3).incarnation);
+            let leaving = copy.status(1, Role::Leaving, ViewId::default());
+            connect(&mut net, to, &mut copy, &[leaving])
+        })
+        .collect();
+    net.run_for(SECOND);
+    // The peer is gone long before the next election.
+    wires.into_iter().for_each(|wire| net.close(wire));
+    net.run_for(10 * SECOND);
+    let since = net.now();
+    net.crash(master, Crash::Process);
+    net.run_for(10 * SECOND);
+    let id = net.node(3).id;
+    let removed = |event: &Event| match event {
+        Event::ViewChanged { changes, .. } => {
+            changes.iter().any(|change| matches!(change, Change::Remove { id: gone, .. } if *gone == id))
+        }
+        _ => false,
+    };
+    let count: usize = net.living().into_iter().map(|ix| net.count(ix, since, removed)).sum();
+    assert_eq!(count, 0, "a member that lives is removed because a copy of it has said that it leaves");
+}
+
+/// The same, where the peer is there when the next master begins.
+#[test]
+fn t2_a_copy_that_waits_for_the_next_master_removes_nobody() {
+    for leaves in [false, true] {
+        let mut net = formed();
+        let master = net.master().unwrap();
+        let (since, victim) = (net.now(), net.node(3));
+        for to in (0..3).filter(|to| *to != master) {
+            let mut copy = claims(&net, 3, Incarnation(u64::MAX));
+            copy.skip_to_status(u64::MAX - 1);
+            let role = if leaves { Role::Leaving } else { Role::Joining };
+            let status = copy.status(1, role, ViewId::default());
+            connect(&mut net, to, &mut copy, &[status]);
+        }
+        net.run_for(SECOND);
+        net.crash(master, Crash::Process);
+        net.run_for(10 * SECOND);
+        let is_wrong = |change: &Change| match change {
+            Change::Upsert(member) => member.node.id == victim.id && member.node != victim,
+            Change::Remove { id, .. } => *id == victim.id,
+        };
+        let wrong = |event: &Event| match event {
+            Event::ViewChanged { changes, .. } => changes.iter().any(is_wrong),
+            _ => false,
+        };
+        let count: usize = net.living().into_iter().map(|ix| net.count(ix, since, wrong)).sum();
+        assert_eq!(count, 0, "leaves: {leaves}: a copy has changed the entry of a member that lives");
+    }
+}
+
+/// Each claim makes one voter send a voucher to another one, which allows only so many messages.
+#[test]
+fn t2_claims_do_not_make_a_voter_flood_another_one() {
+    let mut net = formed();
+    let (before, since) = (state(&net), net.now());
+    for step in 0..6_000_u32 {
+        let to = (step % 2) as usize;
+        let mut copy = claims(&net, to + 1, net.node(to + 1).incarnation);
+        (0..step / 2 % 250).for_each(|_| drop(copy.hello()));
+        connect(&mut net, to, &mut copy, &[]);
+        net.run_for(Duration::from_micros(200));
+    }
+    check_unharmed(&mut net, &before, since);
+}
