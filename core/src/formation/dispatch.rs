@@ -212,6 +212,8 @@ impl Formation {
             return;
         }
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
-        self.membership.note_leaver(peer);
+        if peer.leaves_verifiably() {
+            self.membership.note_leaver(peer);
+        }
     }
 }

@@ -93,7 +93,7 @@ impl Membership {
         let peers = &*context.peers;
         let is_linked = |node: &Node| peers.with_node(node).is_some_and(|peer| !(solo && peer.is_elsewhere(&env.me)));
         let leavers = self.held.take_leavers();
-        let leaves = |node: &Node| leavers.contains(node) || peers.with_node(node).is_some_and(Peer::is_leaving);
+        let leaves = |node: &Node| leavers.contains(node) || peers.with_node(node).is_some_and(Peer::leaves_verifiably);
         let mut tracker = Tracker::new(&env.config);
         let changes = tracker.begin(&mut self.held, term, me, leaves, is_linked, env.now);
         self.held.written_by((&env.me, solo));

@@ -153,6 +153,11 @@ impl Peer {
         }
     }
 
+    /// It reports that it is leaving, and nobody else can be this node. A peer that nothing has proven may be a copy of a member.
+    pub(crate) fn leaves_verifiably(&self) -> bool {
+        self.is_leaving() && self.is_verified()
+    }
+
     /// The master that it reports to follow, and that master's address.
     pub(crate) fn follows(&self) -> Option<(&Node, &Address)> {
         match self.role() {

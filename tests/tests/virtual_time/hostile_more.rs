@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::{
-    Address, Change, Config, Event, Incarnation, Remote, ViewId,
+    Address, Change, Config, Event, Remote, ViewId,
     message::{Message, Role, Voucher},
 };
 use formation_tests::{Crash, Net, Peer, Rig, Settings, Target, WireId};
@@ -130,36 +130,6 @@ fn t2_a_copy_does_not_say_for_a_member_that_it_leaves() {
     };
     let count: usize = net.living().into_iter().map(|ix| net.count(ix, since, removed)).sum();
     assert_eq!(count, 0, "a member that lives is removed because a copy of it has said that it leaves");
-}
-
-/// The same, where the peer is there when the next master begins.
-#[test]
-fn t2_a_copy_that_waits_for_the_next_master_removes_nobody() {
-    for leaves in [false, true] {
-        let mut net = formed();
-        let master = net.master().unwrap();
-        let (since, victim) = (net.now(), net.node(3));
-        for to in (0..3).filter(|to| *to != master) {
-            let mut copy = claims(&net, 3, Incarnation(u64::MAX));
-            copy.skip_to_status(u64::MAX - 1);
-            let role = if leaves { Role::Leaving } else { Role::Joining };
-            let status = copy.status(1, role, ViewId::default());
-            connect(&mut net, to, &mut copy, &[status]);
-        }
-        net.run_for(SECOND);
-        net.crash(master, Crash::Process);
-        net.run_for(10 * SECOND);
-        let is_wrong = |change: &Change| match change {
-            Change::Upsert(member) => member.node.id == victim.id && member.node != victim,
-            Change::Remove { id, .. } => *id == victim.id,
-        };
-        let wrong = |event: &Event| match event {
-            Event::ViewChanged { changes, .. } => changes.iter().any(is_wrong),
-            _ => false,
-        };
-        let count: usize = net.living().into_iter().map(|ix| net.count(ix, since, wrong)).sum();
-        assert_eq!(count, 0, "leaves: {leaves}: a copy has changed the entry of a member that lives");
-    }
 }
 
 /// Each claim makes one voter send a voucher to another one, which allows only so many messages.
