@@ -1,12 +1,12 @@
-//! Load tests on real sockets (G7): unauthenticated peers, members that never read, and floods, and a thundering herd. The cluster
-//! keeps its master and uses no more memory than its limits allow, and correct nodes can join in time.
+//! Load tests on real sockets (G7): unauthenticated peers, claims, members that never read, floods, and a thundering herd. The
+//! cluster keeps its master and its term, and uses no more memory than its limits allow, and correct nodes can join in time.
 
 mod floods;
 mod slow_readers;
 mod thundering_herd;
 mod unauthenticated;
 
-use std::{env, net::TcpListener, time::Instant};
+use std::{env, net::TcpListener, sync::OnceLock, time::Instant};
 
 use formation_core::{Config, ConfigBuilder, Limits, Timing};
 use formation_tokio::Credentials;
@@ -15,7 +15,7 @@ use crate::{
     HEAP,
     adapters::{Adapter, Mastership},
     authority::Authority,
-    support::{CLUSTER, agreed_view, listen, voter},
+    support::{self, CLUSTER, agreed_view, listen, voter},
     times::Times,
 };
 
@@ -34,6 +34,17 @@ fn scaled(full: usize, reduced: usize) -> usize {
     }
 }
 
+/// Keeps the log of this process, and returns what was logged so far. Each load test has its own process.
+fn log() -> String {
+    static LOG: OnceLock<Box<dyn Fn() -> String + Send + Sync>> = OnceLock::new();
+    let read = LOG.get_or_init(|| {
+        let (subscriber, log) = support::log();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        Box::new(log)
+    });
+    read()
+}
+
 /// A cluster of three voters under load, and the master that it must keep.
 struct LoadedCluster<A> {
     voters: Vec<A>,
@@ -41,6 +52,8 @@ struct LoadedCluster<A> {
     shape: fn(ConfigBuilder) -> ConfigBuilder,
     tls: Option<Credentials>,
     master: Mastership,
+    /// The length of the log when the cluster was formed.
+    logged: usize,
     joined: usize,
     times: Times,
 }
@@ -60,12 +73,13 @@ impl<A: Adapter> LoadedCluster<A> {
     }
 
     async fn form_on(tls: Option<Credentials>, shape: fn(ConfigBuilder) -> ConfigBuilder) -> Self {
+        log();
         let (listeners, seeds): (Vec<_>, Vec<_>) = (0..VOTERS).map(|_| listen()).unzip();
         let begin = |(number, listener)| start(shape(voter(number, &seeds)), listener, tls.as_ref());
         let voters: Vec<A> = listeners.into_iter().enumerate().map(begin).collect();
         agreed_view(&voters, VOTERS).await;
         let master = voters[0].wait_for_master().await;
-        Self { voters, seeds, shape, tls, master, joined: 0, times: Times::default() }
+        Self { voters, seeds, shape, tls, master, logged: log().len(), joined: 0, times: Times::default() }
     }
 
     fn member(&self, id: &str, address: &str) -> ConfigBuilder {
@@ -94,9 +108,15 @@ impl<A: Adapter> LoadedCluster<A> {
         heap.peak()
     }
 
-    /// Checks that the cluster has kept its master. Another master would have another term.
+    /// Checks that the cluster has kept its master, and that no voter knows a later term.
     async fn keeps_its_master(self) {
         println!("{}", self.times);
+        let log = log().split_off(self.logged);
+        let of_problems: usize = log.lines().filter(|line| line.contains(" WARN ")).map(|line| line.len() + 1).sum();
+        let newest = self.voters.iter().map(|node| node.status().term.0).max().unwrap_or_default();
+        let burnt = newest - self.master.1.0;
+        println!("log: {of_problems} bytes of warnings, {} bytes in all; terms burnt: {burnt}", log.len());
+        assert_eq!(burnt, 0, "the term has grown");
         for node in self.voters {
             assert_eq!(node.wait_for_master().await, self.master, "{} has another master", node.node());
         }
@@ -127,9 +147,15 @@ impl Heap {
         HEAP.peak_usage().saturating_sub(self.before)
     }
 
-    fn stays_below(self, limit: usize, what: &str) {
+    /// `hostile`: the number of hostile connections that were open at the same time.
+    fn stays_below(self, limit: usize, hostile: usize, what: &str) {
         let (peak, secs) = (self.peak(), self.start_time.elapsed().as_secs_f64());
-        println!("{what}: {secs:.1} s, heap +{} KiB; the limits allow {} KiB", peak >> 10, limit >> 10);
+        let each = peak / hostile;
+        println!(
+            "{what}: {secs:.1} s, heap +{} KiB, {each} bytes for each of {hostile} at once; the limits allow {} KiB",
+            peak >> 10,
+            limit >> 10
+        );
         assert!(peak <= limit, "{what}: the heap has grown by {peak} bytes, but only {limit} are allowed");
     }
 }

@@ -42,6 +42,7 @@ macro_rules! with_adapter {
 static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 mod adapters;
+mod attacks;
 mod authority;
 #[cfg(target_os = "linux")]
 mod bad_disk;

@@ -56,8 +56,16 @@ pub(crate) fn voter(number: usize, seeds: &[String]) -> ConfigBuilder {
 
 /// Starts this many voters, and waits until they agree. Also returns their seeds.
 pub(crate) async fn form<A: Adapter>(count: usize) -> (Vec<A>, Vec<String>) {
+    form_as(count, |_, config| config.local()).await
+}
+
+/// As `form`. `shape` completes the configuration of the voter with this number.
+pub(crate) async fn form_as<A: Adapter>(
+    count: usize,
+    shape: impl Fn(usize, ConfigBuilder) -> ConfigBuilder,
+) -> (Vec<A>, Vec<String>) {
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..count).map(|_| listen()).unzip();
-    let start = |(number, listener)| A::start(voter(number, &seeds).local().build().unwrap(), listener);
+    let start = |(number, listener)| A::start(shape(number, voter(number, &seeds)).build().unwrap(), listener);
     let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
     agreed_view(&nodes, count).await;
     (nodes, seeds)

@@ -80,6 +80,31 @@ impl WirePeer {
         postcard::from_bytes(&body).unwrap()
     }
 
+    /// Sends several messages, unless the node has closed the connection.
+    pub(crate) async fn try_send(&mut self, messages: impl IntoIterator<Item = Message>) {
+        for message in messages {
+            let body: Bytes = postcard::to_allocvec(&message).unwrap().into();
+            if self.stream.send(body).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next message. `None` once the node has closed the connection.
+    pub(crate) async fn try_receive(&mut self) -> Option<Message> {
+        let body = self.stream.next().await?.ok()?;
+        Some(postcard::from_bytes(&body).unwrap())
+    }
+
+    /// Waits until the node closes the connection. Returns what it has sent before.
+    pub(crate) async fn read_to_end(mut self) -> Vec<Message> {
+        let mut received = Vec::new();
+        while let Some(message) = self.try_receive().await {
+            received.push(message);
+        }
+        received
+    }
+
     async fn receive_hello(&mut self) -> Hello {
         match self.receive().await {
             Message::Hello(hello) => hello,
@@ -94,7 +119,7 @@ impl WirePeer {
         }
     }
 
-    fn hello(&self) -> Message {
+    pub(crate) fn hello(&self) -> Message {
         Message::Hello(Hello {
             magic: MAGIC,
             protocol: PROTOCOL,
@@ -108,7 +133,7 @@ impl WirePeer {
         })
     }
 
-    fn status(term: Term, role: Role, view_id: ViewId) -> Message {
+    pub(crate) fn status(term: Term, role: Role, view_id: ViewId) -> Message {
         let (abstains, promise, metadata) = (false, None, Bytes::new());
         Message::Status(StatusReport { number: 1, term, role, abstains, promise, view_id, metadata })
     }

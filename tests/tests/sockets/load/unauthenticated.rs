@@ -1,4 +1,4 @@
-//! Unauthenticated peers: connections that never finish a handshake, and connections with garbage.
+//! Unauthenticated peers: connections that never finish a handshake, connections with garbage, and claims of voters' addresses.
 
 use std::time::Duration;
 
@@ -8,11 +8,14 @@ use ::tokio::{
     task::{JoinSet, yield_now},
     time::{interval, sleep},
 };
-use formation_core::{Config, ConfigBuilder, Limits};
+use formation_core::{Config, ConfigBuilder, Incarnation, Limits};
 use formation_tests::{Peer, Rng};
 
 use super::{Heap, LoadedCluster, VOTERS, allowed_for_pending, scaled};
-use crate::{adapters::Adapter, support::CLUSTER};
+use crate::{
+    adapters::Adapter,
+    support::{CLUSTER, id},
+};
 
 /// The heap usage of one unauthenticated peer of this test itself.
 const PEER_HEAP: usize = 2 << 10;
@@ -20,11 +23,12 @@ const PEER_HEAP: usize = 2 << 10;
 const RECONNECT: Duration = Duration::from_secs(1);
 /// The time between the joins of two correct nodes.
 const JOIN_INTERVAL: Duration = Duration::from_millis(100);
-/// The time between two connections with garbage: 10,000 connections per minute.
-const GARBAGE_INTERVAL: Duration = Duration::from_millis(6);
+/// The time between two short connections: 10,000 connections per minute.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(6);
 
 with_each_adapter!(;
-    alone: g7_unfinished_handshakes_delay_nobody,
+    alone: g7_h11_claims_of_voters_addresses_delay_nobody,
+    g7_unfinished_handshakes_delay_nobody,
     g7_unfinished_handshakes_with_a_key_delay_nobody,
     g7_unfinished_handshakes_on_tls_delay_nobody,
     g7_garbage_costs_only_its_own_connection,
@@ -93,46 +97,71 @@ async fn run_unfinished_handshakes<A: Adapter>(mut cluster: LoadedCluster<A>, ha
     assert!(peers.try_join_next().is_none(), "an unauthenticated peer has given up");
     peers.shutdown().await;
     let limit = VOTERS * allowed_for_pending(&Limits::default()) + count * PEER_HEAP + join_heap;
-    heap.stays_below(limit, &format!("{count} unfinished handshakes at {VOTERS} voters"));
+    heap.stays_below(limit, count, &format!("{count} unfinished handshakes at {VOTERS} voters"));
     cluster.keeps_its_master().await;
 }
 
-/// Sends garbage until the connection is closed.
-async fn send_garbage(number: usize, address: String) {
-    let mut rng = Rng::new(number as u64);
-    let garbage: Vec<u8> = (0..1 + rng.below(4_096)).map(|_| rng.below(256) as u8).collect();
+/// Sends this until the connection is closed.
+async fn send_to_end(address: String, bytes: Vec<u8>) {
     let mut stream = TcpStream::connect(&address).await.unwrap();
-    if stream.write_all(&garbage).await.is_ok() {
+    if stream.write_all(&bytes).await.is_ok() {
         let _ = stream.shutdown().await;
         read_to_end(&mut stream).await;
     }
 }
 
-/// 10,000 connections per minute.
+/// 10,000 connections per minute, with garbage of up to 4 KiB.
 async fn g7_garbage_costs_only_its_own_connection<A: Adapter>() {
-    let mut cluster = LoadedCluster::<A>::form().await;
-    let join_heap = cluster.measure_join("without garbage").await;
+    run_short_connections(LoadedCluster::<A>::form().await, "garbage", |number, _| {
+        let mut rng = Rng::new(number as u64);
+        (0..1 + rng.below(4_096)).map(|_| rng.below(256) as u8).collect()
+    })
+    .await;
+}
+
+/// 10,000 connections per minute, each of which claims the id and the address of a voter, and reports that it is the master.
+async fn g7_h11_claims_of_voters_addresses_delay_nobody<A: Adapter>() {
+    run_short_connections(LoadedCluster::<A>::form().await, "claims", |number, seeds| {
+        // The connection leads to another voter than the claimed one.
+        let victim = (number + 1 + number / VOTERS % (VOTERS - 1)) % VOTERS;
+        let config = Config::builder(CLUSTER, id(victim), seeds[victim].as_str()).seeds(seeds).build().unwrap();
+        let mut peer = Peer::of(&config, config.id().as_str(), config.address().as_str());
+        peer.node.incarnation = Incarnation(u64::MAX - number as u64);
+        [peer.hello(), peer.master(1 << 32)].concat()
+    })
+    .await;
+}
+
+/// Many short connections while honest nodes join. `bytes`: what the connection with this number sends.
+async fn run_short_connections<A: Adapter>(
+    mut cluster: LoadedCluster<A>,
+    what: &str,
+    bytes: impl Fn(usize, &[String]) -> Vec<u8> + Send + 'static,
+) {
+    let join_heap = cluster.measure_join(&format!("without {what}")).await;
     let (count, seeds) = (scaled(10_000, 500), cluster.seeds.clone());
-    let heap = Heap::begin();
-    let garbage = ::tokio::spawn(async move {
+    let (heap, mut most) = (Heap::begin(), 0);
+    let flood = ::tokio::spawn(async move {
         let mut peers = JoinSet::new();
-        let mut due = interval(GARBAGE_INTERVAL);
+        let mut due = interval(CONNECT_INTERVAL);
         for number in 0..count {
             due.tick().await;
-            peers.spawn(send_garbage(number, seeds[number % VOTERS].clone()));
+            peers.spawn(send_to_end(seeds[number % VOTERS].clone(), bytes(number, &seeds)));
             while let Some(ended) = peers.try_join_next() {
                 ended.unwrap();
             }
+            most = most.max(peers.len());
         }
         peers.join_all().await;
+        most
     });
     let mut due = interval(JOIN_INTERVAL);
-    while !garbage.is_finished() {
+    while !flood.is_finished() {
         due.tick().await;
-        cluster.join("beside garbage").await;
+        cluster.join(&format!("beside {what}")).await;
     }
-    garbage.await.unwrap();
+    let most = flood.await.unwrap();
     let limit = VOTERS * allowed_for_pending(&Limits::default()) + join_heap;
-    heap.stays_below(limit, &format!("{count} connections with garbage"));
+    heap.stays_below(limit, most.max(1), &format!("{count} connections with {what}"));
     cluster.keeps_its_master().await;
 }
