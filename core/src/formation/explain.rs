@@ -57,8 +57,8 @@ impl Formation {
             let reason = self.discovery.not_admitted_because(master.address());
             return NoMasterReason::NotAdmitted { master: master.node().clone(), reason };
         }
-        let followed = self.peers.iter().filter(|peer| peer.is_voter()).filter_map(Peer::follows);
-        if let Some((master, address)) = followed.filter(|(_, address)| self.peers.at(address).is_none()).next() {
+        let mut followed = self.peers.iter().filter(|peer| peer.is_voter()).filter_map(Peer::follows);
+        if let Some((master, address)) = followed.find(|(_, address)| self.peers.at(address).is_none()) {
             return NoMasterReason::MasterUnreachable { master: master.clone(), address: address.clone() };
         }
         match reachable < self.env.config.quorum() {

@@ -130,7 +130,7 @@ impl<A: Adapter> Attacked<A> {
     }
 
     /// The attack has changed nothing for the voters and these members, and a new node joins.
-    async fn is_unharmed(mut self, members: &[&A]) {
+    async fn check_unharmed(mut self, members: &[&A]) {
         let (_late, _) = self.join("late").await;
         let voters: Vec<Node> = self.voters.iter().map(|voter| voter.node().clone()).collect();
         let honest: Vec<Node> = voters.iter().cloned().chain(members.iter().map(|node| node.node().clone())).collect();
@@ -211,7 +211,7 @@ async fn t2_e7_a_member_with_a_huge_term_changes_no_term<A: Adapter>() {
             assert_eq!(cluster.voters[to].status().term, term, "step {step}");
         }
     }
-    cluster.is_unharmed(&[]).await;
+    cluster.check_unharmed(&[]).await;
 }
 
 async fn t2_i1_a_copied_identity_and_a_rejection_stop_nobody<A: Adapter>() {
@@ -234,7 +234,7 @@ async fn t2_i1_a_copied_identity_and_a_rejection_stop_nobody<A: Adapter>() {
             member.read_to_end().await;
         }
     }
-    cluster.is_unharmed(&[]).await;
+    cluster.check_unharmed(&[]).await;
 }
 
 /// Holds the connection. When the node closes it, the peer claims the same identity again.
@@ -326,7 +326,7 @@ async fn t2_h11_a_leaving_copy_of_a_node_removes_nobody<A: Adapter>() {
             voter.wait_for_view(|view| view.get(&node.node().id).is_some_and(is_heard)).await;
         }
     }
-    cluster.is_unharmed(&[&member]).await;
+    cluster.check_unharmed(&[&member]).await;
 }
 
 /// What a peer says to be taken for the master of this term.
@@ -358,7 +358,7 @@ async fn t2_h11_a_false_master_at_a_voters_address_leads_nobody<A: Adapter>() {
         }
     }
     false_masters.join_all().await;
-    cluster.is_unharmed(&[]).await;
+    cluster.check_unharmed(&[]).await;
 }
 
 /// A voter with a directory for its votes.
@@ -431,7 +431,7 @@ async fn t1_h1_an_id_with_a_line_feed_forges_no_log_line<A: Adapter>() {
             assert_eq!(answered, is_linked, "{id:?}");
         }
     }
-    cluster.is_unharmed(&[]).await;
+    cluster.check_unharmed(&[]).await;
     let log = log();
     assert!(log.contains("malformed") || log.contains("not a message"), "{log}");
     assert!(!log.lines().any(|line| line.starts_with(FORGED)), "{log}");
@@ -469,5 +469,5 @@ async fn t1_rejections_in_masses_fill_neither_log_nor_events<A: Adapter>() {
     let lines = count(&log()) - before;
     assert!((1..flood / 10).contains(&rejected), "{rejected} of {flood} rejections were reported");
     assert!((1..flood / 10).contains(&lines), "{lines} log lines about {flood} rejections");
-    cluster.is_unharmed(&[]).await;
+    cluster.check_unharmed(&[]).await;
 }

@@ -75,7 +75,7 @@ fn t2_a_peer_at_the_start_of_all_voters_is_none_of_them() {
     let mut copy = claims(&net, 0, net.node(0).incarnation);
     copy.address = Address::new("z:1").unwrap();
     let joining = copy.joining();
-    let mut wires: Vec<_> = (0..2).map(|_| connect(&mut net, 1, &mut copy, &[joining.clone()])).collect();
+    let mut wires: Vec<_> = (0..2).map(|_| connect(&mut net, 1, &mut copy, std::slice::from_ref(&joining))).collect();
     let mut dialed = Vec::new();
     let mut nonces = Vec::new();
     for _ in 0..250 {
