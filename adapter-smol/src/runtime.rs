@@ -6,6 +6,7 @@ use formation_host::Runtime;
 use smol::{Task, Timer};
 
 /// The runtime smol, as a parameter of types of `formation-host`.
+#[cfg_attr(not(feature = "tls"), expect(unreachable_pub, reason = "only the public type `Tls` names it"))]
 #[derive(Debug)]
 pub struct Smol;
 

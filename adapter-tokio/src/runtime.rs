@@ -18,10 +18,12 @@ use tokio::{
 };
 
 /// The runtime tokio, as a parameter of types of `formation-host`.
+#[cfg_attr(not(feature = "tls"), expect(unreachable_pub, reason = "only the public type `Tls` names it"))]
 #[derive(Debug)]
 pub struct Tokio;
 
 /// A task that is cancelled when it is dropped.
+#[cfg_attr(not(feature = "tls"), expect(unreachable_pub, reason = "only the public type `Tls` names it"))]
 #[derive(Debug)]
 pub struct Task(JoinHandle<()>);
 
