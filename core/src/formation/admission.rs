@@ -114,6 +114,7 @@ impl Formation {
 
     pub(super) fn judge_node(&self, conn: ConnId, hello: &Hello, is_vouched: bool) -> Result<Standing, Rejection> {
         let view_state = match self.election.master() {
+            Some((master, _)) if *master == self.env.me => ViewState::Own,
             Some(_) => ViewState::Current,
             None if self.env.now < self.view_counts_until => ViewState::Recent,
             None => ViewState::Old,

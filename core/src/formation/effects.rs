@@ -1,14 +1,16 @@
 //! What follows from conclusions: the election's effects, the end of connections, and the end of the node.
 
+use alloc::vec::Vec;
+
 use super::{Formation, context};
 use crate::{
-    api::error::{CloseReason, TlsFailure},
+    api::error::{CloseReason, RejectReason, TlsFailure},
     api::event::{Event, LossReason, StopReason},
     api::output::Output,
     election::Effect,
     env::never,
     id::{Address, ConnId, Node, Term},
-    peers::{LinkEnd, PeerKey, Post},
+    peers::{LinkEnd, Peer, PeerKey, Post},
     timers::Timer,
 };
 
@@ -79,12 +81,25 @@ impl Formation {
 
     fn begin_term(&mut self, term: Term) {
         self.election.take_gave_way();
+        self.drop_unproven_runs();
         self.membership.begin_term(context!(self), term, self.own_status.reported_metadata());
         self.view_may_have_changed();
         self.refresh_status();
         self.membership.admit_all(context!(self), &mut self.rejections);
         self.view_may_have_changed();
         self.beat();
+    }
+
+    /// Closes the unproven links to other runs of members. Such a peer may be a copy of a member that lives and has no link to this new
+    /// master yet. It may come back, and then has to prove itself (H11).
+    fn drop_unproven_runs(&mut self) {
+        let view = self.membership.view();
+        let is_other_run = |peer: &Peer| view.get(&peer.node().id).is_some_and(|known| known.node != *peer.node());
+        let is_doubtful = |peer: &&Peer| !peer.is_verified() && is_other_run(peer);
+        let doubtful: Vec<PeerKey> = self.peers.iter().filter(is_doubtful).map(Peer::key).collect();
+        for key in doubtful {
+            self.drop_peer(key, CloseReason::Rejected(RejectReason::Unproven));
+        }
     }
 
     /// Sends the next heartbeat of this master.

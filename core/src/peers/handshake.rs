@@ -37,6 +37,8 @@ pub(crate) enum Standing {
 /// How far this node's view shows who lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ViewState {
+    /// This node is the master, and decides who is a member.
+    Own,
     /// There is a master, which keeps it up to date.
     Current,
     /// There was a master a short time ago. The members that live look for the next one.
@@ -110,7 +112,7 @@ pub(crate) fn judge_node(
     } else if let Some(known) = in_view.filter(|known| is_rival(&known.address)) {
         match view_state {
             // A master waits until the member that it knows is down.
-            ViewState::Current => return held_by(RejectReason::IdInUse, &known.node, &known.address),
+            ViewState::Own | ViewState::Current => return held_by(RejectReason::IdInUse, &known.node, &known.address),
             ViewState::Recent => return Ok(Standing::Unproven),
             ViewState::Old => {}
         }
@@ -133,8 +135,13 @@ pub(crate) fn judge_node(
         Some(_) => return Ok(Standing::Unproven),
         None => {}
     }
-    let is_older = in_view.is_some_and(|known| known.node > *node);
-    match is_older || (env.is_seed(&hello.address) && !is_certified) {
+    let must_prove = in_view.is_some_and(|known| match (known.node.cmp(node), view_state) {
+        (Ordering::Greater, _) => true,
+        // The member may live, and only have no link at the moment.
+        (Ordering::Less, ViewState::Own) => !is_certified,
+        (Ordering::Less, ViewState::Current | ViewState::Recent | ViewState::Old) | (Ordering::Equal, _) => false,
+    });
+    match must_prove || (env.is_seed(&hello.address) && !is_certified) {
         true => Ok(Standing::Unproven),
         false => Ok(Standing::Accepted),
     }

@@ -8,7 +8,7 @@ use formation_core::{
     Address, Change, Config, Event, Remote, ViewId,
     message::{Message, Role, Voucher},
 };
-use formation_tests::{Crash, Net, Peer, Rig, Settings, Target, WireId};
+use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId};
 
 use super::hostile_attacks::{check_unharmed, claims, connect, formed, ip, state};
 
@@ -145,4 +145,43 @@ fn t2_claims_do_not_make_a_voter_flood_another_one() {
         net.run_for(Duration::from_micros(200));
     }
     check_unharmed(&mut net, &before, since);
+}
+
+/// Copies of a plain member wait at all other nodes. The master crashes, and the member cannot reach the next one for a time.
+#[test]
+fn t2_a_copy_of_a_member_is_not_admitted_for_it() {
+    for role in [Role::Joining, Role::Leaving] {
+        let mut net = formed();
+        let master = net.master().unwrap();
+        let copied = net.node(3);
+        let run = formation_core::Incarnation(copied.incarnation.0 + 5);
+        let wires: Vec<WireId> = (0..3)
+            .filter(|to| *to != master)
+            .map(|to| {
+                let mut copy = claims(&net, 3, run);
+                let status = copy.status(1, role.clone(), ViewId::default());
+                connect(&mut net, to, &mut copy, &[status])
+            })
+            .collect();
+        net.run_for(SECOND);
+        let since = net.now();
+        net.crash(master, Crash::Process);
+        net.isolate(3, Cut::Lose);
+        let alive = |net: &mut Net| {
+            wires.iter().for_each(|wire| net.send(*wire, Message::Ping.to_frame()));
+            net.run_for(INTERVAL);
+            net.master().is_some_and(|next| next != master)
+        };
+        assert!(net.run_until(10 * SECOND, alive), "there is a next master");
+        let admitted = |event: &Event| match event {
+            Event::ViewChanged { changes, .. } => changes.iter().any(|change| match change {
+                Change::Upsert(member) => member.node.id == copied.id && member.node != copied,
+                Change::Remove { id, .. } => *id == copied.id,
+            }),
+            _ => false,
+        };
+        net.run_for(INTERVAL);
+        let count: usize = net.living().into_iter().map(|ix| net.count(ix, since, admitted)).sum();
+        assert_eq!(count, 0, "a copy that is {role:?} takes the place of a member that lives");
+    }
 }

@@ -178,12 +178,12 @@ fn e8_a_master_sends_its_status_before_its_heartbeat() {
     assert!(heartbeat > status, "{sent:?}");
 }
 
-/// A member restarts, and has sent only its `Hello`.
+/// A member restarts, is reached at its address, and has sent only its `Hello`.
 fn restart(rig: &mut Rig, peer: &mut Peer) -> ConnId {
     let conn = rig.joined_by(peer);
     rig.give(Input::Closed { conn });
     peer.node.incarnation.0 += 1;
-    rig.hello_from(peer)
+    rig.reached_by(peer)
 }
 
 /// The newer run has not sent its status yet.
