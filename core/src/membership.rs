@@ -14,6 +14,7 @@ mod follower;
 mod invariants;
 mod master;
 mod pace;
+mod pages;
 mod tracker;
 mod unresponsive;
 pub(crate) mod view;

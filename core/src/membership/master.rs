@@ -177,7 +177,8 @@ impl Membership {
             (false, false, false) => None,
         };
         let (node, address, metadata) = (peer.node().clone(), peer.address().clone(), status.metadata.clone());
-        let mut member = Member { node, address, state: MemberState::Active, metadata };
+        let state = mastering.tracker.state_of(&node, known);
+        let mut member = Member { node, address, state, metadata };
         if rejection.is_none() {
             match mastering.pace.entry(member, known, !follows_me) {
                 Some(entry) => member = entry,

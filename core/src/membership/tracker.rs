@@ -14,6 +14,7 @@ use crate::{
     id::{Node, NodeId, Term, ViewDigest, ViewId},
     membership::arrivals::Arrivals,
     membership::follower::HeldView,
+    membership::pages::pages,
     membership::view::{Change, Member, MemberState, MembersView, RemovalReason},
     time::Timestamp,
     wire::frame::SharedFrame,
@@ -24,7 +25,7 @@ use crate::{
 const STALLED: u64 = 3;
 
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
-const HEAD_ROOM: usize = 256;
+pub(super) const HEAD_ROOM: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tracker {
@@ -69,6 +70,8 @@ struct Tracked {
     /// When its acknowledgements have arrived, if the detector learns from that.
     arrivals: Arrivals,
     linked: bool,
+    /// It has got a new allowance for its word that it joins, and has acknowledged nothing since.
+    is_renewed: bool,
     /// The first and the newest heartbeat that were sent to it since it became a member.
     beats: Option<(u64, u64)>,
     /// The newest of these that it has acknowledged.
@@ -191,17 +194,27 @@ impl Tracker {
         self.tracked.keys()
     }
 
-    /// Makes a linked node a member, or an active one again. It is sent a snapshot.
+    /// The state of a linked node that says that it joins, `known` being its entry. It is active. Only the state of a member that
+    /// has said so before stays until it acknowledges something: it may be one that can send and not receive (V11).
+    pub(crate) fn state_of(&self, node: &Node, known: Option<&Member>) -> MemberState {
+        let known = known.filter(|known| known.node == *node);
+        let says_it_again = self.tracked.get(&node.id).is_some_and(|tracked| tracked.linked && tracked.is_renewed);
+        known.filter(|_| says_it_again).map_or(MemberState::Active, |known| known.state)
+    }
+
+    /// Makes a linked node a member, or writes its new entry. A new member is sent a snapshot.
     pub(crate) fn admit(&mut self, held: &mut HeldView, member: Member, now: Timestamp) -> Vec<Change> {
         let key = self.key_for(&member.node.id);
         let mut tracked = self.fresh(key, now);
         let known = held.view().get(&member.node.id).is_some_and(|known| known.node == member.node);
-        if let Some(before) = self.tracked.remove(&member.node.id) {
-            if known && before.linked {
-                tracked = Tracked { suspect_at: tracked.suspect_at, down_at: tracked.down_at, ..before };
-            } else {
-                self.unpin(before.series);
+        match self.tracked.remove(&member.node.id) {
+            Some(before) if known && before.linked && before.is_renewed => tracked = before,
+            Some(before) if known && before.linked => {
+                tracked =
+                    Tracked { suspect_at: tracked.suspect_at, down_at: tracked.down_at, is_renewed: true, ..before };
             }
+            Some(before) => self.unpin(before.series),
+            None => {}
         }
         self.tracked.insert(member.node.id.clone(), tracked);
         if held.view().get(&member.node.id) == Some(&member) {
@@ -266,7 +279,7 @@ impl Tracker {
         if !was_sent || tracked.acked_beat >= Some(number) {
             return Ack::Old;
         }
-        tracked.acked_beat = Some(number);
+        (tracked.acked_beat, tracked.is_renewed) = (Some(number), false);
         let mut patience = self.suspect_after;
         if let Detector::PhiAccrual(settings) = &self.detector {
             tracked.arrivals.arrived(now, settings.window);
@@ -325,12 +338,12 @@ impl Tracker {
         }
     }
 
-    /// When the member is to be judged next: first as suspect, then as down.
     /// The view that the member has acknowledged last, and whether it is linked.
     pub(crate) fn known(&self, id: &NodeId) -> Option<(Option<ViewId>, bool)> {
         self.tracked.get(id).map(|tracked| (tracked.acked, tracked.linked))
     }
 
+    /// When the member is to be judged next: first as suspect, then as down.
     pub(crate) fn deadline(&self, view: &MembersView, id: &NodeId) -> Option<Timestamp> {
         let tracked = self.tracked.get(id)?;
         match view.get(id).map(|member| member.state) {
@@ -460,6 +473,7 @@ impl Tracker {
             down_at,
             arrivals,
             linked: true,
+            is_renewed: true,
             beats: None,
             acked_beat: None,
             holds: None,
@@ -571,28 +585,6 @@ impl Tracker {
             self.pinned.remove(&view_id);
         }
     }
-}
-
-fn pages(view: &MembersView, limit: usize) -> Vec<SharedFrame> {
-    let (mut pages, mut page, mut size) = (Vec::new(), Vec::new(), 0);
-    for member in view.iter() {
-        let more = member.wire_size();
-        if size + more + HEAD_ROOM > limit {
-            pages.push(core::mem::take(&mut page));
-            size = 0;
-        }
-        size += more;
-        page.push(member.clone());
-    }
-    pages.push(page);
-    let last = pages.len() - 1;
-    let page = |(index, members): (usize, _)| MembersUpdate::Page {
-        view_id: view.id(),
-        index: u32::try_from(index).unwrap_or(u32::MAX),
-        last: index == last,
-        members,
-    };
-    pages.into_iter().enumerate().map(page).map(|page| SharedFrame::new(&Message::MembersUpdate(page))).collect()
 }
 
 #[cfg(test)]

@@ -67,6 +67,24 @@ fn v2_a_joining_node_is_admitted_each_time_it_asks() {
     assert_eq!(views(&rig), before, "the view has changed");
 }
 
+/// It can send, and perhaps not receive.
+#[test]
+fn v11_a_member_that_only_says_that_it_joins_is_removed() {
+    let (mut rig, config) = master(Limits::default());
+    let mut peer = Peer::of(&config, "j", "j:1");
+    let conn = rig.joined_by(&mut peer);
+    let steps = config.timing().down_after.as_millis() / config.timing().heartbeat_interval.as_millis();
+    for _ in 0..=steps {
+        rig.advance(config.timing().heartbeat_interval);
+        for role in [Role::Joining, follows("m", 10)] {
+            let status = peer.status(1, role, ViewId::default());
+            rig.receive(conn, status);
+        }
+    }
+    assert_eq!((member(&rig, "j"), rig.closed(conn).is_some()), (None, true));
+    assert_eq!(views(&rig), 4, "own view, joined, suspect, down");
+}
+
 #[test]
 fn v2_a_leaving_node_is_not_admitted() {
     let (mut rig, config) = master(Limits::default());
