@@ -265,6 +265,15 @@ fn e1_g2_hold_when_all_but_the_master_restart() {
     explore("all but the master restart and forget", bounds, &[LEADS, EXPIRED, DEFERRED, VOTES_AGAIN]);
 }
 
+/// E1: what was promised with longer times holds after a restart with shorter ones.
+#[test]
+fn e1_g2_hold_when_times_are_lowered_at_a_restart() {
+    let rules = Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT };
+    let from = World::restarted_with_shorter_times(3, rules);
+    let bounds = Bounds { from, rules, terms: 2, time: far(4, 5), depth: 0 };
+    explore("times are lowered", bounds, &[LEADS]);
+}
+
 /// E5: a resignation ends promises that a reported lease may depend on.
 #[test]
 fn g1_g2_hold_when_a_voter_leaves() {

@@ -158,6 +158,11 @@ pub(super) fn timing() -> Timing {
     }
 }
 
+/// The times of the first run of each voter, where they are lowered at its restart: its lease is longer than `bootstrap_wait` later.
+fn longer() -> Timing {
+    Timing { lease: 5 * UNIT, bootstrap_wait: 5 * UNIT, down_after: 5 * UNIT, ..timing() }
+}
+
 fn name(ix: usize) -> Address {
     Address::new(format!("h{ix}:1")).expect("a valid address")
 }
@@ -166,10 +171,16 @@ fn index(id: &NodeId) -> usize {
     id.as_str()[1..].parse().expect("ids are n and a number")
 }
 
-fn start(ix: usize, (voters, solo): (usize, Option<u32>), incarnation: u64, disk: &HardState, now: u64) -> Voter {
+fn start(
+    ix: usize,
+    (voters, solo): (usize, Option<u32>),
+    incarnation: u64,
+    (disk, timing): (&HardState, Timing),
+    now: u64,
+) -> Voter {
     let id = format!("n{ix}");
     let seeds = (0..voters).map(|ix| format!("h{ix}:1"));
-    let config = Config::builder("model", id.as_str(), name(ix).as_str()).seeds(seeds).single().timing(timing());
+    let config = Config::builder("model", id.as_str(), name(ix).as_str()).seeds(seeds).single().timing(timing);
     let config = match solo {
         Some(units) => config.solo_after(UNIT * units),
         None => config,
@@ -210,11 +221,15 @@ fn status(election: &Election) -> StatusReport {
 
 impl World {
     fn begun(voters: usize, solo_after: Option<u32>) -> Self {
+        Self::begun_with(voters, solo_after, &timing())
+    }
+
+    fn begun_with(voters: usize, solo_after: Option<u32>, timing: &Timing) -> Self {
+        let disk = HardState::default();
+        let start = |ix| start(ix, (voters, solo_after), 1, (&disk, timing.clone()), 1);
         let mut world = Self {
             now: 1,
-            voters: (0..voters)
-                .map(|ix| Shared::new(start(ix, (voters, solo_after), 1, &HardState::default(), 1)))
-                .collect(),
+            voters: (0..voters).map(|ix| Shared::new(start(ix))).collect(),
             wires: alloc::vec![Shared::new(VecDeque::new()); voters * voters],
             links: alloc::vec![(0, false); voters * voters],
             masters: BTreeMap::new(),
@@ -289,7 +304,19 @@ impl World {
     /// The first voter leads. All others have confirmed its heartbeat, crashed and restarted, and what they send to each other and to
     /// the first one is in transit.
     pub(super) fn restarted_around_its_master(voters: usize, rules: Rules) -> Self {
-        let mut world = Self::formed(voters, 0, u8::try_from(voters - 1).expect("few voters"));
+        Self::formed(voters, 0, 0).all_but_its_master_restart(rules)
+    }
+
+    /// The same, and the times of those that restart are shorter than those with which they have confirmed the heartbeat (E1).
+    pub(super) fn restarted_with_shorter_times(voters: usize, rules: Rules) -> Self {
+        let mut world = Self::begun_with(voters, None, &longer());
+        world.run_until_quiet();
+        world.all_but_its_master_restart(rules)
+    }
+
+    fn all_but_its_master_restart(self, rules: Rules) -> Self {
+        let voters = self.voters.len();
+        let mut world = Self { crashes: u8::try_from(voters - 1).expect("few voters"), ..self };
         world.votes_last = !rules.forget;
         world.take(Step::Pass, rules);
         world.run_until_quiet();
@@ -436,7 +463,7 @@ impl World {
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
                 // It has lost its memory. Its lease ends when it starts again (G2): before that, no other voter can know that it has crashed.
-                *voter = Voter { dead: true, claim: voter.claim, ..start(ix, world, next, &disk, 0) };
+                *voter = Voter { dead: true, claim: voter.claim, ..start(ix, world, next, (&disk, timing()), 0) };
             }
             Step::Leave(ix) => {
                 self.leaves -= 1;
@@ -453,7 +480,7 @@ impl World {
             Step::Start(ix) => {
                 let (world, now) = ((self.voters.len(), self.solo_after), self.now);
                 let voter = &mut *self.voters[ix];
-                *voter = start(ix, world, voter.election.me.incarnation.0, &voter.disk.clone(), now);
+                *voter = start(ix, world, voter.election.me.incarnation.0, (&voter.disk.clone(), timing()), now);
             }
         }
         for voter in &mut self.voters {
