@@ -77,11 +77,13 @@ pub enum Event {
         /// The address of the master.
         address: Address,
     },
-    /// The view has changed. [`view`](crate::Formation::view) returns the new one.
+    /// The members have changed. [`view`](crate::Formation::view) returns the new view. A view that has the members of the last one
+    /// is not reported, for example the first view of a new master: only its id is new.
     ViewChanged {
         /// The id of the new view.
         view_id: ViewId,
-        /// The differences from the last view. It is empty if only the id has changed.
+        /// Exactly the differences from the last view that was reported: each member that is new or has changed, and each that was
+        /// removed. There is at least one.
         changes: Vec<Change>,
     },
     /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
