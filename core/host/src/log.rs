@@ -8,9 +8,14 @@ use std::{
     time::Duration,
 };
 
-use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Severity, StopReason, Term};
+use formation_core::{
+    Address, CloseReason, ConnId, DialId, Event, MembersView, Misuse, Node, Origin, Severity, StopReason, Term,
+};
 use tracing::{Span, field::display};
 
+mod changes;
+
+use self::changes::Summary;
 use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
 
 const TARGET: &str = "formation";
@@ -36,11 +41,11 @@ impl Log {
     }
 
     /// An event, with the node's term when it happened, and with the peer's socket address if the event is about a connection
-    /// and the transport has named its peer.
-    pub(crate) fn event(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
+    /// and the transport has named its peer. `before`: the view that was logged last.
+    pub(crate) fn event(&self, event: &Event, term: Term, before: &MembersView, peer_addr: Option<&str>) {
         match event.severity() {
             Severity::Detail => self.detail(event, term, peer_addr),
-            Severity::Progress => self.progress(event, term),
+            Severity::Progress => self.progress(event, term, before),
             Severity::Problem => self.problem(event, term, peer_addr),
         }
     }
@@ -58,14 +63,14 @@ impl Log {
         }
     }
 
-    fn progress(&self, event: &Event, term: Term) {
+    fn progress(&self, event: &Event, term: Term, before: &MembersView) {
         let node = &self.node;
         match event {
             Event::MasterElected { term, master, address } => {
                 tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
             }
             Event::ViewChanged { view_id, changes } => {
-                tracing::info!(target: TARGET, %node, %term, %view_id, changes = changes.len(), "view changed");
+                tracing::info!(target: TARGET, %node, %term, %view_id, "view changed: {}", Summary(changes, before));
             }
             Event::PersistRecovered => {
                 tracing::info!(target: TARGET, %node, %term, "the storage works again, and this node votes again");
@@ -281,4 +286,4 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

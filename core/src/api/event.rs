@@ -166,7 +166,8 @@ pub enum Event {
     /// A `Persist` has failed (PROTOCOL.md, E4). Until it is started again, this node neither becomes a candidate nor
     /// votes. It continues as a member. This is reported once.
     PersistFailed,
-    /// The node has stopped: every connection is closed, and all further inputs are ignored.
+    /// The node has stopped: every connection is closed, and all further inputs are ignored, except that a connection that opens later
+    /// is closed, too. It is the last event, and from now on the only output is [`Output::Close`](crate::Output::Close).
     Stopped {
         /// The reason.
         reason: StopReason,
