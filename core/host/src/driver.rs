@@ -205,7 +205,7 @@ impl<I: Io> Driver<I> {
         let conn = self.newest;
         let peer_addr = opening.peer().map(Box::from);
         self.log.opened(conn, origin, peer_addr.as_deref());
-        let remote = opening.ip().map(Remote::at).unwrap_or_default();
+        let remote = opening.addr().map(Remote::at).unwrap_or_default();
         let connection = self.io.open(conn, opening, permit);
         self.open.insert(conn, Known { connection, peer_addr });
         self.handle_own(now, Input::Opened { conn, origin, remote });

@@ -53,11 +53,12 @@ impl Log {
     fn detail(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
         let node = &self.node;
         match event {
-            Event::Linked { node: peer, address, conn } => {
+            Event::Linked { node: peer, address, conn, peer_addr: _ } => {
                 tracing::debug!(target: TARGET, %node, %term, %conn, %peer, %address, peer_addr, "linked");
             }
-            Event::Unlinked { node: peer, reason } => {
-                tracing::debug!(target: TARGET, %node, %term, %peer, reason = reason.map(display), "unlinked");
+            Event::Unlinked { node: peer, reason, peer_addr } => {
+                let peer_addr = peer_addr.map(display);
+                tracing::debug!(target: TARGET, %node, %term, %peer, peer_addr, reason = reason.map(display), "unlinked");
             }
             other => tracing::debug!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
         }
@@ -86,7 +87,7 @@ impl Log {
             Event::MasterLost { term, master, reason } => {
                 tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
             }
-            Event::ConnClosed { conn, dialed, reason } => {
+            Event::ConnClosed { conn, dialed, reason, peer_addr: _ } => {
                 let dialed = dialed.as_ref().map(display);
                 tracing::warn!(
                     target: TARGET, %node, %term, %conn, dialed, peer_addr, %reason,
@@ -108,17 +109,19 @@ impl Log {
                 target: TARGET, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"
             ),
-            Event::RejectedByPeer { address, reason, holder } => {
+            Event::RejectedByPeer { address, reason, holder, peer_addr } => {
+                let peer_addr = peer_addr.map(display);
                 let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
                 tracing::warn!(
-                    target: TARGET, %node, %term, %address, %reason,
+                    target: TARGET, %node, %term, %address, peer_addr, %reason,
                     holder = holder.map(display), holder_address = held_at.map(display), "a peer rejected this node"
                 );
             }
-            Event::PeerRejected { node: peer, address, reason, holder } => {
+            Event::PeerRejected { node: peer, address, reason, holder, peer_addr } => {
+                let peer_addr = peer_addr.map(display);
                 let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
                 tracing::warn!(
-                    target: TARGET, %node, %term, %peer, %address, %reason,
+                    target: TARGET, %node, %term, %peer, %address, peer_addr, %reason,
                     holder = holder.map(display), holder_address = held_at.map(display), "this node rejected a peer"
                 );
             }

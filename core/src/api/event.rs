@@ -1,7 +1,7 @@
 //! What has happened, and why.
 
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub enum Event {
         address: Address,
         /// The connection.
         conn: ConnId,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
     },
     /// The last established connection to a peer has ended.
     Unlinked {
@@ -32,6 +34,8 @@ pub enum Event {
         node: Node,
         /// The reason, if this node closed the connection or TLS failed.
         reason: Option<CloseReason>,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
     },
     /// A connection has ended before it was established: by a fault of the peer, because a limit is reached, or because the
     /// dial had been given up. It is not reported if another event reports the reason.
@@ -40,6 +44,8 @@ pub enum Event {
         conn: ConnId,
         /// The address that was dialed. `None` if the peer opened the connection, or if the dial had been given up.
         dialed: Option<Address>,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
         /// The reason.
         reason: CloseReason,
     },
@@ -96,6 +102,8 @@ pub enum Event {
         reason: RejectReason,
         /// The node that has the id or the address of this node, if that is the reason.
         holder: Option<Holder>,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
     },
     /// This node rejected a peer (PROTOCOL.md, H10). It is reported once per node, address, reason and holder. It may be
     /// reported again after the peer has been linked, or, for a rejection by the master, after the peer has become a
@@ -110,6 +118,9 @@ pub enum Event {
         reason: RejectReason,
         /// The node that has the claimed id or address, if that is the reason.
         holder: Option<Holder>,
+        /// The socket address of the peer's end, if the transport knows it. `None` for a rejection by the master, which rejects a linked
+        /// node: [`Event::Linked`] names its socket address.
+        peer_addr: Option<SocketAddr>,
     },
     /// An address leads to this node itself (PROTOCOL.md, I8). It is reported once per address, until the address leads to
     /// another node. The address is dialed again every [`down_after`](crate::Timing::down_after). If the address is a seed,

@@ -190,9 +190,9 @@ impl Net {
         let remote = match self.wires[wire.0].ends[1 - side].owner {
             Owner::Node(peer) => {
                 let address = self.settings.certified.then(|| self.hosts[peer.host].config.address().clone());
-                Remote { certified: address.into_iter().collect(), ..Remote::at(host::ip(peer.host)) }
+                Remote { certified: address.into_iter().collect(), ..Remote::at((host::ip(peer.host), 1)) }
             }
-            Owner::Test => Remote { ip: self.settings.test_ip, ..Remote::default() },
+            Owner::Test => Remote { addr: self.settings.test_ip.map(|ip| (ip, 1).into()), ..Remote::default() },
         };
         self.give(run.host, Input::Opened { conn, origin, remote });
     }

@@ -98,15 +98,20 @@ fn events() -> Vec<Event> {
     let (node, address, reason) = (node("b"), address(), RejectReason::IdInUse);
     let holder = Some(Holder { node: node.clone(), address: address.clone() });
     vec![
-        Event::Linked { node: node.clone(), address: address.clone(), conn: CONN },
-        Event::Unlinked { node: node.clone(), reason: Some(CloseReason::Silent) },
-        Event::ConnClosed { conn: CONN, dialed: Some(address.clone()), reason: CloseReason::WrongMagic },
+        Event::Linked { node: node.clone(), address: address.clone(), conn: CONN, peer_addr: None },
+        Event::Unlinked { node: node.clone(), reason: Some(CloseReason::Silent), peer_addr: None },
+        Event::ConnClosed {
+            conn: CONN,
+            dialed: Some(address.clone()),
+            peer_addr: None,
+            reason: CloseReason::WrongMagic,
+        },
         Event::MasterElected { term: TERM, master: node.clone(), address: address.clone() },
         Event::MasterLost { term: TERM, master: node.clone(), reason: LossReason::Silent },
         Event::MasterUnreachable { master: node.clone(), address: address.clone() },
         Event::ViewChanged { view_id: ViewId::default(), changes: Vec::new() },
-        Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone() },
-        Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder },
+        Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone(), peer_addr: None },
+        Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder, peer_addr: None },
         Event::SelfDial { address: address.clone(), own: address.clone() },
         Event::Merged { from: ViewId::default(), to: ViewId::default() },
         no_master(),
@@ -174,12 +179,26 @@ fn every_event_has_a_line_of_its_own_with_the_term() {
 #[test]
 fn a_closed_connection_is_logged_with_both_addresses() {
     let failure = TlsFailure { by_peer: false, problem: TlsProblem::Expired };
-    let closed = Event::ConnClosed { conn: CONN, dialed: Some(address()), reason: CloseReason::TlsFailed(failure) };
+    let closed = Event::ConnClosed {
+        conn: CONN,
+        dialed: Some(address()),
+        peer_addr: None,
+        reason: CloseReason::TlsFailed(failure),
+    };
     let lines = logged(|| Log::new(&node("a")).event(&closed, TERM, &MembersView::default(), Some("10.0.0.1:7000")));
     let [Line(_, level, fields)] = &lines[..] else { panic!("one line") };
     assert_eq!(*level, Level::WARN);
     assert_eq!((fields["dialed"].as_str(), fields["peer_addr"].as_str()), ("b:1", "10.0.0.1:7000"));
     assert_eq!(fields["reason"], failure.to_string());
+}
+
+/// Of two copies of one node, an operator has to find both machines.
+#[test]
+fn a_rejected_peer_is_logged_with_its_socket_address() {
+    let (node, reason, peer_addr) = (node("b"), RejectReason::IdInUse, Some(([10, 0, 0, 1], 7_000).into()));
+    let rejected = Event::PeerRejected { node, address: address(), reason, holder: None, peer_addr };
+    let lines = logged(|| Log::new(&self::node("a")).event(&rejected, TERM, &MembersView::default(), None));
+    assert_eq!(lines[0].2["peer_addr"], "10.0.0.1:7000");
 }
 
 #[test]
