@@ -122,7 +122,7 @@ impl Driver {
     fn open(&mut self, stream: TcpStream, origin: Origin) {
         self.opened += 1;
         let conn = ConnId(self.opened);
-        let remote = stream.peer_addr().map(|peer| Remote::at(peer.ip())).unwrap_or_default();
+        let remote = stream.peer_addr().map(Remote::at).unwrap_or_default();
         let (outgoing, to_write) = mpsc::sync_channel(1);
         let halves = stream.set_nodelay(true).and_then(|()| Ok((stream.try_clone()?, stream.try_clone()?)));
         if let Ok((reads, writes)) = halves {

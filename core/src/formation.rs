@@ -141,7 +141,8 @@ impl Formation {
         [self.sink.timers().next_deadline(), self.election.next_deadline()].into_iter().flatten().min()
     }
 
-    /// The last members that this node knew. It changes only with an [`Event::ViewChanged`], and stays when the master is lost.
+    /// The last members that this node knew. They change only with an [`Event::ViewChanged`], and the id of the view also
+    /// without one. It stays when the master is lost.
     pub fn view(&self) -> &MembersView {
         self.membership.view()
     }

@@ -47,7 +47,7 @@ pub(crate) struct Membership {
     held: HeldView,
     /// Exactly on a master.
     mastering: Option<Mastering>,
-    /// A view was reported since [`take_announced`](Self::take_announced).
+    /// There was a new view since [`take_announced`](Self::take_announced).
     announced: bool,
 }
 
@@ -132,16 +132,18 @@ impl Membership {
         }
     }
 
-    /// Whether a view was reported since the last call.
+    /// Whether there was a new view since the last call.
     pub(crate) fn take_announced(&mut self) -> bool {
         core::mem::take(&mut self.announced)
     }
 
-    /// Reports a view of a new id, even if it has the same members as the last.
+    /// There is a view of a new id. It is reported if its members differ from those of the last one.
     fn announce(&mut self, context: &mut Context<'_>, changes: Vec<Change>) {
         self.held.forget_leavers();
         self.announced = true;
-        context.sink.event(Event::ViewChanged { view_id: self.held.view().id(), changes });
+        if !changes.is_empty() {
+            context.sink.event(Event::ViewChanged { view_id: self.held.view().id(), changes });
+        }
         if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(self.held.view())) {
             context.peers.wake_links_of(tracker.members());
         }

@@ -144,9 +144,10 @@ fn fixtures() -> Vec<(Message, &'static str)> {
                     Change::Upsert(member("a", 1, "h:1", MemberState::Active, b"")),
                     Change::Remove { id: id("b"), reason: RemovalReason::Left },
                     Change::Remove { id: id("c"), reason: RemovalReason::Down },
+                    Change::Remove { id: id("d"), reason: RemovalReason::Unknown },
                 ],
             }),
-            "04 01 0502 00 0505 03 00 01 61 01 03 683a31 00 00 01 01 62 00 01 01 63 01",
+            "04 01 0502 00 0505 04 00 01 61 01 03 683a31 00 00 01 01 62 00 01 01 63 01 01 01 64 02",
         ),
         (
             Message::VoteRequest(VoteRequest { term: Term(5), number: 7, lease: Duration::from_secs(1) }),

@@ -180,26 +180,43 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// G3 at one node: view ids increase.
+    /// G3 at one node: view ids increase. The reported changes are exactly the differences from the last view, and there are some.
     pub(crate) fn changed(
         &mut self,
         node: &Node,
         (view_id, changes): (ViewId, &[Change]),
         compare: bool,
     ) -> Result<(), String> {
+        self.moved(node, view_id)?;
+        if changes.is_empty() {
+            return Err(format!("{node} reports view {view_id}, in which nothing has changed"));
+        }
+        for change in changes.iter().filter(|_| compare) {
+            let differs = match change {
+                Change::Upsert(member) => {
+                    self.members.insert(member.node.id.clone(), member.clone()).as_ref() != Some(member)
+                }
+                Change::Remove { id, .. } => self.members.remove(id).is_some(),
+            };
+            if !differs {
+                return Err(format!("{node} reports a change to view {view_id} that changes nothing: {change:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// G3 at one node: the node holds a view with a larger id.
+    fn moved(&mut self, node: &Node, view_id: ViewId) -> Result<(), String> {
         if view_id <= self.view_id {
             return Err(format!("G3: {node} went from {} to {view_id}", self.view_id));
         }
         self.before = std::mem::replace(&mut self.view_id, view_id);
-        if compare {
-            for change in changes {
-                match change {
-                    Change::Upsert(member) => drop(self.members.insert(member.node.id.clone(), member.clone())),
-                    Change::Remove { id, .. } => drop(self.members.remove(id)),
-                }
-            }
-        }
         Ok(())
+    }
+
+    /// The last view id that is known.
+    pub(crate) fn view_id(&self) -> ViewId {
+        self.view_id
     }
 
     /// E7: terms and view ids begin again with this term.
@@ -234,7 +251,13 @@ impl Mirror {
     /// E8: the node reports that it has changed sides.
     pub(crate) fn merged(&mut self, node: &Node, from: ViewId, to: ViewId) -> Result<(), String> {
         self.merge_due = false;
-        if (from, to) == (self.before, self.view_id) {
+        if to > self.view_id {
+            // The first view from the master that continues has the members of the last one, so only its id is new.
+            self.loser = None;
+            self.moved(node, to)?;
+        }
+        // Views of the losing side may have been silent, too.
+        if to == self.view_id && (self.before..to).contains(&from) {
             return Ok(());
         }
         Err(format!(
@@ -251,10 +274,17 @@ impl Mirror {
         }
     }
 
-    /// Checks that the reported changes lead to the view that the node holds.
-    pub(crate) fn agrees(&self, node: &Node, view: &MembersView, compare: bool) -> Result<(), String> {
+    /// Checks that the reported changes lead to the view that the node holds. The id may be new
+    /// without a report, but not the members.
+    pub(crate) fn agrees(
+        &mut self,
+        (node, view): (&Node, &MembersView),
+        master: Option<&Node>,
+        compare: bool,
+    ) -> Result<(), String> {
         if view.id() != self.view_id {
-            return Err(format!("{node} holds view {}, but has reported {}", view.id(), self.view_id));
+            self.expects_merged(node, master, view.id());
+            self.moved(node, view.id())?;
         }
         if compare && !view.iter().eq(self.members.values()) {
             return Err(format!("{node} holds view {view:?}, but has reported {:?}", self.members));

@@ -107,6 +107,7 @@ impl Tally {
                         Change::Upsert(member) if member.state == MemberState::Suspect => "member suspect",
                         Change::Upsert(_) => "member active",
                         Change::Remove { reason: RemovalReason::Down, .. } => "member down",
+                        Change::Remove { reason: RemovalReason::Unknown, .. } => "member removed for an unknown reason",
                         Change::Remove { .. } => "member left",
                     });
                 }

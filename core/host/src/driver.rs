@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, Misuse, Origin, Output,
-    Remote, StopReason, Timestamp, TlsFailure,
+    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, MembersView, Misuse, Origin,
+    Output, Remote, StopReason, Timestamp, TlsFailure,
 };
 
 use crate::{
@@ -98,6 +98,8 @@ pub(crate) struct Driver<I: Io> {
     /// For the reports that an unauthenticated peer can cause.
     limiter: Limiter,
     dial_failures: DialFailures,
+    /// The last view whose changes were logged.
+    logged_view: MembersView,
     newest: ConnId,
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
@@ -116,6 +118,7 @@ impl<I: Io> Driver<I> {
             log,
             limiter: Limiter::default(),
             dial_failures: DialFailures::default(),
+            logged_view: MembersView::default(),
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
@@ -202,7 +205,7 @@ impl<I: Io> Driver<I> {
         let conn = self.newest;
         let peer_addr = opening.peer().map(Box::from);
         self.log.opened(conn, origin, peer_addr.as_deref());
-        let remote = opening.ip().map(Remote::at).unwrap_or_default();
+        let remote = opening.addr().map(Remote::at).unwrap_or_default();
         let connection = self.io.open(conn, opening, permit);
         self.open.insert(conn, Known { connection, peer_addr });
         self.handle_own(now, Input::Opened { conn, origin, remote });
@@ -240,6 +243,9 @@ impl<I: Io> Driver<I> {
         self.publisher.publish_state(&self.formation, now);
         while let Some(output) = self.formation.poll_output() {
             self.perform(now, output);
+        }
+        if self.logged_view.id() != self.formation.view().id() {
+            self.logged_view = self.formation.view().clone();
         }
         result
     }
@@ -296,7 +302,7 @@ impl<I: Io> Driver<I> {
         }
         self.stopped |= event.stop_reason().is_some();
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
-        self.log.event(&event, self.formation.status().term, peer_addr);
+        self.log.event(&event, self.formation.status().term, &self.logged_view, peer_addr);
         match kind {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),

@@ -125,9 +125,12 @@ mod tests {
         let reason = CloseReason::HandshakeTimeout;
         let rejected = RejectReason::WrongCluster;
         let cases = [
-            (Event::ConnClosed { conn: ConnId(1), dialed: Some(address.clone()), reason }, Kind::Closed(reason)),
             (
-                Event::RejectedByPeer { address: address.clone(), reason: rejected, holder: None },
+                Event::ConnClosed { conn: ConnId(1), dialed: Some(address.clone()), peer_addr: None, reason },
+                Kind::Closed(reason),
+            ),
+            (
+                Event::RejectedByPeer { address: address.clone(), reason: rejected, holder: None, peer_addr: None },
                 Kind::RejectedBy(rejected),
             ),
             (Event::SelfDial { address: address.clone(), own: address }, Kind::SelfDial),
@@ -136,7 +139,7 @@ mod tests {
             let of = |is_configured| Kind::of(&event, |_| is_configured);
             assert_eq!([true, false].map(of), [None, Some(kind)], "{event:?}");
         }
-        let accepted = Event::ConnClosed { conn: ConnId(1), dialed: None, reason };
+        let accepted = Event::ConnClosed { conn: ConnId(1), dialed: None, peer_addr: None, reason };
         assert_eq!(Kind::of(&accepted, |_| true), Some(Kind::Closed(reason)));
     }
 

@@ -8,9 +8,14 @@ use std::{
     time::Duration,
 };
 
-use formation_core::{Address, CloseReason, ConnId, DialId, Event, Misuse, Node, Origin, Severity, StopReason, Term};
+use formation_core::{
+    Address, CloseReason, ConnId, DialId, Event, MembersView, Misuse, Node, Origin, Severity, StopReason, Term,
+};
 use tracing::{Span, field::display};
 
+mod changes;
+
+use self::changes::Summary;
 use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
 
 const TARGET: &str = "formation";
@@ -36,11 +41,11 @@ impl Log {
     }
 
     /// An event, with the node's term when it happened, and with the peer's socket address if the event is about a connection
-    /// and the transport has named its peer.
-    pub(crate) fn event(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
+    /// and the transport has named its peer. `before`: the view that was logged last.
+    pub(crate) fn event(&self, event: &Event, term: Term, before: &MembersView, peer_addr: Option<&str>) {
         match event.severity() {
             Severity::Detail => self.detail(event, term, peer_addr),
-            Severity::Progress => self.progress(event, term),
+            Severity::Progress => self.progress(event, term, before),
             Severity::Problem => self.problem(event, term, peer_addr),
         }
     }
@@ -48,24 +53,25 @@ impl Log {
     fn detail(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
         let node = &self.node;
         match event {
-            Event::Linked { node: peer, address, conn } => {
+            Event::Linked { node: peer, address, conn, peer_addr: _ } => {
                 tracing::debug!(target: TARGET, %node, %term, %conn, %peer, %address, peer_addr, "linked");
             }
-            Event::Unlinked { node: peer, reason } => {
-                tracing::debug!(target: TARGET, %node, %term, %peer, reason = reason.map(display), "unlinked");
+            Event::Unlinked { node: peer, reason, peer_addr } => {
+                let peer_addr = peer_addr.map(display);
+                tracing::debug!(target: TARGET, %node, %term, %peer, peer_addr, reason = reason.map(display), "unlinked");
             }
             other => tracing::debug!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
         }
     }
 
-    fn progress(&self, event: &Event, term: Term) {
+    fn progress(&self, event: &Event, term: Term, before: &MembersView) {
         let node = &self.node;
         match event {
             Event::MasterElected { term, master, address } => {
                 tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
             }
             Event::ViewChanged { view_id, changes } => {
-                tracing::info!(target: TARGET, %node, %term, %view_id, changes = changes.len(), "view changed");
+                tracing::info!(target: TARGET, %node, %term, %view_id, "view changed: {}", Summary(changes, before));
             }
             Event::PersistRecovered => {
                 tracing::info!(target: TARGET, %node, %term, "the storage works again, and this node votes again");
@@ -81,7 +87,7 @@ impl Log {
             Event::MasterLost { term, master, reason } => {
                 tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
             }
-            Event::ConnClosed { conn, dialed, reason } => {
+            Event::ConnClosed { conn, dialed, reason, peer_addr: _ } => {
                 let dialed = dialed.as_ref().map(display);
                 tracing::warn!(
                     target: TARGET, %node, %term, %conn, dialed, peer_addr, %reason,
@@ -103,17 +109,19 @@ impl Log {
                 target: TARGET, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"
             ),
-            Event::RejectedByPeer { address, reason, holder } => {
+            Event::RejectedByPeer { address, reason, holder, peer_addr } => {
+                let peer_addr = peer_addr.map(display);
                 let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
                 tracing::warn!(
-                    target: TARGET, %node, %term, %address, %reason,
+                    target: TARGET, %node, %term, %address, peer_addr, %reason,
                     holder = holder.map(display), holder_address = held_at.map(display), "a peer rejected this node"
                 );
             }
-            Event::PeerRejected { node: peer, address, reason, holder } => {
+            Event::PeerRejected { node: peer, address, reason, holder, peer_addr } => {
+                let peer_addr = peer_addr.map(display);
                 let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
                 tracing::warn!(
-                    target: TARGET, %node, %term, %peer, %address, %reason,
+                    target: TARGET, %node, %term, %peer, %address, peer_addr, %reason,
                     holder = holder.map(display), holder_address = held_at.map(display), "this node rejected a peer"
                 );
             }
@@ -281,4 +289,4 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -15,13 +15,13 @@ use std::{
 pub struct Opening<S> {
     ready: Pin<Box<dyn Future<Output = io::Result<S>> + Send>>,
     peer: Option<String>,
-    ip: Option<IpAddr>,
+    addr: Option<SocketAddr>,
 }
 
 impl<S: Send + 'static> Opening<S> {
     /// The stream is ready once this future resolves. The future is dropped if the node gives the connection up before.
     pub fn new(ready: impl Future<Output = io::Result<S>> + Send + 'static) -> Self {
-        Self { ready: Box::pin(ready), peer: None, ip: None }
+        Self { ready: Box::pin(ready), peer: None, addr: None }
     }
 
     /// A TCP connection to this peer. `no_delay` turns Nagle's algorithm off: messages are small and must not wait for each other.
@@ -30,7 +30,7 @@ impl<S: Send + 'static> Opening<S> {
             no_delay(&stream)?;
             Ok(stream)
         };
-        Self::new(ready).with_peer(peer).with_ip(peer.ip())
+        Self::new(ready).with_addr(peer)
     }
 
     /// The stream is ready at once.
@@ -38,25 +38,26 @@ impl<S: Send + 'static> Opening<S> {
         Self::new(std::future::ready(Ok(stream)))
     }
 
-    /// Names the peer's socket address, for the log.
+    /// Names the peer for the log, where it has no socket address.
     #[must_use]
     pub fn with_peer(self, peer: impl fmt::Display) -> Self {
         Self { peer: Some(peer.to_string()), ..self }
     }
 
-    /// Tells the peer's IP address, so that limits are shared fairly between sources. An IPv4 address in IPv6 notation, as a
-    /// listener for both reports it, counts as the IPv4 address.
+    /// Tells the peer's socket address. Events and the log name it, and limits are shared fairly between IP addresses. An IPv4 address in
+    /// IPv6 notation, as a listener for both reports it, counts as the IPv4 address.
     #[must_use]
-    pub fn with_ip(self, ip: IpAddr) -> Self {
-        Self { ip: Some(ip.to_canonical()), ..self }
+    pub fn with_addr(self, addr: SocketAddr) -> Self {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        Self { addr: Some(addr), ..self }.with_peer(addr)
     }
 
-    /// The peer's IP address, if the transport has told it.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.ip
+    /// The peer's socket address, if the transport has told it.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addr
     }
 
-    /// The peer's socket address, if the transport has named it.
+    /// The peer's name in the log, if the transport has given it one.
     pub fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
@@ -66,8 +67,8 @@ impl<S: Send + 'static> Opening<S> {
     where
         F: Future<Output = io::Result<R>> + Send,
     {
-        let Self { ready, peer, ip } = self;
-        Opening { ready: Box::pin(async { secure(ready.await?).await }), peer, ip }
+        let Self { ready, peer, addr } = self;
+        Opening { ready: Box::pin(async { secure(ready.await?).await }), peer, addr }
     }
 }
 

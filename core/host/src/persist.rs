@@ -22,11 +22,14 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest wait between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is logged again that the storage does not answer.
+const REMINDER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Persist<S> {
     pub(crate) seq: u64,
     /// How long the storage may take before it counts as delayed.
     pub(crate) slow_after: Duration,
+    reminder: Duration,
     /// Closed when the node has stopped.
     pub(crate) stopping: Receiver<Infallible>,
     pub(crate) reports: Sender<Report<S>>,
@@ -48,7 +51,7 @@ impl<S: Send + 'static> Persist<S> {
         reports: Sender<Report<S>>,
         log: Log,
     ) -> Self {
-        Self { seq, slow_after, stopping, reports, log, delayed: false }
+        Self { seq, slow_after, reminder: REMINDER, stopping, reports, log, delayed: false }
     }
 
     /// Repeats `keep` until it succeeds, fails for good, or the node has stopped.
@@ -97,13 +100,15 @@ impl<S: Send + 'static> Persist<S> {
             Err(panic) => Kept::Panicked(panic),
         });
         let mut work = pin!(work);
-        let kept = match timeout::<R, _>(self.slow_after, work.as_mut()).await {
-            Some(kept) => kept,
-            None => {
-                self.log.persist_is_slow(self.slow_after);
-                self.delay().await;
-                work.await
+        let (mut wait, mut waited) = (self.slow_after, Duration::ZERO);
+        let kept = loop {
+            if let Some(kept) = timeout::<R, _>(wait, work.as_mut()).await {
+                break kept;
             }
+            waited += wait;
+            self.log.persist_is_slow(waited);
+            self.delay().await;
+            wait = self.reminder;
         };
         match kept {
             Kept::Tried(kept) => kept,
@@ -138,7 +143,10 @@ mod tests {
     use formation_core::{Incarnation, Node, NodeId};
 
     use super::*;
-    use crate::testing::Smol;
+    use crate::{
+        log::tests::{logged, logged_so_far},
+        testing::Smol,
+    };
 
     fn full() -> StoreError {
         StoreError::unchanged("write", Path::new("dir"), std::io::ErrorKind::StorageFull.into())
@@ -198,6 +206,30 @@ mod tests {
             go.send(()).await.unwrap();
             assert_eq!(text(&reports.recv().await.unwrap()), "Persisted { seq: 7 }");
         });
+    }
+
+    /// A disk that hangs for good is not forgotten after one line.
+    #[test]
+    fn storage_that_does_not_answer_is_logged_again() {
+        let (_running, stopping) = channel::bounded(1);
+        let (go, wait) = channel::bounded::<()>(1);
+        let (sender, reports) = channel::unbounded();
+        let log = Log::new(&Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) });
+        let tick = Duration::from_millis(1);
+        let persist = Persist { reminder: tick, ..Persist::<()>::new(7, tick, stopping, sender, log) };
+        let answer = async {
+            while logged_so_far() < 3 {
+                future::yield_now().await;
+            }
+            go.send(()).await.unwrap();
+        };
+        let keep = move || wait.recv_blocking().map_err(|_| full());
+        let lines = logged(|| {
+            smol::block_on(future::zip(persist.run::<Smol>(keep), answer));
+        });
+        assert!(lines.iter().all(|line| line.message() == "the storage does not answer; check the disk"));
+        assert_eq!(text(&reports.try_recv().unwrap()), "PersistDelayed { seq: 7 }");
+        assert_eq!(text(&reports.try_recv().unwrap()), "Persisted { seq: 7 }", "the delay is reported once");
     }
 
     #[test]

@@ -181,7 +181,12 @@ mod tests {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
         let (mut publisher, shared, mut receiver) = Publisher::new(&node, Timestamp::ZERO);
-        let unproven = |conn| Event::ConnClosed { conn: ConnId(conn), dialed: None, reason: CloseReason::WrongMagic };
+        let unproven = |conn| Event::ConnClosed {
+            conn: ConnId(conn),
+            dialed: None,
+            peer_addr: None,
+            reason: CloseReason::WrongMagic,
+        };
         publisher.publish_event(Event::PersistFailed);
         (0..10_000).for_each(|conn| publisher.publish_unproven(unproven(conn)));
         assert_eq!(receiver.len(), 1 + UNPROVEN_EVENTS);

@@ -19,14 +19,19 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
             let changes: Vec<_> = changes.iter().map(describe_change).collect();
             format!("view {view_id}: {}", changes.join(", "))
         }
-        Event::RejectedByPeer { address, reason, holder } => {
+        Event::RejectedByPeer { address, reason, holder, .. } => {
             format!("was rejected by {address}: {reason}{}", held_by(holder))
         }
-        Event::PeerRejected { node, address, reason, holder } => {
-            format!("rejected {} at {address}: {reason}{}", node.id, held_by(holder))
+        Event::PeerRejected { node, address, reason, holder, peer_addr } => {
+            let from = peer_addr.map(|addr| format!(", which connects from {addr}")).unwrap_or_default();
+            format!("rejected {} at {address}{from}: {reason}{}", node.id, held_by(holder))
         }
-        Event::ConnClosed { dialed, reason, .. } => {
-            let peer = dialed.as_ref().map_or("a peer that connected".to_owned(), |address| address.to_string());
+        Event::ConnClosed { dialed, peer_addr, reason, .. } => {
+            let accepted = || {
+                peer_addr
+                    .map_or("a peer that connected".to_owned(), |addr| format!("a peer that connected from {addr}"))
+            };
+            let peer = dialed.as_ref().map_or_else(accepted, |address| address.to_string());
             format!("has no link to {peer}: {reason}")
         }
         Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),

@@ -1,7 +1,7 @@
 //! What has happened, and why.
 
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub enum Event {
         address: Address,
         /// The connection.
         conn: ConnId,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
     },
     /// The last established connection to a peer has ended.
     Unlinked {
@@ -32,6 +34,8 @@ pub enum Event {
         node: Node,
         /// The reason, if this node closed the connection or TLS failed.
         reason: Option<CloseReason>,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
     },
     /// A connection has ended before it was established: by a fault of the peer, because a limit is reached, or because the
     /// dial had been given up. It is not reported if another event reports the reason.
@@ -40,6 +44,8 @@ pub enum Event {
         conn: ConnId,
         /// The address that was dialed. `None` if the peer opened the connection, or if the dial had been given up.
         dialed: Option<Address>,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
         /// The reason.
         reason: CloseReason,
     },
@@ -77,11 +83,13 @@ pub enum Event {
         /// The address of the master.
         address: Address,
     },
-    /// The view has changed. [`view`](crate::Formation::view) returns the new one.
+    /// The members have changed. [`view`](crate::Formation::view) returns the new view. A view that has the members of the last one
+    /// is not reported, for example the first view of a new master: only its id is new.
     ViewChanged {
         /// The id of the new view.
         view_id: ViewId,
-        /// The differences from the last view. It is empty if only the id has changed.
+        /// Exactly the differences from the last view that was reported: each member that is new or has changed, and each that was
+        /// removed. There is at least one.
         changes: Vec<Change>,
     },
     /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
@@ -94,6 +102,8 @@ pub enum Event {
         reason: RejectReason,
         /// The node that has the id or the address of this node, if that is the reason.
         holder: Option<Holder>,
+        /// The socket address of the peer's end, if the transport knows it.
+        peer_addr: Option<SocketAddr>,
     },
     /// This node rejected a peer (PROTOCOL.md, H10). It is reported once per node, address, reason and holder. It may be
     /// reported again after the peer has been linked, or, for a rejection by the master, after the peer has become a
@@ -108,6 +118,9 @@ pub enum Event {
         reason: RejectReason,
         /// The node that has the claimed id or address, if that is the reason.
         holder: Option<Holder>,
+        /// The socket address of the peer's end, if the transport knows it. `None` for a rejection by the master, which rejects a linked
+        /// node: [`Event::Linked`] names its socket address.
+        peer_addr: Option<SocketAddr>,
     },
     /// An address leads to this node itself (PROTOCOL.md, I8). It is reported once per address, until the address leads to
     /// another node. The address is dialed again every [`down_after`](crate::Timing::down_after). If the address is a seed,
@@ -164,7 +177,8 @@ pub enum Event {
     /// A `Persist` has failed (PROTOCOL.md, E4). Until it is started again, this node neither becomes a candidate nor
     /// votes. It continues as a member. This is reported once.
     PersistFailed,
-    /// The node has stopped: every connection is closed, and all further inputs are ignored.
+    /// The node has stopped: every connection is closed, and all further inputs are ignored, except that a connection that opens later
+    /// is closed, too. It is the last event, and from now on the only output is [`Output::Close`](crate::Output::Close).
     Stopped {
         /// The reason.
         reason: StopReason,

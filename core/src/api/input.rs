@@ -1,7 +1,7 @@
 //! What a node starts with, and what can happen to it.
 
 use alloc::{collections::BTreeSet, vec::Vec};
-use core::net::IpAddr;
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -126,8 +126,9 @@ pub enum Origin {
 /// What the transport knows about the other end of a connection. The default is that it knows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Remote {
-    /// Its IP address, if known. It is used only to share limits fairly between sources.
-    pub ip: Option<IpAddr>,
+    /// Its socket address, if known. Events name it, so that a person finds out who connects, and limits are shared fairly between IP
+    /// addresses. Nothing else depends on it.
+    pub addr: Option<SocketAddr>,
     /// The seeds whose host the peer's certificate covers. Only a transport that verifies certificates fills it. On the accepting
     /// side, a peer that claims one of these addresses counts as that voter at once. [`Input::Certified`] reports them if the
     /// connection is secured after it was opened.
@@ -135,9 +136,9 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// An other end of which only the IP address is known.
-    pub fn at(ip: IpAddr) -> Self {
-        Self { ip: Some(ip), certified: BTreeSet::new() }
+    /// An other end of which only the socket address is known.
+    pub fn at(addr: impl Into<SocketAddr>) -> Self {
+        Self { addr: Some(addr.into()), certified: BTreeSet::new() }
     }
 }
 

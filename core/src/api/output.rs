@@ -13,6 +13,11 @@ use crate::{
 };
 
 /// What the embedder has to do. Outputs have to be carried out in the order in which they are returned.
+///
+/// The core learns that a connection has ended only from [`Input::Closed`](crate::Input::Closed). Until then it may still send on the
+/// connection or close it. For a connection that has ended, do neither: drop the bytes, report no
+/// [`Input::Flushed`](crate::Input::Flushed), and report `Closed` if no [`Close`](Self::Close) has come. After
+/// [`Event::Stopped`](crate::Event::Stopped) the only output is `Close`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Output {
     /// Connect to an address, and resolve its name again. Answer once, with [`Input::Opened`](crate::Input::Opened) or

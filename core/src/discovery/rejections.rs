@@ -2,6 +2,7 @@
 //! "Rejections").
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::SocketAddr;
 
 use crate::{
     api::error::RejectReason,
@@ -31,12 +32,12 @@ impl Rejections {
     pub(crate) fn report(
         &mut self,
         sink: &mut Sink,
-        (node, address): (Node, Address),
+        (node, address, peer_addr): (Node, Address, Option<SocketAddr>),
         (reason, holder): (RejectReason, Option<Holder>),
         in_any_case: bool,
     ) {
         if self.is_news(&node, &address, reason, holder.as_ref()) || in_any_case {
-            sink.event(Event::PeerRejected { node, address, reason, holder });
+            sink.event(Event::PeerRejected { node, address, reason, holder, peer_addr });
         }
     }
 

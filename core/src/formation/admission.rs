@@ -1,5 +1,7 @@
 //! From an open connection to a link (PROTOCOL.md, "The handshake").
 
+use core::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::{Formation, effects::End};
@@ -13,7 +15,7 @@ use crate::{
     id::{Address, ConnId, DialId},
     peers::proof::Side,
     peers::{
-        NewLink, Peer, PeerKey,
+        Connection, NewLink, Peer, PeerKey,
         handshake::{self, Claimant, Rejection, Standing, ViewState},
     },
     wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
@@ -26,7 +28,7 @@ impl Formation {
             Origin::Accepted => None,
             Origin::Dialed(dial) => match self.discovery.opened(&mut self.sink, dial, conn) {
                 Some(address) => Some(address),
-                None => return self.close_unused(conn, None, CloseReason::DialGivenUp),
+                None => return self.close_unused(conn, None, remote.addr, CloseReason::DialGivenUp),
             },
         };
         if let Some(evicted) = self.peers.evicted(&self.env) {
@@ -37,7 +39,7 @@ impl Formation {
                 self.discovery.closed(&self.env, address, conn, Some(CloseReason::TooManyConnections));
             }
             self.discovery.invalidate();
-            return self.close_unused(conn, dialed, CloseReason::TooManyConnections);
+            return self.close_unused(conn, dialed, remote.addr, CloseReason::TooManyConnections);
         }
         match origin {
             Origin::Dialed(_) => {}
@@ -50,10 +52,21 @@ impl Formation {
         self.peers.open(&self.env, &mut self.sink, conn, (origin, dialed, remote));
     }
 
+    /// The socket address of the other end, if the transport knows it.
+    pub(super) fn peer_addr(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.peers.connection(conn).and_then(Connection::addr)
+    }
+
     /// Closes a connection that was never in the table.
-    fn close_unused(&mut self, conn: ConnId, dialed: Option<Address>, reason: CloseReason) {
+    fn close_unused(
+        &mut self,
+        conn: ConnId,
+        dialed: Option<Address>,
+        peer_addr: Option<SocketAddr>,
+        reason: CloseReason,
+    ) {
         self.sink.output(Output::Close { conn, reason });
-        self.sink.event(Event::ConnClosed { conn, dialed, reason });
+        self.sink.event(Event::ConnClosed { conn, dialed, peer_addr, reason });
     }
 
     pub(super) fn dial_failed(&mut self, dial: DialId, problem: DialProblem) {
@@ -151,10 +164,11 @@ impl Formation {
         if let Some(address) = self.peers.dialed(conn) {
             self.discovery.rejects(address, reason);
         }
+        let peer_addr = self.peer_addr(conn);
         let version = hello.protocol.common(self.env.config.protocol()).unwrap_or(PROTOCOL.min);
         self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, version, first);
         // A reader who looks for the reason of the stop finds in the event who has the id.
-        self.rejections.report(&mut self.sink, (node, hello.address), (reason, holder), loses);
+        self.rejections.report(&mut self.sink, (node, hello.address, peer_addr), (reason, holder), loses);
         if loses {
             self.stop(StopReason::IdInUse);
         }
@@ -169,7 +183,8 @@ impl Formation {
             let is_news = self.discovery.rejected_by(&address, reason);
             // A reader who looks for the reason of the stop finds in the event who has the id.
             if is_news || stop.is_some() {
-                self.sink.event(Event::RejectedByPeer { address, reason, holder });
+                let peer_addr = self.peer_addr(conn);
+                self.sink.event(Event::RejectedByPeer { address, reason, holder, peer_addr });
             }
         }
         self.end(conn, End::Closed(CloseReason::RejectedByPeer(reason)));
@@ -207,7 +222,8 @@ impl Formation {
         match (other, dialed) {
             // A peer repeats what this node has once sent.
             (None, dialed) => {
-                self.sink.event(Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial });
+                let peer_addr = self.peer_addr(conn);
+                self.sink.event(Event::ConnClosed { conn, dialed, peer_addr, reason: CloseReason::SelfDial });
             }
             (Some(_), Some(address)) => self.discovery.led_to_itself(&self.env, &mut self.sink, address),
             (Some(_), None) => never!("one of the two ends was dialed"),
@@ -288,7 +304,8 @@ impl Formation {
     fn report_linked(&mut self, conn: ConnId, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let (node, address) = (peer.node().clone(), peer.address().clone());
-        self.sink.event(Event::Linked { node: node.clone(), address: address.clone(), conn });
+        let peer_addr = self.peer_addr(conn);
+        self.sink.event(Event::Linked { node: node.clone(), address: address.clone(), conn, peer_addr });
         self.election.link_up(&address, &node, peer.voting());
         self.post_resignation(key);
     }

@@ -104,7 +104,8 @@ impl Formation {
             }
             Message::JoinResponse(JoinResponse::Rejected { reason, .. }) => {
                 if self.discovery.not_admitted(&address, reason) {
-                    self.sink.event(Event::RejectedByPeer { address, reason, holder: None });
+                    let peer_addr = self.peer_addr(conn);
+                    self.sink.event(Event::RejectedByPeer { address, reason, holder: None, peer_addr });
                 }
             }
             Message::MembersUpdate(update) => self.update_received(conn, key, update),

@@ -163,7 +163,8 @@ impl Formation {
             LinkEnd::Relinked(_) | LinkEnd::Lost(_) => true,
         };
         if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event(ended.dialed.is_some())) {
-            self.sink.event(Event::ConnClosed { conn, dialed: ended.dialed.clone(), reason });
+            let (dialed, peer_addr) = (ended.dialed.clone(), ended.addr);
+            self.sink.event(Event::ConnClosed { conn, dialed, peer_addr, reason });
         }
         if let Some(address) = &ended.dialed {
             match end {
@@ -183,7 +184,7 @@ impl Formation {
             }
             LinkEnd::Lost(peer) => {
                 self.discovery.invalidate();
-                self.sink.event(Event::Unlinked { node: peer.node().clone(), reason });
+                self.sink.event(Event::Unlinked { node: peer.node().clone(), reason, peer_addr: ended.addr });
                 self.election.link_down(peer.address());
                 self.membership.link_down(context!(self), &peer.node().id);
                 self.view_may_have_changed();

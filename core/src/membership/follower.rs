@@ -32,7 +32,7 @@ pub(super) struct HeldView {
 /// What has become of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The view has changed in this way.
+    /// There is a new view, with exactly these differences. It may have the members of the last one.
     Taken(Vec<Change>),
     /// The view is what it was.
     Ignored,
@@ -86,9 +86,9 @@ impl HeldView {
         &self.leavers
     }
 
-    /// Makes these changes, which lead to the view of this id.
-    pub(super) fn apply(&mut self, view_id: ViewId, changes: &[Change]) {
-        self.view.apply(view_id, changes);
+    /// Makes these changes, which lead to the view of this id. Returns what differs then.
+    pub(super) fn apply(&mut self, view_id: ViewId, changes: &[Change]) -> Vec<Change> {
+        self.view.apply(view_id, changes)
     }
 
     /// The view is now one of this master's.
@@ -147,9 +147,9 @@ impl HeldView {
                 self.check_members(self.view.len() + changes.len(), self.member_limit.saturating_mul(2))?;
                 self.check_metadata(changes.iter().filter_map(Change::member))?;
                 if !self.diverged {
-                    self.view.apply(view_id, &changes);
+                    let differing = self.view.apply(view_id, &changes);
                     self.written_by(by);
-                    return Ok(Some(changes));
+                    return Ok(Some(differing));
                 }
                 // A delta from nothing: what is held does not count.
                 let mut next = MembersView::default();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn gone(id: &str) -> Change {
-        Change::Remove { id: NodeId::new(id).unwrap(), reason: RemovalReason::Down }
+        Change::Remove { id: NodeId::new(id).unwrap(), reason: RemovalReason::Unknown }
     }
 
     fn digest(ids: &[&str]) -> Option<ViewDigest> {
@@ -314,6 +314,17 @@ mod tests {
             let expected = if taken { (view_id(to), vec!["b", "c"]) } else { (view_id(4), vec!["a", "b"]) };
             assert_eq!((follower.0.id(), follower.ids()), expected, "from {base} to {to}");
         }
+    }
+
+    /// A master merges the changes of several views into one delta.
+    #[test]
+    fn a_delta_reports_only_what_differs_from_the_held_view() {
+        let mut follower = Follower::holding(4, &["a"]);
+        let changes = [added(&["a", "c", "d"]), vec![gone("x"), gone("d")]].concat();
+        assert_eq!(follower.delta((view_id(4), None), 5, changes), Some(added(&["c"])));
+        let changes = [vec![gone("a")], added(&["a", "c"])].concat();
+        assert_eq!(follower.delta((view_id(5), None), 6, changes), Some(vec![]));
+        assert_eq!((follower.0.id(), follower.ids()), (view_id(6), vec!["a", "c"]));
     }
 
     #[test]

@@ -491,8 +491,8 @@ impl Tracker {
 
     fn step(&mut self, held: &mut HeldView, view_id: ViewId, changes: Vec<Change>) -> Vec<Change> {
         let base = held.view().id();
-        held.apply(view_id, &changes);
-        self.log.push_back(Step { base, view_id, changes: changes.clone() });
+        let differing = held.apply(view_id, &changes);
+        self.log.push_back(Step { base, view_id, changes });
         while self.log.len() > self.log_limit {
             self.log.pop_front();
         }
@@ -503,7 +503,7 @@ impl Tracker {
             self.updates_since_heartbeat += self.tracked.len();
             self.due = view_id;
         }
-        changes
+        differing
     }
 
     /// A delta from `base` towards the present view; `None` when the log does not reach back that far, or a snapshot is shorter.

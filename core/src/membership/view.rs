@@ -92,15 +92,22 @@ impl Change {
     }
 }
 
-/// Why a member was removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Why a member was removed. A member that a newer run of its node replaces is not removed: a [`Change::Upsert`] carries the new
+/// incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemovalReason {
-    /// It has reported that it leaves.
+    /// It has reported that it leaves. This is known.
+    #[error("left")]
     Left,
-    /// The master has received no acknowledgement of it for [`down_after`](crate::Timing::down_after); or it is missing from a
-    /// snapshot, and has not reported that it leaves (L6).
+    /// The master has received no acknowledgement of it for [`down_after`](crate::Timing::down_after). This is the master's guess: the
+    /// node may have ended, or only be slow or cut off, and may still run.
+    #[error("silent for down_after")]
     Down,
+    /// This node does not know the reason (L6): the member is missing from a snapshot, and has not reported to this node that it
+    /// leaves. The master knew it, and may be gone. So the node may still run.
+    #[error("reason unknown")]
+    Unknown,
 }
 
 /// A view: the members of the cluster at one view id. It never changes. Cloning it is cheap.
@@ -154,28 +161,31 @@ impl MembersView {
         Self { view_id, members: Arc::new(members) }
     }
 
-    /// Turns this view into the view `view_id`.
-    pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change]) {
+    /// Turns this view into the view `view_id`. Returns exactly what differs then: a master merges the changes of several views, so
+    /// a change may have been undone, or may remove a member that came and went in between.
+    pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change]) -> Vec<Change> {
+        self.view_id = view_id;
+        let last: BTreeMap<&NodeId, usize> = changes.iter().enumerate().map(|(at, change)| (change.id(), at)).collect();
+        let is_last = |at: usize, change: &Change| last.get(change.id()) == Some(&at);
+        let differs = |change: &Change| self.get(change.id()) != change.member();
+        let differing = changes.iter().enumerate().filter(|(at, change)| is_last(*at, change) && differs(change));
+        let differing: Vec<Change> = differing.map(|(_, change)| change.clone()).collect();
         let members = Arc::make_mut(&mut self.members);
-        for change in changes {
+        for change in &differing {
             match change {
-                Change::Upsert(member) => {
-                    members.insert(member.node.id.clone(), Arc::new(member.clone()));
-                }
-                Change::Remove { id, .. } => {
-                    members.remove(id);
-                }
+                Change::Upsert(member) => drop(members.insert(member.node.id.clone(), Arc::new(member.clone()))),
+                Change::Remove { id, .. } => drop(members.remove(id)),
             }
         }
-        self.view_id = view_id;
+        differing
     }
 
     /// The changes that turn this view into `next`. A member that is missing there has left if it is one of the `leavers`.
-    /// Otherwise it is taken to be down (PROTOCOL.md, L6).
+    /// Otherwise nobody has told why (PROTOCOL.md, L6).
     pub(crate) fn changes_to(&self, next: &Self, leavers: &BTreeSet<Node>) -> Vec<Change> {
         let missing = self.members.values().filter(|m| !next.members.contains_key(&m.node.id));
         let missing = missing.map(|m| {
-            let reason = if leavers.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Down };
+            let reason = if leavers.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Unknown };
             Change::Remove { id: m.node.id.clone(), reason }
         });
         let new = next.members.values().filter(|m| self.members.get(&m.node.id) != Some(m));

@@ -5,7 +5,7 @@ mod classify;
 pub(crate) use self::classify::Received;
 
 use alloc::{boxed::Box, collections::BTreeSet};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 
@@ -33,8 +33,8 @@ pub(crate) struct Connection {
     origin: Origin,
     /// The address that was dialed.
     dialed: Option<Address>,
-    /// The IP address of the other end, if the transport knows it.
-    ip: Option<IpAddr>,
+    /// The socket address of the other end, if the transport knows it.
+    addr: Option<SocketAddr>,
     /// The seeds whose host the peer's certificate covers.
     certified: BTreeSet<Address>,
     /// The nonce of this node's `Hello`: a node that has dialed itself recognises it.
@@ -142,7 +142,7 @@ pub(crate) struct Proving {
 
 impl Connection {
     pub(super) fn new(
-        (origin, dialed, Remote { ip, certified }): (Origin, Option<Address>, Remote),
+        (origin, dialed, Remote { addr, certified }): (Origin, Option<Address>, Remote),
         nonce: [u8; 16],
         env: &Env,
     ) -> Self {
@@ -154,7 +154,7 @@ impl Connection {
         Self {
             origin,
             dialed,
-            ip,
+            addr,
             certified,
             nonce,
             voting: env.voting.clone(),
@@ -196,8 +196,13 @@ impl Connection {
         self.origin
     }
 
+    /// The socket address of the other end, if the transport knows it.
+    pub(crate) fn addr(&self) -> Option<SocketAddr> {
+        self.addr
+    }
+
     pub(super) fn ip(&self) -> Option<IpAddr> {
-        self.ip
+        self.addr.map(|addr| addr.ip())
     }
 
     pub(super) fn peer_nonce(&self) -> Option<[u8; 16]> {

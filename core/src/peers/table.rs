@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use bytes::{Bytes, BytesMut};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::{
     PeerKey,
@@ -80,6 +80,8 @@ pub(crate) struct NewLink {
 pub(crate) struct Ended {
     /// The address that was dialed.
     pub(crate) dialed: Option<Address>,
+    /// The socket address of the other end, if the transport knows it.
+    pub(crate) addr: Option<SocketAddr>,
     pub(crate) link: LinkEnd,
 }
 
@@ -333,7 +335,7 @@ impl PeerTable {
             None => LinkEnd::None,
             Some(link) => self.unlink(conn, link.peer()),
         };
-        Some(Ended { dialed: connection.dialed().cloned(), link })
+        Some(Ended { dialed: connection.dialed().cloned(), addr: connection.addr(), link })
     }
 
     fn unlink(&mut self, conn: ConnId, key: PeerKey) -> LinkEnd {

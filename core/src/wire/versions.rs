@@ -100,7 +100,7 @@ impl Change {
 impl RemovalReason {
     fn since(self) -> u16 {
         match self {
-            Self::Left => FIRST,
+            Self::Left | Self::Unknown => FIRST,
             Self::Down => NEWEST,
         }
     }

@@ -190,9 +190,9 @@ impl Net {
         let remote = match self.wires[wire.0].ends[1 - side].owner {
             Owner::Node(peer) => {
                 let address = self.settings.certified.then(|| self.hosts[peer.host].config.address().clone());
-                Remote { certified: address.into_iter().collect(), ..Remote::at(host::ip(peer.host)) }
+                Remote { certified: address.into_iter().collect(), ..Remote::at((host::ip(peer.host), 1)) }
             }
-            Owner::Test => Remote { ip: self.settings.test_ip, ..Remote::default() },
+            Owner::Test => Remote { addr: self.settings.test_ip.map(|ip| (ip, 1).into()), ..Remote::default() },
         };
         self.give(run.host, Input::Opened { conn, origin, remote });
     }
@@ -477,7 +477,9 @@ impl Net {
 
     fn check(&mut self, ix: NodeIx, changed: bool, new_links: usize) {
         let run = self.run_id(ix);
-        let host = &self.hosts[ix];
+        let is_comparable = !self.settings.views_of_others
+            || self.hosts[ix].formation.as_ref().is_some_and(|node| has_honest_master(&self.hosts, node));
+        let host = &mut self.hosts[ix];
         let Some(formation) = &host.formation else { return };
         let checks = self.checks.entry(host.config.electorate()).or_default();
         let compare = self.settings.compare_views;
@@ -493,7 +495,6 @@ impl Net {
         found = found.and_then(|()| checks.stands(run, (&host.config, formation), (host.persist_failed, new_links)));
         found = found.and_then(|()| check_join_only(&host.config, formation, host.has_joined));
         found = found.and_then(|()| check_limits(&host.config, formation, host.conns.len()));
-        found = found.and_then(|()| host.mirror.reported_all(formation.node()));
         let late = host.clock.local(self.now.saturating_sub(self.settings.tick_late.1.as_micros() as u64));
         if formation.status().phase == NodePhase::Leaving
             && host.left_by.is_some_and(|by| by < late)
@@ -506,14 +507,15 @@ impl Net {
         {
             found = Err(format!("E6: {} has not stepped down, although its lease has expired", formation.node()));
         }
-        if changed {
+        if changed || formation.view().id() != host.mirror.view_id() {
             let (node, view) = (formation.node(), formation.view());
-            found = found.and_then(|()| host.mirror.agrees(node, view, compare));
-            let is_comparable = !self.settings.views_of_others || has_honest_master(&self.hosts, formation);
+            let master = formation.status().master.map(|(master, _)| master);
+            found = found.and_then(|()| host.mirror.agrees((node, view), master.as_ref(), compare));
             if compare && self.settings.votes_last && host.config.solo_after().is_none() && is_comparable {
                 found = found.and_then(|()| checks.holds(node, view));
             }
         }
+        found = found.and_then(|()| host.mirror.reported_all(formation.node()));
         if let Err(why) = found {
             self.fail(&why);
         }

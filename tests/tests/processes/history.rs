@@ -173,16 +173,17 @@ impl History {
         Ok(())
     }
 
-    /// Whether exactly these nodes are the active members of one view, all of them hold this view, and all follow one
+    /// Whether exactly these nodes are the active members of one view, all of them hold its members, and all follow one
     /// master that can act at this time.
     pub(crate) fn agree(&self, nodes: &[&Node], at: u64) -> bool {
         let Some(master) = self.leader(nodes, at) else { return false };
-        let NodeReports { view_id, members, .. } = &self.nodes[master];
+        // A view that differs from the last one by its id only is not reported.
+        let NodeReports { members, .. } = &self.nodes[master];
         let mut sorted = nodes.to_vec();
         sorted.sort();
         members.values().map(|member| &member.node).eq(sorted)
             && members.values().all(|member| member.state == MemberState::Active)
-            && nodes.iter().all(|node| self.nodes[*node].view_id == *view_id)
+            && nodes.iter().all(|node| self.nodes[*node].members == *members)
     }
 
     /// The master that all of these nodes follow, if it is one of them and can act at this time.

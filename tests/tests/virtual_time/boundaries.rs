@@ -235,7 +235,7 @@ fn i8_an_echo_of_a_former_hello_is_closed_and_reported() {
     rig.receive(conn, own);
     let reason = CloseReason::SelfDial;
     assert_eq!(rig.closed(conn), Some(reason));
-    assert!(rig.events().any(|event| *event == Event::ConnClosed { conn, dialed: None, reason }));
+    assert!(rig.events().any(|event| *event == Event::ConnClosed { conn, dialed: None, peer_addr: None, reason }));
 }
 
 /// The write never completes, because the embedder or the peer is stuck. The connection then closes with the named

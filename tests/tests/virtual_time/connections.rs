@@ -1,8 +1,10 @@
 //! The connections between two nodes (PROTOCOL, "Two connections" and "Dialing").
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use formation_core::{CloseReason, Command, Config, Event, Output, Phase, ViewId, message::Message, message::Role};
+use formation_core::{
+    CloseReason, Command, Config, Event, Input, Output, Phase, Remote, ViewId, message::Message, message::Role,
+};
 use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -79,7 +81,7 @@ fn c5_the_late_end_of_an_old_connection_keeps_the_new_link() {
     let joining = peer.joining();
     rig.receive(new, [hello, joining].concat());
     let before = rig.formation.clone();
-    rig.give(formation_core::Input::Closed { conn: old });
+    rig.give(Input::Closed { conn: old });
     let unlinked = rig.events().filter(|event| matches!(event, Event::Unlinked { .. })).count();
     assert_eq!(unlinked, 0, "the peer is still linked through the new connection");
     assert_eq!(rig.formation.status().links, 1);
@@ -288,4 +290,30 @@ fn c3_each_end_of_two_connections_sends_on_one() {
             |rig: &mut Rig, conn| rig.messages(conn).iter().any(|message| matches!(message, Message::HeartbeatAck(_)));
         assert_eq!((acked(&mut rig, first), acked(&mut rig, second)), (on_first, !on_first));
     }
+}
+
+#[test]
+fn events_about_connections_name_the_socket_address() {
+    let mut rig = Rig::new(Net::config(0, 1));
+    let addr: SocketAddr = ([192, 0, 2, 7], 40_000).into();
+    let mut connect = |frames: &dyn Fn(&Rig) -> Vec<u8>| {
+        let before = rig.events().count();
+        let frames = frames(&rig);
+        let conn = rig.accept_from(Remote::at(addr));
+        rig.receive(conn, frames);
+        let named = rig.events().skip(before).find_map(|event| match event {
+            Event::Linked { peer_addr, .. }
+            | Event::ConnClosed { peer_addr, .. }
+            | Event::PeerRejected { peer_addr, .. } => *peer_addr,
+            _ => None,
+        });
+        assert_eq!(named, Some(addr));
+        conn
+    };
+    connect(&|_| vec![0xff; 8]);
+    connect(&|_| Peer::of(&Net::config(0, 2), "other", "o:1").hello().to_vec());
+    let linked = connect(&|rig| Peer::of(rig.formation.config(), "p", "p:1").hello().to_vec());
+    rig.give(Input::Closed { conn: linked });
+    let last = rig.events().last();
+    assert!(matches!(last, Some(Event::Unlinked { peer_addr: Some(found), .. }) if *found == addr), "{last:?}");
 }

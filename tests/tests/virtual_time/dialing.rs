@@ -118,7 +118,7 @@ fn d2_a_linked_peer_is_not_dialed() {
 fn d1_a_dial_takes_the_place_of_a_pending_connection() {
     let closed = |conn, dialed: Option<&str>, reason| {
         let dialed = dialed.map(|address| Address::new(address).unwrap());
-        Event::ConnClosed { conn, dialed, reason }
+        Event::ConnClosed { conn, dialed, peer_addr: None, reason }
     };
     let config = config("n0", "h0:1");
     let timeout = config.clone().build().unwrap().timing().handshake_timeout;

@@ -426,7 +426,7 @@ fn t1_a_source_of_wrong_proofs_goes_first() {
         let mut rig = Rig::new(config.clone());
         rig.advance(Duration::from_millis(1));
         let begins = |rig: &mut Rig, last: u8| {
-            let conn = rig.accept_from(Remote::at([192, 0, 2, last].into()));
+            let conn = rig.accept_from(Remote::at(([192, 0, 2, last], 1)));
             let hello = Peer::of(&config, "z", "z:1").holding(&key).hello();
             rig.receive(conn, hello);
             conn

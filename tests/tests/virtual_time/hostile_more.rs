@@ -33,7 +33,7 @@ fn with_a_copy_of_b() -> (Rig, Peer, Peer) {
 
 /// A connection of a peer without a certificate, with its `Hello`.
 fn greets(rig: &mut Rig, peer: &mut Peer) -> formation_core::ConnId {
-    let conn = rig.accept_from(Remote { ip: None, certified: BTreeSet::new() });
+    let conn = rig.accept_from(Remote { addr: None, certified: BTreeSet::new() });
     let hello = peer.hello();
     rig.receive(conn, hello);
     conn

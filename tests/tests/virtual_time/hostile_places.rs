@@ -20,7 +20,7 @@ fn other_ip() -> IpAddr {
 }
 
 fn connects(rig: &mut Rig, ip: IpAddr, peer: &mut Peer) -> ConnId {
-    let conn = rig.accept_from(Remote::at(ip));
+    let conn = rig.accept_from(Remote::at((ip, 1)));
     let frames = [peer.hello(), peer.joining()].concat();
     rig.receive(conn, frames);
     conn

@@ -134,7 +134,7 @@ fn i8_a_copied_hello_is_reported_for_its_connection() {
     let mut rig = Rig::new(config());
     let conn = rig.hello_from(&mut peer("n0", "h0:1", 10));
     let reported: Vec<_> = rig.events().collect();
-    assert_eq!(reported, [&Event::ConnClosed { conn, dialed: None, reason: CloseReason::SelfDial }]);
+    assert_eq!(reported, [&Event::ConnClosed { conn, dialed: None, peer_addr: None, reason: CloseReason::SelfDial }]);
 }
 
 /// The peer may be anything that sends back what it receives, on the same connection or on another one.
@@ -153,7 +153,7 @@ fn i8_an_echo_at_a_dialed_address_is_not_the_node_itself() {
         assert_eq!([conn, other].map(|conn| rig.closed(conn)), closed);
         let dialed = Some(Address::new("h1:1").unwrap());
         let reported: Vec<_> = rig.events().collect();
-        assert_eq!(reported, [&Event::ConnClosed { conn, dialed, reason: CloseReason::SelfDial }]);
+        assert_eq!(reported, [&Event::ConnClosed { conn, dialed, peer_addr: None, reason: CloseReason::SelfDial }]);
     }
 }
 

@@ -253,7 +253,7 @@ fn h10_a_rejection_by_a_dialing_peer_is_reported() {
     rig.receive(conn, rejected(RejectReason::BadProof));
     let reason = CloseReason::RejectedByPeer(RejectReason::BadProof);
     let closed: Vec<_> = rig.events().collect();
-    assert_eq!(closed, [&Event::ConnClosed { conn, dialed: None, reason }]);
+    assert_eq!(closed, [&Event::ConnClosed { conn, dialed: None, peer_addr: None, reason }]);
 }
 
 #[test]

@@ -118,7 +118,9 @@ fn g7_a_connection_over_the_limit_is_closed() {
     let (more, _) = join(&mut rig, "d");
     let reason = CloseReason::TooManyConnections;
     assert_eq!(rig.closed(more), Some(reason));
-    assert!(rig.events().any(|event| *event == Event::ConnClosed { conn: more, dialed: None, reason }));
+    assert!(
+        rig.events().any(|event| *event == Event::ConnClosed { conn: more, dialed: None, peer_addr: None, reason })
+    );
     assert!(joined.iter().all(|conn| rig.closed(*conn).is_none()), "the existing links stay open");
     rig.give(Input::Closed { conn: joined[0] });
     let (next, _) = join(&mut rig, "d");

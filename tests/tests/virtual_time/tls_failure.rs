@@ -24,7 +24,10 @@ fn h9_a_tls_failure_of_a_dial_is_reported_with_the_address() {
     let conn = rig.answer("h1:1");
     tls_failed(&mut rig, conn);
     let dialed = Some(Address::new("h1:1").unwrap());
-    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed, reason: CloseReason::TlsFailed(EXPIRED) }]);
+    assert_eq!(
+        reported(&rig, conn),
+        [&Event::ConnClosed { conn, dialed, peer_addr: None, reason: CloseReason::TlsFailed(EXPIRED) }]
+    );
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
@@ -53,7 +56,7 @@ fn h9_a_tls_failure_of_an_accepted_connection_is_reported() {
     assert_eq!(rig.formation.status().pending_connections, 1);
     tls_failed(&mut rig, conn);
     let reason = CloseReason::TlsFailed(EXPIRED);
-    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed: None, reason }]);
+    assert_eq!(reported(&rig, conn), [&Event::ConnClosed { conn, dialed: None, peer_addr: None, reason }]);
     assert_eq!(rig.formation.status().pending_connections, 0);
 }
 
@@ -67,7 +70,7 @@ fn h9_a_tls_failure_ends_a_link_with_that_reason() {
     let failure = TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer };
     rig.give(Input::TlsFailed { conn, failure });
     let reason = Some(CloseReason::TlsFailed(failure));
-    assert_eq!(reported(&rig, conn), [&Event::Unlinked { node: peer.node, reason }]);
+    assert_eq!(reported(&rig, conn), [&Event::Unlinked { node: peer.node, reason, peer_addr: None }]);
     assert_eq!(rig.formation.status().links, 0);
 }
 

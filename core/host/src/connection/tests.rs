@@ -206,3 +206,22 @@ fn a_flood_has_at_most_one_chunk_in_the_inbox() {
         assert_eq!(waiting.len(), 1);
     });
 }
+
+/// The core may send until it has handled the end of a connection.
+#[test]
+fn what_is_sent_after_the_end_of_a_connection_is_dropped() {
+    smol::block_on(async {
+        let (mut connection, peer, reports) = open(64);
+        drop(peer);
+        assert!(matches!(reports.recv().await, Ok(Report::Closed { error: None, .. })));
+        while !connection.is_finished() {
+            future::yield_now().await;
+        }
+        for _ in 0..2 {
+            connection.send(Bytes::from_static(b"late")).unwrap();
+        }
+        connection.close();
+        connection.send(Bytes::from_static(b"later")).unwrap();
+        assert!(reports.try_recv().is_err(), "neither a flush nor another end is reported");
+    });
+}

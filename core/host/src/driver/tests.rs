@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::IpAddr,
     pin::pin,
     rc::Rc,
     task::{Context, Poll, Wake, Waker},
@@ -319,7 +320,7 @@ fn a_tls_failure_is_reported_as_the_reason_of_the_end() {
     assert_eq!(rig.events(), []);
     rig.driver.report(NOW, Report::Closed { conn: untrusted, error: Some(io::ErrorKind::InvalidData.into()) });
     let reason = CloseReason::TlsFailed(FAILURE);
-    assert_eq!(rig.events(), [Event::ConnClosed { conn: untrusted, dialed: None, reason }]);
+    assert_eq!(rig.events(), [Event::ConnClosed { conn: untrusted, dialed: None, peer_addr: None, reason }]);
 }
 
 #[test]
@@ -378,7 +379,7 @@ fn the_peers_ip_reaches_the_core_in_one_notation() {
         let mut rig = Rig::single();
         let opening = Opening::ready(());
         let opening = match ip {
-            Some(ip) => opening.with_ip(ip.parse().unwrap()),
+            Some(ip) => opening.with_addr((ip.parse::<IpAddr>().unwrap(), 7).into()),
             None => opening,
         };
         rig.driver.opened(NOW, opening, Origin::Accepted, None);

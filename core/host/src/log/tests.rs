@@ -14,7 +14,13 @@ use tracing::{
 use super::*;
 
 /// A log line: its target, its level, and its fields with the message.
-struct Line(&'static str, Level, BTreeMap<&'static str, String>);
+pub(crate) struct Line(&'static str, Level, BTreeMap<&'static str, String>);
+
+impl Line {
+    pub(crate) fn message(&self) -> &str {
+        &self.2["message"]
+    }
+}
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -58,12 +64,17 @@ impl Subscriber for PerThread {
 }
 
 /// What is logged meanwhile. The subscriber is global, as tests of other threads reach the same lines.
-fn logged(log: impl FnOnce()) -> Vec<Line> {
+pub(crate) fn logged(log: impl FnOnce()) -> Vec<Line> {
     static GLOBAL: Once = Once::new();
     GLOBAL.call_once(|| tracing::subscriber::set_global_default(PerThread).unwrap());
     LINES.take();
     log();
     LINES.take()
+}
+
+/// How many lines of this thread [`logged`] has collected so far.
+pub(crate) fn logged_so_far() -> usize {
+    LINES.with_borrow(Vec::len)
 }
 
 const CONN: ConnId = ConnId(7);
@@ -87,15 +98,20 @@ fn events() -> Vec<Event> {
     let (node, address, reason) = (node("b"), address(), RejectReason::IdInUse);
     let holder = Some(Holder { node: node.clone(), address: address.clone() });
     vec![
-        Event::Linked { node: node.clone(), address: address.clone(), conn: CONN },
-        Event::Unlinked { node: node.clone(), reason: Some(CloseReason::Silent) },
-        Event::ConnClosed { conn: CONN, dialed: Some(address.clone()), reason: CloseReason::WrongMagic },
+        Event::Linked { node: node.clone(), address: address.clone(), conn: CONN, peer_addr: None },
+        Event::Unlinked { node: node.clone(), reason: Some(CloseReason::Silent), peer_addr: None },
+        Event::ConnClosed {
+            conn: CONN,
+            dialed: Some(address.clone()),
+            peer_addr: None,
+            reason: CloseReason::WrongMagic,
+        },
         Event::MasterElected { term: TERM, master: node.clone(), address: address.clone() },
         Event::MasterLost { term: TERM, master: node.clone(), reason: LossReason::Silent },
         Event::MasterUnreachable { master: node.clone(), address: address.clone() },
         Event::ViewChanged { view_id: ViewId::default(), changes: Vec::new() },
-        Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone() },
-        Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder },
+        Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone(), peer_addr: None },
+        Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder, peer_addr: None },
         Event::SelfDial { address: address.clone(), own: address.clone() },
         Event::Merged { from: ViewId::default(), to: ViewId::default() },
         no_master(),
@@ -120,7 +136,7 @@ fn every_line_names_its_node_and_has_one_target() {
     let error = io::Error::from(io::ErrorKind::TimedOut);
     let events = events();
     let lines = logged(|| {
-        events.iter().for_each(|event| log.event(event, TERM, None));
+        events.iter().for_each(|event| log.event(event, TERM, &MembersView::default(), None));
         log.state_dir_is_empty("dir");
         log.connections_lowered(Lowered { configured: 3, connections: 2, open_files: 4 });
         log.suppressed(Kind::AcceptFailed, 7);
@@ -151,7 +167,7 @@ fn every_line_names_its_node_and_has_one_target() {
 fn every_event_has_a_line_of_its_own_with_the_term() {
     let log = Log::new(&node("a"));
     let events = events();
-    let lines = logged(|| events.iter().for_each(|event| log.event(event, TERM, None)));
+    let lines = logged(|| events.iter().for_each(|event| log.event(event, TERM, &MembersView::default(), None)));
     let mut messages: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["message"].as_str()).collect();
     assert!(!messages.contains(&"unexpected event"), "{messages:?}");
     messages.sort_unstable();
@@ -163,12 +179,26 @@ fn every_event_has_a_line_of_its_own_with_the_term() {
 #[test]
 fn a_closed_connection_is_logged_with_both_addresses() {
     let failure = TlsFailure { by_peer: false, problem: TlsProblem::Expired };
-    let closed = Event::ConnClosed { conn: CONN, dialed: Some(address()), reason: CloseReason::TlsFailed(failure) };
-    let lines = logged(|| Log::new(&node("a")).event(&closed, TERM, Some("10.0.0.1:7000")));
+    let closed = Event::ConnClosed {
+        conn: CONN,
+        dialed: Some(address()),
+        peer_addr: None,
+        reason: CloseReason::TlsFailed(failure),
+    };
+    let lines = logged(|| Log::new(&node("a")).event(&closed, TERM, &MembersView::default(), Some("10.0.0.1:7000")));
     let [Line(_, level, fields)] = &lines[..] else { panic!("one line") };
     assert_eq!(*level, Level::WARN);
     assert_eq!((fields["dialed"].as_str(), fields["peer_addr"].as_str()), ("b:1", "10.0.0.1:7000"));
     assert_eq!(fields["reason"], failure.to_string());
+}
+
+/// Of two copies of one node, an operator has to find both machines.
+#[test]
+fn a_rejected_peer_is_logged_with_its_socket_address() {
+    let (node, reason, peer_addr) = (node("b"), RejectReason::IdInUse, Some(([10, 0, 0, 1], 7_000).into()));
+    let rejected = Event::PeerRejected { node, address: address(), reason, holder: None, peer_addr };
+    let lines = logged(|| Log::new(&self::node("a")).event(&rejected, TERM, &MembersView::default(), None));
+    assert_eq!(lines[0].2["peer_addr"], "10.0.0.1:7000");
 }
 
 #[test]

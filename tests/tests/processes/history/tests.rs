@@ -99,7 +99,7 @@ fn lease_of_next_run(at: u64, id: &str, term: u64, until: u64) -> Record {
 fn g2_a_lease_ends_when_its_node_starts_again() {
     let (old, next, new) = (lease(0, "a", 1, 10), restarted(5, "a"), lease_of_next_run(5, "b", 2, 20));
     let (address, conn) = (Address::new("a:1").unwrap(), formation_core::ConnId(1));
-    let reported = event(5, "b", Event::Linked { node: next_run("a"), address, conn });
+    let reported = event(5, "b", Event::Linked { node: next_run("a"), address, conn, peer_addr: None });
     for next in [next, reported] {
         let lines = [old.clone(), next, new.clone()];
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
