@@ -16,7 +16,7 @@ use tracing::{Span, field::display};
 mod changes;
 
 use self::changes::Summary;
-use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
+use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError};
 
 const TARGET: &str = "formation";
 
@@ -171,6 +171,14 @@ impl Log {
     /// Further reports of this kind came in one period than are let through.
     pub(crate) fn suppressed(&self, kind: Kind, count: u64) {
         tracing::warn!(target: TARGET, node = %self.node, %kind, count, "further reports of this kind were suppressed");
+    }
+
+    /// What was reported once has happened so often since the last line about it.
+    pub(crate) fn repeated(&self, (source, reason): &Failure, count: u64) {
+        tracing::warn!(
+            target: TARGET, node = %self.node, %source, %reason, count,
+            "further connections closed before they were established, for the same reason"
+        );
     }
 
     pub(crate) fn accept_failed(&self, error: &io::Error) {

@@ -28,7 +28,9 @@
 //! | `Stopped` | the node has stopped. See its reason below | |
 //!
 //! `ConnClosed` of accepted connections and `PeerRejected` can be caused by anybody who can connect. The adapters report
-//! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log).
+//! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log). They report a
+//! `ConnClosed` once for each reason and IP address, or address that was dialed. While it is repeated, the log has a line with the
+//! count every minute. A link to that peer ends this, and so does a minute without a repetition.
 //!
 //! ## Why a master was lost
 //!

@@ -12,6 +12,7 @@ use tracing::{
 };
 
 use super::*;
+use crate::repeats::Source;
 
 /// A log line: its target, its level, and its fields with the message.
 pub(crate) struct Line(&'static str, Level, BTreeMap<&'static str, String>);
@@ -19,6 +20,10 @@ pub(crate) struct Line(&'static str, Level, BTreeMap<&'static str, String>);
 impl Line {
     pub(crate) fn message(&self) -> &str {
         &self.2["message"]
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.2.get(name).map(String::as_str)
     }
 }
 
@@ -140,6 +145,7 @@ fn every_line_names_its_node_and_has_one_target() {
         log.state_dir_is_empty("dir");
         log.connections_lowered(Lowered { configured: 3, connections: 2, open_files: 4 });
         log.suppressed(Kind::AcceptFailed, 7);
+        log.repeated(&(Source::Dialed(address()), CloseReason::WrongMagic), 7);
         log.accept_failed(&error);
         log.dial_failed(DialId(1), &address(), &error, true);
         log.dial_failed(DialId(1), &address(), &error, false);
@@ -157,7 +163,7 @@ fn every_line_names_its_node_and_has_one_target() {
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 19);
+    assert_eq!(lines.len(), events.len() + 20);
     for Line(target, _, fields) in &lines {
         assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
     }
