@@ -78,6 +78,8 @@
 //! | [`CloseReason`](crate::CloseReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `EmptyFrame`, `FrameTooLong`, `Malformed`, `UnexpectedMessage`, `WrongMagic` | the peer does not speak this protocol, or breaks its rules | find out who connects to this port. If it is a node of this cluster, it is a bug: report it |
+//! | `SpeaksTls` | the peer speaks TLS, and this node does not | configure TLS on all nodes, or on none |
+//! | `SpeaksHttp` | an HTTP request, or an answer of an HTTP server: the peer is no node | find the health check or the proxy by the address in the event (`peer_addr`), and have it only connect, or probe another port |
 //! | `HandshakeTimeout` | the connection was not established within `handshake_timeout` | if it repeats: something accepts connections there and sends nothing, or the network loses many packets |
 //! | `Silent` | nothing arrived for `down_after` | |
 //! | `Stalled` | the peer has read nothing of a write for twice `down_after` | the peer hangs, or its network is too slow for `Timing` |

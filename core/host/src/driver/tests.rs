@@ -445,7 +445,7 @@ fn a_source_that_fails_again_and_again_is_reported_once() {
         .events()
         .into_iter()
         .map(|event| match event {
-            Event::ConnClosed { peer_addr: Some(addr), .. } => addr.ip().to_string(),
+            Event::ConnClosed { peer_addr: Some(addr), reason: CloseReason::SpeaksHttp, .. } => addr.ip().to_string(),
             other => panic!("{other:?}"),
         })
         .collect();
