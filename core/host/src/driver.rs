@@ -20,7 +20,7 @@ use formation_core::{
 use crate::{
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
-    log::Log,
+    log::{About, Log},
     opening::Opening,
     permits::Permit,
     repeats::Repeats,
@@ -315,7 +315,8 @@ impl<I: Io> Driver<I> {
         self.repeats.linked(&event);
         self.stopped |= event.stop_reason().is_some();
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
-        self.log.event(&event, self.formation.status().term, &self.logged_view, peer_addr);
+        let (term, config) = (self.formation.status().term, self.formation.config());
+        self.log.event(&event, &About { term, before: &self.logged_view, config, peer_addr });
         match kind {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),
