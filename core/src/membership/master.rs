@@ -196,7 +196,7 @@ impl Membership {
             // No answer: it follows this master already. A member keeps its entry; another node was answered when it joined.
             Some(_) if follows_me => {}
             Some(reason) => {
-                rejections.report(context.sink, (member.node, member.address), (reason, None), (None, None), false)
+                rejections.report(context.sink, (member.node, member.address), (reason, None), (None, None), false);
             }
             None => {
                 rejections.admitted(&id, &member.address);
