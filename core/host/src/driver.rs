@@ -20,9 +20,10 @@ use formation_core::{
 use crate::{
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
-    log::Log,
+    log::{About, Log},
     opening::Opening,
     permits::Permit,
+    repeats::Repeats,
     resolve::dial_problem,
     shared::Publisher,
     store::Store,
@@ -97,6 +98,7 @@ pub(crate) struct Driver<I: Io> {
     log: Log,
     /// For the reports that an unauthenticated peer can cause.
     limiter: Limiter,
+    repeats: Repeats,
     dial_failures: DialFailures,
     /// The last view whose changes were logged.
     logged_view: MembersView,
@@ -117,6 +119,7 @@ impl<I: Io> Driver<I> {
             store: store.map(|store| Arc::new(Mutex::new(store))),
             log,
             limiter: Limiter::default(),
+            repeats: Repeats::default(),
             dial_failures: DialFailures::default(),
             logged_view: MembersView::default(),
             newest: ConnId(0),
@@ -239,6 +242,9 @@ impl<I: Io> Driver<I> {
         for (kind, count) in self.limiter.ended(now) {
             self.log.suppressed(kind, count);
         }
+        for (failure, count) in self.repeats.ended(now) {
+            self.log.repeated(&failure, count);
+        }
         let result = self.formation.handle_input(now, input);
         self.publisher.publish_state(&self.formation, now);
         while let Some(output) = self.formation.poll_output() {
@@ -297,12 +303,20 @@ impl<I: Io> Driver<I> {
     /// The state that an event has led to is published already.
     fn event(&mut self, now: Timestamp, event: Event) {
         let kind = Kind::of(&event, |address| self.formation.is_configured(address));
-        if kind.is_some_and(|kind| !self.limiter.admits(now, kind)) {
+        let failure = Repeats::of(&event);
+        // What is only counted takes no place from what is news.
+        let is_repeated = failure.as_ref().is_some_and(|failure| self.repeats.count(failure));
+        if is_repeated || kind.is_some_and(|kind| !self.limiter.admits(now, kind)) {
             return self.publisher.suppress_event();
         }
+        if let Some(failure) = failure {
+            self.repeats.reported(now, failure);
+        }
+        self.repeats.linked(&event);
         self.stopped |= event.stop_reason().is_some();
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
-        self.log.event(&event, self.formation.status().term, &self.logged_view, peer_addr);
+        let (term, config) = (self.formation.status().term, self.formation.config());
+        self.log.event(&event, &About { term, before: &self.logged_view, config, peer_addr });
         match kind {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),
@@ -310,6 +324,9 @@ impl<I: Io> Driver<I> {
         if self.stopped {
             for (kind, count) in self.limiter.end() {
                 self.log.suppressed(kind, count);
+            }
+            for (failure, count) in self.repeats.end() {
+                self.log.repeated(&failure, count);
             }
         }
     }

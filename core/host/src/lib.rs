@@ -84,6 +84,7 @@ mod node;
 mod opening;
 mod permits;
 mod persist;
+mod repeats;
 mod resolve;
 mod runtime;
 mod shared;

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeSet,
     fmt::{self, Write},
     io,
     sync::Arc,
@@ -9,16 +10,28 @@ use std::{
 };
 
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, MembersView, Misuse, Node, Origin, Severity, StopReason, Term,
+    Address, CloseReason, Config, ConnId, DialId, Event, MembersView, Misuse, Node, Origin, RejectReason, Severity,
+    StopReason, Term,
 };
 use tracing::{Span, field::display};
 
 mod changes;
 
 use self::changes::Summary;
-use crate::{descriptors::Lowered, limiter::Kind, store::StoreError};
+use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError};
 
 const TARGET: &str = "formation";
+
+/// What the log has to know beside an event.
+pub(crate) struct About<'a> {
+    /// The node's term when it happened.
+    pub(crate) term: Term,
+    /// The view that was logged last.
+    pub(crate) before: &'a MembersView,
+    pub(crate) config: &'a Config,
+    /// The peer of the connection that the event is about, if the transport has named it.
+    pub(crate) peer_addr: Option<&'a str>,
+}
 
 /// The log of one node.
 #[derive(Clone, Debug)]
@@ -40,18 +53,17 @@ impl Log {
         &self.span
     }
 
-    /// An event, with the node's term when it happened, and with the peer's socket address if the event is about a connection
-    /// and the transport has named its peer. `before`: the view that was logged last.
-    pub(crate) fn event(&self, event: &Event, term: Term, before: &MembersView, peer_addr: Option<&str>) {
+    /// An event.
+    pub(crate) fn event(&self, event: &Event, about: &About<'_>) {
         match event.severity() {
-            Severity::Detail => self.detail(event, term, peer_addr),
-            Severity::Progress => self.progress(event, term, before),
-            Severity::Problem => self.problem(event, term, peer_addr),
+            Severity::Detail => self.detail(event, about),
+            Severity::Progress => self.progress(event, about),
+            Severity::Problem => self.problem(event, about),
         }
     }
 
-    fn detail(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
-        let node = &self.node;
+    fn detail(&self, event: &Event, about: &About<'_>) {
+        let (node, &About { term, peer_addr, .. }) = (&self.node, about);
         match event {
             Event::Linked { node: peer, address, conn, peer_addr: _ } => {
                 tracing::debug!(target: TARGET, %node, %term, %conn, %peer, %address, peer_addr, "linked");
@@ -64,8 +76,8 @@ impl Log {
         }
     }
 
-    fn progress(&self, event: &Event, term: Term, before: &MembersView) {
-        let node = &self.node;
+    fn progress(&self, event: &Event, about: &About<'_>) {
+        let (node, &About { term, before, .. }) = (&self.node, about);
         match event {
             Event::MasterElected { term, master, address } => {
                 tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
@@ -81,8 +93,8 @@ impl Log {
         }
     }
 
-    fn problem(&self, event: &Event, term: Term, peer_addr: Option<&str>) {
-        let node = &self.node;
+    fn problem(&self, event: &Event, about: &About<'_>) {
+        let (node, &About { term, peer_addr, .. }) = (&self.node, about);
         match event {
             Event::MasterLost { term, master, reason } => {
                 tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
@@ -109,22 +121,7 @@ impl Log {
                 target: TARGET, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"
             ),
-            Event::RejectedByPeer { address, reason, holder, peer_addr } => {
-                let peer_addr = peer_addr.map(display);
-                let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
-                tracing::warn!(
-                    target: TARGET, %node, %term, %address, peer_addr, %reason,
-                    holder = holder.map(display), holder_address = held_at.map(display), "a peer rejected this node"
-                );
-            }
-            Event::PeerRejected { node: peer, address, reason, holder, peer_addr } => {
-                let peer_addr = peer_addr.map(display);
-                let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
-                tracing::warn!(
-                    target: TARGET, %node, %term, %peer, %address, peer_addr, %reason,
-                    holder = holder.map(display), holder_address = held_at.map(display), "this node rejected a peer"
-                );
-            }
+            Event::RejectedByPeer { .. } | Event::PeerRejected { .. } => self.rejection(event, about),
             Event::SelfDial { address, own } => tracing::warn!(
                 target: TARGET, %node, %term, %address, %own,
                 "an address leads to this node itself; if it is a seed, spell it like the node's own address"
@@ -153,6 +150,34 @@ impl Log {
         }
     }
 
+    /// A rejection, with what this node has where the configurations of both differ.
+    fn rejection(&self, event: &Event, about: &About<'_>) {
+        let (node, &About { term, config, .. }) = (&self.node, about);
+        let seeds =
+            |reason: RejectReason| (reason == RejectReason::ElectorateMismatch).then(|| display(Few(config.seeds())));
+        match event {
+            Event::RejectedByPeer { address, reason, holder, peer_addr } => {
+                let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
+                tracing::warn!(
+                    target: TARGET, %node, %term, %address, peer_addr = peer_addr.map(display), %reason,
+                    own_seeds = seeds(*reason), holder = holder.map(display), holder_address = held_at.map(display),
+                    "a peer rejected this node"
+                );
+            }
+            Event::PeerRejected { node: peer, address, reason, holder, cluster, peer_addr } => {
+                let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
+                let clusters = cluster.as_ref().map(|theirs| (display(config.cluster()), display(theirs)));
+                let (own_cluster, peer_cluster) = clusters.unzip();
+                tracing::warn!(
+                    target: TARGET, %node, %term, %peer, %address, peer_addr = peer_addr.map(display), %reason,
+                    own_cluster, peer_cluster, own_seeds = seeds(*reason), holder = holder.map(display),
+                    holder_address = held_at.map(display), "this node rejected a peer"
+                );
+            }
+            other => tracing::warn!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+        }
+    }
+
     pub(crate) fn state_dir_is_empty(&self, state_dir: &str) {
         tracing::info!(
             target: TARGET, node = %self.node, state_dir,
@@ -171,6 +196,14 @@ impl Log {
     /// Further reports of this kind came in one period than are let through.
     pub(crate) fn suppressed(&self, kind: Kind, count: u64) {
         tracing::warn!(target: TARGET, node = %self.node, %kind, count, "further reports of this kind were suppressed");
+    }
+
+    /// What was reported once has happened so often since the last line about it.
+    pub(crate) fn repeated(&self, (source, reason): &Failure, count: u64) {
+        tracing::warn!(
+            target: TARGET, node = %self.node, %source, %reason, count,
+            "further connections closed before they were established, for the same reason"
+        );
     }
 
     pub(crate) fn accept_failed(&self, error: &io::Error) {
@@ -269,6 +302,23 @@ impl Log {
             target: TARGET, node = %self.node, %conn,
             "the core sends while its last Send is in flight; please report this bug"
         );
+    }
+}
+
+/// The first of some addresses.
+struct Few<'a>(&'a BTreeSet<Address>);
+
+impl fmt::Display for Few<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED: usize = 16;
+        for (number, address) in self.0.iter().take(NAMED).enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            write!(f, "{separator}{address}")?;
+        }
+        match self.0.len().checked_sub(NAMED) {
+            Some(more @ 1..) => write!(f, " and {more} more"),
+            Some(0) | None => Ok(()),
+        }
     }
 }
 

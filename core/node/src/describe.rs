@@ -22,9 +22,10 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::RejectedByPeer { address, reason, holder, .. } => {
             format!("was rejected by {address}: {reason}{}", held_by(holder))
         }
-        Event::PeerRejected { node, address, reason, holder, peer_addr } => {
+        Event::PeerRejected { node, address, reason, holder, cluster, peer_addr } => {
+            let cluster = cluster.as_ref().map(|name| format!(", its cluster is {name}")).unwrap_or_default();
             let from = peer_addr.map(|addr| format!(", which connects from {addr}")).unwrap_or_default();
-            format!("rejected {} at {address}{from}: {reason}{}", node.id, held_by(holder))
+            format!("rejected {} at {address}{from}: {reason}{}{cluster}", node.id, held_by(holder))
         }
         Event::ConnClosed { dialed, peer_addr, reason, .. } => {
             let accepted = || {

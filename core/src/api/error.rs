@@ -99,6 +99,12 @@ pub enum CloseReason {
     /// The peer does not speak this protocol: its first bytes are wrong.
     #[error("the peer does not speak this protocol")]
     WrongMagic,
+    /// The peer speaks TLS, and this node does not: only one of the two is configured with TLS.
+    #[error("the peer speaks TLS, and this node does not")]
+    SpeaksTls,
+    /// The peer speaks HTTP: it is a health check, a proxy or a browser, and no node.
+    #[error("the peer speaks HTTP: it is no node")]
+    SpeaksHttp,
     /// The connection was not established within [`handshake_timeout`](crate::Timing::handshake_timeout).
     #[error("the handshake took longer than handshake_timeout")]
     HandshakeTimeout,
@@ -171,6 +177,8 @@ impl CloseReason {
             | Self::Malformed
             | Self::UnexpectedMessage
             | Self::WrongMagic
+            | Self::SpeaksTls
+            | Self::SpeaksHttp
             | Self::HandshakeTimeout
             | Self::Silent
             | Self::Stalled
@@ -204,7 +212,7 @@ pub struct TlsFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsProblem {
-    /// It does not use TLS.
+    /// It does not use TLS: it is a node that is configured without TLS, or no node, such as a health check.
     #[error("it does not use TLS")]
     NotSecured,
     /// It has not sent a certificate.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::error::{CloseReason, RejectReason},
     api::explain::NoMaster,
-    id::{Address, ConnId, Node, Term, ViewId},
+    id::{Address, ClusterName, ConnId, Node, Term, ViewId},
     membership::view::Change,
     wire::message::Holder,
 };
@@ -118,6 +118,8 @@ pub enum Event {
         reason: RejectReason,
         /// The node that has the claimed id or address, if that is the reason.
         holder: Option<Holder>,
+        /// The name of the peer's cluster, if that is the reason.
+        cluster: Option<ClusterName>,
         /// The socket address of the peer's end, if the transport knows it. `None` for a rejection by the master, which rejects a linked
         /// node: [`Event::Linked`] names its socket address.
         peer_addr: Option<SocketAddr>,

@@ -8,7 +8,7 @@ use crate::{
     api::error::RejectReason,
     api::event::Event,
     env::Sink,
-    id::{Address, Incarnation, Node, NodeId},
+    id::{Address, ClusterName, Incarnation, Node, NodeId},
     wire::message::Holder,
 };
 
@@ -32,12 +32,13 @@ impl Rejections {
     pub(crate) fn report(
         &mut self,
         sink: &mut Sink,
-        (node, address, peer_addr): (Node, Address, Option<SocketAddr>),
+        (node, address): (Node, Address),
         (reason, holder): (RejectReason, Option<Holder>),
+        (cluster, peer_addr): (Option<ClusterName>, Option<SocketAddr>),
         in_any_case: bool,
     ) {
         if self.is_news(&node, &address, reason, holder.as_ref()) || in_any_case {
-            sink.event(Event::PeerRejected { node, address, reason, holder, peer_addr });
+            sink.event(Event::PeerRejected { node, address, reason, holder, cluster, peer_addr });
         }
     }
 

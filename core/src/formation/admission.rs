@@ -165,10 +165,11 @@ impl Formation {
             self.discovery.rejects(address, reason);
         }
         let peer_addr = self.peer_addr(conn);
+        let cluster = (hello.cluster != *self.env.config.cluster()).then_some(hello.cluster);
         let version = hello.protocol.common(self.env.config.protocol()).unwrap_or(PROTOCOL.min);
         self.peers.reject(conn, Rejected { reason, holder: holder.clone() }, version, first);
         // A reader who looks for the reason of the stop finds in the event who has the id.
-        self.rejections.report(&mut self.sink, (node, hello.address, peer_addr), (reason, holder), loses);
+        self.rejections.report(&mut self.sink, (node, hello.address), (reason, holder), (cluster, peer_addr), loses);
         if loses {
             self.stop(StopReason::IdInUse);
         }

@@ -28,7 +28,9 @@
 //! | `Stopped` | the node has stopped. See its reason below | |
 //!
 //! `ConnClosed` of accepted connections and `PeerRejected` can be caused by anybody who can connect. The adapters report
-//! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log).
+//! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log). They report a
+//! `ConnClosed` once for each reason and IP address, or address that was dialed. While it is repeated, the log has a line with the
+//! count every minute. A link to that peer ends this, and so does a minute without a repetition.
 //!
 //! ## Why a master was lost
 //!
@@ -58,9 +60,9 @@
 //!
 //! | [`RejectReason`](crate::RejectReason) | what it means | what to do |
 //! | --- | --- | --- |
-//! | `WrongCluster` | the other node belongs to another cluster: an address was reused, or a seed list belongs to another cluster | compare `cluster` and the seeds of both nodes |
+//! | `WrongCluster` | the other node belongs to another cluster: an address was reused, or a seed list belongs to another cluster. The node that was connected to reports both names | compare `cluster` and the seeds of both nodes |
 //! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one. Do not skip versions |
-//! | `ElectorateMismatch` | the seed lists differ | give all nodes the same list. Not permanent: one of them may be about to be restarted with the right list |
+//! | `ElectorateMismatch` | the seed lists differ. The two compare digests: a list would tell an unauthenticated peer all addresses | compare `own_seeds` in the log lines of both nodes, and give all nodes the same list. Not permanent: one of them may be about to be restarted with the right list |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
 //! | `IdInUse` | a living node at another address has the same id | give one of them another id. After a while, one of the two stops. A node that has moved is let in once its old run counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
@@ -76,6 +78,8 @@
 //! | [`CloseReason`](crate::CloseReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `EmptyFrame`, `FrameTooLong`, `Malformed`, `UnexpectedMessage`, `WrongMagic` | the peer does not speak this protocol, or breaks its rules | find out who connects to this port. If it is a node of this cluster, it is a bug: report it |
+//! | `SpeaksTls` | the peer speaks TLS, and this node does not | configure TLS on all nodes, or on none |
+//! | `SpeaksHttp` | an HTTP request, or an answer of an HTTP server: the peer is no node | find the health check or the proxy by the address in the event (`peer_addr`), and have it only connect, or probe another port |
 //! | `HandshakeTimeout` | the connection was not established within `handshake_timeout` | if it repeats: something accepts connections there and sends nothing, or the network loses many packets |
 //! | `Silent` | nothing arrived for `down_after` | |
 //! | `Stalled` | the peer has read nothing of a write for twice `down_after` | the peer hangs, or its network is too slow for `Timing` |

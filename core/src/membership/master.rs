@@ -196,7 +196,9 @@ impl Membership {
         match rejection {
             // No answer: it follows this master already. A member keeps its entry; another node was answered when it joined.
             Some(_) if follows_me => {}
-            Some(reason) => rejections.report(context.sink, (member.node, member.address, None), (reason, None), false),
+            Some(reason) => {
+                rejections.report(context.sink, (member.node, member.address), (reason, None), (None, None), false);
+            }
             None => {
                 rejections.admitted(&id, &member.address);
                 let changes = mastering.tracker.admit(&mut self.held, member, env.now);

@@ -291,6 +291,18 @@ impl Connection {
         self.link().is_some()
     }
 
+    /// Which other protocol the first bytes of the peer are of. A frame with such a length is too long in any case.
+    fn other_protocol(&self) -> Option<CloseReason> {
+        let ConnectionState::AwaitingHello { .. } = &self.state else { return None };
+        match &self.decoder.bad_prefix()? {
+            // A handshake record or an alert.
+            [21 | 22, 3, ..] => Some(CloseReason::SpeaksTls),
+            b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"CONN" | b"TRAC" | b"PATC" | b"PRI "
+            | b"HTTP" => Some(CloseReason::SpeaksHttp),
+            _ => None,
+        }
+    }
+
     /// Takes the next frame's body out of the chunk; `None` once the chunk is used up.
     pub(super) fn next_body(&mut self, env: &Env, chunk: &mut Bytes) -> Result<Option<Bytes>, CloseReason> {
         let limits = env.limits();
@@ -301,7 +313,7 @@ impl Connection {
                 limits.frame_before_handshake
             }
         };
-        let body = self.decoder.next(chunk, limit)?;
+        let body = self.decoder.next(chunk, limit).map_err(|reason| self.other_protocol().unwrap_or(reason))?;
         if body.is_some() {
             self.frame_due = None;
         }

@@ -14,8 +14,8 @@ const PREFIX: usize = 4;
 pub(crate) struct Decoder {
     /// The start of an unfinished frame, with its length prefix.
     partial: BytesMut,
-    /// The final error.
-    failed: Option<CloseReason>,
+    /// The final error, and the length prefix that has caused it.
+    failed: Option<(CloseReason, [u8; PREFIX])>,
 }
 
 impl Decoder {
@@ -34,7 +34,7 @@ impl Decoder {
     /// # Errors
     /// `EmptyFrame` or `FrameTooLong`. From then on, every call returns this error, and nothing is buffered.
     pub(crate) fn next(&mut self, chunk: &mut Bytes, max_frame: usize) -> Result<Option<Bytes>, CloseReason> {
-        if let Some(reason) = self.failed {
+        if let Some((reason, _)) = self.failed {
             return Err(reason);
         }
         if self.partial.is_empty() && chunk.len() >= PREFIX {
@@ -56,6 +56,11 @@ impl Decoder {
         Ok(Some(frame))
     }
 
+    /// The length prefix that has caused the final error.
+    pub(crate) fn bad_prefix(&self) -> Option<[u8; PREFIX]> {
+        self.failed.map(|(_, prefix)| prefix)
+    }
+
     /// Moves bytes from the chunk until `total` bytes are buffered. It reserves memory for the bytes that have arrived, and
     /// not for the announced length.
     fn take(&mut self, chunk: &mut Bytes, total: usize) {
@@ -70,7 +75,7 @@ impl Decoder {
             body if body > max_frame => CloseReason::FrameTooLong,
             body => return Ok(body),
         };
-        self.failed = Some(reason);
+        self.failed = Some((reason, prefix));
         self.partial.clear();
         Err(reason)
     }

@@ -39,6 +39,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     fn watch(&self) -> Self::Watch;
     fn leadership(&self) -> Option<Leadership>;
     fn status(&self) -> Status;
+    fn suppressed_events(&self) -> u64;
     fn now(&self) -> Timestamp;
     /// All events from now on. The first call gets all events since the start.
     fn events(&self) -> Self::Events;
@@ -132,6 +133,10 @@ macro_rules! adapter {
 
             fn status(&self) -> Status {
                 self.0.status()
+            }
+
+            fn suppressed_events(&self) -> u64 {
+                self.0.suppressed_events()
             }
 
             fn now(&self) -> Timestamp {

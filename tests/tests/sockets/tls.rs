@@ -33,6 +33,9 @@ impl Authority {
     }
 }
 
+/// How many health checks connect.
+const PROBES: u64 = 40;
+
 /// The security of a node's connections.
 enum Security {
     Plain,
@@ -90,6 +93,8 @@ with_each_adapter!(
     h9_a_node_without_a_certificate_fails_and_learns_it,
     an_untrusted_peer_gets_the_alert_even_if_it_reads_late,
     h9_a_peer_without_tls_fails,
+    tls_against_plain_is_named_by_the_node_without_tls,
+    health_checks_are_reported_once_with_their_address,
     credentials_are_replaced_while_nodes_run,
     both_ends_learn_the_ip_and_the_seeds_of_the_certificate,
 );
@@ -196,6 +201,55 @@ async fn h9_a_peer_without_tls_fails<A: Adapter>() {
     let nodes = [Security::Tls(Authority::new("one").config()), Security::Plain];
     let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NotSecured });
     expect_failures::<A>(nodes, [&[found], &[]]).await;
+}
+
+async fn tls_against_plain_is_named_by_the_node_without_tls<A: Adapter>() {
+    let listeners = [listen(), listen()];
+    let seeds = listeners.each_ref().map(|(_, address)| address.clone());
+    let [(plain, _), (secured, _)] = listeners;
+    let plain: A = start(0, &seeds, plain, Security::Plain);
+    let _secured: A = start(1, &seeds, secured, Security::Tls(Authority::new("one").config()));
+    let mut events = plain.events();
+    let mut expected = BTreeSet::from([false, true]);
+    while !expected.is_empty() {
+        let event = A::next(&mut events).await.expect("the node runs");
+        if let Event::ConnClosed { dialed, peer_addr, reason: CloseReason::SpeaksTls, .. } = event {
+            assert!(peer_addr.is_some());
+            expected.remove(&dialed.is_some());
+        }
+    }
+}
+
+/// A port that is probed by HTTP, without and with TLS.
+async fn health_checks_are_reported_once_with_their_address<A: Adapter>() {
+    let not_secured = TlsFailure { by_peer: false, problem: TlsProblem::NotSecured };
+    let cases = [
+        (Security::Plain, CloseReason::SpeaksHttp),
+        (Security::Tls(Authority::new("one").config()), CloseReason::TlsFailed(not_secured)),
+    ];
+    for (security, expected) in cases {
+        let (listener, address) = listen();
+        let node: A = start(0, std::slice::from_ref(&address), listener, security);
+        node.wait_for_master().await;
+        let mut events = node.events();
+        for _ in 0..PROBES {
+            let mut probe = TcpStream::connect(&address).unwrap();
+            probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+        }
+        let (mut reports, mut marks) = (Vec::new(), 0);
+        while reports.len() as u64 + node.suppressed_events() < PROBES {
+            marks += 1;
+            node.set_metadata(format!("mark {marks}").into()).await;
+            loop {
+                match A::next(&mut events).await.expect("the node runs") {
+                    Event::ConnClosed { peer_addr, reason, .. } => reports.push((peer_addr.unwrap().ip(), reason)),
+                    Event::ViewChanged { .. } => break,
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(reports, [(Ipv4Addr::LOCALHOST.into(), expected)]);
+    }
 }
 
 async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {

@@ -129,7 +129,14 @@ fn g8_h1_invalid_frames_close_their_connection_in_any_phase() {
         ("bytes after the message", frame(&trailing), CloseReason::Malformed),
         ("a truncated message", frame(&request[4..request.len() - 1]), CloseReason::Malformed),
         ("a length of 4 GiB", Bytes::from_static(&[0xff; 4]), CloseReason::FrameTooLong),
-        ("an HTTP request", Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"), CloseReason::FrameTooLong),
+        ("an HTTP request", Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"), CloseReason::SpeaksHttp),
+        (
+            "an answer of an HTTP server",
+            Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            CloseReason::SpeaksHttp,
+        ),
+        ("a TLS handshake", Bytes::from_static(&[22, 3, 1, 2, 0, 1]), CloseReason::SpeaksTls),
+        ("a TLS alert", Bytes::from_static(&[21, 3, 3, 0, 2, 2, 70]), CloseReason::SpeaksTls),
         ("a valid frame, then an empty one", [&ping[..], &[0; 4]].concat().into(), CloseReason::EmptyFrame),
     ];
     let mut target = Target::new(1);
@@ -138,7 +145,12 @@ fn g8_h1_invalid_frames_close_their_connection_in_any_phase() {
             let early = matches!(stage, Stage::Open | Stage::Dialed);
             // Before the handshake, the valid frame is already unexpected.
             let valid_first = what.starts_with("a valid frame");
-            let reason = if early && valid_first { CloseReason::UnexpectedMessage } else { *reason };
+            let reason = match *reason {
+                _ if early && valid_first => CloseReason::UnexpectedMessage,
+                // Only the first bytes show another protocol.
+                CloseReason::SpeaksHttp | CloseReason::SpeaksTls if !early => CloseReason::FrameTooLong,
+                reason => reason,
+            };
             let (wire, _) = target.reach(1, stage);
             target.net.send(wire, bytes.clone());
             target.closes(wire, reason, &format!("{what} when {stage:?}"));

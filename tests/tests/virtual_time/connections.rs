@@ -317,3 +317,20 @@ fn events_about_connections_name_the_socket_address() {
     let last = rig.events().last();
     assert!(matches!(last, Some(Event::Unlinked { peer_addr: Some(found), .. }) if *found == addr), "{last:?}");
 }
+
+#[test]
+fn a_rejected_peer_of_another_cluster_is_named_with_it() {
+    let mut rig = Rig::new(Net::config(0, 1));
+    let other = Config::builder("other", "p", "p:1").seeds([Net::address(0)]).build().unwrap();
+    for (config, named) in [(other, Some("other")), (Net::config(0, 2), None)] {
+        let conn = rig.accept();
+        let hello = Peer::of(&config, "p", "p:1").hello();
+        rig.receive(conn, hello);
+        let cluster = rig.events().find_map(|event| match event {
+            Event::PeerRejected { cluster, .. } => Some(cluster.as_ref().map(ToString::to_string)),
+            _ => None,
+        });
+        assert_eq!(cluster, Some(named.map(str::to_owned)));
+        rig = Rig::new(Net::config(0, 1));
+    }
+}

@@ -12,7 +12,7 @@ use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote,
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{permits::Permits, shared::Shared};
+use crate::{log::tests::logged, permits::Permits, shared::Shared};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
@@ -425,4 +425,33 @@ fn events_about_unproven_peers_are_limited_and_displace_none() {
     assert!(matches!(late.try_recv(), Ok(Event::MasterElected { .. })));
     rig.leave();
     assert!(matches!(rig.events()[..], [.., Event::Stopped { .. }]));
+}
+
+/// A probe of the port, say. The count follows in the log.
+#[test]
+fn a_source_that_fails_again_and_again_is_reported_once() {
+    let mut rig = Rig::single();
+    rig.events();
+    let probes = |rig: &mut Rig, last: u8| {
+        let opening = Opening::ready(()).with_addr(([10, 0, 0, last], 40_000).into());
+        rig.driver.opened(NOW, opening, Origin::Accepted, None);
+        let conn = rig.driver.newest;
+        rig.received(conn, Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"));
+    };
+    (0..40).for_each(|_| probes(&mut rig, 1));
+    // Another source is reported all the same.
+    probes(&mut rig, 2);
+    let sources: Vec<_> = rig
+        .events()
+        .into_iter()
+        .map(|event| match event {
+            Event::ConnClosed { peer_addr: Some(addr), reason: CloseReason::SpeaksHttp, .. } => addr.ip().to_string(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(sources, ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(rig.record.shared.lock().suppressed, 39);
+    let lines = logged(|| rig.driver.handle(NOW + Duration::from_secs(60), Input::Tick).unwrap());
+    let counts: Vec<_> = lines.iter().filter_map(|line| Some((line.field("source")?, line.field("count")?))).collect();
+    assert_eq!(counts, [("10.0.0.1", "39")]);
 }

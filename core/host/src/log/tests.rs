@@ -1,9 +1,14 @@
 use std::time::Duration;
-use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt,
+    sync::{LazyLock, Once},
+};
 
 use formation_core::{
-    Config, Formation, Incarnation, LossReason, NodeId, RejectReason, Start, StopReason, Timestamp, TlsFailure,
-    TlsProblem, ViewId, ViewLimit, message::Holder,
+    ClusterName, Config, Formation, Incarnation, LossReason, NodeId, RejectReason, Start, StopReason, Timestamp,
+    TlsFailure, TlsProblem, ViewId, ViewLimit, message::Holder,
 };
 use tracing::{
     Level, Metadata, Subscriber,
@@ -12,6 +17,7 @@ use tracing::{
 };
 
 use super::*;
+use crate::repeats::Source;
 
 /// A log line: its target, its level, and its fields with the message.
 pub(crate) struct Line(&'static str, Level, BTreeMap<&'static str, String>);
@@ -19,6 +25,10 @@ pub(crate) struct Line(&'static str, Level, BTreeMap<&'static str, String>);
 impl Line {
     pub(crate) fn message(&self) -> &str {
         &self.2["message"]
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.2.get(name).map(String::as_str)
     }
 }
 
@@ -88,9 +98,17 @@ fn address() -> Address {
     Address::new("b:1").unwrap()
 }
 
+fn config() -> Config {
+    Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap()
+}
+
+fn about<'a>(config: &'a Config, peer_addr: Option<&'a str>) -> About<'a> {
+    static NONE: LazyLock<MembersView> = LazyLock::new(MembersView::default);
+    About { term: TERM, before: &NONE, config, peer_addr }
+}
+
 fn no_master() -> Event {
-    let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
-    let formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+    let formation = Formation::new(config(), Start::new(Incarnation(1), 1), Timestamp::ZERO);
     Event::NoMaster { since: Duration::from_secs(4), why: formation.explain().no_master.unwrap() }
 }
 
@@ -111,7 +129,14 @@ fn events() -> Vec<Event> {
         Event::MasterUnreachable { master: node.clone(), address: address.clone() },
         Event::ViewChanged { view_id: ViewId::default(), changes: Vec::new() },
         Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone(), peer_addr: None },
-        Event::PeerRejected { node: node.clone(), address: address.clone(), reason, holder, peer_addr: None },
+        Event::PeerRejected {
+            node: node.clone(),
+            address: address.clone(),
+            reason,
+            holder,
+            cluster: None,
+            peer_addr: None,
+        },
         Event::SelfDial { address: address.clone(), own: address.clone() },
         Event::Merged { from: ViewId::default(), to: ViewId::default() },
         no_master(),
@@ -136,10 +161,11 @@ fn every_line_names_its_node_and_has_one_target() {
     let error = io::Error::from(io::ErrorKind::TimedOut);
     let events = events();
     let lines = logged(|| {
-        events.iter().for_each(|event| log.event(event, TERM, &MembersView::default(), None));
+        events.iter().for_each(|event| log.event(event, &about(&config(), None)));
         log.state_dir_is_empty("dir");
         log.connections_lowered(Lowered { configured: 3, connections: 2, open_files: 4 });
         log.suppressed(Kind::AcceptFailed, 7);
+        log.repeated(&(Source::Dialed(address()), CloseReason::WrongMagic), 7);
         log.accept_failed(&error);
         log.dial_failed(DialId(1), &address(), &error, true);
         log.dial_failed(DialId(1), &address(), &error, false);
@@ -157,7 +183,7 @@ fn every_line_names_its_node_and_has_one_target() {
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 19);
+    assert_eq!(lines.len(), events.len() + 20);
     for Line(target, _, fields) in &lines {
         assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
     }
@@ -167,7 +193,7 @@ fn every_line_names_its_node_and_has_one_target() {
 fn every_event_has_a_line_of_its_own_with_the_term() {
     let log = Log::new(&node("a"));
     let events = events();
-    let lines = logged(|| events.iter().for_each(|event| log.event(event, TERM, &MembersView::default(), None)));
+    let lines = logged(|| events.iter().for_each(|event| log.event(event, &about(&config(), None))));
     let mut messages: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["message"].as_str()).collect();
     assert!(!messages.contains(&"unexpected event"), "{messages:?}");
     messages.sort_unstable();
@@ -185,7 +211,7 @@ fn a_closed_connection_is_logged_with_both_addresses() {
         peer_addr: None,
         reason: CloseReason::TlsFailed(failure),
     };
-    let lines = logged(|| Log::new(&node("a")).event(&closed, TERM, &MembersView::default(), Some("10.0.0.1:7000")));
+    let lines = logged(|| Log::new(&node("a")).event(&closed, &about(&config(), Some("10.0.0.1:7000"))));
     let [Line(_, level, fields)] = &lines[..] else { panic!("one line") };
     assert_eq!(*level, Level::WARN);
     assert_eq!((fields["dialed"].as_str(), fields["peer_addr"].as_str()), ("b:1", "10.0.0.1:7000"));
@@ -196,9 +222,38 @@ fn a_closed_connection_is_logged_with_both_addresses() {
 #[test]
 fn a_rejected_peer_is_logged_with_its_socket_address() {
     let (node, reason, peer_addr) = (node("b"), RejectReason::IdInUse, Some(([10, 0, 0, 1], 7_000).into()));
-    let rejected = Event::PeerRejected { node, address: address(), reason, holder: None, peer_addr };
-    let lines = logged(|| Log::new(&self::node("a")).event(&rejected, TERM, &MembersView::default(), None));
+    let rejected = Event::PeerRejected { node, address: address(), reason, holder: None, cluster: None, peer_addr };
+    let lines = logged(|| Log::new(&self::node("a")).event(&rejected, &about(&config(), None)));
     assert_eq!(lines[0].2["peer_addr"], "10.0.0.1:7000");
+}
+
+#[test]
+fn a_wrong_configuration_is_logged_with_both_sides() {
+    let rejected = |reason, cluster| Event::PeerRejected {
+        node: node("b"),
+        address: address(),
+        reason,
+        holder: None,
+        cluster,
+        peer_addr: None,
+    };
+    let other = Some(ClusterName::new("other").unwrap());
+    let events = [
+        rejected(RejectReason::WrongCluster, other),
+        rejected(RejectReason::ElectorateMismatch, None),
+        Event::RejectedByPeer {
+            address: address(),
+            reason: RejectReason::ElectorateMismatch,
+            holder: None,
+            peer_addr: None,
+        },
+        rejected(RejectReason::IdInUse, None),
+    ];
+    let lines = logged(|| events.iter().for_each(|event| Log::new(&node("a")).event(event, &about(&config(), None))));
+    let fields = |name| lines.iter().map(|line| line.field(name)).collect::<Vec<_>>();
+    assert_eq!(fields("peer_cluster"), [Some("other"), None, None, None]);
+    assert_eq!(fields("own_cluster"), [Some("test"), None, None, None]);
+    assert_eq!(fields("own_seeds"), [None, Some("a:1, b:1"), Some("a:1, b:1"), None]);
 }
 
 #[test]

@@ -1,0 +1,190 @@
+//! Connections that fail again and again: reported once per source and reason, and counted after that.
+
+use std::{collections::BTreeMap, fmt, mem, net::IpAddr, time::Duration};
+
+use formation_core::{Address, CloseReason, Event, Timestamp};
+
+/// How often the count is logged. What has not been repeated for as long is forgotten, and reported again.
+const PERIOD: Duration = Duration::from_secs(60);
+/// How many sources and reasons are remembered. Beyond it, only the limit on all sources together holds.
+const REMEMBERED: usize = 1024;
+
+/// Where a connection that has failed comes from or leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// A peer that connects from here.
+    Ip(IpAddr),
+    /// The address that was dialed.
+    Dialed(Address),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Dialed(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What is reported once.
+pub(crate) type Failure = (Source, CloseReason);
+
+#[derive(Debug)]
+struct Repeated {
+    ends: Timestamp,
+    count: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    known: BTreeMap<Failure, Repeated>,
+    /// The first end of a period, or an earlier time.
+    due: Timestamp,
+}
+
+impl Repeats {
+    /// What has failed, if the event says that, and the source is known.
+    pub(crate) fn of(event: &Event) -> Option<Failure> {
+        match event {
+            Event::ConnClosed { dialed: Some(address), reason, .. } => Some((Source::Dialed(address.clone()), *reason)),
+            Event::ConnClosed { dialed: None, peer_addr: Some(addr), reason, .. } => {
+                Some((Source::Ip(addr.ip()), *reason))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this was reported already. It is then counted.
+    pub(crate) fn count(&mut self, failure: &Failure) -> bool {
+        let known = self.known.get_mut(failure);
+        known.map(|repeated| repeated.count += 1).is_some()
+    }
+
+    /// This was reported now.
+    pub(crate) fn reported(&mut self, now: Timestamp, failure: Failure) {
+        if self.known.len() < REMEMBERED {
+            let ends = now + PERIOD;
+            self.due = if self.known.is_empty() { ends } else { self.due.min(ends) };
+            self.known.insert(failure, Repeated { ends, count: 0 });
+        }
+    }
+
+    /// A peer is linked: what has failed before at its address, or from its IP address, is news when it fails again.
+    pub(crate) fn linked(&mut self, event: &Event) {
+        if let Event::Linked { address, peer_addr, .. } = event {
+            let ip = peer_addr.map(|addr| addr.ip());
+            self.known.retain(|(source, _), _| match source {
+                Source::Dialed(dialed) => dialed != address,
+                Source::Ip(from) => Some(*from) != ip,
+            });
+        }
+    }
+
+    /// Returns what was repeated in the periods that have ended, and how often.
+    pub(crate) fn ended(&mut self, now: Timestamp) -> Vec<(Failure, u64)> {
+        let mut counts = Vec::new();
+        if self.known.is_empty() || now < self.due {
+            return counts;
+        }
+        self.known.retain(|failure, repeated| {
+            if repeated.ends > now {
+                return true;
+            }
+            repeated.ends = now + PERIOD;
+            let count = mem::take(&mut repeated.count);
+            if count > 0 {
+                counts.push((failure.clone(), count));
+            }
+            count > 0
+        });
+        self.due = self.known.values().map(|repeated| repeated.ends).min().unwrap_or_default();
+        counts
+    }
+
+    /// Ends every period.
+    pub(crate) fn end(&mut self) -> Vec<(Failure, u64)> {
+        let known = mem::take(&mut self.known);
+        known
+            .into_iter()
+            .filter(|(_, repeated)| repeated.count > 0)
+            .map(|(of, repeated)| (of, repeated.count))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use formation_core::{ConnId, Incarnation, Node, NodeId};
+
+    use super::*;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::ZERO + Duration::from_secs(secs)
+    }
+
+    fn failure(last: u8, reason: CloseReason) -> Failure {
+        let peer_addr = Some(([10, 0, 0, last], 40_000).into());
+        Repeats::of(&Event::ConnClosed { conn: ConnId(1), dialed: None, peer_addr, reason }).unwrap()
+    }
+
+    /// Whether it is reported.
+    fn fails(repeats: &mut Repeats, now: Timestamp, failure: &Failure) -> bool {
+        let is_news = !repeats.count(failure);
+        if is_news {
+            repeats.reported(now, failure.clone());
+        }
+        is_news
+    }
+
+    #[test]
+    fn a_failure_is_reported_once_and_counted_every_minute() {
+        let mut repeats = Repeats::default();
+        let [first, second] = [1, 2].map(|last| failure(last, CloseReason::WrongMagic));
+        let other = failure(1, CloseReason::EmptyFrame);
+        assert!([&first, &second, &other].into_iter().all(|failure| fails(&mut repeats, at(0), failure)));
+        for minute in 0..3 {
+            assert!((0..40).all(|_| !fails(&mut repeats, at(60 * minute + 1), &first)));
+            assert_eq!(repeats.ended(at(60 * minute + 59)), []);
+            assert_eq!(repeats.ended(at(60 * minute + 60)), [(first.clone(), 40)]);
+        }
+        assert!(fails(&mut repeats, at(200), &second), "it was forgotten after a quiet minute");
+    }
+
+    #[test]
+    fn a_link_makes_its_failures_news_again() {
+        let mut repeats = Repeats::default();
+        let [same, other] = [1, 2].map(|last| failure(last, CloseReason::HandshakeTimeout));
+        let address = Address::new("b:1").unwrap();
+        let dialed = (Source::Dialed(address.clone()), CloseReason::HandshakeTimeout);
+        for failure in [&same, &other, &dialed] {
+            assert!(fails(&mut repeats, at(0), failure));
+        }
+        let node = Node { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) };
+        let peer_addr = Some(([10, 0, 0, 1], 50_000).into());
+        repeats.linked(&Event::Linked { node, address, conn: ConnId(2), peer_addr });
+        let reported = [&same, &other, &dialed].map(|failure| fails(&mut repeats, at(1), failure));
+        assert_eq!(reported, [true, false, true]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut repeats = Repeats::default();
+        for number in 0..10_000_u32 {
+            let failure = (Source::Ip(std::net::Ipv4Addr::from(number).into()), CloseReason::WrongMagic);
+            fails(&mut repeats, at(0), &failure);
+        }
+        assert_eq!(repeats.known.len(), REMEMBERED);
+        assert_eq!(repeats.ended(at(60)), []);
+        assert!(repeats.known.is_empty());
+    }
+
+    #[test]
+    fn what_was_repeated_is_not_lost_at_the_end() {
+        let mut repeats = Repeats::default();
+        let failure = failure(1, CloseReason::WrongMagic);
+        assert_eq!([0; 3].map(|secs| fails(&mut repeats, at(secs), &failure)), [true, false, false]);
+        assert_eq!(repeats.end(), [(failure, 2)]);
+        assert_eq!(repeats.end(), []);
+    }
+}
