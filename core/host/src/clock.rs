@@ -29,7 +29,8 @@ impl Clock {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Clock {
-    /// The standard library's clock, counted from now on. It may stop while the machine is suspended.
+    /// The standard library's clock, counted from now on. It may stop while the machine is suspended, as it does on macOS: a node there
+    /// has to be stopped before that (G2).
     pub fn start() -> Self {
         Self { start: std::time::Instant::now() }
     }

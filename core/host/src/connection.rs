@@ -80,7 +80,7 @@ impl<R: Runtime> Connection<R> {
             // It fails if the driver is gone.
             let _ = reports.send(Report::Closed { conn, error }).await;
         });
-        let task = spawner.spawn::<R>(async move {
+        let serving = async move {
             if permit.is_some() {
                 R::poll_sockets().await;
             }
@@ -89,7 +89,9 @@ impl<R: Runtime> Connection<R> {
             if done.is_none() {
                 carrying.await;
             }
-        });
+        };
+        let panicked = move |error| Report::Closed { conn, error: Some(error) };
+        let task = spawner.spawn_for_peer::<R>(serving, panicked);
         Self { open: Some(Open { outbox, _closing }), task }
     }
 

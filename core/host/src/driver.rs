@@ -27,6 +27,7 @@ use crate::{
     resolve::dial_problem,
     shared::Publisher,
     store::Store,
+    tasks::TransportPanicked,
 };
 
 /// How many closed connections may still deliver what was sent last. After that the oldest is cut for each new one.
@@ -169,6 +170,7 @@ impl<I: Io> Driver<I> {
                 self.opened(now, opening, Origin::Dialed(dial), None);
             }
             Report::Dialed { dial, address, result: Err(error) } => {
+                self.note_panic(now, &error, Some(address.as_str()));
                 self.log.dial_failed(dial, &address, &error, self.dial_failures.is_news(&address, &error));
                 self.handle_own(now, Input::DialFailed { dial, problem: dial_problem(&error) });
             }
@@ -217,6 +219,10 @@ impl<I: Io> Driver<I> {
     fn closed(&mut self, now: Timestamp, conn: ConnId, error: Option<&io::Error>) {
         let Some(known) = self.open.get(&conn) else { return };
         self.log.ended(conn, known.peer_addr.as_deref(), error);
+        let peer_addr = known.peer_addr.clone();
+        if let Some(error) = error {
+            self.note_panic(now, error, peer_addr.as_deref());
+        }
         let input = match error.and_then(|error| self.io.tls_failure(error)) {
             Some(failure) => Input::TlsFailed { conn, failure },
             None => Input::Closed { conn },
@@ -224,6 +230,14 @@ impl<I: Io> Driver<I> {
         self.handle_own(now, input);
         // Not before: a timer that was due before the end may have made the core send something on it.
         self.open.remove(&conn);
+    }
+
+    /// A panic in the transport is a bug of this program, and is not hidden among what peers do wrong.
+    fn note_panic(&mut self, now: Timestamp, error: &io::Error, peer: Option<&str>) {
+        let panic = error.get_ref().and_then(|error| error.downcast_ref::<TransportPanicked>());
+        if let Some(panic) = panic.filter(|_| self.limiter.admits(now, Kind::TransportPanicked)) {
+            self.log.transport_panicked(peer.unwrap_or("unknown"), panic);
+        }
     }
 
     /// Handles an input that the driver makes itself, which the core never rejects.

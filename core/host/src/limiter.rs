@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     SelfDial,
     /// No connection could be accepted.
     AcceptFailed,
+    /// The transport has panicked while it served a peer.
+    TransportPanicked,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl fmt::Display for Kind {
             Self::RejectedBy(reason) => write!(f, "a peer rejected this node: {reason}"),
             Self::SelfDial => f.write_str("an address leads to this node itself"),
             Self::AcceptFailed => f.write_str("cannot accept connections"),
+            Self::TransportPanicked => f.write_str("the transport panicked"),
         }
     }
 }

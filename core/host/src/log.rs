@@ -1,7 +1,6 @@
 //! Every log line of a node. The target of all of them is `formation`, and each names the node.
 
 use std::{
-    any::Any,
     collections::BTreeSet,
     fmt::{self, Write},
     io,
@@ -18,7 +17,7 @@ use tracing::{Span, field::display};
 mod changes;
 
 use self::changes::Summary;
-use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError};
+use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError, tasks::TransportPanicked};
 
 const TARGET: &str = "formation";
 
@@ -271,12 +270,18 @@ impl Log {
     }
 
     /// `panic` is what a task of the node has panicked with.
-    pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    pub(crate) fn panicked(&self, panic: &str) {
         tracing::error!(
-            target: TARGET, node = %self.node, panic = %Escaped(message),
+            target: TARGET, node = %self.node, panic = %Escaped(panic),
             "a task of this node panicked, and the node has ended; restart it, and repair its transport if the panic is there"
+        );
+    }
+
+    /// A task that served this peer has panicked.
+    pub(crate) fn transport_panicked(&self, peer: &str, error: &TransportPanicked) {
+        tracing::error!(
+            target: TARGET, node = %self.node, peer, error = %Escaped(error),
+            "the connection is closed and this node goes on; repair the transport"
         );
     }
 

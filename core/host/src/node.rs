@@ -20,7 +20,7 @@ use crate::{
     shared::Publisher,
     start::{StartError, begin},
     store::Store,
-    tasks::Tasks,
+    tasks::{self, Tasks},
     transport::Transport,
     turns::{Source, Turns},
 };
@@ -107,7 +107,7 @@ async fn supervise(driver: impl Future<Output = ()> + Send, log: Log) {
     let span = log.span().clone();
     let watched = async {
         if let Err(panic) = AssertUnwindSafe(driver).catch_unwind().await {
-            log.panicked(&*panic);
+            log.panicked(tasks::message(&*panic));
         }
     };
     watched.instrument(span).await;

@@ -1,6 +1,7 @@
 //! The tasks that a driver starts: dials, connections, and writes to the disk.
 
 use std::{
+    any::Any,
     collections::BTreeSet,
     convert::Infallible,
     io,
@@ -28,7 +29,24 @@ use crate::{
 /// The least time after which storage that does not answer counts as delayed.
 const SLOW_STORAGE: Duration = Duration::from_secs(1);
 
-/// Starts tasks in the span of their node. A task that panics reports it.
+/// A task that serves one peer has panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the transport panicked: {0}")]
+pub(crate) struct TransportPanicked(String);
+
+impl TransportPanicked {
+    pub(crate) fn new(panic: &(dyn Any + Send)) -> Self {
+        Self(message(panic).to_owned())
+    }
+}
+
+/// What a task has panicked with.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
+}
+
+/// Starts tasks in the span of their node.
 #[derive(Clone)]
 pub(crate) struct Spawner<S> {
     reports: Sender<Report<S>>,
@@ -44,13 +62,36 @@ impl<S: Send + 'static> Spawner<S> {
         &self.reports
     }
 
+    /// Starts a task of the node. The node ends if it panics.
     pub(crate) fn spawn<R: Runtime>(&self, task: impl Future<Output = ()> + Send + 'static) -> R::Task {
-        let (reports, log, span) = (self.reports.clone(), self.log.clone(), self.log.span().clone());
+        let log = self.log.clone();
+        self.watch::<R>(task, move |panic| {
+            log.panicked(message(panic));
+            Report::Panicked
+        })
+    }
+
+    /// Starts a task that serves one peer. If it panics, the driver gets this report, and the node goes on: the task holds nothing of
+    /// the node's state, and the peer may have caused the panic with what it sent.
+    pub(crate) fn spawn_for_peer<R: Runtime>(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        failed: impl FnOnce(io::Error) -> Report<S> + Send + 'static,
+    ) -> R::Task {
+        self.watch::<R>(task, |panic| failed(io::Error::other(TransportPanicked::new(panic))))
+    }
+
+    fn watch<R: Runtime>(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        panicked: impl FnOnce(&(dyn Any + Send)) -> Report<S> + Send + 'static,
+    ) -> R::Task {
+        let (reports, span) = (self.reports.clone(), self.log.span().clone());
         let watched = async move {
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-                log.panicked(&*panic);
+                let report = panicked(&*panic);
                 // It fails if the driver is gone.
-                let _ = reports.send(Report::Panicked).await;
+                let _ = reports.send(report).await;
             }
         };
         R::spawn(watched.instrument(span))
@@ -124,12 +165,17 @@ where
     fn dial(&mut self, dial: DialId, address: Address, limit: Duration) {
         let (transport, reports) = (self.transport.clone(), self.spawner.reports().clone());
         self.dials.retain(|dial| !R::is_finished(dial));
-        self.dials.push(self.spawner.spawn::<R>(async move {
+        let panicked = {
+            let address = address.clone();
+            move |error| Report::Dialed { dial, address, result: Err(error) }
+        };
+        let dialing = async move {
             let connected = timeout::<R, _>(limit, transport.connect(&address, limit)).await;
             let result = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
             // It fails if the driver is gone.
             let _ = reports.send(Report::Dialed { dial, address, result }).await;
-        }));
+        };
+        self.dials.push(self.spawner.spawn_for_peer::<R>(dialing, panicked));
     }
 
     fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, permit: Option<Permit>) -> Connection<R> {
@@ -148,5 +194,17 @@ where
 
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
         self.transport.tls_failure(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_task_panicked_with_is_named() {
+        let panics: [&(dyn Any + Send); 3] = [&"a message", &"another one".to_owned(), &5];
+        assert_eq!(panics.map(message), ["a message", "another one", "unknown"]);
+        assert_eq!(TransportPanicked::new(&"a bug").to_string(), "the transport panicked: a bug");
     }
 }

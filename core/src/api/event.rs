@@ -324,6 +324,6 @@ pub enum StopReason {
     /// It was ended without leaving, like by a crash: the application has shut it down or dropped it, or its runtime has ended.
     /// Only an embedder reports this.
     ShutDown,
-    /// A task of the node has panicked. Only an embedder reports this.
+    /// A task that serves the whole node has panicked, such as its storage or its listener. Only an embedder reports this.
     Failed,
 }

@@ -76,7 +76,9 @@
 //! # What an embedding has to ensure
 //!
 //! - **The clock** is monotonic, and keeps running while the machine is suspended. On Linux that is `CLOCK_BOOTTIME`,
-//!   not `std::time::Instant`. `formation-host` has one.
+//!   not `std::time::Instant`. `formation-host` has one. On other systems it uses `std::time::Instant`, which may stop
+//!   while the machine is suspended, as on macOS. There, G2 does not include suspended machines: stop the node of a
+//!   voter before its machine is suspended.
 //! - **The order.** After each input, first make `leadership`, `view` and `status` visible to the service. Then
 //!   perform the outputs in their order. Then pass on the events. A master that leaves has then ended its mastership
 //!   for your service before `Resign` is sent.

@@ -51,7 +51,7 @@
 //! | `IdInUse` | another living node has its id. It was kept outside for twice `down_after`, which is the longest that a dead node could keep it out | the last `RejectedByPeer` or `PeerRejected` names both addresses. Give one of the nodes another id |
 //! | `Superseded` | another process with the same id and address was started later | if nobody restarted it: two machines have the same configuration |
 //! | `ShutDown` | the application has shut the node down or dropped it, or its runtime has ended. The other nodes see a crash | if it was meant to leave: await `leave` first |
-//! | `Failed` | a task of the node has panicked. The log has the message | restart the node. If the panic is in a transport of your own, repair it; otherwise report it |
+//! | `Failed` | the driver, the storage or the listener has panicked. The log has the message. A panic on one connection ends only that connection | restart the node. If the panic is in a transport of your own, repair it; otherwise report it |
 //!
 //! # Rejections
 //!

@@ -177,13 +177,14 @@ fn every_line_names_its_node_and_has_one_target() {
         log.persist_failed(&StoreError::Foreign { path: "dir".into() });
         log.persist_delayed(&StoreError::Foreign { path: "dir".into() });
         log.persist_is_slow(Duration::from_secs(1));
-        log.panicked(&"a message");
+        log.panicked("a message");
+        log.transport_panicked("192.0.2.1:7", &TransportPanicked::new(&"a bug"));
         log.ended_without_leaving(StopReason::ShutDown);
         log.misuse(&Misuse::UnknownConn(CONN));
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 20);
+    assert_eq!(lines.len(), events.len() + 21);
     for Line(target, _, fields) in &lines {
         assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
     }
@@ -254,18 +255,6 @@ fn a_wrong_configuration_is_logged_with_both_sides() {
     assert_eq!(fields("peer_cluster"), [Some("other"), None, None, None]);
     assert_eq!(fields("own_cluster"), [Some("test"), None, None, None]);
     assert_eq!(fields("own_seeds"), [None, Some("a:1, b:1"), Some("a:1, b:1"), None]);
-}
-
-#[test]
-fn what_a_task_panicked_with_is_logged() {
-    let log = Log::new(&node("a"));
-    let lines = logged(|| {
-        log.panicked(&"a message");
-        log.panicked(&"another one".to_owned());
-        log.panicked(&5);
-    });
-    let panics: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["panic"].as_str()).collect();
-    assert_eq!(panics, ["a message", "another one", "unknown"]);
 }
 
 #[test]

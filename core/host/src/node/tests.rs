@@ -1,7 +1,10 @@
 use std::{convert::identity, time::Duration};
 
-use formation_core::{Address, Command, ConnId, Event, Incarnation, Phase, Start, Timing};
-use futures_lite::io::AsyncWriteExt;
+use formation_core::{Address, Command, ConnId, DialProblem, Event, Incarnation, Phase, Problem, Start, Timing};
+use futures_lite::{
+    future::yield_now,
+    io::{AsyncReadExt, AsyncWriteExt},
+};
 
 use super::*;
 use crate::handle::Stopped;
@@ -169,7 +172,7 @@ fn accepting_goes_on_after_a_failure() {
         calls.send(stream).await.unwrap();
         // Garbage closes the connection.
         peer.write_all(&[0; 4]).await.unwrap();
-        futures_lite::io::AsyncReadExt::read_to_end(&mut peer, &mut Vec::new()).await.unwrap();
+        peer.read_to_end(&mut Vec::new()).await.unwrap();
     };
     smol::block_on(future::or(accepts, too_long("nothing is accepted any more")));
 }
@@ -239,28 +242,57 @@ fn is_over(handle: &ClusterHandle) {
     assert_eq!(smol::block_on(handle.wait_for_members(1)), Err(Stopped));
 }
 
+fn start_faulty(place: Place, config: Config) -> (ClusterHandle, smol::Task<()>, channel::Sender<Pipes>) {
+    let (calls, called) = channel::unbounded();
+    let transport = Faulty { place, calls: Switchboard(called) };
+    let (handle, driver) = start_node::<Smol, _, _>(config, transport, identity).unwrap();
+    (handle, smol::spawn(driver), calls)
+}
+
 #[test]
-fn a_panic_anywhere_ends_the_node_and_its_handle_says_so() {
+fn a_panic_of_the_listener_ends_the_node_and_its_handle_says_so() {
     let ends = async {
-        for place in [Place::Accept, Place::Connect, Place::Opening] {
-            let (calls, called) = channel::unbounded();
-            let config = match place {
-                Place::Connect => Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).local().build().unwrap(),
-                Place::Accept | Place::Opening => single(),
-            };
-            let transport = Faulty { place, calls: Switchboard(called) };
-            let (handle, driver) = start_node::<Smol, _, _>(config, transport, identity).unwrap();
-            let running = smol::spawn(driver);
-            if place != Place::Connect {
-                handle.wait_for_master().await.unwrap();
-                calls.send(pipes(64).0).await.unwrap();
-            }
-            assert_eq!(last_event(&handle).await, Event::Stopped { reason: StopReason::Failed }, "{place:?}");
-            running.await;
-            is_over(&handle);
-        }
+        let (handle, running, calls) = start_faulty(Place::Accept, single());
+        handle.wait_for_master().await.unwrap();
+        calls.send(pipes(64).0).await.unwrap();
+        assert_eq!(last_event(&handle).await, Event::Stopped { reason: StopReason::Failed });
+        running.await;
+        is_over(&handle);
     };
-    smol::block_on(future::or(ends, too_long("a node goes on without its task")));
+    smol::block_on(future::or(ends, too_long("a node goes on without its listener")));
+}
+
+/// A peer may have caused it.
+#[test]
+fn a_panic_on_one_connection_ends_only_that_connection() {
+    let goes_on = async {
+        let (handle, _running, calls) = start_faulty(Place::Opening, single());
+        handle.wait_for_master().await.unwrap();
+        for _ in 0..3 {
+            let (ours, mut theirs) = pipes(64);
+            calls.send(ours).await.unwrap();
+            assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
+        }
+        assert!(handle.leadership().is_some(), "the node is master as before");
+    };
+    smol::block_on(future::or(goes_on, too_long("the connection stays open")));
+}
+
+#[test]
+fn a_panic_of_a_dial_is_a_dial_that_has_failed() {
+    let fails = async {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).local().build().unwrap();
+        let (handle, _running, _calls) = start_faulty(Place::Connect, config);
+        let problem = loop {
+            let explanation = handle.explain().await.unwrap();
+            if let Some(problem) = explanation.voters.iter().find_map(|voter| voter.problem) {
+                break problem;
+            }
+            yield_now().await;
+        };
+        assert_eq!(problem, Problem::NotReached(DialProblem::Other));
+    };
+    smol::block_on(future::or(fails, too_long("the dial has no result")));
 }
 
 #[test]
