@@ -29,8 +29,8 @@ impl Clock {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Clock {
-    /// The standard library's clock, counted from now on. It may stop while the machine is suspended, as it does on macOS: a node there
-    /// has to be stopped before that (G2).
+    /// The standard library's clock, counted from now on. While the machine is suspended, it goes on on Windows, and stops on
+    /// macOS: G2 does not cover a machine that sleeps there.
     pub fn start() -> Self {
         Self { start: std::time::Instant::now() }
     }

@@ -15,6 +15,23 @@
 //! | G7 | memory is bounded, whatever peers do | the [`Limits`](crate::Limits) |
 //! | G8 | no bytes from a peer do harm | – |
 //!
+//! ## Suspended machines
+//!
+//! A lease is a time, so G2 needs a clock that counts the time in which a machine is suspended. The clock of
+//! `formation-host`, which both adapters use:
+//!
+//! | system | clock | counts suspended time |
+//! | --- | --- | --- |
+//! | Linux, Android | `CLOCK_BOOTTIME` | yes |
+//! | Windows | `std::time::Instant`, the performance counter | yes |
+//! | macOS, iOS | `std::time::Instant`, `CLOCK_UPTIME_RAW` | no |
+//! | others | `std::time::Instant`, the system's `CLOCK_MONOTONIC` | it depends on the system |
+//!
+//! Where the clock does not count it, a master that wakes up may hold a lease that has ended for everybody else: G2 does not
+//! cover a machine that sleeps. Keep such a machine awake while a node runs on it, or end the node before it sleeps. On every
+//! system, a virtual machine that is paused or restored from a snapshot has a clock that has stood still: do not pause a machine
+//! on which a node runs.
+//!
 //! ## Acting as the master
 //!
 //! [`leadership`](crate::Formation::leadership) is the permission to act. The event that a master was elected is not:
