@@ -57,6 +57,7 @@
 //! - `dial_failures`: which failures of dials were reported.
 //! - `log`: every log line.
 //! - `limiter`: how many reports an unauthenticated peer can cause.
+//! - `repeats`: which failures of connections were reported, and how often they were repeated.
 //! - `descriptors`: how many connections fit into what the process may open.
 //!
 //! What an adapter is made of:
