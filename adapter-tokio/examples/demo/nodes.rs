@@ -101,7 +101,7 @@ impl Nodes {
             && members.eq(self.running.values().map(|node| node.node()))
             && views.all(|view| view == first)
             // The timeline shows it before the story goes on.
-            && self.running.values().all(|cluster| self.timeline.has_printed(cluster.node(), first.id()))
+            && self.running.values().all(|cluster| self.timeline.has_printed(cluster.node(), &first))
     }
 
     /// G6: with all voters there in time, the lowest id is elected.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use formation_node::describe;
-use formation_tokio::{Event, Events, Node, NodeId, Term, ViewId};
+use formation_tokio::{Change, Event, Events, Member, MembersView, Node, NodeId, Term};
 use tokio::sync::Notify;
 
 /// Prints one line per happening, and wakes whoever waits for the next one.
@@ -20,7 +20,7 @@ pub(crate) struct Timeline {
 /// The state that the printed events have reported.
 #[derive(Default)]
 struct Printed {
-    views: BTreeMap<Node, ViewId>,
+    views: BTreeMap<Node, BTreeMap<NodeId, Member>>,
     masters: BTreeMap<Term, Node>,
     broken: Option<String>,
 }
@@ -75,16 +75,22 @@ impl Timeline {
         }
     }
 
-    /// Whether the printed events of a node have reached a view.
-    pub(crate) fn has_printed(&self, own: &Node, view: ViewId) -> bool {
-        self.printed().views.get(own).is_some_and(|printed| *printed >= view)
+    /// Whether the printed events of a node have reached the members of a view.
+    pub(crate) fn has_printed(&self, own: &Node, view: &MembersView) -> bool {
+        self.printed().views.get(own).is_some_and(|printed| printed.values().eq(view.iter()))
     }
 
     fn note(&self, own: &Node, event: &Event) {
         let mut printed = self.printed();
         match event {
-            Event::ViewChanged { view_id, .. } => {
-                printed.views.insert(own.clone(), *view_id);
+            Event::ViewChanged { changes, .. } => {
+                let members = printed.views.entry(own.clone()).or_default();
+                for change in changes {
+                    match change {
+                        Change::Upsert(member) => drop(members.insert(member.node.id.clone(), member.clone())),
+                        Change::Remove { id, .. } => drop(members.remove(id)),
+                    }
+                }
             }
             Event::MasterElected { term, master, .. } => {
                 let first = printed.masters.entry(*term).or_insert_with(|| master.clone()).clone();

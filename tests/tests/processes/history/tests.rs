@@ -196,10 +196,11 @@ fn g5_nodes_agree_with_one_view_and_a_master_with_a_lease() {
     assert!(!agree(&[], &[], 50), "no nodes are not a cluster");
     let lost = Event::MasterLost { term: Term(1), master: node("a"), reason: LossReason::Silent };
     let stopped = Event::Stopped { reason: formation_core::StopReason::Left };
+    let updated = [Change::Remove { id: node("b").id, reason: RemovalReason::Unknown }];
     let changes: [(&str, Record); 4] = [
         ("a node follows no master", event(1, "b", lost)),
         ("a node has stopped", event(1, "b", stopped)),
-        ("a node holds an older view", view(1, "a", view_id(1, 2), &[])),
+        ("a node holds another view", view(1, "a", view_id(1, 2), &updated)),
         ("a node follows another master", elected(1, "b", 2, "b")),
     ];
     for (why, change) in changes {
