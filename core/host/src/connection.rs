@@ -1,12 +1,12 @@
 //! The task of one connection: it secures, reads and writes the stream.
 
-use std::{collections::BTreeSet, convert::Infallible, io, panic::AssertUnwindSafe, pin::pin, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, io, pin::pin, time::Duration};
 
 use async_channel::{self as channel, Receiver, Sender, TrySendError};
 use bytes::Bytes;
 use formation_core::{Address, ConnId};
 use futures_lite::{
-    future::{self, FutureExt},
+    future,
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
 };
 
@@ -57,29 +57,21 @@ impl<R: Runtime> Connection<R> {
         let (_closing, closing) = channel::bounded(1);
         let reports = spawner.reports().clone();
         // Boxed, or the task below would be as large as two of it.
-        let log = spawner.log().clone();
         let mut carrying = Box::pin(async move {
-            let serving = async {
-                let opened = future::or(until_closed(&closing), async { Some(opening.await) });
-                match opened.await {
-                    Some(Ok(stream)) => {
-                        let seeds = certified(&stream);
-                        if !seeds.is_empty() {
-                            // It fails if the driver is gone.
-                            let _ = reports.send(Report::Certified { conn, seeds }).await;
-                        }
-                        carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await
+            let opened = future::or(until_closed(&closing), async { Some(opening.await) });
+            let end = match opened.await {
+                Some(Ok(stream)) => {
+                    let seeds = certified(&stream);
+                    if !seeds.is_empty() {
+                        // It fails if the driver is gone.
+                        let _ = reports.send(Report::Certified { conn, seeds }).await;
                     }
-                    Some(Err(error)) => End::Failed(error),
-                    // The driver has sent nothing yet that would have to arrive.
-                    None => End::ByDriver,
+                    carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await
                 }
+                Some(Err(error)) => End::Failed(error),
+                // The driver has sent nothing yet that would have to arrive.
+                None => End::ByDriver,
             };
-            // The state of the node is the driver's, and a transport that panics here cannot touch it.
-            let end = AssertUnwindSafe(serving).catch_unwind().await.unwrap_or_else(|panic| {
-                log.connection_panicked(conn, &*panic);
-                End::Failed(io::Error::other("the transport panicked"))
-            });
             let error = match end {
                 End::ByDriver => return,
                 End::ByPeer => None,

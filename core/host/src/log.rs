@@ -231,17 +231,11 @@ impl Log {
 
     /// `panic` is what a task of the node has panicked with.
     pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
         tracing::error!(
-            target: TARGET, node = %self.node, panic = %Escaped(panic_message(panic)),
+            target: TARGET, node = %self.node, panic = %Escaped(message),
             "a task of this node panicked, and the node has ended; restart it, and repair its transport if the panic is there"
-        );
-    }
-
-    /// `panic` is what the transport has panicked with while it served a connection.
-    pub(crate) fn connection_panicked(&self, conn: ConnId, panic: &(dyn Any + Send)) {
-        tracing::error!(
-            target: TARGET, node = %self.node, %conn, panic = %Escaped(panic_message(panic)),
-            "the transport panicked, and its connection is closed; repair the transport"
         );
     }
 
@@ -268,11 +262,6 @@ impl Log {
             "the core sends while its last Send is in flight; please report this bug"
         );
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
 }
 
 /// A text of which a part may come from a peer, such as a name in its certificate. What cannot be seen is escaped, so that it

@@ -44,10 +44,6 @@ impl<S: Send + 'static> Spawner<S> {
         &self.reports
     }
 
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
-    }
-
     pub(crate) fn spawn<R: Runtime>(&self, task: impl Future<Output = ()> + Send + 'static) -> R::Task {
         let (reports, log, span) = (self.reports.clone(), self.log.clone(), self.log.span().clone());
         let watched = async move {
