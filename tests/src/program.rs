@@ -42,6 +42,11 @@ macro_rules! program_tests {
         }
 
         #[test]
+        fn the_version_and_the_lines_name_program_and_time() {
+            PROGRAM.prints_for_people();
+        }
+
+        #[test]
         fn rust_log_selects_the_lines_of_the_node() {
             PROGRAM.logs_what_rust_log_selects();
         }
@@ -105,6 +110,33 @@ impl Program {
         let error = node.errors();
         assert_eq!(node.exit_code(), Some(2));
         assert!(error.contains("--nonsense"), "{error}");
+    }
+
+    /// The version has the name of the binary, and each line without `--json` the time, in RFC 3339, and the node.
+    pub fn prints_for_people(self) {
+        let version = Command::new(self.path).arg("--version").output().expect("the program starts").stdout;
+        let name = Path::new(self.path).file_name().expect("a file").to_str().expect("a text");
+        assert!(String::from_utf8(version).expect("a text").starts_with(&format!("{name} ")));
+        let mut command = Command::new(self.path);
+        command.args([
+            "--cluster",
+            "programs",
+            "--id",
+            "a",
+            "--listen",
+            &free_address(),
+            "--single",
+            "--times",
+            "local",
+        ]);
+        let mut node = Process::start(command.stdout(Stdio::piped()));
+        let mut lines = node.lines();
+        let line = lines.find(|line| line.contains("is the MASTER of term 1")).expect("the node becomes master");
+        node.terminate();
+        let (time, rest) = line.split_once(' ').expect("the time and more");
+        assert!(time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{line}");
+        assert!(rest.starts_with("a "), "{line}");
+        assert!(lines.any(|line| line.ends_with("stopped: it has left the cluster")), "nothing says that it has left");
     }
 
     /// The example for `RUST_LOG` in the help, word for word.

@@ -11,6 +11,7 @@ use crate::signals::Signals;
 pub(crate) struct Smol;
 
 impl Adapter for Smol {
+    const PROGRAM: &'static str = env!("CARGO_BIN_NAME");
     type Listener = TcpListener;
     type Cluster = Cluster;
     type Signals = Signals;

@@ -11,6 +11,7 @@ use crate::signals::Signals;
 pub(crate) struct Tokio;
 
 impl Adapter for Tokio {
+    const PROGRAM: &'static str = env!("CARGO_BIN_NAME");
     type Listener = TcpListener;
     type Cluster = Cluster;
     type Signals = Signals;

@@ -1,13 +1,20 @@
 //! Events as lines for a person.
 
-use formation_core::{Change, Event, MemberState, Node, Severity, message::Holder};
+use formation_core::{
+    Change, Event, LossReason, MemberState, Node, RemovalReason, Severity, StopReason, message::Holder,
+};
 
 /// One line for an event of the node `own`, or `None` for an event that only matters in a log.
 pub fn describe(own: &Node, event: &Event) -> Option<String> {
     let line = match event {
         Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
-        Event::MasterLost { term, master, reason } => format!("lost master {} of term {term}: {reason:?}", master.id),
+        Event::MasterLost { term, master, reason } if master == own => {
+            format!("is no longer the master of term {term}: {}", describe_loss(*reason))
+        }
+        Event::MasterLost { term, master, reason } => {
+            format!("lost master {} of term {term}: {}", master.id, describe_loss(*reason))
+        }
         Event::TermWentBack { from, to } => format!("went back from term {from} to term {to} of the voters"),
         Event::NoMaster { since, why } => format!("has had no master for {since:.0?}: {why}"),
         Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait } => format!(
@@ -15,10 +22,7 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
             candidate.id, voter.id
         ),
         Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
-        Event::ViewChanged { view_id, changes } => {
-            let changes: Vec<_> = changes.iter().map(describe_change).collect();
-            format!("view {view_id}: {}", changes.join(", "))
-        }
+        Event::ViewChanged { view_id, changes } => format!("view {view_id}: {}", describe_changes(changes)),
         Event::RejectedByPeer { address, reason, holder, .. } => {
             format!("was rejected by {address}: {reason}{}", held_by(holder))
         }
@@ -50,7 +54,7 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::PersistDelayed => "cannot store a vote at the moment, and does not vote until it can".into(),
         Event::PersistRecovered => "can store its votes again".into(),
         Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
-        Event::Stopped { reason } => format!("stopped: {reason:?}"),
+        Event::Stopped { reason } => format!("stopped: {}", describe_stop(*reason)),
         other => match other.severity() {
             Severity::Detail => return None,
             Severity::Progress | Severity::Problem => format!("{other:?}"),
@@ -63,12 +67,48 @@ fn held_by(holder: &Option<Holder>) -> String {
     holder.as_ref().map(|holder| format!(" ({} at {})", holder.node.id, holder.address)).unwrap_or_default()
 }
 
-fn describe_change(change: &Change) -> String {
-    match change {
-        Change::Upsert(member) => match member.state {
-            MemberState::Active => format!("+{}", member.node.id),
-            MemberState::Suspect => format!("{} suspect", member.node.id),
-        },
-        Change::Remove { id, reason } => format!("-{id} ({reason:?})"),
+/// The changed members, grouped by what has become of them.
+fn describe_changes(changes: &[Change]) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for change in changes {
+        let (group, id) = match change {
+            Change::Upsert(member) => match member.state {
+                MemberState::Active => ("active", &member.node.id),
+                MemberState::Suspect => ("suspect", &member.node.id),
+            },
+            Change::Remove { id, reason: RemovalReason::Left } => ("left", id),
+            Change::Remove { id, reason: RemovalReason::Down } => ("down", id),
+            Change::Remove { id, reason: RemovalReason::Unknown } => ("removed, perhaps left or down", id),
+            Change::Remove { id, .. } => ("removed", id),
+        };
+        match groups.iter_mut().find(|(name, _)| *name == group) {
+            Some((_, ids)) => ids.push(id.as_str()),
+            None => groups.push((group, vec![id.as_str()])),
+        }
+    }
+    let groups: Vec<_> = groups.iter().map(|(name, ids)| format!("{name} {}", ids.join(", "))).collect();
+    groups.join("; ")
+}
+
+fn describe_loss(reason: LossReason) -> String {
+    match reason {
+        LossReason::Silent => "it was silent for a lease".into(),
+        LossReason::Ended => "it reported that it is the master no more".into(),
+        LossReason::LeaseExpired => "its lease has expired".into(),
+        LossReason::NewerTerm => "there is a newer term".into(),
+        LossReason::Resigned => "it has resigned".into(),
+        LossReason::GaveWay => "it has given way to another master".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn describe_stop(reason: StopReason) -> String {
+    match reason {
+        StopReason::Left => "it has left the cluster".into(),
+        StopReason::Superseded => "a newer run of the same node has taken its place".into(),
+        StopReason::IdInUse => "another living node has its id".into(),
+        StopReason::ShutDown => "it was ended without leaving".into(),
+        StopReason::Failed => "one of its tasks has panicked".into(),
+        other => format!("{other:?}"),
     }
 }

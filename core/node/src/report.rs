@@ -110,7 +110,8 @@ impl Reporter {
             serde_json::to_string(&line).unwrap_or_else(|error| format!("an event is no JSON: {error}"))
         } else {
             let Some(description) = what.description(&self.node) else { return true };
-            format!("{} {description}", self.node.id)
+            let wall = humantime::format_rfc3339_millis(SystemTime::now());
+            format!("{wall} {} {description}", self.node.id)
         };
         !matches!(self.lines.try_send(line), Err(TrySendError::Full(_)))
     }

@@ -1,8 +1,7 @@
 //! The life of the process, on any runtime.
 
-use std::{error::Error, future::pending, io, ops::Deref, process::ExitCode, time::Duration};
+use std::{env, error::Error, future::pending, io, ops::Deref, process::ExitCode, time::Duration};
 
-use clap::Parser;
 use formation_core::{Config, StopReason};
 use formation_host::{ClusterHandle, StartError, tls::Credentials};
 use futures_lite::future::or;
@@ -10,7 +9,7 @@ use futures_lite::future::or;
 use crate::{
     log,
     report::{Reporter, What},
-    settings::{Flags, Settings},
+    settings::Settings,
 };
 
 /// How often the lease is read. Each heartbeat extends it without an event.
@@ -18,7 +17,7 @@ const LEASE_POLL: Duration = Duration::from_millis(20);
 
 const LEFT: u8 = 0;
 const FAILED: u8 = 1;
-// 2 is clap's, for flags that it cannot parse.
+const WRONG_FLAGS: u8 = 2;
 const SUPERSEDED: u8 = 3;
 const ID_IN_USE: u8 = 4;
 const STOPPED: u8 = 5;
@@ -26,6 +25,8 @@ const OUTPUT_CLOSED: u8 = 6;
 
 /// How one adapter runs a node, and what the program needs from that adapter's runtime.
 pub trait Adapter {
+    /// The name of the program.
+    const PROGRAM: &'static str;
     /// What a node accepts its peers from.
     type Listener;
     /// A running node.
@@ -65,17 +66,35 @@ pub enum Request {
 /// The whole program: reads the flags, runs one node, and returns its exit code.
 pub async fn main<A: Adapter>() -> ExitCode {
     log();
-    let code = run::<A>(Flags::parse()).await.unwrap_or_else(|error| {
-        eprintln!("{error}");
-        FAILED
-    });
+    let settings = match Settings::read(A::PROGRAM, env::args_os()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // It fails if nobody reads it.
+            let _ = error.print();
+            return if error.use_stderr() { WRONG_FLAGS } else { LEFT }.into();
+        }
+    };
+    let config = settings.config().and_then(|config| Ok((config, settings.credentials()?)));
+    let code = match config {
+        Ok((config, credentials)) => run::<A>(&settings, config, credentials).await.unwrap_or_else(|error| {
+            eprintln!("error: {error}");
+            FAILED
+        }),
+        Err(error) => {
+            eprintln!("error: {error}");
+            WRONG_FLAGS
+        }
+    };
     code.into()
 }
 
 /// Runs a node until it has stopped, and returns the exit code.
-async fn run<A: Adapter>(flags: Flags) -> Result<u8, Box<dyn Error>> {
-    let settings = flags.read()?;
-    let (config, listen, credentials) = (settings.config()?, settings.listen()?, settings.credentials()?);
+async fn run<A: Adapter>(
+    settings: &Settings,
+    config: Config,
+    credentials: Option<Credentials>,
+) -> Result<u8, Box<dyn Error>> {
+    let listen = settings.listen();
     // The start waits for the disk. Until it is done, a signal ends the process: there is nothing to leave.
     let listener = A::listen(listen)
         .await
@@ -84,7 +103,7 @@ async fn run<A: Adapter>(flags: Flags) -> Result<u8, Box<dyn Error>> {
     let mut signals = A::signals()?;
     let reporter = Reporter::new(node.node().clone(), settings.json);
     reporter.report(node.now(), What::Started { listen });
-    let reload = || reload(&settings, credentials.as_ref());
+    let reload = || reload(settings, credentials.as_ref());
     let code = or(report::<A>(&node, &reporter), obey::<A>(&node, &reporter, &mut signals, reload)).await;
     if code == STOPPED {
         return Ok(code);

@@ -1,163 +1,189 @@
 //! The settings of a node: flags, and a file for those that are not given as flags.
 
-use std::{
-    error::Error,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod file;
+mod overrides;
+mod problem;
+mod secret;
+#[cfg(test)]
+mod tests;
 
-use clap::{Parser, ValueEnum};
-use formation_core::{Bootstrap, ClusterKey, Config};
+use std::{error::Error, ffi::OsString, path::PathBuf};
+
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind};
+use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
 use formation_host::tls::{Credentials, TlsConfig};
-use serde::Deserialize;
+
+use overrides::{LimitFlags, PhiFlags, TimingFlags};
+use secret::{read, read_secret};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// Runs one node and prints its events. Ctrl-C or SIGTERM makes it leave, a second one stops it at once, SIGHUP
 /// makes it read its certificates again.
 ///
-/// Exit codes: 0 after leaving, 1 after a failed start, 2 for wrong flags, 3 when a newer run of the same node has taken its
-/// place, 4 when another living node has its id, 5 when it was stopped before it had left, 6 when its output was closed.
+/// Exit codes: 0 after leaving, 1 after a failed start, 2 for wrong or missing flags, 3 when a newer run of the same node has
+/// taken its place, 4 when another living node has its id, 5 when it was stopped before it had left, 6 when its output was
+/// closed.
+///
+/// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///
 /// The environment variable RUST_LOG selects what is logged on the standard error: RUST_LOG=formation=debug logs everything.
 /// Without it, only errors are logged.
-#[derive(Parser)]
-pub(crate) struct Flags {
-    /// A TOML file with the same settings under the names of these flags, with _ for -, and lists where a flag is repeated
-    #[arg(long)]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    settings: Settings,
-}
-
-/// The flags that the file may hold, too.
-#[derive(clap::Args, Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
 pub(crate) struct Settings {
+    /// A TOML file with further flags, under their names with _ for -, and lists where a flag is repeated
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The name of the cluster
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
     /// The name of this node, unique in the cluster
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     id: Option<String>,
     /// The address to accept connections at, host:port
-    #[arg(long)]
+    #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// The address that other nodes dial, if it is another one
-    #[arg(long)]
+    #[arg(long, value_name = "ADDRESS")]
     advertise: Option<String>,
     /// The address of a voter; repeat it for each, the same on every node
-    #[arg(long = "seed")]
+    #[arg(long, value_name = "ADDRESS")]
     seed: Vec<String>,
     /// This node is the only voter. It needs no seed. Without this flag, its own address as the only seed is an error
     #[arg(long)]
     single: bool,
+    /// A seed from before a change of the list of seeds; repeatable. The list may change only while all voters are stopped
+    #[arg(long, value_name = "ADDRESS")]
+    former_seed: Vec<String>,
     /// A further address to look for a master at; repeatable, the address of any node
-    #[arg(long = "contact")]
+    #[arg(long, value_name = "ADDRESS")]
     contact: Vec<String>,
     /// The directory for the votes of this node alone
-    #[arg(long)]
+    #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<String>,
-    /// The timing: for one machine, for one site, or for several sites
-    #[arg(long)]
-    times: Option<Times>,
     /// Join a cluster, but never form one
     #[arg(long)]
     join_only: bool,
-    /// Continue without a quorum after this many milliseconds (E8)
-    #[arg(long)]
-    solo_after_ms: Option<u64>,
+    /// Continue without a quorum after this time, at the price of two masters in a partition (E8)
+    #[arg(long, value_name = "TIME")]
+    solo_after: Option<humantime::Duration>,
     /// Metadata of this node in the member list
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     metadata: Option<String>,
-    /// A file that holds the cluster key; repeat it while the key is changed
-    #[arg(long = "key-file")]
-    key_file: Vec<PathBuf>,
-    /// Use TLS: the certificate of the authority that all nodes trust, in PEM
-    #[arg(long)]
-    tls_authority: Option<PathBuf>,
-    /// The certificate of this node, in PEM
-    #[arg(long)]
-    tls_certificate: Option<PathBuf>,
-    /// Its private key, in PEM
-    #[arg(long)]
-    tls_key: Option<PathBuf>,
-    /// Print one line of JSON for each event and each new lease
+    /// The oldest protocol version to speak
+    #[arg(long, value_name = "VERSION")]
+    protocol_min: Option<u16>,
+    /// The newest protocol version to speak
+    #[arg(long, value_name = "VERSION")]
+    protocol_max: Option<u16>,
+    /// Print lines of JSON for a program: one for each event, and one for each new lease
     #[arg(long)]
     pub(crate) json: bool,
+    /// A file that holds the cluster key; repeat it while the key is changed
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    key_file: Vec<PathBuf>,
+    /// Use TLS: the certificate of the authority that all nodes trust, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    tls_authority: Option<PathBuf>,
+    /// The certificate of this node, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    tls_key: Option<PathBuf>,
+    /// The times: for one machine, for one site (the default), or for several sites. Each flag below replaces one of them
+    #[arg(long, help_heading = "Times")]
+    times: Option<Times>,
+    #[command(flatten, next_help_heading = "Times")]
+    timing: TimingFlags,
+    /// How this node, as a master, decides that a member is suspect: after a fixed time (the default), or by the φ accrual
+    /// failure detector
+    #[arg(long, help_heading = "Failure detector")]
+    detector: Option<DetectorKind>,
+    #[command(flatten, next_help_heading = "Failure detector")]
+    phi: PhiFlags,
+    #[command(flatten, next_help_heading = "Limits")]
+    limits: LimitFlags,
 }
 
-#[derive(Clone, Copy, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Times {
     Local,
     Lan,
     Wan,
 }
 
-impl Flags {
-    /// The flags, completed by the file.
-    pub(crate) fn read(self) -> Fallible<Settings> {
-        let Some(path) = self.config else { return Ok(self.settings) };
-        let text = read(&path)?;
-        let file: Settings = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(self.settings.or(file))
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DetectorKind {
+    Deadlines,
+    Phi,
 }
 
 impl Settings {
-    fn or(self, file: Self) -> Self {
-        fn list<T>(flags: Vec<T>, file: Vec<T>) -> Vec<T> {
-            if flags.is_empty() { file } else { flags }
+    /// The settings of the program with this name: its flags, completed by the file. An error may be the help or the version
+    /// that was asked for.
+    pub(crate) fn read(name: &'static str, flags: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut flags: Vec<OsString> = flags.into_iter().collect();
+        let mut command = Self::command().name(name);
+        let given = command.clone().try_get_matches_from(&flags)?;
+        let mut settings = Self::from_arg_matches(&given)?;
+        if let Some(path) = &settings.config {
+            flags.extend(file::flags(path, &mut command, &given)?);
+            let read = command.clone().try_get_matches_from(flags).and_then(|all| Self::from_arg_matches(&all));
+            settings = read.map_err(|error| {
+                let text = error.to_string();
+                let text = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+                command.error(error.kind(), format!("{}: {text}", path.display()))
+            })?;
         }
-        Self {
-            cluster: self.cluster.or(file.cluster),
-            id: self.id.or(file.id),
-            listen: self.listen.or(file.listen),
-            advertise: self.advertise.or(file.advertise),
-            seed: list(self.seed, file.seed),
-            single: self.single || file.single,
-            contact: list(self.contact, file.contact),
-            state_dir: self.state_dir.or(file.state_dir),
-            times: self.times.or(file.times),
-            join_only: self.join_only || file.join_only,
-            solo_after_ms: self.solo_after_ms.or(file.solo_after_ms),
-            metadata: self.metadata.or(file.metadata),
-            key_file: list(self.key_file, file.key_file),
-            tls_authority: self.tls_authority.or(file.tls_authority),
-            tls_certificate: self.tls_certificate.or(file.tls_certificate),
-            tls_key: self.tls_key.or(file.tls_key),
-            json: self.json || file.json,
+        match settings.missing() {
+            missing if missing.is_empty() => Ok(settings),
+            missing => Err(command.error(
+                ErrorKind::MissingRequiredArgument,
+                format!("missing: {}; give them as flags or in the file of --config", missing.join(", ")),
+            )),
         }
     }
 
-    pub(crate) fn listen(&self) -> Fallible<&str> {
-        Ok(needed("listen", &self.listen)?)
+    /// The flags that cannot be left out.
+    fn missing(&self) -> Vec<&'static str> {
+        let tls = [&self.tls_authority, &self.tls_certificate, &self.tls_key];
+        let is_tls = tls.iter().any(|path| path.is_some());
+        let needed = [
+            ("--cluster", self.cluster.is_some()),
+            ("--id", self.id.is_some()),
+            ("--listen", self.listen.is_some()),
+            ("--seed (or --single)", self.single || !self.seed.is_empty()),
+            ("--tls-authority", !is_tls || self.tls_authority.is_some()),
+            ("--tls-certificate", !is_tls || self.tls_certificate.is_some()),
+            ("--tls-key", !is_tls || self.tls_key.is_some()),
+        ];
+        needed.into_iter().filter(|(_, is_given)| !is_given).map(|(flag, _)| flag).collect()
+    }
+
+    pub(crate) fn listen(&self) -> &str {
+        self.listen.as_deref().unwrap_or_default()
     }
 
     /// The configuration of the node.
     pub(crate) fn config(&self) -> Fallible<Config> {
-        let address = match &self.advertise {
-            Some(address) => address,
-            None => self.listen()?,
-        };
-        let (cluster, id) = (needed("cluster", &self.cluster)?, needed("id", &self.id)?);
+        let address = self.advertise.as_deref().unwrap_or(self.listen());
+        let (cluster, id) = (self.cluster.as_deref().unwrap_or_default(), self.id.as_deref().unwrap_or_default());
         let start = if self.single { Config::single } else { Config::builder };
-        let mut config = start(cluster, id, address).seeds(&self.seed).contacts(&self.contact);
-        config = match self.times {
-            Some(Times::Local) => config.local(),
-            Some(Times::Wan) => config.wan(),
-            Some(Times::Lan) | None => config.lan(),
-        };
+        let mut config = start(cluster, id, address)
+            .seeds(&self.seed)
+            .former_seeds(&self.former_seed)
+            .contacts(&self.contact)
+            .timing(self.timing());
         if let Some(dir) = &self.state_dir {
             config = config.state_dir(dir);
         }
         if self.join_only {
             config = config.bootstrap(Bootstrap::JoinOnly);
         }
-        if let Some(millis) = self.solo_after_ms {
-            config = config.solo_after(Duration::from_millis(millis));
+        if let Some(time) = self.solo_after {
+            config = config.solo_after(time.into());
         }
         if let Some(metadata) = &self.metadata {
             config = config.metadata(metadata.clone().into());
@@ -168,7 +194,42 @@ impl Settings {
             key.truncate(key.trim_end().len());
             config = config.key(ClusterKey::from(key));
         }
-        Ok(config.build()?)
+        config = self.restricted(config.detector(self.detector()?));
+        Ok(config.build().map_err(|error| problem::describe(&error))?)
+    }
+
+    fn timing(&self) -> Timing {
+        let mut timing = match self.times {
+            Some(Times::Local) => Timing::local(),
+            Some(Times::Wan) => Timing::wan(),
+            Some(Times::Lan) | None => Timing::lan(),
+        };
+        self.timing.apply(&mut timing);
+        timing
+    }
+
+    fn detector(&self) -> Result<Detector, &'static str> {
+        match self.detector {
+            Some(DetectorKind::Phi) => {
+                let mut phi = PhiAccrual::default();
+                self.phi.apply(&mut phi);
+                Ok(Detector::PhiAccrual(phi))
+            }
+            Some(DetectorKind::Deadlines) | None if self.phi == PhiFlags::default() => Ok(Detector::Deadlines),
+            Some(DetectorKind::Deadlines) | None => {
+                Err("a flag --phi-… has no effect without --detector phi; give both")
+            }
+        }
+    }
+
+    /// Sets the limits and the protocol versions.
+    fn restricted(&self, config: ConfigBuilder) -> ConfigBuilder {
+        let mut limits = Default::default();
+        self.limits.apply(&mut limits);
+        let mut protocol = formation_core::message::PROTOCOL;
+        protocol.min = self.protocol_min.unwrap_or(protocol.min);
+        protocol.max = self.protocol_max.unwrap_or(protocol.max);
+        config.limits(limits).protocol(protocol)
     }
 
     /// The certificates and the key, if TLS is used.
@@ -177,61 +238,12 @@ impl Settings {
     }
 
     pub(crate) fn tls(&self) -> Fallible<Option<TlsConfig>> {
-        if [&self.tls_authority, &self.tls_certificate, &self.tls_key].iter().all(|path| path.is_none()) {
+        let (Some(authority), Some(certificate), Some(key)) =
+            (&self.tls_authority, &self.tls_certificate, &self.tls_key)
+        else {
             return Ok(None);
-        }
-        let authority = read(needed("tls-authority", &self.tls_authority)?)?;
-        let certificate = read(needed("tls-certificate", &self.tls_certificate)?)?;
-        let key = read_secret(needed("tls-key", &self.tls_key)?)?;
+        };
+        let (authority, certificate, key) = (read(authority)?, read(certificate)?, read_secret(key)?);
         Ok(Some(TlsConfig::mutual(authority.as_bytes(), certificate.as_bytes(), key.as_bytes())?))
-    }
-}
-
-fn needed<'a, T>(name: &str, value: &'a Option<T>) -> Result<&'a T, String> {
-    value.as_ref().ok_or_else(|| format!("--{name} is missing, or {} in the file", name.replace('-', "_")))
-}
-
-/// Reads a file that should be for the user of the node only.
-fn read_secret(path: &Path) -> Fallible<String> {
-    let text = read(path)?;
-    if is_open_to_others(path) {
-        tracing::warn!(
-            target: "formation", path = %path.display(),
-            "other users of this machine can read or change this key file; take their permissions away (chmod 600)"
-        );
-    }
-    Ok(text)
-}
-
-#[cfg(unix)]
-fn is_open_to_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_open_to_others(_: &Path) -> bool {
-    false
-}
-
-fn read(path: &Path) -> Fallible<String> {
-    Ok(fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?)
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn a_key_file_is_for_its_user_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        fs::write(&path, "secret").unwrap();
-        for (mode, is_open) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o620, true)] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(is_open_to_others(&path), is_open, "{mode:o}");
-        }
     }
 }

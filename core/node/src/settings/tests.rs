@@ -1,0 +1,168 @@
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+
+use super::*;
+
+const NEEDED: &str = "--cluster c --id a --listen a:1 --seed a:1 --seed b:1";
+
+fn read_flags(flags: &str) -> Result<Settings, clap::Error> {
+    Settings::read("program", ["program"].into_iter().chain(flags.split_whitespace()).map(OsString::from))
+}
+
+fn read_file(flags: &str, text: &str) -> Result<Settings, clap::Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.toml");
+    fs::write(&path, text).unwrap();
+    read_flags(&format!("{flags} --config {}", path.display()))
+}
+
+/// The values of a configuration by their path. A duration is one value.
+fn values(config: &Config) -> BTreeMap<String, Value> {
+    fn walk(path: String, value: Value, all: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(fields) if !fields.contains_key("nanos") => {
+                for (name, value) in fields {
+                    walk(format!("{path}/{name}"), value, all);
+                }
+            }
+            leaf => drop(all.insert(path, leaf)),
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(String::new(), serde_json::to_value(config).unwrap(), &mut all);
+    all
+}
+
+/// A field that the library gets later has no flag in this file, and fails here.
+#[test]
+fn every_option_of_the_library_has_a_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("key");
+    fs::write(&key_file, "a key that is long enough for the cluster\n").unwrap();
+    let all = r#"
+        cluster = "other"
+        id = "other"
+        listen = "b:1"
+        former_seed = ["c:1"]
+        contact = ["d:1"]
+        state_dir = "votes"
+        join_only = true
+        solo_after = "1m 30s"
+        metadata = "text"
+        detector = "phi"
+        phi_threshold = 6
+        phi_window = 50
+        phi_min_deviation = "30ms"
+        heartbeat_interval = "300ms"
+        lease = "2s"
+        suspect_after = "700ms"
+        down_after = "4s"
+        bootstrap_wait = "5s"
+        stagger = "150ms"
+        election_timeout = "600ms"
+        handshake_timeout = "3s"
+        dial_backoff_min = "30ms"
+        dial_backoff_max = "2s"
+        max_clock_drift_percent = 2
+        limit_frame_before_handshake = 2048
+        limit_max_frame = 100000
+        limit_send = 50000
+        limit_pending_connections = 65
+        limit_connections = 100
+        limit_partial_bytes = 1000000
+        limit_unsent_bytes = 1000001
+        limit_messages = 100
+        limit_members = 50
+        limit_metadata = 51
+        limit_change_log = 52
+        limit_updates_at_once = 53
+        limit_contacts = 54
+        limit_pinned_views = 5
+    "#;
+    let plain = values(&read_flags(&format!("{NEEDED} --detector phi")).unwrap().config().unwrap());
+    let changed = format!("seed = ['b:1', 'e:1']\nkey_file = {key_file:?}\n{all}");
+    let changed = values(&read_file("", &changed).unwrap().config().unwrap());
+    let single = values(&read_file("--single", all).unwrap().config().unwrap());
+    // There is one protocol version, and nothing else to choose.
+    let is_same = |path: &&String| {
+        let value = &plain[*path];
+        let is_version = path.starts_with("/protocol/");
+        !is_version && changed.get(*path).is_none_or(|it| it == value) && single.get(*path).is_none_or(|it| it == value)
+    };
+    let same: Vec<_> = plain.keys().filter(is_same).collect();
+    assert!(same.is_empty(), "no flag changes {same:?}");
+}
+
+#[test]
+fn all_missing_flags_are_reported_at_once() {
+    let error = read_flags("--tls-key key").unwrap_err().to_string();
+    for flag in ["--cluster", "--id", "--listen", "--seed", "--single", "--tls-authority", "--tls-certificate"] {
+        assert!(error.contains(flag), "{flag}: {error}");
+    }
+    assert!(!error.contains("--tls-key"), "{error}");
+}
+
+#[test]
+fn flags_have_precedence_over_the_file() {
+    let file = "lease = '2s'\nseed = ['x:1']\nid = 'from-file'\ncluster = 'from-file'\n";
+    let settings = read_file("--id a --listen a:1 --seed a:1 --seed b:1 --down-after 8s", file).unwrap();
+    assert_eq!(settings.id.as_deref(), Some("a"));
+    assert_eq!(settings.cluster.as_deref(), Some("from-file"));
+    assert_eq!(settings.seed, ["a:1", "b:1"]);
+    assert_eq!(settings.timing().lease.as_secs(), 2);
+    assert_eq!(settings.timing().down_after.as_secs(), 8);
+}
+
+#[test]
+fn an_error_in_the_file_names_the_file_and_the_setting() {
+    for (text, named) in [
+        ("nonsense = 1", "nonsense"),
+        ("config = 'other.toml'", "config"),
+        ("help = true", "help"),
+        ("lease = 2", "--lease"),
+        ("lease = 2.5", "lease"),
+        ("single = 'yes'", "single"),
+        ("id = ['a', 'b']", "--id"),
+        ("id = ", "id"),
+    ] {
+        let error = read_file("", text).unwrap_err().to_string();
+        assert!(error.contains("node.toml") && error.contains(named), "{text}: {error}");
+    }
+}
+
+#[test]
+fn an_error_speaks_of_flags_and_not_of_functions() {
+    for (flags, named) in [
+        ("--cluster c --id a --listen a:1 --seed a:1", "--single"),
+        ("--cluster c --id a --listen 0.0.0.0:1 --single", "--advertise"),
+        ("--cluster c --id a --listen a --seed b:1", "--listen"),
+        ("--cluster c --id a --listen a:1 --seed b", "--seed"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --former-seed b", "--former-seed"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --contact b", "--contact"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --state-dir=", "--state-dir"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --protocol-max 9", "--protocol-max"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --protocol-min 9", "--protocol-min"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --lease 2h", "--lease is 2h"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --lease 4s", "--lease, which is 4s"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --election-timeout 1s", "--max-clock-drift-percent"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --limit-connections 1", "--limit-connections"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --limit-send 9999999", "--limit-send"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --limit-contacts 0 --contact b:1", "--limit-contacts"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --solo-after 1s", "--bootstrap-wait"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --detector phi --phi-window 1", "--phi-window"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --phi-window 9", "--detector phi"),
+    ] {
+        let error = read_flags(flags).unwrap().config().unwrap_err().to_string();
+        assert!(error.contains(named), "{flags}: {error}");
+        let foreign = error.split_whitespace().find(|word| word.contains('_') || word.contains("()"));
+        assert_eq!(foreign, None, "{flags}: {error}");
+    }
+}
+
+#[test]
+fn the_version_names_the_program() {
+    let error = read_flags("--version").unwrap_err();
+    assert!(!error.use_stderr());
+    assert_eq!(error.to_string(), concat!("program ", env!("CARGO_PKG_VERSION"), "\n"));
+}
