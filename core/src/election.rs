@@ -1,4 +1,4 @@
-//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E8).
+//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E9).
 //!
 //! [`Election`] is a state machine of its own, without connections and bytes. Its inputs are method calls. Its results are
 //! [`Effect`]s, which the caller takes with [`Election::next_effect`] and carries out in order.
@@ -14,12 +14,14 @@
 //! | `reach` | E7: how far a node goes towards the term of one voter, and when it goes back |
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
+//! | `held` | E9: another seed list has a master |
 //! | `explain` | why this node is no candidate |
 //! | `persisting` | E4: what the embedder has answered to a `Persist` |
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can receive each other's messages |
 
 mod explain;
+mod held;
 mod invariants;
 mod persisting;
 mod reach;
@@ -264,10 +266,8 @@ impl Election {
             let deferred = self.deferred.values().map(move |(candidate, _)| since + self.wait_of(&candidate.id));
             deferred.chain([own])
         });
-        let all = [own, following, bootstrap, promise, self.solo_at(), self.climbs_at(), self.goes_back_at()]
-            .into_iter()
-            .flatten()
-            .chain(turns);
+        let (solo, far) = (self.solo_at(), [self.climbs_at(), self.goes_back_at(), self.held_until()]);
+        let all = [own, following, bootstrap, promise, solo].into_iter().chain(far).flatten().chain(turns);
         all.filter(|at| *at > self.now).min()
     }
 
@@ -296,6 +296,7 @@ impl Election {
                 voter.last_report = None;
             }
             voter.linked = Some(node.clone());
+            voter.other_master = None;
             voter.voting = voting.cloned();
             self.compare_times(address);
             self.relinked(address);

@@ -100,7 +100,8 @@ pub enum Event {
         address: Address,
         /// The reason.
         reason: RejectReason,
-        /// The node that has the id or the address of this node, if that is the reason.
+        /// The node that has the id or the address of this node, if that is the reason. The master of the other seed list, if the seed
+        /// lists differ and that list has a master.
         holder: Option<Holder>,
         /// The socket address of the peer's end, if the transport knows it.
         peer_addr: Option<SocketAddr>,
@@ -116,7 +117,7 @@ pub enum Event {
         address: Address,
         /// The reason.
         reason: RejectReason,
-        /// The node that has the claimed id or address, if that is the reason.
+        /// The node that has the claimed id or address, if that is the reason. The master of this node, if the seed lists differ.
         holder: Option<Holder>,
         /// The name of the peer's cluster, if that is the reason.
         cluster: Option<ClusterName>,

@@ -87,6 +87,13 @@ pub enum NoMasterReason {
         /// Why, if the master has said so.
         reason: Option<RejectReason>,
     },
+    /// Voters with another seed list have a master. This node neither becomes a candidate nor votes beside it (E9).
+    Held {
+        /// The seeds at which these voters are.
+        by: BTreeSet<Address>,
+        /// Their master.
+        master: Node,
+    },
     /// Fewer than a quorum of voters are linked.
     TooFewVoters,
     /// It may only join a cluster, and never had a master (D7).
@@ -212,6 +219,9 @@ impl fmt::Display for NoMaster {
             }
             NoMasterReason::NotAdmitted { master, reason: Some(reason) } => {
                 write!(f, "the master {master} does not make this node a member: {reason}")
+            }
+            NoMasterReason::Held { by, master } => {
+                write!(f, "held: {} has another list of seeds, and the master {master}", list(by))
             }
             NoMasterReason::TooFewVoters => write!(f, "{reachable} of {voters} voters reachable, need {quorum}"),
             NoMasterReason::MayOnlyJoin => {

@@ -58,10 +58,11 @@ impl Election {
         }
     }
 
-    /// Whether this node votes and may become a candidate: it is a voter, may form a cluster (D7), and can make its votes
-    /// durable (E4).
+    /// Whether this node votes and may become a candidate: it is a voter, may form a cluster (D7), can make its votes
+    /// durable (E4), and is not held (E9).
     pub(crate) fn can_vote(&self) -> bool {
-        self.is_voter && self.may_form() && !self.persistence.failed && !self.persistence.delayed
+        let has_storage = !self.persistence.failed && !self.persistence.delayed;
+        self.is_voter && self.may_form() && has_storage && !self.is_held()
     }
 
     /// D7: whether this node may form a cluster, or has joined one before.

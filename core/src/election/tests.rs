@@ -4,6 +4,7 @@ mod durability;
 mod invariants;
 mod knowledge;
 mod messages;
+mod seed_lists;
 mod solo;
 
 use alloc::vec::Vec;

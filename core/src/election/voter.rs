@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::{
     id::{Node, NodeId, Term},
+    time::Timestamp,
     wire::message::{Role, StatusReport},
     wire::voting::Voting,
 };
@@ -29,6 +30,8 @@ pub(super) struct Voter {
     pub(super) voting: Option<Voting>,
     /// Its lease and its `bootstrap_wait` that were compared with this node's.
     pub(super) compared: Option<(Duration, Duration)>,
+    /// E9: the node there has another seed list, and this master. It counts until then.
+    pub(super) other_master: Option<(Node, Timestamp)>,
 }
 
 impl Voter {

@@ -78,7 +78,7 @@ impl Formation {
     /// The peer's `Hello` has come.
     pub(super) fn hello_received(&mut self, conn: ConnId, hello: Hello, body: &[u8]) {
         let Some(connection) = self.peers.connection(conn) else { return never!("a hello comes on a connection") };
-        match handshake::judge_cluster(&self.env, connection, &hello) {
+        match handshake::judge_cluster(&self.env, connection, &hello, &self.election) {
             Err(rejection) => self.reject_hello(conn, hello, rejection, Bytes::new()),
             Ok(Some(key)) => {
                 let proving = handshake::proving(&self.env, connection, key, (hello, body));
@@ -181,6 +181,9 @@ impl Formation {
         let dialed = self.peers.dialed(conn).cloned();
         let stop = self.must_stop(conn, reason, holder.as_ref());
         if let Some(address) = dialed {
+            if reason == RejectReason::ElectorateMismatch {
+                self.election.met_other_seed_list(&address, holder.as_ref());
+            }
             let is_news = self.discovery.rejected_by(&address, reason);
             // A reader who looks for the reason of the stop finds in the event who has the id.
             if is_news || stop.is_some() {

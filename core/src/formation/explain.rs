@@ -61,6 +61,9 @@ impl Formation {
         if let Some((master, address)) = followed.find(|(_, address)| self.peers.at(address).is_none()) {
             return NoMasterReason::MasterUnreachable { master: master.clone(), address: address.clone() };
         }
+        if let Some((by, master)) = self.election.held_by() {
+            return NoMasterReason::Held { by, master };
+        }
         match reachable < self.env.config.quorum() {
             true => NoMasterReason::TooFewVoters,
             false => self.election.why_no_candidate(),

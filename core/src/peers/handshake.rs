@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Connection, PeerTable, Proving};
 use crate::{
     api::error::{CloseReason, RejectReason},
+    election::Election,
     env::Env,
     id::{Address, ConnId, Node},
     membership::view::MembersView,
@@ -51,6 +52,7 @@ pub(crate) fn judge_cluster(
     env: &Env,
     connection: &Connection,
     hello: &Hello,
+    election: &Election,
 ) -> Result<Option<ClusterKey>, Rejection> {
     let reject = |reason| Err(Rejection::Reject(reason, None));
     if hello.magic != MAGIC {
@@ -63,7 +65,10 @@ pub(crate) fn judge_cluster(
         return reject(RejectReason::WrongCluster);
     }
     if hello.electorate != env.config.electorate() {
-        return reject(RejectReason::ElectorateMismatch);
+        // The master of this seed list keeps the voters of another one from electing theirs (E9). A solo master does not.
+        let master = election.master().filter(|_| !election.is_solo() && !election.follows_solo());
+        let holder = master.map(|(node, address)| Holder { node: node.clone(), address: address.clone() });
+        return Err(Rejection::Reject(RejectReason::ElectorateMismatch, holder));
     }
     match proof::common(env.config.keys(), connection.side(), hello) {
         Ok(key) => Ok(key.cloned()),

@@ -106,6 +106,20 @@ impl Net {
         self.hosts[ix].config = config.build().expect("times that fit together");
     }
 
+    /// Gives a node that does not run another list of seeds: the addresses of the nodes `0..n`. Its disk is erased, because the state
+    /// there belongs to the old list.
+    ///
+    /// # Panics
+    /// If the node is running.
+    pub fn set_seeds(&mut self, ix: NodeIx, n: usize) {
+        self.forget(ix);
+        let last = self.last_run(ix);
+        self.checks_of(ix).ended(last);
+        let timing = self.hosts[ix].config.timing().clone();
+        let config = Self::builder(ix, n).timing(timing);
+        self.hosts[ix].config = config.build().expect("a valid configuration");
+    }
+
     /// Pauses a node, like a suspended or swapped-out process. Its clock continues, and its inputs wait.
     pub fn pause(&mut self, ix: NodeIx, time: Duration) {
         self.trace.note(self.now, ix, format!("pauses for {time:?}"));

@@ -33,6 +33,7 @@ mod membership;
 mod misuse;
 mod no_master;
 mod pipelined_join;
+mod seed_lists;
 mod simulator;
 mod solo;
 mod tls_failure;
