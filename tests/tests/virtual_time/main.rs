@@ -14,6 +14,7 @@ mod dialing;
 mod every_order;
 mod failover;
 mod hostile;
+mod hostile_again;
 mod hostile_attacks;
 mod hostile_identity;
 mod hostile_limits;
