@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     api::config::Limits,
     id::{Address, Incarnation},
+    membership::follower::Outcome,
 };
 
 /// Of members of 512 bytes, as the tracker counts, this many fit in a page.
@@ -93,10 +94,7 @@ impl Rig {
         if !view.is_empty() {
             let (view_id, members) = (view.id(), view.iter().cloned().collect());
             let page = MembersUpdate::Page { view_id, index: 0, last: true, members };
-            assert!(matches!(
-                held.update((&node("x", 1), false), page),
-                crate::membership::follower::Outcome::Taken(_)
-            ));
+            assert!(matches!(held.update((&node("x", 1), false), page), Outcome::Taken(_)));
         }
         Self { tracker: Tracker::new(&config), held }
     }
