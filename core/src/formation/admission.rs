@@ -181,7 +181,8 @@ impl Formation {
         let dialed = self.peers.dialed(conn).cloned();
         let stop = self.must_stop(conn, reason, holder.as_ref());
         if let Some(address) = dialed {
-            if reason == RejectReason::ElectorateMismatch {
+            let is_believed = |connection: &Connection| connection.is_trusted_without_key(&self.env, &address);
+            if reason == RejectReason::ElectorateMismatch && self.peers.connection(conn).is_some_and(is_believed) {
                 self.election.met_other_seed_list(&address, holder.as_ref());
             }
             let is_news = self.discovery.rejected_by(&address, reason);

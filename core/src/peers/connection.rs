@@ -261,6 +261,12 @@ impl Connection {
         self.dialed.as_ref() == Some(address) || self.certified.contains(address)
     }
 
+    /// Whether this node tells the peer who is master, and believes the peer about that, before a proof of the cluster key (E9). With a
+    /// key, only the certificate of the peer shows that it is at the address of this seed.
+    pub(crate) fn is_trusted_without_key(&self, env: &Env, address: &Address) -> bool {
+        env.config.keys().is_empty() || self.certified.contains(address)
+    }
+
     pub(super) fn link(&self) -> Option<&Link> {
         match &self.state {
             ConnectionState::Established(link) => Some(link),

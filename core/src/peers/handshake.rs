@@ -66,7 +66,8 @@ pub(crate) fn judge_cluster(
     }
     if hello.electorate != env.config.electorate() {
         // The master of this seed list keeps the voters of another one from electing theirs (E9). A solo master does not.
-        let master = election.master().filter(|_| !election.is_solo() && !election.follows_solo());
+        let is_told = connection.is_trusted_without_key(env, &hello.address);
+        let master = election.master().filter(|_| is_told && !election.is_solo() && !election.follows_solo());
         let holder = master.map(|(node, address)| Holder { node: node.clone(), address: address.clone() });
         return Err(Rejection::Reject(RejectReason::ElectorateMismatch, holder));
     }

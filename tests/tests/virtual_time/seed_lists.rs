@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    Event, Incarnation, NoMasterReason, Node, NodeId, RejectReason,
+    Address, Config, Event, Incarnation, NoMasterReason, Node, NodeId, RejectReason,
     message::{Holder, Message, Rejected},
 };
 use formation_tests::{Crash, Cut, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
@@ -113,6 +113,38 @@ fn e9_a_voter_is_free_again_once_the_others_are_gone() {
         let done = net.run_until(20 * SECOND, |net| net.agree(&[2, 3, 4]));
         net.expect(done, "the voters are held for ever");
     });
+}
+
+/// Whoever is at the address of a seed that is down need not have the cluster key. It holds nobody, and learns no master.
+#[test]
+fn t1_e9_with_a_key_only_a_certificate_is_believed() {
+    let keyed = |id: &str| {
+        let config = Config::builder("test", id, format!("{id}:1").as_str()).seeds(["a:1", "b:1", "c:1"]);
+        config.key([7; 32]).build().unwrap()
+    };
+    let mut rig = Rig::new(keyed("a"));
+    rig.advance(4 * SECOND);
+    let holder = || Holder {
+        node: Node { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) },
+        address: Address::new("b:1").unwrap(),
+    };
+    let rejected = Rejected { reason: RejectReason::ElectorateMismatch, holder: Some(holder()) };
+    answer_all(&mut rig, "c:1", &Message::Rejected(rejected));
+    let why = rig.formation.explain().no_master.unwrap();
+    assert_eq!(why.reason, NoMasterReason::TooFewVoters);
+
+    let alone = Config::single("test", "m", "m:1").key([7; 32]).build().unwrap();
+    let mut rig = Rig::new(alone);
+    assert!(rig.formation.leadership(rig.now).is_some());
+    let mut outsider = Peer::of(&keyed("b"), "b", "b:1");
+    let conn = rig.accept_from(formation_core::Remote::default());
+    let hello = outsider.hello();
+    rig.receive(conn, hello);
+    let told = rig.messages(conn).into_iter().find_map(|message| match message {
+        Message::Rejected(Rejected { reason: RejectReason::ElectorateMismatch, holder }) => Some(holder),
+        _ => None,
+    });
+    assert_eq!(told, Some(None), "it is rejected, and learns no master");
 }
 
 /// Every dial of the address is answered with this message. Those that were given up close.
