@@ -170,7 +170,9 @@ impl<I: Io> Driver<I> {
                 self.opened(now, opening, Origin::Dialed(dial), None);
             }
             Report::Dialed { dial, address, result: Err(error) } => {
-                self.note_panic(now, &error, Some(address.as_str()));
+                if let Some(panic) = TransportPanicked::of(&error) {
+                    note_panic((&mut self.limiter, &self.log), now, address.as_str(), panic);
+                }
                 self.log.dial_failed(dial, &address, &error, self.dial_failures.is_news(&address, &error));
                 self.handle_own(now, Input::DialFailed { dial, problem: dial_problem(&error) });
             }
@@ -218,10 +220,10 @@ impl<I: Io> Driver<I> {
 
     fn closed(&mut self, now: Timestamp, conn: ConnId, error: Option<&io::Error>) {
         let Some(known) = self.open.get(&conn) else { return };
-        self.log.ended(conn, known.peer_addr.as_deref(), error);
-        let peer_addr = known.peer_addr.clone();
-        if let Some(error) = error {
-            self.note_panic(now, error, peer_addr.as_deref());
+        let peer_addr = known.peer_addr.as_deref();
+        self.log.ended(conn, peer_addr, error);
+        if let Some(panic) = error.and_then(TransportPanicked::of) {
+            note_panic((&mut self.limiter, &self.log), now, peer_addr.unwrap_or("unknown"), panic);
         }
         let input = match error.and_then(|error| self.io.tls_failure(error)) {
             Some(failure) => Input::TlsFailed { conn, failure },
@@ -230,14 +232,6 @@ impl<I: Io> Driver<I> {
         self.handle_own(now, input);
         // Not before: a timer that was due before the end may have made the core send something on it.
         self.open.remove(&conn);
-    }
-
-    /// A panic in the transport is a bug of this program, and is not hidden among what peers do wrong.
-    fn note_panic(&mut self, now: Timestamp, error: &io::Error, peer: Option<&str>) {
-        let panic = error.get_ref().and_then(|error| error.downcast_ref::<TransportPanicked>());
-        if let Some(panic) = panic.filter(|_| self.limiter.admits(now, Kind::TransportPanicked)) {
-            self.log.transport_panicked(peer.unwrap_or("unknown"), panic);
-        }
     }
 
     /// Handles an input that the driver makes itself, which the core never rejects.
@@ -318,7 +312,7 @@ impl<I: Io> Driver<I> {
     fn event(&mut self, now: Timestamp, event: Event) {
         let kind = Kind::of(&event, |address| self.formation.is_configured(address));
         let failure = Repeats::of(&event);
-        // What is only counted takes no place from what is news.
+        // The limiter does not count a repeated failure, so it uses up no place of a new one.
         let is_repeated = failure.as_ref().is_some_and(|failure| self.repeats.count(failure));
         if is_repeated || kind.is_some_and(|kind| !self.limiter.admits(now, kind)) {
             return self.publisher.suppress_event();
@@ -349,6 +343,13 @@ impl<I: Io> Driver<I> {
     fn peer_addr(&self, conn: ConnId) -> Option<&str> {
         let closing = || self.closing.iter().rev().find(|(closing, _)| *closing == conn).map(|(_, known)| known);
         self.open.get(&conn).or_else(closing)?.peer_addr.as_deref()
+    }
+}
+
+/// A panic in the transport is a bug of this program, and is not hidden among what peers do wrong.
+fn note_panic((limiter, log): (&mut Limiter, &Log), now: Timestamp, peer: &str, panic: &TransportPanicked) {
+    if limiter.admits(now, Kind::TransportPanicked) {
+        log.transport_panicked(peer, panic);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Every log line of a node. The target of all of them is `formation`, and each names the node.
 
 use std::{
-    collections::BTreeSet,
     fmt::{self, Write},
     io,
     sync::Arc,
@@ -21,7 +20,10 @@ use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreE
 
 const TARGET: &str = "formation";
 
-/// What the log has to know beside an event.
+/// How many seeds a line names.
+const SEEDS: usize = 16;
+
+/// The circumstances of an event.
 pub(crate) struct About<'a> {
     /// The node's term when it happened.
     pub(crate) term: Term,
@@ -152,8 +154,8 @@ impl Log {
     /// A rejection, with what this node has where the configurations of both differ.
     fn rejection(&self, event: &Event, about: &About<'_>) {
         let (node, &About { term, config, .. }) = (&self.node, about);
-        let seeds =
-            |reason: RejectReason| (reason == RejectReason::ElectorateMismatch).then(|| display(Few(config.seeds())));
+        let own_seeds = || display(First(SEEDS, config.seeds().iter()));
+        let seeds = |reason: RejectReason| (reason == RejectReason::ElectorateMismatch).then(own_seeds);
         match event {
             Event::RejectedByPeer { address, reason, holder, peer_addr } => {
                 let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
@@ -197,7 +199,7 @@ impl Log {
         tracing::warn!(target: TARGET, node = %self.node, %kind, count, "further reports of this kind were suppressed");
     }
 
-    /// What was reported once has happened so often since the last line about it.
+    /// A failure was reported once, and has happened this often since the last line about it.
     pub(crate) fn repeated(&self, (source, reason): &Failure, count: u64) {
         tracing::warn!(
             target: TARGET, node = %self.node, %source, %reason, count,
@@ -310,17 +312,17 @@ impl Log {
     }
 }
 
-/// The first of some addresses.
-struct Few<'a>(&'a BTreeSet<Address>);
+/// The first names of a list, at most so many, and the number of the others.
+struct First<I>(usize, I);
 
-impl fmt::Display for Few<'_> {
+impl<I: ExactSizeIterator<Item: fmt::Display> + Clone> fmt::Display for First<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMED: usize = 16;
-        for (number, address) in self.0.iter().take(NAMED).enumerate() {
+        let Self(named, names) = self;
+        for (number, name) in names.clone().take(*named).enumerate() {
             let separator = if number == 0 { "" } else { ", " };
-            write!(f, "{separator}{address}")?;
+            write!(f, "{separator}{name}")?;
         }
-        match self.0.len().checked_sub(NAMED) {
+        match names.len().checked_sub(*named) {
             Some(more @ 1..) => write!(f, " and {more} more"),
             Some(0) | None => Ok(()),
         }

@@ -27,7 +27,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What is reported once.
+/// A failure that is reported once: its source and its reason.
 pub(crate) type Failure = (Source, CloseReason);
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    /// What has failed, if the event says that, and the source is known.
+    /// The failure that the event reports, if its source is known.
     pub(crate) fn of(event: &Event) -> Option<Failure> {
         match event {
             Event::ConnClosed { dialed: Some(address), reason, .. } => Some((Source::Dialed(address.clone()), *reason)),

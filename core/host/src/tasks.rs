@@ -38,9 +38,14 @@ impl TransportPanicked {
     pub(crate) fn new(panic: &(dyn Any + Send)) -> Self {
         Self(message(panic).to_owned())
     }
+
+    /// The panic that has ended a dial or a connection with this error.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
 }
 
-/// What a task has panicked with.
+/// The message of a panic.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")

@@ -115,7 +115,7 @@ fn e9_a_voter_is_free_again_once_the_others_are_gone() {
     });
 }
 
-/// Whoever is at the address of a seed that is down need not have the cluster key. It holds nobody, and learns no master.
+/// A peer at the address of a dead seed may lack the cluster key. It holds nobody, and learns no master.
 #[test]
 fn t1_e9_with_a_key_only_a_certificate_is_believed() {
     let keyed = |id: &str| {

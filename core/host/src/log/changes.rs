@@ -4,10 +4,12 @@ use std::fmt;
 
 use formation_core::{Change, MemberState, MembersView, RemovalReason};
 
+use super::First;
+
 /// How many members are named for one kind of change.
 const NAMED: usize = 8;
 
-/// What has become of a member, in the order of the text.
+/// How a member has changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Joined,
@@ -68,14 +70,7 @@ impl fmt::Display for Summary<'_> {
         }
         for (number, (kind, changes)) in kinds.iter().enumerate() {
             let separator = if number == 0 { "" } else { "; " };
-            write!(f, "{separator}{kind}: ")?;
-            for (number, change) in changes.iter().take(NAMED).enumerate() {
-                let separator = if number == 0 { "" } else { ", " };
-                write!(f, "{separator}{}", change.id())?;
-            }
-            if let Some(more @ 1..) = changes.len().checked_sub(NAMED) {
-                write!(f, " and {more} more")?;
-            }
+            write!(f, "{separator}{kind}: {}", First(NAMED, changes.iter().map(|change| change.id())))?;
         }
         Ok(())
     }

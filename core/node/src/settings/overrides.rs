@@ -28,7 +28,7 @@ macro_rules! overrides {
     };
 }
 
-/// What stands for the value in the help.
+/// The placeholder of the value in the help.
 fn value_name(of_type: &str) -> &'static str {
     if of_type.contains("Duration") { "TIME" } else { "NUMBER" }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in terms of the flags.
+//! Errors of a configuration, in terms of the flags.
 
 use formation_core::ConfigError;
 
