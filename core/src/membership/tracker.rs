@@ -70,7 +70,7 @@ struct Tracked {
     /// When its acknowledgements have arrived, if the detector learns from that.
     arrivals: Arrivals,
     linked: bool,
-    /// It has got a new allowance for its word that it joins, and has acknowledged nothing since.
+    /// It got a new allowance when it reported that it joins, and has acknowledged nothing since.
     is_renewed: bool,
     /// The first and the newest heartbeat that were sent to it since it became a member.
     beats: Option<(u64, u64)>,
@@ -194,8 +194,8 @@ impl Tracker {
         self.tracked.keys()
     }
 
-    /// The state of a linked node that says that it joins, `known` being its entry. It is active. Only the state of a member that
-    /// has said so before stays until it acknowledges something: it may be one that can send and not receive (V11).
+    /// The state that a linked node gets with its report; `known` is its entry. It becomes active. A member that has acknowledged
+    /// nothing since an earlier report keeps its state: perhaps it can send, and not receive (V11).
     pub(crate) fn state_of(&self, node: &Node, known: Option<&Member>) -> MemberState {
         let known = known.filter(|known| known.node == *node);
         let says_it_again = self.tracked.get(&node.id).is_some_and(|tracked| tracked.linked && tracked.is_renewed);
@@ -205,17 +205,18 @@ impl Tracker {
     /// Makes a linked node a member, or writes its new entry. A new member is sent a snapshot.
     pub(crate) fn admit(&mut self, held: &mut HeldView, member: Member, now: Timestamp) -> Vec<Change> {
         let key = self.key_for(&member.node.id);
-        let mut tracked = self.fresh(key, now);
+        let fresh = self.fresh(key, now);
         let known = held.view().get(&member.node.id).is_some_and(|known| known.node == member.node);
-        match self.tracked.remove(&member.node.id) {
-            Some(before) if known && before.linked && before.is_renewed => tracked = before,
+        let tracked = match self.tracked.remove(&member.node.id) {
+            Some(before) if known && before.linked && before.is_renewed => before,
             Some(before) if known && before.linked => {
-                tracked =
-                    Tracked { suspect_at: tracked.suspect_at, down_at: tracked.down_at, is_renewed: true, ..before };
+                Tracked { suspect_at: fresh.suspect_at, down_at: fresh.down_at, is_renewed: true, ..before }
             }
-            Some(before) => self.unpin(before.series),
-            None => {}
-        }
+            before => {
+                self.unpin(before.and_then(|before| before.series));
+                fresh
+            }
+        };
         self.tracked.insert(member.node.id.clone(), tracked);
         if held.view().get(&member.node.id) == Some(&member) {
             return Vec::new();
