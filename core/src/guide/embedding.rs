@@ -65,7 +65,7 @@
 //! | `Tick` | the deadline has come |
 //! | `TlsFailed` | a connection could not be secured |
 //!
-//! `Opened` carries a [`Remote`](crate::Remote): the IP address of the other end, and the seeds whose host its
+//! `Opened` carries a [`Remote`](crate::Remote): the socket address of the other end, and the seeds whose host its
 //! certificate covers. The default says that the transport knows neither. `Certified` adds such seeds later.
 //!
 //! If streams are secured (TLS), report `Opened` before the TLS handshake begins. The core then limits how many of
@@ -76,9 +76,8 @@
 //! # What an embedding has to ensure
 //!
 //! - **The clock** is monotonic, and keeps running while the machine is suspended. On Linux that is `CLOCK_BOOTTIME`,
-//!   not `std::time::Instant`. `formation-host` has one. On other systems it uses `std::time::Instant`, which may stop
-//!   while the machine is suspended, as on macOS. There, G2 does not include suspended machines: stop the node of a
-//!   voter before its machine is suspended.
+//!   not `std::time::Instant`. `formation-host` has one; [`promises`](super::promises) has a table of the systems on
+//!   which it stops in suspend.
 //! - **The order.** After each input, first make `leadership`, `view` and `status` visible to the service. Then
 //!   perform the outputs in their order. Then pass on the events. A master that leaves has then ended its mastership
 //!   for your service before `Resign` is sent.

@@ -62,7 +62,7 @@
 //! | --- | --- | --- |
 //! | `WrongCluster` | the other node belongs to another cluster: an address was reused, or a seed list belongs to another cluster. The node that was connected to reports both names | compare `cluster` and the seeds of both nodes |
 //! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one. Do not skip versions |
-//! | `ElectorateMismatch` | the seed lists differ; the holder is the master of the other list. The two compare digests: a list would tell an unauthenticated peer all addresses | compare `own_seeds` in the log lines of both nodes, and give all nodes the same list. Until then, no second master is elected beside the holder (E9). Not permanent: one of them may be about to be restarted with the right list |
+//! | `ElectorateMismatch` | the seed lists differ; the holder is the master of the other list. The two compare digests: a list would tell an unauthenticated peer all addresses | compare `own_seeds` in the log lines of both nodes, and give all nodes the same list. Until then, voters that reach the holder's seeds elect no second master beside it (E9); with a cluster key, only on TLS. Not permanent: one of them may be about to be restarted with the right list |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
 //! | `IdInUse` | a living node at another address has the same id | give one of them another id. After a while, one of the two stops. A node that has moved is let in once its old run counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
