@@ -46,18 +46,18 @@ pub use formation_core::message::{Holder, ProtocolRange};
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
-    Detector, DialProblem, Event, Explanation, IdError, Incarnation, Leadership, Limits, LossReason, Member,
+    Detector, DialProblem, Event, Explanation, Fence, IdError, Incarnation, Leadership, Limits, LossReason, Member,
     MemberReport, MemberState, MembersView, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem,
-    RejectReason, RemovalReason, Status, StopReason, Storage, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewId,
-    VoterReport,
+    RejectReason, RemovalReason, StaleTerm, Status, StopReason, Storage, Term, Timestamp, Timing, TlsFailure,
+    TlsProblem, ViewId, VoterReport,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Opening, Skipped, StartError, Stopped, StoreError,
-    Transport, Watch,
+    ClusterHandle, CommandError, EVENT_BUFFER, Events, Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort,
+    Master, Opening, Skipped, StartError, Stopped, StoreError, Transport, Watch,
 };
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]

@@ -4,6 +4,7 @@
 //! - `output`: what the embedder has to do.
 //! - `event`: what has happened, for the service and for logs.
 //! - `explain`: why a node is not doing more.
+//! - `fence`: refuses the writes of earlier masters.
 //! - `config`: what a node is configured with.
 //! - `status`: a snapshot of a node's state, and its mastership.
 //! - `error`: what can go wrong, by who is to blame.
@@ -14,6 +15,7 @@ pub(crate) mod durable;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod explain;
+pub(crate) mod fence;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod status;

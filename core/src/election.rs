@@ -12,6 +12,7 @@
 //! | `voter` | what this node knows about another voter, and how voters rank |
 //! | `times` | E1, E5: the leases that are promised, and the times of other voters |
 //! | `reach` | E7: how far a node goes towards the term of one voter, and when it goes back |
+//! | `resigning` | L3, L7: a master that hands its mastership over |
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
 //! | `held` | E9: another seed list has a master |
@@ -25,6 +26,7 @@ mod held;
 mod invariants;
 mod persisting;
 mod reach;
+mod resigning;
 mod rules;
 mod solo;
 mod state;
@@ -108,6 +110,8 @@ pub(crate) struct Election {
     free_since: Option<Timestamp>,
     /// E2: this voter yields to a candidate that ranks before it.
     yields: bool,
+    /// L3, L7: the term that this node has resigned from. It is kept until this node has a master again or is a candidate.
+    resigned: Option<Term>,
     /// E2: the end of the wait after a failed candidacy, its own or one that it has yielded to.
     not_before: Timestamp,
     /// How many candidacies in a row have failed.
@@ -156,6 +160,7 @@ impl Election {
             pending_vote: None,
             free_since: None,
             yields: false,
+            resigned: None,
             not_before: now,
             failures: 0,
             given_up: None,
@@ -294,6 +299,7 @@ impl Election {
         if let Some(voter) = self.others.get_mut(address) {
             if voter.last_report.as_ref().is_some_and(|report| report.node != *node) {
                 voter.last_report = None;
+                voter.resigned = false;
             }
             voter.linked = Some(node.clone());
             voter.other_master = None;
@@ -420,23 +426,6 @@ impl Election {
         self.settle();
     }
 
-    /// E5: a master ended its term because it leaves. This ends every promise to it.
-    pub(crate) fn resigned(&mut self, from: &Node, address: &Address, term: Term) {
-        self.remove_rival(address);
-        if let Some(report) = self.others.get_mut(address).and_then(|voter| voter.last_report.as_mut()) {
-            report.role = RoleKind::Leaving;
-            report.promise = None;
-        }
-        if self.promise.as_ref().is_some_and(|promise| promise.to == *from && promise.term <= term) {
-            self.promise = None;
-        }
-        if self.following.as_ref().is_some_and(|f| f.master == *from && f.term <= term) {
-            self.lose_master(LossReason::Resigned);
-        }
-        self.learn(term);
-        self.settle();
-    }
-
     /// Receives a heartbeat. Returns whether the sender is this node's master, and whether this voter has promised it the
     /// lease that the heartbeat names (E5). Only a voter promises, only a lease of at most its own `bootstrap_wait`, and only while no
     /// promise binds it to another node.
@@ -545,6 +534,7 @@ impl Election {
         self.hard.joined = true;
         self.known_master = Some((term, master.clone()));
         self.persist();
+        self.end_resignations();
         if self.following.as_ref().is_some_and(|f| f.master != *master) {
             self.lose_master(LossReason::Ended);
         }
@@ -559,18 +549,6 @@ impl Election {
             }
         }
         true
-    }
-
-    /// Takes no part in elections any more (L1). Returns the term to resign from, if this node was master.
-    pub(crate) fn leave(&mut self) -> Option<Term> {
-        let resigned = self.is_master().then_some(self.hard.term);
-        self.step_down(LossReason::Resigned);
-        if resigned.is_some() {
-            // E5: a resignation ends every promise to the master, its own too. Otherwise others would wait for it (E1).
-            self.promise = None;
-        }
-        self.state = State::Leaving;
-        resigned
     }
 }
 

@@ -237,7 +237,7 @@ impl Formation {
                     false => Ok(()),
                 }
             }
-            Input::Tick | Input::Command(Command::Leave) => Ok(()),
+            Input::Tick | Input::Command(Command::Leave | Command::Resign) => Ok(()),
         }
     }
 
@@ -279,6 +279,7 @@ impl Formation {
                 self.sink.event(Event::PersistFailed);
             }
             Input::Command(Command::Leave) => self.leave(),
+            Input::Command(Command::Resign) => self.resign(),
             Input::Command(Command::SetMetadata(metadata)) => self.own_status.set_metadata(metadata),
             Input::Command(Command::AddContacts(contacts)) => {
                 self.discovery.add_contacts(&self.env, contacts.iter());
@@ -447,14 +448,28 @@ impl Formation {
         if !self.lifecycle.is_running() {
             return;
         }
-        self.lifecycle.leave(self.election.leave());
+        self.lifecycle.leave();
+        self.election.leave();
         self.apply_effects();
         self.sink.set_timer(Timer::Leave, self.env.now + self.env.timing().down_after);
+        self.post_resignations();
+        // A node that has no link loses none, and would not look for others.
+        self.discovery.invalidate();
+    }
+
+    /// A master ends its mastership, and continues as a member (L7).
+    fn resign(&mut self) {
+        if self.lifecycle.is_running() && self.election.is_master() {
+            self.election.resign();
+            self.apply_effects();
+            self.post_resignations();
+        }
+    }
+
+    fn post_resignations(&mut self) {
         for key in self.peers.keys() {
             self.post_resignation(key);
         }
-        // A node that has no link loses none, and would not look for others.
-        self.discovery.invalidate();
     }
 
     /// A node has left once a master has acknowledged it, or once its voters were informed, when no master can acknowledge it.
@@ -528,7 +543,7 @@ mod tests {
     const VIOLATIONS: [Violation<Formation>; 4] = [
         (running, |f| f.lifecycle.stop(), "a node that has stopped has no connection"),
         (stopped, |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO), "a node that has stopped has no timer"),
-        (running, |f| f.lifecycle.leave(None), "a leaving node takes no part in elections"),
+        (running, |f| f.lifecycle.leave(), "a leaving node takes no part in elections"),
         (
             running,
             |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO),

@@ -1,15 +1,11 @@
 //! Whether this node runs, leaves or has stopped (PROTOCOL.md, "Leaving").
 
-use crate::{id::Term, wire::message::Resign};
-
 /// The life of a node, which goes in one direction only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Lifecycle {
     Running,
     /// On its way out, since the embedder has asked for it.
     Leaving {
-        /// The term that this node has resigned from, if it was master.
-        resigned: Option<Term>,
         /// A master has reported that this node is in none of its views any more.
         acknowledged: bool,
     },
@@ -33,15 +29,15 @@ impl Lifecycle {
     }
 
     /// The node is on its way out.
-    pub(crate) fn leave(&mut self, resigned: Option<Term>) {
+    pub(crate) fn leave(&mut self) {
         debug_assert!(self.is_running(), "a node leaves once");
-        *self = Self::Leaving { resigned, acknowledged: false };
+        *self = Self::Leaving { acknowledged: false };
     }
 
     /// A master has acknowledged that this node leaves.
     pub(crate) fn acknowledge(&mut self) {
         match self {
-            Self::Leaving { acknowledged, .. } => *acknowledged = true,
+            Self::Leaving { acknowledged } => *acknowledged = true,
             // A peer may send anything. Only a node that leaves waits for this.
             Self::Running | Self::Stopped => {}
         }
@@ -51,18 +47,10 @@ impl Lifecycle {
         *self = Self::Stopped;
     }
 
-    /// The message for every voter that has a link, or gets one.
-    pub(crate) fn resignation(&self) -> Option<Resign> {
-        match self {
-            Self::Leaving { resigned, .. } => resigned.map(|term| Resign { term }),
-            Self::Running | Self::Stopped => None,
-        }
-    }
-
     /// Whether the node waits for a master to acknowledge that it leaves. `None`: it does not leave.
     pub(crate) fn awaits_ack(&self) -> Option<bool> {
         match self {
-            Self::Leaving { acknowledged, .. } => Some(!acknowledged),
+            Self::Leaving { acknowledged } => Some(!acknowledged),
             Self::Running | Self::Stopped => None,
         }
     }

@@ -65,6 +65,8 @@ pub enum Fault {
     Leave(NodeIx),
     /// The master leaves.
     LeaveMaster,
+    /// The master resigns, and stays a member.
+    ResignMaster,
     /// Everything that the master sends arrives this much later.
     SlowMaster(Duration),
     /// The address of a node does not resolve.
@@ -171,7 +173,8 @@ impl Fault {
         // Around each timeout of the default configuration: a heartbeat, suspicion, the lease, and down.
         let timeout = [200, 600, 1_000, 3_000][rng.below(4)];
         let around = Duration::from_millis([timeout - 50, timeout, timeout + 50][rng.below(3)]);
-        match rng.below(9) {
+        match rng.below(10) {
+            9 => Self::ResignMaster,
             0 => Self::LeaveMaster,
             1 => Self::Leave(ix),
             2 => Self::Start(ix),
@@ -258,6 +261,11 @@ impl Fault {
                     net.command(master, Command::Leave);
                 }
             }
+            Self::ResignMaster => {
+                if let Some(master) = net.master().filter(|master| listens(net, *master)) {
+                    net.command(master, Command::Resign);
+                }
+            }
             Self::SlowMaster(by) => {
                 if let Some(master) = net.master() {
                     net.slow_down(master, by);
@@ -311,6 +319,7 @@ impl Fault {
             Self::DiskFails(_) => "fault: disk fails",
             Self::Leave(_) => "fault: leave",
             Self::LeaveMaster => "fault: leave of the master",
+            Self::ResignMaster => "fault: resignation of the master",
             Self::SlowMaster(_) => "fault: slow master",
             Self::NameGone(_) => "fault: name does not resolve",
             Self::NameMoved(..) => "fault: name moved",

@@ -217,13 +217,16 @@ impl Net {
     /// The embedder of a node gives a command.
     pub fn command(&mut self, ix: NodeIx, command: Command) {
         let leaves = command == Command::Leave;
+        let ends_mastership = leaves || command == Command::Resign;
         if leaves {
             let host = &mut self.hosts[ix];
             host.left_by.get_or_insert(host.clock.local(self.now) + host.config.timing().down_after);
         }
         self.give(ix, Input::Command(command));
         let host = &self.hosts[ix];
-        if leaves && host.formation.as_ref().is_some_and(|f| f.leadership(host.clock.local(self.now)).is_none()) {
+        if ends_mastership
+            && host.formation.as_ref().is_some_and(|f| f.leadership(host.clock.local(self.now)).is_none())
+        {
             let run = self.run_id(ix);
             self.checks_of(ix).ended(run);
         }

@@ -152,6 +152,11 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// What the application knows about this node.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
     /// The connections that this node has closed, and that may still deliver what was sent last.
     pub(crate) fn take_closing(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
         std::mem::take(&mut self.closing).into_iter().map(|(_, known)| known.connection)
@@ -322,6 +327,11 @@ impl<I: Io> Driver<I> {
         }
         self.repeats.linked(&event);
         self.stopped |= event.stop_reason().is_some();
+        if let Event::MasterLost { term, master, reason } = &event
+            && master == self.formation.node()
+        {
+            self.publisher.lost(*term, *reason);
+        }
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         let (term, config) = (self.formation.status().term, self.formation.config());
         self.log.event(&event, &About { term, before: &self.logged_view, config, peer_addr });

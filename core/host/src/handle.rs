@@ -13,7 +13,11 @@ use formation_core::{
     Address, Command, Event, Explanation, Leadership, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId,
 };
 
-use crate::{clock::Clock, shared::Shared};
+use crate::{
+    clock::Clock,
+    mastership::{self, LeadershipWatch, Lease},
+    shared::Shared,
+};
 
 /// How many events wait for a slow subscriber. After that the oldest is dropped for each new one.
 pub const EVENT_BUFFER: usize = 1024;
@@ -131,6 +135,79 @@ impl ClusterHandle {
         leadership.filter(|leadership| self.now() < leadership.valid_until)
     }
 
+    /// The lease of this node, if it is the master and may act as the master at this moment. It ends
+    /// [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before [`leadership`](Self::leadership) does.
+    pub fn lease(&self) -> Option<Lease> {
+        Lease::current(&self.shared, self.clock)
+    }
+
+    /// Runs `work` whenever this node is the master, until `work` is done once, and returns its result.
+    ///
+    /// The future of `work` is polled only while the [`Lease`] is valid. It is dropped when the lease ends, and `work` is called again
+    /// when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
+    /// after that.
+    ///
+    /// Dropping a future stops it only where it awaits something. It cannot stop code that blocks, tasks and threads that `work`
+    /// has started, or a request that was sent. So send [`Lease::term`] along with each write, for the receiver to check (see
+    /// [`Fence`](formation_core::Fence)), and protect a step that must not be cut short with a [guard](Lease::guard).
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), formation_host::Stopped> {
+    /// cluster
+    ///     .run_while_master(async |lease| {
+    ///         loop {
+    ///             println!("one step in term {}, {:?} left", lease.term(), lease.remaining());
+    ///             futures_lite::future::yield_now().await;
+    ///         }
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    ///
+    /// Cancel safe: dropping the future drops the work.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node stops first. The work is dropped then.
+    pub async fn run_while_master<W: Future>(&self, work: impl FnMut(Lease) -> W) -> Result<W::Output, Stopped> {
+        mastership::run(self, work).await
+    }
+
+    /// Follows the mastership of this node. The first change is
+    /// [`Gained`](crate::LeadershipChange::Gained) if this node is the master already.
+    pub fn watch_leadership(&self) -> LeadershipWatch {
+        LeadershipWatch::new(self.shared.clone(), self.clock)
+    }
+
+    /// Waits until this node is the master.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node stops first.
+    pub async fn wait_until_master(&self) -> Result<Lease, Stopped> {
+        self.shared
+            .wait_for_lease(|state| state.usable(self.now()))
+            .await
+            .map(|usable| Lease::new(usable.term, self.clock, self.shared.clone()))
+    }
+
+    /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of
+    /// [`run_while_master`](Self::run_while_master) and all [guards](Lease::guard) are dropped, at the latest when the lease ends for
+    /// the other nodes. Then this returns, and the other voters have their turns before this one (PROTOCOL.md, L7). If no other voter
+    /// can be the master, this node is the next one, too.
+    ///
+    /// On a node that is not the master this does nothing.
+    ///
+    /// Cancel safe: the node resigns also if the future is dropped after its first poll.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node stops first.
+    pub async fn resign(&self) -> Result<(), Stopped> {
+        // The core never rejects this command.
+        let _: Result<(), Misuse> = self.request(Command::Resign).await?.recv().await.map_err(|_| Stopped)?;
+        Ok(())
+    }
+
     /// The phase, the term, the master and the counters of this node. The phase of a node that has ended, for whatever reason, is
     /// [`Phase::Stopped`](formation_core::Phase::Stopped).
     pub fn status(&self) -> Status {
@@ -175,7 +252,7 @@ impl ClusterHandle {
         self.shared.wait(|state| (!state.has_stopped() && complete(&state.view)).then(|| state.view.clone())).await
     }
 
-    /// Leaves the cluster. It returns once the node has stopped, its port is free and its connections are closed. It also
+    /// Leaves the cluster. On a master, the leases end first, then the mastership, as with [`resign`](Self::resign). It returns once the node has stopped, its port is free and its connections are closed. It also
     /// waits for a write to the `state_dir` that is in progress, for as long as the disk takes.
     ///
     /// # Errors

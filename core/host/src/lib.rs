@@ -45,6 +45,8 @@
 //! A node on an async runtime, from the application to the socket:
 //!
 //! - `handle`: the handle of the application, and its watches, events and commands.
+//! - `mastership`: the lease of a master, and the work that depends on it.
+//! - `handover`: a node that resigns or leaves waits for that work.
 //! - `shared`: the state that the driver publishes and that all handles read.
 //! - `node`: the start of a node, and the loop of its driver.
 //! - `turns`: the order in which the driver takes from its sources.
@@ -79,8 +81,10 @@ mod dial_failures;
 mod driver;
 mod format;
 mod handle;
+mod handover;
 mod limiter;
 mod log;
+mod mastership;
 mod node;
 mod opening;
 mod permits;
@@ -104,6 +108,7 @@ mod turns;
 pub use clock::Clock;
 pub use connection::close_gracefully;
 pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
 pub use node::start_node;
 pub use opening::Opening;
 pub use resolve::resolve;

@@ -13,7 +13,9 @@ use crate::{
     descriptors::{fit, open_files},
     driver::{Driver, Report},
     handle::{ClusterHandle, Request},
+    handover::Handover,
     log::Log,
+    mastership::keep,
     opening::Opening,
     permits::{Permit, Permits},
     runtime::{ByteStream, Runtime},
@@ -78,7 +80,7 @@ where
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
     let sources = Sources { turns: Turns::new(), requests, reports };
-    let node = Node { clock, permits, sources, driver };
+    let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
     Ok((handle, supervise(node.run(), log)))
 }
 
@@ -161,6 +163,10 @@ struct Node<R: Runtime, T: Transport, D: ByteStream> {
     clock: Clock,
     permits: Permits,
     sources: Sources<T::Stream>,
+    /// The node is about to resign or to leave.
+    handover: Option<Handover>,
+    /// It reports the end of a lease on time.
+    keeper: Option<R::Task>,
     /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
     driver: Driver<Tasks<R, T, D>>,
 }
@@ -173,11 +179,12 @@ where
 {
     /// Runs until the node has stopped, or the future is dropped.
     async fn run(mut self) {
+        self.keeper = Some(R::spawn(keep::<R>(self.driver.publisher().shared(), self.clock)));
         self.driver.handle_own(self.clock.now(), Input::Tick);
         let mut accepting = Box::pin(self.accept(false));
         let mut spent = Spent::default();
         while !self.driver.is_stopped() {
-            let due = due::<R>(self.driver.next_deadline(), self.clock);
+            let due = due::<R>(self.next_deadline(), self.clock).or(self.idle());
             match self.sources.next(due, accepting.as_mut()).await {
                 Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
                 Next::Report(report) => {
@@ -189,6 +196,10 @@ where
                     let _ = reply.try_send(self.driver.explain());
                 }
                 Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
+                Next::Request(Request::Command(command, reply)) if Handover::is_begun_by(&command) => {
+                    let (publisher, now) = (self.driver.publisher(), self.clock.now());
+                    self.handover.get_or_insert_with(|| Handover::begin(publisher, now)).add(&command, reply);
+                }
                 Next::Request(Request::Command(command, reply)) => {
                     let result = self.driver.handle(self.clock.now(), Input::Command(command));
                     // It fails if the caller has stopped waiting.
@@ -199,6 +210,7 @@ where
                     self.accepted(accepted);
                 }
             }
+            self.hand_over();
             if spent.turn_is_over() {
                 yield_now().await;
             }
@@ -206,6 +218,31 @@ where
         // The listener closes with it.
         drop(accepting);
         self.finish().await;
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let handover = self.handover.as_ref().map(|handover| handover.until);
+        self.driver.next_deadline().into_iter().chain(handover).min()
+    }
+
+    /// Resolves when nothing depends on the lease of a node that is about to resign or to leave.
+    fn idle(&self) -> impl Future<Output = ()> + Send + use<R, T, D> {
+        let idle = self.handover.as_ref().map(|_| self.driver.publisher().idle());
+        async {
+            match idle {
+                Some(idle) => idle.await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Resigns or leaves as soon as nothing of the application depends on the lease.
+    fn hand_over(&mut self) {
+        let now = self.clock.now();
+        let publisher = self.driver.publisher();
+        let Some(handover) = self.handover.take_if(|handover| handover.is_ready(publisher, now)) else { return };
+        let result = self.driver.handle(now, Input::Command(handover.command()));
+        handover.end(self.driver.publisher(), &result);
     }
 
     /// Owns all that it needs, so that it goes on while other inputs are handled.
@@ -233,6 +270,9 @@ where
         self.sources.reports.close();
         for connection in self.driver.take_open() {
             connection.cut().await;
+        }
+        if let Some(keeper) = self.keeper.take() {
+            R::cancel(keeper).await;
         }
         self.driver.io.finish().await;
         for connection in self.driver.take_closing() {

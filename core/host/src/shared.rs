@@ -4,11 +4,14 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use async_broadcast as broadcast;
-use event_listener::Event as Changed;
-use formation_core::{Event, Formation, Leadership, MembersView, Phase, Status, StopReason, Timestamp};
+use event_listener::{Event as Changed, EventListener};
+use formation_core::{
+    Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
+};
 
 use crate::handle::{EVENT_BUFFER, Stopped};
 
@@ -21,6 +24,14 @@ pub(crate) struct State {
     pub(crate) view: MembersView,
     pub(crate) status: Status,
     pub(crate) leadership: Option<Leadership>,
+    /// How much earlier than for the other nodes a lease ends for the application.
+    margin: Duration,
+    /// The node is about to resign or to leave: there is no lease for the application any more.
+    hands_over: bool,
+    /// How many works and guards of the application depend on the lease.
+    working: usize,
+    /// The last mastership of this node that has ended, and why.
+    last_loss: Option<(Term, LossReason)>,
     /// How many events were not reported.
     pub(crate) suppressed: u64,
     /// There will be no other state.
@@ -40,13 +51,43 @@ impl State {
     pub(crate) fn has_stopped(&self) -> bool {
         self.stopped
     }
+
+    /// The mastership on which the application may act now, with the end of its lease for the application.
+    pub(crate) fn usable(&self, now: Timestamp) -> Option<Leadership> {
+        let Leadership { term, valid_until } = self.leadership.filter(|_| !self.hands_over)?;
+        let margin = u64::try_from(self.margin.as_micros()).unwrap_or(u64::MAX);
+        let valid_until = Timestamp::from_micros(valid_until.as_micros().saturating_sub(margin));
+        (now < valid_until).then_some(Leadership { term, valid_until })
+    }
+
+    /// Why a mastership that was usable is not any more. `None`: the driver is about to publish it.
+    pub(crate) fn loss_of(&self, lost: Leadership, now: Timestamp) -> Option<LossReason> {
+        let reported = self.last_loss.filter(|(term, _)| *term == lost.term).map(|(_, reason)| reason);
+        let is_newer = self.leadership.is_some_and(|leadership| leadership.term != lost.term);
+        let others = [
+            (self.hands_over, LossReason::Resigned),
+            (is_newer, LossReason::NewerTerm),
+            (now >= lost.valid_until, LossReason::LeaseExpired),
+            (self.stopped, LossReason::Ended),
+        ];
+        reported.or_else(|| others.into_iter().find(|(is_true, _)| *is_true).map(|(_, reason)| reason))
+    }
+
+    /// The application begins something that depends on the lease.
+    pub(crate) fn begin_work(&mut self) {
+        self.working += 1;
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// The view, the master or `stopped` has changed. Nobody waits for anything else.
+    /// The view, the master or `stopped` has changed.
     changed: Changed,
+    /// The lease has begun, was renewed, or has ended.
+    lease_changed: Changed,
+    /// Nothing depends on the lease any more.
+    idle: Changed,
 }
 
 impl Shared {
@@ -55,11 +96,41 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `ready` finds in the state what it looks for.
-    pub(crate) async fn wait<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
+    /// Waits until `ready` finds in the state what it looks for: the view or the master.
+    pub(crate) async fn wait<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
+        self.wait_on(&self.changed, ready).await
+    }
+
+    /// Waits until `ready` finds in the state what it looks for: the lease.
+    pub(crate) async fn wait_for_lease<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
+        self.wait_on(&self.lease_changed, ready).await
+    }
+
+    /// Resolves with the next change of the lease.
+    pub(crate) fn lease_changed(&self) -> EventListener {
+        self.lease_changed.listen()
+    }
+
+    /// The lease has ended by the clock.
+    pub(crate) fn lease_has_changed(&self) {
+        self.lease_changed.notify(usize::MAX);
+    }
+
+    /// The application has ended something that depends on the lease.
+    pub(crate) fn end_work(&self) {
+        let mut state = self.lock();
+        state.working -= 1;
+        let is_idle = state.working == 0;
+        drop(state);
+        if is_idle {
+            self.idle.notify(usize::MAX);
+        }
+    }
+
+    async fn wait_on<T>(&self, changes: &Changed, mut ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
         loop {
             // Listen first and look second, so that no change gets lost in between.
-            let changed = self.changed.listen();
+            let changed = changes.listen();
             {
                 let state = self.lock();
                 if let Some(found) = ready(&state) {
@@ -94,10 +165,16 @@ impl Publisher {
             view: formation.view().clone(),
             status: formation.status(),
             leadership: formation.leadership(now),
+            margin: formation.config().lease_margin(),
+            hands_over: false,
+            working: 0,
+            last_loss: None,
             suppressed: 0,
             stopped: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Changed::new() });
+        let state = Mutex::new(state);
+        let shared = Shared { state, changed: Changed::new(), lease_changed: Changed::new(), idle: Changed::new() };
+        let shared = Arc::new(shared);
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
@@ -115,11 +192,53 @@ impl Publisher {
             state.view = formation.view().clone();
         }
         state.status = status;
-        state.leadership = formation.leadership(now);
+        let leadership = formation.leadership(now);
+        let is_other_lease = std::mem::replace(&mut state.leadership, leadership) != leadership;
         drop(state);
         if is_news {
             self.shared.changed.notify(usize::MAX);
         }
+        if is_other_lease {
+            self.shared.lease_has_changed();
+        }
+    }
+
+    /// Publishes why a mastership of this node has ended.
+    pub(crate) fn lost(&self, term: Term, reason: LossReason) {
+        self.shared.lock().last_loss = Some((term, reason));
+        self.shared.lease_has_changed();
+    }
+
+    /// What it publishes.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// The application loses its lease, because the node is about to resign or to leave. Returns until when its work may go on.
+    pub(crate) fn begin_handover(&self) -> Option<Timestamp> {
+        let mut state = self.shared.lock();
+        state.hands_over = true;
+        let until = state.leadership.map(|leadership| leadership.valid_until);
+        drop(state);
+        self.shared.lease_has_changed();
+        until
+    }
+
+    /// The node has resigned. It may be the master again.
+    pub(crate) fn end_handover(&self) {
+        self.shared.lock().hands_over = false;
+        self.shared.lease_has_changed();
+    }
+
+    /// Whether nothing of the application depends on the lease any more, or the lease has ended.
+    pub(crate) fn may_hand_over(&self, now: Timestamp, until: Timestamp) -> bool {
+        let state = self.shared.lock();
+        state.working == 0 || state.leadership.is_none() || now >= until
+    }
+
+    /// Resolves when nothing of the application depends on the lease any more.
+    pub(crate) fn idle(&self) -> EventListener {
+        self.shared.idle.listen()
     }
 
     pub(crate) fn publish_event(&mut self, event: Event) {
@@ -151,6 +270,7 @@ impl Publisher {
     /// Publishes that the node does nothing any more, and why.
     pub(crate) fn stop(&mut self, reason: StopReason) {
         self.shared.lock().end();
+        self.shared.lease_has_changed();
         self.publish_event(Event::Stopped { reason });
     }
 }
@@ -166,6 +286,7 @@ impl Drop for Publisher {
         state.stopped = true;
         drop(state);
         self.shared.changed.notify(usize::MAX);
+        self.shared.lease_has_changed();
     }
 }
 

@@ -60,6 +60,7 @@ pub struct Config {
     timing: Timing,
     detector: Detector,
     solo_after: Option<Duration>,
+    lease_margin: Option<Duration>,
     limits: Limits,
     protocol: ProtocolRange,
     keys: Vec<ClusterKey>,
@@ -83,6 +84,7 @@ impl Config {
             timing: Timing::default(),
             detector: Detector::default(),
             solo_after: None,
+            lease_margin: None,
             limits: Limits::default(),
             protocol: PROTOCOL,
             keys: Vec::new(),
@@ -159,6 +161,11 @@ impl Config {
         self.solo_after
     }
 
+    /// How long before the end of its lease a master stops its work ([`ConfigBuilder::lease_margin`]).
+    pub fn lease_margin(&self) -> Duration {
+        self.lease_margin.unwrap_or(self.timing.safe_lease() / 10)
+    }
+
     /// The protocol versions that this node speaks (PROTOCOL.md, H4).
     pub fn protocol(&self) -> ProtocolRange {
         self.protocol
@@ -221,6 +228,7 @@ impl From<Config> for ConfigBuilder {
             timing: config.timing,
             detector: config.detector,
             solo_after: config.solo_after,
+            lease_margin: config.lease_margin,
             limits: config.limits,
             protocol: config.protocol,
             single,
@@ -255,6 +263,8 @@ pub struct ConfigBuilder {
     detector: Detector,
     #[serde(default)]
     solo_after: Option<Duration>,
+    #[serde(default)]
+    lease_margin: Option<Duration>,
     #[serde(default)]
     limits: Limits,
     #[serde(default = "default_protocol")]
@@ -362,6 +372,15 @@ impl ConfigBuilder {
         self
     }
 
+    /// How long before the end of its lease a master stops its work: a lease of the adapters ends this much earlier than
+    /// [`Leadership::valid_until`](crate::Leadership::valid_until). It covers the time between the last check of the lease and the
+    /// end of the step that follows, for example a pause of the runtime. The core does not use it. The default is a tenth of the
+    /// [`safe_lease`](Timing::safe_lease), and the most is half of it.
+    pub fn lease_margin(mut self, margin: Duration) -> Self {
+        self.lease_margin = Some(margin);
+        self
+    }
+
     /// Restricts the protocol versions that this node speaks. The default is every version that the program knows. During
     /// an upgrade that may have to be undone, all nodes keep speaking the older version.
     pub fn protocol(mut self, protocol: ProtocolRange) -> Self {
@@ -437,6 +456,12 @@ impl ConfigBuilder {
             // By then the grace of E1 is over, and so is every promise from before.
             times(("solo_after", after), "at least", wait, after >= wait.1)?;
         }
+        if let Some(margin) = self.lease_margin {
+            let most = self.timing.safe_lease() / 2;
+            if margin > most {
+                return Err(ConfigError::LeaseMargin { margin, most });
+            }
+        }
         self.limits.check()?;
         let limits = &self.limits;
         let other = ("the number of seeds", seeds.len());
@@ -459,6 +484,7 @@ impl ConfigBuilder {
             timing: self.timing,
             detector: self.detector,
             solo_after: self.solo_after,
+            lease_margin: self.lease_margin,
             limits: self.limits,
             protocol: self.protocol,
             keys: self.keys,

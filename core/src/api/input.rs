@@ -150,6 +150,9 @@ pub enum Command {
     /// confirmed it, and within [`down_after`](crate::Timing::down_after) in any case. A master ends its mastership at
     /// once.
     Leave,
+    /// Hand the mastership over, and stay a member (PROTOCOL.md, L7). A master ends its mastership at once, and the other voters have
+    /// their turns before this one. On any other node this does nothing.
+    Resign,
     /// Dial these addresses too, while the node has no master.
     AddContacts(Vec<Address>),
     /// Change the metadata of this node in the member list.

@@ -283,6 +283,15 @@ fn g1_g2_hold_when_a_voter_leaves() {
     explore("a voter leaves", bounds, &[LEADS, LEADS_NEXT, RESIGNED, DEFERRED]);
 }
 
+/// L7: a master that has resigned votes, and may be a candidate again.
+#[test]
+fn l7_g1_g2_hold_when_a_master_resigns_and_stays() {
+    let mut from = World::formed(3, 1, 0);
+    from.resigns = 1;
+    let bounds = Bounds { from, rules: PROMPT, terms: 3, time: far(3, 5), depth: 0 };
+    explore("a master resigns and stays", bounds, &[LEADS, LEADS_NEXT, LEADS_AGAIN, RESIGNED, DEFERRED]);
+}
+
 #[test]
 fn g1_g2_hold_from_the_first_message_on() {
     let bounds = Bounds { from: World::fresh(3, 0, 0), rules: PROMPT, terms: 2, time: 3, depth: 0 };

@@ -125,7 +125,8 @@ impl Election {
             voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, candidate))
                 && self.may_stand(address, voter)
         };
-        let is_own_ahead = ranks_before(&self.me.id, candidate) && self.can_vote() && self.can_win();
+        let may_stand = self.can_vote() && self.can_win() && self.resigned.is_none();
+        let is_own_ahead = ranks_before(&self.me.id, candidate) && may_stand;
         let rank = self.others.iter().filter(is_ahead).count() + usize::from(is_own_ahead);
         self.timing.stagger.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
     }
@@ -185,6 +186,7 @@ impl Election {
     pub(super) fn become_candidate(&mut self, solo: bool) {
         self.hard.term = self.hard.term.next();
         self.hard.voted_for = Some(self.me.clone());
+        self.resigned = None;
         let until = (self.now + self.timing.lease).max(self.lease_end);
         let (to, term) = (self.me.clone(), self.hard.term);
         let lease = self.timing.lease;
@@ -227,6 +229,7 @@ impl Election {
             self.promise = None;
         }
         self.failures = 0;
+        self.end_resignations();
         self.hard.joined = true;
         self.known_master = Some((self.hard.term, self.me.clone()));
         self.persist();
@@ -248,9 +251,13 @@ impl Election {
         let span = self.timing.stagger.saturating_mul(1 << self.failures.min(16)).min(longest);
         let wait = self.rng.up_to(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
         // The others have their turns first. Otherwise a voter that gets no votes would stand again and again.
+        self.not_before = self.now + self.turns_of_others() + Duration::from_micros(wait);
+    }
+
+    /// E2: the time in which every other linked voter has its turn.
+    pub(super) fn turns_of_others(&self) -> Duration {
         let others = self.others.values().filter(|voter| voter.is_linked()).count();
-        let turns = self.timing.stagger.saturating_mul(u32::try_from(others + 1).unwrap_or(u32::MAX));
-        self.not_before = self.now + turns + Duration::from_micros(wait);
+        self.timing.stagger.saturating_mul(u32::try_from(others + 1).unwrap_or(u32::MAX))
     }
 
     /// E3: answers the deferred request of this candidate, if it can be answered now.

@@ -42,10 +42,10 @@ impl Election {
         1 + self.others.values().filter(|voter| voter.confirms(lease)).count() >= self.quorum
     }
 
-    /// E2: whether the voter at this address counts in the order of turns: it does not leave, may form a cluster, and asks for a lease
-    /// that enough voters confirm.
+    /// E2: whether the voter at this address counts in the order of turns: it does not leave, has not resigned (L7), may form a cluster, and
+    /// asks for a lease that enough voters confirm.
     pub(super) fn may_stand(&self, address: &Address, voter: &Voter) -> bool {
-        !voter.is_leaving() && voter.may_form() && self.may_win(address, voter)
+        !voter.is_leaving() && !voter.resigned && voter.may_form() && self.may_win(address, voter)
     }
 
     fn may_win(&self, address: &Address, voter: &Voter) -> bool {

@@ -28,6 +28,8 @@ pub(super) struct Voter {
     pub(super) has_joined: bool,
     /// How it votes, as its newest run has reported it.
     pub(super) voting: Option<Voting>,
+    /// L7: it was the last master, and has resigned: the others have their turns first.
+    pub(super) resigned: bool,
     /// Its lease and its `bootstrap_wait` that were compared with this node's.
     pub(super) compared: Option<(Duration, Duration)>,
     /// E9: the node there has another seed list, and this master. It counts until then.

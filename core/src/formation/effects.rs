@@ -214,7 +214,7 @@ impl Formation {
 
     /// A master that has resigned sends `Resign` to every voter that has a link, or gets one.
     pub(super) fn post_resignation(&mut self, key: PeerKey) {
-        if let Some(resign) = self.lifecycle.resignation()
+        if let Some(resign) = self.election.resignation()
             && self.peers.peer(key).is_some_and(|peer| peer.is_voter())
         {
             self.peers.post(key, Post::Resign(resign));
@@ -237,7 +237,7 @@ impl Formation {
         };
         if self.lifecycle.is_running() {
             self.election.leave();
-            self.lifecycle.leave(None);
+            self.lifecycle.leave();
             self.apply_effects();
         }
         for conn in self.peers.conns() {

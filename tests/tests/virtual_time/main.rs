@@ -34,6 +34,7 @@ mod membership;
 mod misuse;
 mod no_master;
 mod pipelined_join;
+mod resigning;
 mod seed_lists;
 mod simulator;
 mod solo;

@@ -52,7 +52,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
-    let node = Node { clock: Clock::start(), permits, sources, driver };
+    let node = Node { clock: Clock::start(), permits, sources, handover: None, keeper: None, driver };
     (node, Ends { calls, requests, reports, to_driver })
 }
 

@@ -104,6 +104,17 @@ pub enum ConfigError {
         /// The value of the other field.
         than: Duration,
     },
+    /// The margin before the end of a lease leaves a master too little time to work.
+    #[error(
+        "lease_margin is {margin:?}, but has to be at most {most:?}, half of the lease less max_clock_drift_percent; \
+         lower lease_margin or raise lease"
+    )]
+    LeaseMargin {
+        /// The margin.
+        margin: Duration,
+        /// The longest possible one.
+        most: Duration,
+    },
     /// The lease by the clock of any node, which is `lease` less `max_clock_drift_percent`, is too short for an election
     /// (PROTOCOL.md, E2).
     #[error(

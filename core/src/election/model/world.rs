@@ -23,7 +23,7 @@ use crate::{
     id::{Address, Incarnation, Node, NodeId, Term},
     rng::Rng,
     time::Timestamp,
-    wire::message::{Heartbeat, HeartbeatAck, Release, Role, StatusReport, Vote, VoteRequest},
+    wire::message::{Heartbeat, HeartbeatAck, Release, Resign, Role, StatusReport, Vote, VoteRequest},
 };
 
 /// All times are multiples of this unit, so that no moment between two steps matters.
@@ -88,6 +88,8 @@ pub(super) struct World {
     pub(super) failures: u8,
     /// How many voters may still leave.
     pub(super) leaves: u8,
+    /// How many masters may still resign and stay.
+    pub(super) resigns: u8,
     /// After how many units a voter becomes a solo master (E8), if ever.
     solo_after: Option<u32>,
     /// To which kind of master a solo master has given way in the last step.
@@ -141,6 +143,8 @@ pub(super) enum Step {
     Start(usize),
     /// A voter leaves.
     Leave(usize),
+    /// A master resigns, and stays.
+    Resign(usize),
 }
 
 pub(super) fn timing() -> Timing {
@@ -239,6 +243,7 @@ impl World {
             repairs: None,
             failures: 0,
             leaves: 0,
+            resigns: 0,
             solo_after,
             gave_way: None,
             broken: None,
@@ -394,6 +399,9 @@ impl World {
             if self.leaves > 0 && voter.election.role() != Role::Leaving {
                 steps.push(Step::Leave(ix));
             }
+            if self.resigns > 0 && voter.election.is_master() {
+                steps.push(Step::Resign(ix));
+            }
             for to in (0..self.voters.len()).filter(|to| !self.wires[self.wire(ix, *to)].is_empty()) {
                 steps.push(Step::Deliver { from: ix, to });
             }
@@ -467,15 +475,11 @@ impl World {
             }
             Step::Leave(ix) => {
                 self.leaves -= 1;
-                let mut resigned = None;
-                self.with(ix, |election| resigned = election.leave());
-                for to in 0..self.voters.len() {
-                    if let Some(term) = resigned {
-                        self.send(ix, to, Frame::Resign(term));
-                    }
-                }
-                // Its embedder no longer acts as the master.
-                self.voters[ix].claim = None;
+                self.resign(ix, Election::leave);
+            }
+            Step::Resign(ix) => {
+                self.resigns -= 1;
+                self.resign(ix, Election::resign);
             }
             Step::Start(ix) => {
                 let (world, now) = ((self.voters.len(), self.solo_after), self.now);
@@ -489,6 +493,22 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// A voter ends its mastership, if it has one, and says so.
+    fn resign(&mut self, ix: usize, how: impl Fn(&mut Election)) {
+        // Its embedder no longer acts as the master.
+        self.voters[ix].claim = None;
+        let mut resigned = None;
+        self.with(ix, |election| {
+            how(election);
+            resigned = election.resignation();
+        });
+        for to in 0..self.voters.len() {
+            if let Some(Resign { term }) = resigned {
+                self.send(ix, to, Frame::Resign(term));
+            }
+        }
     }
 
     /// The frames in transit are lost, and each end learns that the link is down.

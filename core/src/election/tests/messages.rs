@@ -1,6 +1,7 @@
 //! Each message affects only the voter and the term that it names.
 
 use super::*;
+use crate::message::Resign;
 
 /// The voter c. It follows a, the master of term 2, and has confirmed its heartbeat.
 fn follower() -> Rig {
@@ -417,18 +418,64 @@ fn e5_a_confirmation_extends_the_promise() {
 #[test]
 fn l1_leaving_ends_a_mastership_or_a_candidacy_first() {
     let mut rig = master();
-    assert_eq!(rig.election.leave(), Some(Term(1)));
+    rig.election.leave();
+    assert_eq!(rig.election.resignation(), Some(Resign { term: Term(1) }));
     assert_eq!(lost(&rig.effects()), Some(LossReason::Resigned));
     assert_eq!(rig.election.promised_to(), None, "the resignation has ended its own promise");
     let mut candidate = Rig::past_bootstrap("a");
     candidate.report("b", Role::Joining, None);
-    assert_eq!(candidate.election.leave(), None);
+    candidate.election.leave();
+    assert_eq!(candidate.election.resignation(), None);
     assert_eq!(releases(&candidate.effects()), 2);
     let mut follower = follower();
-    assert_eq!(follower.election.leave(), None);
+    follower.election.leave();
+    assert_eq!(follower.election.resignation(), None);
     for rig in [rig, candidate, follower] {
         assert_eq!(rig.election.role(), Role::Leaving);
     }
+}
+
+/// L7: the other voters have their turns before the one that has resigned, whatever the order of their ids.
+#[test]
+fn l7_a_resigned_master_is_the_last_to_be_a_candidate() {
+    let mut rig = master();
+    rig.election.resign();
+    assert_eq!(lost(&rig.effects()), Some(LossReason::Resigned));
+    assert_eq!(rig.election.leadership(rig.election.now), None);
+    assert_eq!(rig.election.promised_to(), None, "the resignation has ended its own promise");
+    assert_eq!(rig.election.resignation(), Some(Resign { term: Term(1) }));
+    rig.request("c", 2);
+    assert_eq!(rig.election.promised_to(), Some(&node("c")), "it votes at once, also for the highest id");
+}
+
+/// L7: nobody else becomes the master.
+#[test]
+fn l7_a_resigned_master_is_a_candidate_again_after_all_turns() {
+    let mut rig = master();
+    rig.election.resign();
+    rig.effects();
+    for other in ["b", "c"] {
+        rig.report(other, Role::Joining, None);
+    }
+    rig.wait(299);
+    assert_eq!(rig.election.role(), Role::Joining);
+    rig.wait(1);
+    assert_eq!(rig.election.role(), Role::Candidate);
+    assert_eq!(rig.election.resignation(), None);
+}
+
+/// L7: a resignation counts until there is a master again.
+#[test]
+fn l7_the_next_voter_has_its_turn_at_once() {
+    let mut rig = Rig::past_bootstrap("b");
+    rig.report_in(1, "a", Role::Master, None);
+    assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
+    rig.effects();
+    rig.report("c", Role::Joining, None);
+    rig.report_in(1, "a", Role::Joining, None);
+    assert_eq!(rig.election.role(), Role::Joining, "it is bound by its promise");
+    rig.election.resigned(&node("a"), &at("a"), Term(1));
+    assert_eq!(rig.election.role(), Role::Candidate, "it does not wait for the turn of the lowest id");
 }
 
 /// It has reported no lease.

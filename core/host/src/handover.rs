@@ -1,0 +1,55 @@
+//! A node that resigns or leaves waits for the work that depends on its lease.
+
+use async_channel::Sender;
+use formation_core::{Command, Misuse, Timestamp};
+
+use crate::shared::Publisher;
+
+/// The commands that end the mastership, while they wait for the work of the application.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    /// One of them is enough to leave.
+    leaves: bool,
+    /// Where to report the result.
+    replies: Vec<Sender<Result<(), Misuse>>>,
+    /// The end of the lease. By then the other nodes may have the next master.
+    pub(crate) until: Timestamp,
+}
+
+impl Handover {
+    /// Whether the command ends the mastership.
+    pub(crate) fn is_begun_by(command: &Command) -> bool {
+        matches!(command, Command::Leave | Command::Resign)
+    }
+
+    /// From now on the application has no lease.
+    pub(crate) fn begin(publisher: &Publisher, now: Timestamp) -> Self {
+        let until = publisher.begin_handover().unwrap_or(now);
+        Self { leaves: false, replies: Vec::new(), until }
+    }
+
+    pub(crate) fn add(&mut self, command: &Command, reply: Sender<Result<(), Misuse>>) {
+        self.leaves |= *command == Command::Leave;
+        self.replies.push(reply);
+    }
+
+    pub(crate) fn is_ready(&self, publisher: &Publisher, now: Timestamp) -> bool {
+        publisher.may_hand_over(now, self.until)
+    }
+
+    /// What the core has to do now.
+    pub(crate) fn command(&self) -> Command {
+        if self.leaves { Command::Leave } else { Command::Resign }
+    }
+
+    /// The core has done it.
+    pub(crate) fn end(self, publisher: &Publisher, result: &Result<(), Misuse>) {
+        if !self.leaves {
+            publisher.end_handover();
+        }
+        for reply in self.replies {
+            // It fails if the caller has stopped waiting.
+            let _ = reply.try_send(result.clone());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Holding the mastership: the lease of a master, the work that depends on it, and the steps that must not be cut short.
+//!
+//! A lease ends for the application a margin before it ends for the other nodes ([`ConfigBuilder::lease_margin`]), and it ends at once
+//! when the node resigns or leaves.
+//!
+//! [`ConfigBuilder::lease_margin`]: formation_core::ConfigBuilder::lease_margin
+
+mod keeper;
+mod watch;
+mod work;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use formation_core::{Leadership, Term, Timestamp};
+
+pub use self::watch::{LeadershipChange, LeadershipWatch};
+pub(crate) use self::{keeper::keep, work::run};
+use crate::{clock::Clock, handle::Stopped, shared::Shared};
+
+/// The mastership of this node in one term. It is renewed for as long as a quorum confirms it.
+///
+/// A lease is a cheap handle: clone it, and send it to other tasks. It never becomes valid for another term.
+#[derive(Clone)]
+pub struct Lease {
+    term: Term,
+    clock: Clock,
+    shared: Arc<Shared>,
+}
+
+impl Lease {
+    pub(crate) fn new(term: Term, clock: Clock, shared: Arc<Shared>) -> Self {
+        Self { term, clock, shared }
+    }
+
+    /// The lease that this node has now.
+    pub(crate) fn current(shared: &Arc<Shared>, clock: Clock) -> Option<Self> {
+        let Leadership { term, .. } = shared.lock().usable(clock.now())?;
+        Some(Self::new(term, clock, shared.clone()))
+    }
+
+    /// The term of the mastership, which is a fencing token: it is larger than that of every earlier master. Send it along with
+    /// every write, and let the receiver check it with a [`Fence`](formation_core::Fence).
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// How long this node may still act as the master, if the lease is not renewed again. It is zero once the lease has ended.
+    pub fn remaining(&self) -> Duration {
+        self.ends_at().map_or(Duration::ZERO, |end| end.since(self.clock.now()))
+    }
+
+    /// Whether this node may act as the master at this moment.
+    pub fn is_valid(&self) -> bool {
+        self.ends_at().is_some()
+    }
+
+    /// Protects a step that needs at most `needed` and must not be cut short. [`leave`](crate::ClusterHandle::leave) and
+    /// [`resign`](crate::ClusterHandle::resign) wait until the guard is dropped, at most until the end of the lease.
+    ///
+    /// Nothing can stop a step that takes longer than `needed`. Check [`Guard::is_valid`] before a write, and send
+    /// [`Guard::term`] along with it.
+    ///
+    /// # Errors
+    /// [`LeaseTooShort`] if the lease ends earlier, or has ended. Nothing has begun then.
+    pub fn guard(&self, needed: Duration) -> Result<Guard, LeaseTooShort> {
+        let now = self.clock.now();
+        let mut state = self.shared.lock();
+        let end = state.usable(now).filter(|usable| usable.term == self.term).map(|usable| usable.valid_until);
+        let left = end.map_or(Duration::ZERO, |end| end.since(now));
+        if end.is_none() || left < needed {
+            return Err(LeaseTooShort { needed, left });
+        }
+        state.begin_work();
+        drop(state);
+        let working = Working { shared: self.shared.clone() };
+        Ok(Guard { lease: self.clone(), until: now + needed, _working: working })
+    }
+
+    /// Waits until this node may not act as the master any more. To stop a task with the lease, wait for both.
+    ///
+    /// Cancel safe.
+    pub async fn ended(&self) {
+        // A node that has stopped has no lease.
+        let (Ok(()) | Err(Stopped)) = self
+            .shared
+            .wait_for_lease(|state| {
+                let usable = state.usable(self.clock.now());
+                usable.is_none_or(|usable| usable.term != self.term).then_some(())
+            })
+            .await;
+    }
+
+    /// When the lease ends for the application. `None` if it has ended.
+    fn ends_at(&self) -> Option<Timestamp> {
+        let usable = self.shared.lock().usable(self.clock.now())?;
+        (usable.term == self.term).then_some(usable.valid_until)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("term", &self.term).field("remaining", &self.remaining()).finish_non_exhaustive()
+    }
+}
+
+/// A step of a master that must not be cut short. Drop it when the step is done.
+#[derive(Debug)]
+#[must_use = "a guard protects a step only until it is dropped"]
+pub struct Guard {
+    lease: Lease,
+    until: Timestamp,
+    _working: Working,
+}
+
+impl Guard {
+    /// The term of the mastership, a fencing token.
+    pub fn term(&self) -> Term {
+        self.lease.term
+    }
+
+    /// The rest of the time that the step asked for. It is zero when that is over.
+    pub fn remaining(&self) -> Duration {
+        self.until.since(self.lease.clock.now())
+    }
+
+    /// Whether the step may still act as the master: its time is not over. A node that resigns or leaves waits for it.
+    pub fn is_valid(&self) -> bool {
+        self.lease.clock.now() < self.until
+    }
+}
+
+/// A step would take longer than this node may act as the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the step needs {needed:?}, but the lease of this master has only {left:?} left; try again once it is renewed")]
+pub struct LeaseTooShort {
+    /// How long the step needs.
+    pub needed: Duration,
+    /// How long the lease lasts; zero if it has ended.
+    pub left: Duration,
+}
+
+/// Something that a master does. A node that resigns or leaves waits until this is dropped.
+#[derive(Debug)]
+struct Working {
+    shared: Arc<Shared>,
+}
+
+impl Working {
+    /// Begins work under the lease, if it is valid.
+    fn begin(lease: &Lease) -> Option<Self> {
+        let mut state = lease.shared.lock();
+        state.usable(lease.clock.now()).filter(|usable| usable.term == lease.term)?;
+        state.begin_work();
+        Some(Self { shared: lease.shared.clone() })
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.shared.end_work();
+    }
+}
+
+#[cfg(test)]
+mod tests;
