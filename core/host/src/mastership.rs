@@ -15,7 +15,11 @@ use formation_core::{Leadership, Term, Timestamp};
 
 pub use self::watch::{LeadershipChange, LeadershipWatch};
 pub(crate) use self::{keeper::keep, work::run};
-use crate::{clock::Clock, handle::Stopped, shared::Shared};
+use crate::{
+    clock::Clock,
+    handle::Stopped,
+    shared::{Shared, State},
+};
 
 /// The mastership of this node in one term. It is renewed for as long as a quorum confirms it.
 ///
@@ -55,7 +59,8 @@ impl Lease {
     }
 
     /// Protects a step that needs at most `needed` and must not be cut short. [`leave`](crate::ClusterHandle::leave) and
-    /// [`resign`](crate::ClusterHandle::resign) wait until the guard is dropped, at most until the end of the lease.
+    /// [`resign`](crate::ClusterHandle::resign) wait until the guard is dropped, at most until the end of the lease, and so does the work
+    /// of [`run_while_master`](crate::ClusterHandle::run_while_master) that contains the step. No new guard is given in that time.
     ///
     /// Nothing can stop a step that takes longer than `needed`. Check [`Guard::is_valid`] before a write, and send
     /// [`Guard::term`] along with it.
@@ -70,10 +75,9 @@ impl Lease {
         if end.is_none() || left < needed {
             return Err(LeaseTooShort { needed, left });
         }
-        state.begin_work();
+        state.begin_step();
         drop(state);
-        let working = Working { shared: self.shared.clone() };
-        Ok(Guard { lease: self.clone(), until: now + needed, _working: working })
+        Ok(Guard { lease: self.clone(), until: now + needed })
     }
 
     /// Waits until this node may not act as the master any more. To stop a task with the lease, wait for both.
@@ -88,6 +92,17 @@ impl Lease {
                 usable.is_none_or(|usable| usable.term != self.term).then_some(())
             })
             .await;
+    }
+
+    /// Whether work on this lease may go on.
+    fn may_work(&self) -> bool {
+        self.shared.lock().may_work(self.term, self.clock.now())
+    }
+
+    /// Waits until work on this lease must end.
+    async fn work_must_end(&self) {
+        let may_work = |state: &State| state.may_work(self.term, self.clock.now());
+        let (Ok(()) | Err(Stopped)) = self.shared.wait_for_lease(|state| (!may_work(state)).then_some(())).await;
     }
 
     /// When the lease ends for the application. `None` if it has ended.
@@ -109,7 +124,12 @@ impl fmt::Debug for Lease {
 pub struct Guard {
     lease: Lease,
     until: Timestamp,
-    _working: Working,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.lease.shared.end_step();
+    }
 }
 
 impl Guard {
@@ -139,7 +159,7 @@ pub struct LeaseTooShort {
     pub left: Duration,
 }
 
-/// Something that a master does. A node that resigns or leaves waits until this is dropped.
+/// Work of a master. A node that resigns or leaves waits until this is dropped.
 #[derive(Debug)]
 struct Working {
     shared: Arc<Shared>,

@@ -28,8 +28,10 @@ pub(crate) struct State {
     margin: Duration,
     /// The node is about to resign or to leave: there is no lease for the application any more.
     hands_over: bool,
-    /// How many works and guards of the application depend on the lease.
-    working: usize,
+    /// How many works of the application run on the lease.
+    works: usize,
+    /// How many guards of the application protect a step.
+    guards: usize,
     /// The last mastership of this node that has ended, and why.
     last_loss: Option<(Term, LossReason)>,
     /// How many events were not reported.
@@ -54,7 +56,17 @@ impl State {
 
     /// The mastership on which the application may act now, with the end of its lease for the application.
     pub(crate) fn usable(&self, now: Timestamp) -> Option<Leadership> {
-        let Leadership { term, valid_until } = self.leadership.filter(|_| !self.hands_over)?;
+        self.within_margin(now).filter(|_| !self.hands_over)
+    }
+
+    /// Whether work of this term may go on: the node has the lease. A node that is about to resign or to leave lets its steps end first.
+    pub(crate) fn may_work(&self, term: Term, now: Timestamp) -> bool {
+        let is_valid = self.within_margin(now).is_some_and(|leadership| leadership.term == term);
+        is_valid && (!self.hands_over || self.guards > 0)
+    }
+
+    fn within_margin(&self, now: Timestamp) -> Option<Leadership> {
+        let Leadership { term, valid_until } = self.leadership?;
         let margin = u64::try_from(self.margin.as_micros()).unwrap_or(u64::MAX);
         let valid_until = Timestamp::from_micros(valid_until.as_micros().saturating_sub(margin));
         (now < valid_until).then_some(Leadership { term, valid_until })
@@ -73,9 +85,19 @@ impl State {
         reported.or_else(|| others.into_iter().find(|(is_true, _)| *is_true).map(|(_, reason)| reason))
     }
 
-    /// The application begins something that depends on the lease.
+    /// The application begins work on the lease.
     pub(crate) fn begin_work(&mut self) {
-        self.working += 1;
+        self.works += 1;
+    }
+
+    /// The application begins a step that must not be cut short.
+    pub(crate) fn begin_step(&mut self) {
+        self.guards += 1;
+    }
+
+    /// Whether nothing of the application depends on the lease.
+    fn is_idle(&self) -> bool {
+        self.works == 0 && self.guards == 0
     }
 }
 
@@ -116,13 +138,26 @@ impl Shared {
         self.lease_changed.notify(usize::MAX);
     }
 
-    /// The application has ended something that depends on the lease.
+    /// The application has ended work on the lease.
     pub(crate) fn end_work(&self) {
         let mut state = self.lock();
-        state.working -= 1;
-        let is_idle = state.working == 0;
-        drop(state);
-        if is_idle {
+        state.works -= 1;
+        self.note_idle(&state);
+    }
+
+    /// The application has ended a step.
+    pub(crate) fn end_step(&self) {
+        let mut state = self.lock();
+        state.guards -= 1;
+        self.note_idle(&state);
+        if state.hands_over && state.guards == 0 {
+            // Work that has only waited for the step ends now.
+            self.lease_has_changed();
+        }
+    }
+
+    fn note_idle(&self, state: &State) {
+        if state.is_idle() {
             self.idle.notify(usize::MAX);
         }
     }
@@ -167,7 +202,8 @@ impl Publisher {
             leadership: formation.leadership(now),
             margin: formation.config().lease_margin(),
             hands_over: false,
-            working: 0,
+            works: 0,
+            guards: 0,
             last_loss: None,
             suppressed: 0,
             stopped: false,
@@ -233,7 +269,7 @@ impl Publisher {
     /// Whether nothing of the application depends on the lease any more, or the lease has ended.
     pub(crate) fn may_hand_over(&self, now: Timestamp, until: Timestamp) -> bool {
         let state = self.shared.lock();
-        state.working == 0 || state.leadership.is_none() || now >= until
+        state.is_idle() || state.leadership.is_none() || now >= until
     }
 
     /// Resolves when nothing of the application depends on the lease any more.

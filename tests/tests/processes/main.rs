@@ -8,6 +8,7 @@
 #[path = "../sockets/authority.rs"]
 mod authority;
 mod cluster;
+mod handover;
 mod history;
 mod machine;
 mod record;
@@ -64,16 +65,44 @@ fn g1_g2_g3_and_g5_hold_for_processes_under_faults() {
     let seed = number(SEED).unwrap_or_else(|| cluster::now() % 1_000_000);
     print_line(&format!("{ROUNDS}={rounds} {SEED}={seed} runs the same rounds"));
     // The nodes of a cluster use the two programs in turn.
-    let vars = [(SEED, seed.to_string().into()), (PROGRAMS, env::join_paths(build()).unwrap())];
+    let vars = [
+        (SEED, seed.to_string().into()),
+        (PROGRAMS, env::join_paths(build(["formation-tokio-node", "formation-smol-node"])).unwrap()),
+    ];
     sandbox::enter(TEST, &vars, ROUND * u32::try_from(rounds + SIZES.len() as u64).unwrap());
+}
+
+/// With a job that depends on the lease, on both adapters. `FORMATION_FAULT_ROUNDS` is the number of masters that end.
+#[test]
+fn the_work_of_two_masters_never_overlaps() {
+    const TEST: &str = "the_work_of_two_masters_never_overlaps";
+    let Some(rounds) = number(ROUNDS) else {
+        return skip(&format!("set {ROUNDS}, to 102 for instance"));
+    };
+    if let Some(programs) = env::var_os(PROGRAMS) {
+        sandbox::prepare();
+        let (programs, seed) = (env::split_paths(&programs).collect::<Vec<_>>(), number(SEED).unwrap());
+        let log_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("handover-{seed}"));
+        if let Err(problem) = handover::run(&programs, rounds, seed, &log_dir) {
+            panic!("{problem}\n{SEED}={seed}; the output of each node is in {}", log_dir.display());
+        }
+        return fs::remove_dir_all(log_dir).unwrap();
+    }
+    if let Some(reason) = sandbox::unavailable() {
+        return skip(&reason);
+    }
+    let seed = number(SEED).unwrap_or_else(|| cluster::now() % 1_000_000);
+    let programs = env::join_paths(build(["fenced_job", "fenced_job_smol"])).unwrap();
+    let limit = ROUND * u32::try_from(rounds + 1).unwrap();
+    sandbox::enter(TEST, &[(SEED, seed.to_string().into()), (PROGRAMS, programs)], limit);
 }
 
 fn skip(reason: &str) {
     print_line(&format!("\n####\n#### NO REAL PROCESSES ARE TESTED: {reason}\n####\n"));
 }
 
-/// Builds the node programs of both adapters in the profile of this suite, and returns their paths.
-fn build() -> [PathBuf; 2] {
+/// Builds the node programs and the examples of both adapters in the profile of this suite, and returns the paths of two of them.
+fn build(names: [&str; 2]) -> [PathBuf; 2] {
     let mut command = Command::new(env!("CARGO"));
     // With the examples, cargo selects the features that it selects for tests, so that nothing is built twice.
     command.args(["build", "--workspace", "--bins", "--examples", "--message-format", "json"]);
@@ -90,7 +119,7 @@ fn build() -> [PathBuf; 2] {
     let output = command.current_dir(root).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "the node programs do not build");
     let messages = String::from_utf8(output.stdout).unwrap();
-    ["formation-tokio-node", "formation-smol-node"].map(|program| {
+    names.map(|program| {
         let mut programs = messages.lines().filter_map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
             (message["target"]["name"] == program).then(|| message["executable"].as_str().map(PathBuf::from))?

@@ -164,6 +164,39 @@ fn leaving_ends_the_work_first_and_the_mastership_after_it() {
     });
 }
 
+/// The step is a part of the work.
+#[test]
+fn leaving_ends_the_work_behind_its_step() {
+    run(async {
+        let (handle, _driver) = running();
+        let phase = Mutex::new(None);
+        let (begins, begun) = async_channel::bounded(1);
+        let (ends, end) = async_channel::bounded::<()>(1);
+        let work = async {
+            let ended = handle.run_while_master(async |lease| {
+                let step = lease.guard(Duration::from_millis(1)).unwrap();
+                begins.send(lease.clone()).await.unwrap();
+                end.recv().await.unwrap();
+                *phase.lock().unwrap() = Some((handle.status().phase, lease.is_valid()));
+                drop(step);
+                pending::<()>().await;
+            });
+            assert_eq!(ended.await, Err(Stopped));
+        };
+        let leave = async {
+            let lease: Lease = begun.recv().await.unwrap();
+            let end_step = async {
+                lease.ended().await;
+                ends.send(()).await.unwrap();
+            };
+            let (left, ()) = futures_lite::future::zip(handle.leave(), end_step).await;
+            left.unwrap();
+        };
+        futures_lite::future::zip(work, leave).await;
+        assert_eq!(*phase.lock().unwrap(), Some((Phase::Master, false)));
+    });
+}
+
 #[test]
 fn leaving_waits_for_a_guard() {
     run(async {

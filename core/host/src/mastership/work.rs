@@ -27,10 +27,10 @@ pub(crate) async fn run<W: Future>(
 
 /// Polls the work while the lease is valid. `None`: the lease has ended first.
 async fn while_valid<T>(lease: &Lease, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    let mut ended = pin!(lease.ended());
+    let mut ended = pin!(lease.work_must_end());
     poll_fn(|cx| {
         // First: the work must not run on a lease that has ended. `ended` only wakes this task.
-        if ended.as_mut().poll(cx).is_ready() || !lease.is_valid() {
+        if ended.as_mut().poll(cx).is_ready() || !lease.may_work() {
             return Poll::Ready(None);
         }
         work.as_mut().poll(cx).map(Some)

@@ -1,0 +1,98 @@
+//! A service with a job that only the master does. The job writes to a store that refuses the writes of earlier masters, and the service
+//! leaves the cluster politely at SIGTERM.
+//!
+//! ```sh
+//! cargo run -p formation-smol --example fenced_job_smol -- ID ADDRESS STORE SEED...
+//! ```
+//!
+//! The store listens at the Unix socket STORE. The service sends it the lines `write TERM ID` and `members COUNT ID`, and gets a line back
+//! for each `write`: `ok`, or `stale` if a newer term has written.
+
+use std::{
+    env,
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_signal::{Signal, Signals};
+use formation_smol::{Cluster, Config, Guard, Lease};
+use smol::{
+    Timer,
+    future::try_zip,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, unix::UnixStream},
+    stream::StreamExt,
+};
+
+/// How long a step takes, and how long it may take.
+const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
+
+fn main() -> Result<(), Box<dyn Error>> {
+    smol::block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let mut args = env::args().skip(1);
+    let (Some(id), Some(address), Some(store)) = (args.next(), args.next(), args.next().map(PathBuf::from)) else {
+        return Err("usage: fenced_job_smol ID ADDRESS STORE SEED...".into());
+    };
+    let config = Config::builder("jobs", &id, &address).seeds(args).build()?;
+    let mut terminate = Signals::new([Signal::Term])?;
+    let cluster = Cluster::start(config, TcpListener::bind(&address).await?)?;
+    let work = async {
+        // It ends with `Stopped`, once the node has left.
+        match cluster.run_while_master(|lease| job(lease, &id, &store)).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    };
+    let leave = async {
+        terminate.next().await;
+        // First the step under way ends, then the mastership. So there is no need to stop the job here.
+        cluster.leave().await.map_err(io::Error::other)
+    };
+    try_zip(try_zip(work, leave), report(&cluster, &id, &store)).await?;
+    Ok(())
+}
+
+/// What only the master does, again and again. It is dropped when the lease ends.
+async fn job(lease: Lease, id: &str, store: &Path) -> io::Result<()> {
+    let mut store = BufReader::new(UnixStream::connect(store).await?);
+    loop {
+        // A node that is about to leave gives no new guard. It then ends this job where it waits.
+        if let Ok(step) = lease.guard(STEP.1) {
+            // Two writes that belong together.
+            write(&mut store, &step, id).await?;
+            Timer::after(STEP.0).await;
+            write(&mut store, &step, id).await?;
+        }
+        Timer::after(STEP.0).await;
+    }
+}
+
+async fn write(store: &mut BufReader<UnixStream>, step: &Guard, id: &str) -> io::Result<()> {
+    // The process may have been paused since the last look.
+    if !step.is_valid() {
+        return Ok(());
+    }
+    store.get_mut().write_all(format!("write {} {id}\n", step.term()).as_bytes()).await?;
+    let mut answer = String::new();
+    store.read_line(&mut answer).await?;
+    if answer.trim() == "stale" {
+        eprintln!("term {} writes no more: there is a newer master", step.term());
+    }
+    Ok(())
+}
+
+/// Tells how many members there are.
+async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
+    let mut store = UnixStream::connect(store).await?;
+    let mut watch = cluster.watch();
+    while let Ok(view) = watch.changed().await {
+        let active = view.iter().filter(|member| member.state.is_active()).count();
+        store.write_all(format!("members {active} {id}\n").as_bytes()).await?;
+    }
+    Ok(())
+}
