@@ -42,6 +42,7 @@ impl PeerTable {
                 let peer = self.peers.get(&link.peer()).expect("a link names a peer in the table");
                 assert!(peer.links.contains(conn), "the peer of {conn} names it");
             }
+            assert!(connection.pings_only_on_a_link(), "a ping is due on {conn} only while it is a link");
             let is_link = connection.is_established();
             assert_eq!(timers.is_set(&Timer::Handshake(*conn)), !is_link, "the handshake of {conn} has a deadline");
             for timer in [Timer::Ping(*conn), Timer::Silence(*conn)] {
@@ -165,7 +166,7 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 18] = [
+    const CONNECTIONS: [Violation<Table>; 19] = [
         (
             table,
             |t| {
@@ -191,6 +192,14 @@ mod tests {
         ),
         (table, |t| drop(t.peers.peers.remove(&PEER)), "a link names a peer in the table"),
         (table, |t| peer(t).links.clear(), "the peer of 1 names it"),
+        (
+            table,
+            |t| {
+                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                assert!(connection(t, PENDING).make_ping_due(&Env { now: later, ..env() }).0);
+            },
+            "a ping is due on 2 only while it is a link",
+        ),
         (table, |t| t.sink.clear_timer(&Timer::Handshake(PENDING)), "the handshake of 2 has a deadline"),
         (table, |t| t.sink.set_timer(Timer::Handshake(LINK), Timestamp::ZERO), "the handshake of 1 has a deadline"),
         (table, |t| t.sink.clear_timer(&Timer::Ping(LINK)), "Ping(ConnId(1)) is set iff 1 is established"),

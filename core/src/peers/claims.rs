@@ -142,6 +142,7 @@ impl PeerTable {
             peer.links.retain(|link| *link != conn);
         }
         self.established -= 1;
+        self.withheld.remove(&conn);
         self.claimed.insert(conn);
         self.awake.insert(conn);
         for timer in [Timer::Ping(conn), Timer::Silence(conn)] {

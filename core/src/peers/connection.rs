@@ -65,6 +65,7 @@ pub(crate) struct Connection {
     silent_at: Timestamp,
     /// When a `Ping` is due, unless something is sent.
     ping_at: Timestamp,
+    /// A `Ping` is due, on a link.
     ping_due: bool,
 }
 
@@ -287,6 +288,11 @@ impl Connection {
         }
     }
 
+    /// Whether no `Ping` is due, or it is due on a link.
+    pub(super) fn pings_only_on_a_link(&self) -> bool {
+        !self.ping_due || self.is_established()
+    }
+
     /// Whether a `Ping` is due on the link, and the link.
     pub(super) fn ping_and_link_mut(&mut self) -> Option<(bool, &mut Link)> {
         let ping = self.ping_due;
@@ -371,6 +377,7 @@ impl Connection {
         let (answer, is_greeted) = (link.take_first(), link.status_sent() > 0);
         self.state = ConnectionState::Claimed(Box::new(Claim::of_link(hello, answer, is_greeted)));
         self.is_apart = true;
+        self.ping_due = false;
         Some(peer)
     }
 
