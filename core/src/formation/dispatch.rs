@@ -114,7 +114,7 @@ impl Formation {
                     self.lifecycle.acknowledge();
                 }
             }
-            Message::Voucher(voucher) => self.vouched(key, voucher),
+            Message::Voucher(voucher) => self.vouched(conn, key, voucher),
             Message::Ping => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");

@@ -26,6 +26,7 @@ impl PeerTable {
     fn check_connections(&self, timers: &Timers) {
         let (mut established, mut buffered, mut unsent) = (0, 0, 0);
         for (conn, connection) in &self.connections {
+            assert_eq!(self.nonces.get(&connection.nonce()), Some(conn), "{conn} is found by its nonce");
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
             let is_accepted = connection.origin() == Origin::Accepted && !connection.is_apart();
@@ -49,6 +50,7 @@ impl PeerTable {
                 assert_eq!(timers.is_set(&timer), is_link, "{timer:?} is set iff {conn} is established");
             }
         }
+        assert_eq!(self.nonces.len(), self.connections.len(), "each nonce is that of a connection");
         assert_eq!(self.established, established, "the established connections are counted");
         assert_eq!(self.partial_bytes, buffered, "the bytes of unfinished frames are summed up");
         assert_eq!(self.unsent_bytes, unsent, "the bytes of writes in flight are summed up");
@@ -166,7 +168,15 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 19] = [
+    const CONNECTIONS: [Violation<Table>; 21] = [
+        (table, |t| t.peers.nonces.clear(), "1 is found by its nonce"),
+        (
+            table,
+            |t| {
+                t.peers.nonces.insert([0; 16], UNKNOWN);
+            },
+            "each nonce is that of a connection",
+        ),
         (
             table,
             |t| {

@@ -15,7 +15,7 @@ use crate::{
     api::input::{Origin, Remote},
     env::{Env, never},
     id::{Address, Node},
-    peers::link::Link,
+    peers::link::{Link, VOUCHERS},
     peers::proof::{ClusterKey, Side},
     time::Timestamp,
     wire::decoder::Decoder,
@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     frame_due: Option<Timestamp>,
     /// What the peer may send.
     budget: Budget,
+    /// The vouchers of the peer that have proven nothing.
+    wrong_vouchers: Budget,
     /// A `Send` is not flushed yet.
     in_flight: bool,
     /// The length of that `Send`, as counted in the sum over all connections; 0 if there is none.
@@ -99,18 +101,16 @@ pub(crate) struct Claim {
     answer: Bytes,
     /// The status was sent.
     is_greeted: bool,
-    /// How many vouchers have proven nothing.
-    wrong_vouchers: usize,
 }
 
 impl Claim {
     pub(crate) fn new(hello: Hello, answer: Bytes) -> Self {
-        Self { hello, answer, is_greeted: false, wrong_vouchers: 0 }
+        Self { hello, answer, is_greeted: false }
     }
 
     /// The claim that a link becomes. `is_greeted`: the status was sent.
     fn of_link(hello: Hello, answer: Bytes, is_greeted: bool) -> Self {
-        Self { hello, answer, is_greeted, wrong_vouchers: 0 }
+        Self { hello, answer, is_greeted }
     }
 
     /// The peer's `Hello`, and the part of the answer that is not sent.
@@ -166,6 +166,7 @@ impl Connection {
             state: ConnectionState::AwaitingHello { hello_due },
             frame_due: None,
             budget: Budget::new(now),
+            wrong_vouchers: Budget::new(now),
             in_flight: false,
             unsent: 0,
             slow_at: now,
@@ -409,18 +410,10 @@ impl Connection {
         self.buffered
     }
 
-    /// Another voucher has proven nothing. Returns how many there are; `None` if the peer claims nothing.
-    pub(super) fn count_wrong_voucher(&mut self) -> Option<usize> {
-        match &mut self.state {
-            ConnectionState::Claimed(claim) => {
-                claim.wrong_vouchers += 1;
-                Some(claim.wrong_vouchers)
-            }
-            ConnectionState::AwaitingHello { .. }
-            | ConnectionState::Proving(_)
-            | ConnectionState::Established(_)
-            | ConnectionState::Rejecting { .. } => None,
-        }
+    /// Another voucher has proven nothing. Returns false if it is one too many. An honest peer sends some, because others make false
+    /// claims to it, or because a connection of this node's has ended.
+    pub(super) fn count_wrong_voucher(&mut self, env: &Env) -> bool {
+        self.wrong_vouchers.spend(env, 2 * VOUCHERS)
     }
 
     /// What the handshake needs now.
