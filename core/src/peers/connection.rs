@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     stalled_at: Timestamp,
     /// When the connection counts as silent, unless something arrives.
     silent_at: Timestamp,
+    /// When the link has stood for `down_after`; `None` once that was taken.
+    stands_at: Option<Timestamp>,
     /// When a `Ping` is due, unless something is sent.
     ping_at: Timestamp,
     /// A `Ping` is due, on a link.
@@ -172,6 +174,7 @@ impl Connection {
             slow_at: now,
             stalled_at: now,
             silent_at: now,
+            stands_at: None,
             ping_at: now,
             ping_due: false,
         }
@@ -379,6 +382,7 @@ impl Connection {
         self.state = ConnectionState::Claimed(Box::new(Claim::of_link(hello, answer, is_greeted)));
         self.is_apart = true;
         self.ping_due = false;
+        self.stands_at = None;
         Some(peer)
     }
 
@@ -387,7 +391,13 @@ impl Connection {
         self.state = ConnectionState::Established(link);
         self.ping_at = env.now + env.timing().heartbeat_interval;
         self.silent_at = env.now + env.timing().down_after;
+        self.stands_at = Some(self.silent_at);
         (self.ping_at, self.silent_at)
+    }
+
+    /// Whether the link has stood for `down_after`. True only once.
+    pub(super) fn take_stood(&mut self, now: Timestamp) -> bool {
+        self.stands_at.take_if(|at| *at <= now).is_some()
     }
 
     /// The peer's certificate covers the hosts of these seeds.

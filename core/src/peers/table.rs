@@ -443,6 +443,14 @@ impl PeerTable {
         self.peer_mut(key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
     }
 
+    /// The address that a link leads to, once it has stood for `down_after`: the one that was dialed, or the one that the peer has proven.
+    pub(crate) fn take_stood(&mut self, env: &Env, conn: ConnId) -> Option<&Address> {
+        self.connections.get_mut(&conn)?.take_stood(env.now).then_some(())?;
+        let connection = self.connection(conn)?;
+        let proven = || self.linked_peer(connection).filter(|peer| peer.is_verified()).map(Peer::address);
+        connection.dialed().or_else(proven)
+    }
+
     // Messages to send.
 
     /// Sends a message to the peer with its next write.
