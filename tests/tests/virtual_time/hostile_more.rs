@@ -208,6 +208,22 @@ fn t2_h11_too_many_wrong_vouchers_close_a_connection() {
     }
 }
 
+/// Nothing of it counts before the peer has proven who it is. On a link, the master that sends updates limits them.
+#[test]
+fn t2_g7_updates_on_a_claim_are_limited_as_other_messages() {
+    let update = Peer::page(ViewId::default(), Vec::new());
+    for message in [update, Message::Ping.to_frame()] {
+        let (mut rig, mut voter, _) = with_a_copy_of_b();
+        let limit = rig.formation.config().limits().messages;
+        let conn = greets(&mut rig, &mut voter);
+        // The `Hello` is one of them.
+        (1..limit).for_each(|_| rig.receive(conn, message.clone()));
+        assert_eq!(rig.closed(conn), None);
+        rig.receive(conn, message);
+        assert_eq!(rig.closed(conn), Some(CloseReason::TooManyMessages));
+    }
+}
+
 /// The link of a plain member to the master is not proven. Each false claim makes the member send a voucher on it.
 #[test]
 fn t2_h11_false_claims_at_a_member_close_no_link_of_it() {
