@@ -227,6 +227,11 @@ impl Discovery {
         self.dialer.accepted(dialed);
     }
 
+    /// A link to the node at this address has stood for `down_after`.
+    pub(crate) fn stood(&mut self, address: &Address) {
+        self.dialer.stood(address);
+    }
+
     /// The connection to the dialed address has ended: the other end has closed it, or this node for this reason.
     pub(crate) fn closed(&mut self, env: &Env, dialed: &Address, conn: ConnId, reason: Option<CloseReason>) {
         self.dialer.closed(dialed, conn, reason, env.now);

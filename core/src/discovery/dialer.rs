@@ -382,6 +382,12 @@ impl Dialer {
     pub(crate) fn accepted(&mut self, address: &Address) {
         if let Some(target) = self.targets.get_mut(address) {
             target.reported.retain(|reason| reason.is_from_master());
+        }
+    }
+
+    /// D1: a link to the node at this address has stood. A shorter one shows nothing: its peer may have ended it at once.
+    pub(crate) fn stood(&mut self, address: &Address) {
+        if let Some(target) = self.targets.get_mut(address) {
             target.backoff = self.backoff_min;
         }
     }

@@ -344,7 +344,7 @@ impl Election {
 
     /// E4: requests that the newest state is made durable, unless it is or a `Persist` is in flight.
     pub(super) fn persist(&mut self) {
-        self.hard.promised_lease = self.longest_lease();
+        self.hard.promised_lease = self.promised_lease();
         let Persistence { durable, in_flight, failed, .. } = &self.persistence;
         if in_flight.is_none() && *durable != self.hard && !failed {
             self.persistence.seq += 1;

@@ -17,14 +17,22 @@ impl Election {
         Voting { lease, bootstrap_wait, longest_lease: self.longest_lease(), may_form: self.may_form() }
     }
 
-    /// E1: the longest lease of a promise that may still run: of this run, or of an earlier one.
-    pub(super) fn longest_lease(&self) -> Duration {
+    /// E1: the longest lease of a promise that may still run, of this run or of an earlier one, as far as this voter knows that itself. Only
+    /// this is made durable: one lie of another voter would otherwise make all later runs wait longer.
+    pub(super) fn promised_lease(&self) -> Duration {
         let own = self.live_promise().map(|promise| promise.lease);
-        let forgotten = (!self.bootstrap_over()).then(|| self.forgotten_lease());
-        [own, forgotten].into_iter().flatten().max().unwrap_or_default().max(self.timing.lease)
+        let inherited = (!self.bootstrap_over()).then_some(self.inherited_lease);
+        [own, inherited].into_iter().flatten().max().unwrap_or_default().max(self.timing.lease)
     }
 
-    /// E1: the longest lease that an earlier run of this voter may have promised, as its disk and the other voters name it.
+    /// E1: the same, or what the other voters name while this one may have forgotten a promise. They may have forgotten theirs, too.
+    fn longest_lease(&self) -> Duration {
+        let forgotten = (!self.bootstrap_over()).then(|| self.forgotten_lease());
+        self.promised_lease().max(forgotten.unwrap_or_default())
+    }
+
+    /// E1: the longest lease that an earlier run of this voter may have promised, as its disk and the other voters name it. This voter
+    /// does not know whether what it has persisted was stored.
     fn forgotten_lease(&self) -> Duration {
         let longest = self.timing.bootstrap_wait.saturating_mul(LONGEST_WAIT);
         let named = self.others.values().filter_map(|voter| voter.voting.as_ref()).map(|voting| voting.longest_lease);

@@ -67,20 +67,29 @@ impl Formation {
         let Some(claim) = self.peers.claim_on(conn) else {
             return never!("a voucher counts for a claim");
         };
-        if self.peers.is_vouched(&claim.node(), &claim.hello.address, voucher.nonce) {
-            self.judge_claim(conn, true);
-        } else if self.peers.count_wrong_voucher(conn) {
-            self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+        match self.peers.is_vouched(&claim.node(), &claim.hello.address, voucher.nonce) {
+            true => self.judge_claim(conn, true),
+            false => self.wrong_voucher(conn),
         }
     }
 
-    /// A peer whose link is not proven has sent what may prove it.
-    pub(super) fn vouched(&mut self, key: PeerKey, voucher: Voucher) {
+    /// A peer has sent what may prove its link, if that is not proven yet.
+    pub(super) fn vouched(&mut self, conn: ConnId, key: PeerKey, voucher: Voucher) {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let (node, address) = (peer.node().clone(), peer.address().clone());
-        if !peer.is_verified() && self.peers.is_vouched(&node, &address, voucher.nonce) {
-            self.peers.verify(key);
-            self.judge_claims(&node, &address);
+        if peer.is_verified() {
+            return;
+        }
+        if !self.peers.is_vouched(&node, &address, voucher.nonce) {
+            return self.wrong_voucher(conn);
+        }
+        self.peers.verify(key);
+        self.judge_claims(&node, &address);
+    }
+
+    fn wrong_voucher(&mut self, conn: ConnId) {
+        if !self.peers.count_wrong_voucher(&self.env, conn) {
+            self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
         }
     }
 

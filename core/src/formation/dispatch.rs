@@ -52,6 +52,9 @@ fn term_of(update: &MembersUpdate) -> Term {
 impl Formation {
     /// `confirms`: the message is the first one on its link, and shows that the peer has established the link too.
     pub(super) fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
+        if !self.may_send(peer, &message) {
+            return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+        }
         if confirms {
             if let Some(dialed) = self.peers.dialed(conn) {
                 self.discovery.accepted(dialed);
@@ -59,21 +62,21 @@ impl Formation {
             self.close_duplicates(peer);
             self.judge_master(peer);
         }
-        match self.may_send(peer, &message) {
-            Ok(()) => self.dispatch(conn, peer, message),
-            Err(reason) => self.end(conn, End::Closed(reason)),
+        self.dispatch(conn, peer, message);
+        // Not if the message has closed the link.
+        if let Some(address) = self.peers.take_stood(&self.env, conn) {
+            self.discovery.stood(address);
         }
     }
 
     /// Whether the peer may send this message.
-    fn may_send(&self, peer: PeerKey, message: &Message) -> Result<(), CloseReason> {
+    fn may_send(&self, peer: PeerKey, message: &Message) -> bool {
         let is_voter = self.peers.peer(peer).is_some_and(|peer| peer.is_voter());
         match sender_of(message) {
-            Sender::Anyone => {}
-            Sender::Voter if is_voter => {}
-            Sender::Voter | Sender::Nobody => return Err(CloseReason::UnexpectedMessage),
+            Sender::Anyone => true,
+            Sender::Voter => is_voter,
+            Sender::Nobody => false,
         }
-        Ok(())
     }
 
     fn dispatch(&mut self, conn: ConnId, key: PeerKey, message: Message) {
@@ -114,7 +117,7 @@ impl Formation {
                     self.lifecycle.acknowledge();
                 }
             }
-            Message::Voucher(voucher) => self.vouched(key, voucher),
+            Message::Voucher(voucher) => self.vouched(conn, key, voucher),
             Message::Ping => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");

@@ -117,8 +117,8 @@ impl HeldView {
         leavers.retain(|node| view.get(&node.id).is_some_and(|member| member.node == *node));
     }
 
-    /// Takes an update of the present master, which may be a solo master, if it is newer and applies to what is held. Otherwise the next acknowledgement
-    /// reports to the master which view is held, and the master sends an update that applies.
+    /// Takes an update of the present master, which may be a solo master, if it is newer and applies to what is held. Otherwise the
+    /// next acknowledgement reports to the master which view is held, and the master sends an update that applies.
     pub(super) fn update(&mut self, by: (&Node, bool), update: MembersUpdate) -> Outcome {
         match self.take(by, update) {
             Ok(Some(changes)) => Outcome::Taken(changes),
@@ -144,15 +144,16 @@ impl HeldView {
                 if !fits {
                     return Ok(None);
                 }
-                self.check_members(self.view.len() + changes.len(), self.member_limit.saturating_mul(2))?;
                 self.check_metadata(changes.iter().filter_map(Change::member))?;
                 if !self.diverged {
+                    self.check_members(self.view.len_with(&changes))?;
                     let differing = self.view.apply(view_id, &changes);
                     self.written_by(by);
                     return Ok(Some(differing));
                 }
                 // A delta from nothing: what is held does not count.
                 let mut next = MembersView::default();
+                self.check_members(next.len_with(&changes))?;
                 next.apply(view_id, &changes);
                 Ok(Some(self.replace(by, next)))
             }
@@ -166,7 +167,7 @@ impl HeldView {
                     _ if index == 0 => Assembly { view_id, next: 0, members: Vec::new() },
                     _ => return Ok(None),
                 };
-                self.check_members(assembly.members.len() + members.len(), self.member_limit)?;
+                self.check_members(assembly.members.len() + members.len())?;
                 self.check_metadata(members.iter())?;
                 assembly.members.extend(members);
                 assembly.next = index.saturating_add(1);
@@ -179,8 +180,8 @@ impl HeldView {
         }
     }
 
-    fn check_members(&self, count: usize, limit: usize) -> Result<(), ViewLimit> {
-        if count > limit { Err(ViewLimit::Members) } else { Ok(()) }
+    fn check_members(&self, count: usize) -> Result<(), ViewLimit> {
+        if count > self.member_limit { Err(ViewLimit::Members) } else { Ok(()) }
     }
 
     /// An entry within the limit fits in a `Send`: this node may be the next master, and has to send it on.
@@ -328,12 +329,36 @@ mod tests {
     }
 
     #[test]
-    fn g7_a_delta_that_is_too_long_is_not_taken() {
-        for (held, changes, taken) in [(1, 5, true), (1, 6, false), (3, 3, true), (3, 4, false)] {
-            let mut follower = Follower::holding(4, &["a", "b", "c"][..held]);
-            let taken_changes = follower.delta((view_id(4), None), 5, vec![gone("a"); changes]);
-            assert_eq!(taken_changes.is_some(), taken, "{changes} changes on {held} members");
+    fn v6_a_delta_to_a_view_over_the_member_limit_is_not_taken() {
+        let (x, y) = (added(&["x"]), added(&["y"]));
+        for (held, changes, taken) in [
+            (&["a"][..], added(&["b", "c"]), true),
+            (&["a"], added(&["b", "c", "d"]), false),
+            (&["a", "b", "c"], x.clone(), false),
+            (&["a", "b", "c"], [x.clone(), vec![gone("a")]].concat(), true),
+            (&["a", "b", "c"], [x.clone(), y.clone(), vec![gone("a")]].concat(), false),
+            // What is undone does not count, and what is repeated counts once.
+            (&["a", "b", "c"], [x.clone(), y, vec![gone("y"), gone("x")]].concat(), true),
+            (&["a", "b", "c"], [added(&["a"]), added(&["b"]), added(&["a"])].concat(), true),
+            (&["a", "b", "c"], vec![gone("z"); 9], true),
+            (&["a", "b", "c"], [vec![gone("z")], x].concat(), false),
+        ] {
+            let mut follower = Follower::holding(4, held);
+            let taken_changes = follower.delta((view_id(4), None), 5, changes.clone());
+            assert_eq!(taken_changes.is_some(), taken, "{changes:?} on {held:?}");
+            assert!(follower.ids().len() <= LIMIT, "{changes:?} on {held:?}");
         }
+    }
+
+    #[test]
+    fn v6_a_delta_from_nothing_is_counted_without_the_held_view() {
+        let diverged = || {
+            let mut follower = Follower::holding(4, &["a", "b"]);
+            assert_eq!(follower.delta((view_id(4), digest(&["a"])), 5, vec![]), None);
+            follower
+        };
+        assert!(diverged().delta((ViewId::default(), None), 6, added(&["c", "d", "e"])).is_some());
+        assert_eq!(diverged().delta((ViewId::default(), None), 6, added(&["c", "d", "e", "f"])), None);
     }
 
     #[test]

@@ -180,6 +180,14 @@ impl MembersView {
         differing
     }
 
+    /// How many members this view would have with these changes.
+    pub(crate) fn len_with(&self, changes: &[Change]) -> usize {
+        let are_members: BTreeMap<&NodeId, bool> =
+            changes.iter().map(|change| (change.id(), change.member().is_some())).collect();
+        let others = self.len() - are_members.keys().filter(|id| self.members.contains_key(**id)).count();
+        others + are_members.values().filter(|is_member| **is_member).count()
+    }
+
     /// The changes that turn this view into `next`. A member that is missing there has left if it is one of the `leavers`.
     /// Otherwise nobody has told why (PROTOCOL.md, L6).
     pub(crate) fn changes_to(&self, next: &Self, leavers: &BTreeSet<Node>) -> Vec<Change> {

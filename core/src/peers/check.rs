@@ -26,6 +26,7 @@ impl PeerTable {
     fn check_connections(&self, timers: &Timers) {
         let (mut established, mut buffered, mut unsent) = (0, 0, 0);
         for (conn, connection) in &self.connections {
+            assert_eq!(self.nonces.get(&connection.nonce()), Some(conn), "{conn} is found by its nonce");
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
             let is_accepted = connection.origin() == Origin::Accepted && !connection.is_apart();
@@ -42,12 +43,14 @@ impl PeerTable {
                 let peer = self.peers.get(&link.peer()).expect("a link names a peer in the table");
                 assert!(peer.links.contains(conn), "the peer of {conn} names it");
             }
+            assert!(connection.pings_only_on_a_link(), "a ping is due on {conn} only while it is a link");
             let is_link = connection.is_established();
             assert_eq!(timers.is_set(&Timer::Handshake(*conn)), !is_link, "the handshake of {conn} has a deadline");
             for timer in [Timer::Ping(*conn), Timer::Silence(*conn)] {
                 assert_eq!(timers.is_set(&timer), is_link, "{timer:?} is set iff {conn} is established");
             }
         }
+        assert_eq!(self.nonces.len(), self.connections.len(), "each nonce is that of a connection");
         assert_eq!(self.established, established, "the established connections are counted");
         assert_eq!(self.partial_bytes, buffered, "the bytes of unfinished frames are summed up");
         assert_eq!(self.unsent_bytes, unsent, "the bytes of writes in flight are summed up");
@@ -165,7 +168,15 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 18] = [
+    const CONNECTIONS: [Violation<Table>; 21] = [
+        (table, |t| t.peers.nonces.clear(), "1 is found by its nonce"),
+        (
+            table,
+            |t| {
+                t.peers.nonces.insert([0; 16], UNKNOWN);
+            },
+            "each nonce is that of a connection",
+        ),
         (
             table,
             |t| {
@@ -191,6 +202,14 @@ mod tests {
         ),
         (table, |t| drop(t.peers.peers.remove(&PEER)), "a link names a peer in the table"),
         (table, |t| peer(t).links.clear(), "the peer of 1 names it"),
+        (
+            table,
+            |t| {
+                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                assert!(connection(t, PENDING).make_ping_due(&Env { now: later, ..env() }).0);
+            },
+            "a ping is due on 2 only while it is a link",
+        ),
         (table, |t| t.sink.clear_timer(&Timer::Handshake(PENDING)), "the handshake of 2 has a deadline"),
         (table, |t| t.sink.set_timer(Timer::Handshake(LINK), Timestamp::ZERO), "the handshake of 1 has a deadline"),
         (table, |t| t.sink.clear_timer(&Timer::Ping(LINK)), "Ping(ConnId(1)) is set iff 1 is established"),

@@ -99,8 +99,8 @@ impl PeerTable {
                     ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
                 }
         };
-        let is_meant = |connection: &Connection| is_linked(connection) || is_dialed(connection);
-        self.connections.values().any(|connection| connection.nonce() == nonce && is_meant(connection))
+        let named = self.nonces.get(&nonce).and_then(|conn| self.connection(*conn));
+        named.is_some_and(|connection| is_linked(connection) || is_dialed(connection))
     }
 
     /// A voucher on the link of this peer shows that it is at its address.
@@ -142,6 +142,7 @@ impl PeerTable {
             peer.links.retain(|link| *link != conn);
         }
         self.established -= 1;
+        self.withheld.remove(&conn);
         self.claimed.insert(conn);
         self.awake.insert(conn);
         for timer in [Timer::Ping(conn), Timer::Silence(conn)] {
@@ -158,11 +159,11 @@ impl PeerTable {
         others.filter_map(|(_, connection)| nonce(connection)).take(VOUCHERS).collect()
     }
 
-    /// A voucher on this connection proves nothing. Returns true if there are more of these than an honest peer sends.
-    pub(crate) fn count_wrong_voucher(&mut self, conn: ConnId) -> bool {
-        match self.connections.get_mut(&conn).and_then(Connection::count_wrong_voucher) {
-            Some(wrong) => wrong > 2 * VOUCHERS,
-            None => never!("only a claim has wrong vouchers", false),
+    /// A voucher on this connection proves nothing. Returns false if there are more of these than an honest peer sends.
+    pub(crate) fn count_wrong_voucher(&mut self, env: &Env, conn: ConnId) -> bool {
+        match self.connections.get_mut(&conn) {
+            Some(connection) => connection.count_wrong_voucher(env),
+            None => never!("a voucher comes on a connection", true),
         }
     }
 

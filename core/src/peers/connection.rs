@@ -15,7 +15,7 @@ use crate::{
     api::input::{Origin, Remote},
     env::{Env, never},
     id::{Address, Node},
-    peers::link::Link,
+    peers::link::{Link, VOUCHERS},
     peers::proof::{ClusterKey, Side},
     time::Timestamp,
     wire::decoder::Decoder,
@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     frame_due: Option<Timestamp>,
     /// What the peer may send.
     budget: Budget,
+    /// The vouchers of the peer that have proven nothing.
+    wrong_vouchers: Budget,
     /// A `Send` is not flushed yet.
     in_flight: bool,
     /// The length of that `Send`, as counted in the sum over all connections; 0 if there is none.
@@ -63,8 +65,11 @@ pub(crate) struct Connection {
     stalled_at: Timestamp,
     /// When the connection counts as silent, unless something arrives.
     silent_at: Timestamp,
+    /// When the link has stood for `down_after`; `None` once that was taken.
+    stands_at: Option<Timestamp>,
     /// When a `Ping` is due, unless something is sent.
     ping_at: Timestamp,
+    /// A `Ping` is due, on a link.
     ping_due: bool,
 }
 
@@ -98,18 +103,16 @@ pub(crate) struct Claim {
     answer: Bytes,
     /// The status was sent.
     is_greeted: bool,
-    /// How many vouchers have proven nothing.
-    wrong_vouchers: usize,
 }
 
 impl Claim {
     pub(crate) fn new(hello: Hello, answer: Bytes) -> Self {
-        Self { hello, answer, is_greeted: false, wrong_vouchers: 0 }
+        Self { hello, answer, is_greeted: false }
     }
 
     /// The claim that a link becomes. `is_greeted`: the status was sent.
     fn of_link(hello: Hello, answer: Bytes, is_greeted: bool) -> Self {
-        Self { hello, answer, is_greeted, wrong_vouchers: 0 }
+        Self { hello, answer, is_greeted }
     }
 
     /// The peer's `Hello`, and the part of the answer that is not sent.
@@ -165,11 +168,13 @@ impl Connection {
             state: ConnectionState::AwaitingHello { hello_due },
             frame_due: None,
             budget: Budget::new(now),
+            wrong_vouchers: Budget::new(now),
             in_flight: false,
             unsent: 0,
             slow_at: now,
             stalled_at: now,
             silent_at: now,
+            stands_at: None,
             ping_at: now,
             ping_due: false,
         }
@@ -287,6 +292,11 @@ impl Connection {
         }
     }
 
+    /// Whether no `Ping` is due, or it is due on a link.
+    pub(super) fn pings_only_on_a_link(&self) -> bool {
+        !self.ping_due || self.is_established()
+    }
+
     /// Whether a `Ping` is due on the link, and the link.
     pub(super) fn ping_and_link_mut(&mut self) -> Option<(bool, &mut Link)> {
         let ping = self.ping_due;
@@ -371,6 +381,8 @@ impl Connection {
         let (answer, is_greeted) = (link.take_first(), link.status_sent() > 0);
         self.state = ConnectionState::Claimed(Box::new(Claim::of_link(hello, answer, is_greeted)));
         self.is_apart = true;
+        self.ping_due = false;
+        self.stands_at = None;
         Some(peer)
     }
 
@@ -379,7 +391,13 @@ impl Connection {
         self.state = ConnectionState::Established(link);
         self.ping_at = env.now + env.timing().heartbeat_interval;
         self.silent_at = env.now + env.timing().down_after;
+        self.stands_at = Some(self.silent_at);
         (self.ping_at, self.silent_at)
+    }
+
+    /// Whether the link has stood for `down_after`. True only once.
+    pub(super) fn take_stood(&mut self, now: Timestamp) -> bool {
+        self.stands_at.take_if(|at| *at <= now).is_some()
     }
 
     /// The peer's certificate covers the hosts of these seeds.
@@ -402,18 +420,10 @@ impl Connection {
         self.buffered
     }
 
-    /// Another voucher has proven nothing. Returns how many there are; `None` if the peer claims nothing.
-    pub(super) fn count_wrong_voucher(&mut self) -> Option<usize> {
-        match &mut self.state {
-            ConnectionState::Claimed(claim) => {
-                claim.wrong_vouchers += 1;
-                Some(claim.wrong_vouchers)
-            }
-            ConnectionState::AwaitingHello { .. }
-            | ConnectionState::Proving(_)
-            | ConnectionState::Established(_)
-            | ConnectionState::Rejecting { .. } => None,
-        }
+    /// Another voucher has proven nothing. Returns false if it is one too many. An honest peer sends some, because others make false
+    /// claims to it, or because a connection of this node's has ended.
+    pub(super) fn count_wrong_voucher(&mut self, env: &Env) -> bool {
+        self.wrong_vouchers.spend(env, 2 * VOUCHERS)
     }
 
     /// What the handshake needs now.

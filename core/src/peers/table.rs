@@ -40,6 +40,8 @@ pub(crate) struct PeerTable {
     pub(super) addresses: BTreeMap<Address, PeerKey>,
     newest_key: PeerKey,
     newest_conn: Option<ConnId>,
+    /// The connections by the nonces of this node's `Hello`s on them.
+    pub(super) nonces: BTreeMap<[u8; 16], ConnId>,
     /// The connections that are accepted and not established, without the claims of voters.
     pub(super) pending: BTreeSet<ConnId>,
     /// The connections whose peers claim an identity. There are few for each identity.
@@ -105,6 +107,7 @@ impl PeerTable {
             addresses: BTreeMap::new(),
             newest_key: PeerKey(0),
             newest_conn: None,
+            nonces: BTreeMap::new(),
             pending: BTreeSet::new(),
             claimed: BTreeSet::new(),
             established: 0,
@@ -232,10 +235,9 @@ impl PeerTable {
         let Some(side) = self.connection(conn).map(Connection::side) else {
             return never!("the connection is in the table", None);
         };
-        let is_other = |connection: &Connection| {
-            connection.nonce() == nonce && connection.side() != side && !connection.is_established()
-        };
-        self.connections.iter().find(|(_, connection)| is_other(connection)).map(|(other, _)| *other)
+        let is_other = |connection: &Connection| connection.side() != side && !connection.is_established();
+        let named = self.nonces.get(&nonce).copied();
+        named.filter(|other| self.connection(*other).is_some_and(is_other))
     }
 
     // Connections open, receive and end.
@@ -261,6 +263,7 @@ impl PeerTable {
         let drawn = self.rng.bytes();
         // With a key, a nonce does not depend on the generator alone.
         let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
+        self.nonces.insert(nonce, conn);
         self.connections.insert(conn, Connection::new((origin, dialed, remote), nonce, env));
         sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
         self.awake.insert(conn);
@@ -321,6 +324,7 @@ impl PeerTable {
     /// Takes a connection out of the table, and its peer with the last link.
     pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
         let connection = self.connections.remove(&conn)?;
+        self.nonces.remove(&connection.nonce());
         self.partial_bytes -= connection.buffered();
         self.unsent_bytes -= connection.unsent();
         self.pending.remove(&conn);
@@ -437,6 +441,14 @@ impl PeerTable {
     /// Takes a status of the peer, unless a newer one has come before. Returns true if it was taken.
     pub(crate) fn receive_status(&mut self, env: &Env, key: PeerKey, status: StatusReport) -> bool {
         self.peer_mut(key).is_some_and(|peer| peer.receive_status(status, env.limits().metadata))
+    }
+
+    /// The address that a link leads to, once it has stood for `down_after`: the one that was dialed, or the one that the peer has proven.
+    pub(crate) fn take_stood(&mut self, env: &Env, conn: ConnId) -> Option<&Address> {
+        self.connections.get_mut(&conn)?.take_stood(env.now).then_some(())?;
+        let connection = self.connection(conn)?;
+        let proven = || self.linked_peer(connection).filter(|peer| peer.is_verified()).map(Peer::address);
+        connection.dialed().or_else(proven)
     }
 
     // Messages to send.

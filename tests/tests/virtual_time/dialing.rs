@@ -93,6 +93,49 @@ fn d2_a_master_keeps_the_links_that_it_dialed() {
     assert_eq!(rig.closed(to_contact), None);
 }
 
+/// With the shortest backoff of 20 ms it would be some hundred dials.
+#[test]
+fn d1_links_that_end_at_once_do_not_reset_the_backoff() {
+    let may_not_send = Message::LeaveAck;
+    for message in [may_not_send, Message::Ping] {
+        let mut rig = node("n0", "h0:1");
+        let end = rig.now + 20 * SECOND;
+        while rig.now < end {
+            rig.advance(SECOND / 100);
+            if rig.dialing().iter().any(|address| address.as_str() == "c:1") {
+                let conn = answer_with(&mut rig, &mut peer("c", "c:1"), Role::Joining);
+                rig.receive(conn, message.to_frame());
+                rig.give(Input::Closed { conn });
+            }
+        }
+        let count = dials(&rig, "c:1").len();
+        assert!((10..50).contains(&count), "{count} dials, with {message:?}");
+    }
+}
+
+#[test]
+fn d1_a_link_that_has_stood_resets_the_backoff() {
+    let down_after = config("n0", "h0:1").build().unwrap().timing().down_after;
+    for (stands, is_reset) in [(down_after - SECOND / 5, false), (down_after + SECOND / 5, true)] {
+        let mut rig = node("n0", "h0:1");
+        while dials(&rig, "c:1").len() < 10 {
+            if rig.dialing().iter().any(|address| address.as_str() == "c:1") {
+                rig.fail_dial("c:1");
+            }
+            rig.advance(SECOND / 100);
+        }
+        let conn = answer_with(&mut rig, &mut peer("c", "c:1"), Role::Joining);
+        let end = rig.now + stands;
+        while rig.now < end {
+            rig.advance(SECOND / 10);
+            rig.receive(conn, Message::Ping.to_frame());
+        }
+        rig.give(Input::Closed { conn });
+        rig.advance(SECOND / 25);
+        assert_eq!(dials(&rig, "c:1").len() == 11, is_reset, "the link has stood for {stands:?}");
+    }
+}
+
 /// It reports the leave to every linked node, and each of them may be the next master.
 #[test]
 fn d2_a_leaving_node_closes_no_unneeded_link() {

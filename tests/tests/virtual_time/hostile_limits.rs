@@ -367,6 +367,45 @@ fn g7_unsent_bytes_have_a_limit_and_slow_readers_go() {
     assert_eq!(rig.closed(reader), None);
 }
 
+/// The view for a member waits. The member is linked and not proven, and then it is reached at its address.
+#[test]
+fn g7_a_view_may_wait_on_a_link_that_becomes_a_claim() {
+    let mut rig = single(Limits { send: 4_096, unsent_bytes: 8_192, ..Limits::default() });
+    for at in 0..30 {
+        let mut peer = Peer::of(rig.formation.config(), &format!("large-{at}"), &format!("large-{at}:1"));
+        peer.metadata = vec![7; 500].into();
+        rig.joined_by(&mut peer);
+    }
+    rig.hold_answers();
+    for name in ["x", "y", "z"] {
+        let (conn, _) = joins(&mut rig, name);
+        rig.flush(conn);
+    }
+    let (withheld, mut peer) = joins(&mut rig, "w");
+    while rig.flush(withheld) {}
+    let sent = rig.messages(withheld);
+    assert!(members_on_pages(&sent).is_empty(), "the limit is reached, and the view waits");
+    let dialed = rig.reached_by(&mut peer);
+    assert_eq!([withheld, dialed].map(|conn| rig.closed(conn)), [None, None]);
+    rig.advance(2 * SECOND);
+    while rig.flush(withheld) {}
+    assert_eq!(rig.closed(withheld), Some(CloseReason::Rejected(RejectReason::Unproven)), "it was a claim");
+}
+
+/// A ping is due on a link while a write is in flight. Then the node is reached at its address.
+#[test]
+fn d5_no_ping_is_due_on_a_link_that_becomes_a_claim() {
+    let mut rig = single(Limits::default());
+    rig.hold_answers();
+    let (conn, mut peer) = joins(&mut rig, "a");
+    rig.advance(INTERVAL);
+    let dialed = rig.reached_by(&mut peer);
+    assert_eq!([conn, dialed].map(|conn| rig.closed(conn)), [None, None]);
+    rig.advance(2 * SECOND);
+    while rig.flush(conn) {}
+    assert_eq!(rig.closed(conn), Some(CloseReason::Rejected(RejectReason::Unproven)), "it was a claim");
+}
+
 /// A crowd that reads is slowed down, and nobody is closed.
 #[test]
 fn g7_a_crowd_within_the_limit_of_unsent_bytes_is_served() {

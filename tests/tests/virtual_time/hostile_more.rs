@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::{
-    Address, Change, Config, Event, Remote, ViewId,
+    Address, Change, CloseReason, Config, Event, Remote, ViewId,
     message::{Message, Role, Voucher},
 };
 use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId};
@@ -184,4 +184,57 @@ fn t2_a_copy_of_a_member_is_not_admitted_for_it() {
         let count: usize = net.living().into_iter().map(|ix| net.count(ix, since, admitted)).sum();
         assert_eq!(count, 0, "a copy that is {role:?} takes the place of a member that lives");
     }
+}
+
+/// Both a claim and a link that is not proven. Each voucher costs this node a look at its connections.
+#[test]
+fn t2_h11_too_many_wrong_vouchers_close_a_connection() {
+    let (mut rig, mut voter, _) = with_a_copy_of_b();
+    let mut plain = Peer::of(rig.formation.config(), "z", "z:1");
+    let interval = rig.formation.config().timing().heartbeat_interval;
+    let [claim, link] = [&mut voter, &mut plain].map(|peer| greets(&mut rig, peer));
+    assert_eq!(rig.formation.status().links, 1, "the voter has to prove who it is");
+    for conn in [claim, link] {
+        for nonce in 0..16 {
+            assert_eq!(rig.closed(conn), None, "the wrong voucher {nonce}");
+            if nonce == 8 {
+                rig.advance(interval);
+            }
+            rig.receive(conn, Message::Voucher(Voucher { nonce: [nonce; 16] }).to_frame());
+        }
+        assert_eq!(rig.closed(conn), None);
+        rig.receive(conn, Message::Voucher(Voucher { nonce: [0; 16] }).to_frame());
+        assert_eq!(rig.closed(conn), Some(CloseReason::UnexpectedMessage));
+    }
+}
+
+/// Nothing of it counts before the peer has proven who it is. On a link, the master that sends updates limits them.
+#[test]
+fn t2_g7_updates_on_a_claim_are_limited_as_other_messages() {
+    let update = Peer::page(ViewId::default(), Vec::new());
+    for message in [update, Message::Ping.to_frame()] {
+        let (mut rig, mut voter, _) = with_a_copy_of_b();
+        let limit = rig.formation.config().limits().messages;
+        let conn = greets(&mut rig, &mut voter);
+        // The `Hello` is one of them.
+        (1..limit).for_each(|_| rig.receive(conn, message.clone()));
+        assert_eq!(rig.closed(conn), None);
+        rig.receive(conn, message);
+        assert_eq!(rig.closed(conn), Some(CloseReason::TooManyMessages));
+    }
+}
+
+/// The link of a plain member to the master is not proven. Each false claim makes the member send a voucher on it.
+#[test]
+fn t2_h11_false_claims_at_a_member_close_no_link_of_it() {
+    let mut net = formed();
+    let master = net.master().unwrap();
+    let (before, since) = (state(&net), net.now());
+    for step in 0..100 {
+        let mut copy = claims(&net, master, net.node(master).incarnation);
+        (0..step).for_each(|_| drop(copy.hello()));
+        connect(&mut net, 3, &mut copy, &[]);
+        net.run_for(INTERVAL / 8);
+    }
+    check_unharmed(&mut net, &before, since);
 }

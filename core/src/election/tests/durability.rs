@@ -141,6 +141,28 @@ fn e1_a_voter_waits_for_the_longest_lease_that_others_name() {
     }
 }
 
+/// A voter that lies must not make the waits of later runs longer. What this voter has promised itself is durable.
+#[test]
+fn e1_a_lease_that_only_others_name_is_not_made_durable() {
+    let config = Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).local().build().unwrap();
+    let inherited = Duration::from_secs(2);
+    let hard_state = HardState { promised_lease: inherited, ..HardState::default() };
+    for (start, expected) in [
+        (Start::new(Incarnation(2), 1), config.timing().lease),
+        (Start { hard_state, ..Start::new(Incarnation(2), 1) }, inherited),
+    ] {
+        let mut rig = Rig { election: Election::new(&config, &start, Rng::new(1), Timestamp::ZERO), now: 0 };
+        let voting = Voting { longest_lease: Duration::MAX, ..Voting::of(&config) };
+        rig.election.link_up(&at("a"), &node("a"), Some(&voting));
+        rig.election.learn(Term(1));
+        let effects = rig.at_once();
+        let [Effect::Persist { state, .. }] = effects.as_slice() else { panic!("{effects:?}") };
+        assert_eq!((state.term, state.promised_lease), (Term(1), expected));
+        rig.wait(15_000);
+        assert!(!rig.election.bootstrap_over(), "this run waits all the same");
+    }
+}
+
 /// What is granted is sent once it is durable. Until then, nobody is to wait for this voter.
 #[test]
 fn e4_a_delayed_voter_abstains_until_its_vote_is_durable() {

@@ -58,11 +58,11 @@ fn place(message: Message) -> Place {
     }
 }
 
-/// Whether a peer may send only so many of them. Updates of the view are limited by the master that sends them (V8), and a snapshot
-/// of a large cluster has many pages.
-fn is_limited(message: &Message) -> bool {
+/// Whether a peer may send only so many of them. On a link, updates of the view are limited by the master that sends them (V8), and a
+/// snapshot of a large cluster has many pages.
+fn is_limited(message: &Message, is_link: bool) -> bool {
     match message {
-        Message::MembersUpdate(_) => false,
+        Message::MembersUpdate(_) => !is_link,
         Message::Hello(_)
         | Message::Rejected(_)
         | Message::Status(_)
@@ -83,8 +83,9 @@ fn is_limited(message: &Message) -> bool {
 impl Connection {
     /// What a frame with this body is.
     pub(in crate::peers) fn classify(&mut self, env: &Env, body: Bytes) -> Received {
+        let is_link = self.is_established();
         match Message::decode(&body) {
-            Ok(message) if is_limited(&message) && !self.budget.spend(env, env.limits().messages) => {
+            Ok(message) if is_limited(&message, is_link) && !self.budget.spend(env, env.limits().messages) => {
                 Received::Fault(CloseReason::TooManyMessages)
             }
             Ok(message) => self.classify_message(env, message, body),
