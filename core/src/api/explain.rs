@@ -100,6 +100,8 @@ pub enum NoMasterReason {
     MayOnlyJoin,
     /// Its storage does not work, so it cannot vote (E4).
     Storage,
+    /// Its storage does not make a vote durable at the moment, so it cannot vote until it does (E4).
+    StorageDelayed,
     /// It asks for a lease that no quorum confirms (E5).
     LeaseTooLong,
     /// It has just started, and waits for what it may have promised before (E1).
@@ -163,6 +165,8 @@ pub enum Storage {
     Idle,
     /// A state is being made durable.
     Writing,
+    /// A state is being made durable, and this takes too long. The node does not vote until it is done (E4).
+    Delayed,
     /// It has failed. The node does not vote until it is started again (E4).
     Failed,
 }
@@ -228,6 +232,10 @@ impl fmt::Display for NoMaster {
                 write!(f, "this node may only join a cluster, and no voter that may form one is master")
             }
             NoMasterReason::Storage => write!(f, "the storage of this node does not work, so it cannot vote"),
+            NoMasterReason::StorageDelayed => write!(
+                f,
+                "the storage of this node does not store a vote at the moment, so it cannot vote until it does"
+            ),
             NoMasterReason::LeaseTooLong => {
                 write!(f, "this node asks for a lease longer than the bootstrap_wait of too many voters")
             }
@@ -266,6 +274,7 @@ impl fmt::Display for Explanation {
         match self.storage {
             Storage::Idle => {}
             Storage::Writing => writeln!(f, "storage: a write is under way")?,
+            Storage::Delayed => writeln!(f, "storage: a write is delayed; this node does not vote until it is done")?,
             Storage::Failed => writeln!(f, "storage: failed; this node does not vote")?,
         }
         writeln!(f, "voters, of which {quorum} elect a master:")?;

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
-use super::{Election, RoleKind, Voter};
+use super::{Election, Persistence, RoleKind, Voter};
 use crate::{
     api::explain::{NoMasterReason, Storage},
     id::{Address, Node},
@@ -12,10 +12,12 @@ use crate::{
 impl Election {
     /// What is known of the storage (E4).
     pub(crate) fn storage(&self) -> Storage {
-        match (self.persistence.failed, &self.persistence.in_flight) {
-            (true, _) => Storage::Failed,
-            (false, Some(_)) => Storage::Writing,
-            (false, None) => Storage::Idle,
+        let Persistence { failed, delayed, in_flight, .. } = &self.persistence;
+        match (failed, delayed, in_flight) {
+            (true, _, _) => Storage::Failed,
+            (false, true, _) => Storage::Delayed,
+            (false, false, Some(_)) => Storage::Writing,
+            (false, false, None) => Storage::Idle,
         }
     }
 
@@ -34,8 +36,10 @@ impl Election {
         if !self.is_voter {
             return NoMasterReason::VotersHaveNone;
         }
-        if self.persistence.failed {
-            return NoMasterReason::Storage;
+        match self.storage() {
+            Storage::Failed => return NoMasterReason::Storage,
+            Storage::Delayed => return NoMasterReason::StorageDelayed,
+            Storage::Writing | Storage::Idle => {}
         }
         if !self.may_form() {
             return NoMasterReason::MayOnlyJoin;

@@ -22,6 +22,7 @@
 //! | `this node has promised its vote to …` | it waits for the end of a lease (E5) | wait for a lease |
 //! | `this node may only join a cluster, …` | it is configured with `Bootstrap::JoinOnly`, and no voter that may form a cluster is there (D7) | start such a voter, or configure `Bootstrap::Form` |
 //! | `the storage of this node does not work, …` | a vote could not be stored (E4) | look for the error in the log, then repair the disk |
+//! | `the storage of this node does not store a vote …` | the storage does not answer, or fails and is tried again (E4) | look for the error in the log: is the disk full, or does it hang? There is nothing to restart |
 //! | `this node asks for a lease longer than …` | its `lease` exceeds the `bootstrap_wait` of too many voters (E5) | give all voters the same times |
 //! | `too few voters can vote now: not …` | enough voters are linked, but too few of them can vote: they have just started, may only join, have a master, or their storage does not work | ask each of them with `explain` |
 //! | `an election is about to begin`, `this node asks for votes, …` | if this lasts: the votes do not arrive in time | `election_timeout` may be too short for this network and its disks |

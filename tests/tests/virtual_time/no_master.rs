@@ -94,6 +94,45 @@ fn each_reason_has_a_sentence() {
     rig.give(Input::Tick);
 }
 
+/// The line names the storage as long as it does not answer, whatever else comes to be missing.
+#[test]
+fn a_voter_whose_storage_does_not_answer_says_so() {
+    let never = (600 * SECOND, 600 * SECOND);
+    let mut net = Net::of_voters(0, 2, Settings { persist: never, ..Settings::calm() });
+    net.start_all();
+    net.run_for(10 * SECOND);
+    let explanation = explain(&net, 0);
+    let text = explanation.to_string();
+    assert!(text.contains("no master: the storage of this node does not store a vote at the moment"), "{text}");
+    assert!(text.contains("storage: a write is delayed; this node does not vote until it is done"), "{text}");
+    assert!(reports(&net, 0).iter().all(|(_, why)| Some(*why) == explanation.no_master.as_ref()), "{text}");
+    assert!(!reports(&net, 0).is_empty());
+}
+
+/// Who cannot vote is what an operator has to look at.
+#[test]
+fn a_change_in_who_abstains_is_reported_soon() {
+    let mut net = Net::of_voters(0, 4, Settings::calm());
+    for ix in 0..3 {
+        net.start(ix);
+    }
+    net.fail_disk(1);
+    net.fail_disk(2);
+    net.run_for(10 * SECOND);
+    net.crash(1, Crash::Process);
+    net.start(1);
+    net.run_for(20 * SECOND);
+    let last = |count: usize| {
+        let lines = reports(&net, 0).into_iter().map(|(_, why)| why.to_string());
+        lines.rev().take(count).collect::<Vec<_>>()
+    };
+    let missing = "; h3:1: it refuses the connection";
+    let expected = [format!("too few voters can vote now: not h2:1{missing}"), {
+        format!("too few voters can vote now: not h1:1, h2:1{missing}")
+    }];
+    assert_eq!(last(2), expected);
+}
+
 #[test]
 fn a_node_that_is_no_voter_names_the_master_that_it_does_not_reach() {
     let mut net = Net::formed(3, (3, 1), Settings::default());
