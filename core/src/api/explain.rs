@@ -52,6 +52,8 @@ pub struct Explanation {
 pub struct NoMaster {
     /// The first thing that is missing.
     pub reason: NoMasterReason,
+    /// The node's own address, if it is none of the seeds. The node is no voter then, whatever it was meant to be.
+    pub not_a_voter: Option<Address>,
     /// How many voters are linked, this node included if it is one.
     pub reachable: usize,
     /// How many voters there are.
@@ -209,9 +211,17 @@ fn list<'a>(addresses: impl IntoIterator<Item = &'a Address>) -> String {
     out
 }
 
+impl NoMaster {
+    /// Whether this node has met other nodes at the addresses of the seeds, and not one other voter.
+    fn met_others_only(&self) -> bool {
+        let own = usize::from(self.not_a_voter.is_none());
+        self.reachable == own && self.unreachable.iter().any(|(_, found)| *found == Some(Problem::AnotherNode))
+    }
+}
+
 impl fmt::Display for NoMaster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, reachable, voters, quorum, unreachable } = self;
+        let Self { reason, not_a_voter, reachable, voters, quorum, unreachable } = self;
         match reason {
             NoMasterReason::Leaving => write!(f, "this node leaves"),
             NoMasterReason::Candidate { votes } => write!(f, "this node asks for votes, and has {votes} of {quorum}"),
@@ -249,6 +259,19 @@ impl fmt::Display for NoMaster {
             NoMasterReason::AwaitsTurn => write!(f, "an election is about to begin"),
             NoMasterReason::VotersHaveNone => write!(f, "the voters have not elected a master"),
         }?;
+        if let Some(address) = not_a_voter {
+            write!(
+                f,
+                "; this node is no voter: its address {address} is none of the seeds (if it is to vote, spell both alike)"
+            )?;
+        }
+        if self.met_others_only() {
+            let voter = if not_a_voter.is_some() { "voter" } else { "other voter" };
+            write!(
+                f,
+                "; no {voter} was met, but other nodes are at the seeds: give each voter its seed as its address"
+            )?;
+        }
         for (address, problem) in unreachable {
             match problem {
                 Some(problem) => write!(f, "; {address}: {problem}")?,

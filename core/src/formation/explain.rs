@@ -39,6 +39,7 @@ impl Formation {
         let unreachable = seeds.iter().filter(|seed| !is_reached(seed));
         Some(NoMaster {
             reason: self.no_master_reason(reachable),
+            not_a_voter: (!self.env.config.is_voter()).then(|| self.env.config.address().clone()),
             reachable,
             voters: seeds.len(),
             quorum: self.env.config.quorum(),

@@ -2,8 +2,8 @@
 //!
 //! A node that has had no master for a while says so by itself: an [`Event::NoMaster`](crate::Event::NoMaster), which the adapters log
 //! at WARN. It is reported after `bootstrap_wait` (or `down_after`, if that is longer) and a `lease`, again when the reason changes, and
-//! every minute. The line names the first thing that is missing, and then every voter that is not linked, with what was found at its
-//! address:
+//! every minute. The line names the first thing that is missing. Then it says whether the node is no voter, and names every voter that
+//! is not linked, with what was found at its address:
 //!
 //! ```text
 //! no master: 1 of 3 voters reachable, need 2; 10.0.0.3:7000: it refuses the connection; db-2:7000: its name does not resolve
@@ -26,8 +26,15 @@
 //! | `this node asks for a lease longer than …` | its `lease` exceeds the `bootstrap_wait` of too many voters (E5) | give all voters the same times |
 //! | `too few voters can vote now: not …` | enough voters are linked, but too few of them can vote: they have just started, may only join, have a master, or their storage does not work | ask each of them with `explain` |
 //! | `an election is about to begin`, `this node asks for votes, …` | if this lasts: the votes do not arrive in time | `election_timeout` may be too short for this network and its disks |
-//! | `the voters have not elected a master` | this node is no voter, and the voters that it reaches have no master | ask a voter. Is this node to be a voter? Then its `address` has to be one of the `seeds`, in the same spelling |
+//! | `the voters have not elected a master` | this node is no voter, and the voters that it reaches have no master | ask a voter. Is this node to be a voter? See below |
 //! | `this node leaves` | it was asked to | |
+//!
+//! What may follow, whatever the first part says:
+//!
+//! | the line says | what it means | what to do |
+//! | --- | --- | --- |
+//! | `this node is no voter: its address … is none of the seeds` | only a node whose advertised address is one of the seeds votes. Is it meant to be no voter? Then this is no fault | for a voter, make `address` and its seed the same text |
+//! | `no voter was met, …`, `no other voter was met, …` | nodes answer at the addresses of the seeds, but advertise other addresses. One name for a whole service does that | list the name of each voter as a seed, and give each voter its seed as its `address` |
 //!
 //! What was found at the address of a voter:
 //!

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::{
-    Bootstrap, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
+    Bootstrap, Config, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
 };
-use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Settings};
+use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Settings, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -159,4 +159,64 @@ fn a_master_explains_its_members() {
     assert_eq!((gone.state, gone.linked), (MemberState::Suspect, false));
     let text = explanation.to_string();
     assert!(text.contains("member n3: Suspect, not linked") && text.contains("h1:1: n1#"), "{text}");
+}
+
+/// The lines that a node logs when it reports that it has no master, without repetitions.
+fn lines(net: &Net, ix: NodeIx) -> BTreeSet<String> {
+    reports(net, ix).iter().map(|(_, why)| why.to_string()).collect()
+}
+
+/// A headless service has one name, which leads to any of its nodes, and each of these advertises an address of its own. Nobody is a
+/// voter.
+#[test]
+fn one_name_of_a_service_as_the_only_seed_is_reported() {
+    let mut net = Net::new(0, Settings::calm());
+    for ix in 0..3 {
+        let config = Config::builder("test", format!("n{ix}"), Net::address(ix)).seeds(["service:1"]);
+        net.add(config.build().unwrap());
+    }
+    net.start_all();
+    for round in 0..60 {
+        net.name("service:1", Target::Node(round % 3));
+        net.run_for(SECOND);
+    }
+    for ix in 0..3 {
+        let expected = format!(
+            "0 of 1 voters reachable, need 1; this node is no voter: its address h{ix}:1 is none of the seeds (if it is to vote, spell both alike); no voter was met, but \
+             other nodes are at the seeds: give each voter its seed as its address; service:1: another node is there"
+        );
+        assert_eq!(lines(&net, ix), BTreeSet::from([expected]));
+        assert_eq!(reports(&net, ix).len(), 1, "it is reported once a minute");
+    }
+}
+
+/// A voter that meets others under the addresses of the seeds, but at other addresses than they advertise.
+#[test]
+fn seeds_at_which_other_nodes_answer_are_reported() {
+    let mut net = Net::new(0, Settings::calm());
+    net.add(Net::config(0, 3));
+    for ix in 1..3 {
+        let config = Config::builder("test", format!("n{ix}"), format!("other{ix}:1")).seeds((0..3).map(Net::address));
+        net.add(config.build().unwrap());
+        net.name(&Net::address(ix), Target::Node(ix));
+    }
+    net.start_all();
+    net.run_for(20 * SECOND);
+    let met = "no other voter was met, but other nodes are at the seeds: give each voter its seed as its address";
+    let missing = "h1:1: another node is there; h2:1: another node is there";
+    assert_eq!(lines(&net, 0), BTreeSet::from([format!("1 of 3 voters reachable, need 2; {met}; {missing}")]));
+    let own = "this node is no voter: its address other1:1 is none of the seeds (if it is to vote, spell both alike)";
+    assert_eq!(lines(&net, 1), BTreeSet::from([format!("1 of 3 voters reachable, need 2; {own}; {missing}")]));
+}
+
+/// Among the seeds of a voter, one name leads to the voter itself.
+#[test]
+fn a_seed_that_leads_to_this_node_itself_is_reported() {
+    let mut net = Net::of_voters(0, 2, Settings::calm());
+    net.name("h1:1", Target::Node(0));
+    net.start(0);
+    net.run_for(20 * SECOND);
+    let line = "1 of 2 voters reachable, need 2; no other voter was met, but other nodes are at the seeds: give each voter its seed as its \
+                address; h1:1: another node is there";
+    assert_eq!(lines(&net, 0), BTreeSet::from([line.to_owned()]));
 }
