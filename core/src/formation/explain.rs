@@ -51,8 +51,8 @@ impl Formation {
         if !self.lifecycle.is_running() {
             return NoMasterReason::Leaving;
         }
-        if let Some(votes) = self.election.votes() {
-            return NoMasterReason::Candidate { votes };
+        if let Some(why) = self.election.why_no_votes() {
+            return why;
         }
         if let Some(master) = self.peers.iter().find(|peer| peer.leads() && !peer.is_solo()) {
             let reason = self.discovery.not_admitted_because(master.address());

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod reasons;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::{
