@@ -63,21 +63,36 @@ impl Deref for Cluster {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use formation_core::{Event, Phase, StopReason};
 
     use super::*;
 
+    async fn single() -> Cluster {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let config = Config::single("test", "a", address).local().build().unwrap();
+        let cluster = Cluster::start(config, listener).unwrap();
+        cluster.wait_for_master().await.unwrap();
+        cluster
+    }
+
+    /// As the documentation of this crate says: a lease has to end while the machine is suspended, too.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_in_paused_time_lives_by_the_clock_of_the_system() {
+        let (cluster, paused) = (single().await, Duration::from_secs(3600));
+        let (before, began) = (cluster.now(), tokio::time::Instant::now());
+        tokio::time::sleep(paused).await;
+        assert!(began.elapsed() >= paused && cluster.now().since(before) < paused);
+        assert!(cluster.leadership().is_some_and(|leadership| leadership.valid_until > before));
+        cluster.leave().await.unwrap();
+    }
+
     #[test]
     fn a_handle_says_that_the_runtime_of_its_node_is_gone() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let cluster = runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let config = Config::single("test", "a", address).local().build().unwrap();
-            let cluster = Cluster::start(config, listener).unwrap();
-            cluster.wait_for_master().await.unwrap();
-            cluster
-        });
+        let cluster = runtime.block_on(single());
         drop(runtime);
         futures_lite::future::block_on(async {
             assert!(cluster.wait_for_master().await.is_err());

@@ -1,11 +1,12 @@
 //! Reporting that this node has no master, and why.
 
-use core::{mem::discriminant, time::Duration};
+use core::time::Duration;
 
 use crate::{
     api::event::Event,
-    api::explain::NoMaster,
+    api::explain::{NoMaster, NoMasterReason},
     env::{Env, Sink},
+    id::{Incarnation, Node},
     time::Timestamp,
     timers::Timer,
 };
@@ -50,7 +51,32 @@ impl Absence {
     }
 }
 
-/// Whether an operator would have to do the same.
+/// Whether an operator would have to look at the same things.
 fn is_same(a: &NoMaster, b: &NoMaster) -> bool {
-    discriminant(&a.reason) == discriminant(&b.reason) && a.unreachable == b.unreachable
+    lasting(&a.reason) == lasting(&b.reason) && a.unreachable == b.unreachable
+}
+
+/// The reason without what changes by itself while the cause stays: how far an election has come, and the runs of a node.
+fn lasting(reason: &NoMasterReason) -> NoMasterReason {
+    let any_run = |node: &Node| Node { incarnation: Incarnation(0), ..node.clone() };
+    match reason {
+        NoMasterReason::Candidate { .. } | NoMasterReason::AwaitsTurn => NoMasterReason::AwaitsTurn,
+        NoMasterReason::MasterUnreachable { master, address } => {
+            NoMasterReason::MasterUnreachable { master: any_run(master), address: address.clone() }
+        }
+        NoMasterReason::NotAdmitted { master, reason } => {
+            NoMasterReason::NotAdmitted { master: any_run(master), reason: *reason }
+        }
+        NoMasterReason::Held { by, master } => NoMasterReason::Held { by: by.clone(), master: any_run(master) },
+        NoMasterReason::Promised { to } => NoMasterReason::Promised { to: any_run(to) },
+        NoMasterReason::Leaving
+        | NoMasterReason::TooFewVoters
+        | NoMasterReason::MayOnlyJoin
+        | NoMasterReason::Storage
+        | NoMasterReason::StorageDelayed
+        | NoMasterReason::LeaseTooLong
+        | NoMasterReason::InGrace { .. }
+        | NoMasterReason::VotersAbstain { .. }
+        | NoMasterReason::VotersHaveNone => reason.clone(),
+    }
 }

@@ -52,6 +52,8 @@ pub struct Explanation {
 pub struct NoMaster {
     /// The first thing that is missing.
     pub reason: NoMasterReason,
+    /// The node's own address, if it is none of the seeds. The node is no voter then, whatever it was meant to be.
+    pub not_a_voter: Option<Address>,
     /// How many voters are linked, this node included if it is one.
     pub reachable: usize,
     /// How many voters there are.
@@ -100,6 +102,8 @@ pub enum NoMasterReason {
     MayOnlyJoin,
     /// Its storage does not work, so it cannot vote (E4).
     Storage,
+    /// Its storage does not make a vote durable at the moment, so it cannot vote until it does (E4).
+    StorageDelayed,
     /// It asks for a lease that no quorum confirms (E5).
     LeaseTooLong,
     /// It has just started, and waits for what it may have promised before (E1).
@@ -163,6 +167,8 @@ pub enum Storage {
     Idle,
     /// A state is being made durable.
     Writing,
+    /// A state is being made durable, and this takes too long. The node does not vote until it is done (E4).
+    Delayed,
     /// It has failed. The node does not vote until it is started again (E4).
     Failed,
 }
@@ -205,9 +211,17 @@ fn list<'a>(addresses: impl IntoIterator<Item = &'a Address>) -> String {
     out
 }
 
+impl NoMaster {
+    /// Whether this node has met other nodes at the addresses of the seeds, and not one other voter.
+    fn met_others_only(&self) -> bool {
+        let own = usize::from(self.not_a_voter.is_none());
+        self.reachable == own && self.unreachable.iter().any(|(_, found)| *found == Some(Problem::AnotherNode))
+    }
+}
+
 impl fmt::Display for NoMaster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, reachable, voters, quorum, unreachable } = self;
+        let Self { reason, not_a_voter, reachable, voters, quorum, unreachable } = self;
         match reason {
             NoMasterReason::Leaving => write!(f, "this node leaves"),
             NoMasterReason::Candidate { votes } => write!(f, "this node asks for votes, and has {votes} of {quorum}"),
@@ -228,6 +242,10 @@ impl fmt::Display for NoMaster {
                 write!(f, "this node may only join a cluster, and no voter that may form one is master")
             }
             NoMasterReason::Storage => write!(f, "the storage of this node does not work, so it cannot vote"),
+            NoMasterReason::StorageDelayed => write!(
+                f,
+                "the storage of this node does not store a vote at the moment, so it cannot vote until it does"
+            ),
             NoMasterReason::LeaseTooLong => {
                 write!(f, "this node asks for a lease longer than the bootstrap_wait of too many voters")
             }
@@ -241,6 +259,19 @@ impl fmt::Display for NoMaster {
             NoMasterReason::AwaitsTurn => write!(f, "an election is about to begin"),
             NoMasterReason::VotersHaveNone => write!(f, "the voters have not elected a master"),
         }?;
+        if let Some(address) = not_a_voter {
+            write!(
+                f,
+                "; this node is no voter: its address {address} is none of the seeds (if it is to vote, spell both alike)"
+            )?;
+        }
+        if self.met_others_only() {
+            let voter = if not_a_voter.is_some() { "voter" } else { "other voter" };
+            write!(
+                f,
+                "; no {voter} was met, but other nodes are at the seeds: give each voter its seed as its address"
+            )?;
+        }
         for (address, problem) in unreachable {
             match problem {
                 Some(problem) => write!(f, "; {address}: {problem}")?,
@@ -266,6 +297,7 @@ impl fmt::Display for Explanation {
         match self.storage {
             Storage::Idle => {}
             Storage::Writing => writeln!(f, "storage: a write is under way")?,
+            Storage::Delayed => writeln!(f, "storage: a write is delayed; this node does not vote until it is done")?,
             Storage::Failed => writeln!(f, "storage: failed; this node does not vote")?,
         }
         writeln!(f, "voters, of which {quorum} elect a master:")?;

@@ -115,7 +115,11 @@ enum TargetState {
     Dialing {
         is_check: bool,
     },
-    Connected(ConnId),
+    Connected {
+        conn: ConnId,
+        /// It has led to a node of another address, or to this node itself. How it ends says less about the address.
+        is_elsewhere: bool,
+    },
 }
 
 impl Target {
@@ -132,7 +136,7 @@ impl Target {
     fn is_dialing(&self) -> bool {
         match self.state {
             TargetState::Dialing { .. } => true,
-            TargetState::Idle | TargetState::Connected(_) => false,
+            TargetState::Idle | TargetState::Connected { .. } => false,
         }
     }
 
@@ -152,14 +156,22 @@ impl Target {
         let wait = match self.state {
             TargetState::Dialing { is_check: true } => return,
             TargetState::Idle => Duration::ZERO,
-            TargetState::Connected(conn) if !is_open(conn) => Duration::ZERO,
+            TargetState::Connected { conn, .. } if !is_open(conn) => Duration::ZERO,
             // The dial in progress may wait for a node that was not there when it began.
-            TargetState::Dialing { is_check: false } | TargetState::Connected(_) => patience,
+            TargetState::Dialing { is_check: false } | TargetState::Connected { .. } => patience,
         };
         if now.since(self.check.last) >= look_again {
             self.check.spacing = Duration::ZERO;
         }
         self.check.due.get_or_insert((now + wait).max(self.check.last + self.check.spacing));
+    }
+
+    /// A connection to the address has shown which node is there: the one that is wanted, or another one.
+    fn leads(&mut self, elsewhere: bool) {
+        self.problem = elsewhere.then_some(Problem::AnotherNode);
+        if let TargetState::Connected { is_elsewhere, .. } = &mut self.state {
+            *is_elsewhere = elsewhere;
+        }
     }
 
     /// An address whose node rejects this one for good is dialed as rarely as possible.
@@ -297,7 +309,7 @@ impl Dialer {
     pub(crate) fn recheck_address(&mut self, address: &Address, reason: Reason, now: Timestamp) -> bool {
         match self.targets.get(address).map(|target| target.state) {
             None | Some(TargetState::Idle) => self.check_address(address, reason, now, |_| true),
-            Some(TargetState::Dialing { .. } | TargetState::Connected(_)) => true,
+            Some(TargetState::Dialing { .. } | TargetState::Connected { .. }) => true,
         }
     }
 
@@ -344,7 +356,7 @@ impl Dialer {
         let expected = self.targets.iter().filter(is_dialing).map(|(address, _)| address);
         assert!(dialing.into_iter().eq(expected), "each address that is dialed has one dial under way");
         for (address, target) in &self.targets {
-            if let TargetState::Connected(conn) = target.state {
+            if let TargetState::Connected { conn, .. } = target.state {
                 assert_eq!(dialed(conn), Some(address), "{conn} was dialed to {address}");
             }
         }
@@ -354,7 +366,7 @@ impl Dialer {
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
         if let Some(target) = self.targets.get_mut(&address) {
-            target.state = TargetState::Connected(conn);
+            target.state = TargetState::Connected { conn, is_elsewhere: false };
         }
         Some(address)
     }
@@ -371,10 +383,11 @@ impl Dialer {
     pub(crate) fn established(&mut self, address: &Address, peer: &NodeId, advertised: &Address, now: Timestamp) {
         if let Some(target) = self.targets.get_mut(address) {
             target.found = Some(peer.clone());
-            target.problem = (address != advertised).then_some(Problem::AnotherNode);
+            let is_elsewhere = address != advertised;
+            target.leads(is_elsewhere);
             target.is_self = false;
-            target.check.is_answered = address == advertised;
-            target.look_at = (address != advertised).then(|| now + self.look_again);
+            target.check.is_answered = !is_elsewhere;
+            target.look_at = is_elsewhere.then(|| now + self.look_again);
         }
     }
 
@@ -400,9 +413,14 @@ impl Dialer {
     }
 
     pub(crate) fn closed(&mut self, address: &Address, conn: ConnId, reason: Option<CloseReason>, now: Timestamp) {
-        if self.targets.get_mut(address).is_some_and(|target| target.state == TargetState::Connected(conn)) {
-            self.found(address, Some(reason.map_or(Problem::Ended, Problem::Closed)));
-            self.back_off(address, now);
+        match self.targets.get(address).map(|target| target.state) {
+            Some(TargetState::Connected { conn: known, is_elsewhere }) if known == conn => {
+                let problem =
+                    if is_elsewhere { Problem::AnotherNode } else { reason.map_or(Problem::Ended, Problem::Closed) };
+                self.found(address, Some(problem));
+                self.back_off(address, now);
+            }
+            Some(TargetState::Connected { .. } | TargetState::Dialing { .. } | TargetState::Idle) | None => {}
         }
     }
 
@@ -432,7 +450,7 @@ impl Dialer {
     pub(crate) fn is_self(&mut self, address: &Address, now: Timestamp) -> bool {
         let Some(target) = self.targets.get_mut(address) else { return false };
         target.look_at = Some(now + self.look_again);
-        target.problem = Some(Problem::AnotherNode);
+        target.leads(true);
         !core::mem::replace(&mut target.is_self, true)
     }
 

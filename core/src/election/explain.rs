@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
-use super::{Election, RoleKind, Voter};
+use super::{Election, Persistence, RoleKind, Voter};
 use crate::{
     api::explain::{NoMasterReason, Storage},
     id::{Address, Node},
@@ -12,10 +12,12 @@ use crate::{
 impl Election {
     /// What is known of the storage (E4).
     pub(crate) fn storage(&self) -> Storage {
-        match (self.persistence.failed, &self.persistence.in_flight) {
-            (true, _) => Storage::Failed,
-            (false, Some(_)) => Storage::Writing,
-            (false, None) => Storage::Idle,
+        let Persistence { failed, delayed, in_flight, .. } = &self.persistence;
+        match (failed, delayed, in_flight) {
+            (true, _, _) => Storage::Failed,
+            (false, true, _) => Storage::Delayed,
+            (false, false, Some(_)) => Storage::Writing,
+            (false, false, None) => Storage::Idle,
         }
     }
 
@@ -24,18 +26,15 @@ impl Election {
         self.live_promise().map(|promise| (promise.to.clone(), promise.until.since(self.now)))
     }
 
-    /// How many votes this candidate has, its own included. `None` if it is no candidate.
-    pub(crate) fn votes(&self) -> Option<usize> {
-        self.state.candidacy().map(|candidacy| candidacy.granted.len() + 1)
-    }
-
     /// The first thing that keeps this node from becoming a candidate, provided that enough voters are linked.
     pub(crate) fn why_no_candidate(&self) -> NoMasterReason {
         if !self.is_voter {
             return NoMasterReason::VotersHaveNone;
         }
-        if self.persistence.failed {
-            return NoMasterReason::Storage;
+        match self.storage() {
+            Storage::Failed => return NoMasterReason::Storage,
+            Storage::Delayed => return NoMasterReason::StorageDelayed,
+            Storage::Writing | Storage::Idle => {}
         }
         if !self.may_form() {
             return NoMasterReason::MayOnlyJoin;
@@ -49,13 +48,25 @@ impl Election {
         if let Some(promise) = self.live_promise().filter(|promise| promise.to != self.me) {
             return NoMasterReason::Promised { to: promise.to.clone() };
         }
-        if !self.enough_without_master() {
-            let votes = |voter: &Voter| voter.linked_role().is_some_and(RoleKind::has_no_master) && !voter.abstains();
-            return NoMasterReason::VotersAbstain {
-                voters: self.addresses(|voter| voter.is_linked() && !votes(voter)),
-            };
-        }
-        NoMasterReason::AwaitsTurn
+        self.too_few_vote().unwrap_or(NoMasterReason::AwaitsTurn)
+    }
+
+    /// Why this candidate is not elected. `None` if it is no candidate.
+    pub(crate) fn why_no_votes(&self) -> Option<NoMasterReason> {
+        let votes = self.state.candidacy()?.granted.len() + 1;
+        Some(self.too_few_vote().unwrap_or(NoMasterReason::Candidate { votes }))
+    }
+
+    /// Enough voters are linked, and too few of them can vote now. Where all voters are linked, this keeps nobody from being a candidate
+    /// (E2).
+    fn too_few_vote(&self) -> Option<NoMasterReason> {
+        let votes = |voter: &Voter| voter.linked_role().is_some_and(RoleKind::has_no_master) && !voter.abstains();
+        let enough = |is_meant: &dyn Fn(&Voter) -> bool| {
+            self.others.values().filter(|voter| is_meant(voter)).count() + 1 >= self.quorum
+        };
+        (enough(&Voter::is_linked) && !enough(&votes)).then(|| NoMasterReason::VotersAbstain {
+            voters: self.addresses(|voter| voter.is_linked() && !votes(voter)),
+        })
     }
 
     fn addresses(&self, is_meant: impl Fn(&Voter) -> bool) -> BTreeSet<Address> {

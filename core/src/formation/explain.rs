@@ -39,6 +39,7 @@ impl Formation {
         let unreachable = seeds.iter().filter(|seed| !is_reached(seed));
         Some(NoMaster {
             reason: self.no_master_reason(reachable),
+            not_a_voter: (!self.env.config.is_voter()).then(|| self.env.config.address().clone()),
             reachable,
             voters: seeds.len(),
             quorum: self.env.config.quorum(),
@@ -50,8 +51,8 @@ impl Formation {
         if !self.lifecycle.is_running() {
             return NoMasterReason::Leaving;
         }
-        if let Some(votes) = self.election.votes() {
-            return NoMasterReason::Candidate { votes };
+        if let Some(why) = self.election.why_no_votes() {
+            return why;
         }
         if let Some(master) = self.peers.iter().find(|peer| peer.leads() && !peer.is_solo()) {
             let reason = self.discovery.not_admitted_because(master.address());

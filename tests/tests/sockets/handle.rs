@@ -3,11 +3,11 @@
 use std::{io::ErrorKind, net::TcpListener};
 
 use ::tokio::{io::AsyncReadExt, net::TcpStream, task::yield_now};
-use formation_core::{Config, Event, NodeId, Phase, RejectReason, StopReason};
+use formation_core::{Config, Event, Limits, NodeId, Phase, RejectReason, StopReason};
 
 use crate::{
-    adapters::Adapter,
-    support::{self, CLUSTER, Dead, form, id, listen, to_address},
+    adapters::{self, Adapter},
+    support::{self, CLUSTER, Dead, form, form_as, id, listen, to_address},
 };
 
 const STOPPED: &str = "the node has stopped";
@@ -22,7 +22,8 @@ with_each_adapter!(
     the_first_subscriber_gets_all_events_and_others_new_ones,
     a_slow_subscriber_learns_how_many_events_it_missed,
     a_command_over_a_limit_is_an_error_and_changes_nothing,
-    a_voter_at_a_contact_is_not_believed_and_that_is_reported;
+    a_voter_at_a_contact_is_not_believed_and_that_is_reported,
+    nodes_with_limits_that_are_turned_off_form_a_cluster;
     alone: the_log_shows_elections_view_changes_and_the_stop,
     the_span_of_a_node_outlives_the_span_of_its_start,
 );
@@ -36,6 +37,45 @@ fn each_adapter_exports_the_range_of_protocol_versions() {
     let on_tokio = config().protocol(OnTokio { min: 1, max: 1 }).build();
     assert_eq!(on_tokio, config().protocol(OnSmol { min: 1, max: 1 }).build());
     assert!(on_tokio.is_ok());
+}
+
+/// Where a node cannot run, its start has to fail: nobody looks at the task that it would run in. Smol has timers of its own.
+#[test]
+fn a_node_does_not_start_on_a_runtime_without_timers() {
+    let runtime = ::tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_io().build().unwrap();
+    let single = || {
+        let (listener, address) = listen();
+        (Config::single(CLUSTER, "only", address).local().build().unwrap(), listener)
+    };
+    runtime.block_on(async {
+        let (config, listener) = single();
+        let error = adapters::Tokio::try_start(config, listener).err().expect("the start fails");
+        assert!(error.to_string().contains("enable_time"), "{error}");
+        let (config, listener) = single();
+        adapters::Smol::start(config, listener).wait_for_master().await;
+    });
+}
+
+/// A limit is turned off with the largest value that it may have.
+async fn nodes_with_limits_that_are_turned_off_form_a_cluster<A: Adapter>() {
+    let most = usize::MAX;
+    let limits = || Limits {
+        pending_connections: most,
+        connections: most,
+        partial_bytes: most,
+        unsent_bytes: most,
+        messages: u32::MAX as usize,
+        members: most,
+        change_log: most,
+        updates_at_once: most,
+        contacts: most,
+        pinned_views: most,
+        max_frame: 1 << 30,
+        send: 1 << 30,
+        frame_before_handshake: 1 << 30,
+        metadata: (1 << 30) - 1024,
+    };
+    form_as::<A>(3, |_, config| config.local().limits(limits())).await;
 }
 
 /// A node that is alone in its cluster, and its address.

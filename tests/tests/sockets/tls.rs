@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, SignatureScheme, client::ResolvesCl
 use crate::{
     adapters::Adapter,
     authority::Authority,
-    support::{Dead, agreed_view, listen, to_address, voter},
+    support::{Dead, agreed_view, listen, log, to_address, voter},
 };
 
 impl Authority {
@@ -32,6 +32,9 @@ impl Authority {
         self.config_for("127.0.0.1", &[self], |_| {})
     }
 }
+
+/// How many failures of TLS are enough to see that they are not logged one by one.
+const FAILURES: u64 = 75;
 
 /// How many health checks connect.
 const PROBES: u64 = 40;
@@ -96,7 +99,8 @@ with_each_adapter!(
     tls_against_plain_is_named_by_the_node_without_tls,
     health_checks_are_reported_once_with_their_address,
     credentials_are_replaced_while_nodes_run,
-    both_ends_learn_the_ip_and_the_seeds_of_the_certificate,
+    both_ends_learn_the_ip_and_the_seeds_of_the_certificate;
+    alone: certificates_that_expire_everywhere_are_logged_a_few_times,
 );
 
 async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
@@ -279,6 +283,44 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
     }
     for credentials in &credentials {
         credentials.replace(old.config_for("127.0.0.1", &[&old, &new], |_| {}));
+    }
+    agreed_view(&nodes, 3).await;
+}
+
+/// All certificates expire while the links are up, and one node is started again. It fails with all others, again and again.
+async fn certificates_that_expire_everywhere_are_logged_a_few_times<A: Adapter>() {
+    let (subscriber, log) = log();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let authority = Authority::new("one");
+    let expired = || {
+        authority.config_for("127.0.0.1", &[&authority], |params| {
+            params.not_after = date_time_ymd(2001, 1, 1);
+        })
+    };
+    let (listeners, seeds): (Vec<_>, Vec<_>) = (0..3).map(|_| listen()).unzip();
+    let credentials: Vec<_> = (0..3).map(|_| Credentials::new(authority.config())).collect();
+    let config = |number| voter(number, &seeds).local().build().unwrap();
+    let starts = listeners.into_iter().enumerate();
+    let start = |(number, listener)| A::start_secured(config(number), listener, credentials[number].clone());
+    let mut nodes: Vec<A> = starts.map(start).collect();
+    agreed_view(&nodes, 3).await;
+    credentials.iter().for_each(|credentials| credentials.replace(expired()));
+    drop(nodes.pop());
+    let place = Dead::instead_of(&seeds[2]).await;
+    let formed = log().lines().count();
+    nodes.push(A::start_secured(config(2), place.revive(), credentials[2].clone()));
+    // With the times of a LAN, this takes 20 s.
+    while nodes[2].suppressed_events() < FAILURES {
+        ::tokio::task::yield_now().await;
+    }
+    for node in &nodes {
+        let of_node = format!("node={} ", node.node());
+        let is_about = |line: &&str| line.contains(&of_node) && line.contains("certificate");
+        let lines: Vec<_> = log().lines().skip(formed).filter(is_about).map(str::to_owned).collect();
+        assert!((1..=6).contains(&lines.len()), "{} lines of {}: {lines:#?}", lines.len(), node.node());
+    }
+    for credentials in &credentials {
+        credentials.replace(authority.config());
     }
     agreed_view(&nodes, 3).await;
 }

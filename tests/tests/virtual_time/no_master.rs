@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::time::Duration;
+mod reasons;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::{
-    Bootstrap, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
+    Bootstrap, Config, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
 };
-use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Settings};
+use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Settings, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -94,6 +96,45 @@ fn each_reason_has_a_sentence() {
     rig.give(Input::Tick);
 }
 
+/// The line names the storage as long as it does not answer, whatever else comes to be missing.
+#[test]
+fn a_voter_whose_storage_does_not_answer_says_so() {
+    let never = (600 * SECOND, 600 * SECOND);
+    let mut net = Net::of_voters(0, 2, Settings { persist: never, ..Settings::calm() });
+    net.start_all();
+    net.run_for(10 * SECOND);
+    let explanation = explain(&net, 0);
+    let text = explanation.to_string();
+    assert!(text.contains("no master: the storage of this node does not store a vote at the moment"), "{text}");
+    assert!(text.contains("storage: a write is delayed; this node does not vote until it is done"), "{text}");
+    assert!(reports(&net, 0).iter().all(|(_, why)| Some(*why) == explanation.no_master.as_ref()), "{text}");
+    assert!(!reports(&net, 0).is_empty());
+}
+
+/// Who cannot vote is what an operator has to look at.
+#[test]
+fn a_change_in_who_abstains_is_reported_soon() {
+    let mut net = Net::of_voters(0, 4, Settings::calm());
+    for ix in 0..3 {
+        net.start(ix);
+    }
+    net.fail_disk(1);
+    net.fail_disk(2);
+    net.run_for(10 * SECOND);
+    net.crash(1, Crash::Process);
+    net.start(1);
+    net.run_for(20 * SECOND);
+    let last = |count: usize| {
+        let lines = reports(&net, 0).into_iter().map(|(_, why)| why.to_string());
+        lines.rev().take(count).collect::<Vec<_>>()
+    };
+    let missing = "; h3:1: it refuses the connection";
+    let expected = [format!("too few voters can vote now: not h2:1{missing}"), {
+        format!("too few voters can vote now: not h1:1, h2:1{missing}")
+    }];
+    assert_eq!(last(2), expected);
+}
+
 #[test]
 fn a_node_that_is_no_voter_names_the_master_that_it_does_not_reach() {
     let mut net = Net::formed(3, (3, 1), Settings::default());
@@ -120,4 +161,64 @@ fn a_master_explains_its_members() {
     assert_eq!((gone.state, gone.linked), (MemberState::Suspect, false));
     let text = explanation.to_string();
     assert!(text.contains("member n3: Suspect, not linked") && text.contains("h1:1: n1#"), "{text}");
+}
+
+/// The lines that a node logs when it reports that it has no master, without repetitions.
+fn lines(net: &Net, ix: NodeIx) -> BTreeSet<String> {
+    reports(net, ix).iter().map(|(_, why)| why.to_string()).collect()
+}
+
+/// A headless service has one name, which leads to any of its nodes, and each of these advertises an address of its own. Nobody is a
+/// voter.
+#[test]
+fn one_name_of_a_service_as_the_only_seed_is_reported() {
+    let mut net = Net::new(0, Settings::calm());
+    for ix in 0..3 {
+        let config = Config::builder("test", format!("n{ix}"), Net::address(ix)).seeds(["service:1"]);
+        net.add(config.build().unwrap());
+    }
+    net.start_all();
+    for round in 0..60 {
+        net.name("service:1", Target::Node(round % 3));
+        net.run_for(SECOND);
+    }
+    for ix in 0..3 {
+        let expected = format!(
+            "0 of 1 voters reachable, need 1; this node is no voter: its address h{ix}:1 is none of the seeds (if it is to vote, spell both alike); no voter was met, but \
+             other nodes are at the seeds: give each voter its seed as its address; service:1: another node is there"
+        );
+        assert_eq!(lines(&net, ix), BTreeSet::from([expected]));
+        assert_eq!(reports(&net, ix).len(), 1, "it is reported once a minute");
+    }
+}
+
+/// A voter that meets others under the addresses of the seeds, but at other addresses than they advertise.
+#[test]
+fn seeds_at_which_other_nodes_answer_are_reported() {
+    let mut net = Net::new(0, Settings::calm());
+    net.add(Net::config(0, 3));
+    for ix in 1..3 {
+        let config = Config::builder("test", format!("n{ix}"), format!("other{ix}:1")).seeds((0..3).map(Net::address));
+        net.add(config.build().unwrap());
+        net.name(&Net::address(ix), Target::Node(ix));
+    }
+    net.start_all();
+    net.run_for(20 * SECOND);
+    let met = "no other voter was met, but other nodes are at the seeds: give each voter its seed as its address";
+    let missing = "h1:1: another node is there; h2:1: another node is there";
+    assert_eq!(lines(&net, 0), BTreeSet::from([format!("1 of 3 voters reachable, need 2; {met}; {missing}")]));
+    let own = "this node is no voter: its address other1:1 is none of the seeds (if it is to vote, spell both alike)";
+    assert_eq!(lines(&net, 1), BTreeSet::from([format!("1 of 3 voters reachable, need 2; {own}; {missing}")]));
+}
+
+/// Among the seeds of a voter, one name leads to the voter itself.
+#[test]
+fn a_seed_that_leads_to_this_node_itself_is_reported() {
+    let mut net = Net::of_voters(0, 2, Settings::calm());
+    net.name("h1:1", Target::Node(0));
+    net.start(0);
+    net.run_for(20 * SECOND);
+    let line = "1 of 2 voters reachable, need 2; no other voter was met, but other nodes are at the seeds: give each voter its seed as its \
+                address; h1:1: another node is there";
+    assert_eq!(lines(&net, 0), BTreeSet::from([line.to_owned()]));
 }
