@@ -107,7 +107,6 @@ pub(crate) struct Driver<I: Io> {
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
     closing: VecDeque<(ConnId, Known<I::Connection>)>,
-    stopped: bool,
     /// The last field: it announces the end, and by then the transport must have closed its port.
     publisher: Publisher,
 }
@@ -126,7 +125,6 @@ impl<I: Io> Driver<I> {
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
-            stopped: false,
             publisher,
         }
     }
@@ -139,14 +137,14 @@ impl<I: Io> Driver<I> {
         self.formation.explain()
     }
 
+    /// Whether the node does nothing any more. The driver ignores whatever comes after that.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
+        self.publisher.has_stopped()
     }
 
     /// Ends the node without leaving. What it has published says so at once; the core is not asked any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
-        if !self.stopped {
-            self.stopped = true;
+        if !self.is_stopped() {
             self.log.ended_without_leaving(reason);
             self.publisher.stop(reason);
         }
@@ -164,6 +162,9 @@ impl<I: Io> Driver<I> {
 
     /// Handles what a task has reported. Reports of a connection that has ended meanwhile are ignored.
     pub(crate) fn report(&mut self, now: Timestamp, report: Report<I::Stream>) {
+        if self.is_stopped() {
+            return;
+        }
         match report {
             Report::Dialed { dial, address, result: Ok(opening) } => {
                 self.dial_failures.reached(&address);
@@ -208,6 +209,9 @@ impl<I: Io> Driver<I> {
         origin: Origin,
         permit: Option<Permit>,
     ) {
+        if self.is_stopped() {
+            return;
+        }
         self.newest.0 += 1;
         let conn = self.newest;
         let peer_addr = opening.peer().map(Box::from);
@@ -247,6 +251,9 @@ impl<I: Io> Driver<I> {
     /// # Errors
     /// [`Misuse`] if the core rejects the input.
     pub(crate) fn handle(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
+        if self.is_stopped() {
+            return Ok(());
+        }
         for (kind, count) in self.limiter.ended(now) {
             self.log.suppressed(kind, count);
         }
@@ -321,7 +328,6 @@ impl<I: Io> Driver<I> {
             self.repeats.reported(now, failure);
         }
         self.repeats.linked(&event);
-        self.stopped |= event.stop_reason().is_some();
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         let (term, config) = (self.formation.status().term, self.formation.config());
         self.log.event(&event, &About { term, before: &self.logged_view, config, peer_addr });
@@ -329,7 +335,7 @@ impl<I: Io> Driver<I> {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),
         }
-        if self.stopped {
+        if self.is_stopped() {
             for (kind, count) in self.limiter.end() {
                 self.log.suppressed(kind, count);
             }

@@ -106,7 +106,16 @@ impl Publisher {
         (publisher, shared, receiver)
     }
 
+    /// Whether it is published that the node does nothing any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.has_stopped
+    }
+
+    /// Publishes the state of the core, unless the node has stopped: the core may know nothing of that.
     pub(crate) fn publish_state(&self, formation: &Formation, now: Timestamp) {
+        if self.has_stopped {
+            return;
+        }
         let mut state = self.shared.lock();
         let status = formation.status();
         let master = |status: &Status| (status.master.clone(), status.master_term);

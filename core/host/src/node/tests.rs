@@ -7,8 +7,8 @@ use futures_lite::{
 };
 
 use super::*;
-use crate::handle::Stopped;
 use crate::testing::{Pipes, Smol, pipes};
+use crate::{handle::Stopped, shared::Shared};
 
 /// A node that is reached by pipes in memory. Its dials never end.
 struct Switchboard(Receiver<Pipes>);
@@ -33,6 +33,7 @@ type TestNode = Node<Smol, Switchboard, Pipes>;
 
 /// What a test keeps of a node that runs.
 struct Ends {
+    shared: Arc<Shared>,
     calls: channel::Sender<Pipes>,
     requests: channel::Sender<Request>,
     reports: Receiver<Report<Pipes>>,
@@ -43,7 +44,7 @@ struct Ends {
 fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let formation = Formation::new(config, Start::new(Incarnation(1), 1), now);
     let log = Log::new(formation.node());
-    let (publisher, _, _) = Publisher::new(&formation, now);
+    let (publisher, shared, _) = Publisher::new(&formation, now);
     let (calls, called) = channel::unbounded();
     let (requests, incoming) = channel::bounded(16);
     let (to_driver, reports) = channel::unbounded();
@@ -53,7 +54,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let driver = Driver::new(formation, tasks, None, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
     let node = Node { clock: Clock::start(), permits, sources, driver };
-    (node, Ends { calls, requests, reports, to_driver })
+    (node, Ends { shared, calls, requests, reports, to_driver })
 }
 
 fn single() -> Config {
@@ -105,7 +106,7 @@ async fn ends(by_leaving: bool) {
     // No task ends because its time is up.
     let timing = Timing { handshake_timeout: Duration::from_secs(3600), ..Timing::local() };
     let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).timing(timing).build().unwrap();
-    let (node, Ends { calls, requests, reports, to_driver }) = node(config, Clock::start().now());
+    let (node, Ends { shared, calls, requests, reports, to_driver }) = node(config, Clock::start().now());
     drop(to_driver);
     let running = smol::spawn(node.run());
     let (theirs, _unauthenticated) = pipes(64);
@@ -141,6 +142,23 @@ fn a_node_whose_peer_floods_it_can_leave() {
         node.run().await;
     };
     smol::block_on(future::or(leaves, too_long("the driver waits for a reader that waits for the driver")));
+}
+
+/// Before it takes a new connection, the driver handles what the older ones have reported.
+#[test]
+fn a_node_that_a_panic_has_ended_stays_stopped() {
+    let (mut node, ends) = node(single(), Clock::start().now());
+    node.driver.handle_own(node.clock.now(), Input::Tick);
+    assert_eq!(ends.shared.lock().status.phase, Phase::Master);
+    ends.to_driver.try_send(Report::Panicked).unwrap();
+    ends.to_driver.try_send(Report::PersistDelayed { seq: 0 }).unwrap();
+    let permit = future::block_on(Permits::new(1).take());
+    let (stream, _peer) = pipes(64);
+    node.accepted(Ok((Opening::ready(stream), permit)));
+    let state = ends.shared.lock();
+    assert_eq!((state.status.phase, state.leadership), (Phase::Stopped, None));
+    drop(state);
+    assert_eq!(node.driver.take_open().count(), 0);
 }
 
 #[test]
