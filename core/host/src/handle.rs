@@ -1,7 +1,6 @@
 //! The handle of a running node: its view, its master, its events, and commands to it.
 
 use std::{
-    convert::Infallible,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -179,23 +178,23 @@ impl ClusterHandle {
     /// waits for a write to the `state_dir` that is in progress, for as long as the disk takes.
     ///
     /// # Errors
-    /// [`Stopped`] if the node had stopped before.
+    /// [`Stopped`] if the node had stopped before. This, too, is returned once everything is free.
     pub async fn leave(&self) -> Result<(), Stopped> {
-        self.request(Command::Leave).await?;
-        let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
-        Ok(())
+        let sent = self.request(Command::Leave).await;
+        self.shared.wait_until_gone().await;
+        sent.map(|_| ())
     }
 
     /// Ends the node without a message to the other nodes, like a crash. It returns once the node has stopped: its port and its
     /// `state_dir` are free, and its connections, files and tasks are closed. So the node can be started again at once. If it has
-    /// stopped before, this returns at once.
+    /// stopped before, this waits until all of that is free.
     ///
     /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes. To limit the time, put a limit
     /// of your runtime around this future, or around that of [`leave`](Self::leave), and drop the `Cluster` after that.
     pub async fn shutdown(&self) {
         // It fails if the node has stopped.
         let _ = self.requests.send(Request::ShutDown).await;
-        let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
+        self.shared.wait_until_gone().await;
     }
 
     /// Changes this node's metadata in the member list.
@@ -266,7 +265,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits for the next event; `None` once the node has stopped and every event was read.
+    /// Waits for the next event; `None` once every event was read and everything that the node has used is free.
     ///
     /// # Errors
     /// [`Skipped`] counts the events that a subscriber has lost by being more than [`EVENT_BUFFER`] events behind. The next

@@ -77,7 +77,7 @@ where
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
-    let sources = Sources { turns: Turns::new(), requests, reports };
+    let sources = Sources { turns: Turns::new(), requests: Requests(requests), reports };
     let node = Node { clock, permits, sources, driver };
     Ok((handle, supervise(node.run(), log)))
 }
@@ -116,8 +116,25 @@ async fn supervise(driver: impl Future<Output = ()> + Send, log: Log) {
 /// Where inputs come from, beside timers and accepted connections.
 struct Sources<S> {
     turns: Turns,
-    requests: Receiver<Request>,
+    requests: Requests,
     reports: Receiver<Report<S>>,
+}
+
+/// The requests of the application. None waits for an answer any more once this is closed or dropped.
+struct Requests(Receiver<Request>);
+
+impl Requests {
+    fn close(&self) {
+        self.0.close();
+        // The channel lives as long as its senders, and would keep the requests.
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 type Accepted<S> = io::Result<(Opening<S>, Permit)>;
@@ -134,7 +151,7 @@ impl<S> Sources<S> {
     /// Waits for the source whose turn it is.
     async fn next(&mut self, due: impl Future<Output = ()>, accepting: impl Future<Output = Accepted<S>>) -> Next<S> {
         let mut due = pin!(due);
-        let mut request = pin!(received(&self.requests));
+        let mut request = pin!(received(&self.requests.0));
         let mut report = pin!(received(&self.reports));
         let mut accepting = pin!(accepting);
         let take = |cx: &mut Context<'_>| {
@@ -161,7 +178,7 @@ struct Node<R: Runtime, T: Transport, D: ByteStream> {
     clock: Clock,
     permits: Permits,
     sources: Sources<T::Stream>,
-    /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
+    /// The last field: its publisher announces that everything is free.
     driver: Driver<Tasks<R, T, D>>,
 }
 
@@ -230,6 +247,7 @@ where
 
     /// Waits for the tasks of a node that has stopped. What it has closed itself may still deliver what was sent last.
     async fn finish(&mut self) {
+        self.sources.requests.close();
         self.sources.reports.close();
         for connection in self.driver.take_open() {
             connection.cut().await;

@@ -23,13 +23,23 @@ pub(crate) struct State {
     pub(crate) leadership: Option<Leadership>,
     /// How many events were not reported.
     pub(crate) suppressed: u64,
-    /// There will be no other state.
-    stopped: bool,
+    stage: Stage,
+}
+
+/// How far a node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Running,
+    /// The node does nothing any more. There will be no other state.
+    Stopped,
+    /// The driver is gone, and with it everything that it has owned.
+    Gone,
 }
 
 impl State {
     /// What is true of a node that does nothing any more. The view stays the last one.
     fn end(&mut self) {
+        self.stage = self.stage.max(Stage::Stopped);
         self.leadership = None;
         let status = &mut self.status;
         status.phase = Phase::Stopped;
@@ -38,14 +48,14 @@ impl State {
     }
 
     pub(crate) fn has_stopped(&self) -> bool {
-        self.stopped
+        self.stage >= Stage::Stopped
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// The view, the master or `stopped` has changed. Nobody waits for anything else.
+    /// The view, the master or the stage has changed. Nobody waits for anything else.
     changed: Changed,
 }
 
@@ -55,19 +65,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `ready` finds in the state what it looks for.
+    /// Waits until `ready` finds in the state what it looks for, or the node does nothing any more.
     pub(crate) async fn wait<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
+        self.find(|state| ready(state).map(Ok).or_else(|| state.has_stopped().then_some(Err(Stopped)))).await
+    }
+
+    /// Waits until everything that the node has used is free.
+    pub(crate) async fn wait_until_gone(&self) {
+        self.find(|state| (state.stage == Stage::Gone).then_some(())).await;
+    }
+
+    async fn find<T>(&self, mut look: impl FnMut(&State) -> Option<T>) -> T {
         loop {
             // Listen first and look second, so that no change gets lost in between.
             let changed = self.changed.listen();
-            {
-                let state = self.lock();
-                if let Some(found) = ready(&state) {
-                    return Ok(found);
-                }
-                if state.stopped {
-                    return Err(Stopped);
-                }
+            if let Some(found) = look(&self.lock()) {
+                return found;
             }
             changed.await;
         }
@@ -81,8 +94,6 @@ pub(crate) struct Publisher {
     events: broadcast::Sender<Event>,
     /// How many events were published.
     published: u64,
-    /// The last event, that the node has stopped, is published.
-    has_stopped: bool,
     /// The numbers of those in the buffer that are about unproven peers.
     unproven: VecDeque<u64>,
 }
@@ -95,28 +106,27 @@ impl Publisher {
             status: formation.status(),
             leadership: formation.leadership(now),
             suppressed: 0,
-            stopped: false,
+            stage: Stage::Running,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Changed::new() });
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
-        let publisher =
-            Self { shared: shared.clone(), events, published: 0, has_stopped: false, unproven: VecDeque::new() };
+        let publisher = Self { shared: shared.clone(), events, published: 0, unproven: VecDeque::new() };
         (publisher, shared, receiver)
     }
 
     /// Whether it is published that the node does nothing any more.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.has_stopped
+        self.shared.lock().has_stopped()
     }
 
     /// Publishes the state of the core, unless the node has stopped: the core may know nothing of that.
     pub(crate) fn publish_state(&self, formation: &Formation, now: Timestamp) {
-        if self.has_stopped {
+        let mut state = self.shared.lock();
+        if state.has_stopped() {
             return;
         }
-        let mut state = self.shared.lock();
         let status = formation.status();
         let master = |status: &Status| (status.master.clone(), status.master_term);
         let is_news = state.view.id() != formation.view().id() || master(&state.status) != master(&status);
@@ -132,7 +142,10 @@ impl Publisher {
     }
 
     pub(crate) fn publish_event(&mut self, event: Event) {
-        self.has_stopped |= event.stop_reason().is_some();
+        if event.stop_reason().is_some() {
+            self.shared.lock().end();
+            self.shared.changed.notify(usize::MAX);
+        }
         // It fails only if there is no subscriber. A full buffer drops its oldest event and counts it.
         if self.events.try_broadcast(event).is_ok() {
             self.published += 1;
@@ -159,21 +172,17 @@ impl Publisher {
 impl Publisher {
     /// Publishes that the node does nothing any more, and why.
     pub(crate) fn stop(&mut self, reason: StopReason) {
-        self.shared.lock().end();
         self.publish_event(Event::Stopped { reason });
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if !self.has_stopped {
+        if !self.has_stopped() {
             self.stop(if thread::panicking() { StopReason::Failed } else { StopReason::ShutDown });
         }
         self.events.close();
-        let mut state = self.shared.lock();
-        state.end();
-        state.stopped = true;
-        drop(state);
+        self.shared.lock().stage = Stage::Gone;
         self.shared.changed.notify(usize::MAX);
     }
 }
