@@ -66,8 +66,8 @@ pub use formation_core::{
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Opening, Skipped, StartError, Stopped, StoreError,
-    Transport, Watch,
+    ClusterHandle, CommandError, EVENT_BUFFER, Events, LeaveError, Master, Opening, Skipped, StartError, Stopped,
+    StoreError, Transport, Unfinished, Watch,
 };
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]

@@ -25,7 +25,7 @@ use crate::{
     permits::Permit,
     repeats::Repeats,
     resolve::dial_problem,
-    shared::Publisher,
+    shared::{Publisher, Shared},
     store::Store,
     tasks::TransportPanicked,
 };
@@ -111,6 +111,19 @@ pub(crate) struct Driver<I: Io> {
     publisher: Publisher,
 }
 
+/// What is left of a driver that has stopped. Fields are dropped in their order.
+pub(crate) struct Remains<I: Io> {
+    pub(crate) io: I,
+    /// The connections that are open.
+    pub(crate) open: Vec<I::Connection>,
+    /// The connections that this node has closed, and that may still deliver what was sent last.
+    pub(crate) closing: Vec<I::Connection>,
+    pub(crate) store: Option<SharedStore>,
+    pub(crate) log: Log,
+    /// The last field: it announces that everything else is free.
+    pub(crate) publisher: Publisher,
+}
+
 impl<I: Io> Driver<I> {
     pub(crate) fn new(formation: Formation, io: I, store: Option<Store>, log: Log, publisher: Publisher) -> Self {
         Self {
@@ -150,14 +163,26 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The connections that this node has closed, and that may still deliver what was sent last.
-    pub(crate) fn take_closing(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
-        std::mem::take(&mut self.closing).into_iter().map(|(_, known)| known.connection)
+    /// Ends the node without leaving, as it takes longer to leave than the application wants to wait.
+    pub(crate) fn stop_at_limit(&mut self) {
+        if !self.is_stopped() {
+            self.log.limit_passed();
+            self.shared().ending.cut();
+            self.stop(StopReason::ShutDown);
+        }
     }
 
-    /// The connections that are open.
-    pub(crate) fn take_open(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
-        std::mem::take(&mut self.open).into_values().map(|known| known.connection)
+    /// Where the driver publishes, and the application says how long the end may take.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.publisher.shared()
+    }
+
+    /// What is left when the node does nothing any more.
+    pub(crate) fn end(self) -> Remains<I> {
+        let Self { io, store, log, open, closing, publisher, .. } = self;
+        let open = open.into_values().map(|known| known.connection).collect();
+        let closing = closing.into_iter().map(|(_, known)| known.connection).collect();
+        Remains { io, open, closing, store, log, publisher }
     }
 
     /// Handles what a task has reported. Reports of a connection that has ended meanwhile are ignored.

@@ -46,6 +46,7 @@
 //!
 //! - `handle`: the handle of the application, and its watches, events and commands.
 //! - `shared`: the state that the driver publishes and that all handles read.
+//! - `ending`: the end of a node, and how long it may take.
 //! - `node`: the start of a node, and the loop of its driver.
 //! - `turns`: the order in which the driver takes from its sources.
 //! - `driver`: inputs in, outputs performed. It needs no runtime.
@@ -77,6 +78,7 @@ mod connection;
 mod descriptors;
 mod dial_failures;
 mod driver;
+mod ending;
 mod format;
 mod handle;
 mod limiter;
@@ -103,6 +105,7 @@ mod turns;
 
 pub use clock::Clock;
 pub use connection::close_gracefully;
+pub use ending::{LeaveError, Unfinished};
 pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 pub use node::start_node;
 pub use opening::Opening;

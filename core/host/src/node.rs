@@ -11,7 +11,8 @@ use crate::{
     accept::{accept, unread},
     clock::Clock,
     descriptors::{fit, open_files},
-    driver::{Driver, Report},
+    driver::{Driver, Remains, Report},
+    ending::Ending,
     handle::{ClusterHandle, Request},
     log::Log,
     opening::Opening,
@@ -188,8 +189,25 @@ where
     T: Transport,
     D: ByteStream,
 {
-    /// Runs until the node has stopped, or the future is dropped.
+    /// Runs until the node has stopped and everything is free, or the future is dropped.
     async fn run(mut self) {
+        let (shared, clock) = (self.driver.shared(), self.clock);
+        let served = async {
+            self.serve().await;
+            true
+        };
+        let late = async {
+            shared.ending.passed::<R>(clock).await;
+            false
+        };
+        if !future::or(served, late).await {
+            self.driver.stop_at_limit();
+        }
+        self.finish(&shared.ending).await;
+    }
+
+    /// Handles inputs until the node has stopped.
+    async fn serve(&mut self) {
         self.driver.handle_own(self.clock.now(), Input::Tick);
         let mut accepting = Box::pin(self.accept(false));
         let mut spent = Spent::default();
@@ -220,9 +238,6 @@ where
                 yield_now().await;
             }
         }
-        // The listener closes with it.
-        drop(accepting);
-        self.finish().await;
     }
 
     /// Owns all that it needs, so that it goes on while other inputs are handled.
@@ -245,16 +260,34 @@ where
         }
     }
 
-    /// Waits for the tasks of a node that has stopped. What it has closed itself may still deliver what was sent last.
-    async fn finish(&mut self) {
-        self.sources.requests.close();
-        self.sources.reports.close();
-        for connection in self.driver.take_open() {
+    /// Waits until nothing of a node that has stopped is left. What it has closed itself may still deliver what was sent last.
+    async fn finish(self, ending: &Ending) {
+        let Self { clock, sources, driver, .. } = self;
+        drop(sources);
+        // Whatever comes first here is dropped last: the publisher announces that everything else is free.
+        let Remains { publisher: _publisher, log, store: _store, closing, open, io } = driver.end();
+        for connection in open {
             connection.cut().await;
         }
-        self.driver.io.finish().await;
-        for connection in self.driver.take_closing() {
-            connection.finish().await;
+        let mut write = io.finish().await;
+        for connection in closing {
+            connection.finish(ending.passed::<R>(clock)).await;
+        }
+        loop {
+            let written = async {
+                write.end().await;
+                None
+            };
+            let late = async { Some(ending.passed::<R>(clock).await) };
+            match future::or(written, late).await {
+                None => break,
+                Some(limit) if write.is_in_progress() => {
+                    log.disk_is_late();
+                    ending.late(limit);
+                }
+                // It ends in a moment.
+                Some(_) => yield_now().await,
+            }
         }
     }
 }

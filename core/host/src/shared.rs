@@ -10,7 +10,10 @@ use async_broadcast as broadcast;
 use event_listener::Event as Changed;
 use formation_core::{Event, Formation, Leadership, MembersView, Phase, Status, StopReason, Timestamp};
 
-use crate::handle::{EVENT_BUFFER, Stopped};
+use crate::{
+    ending::Ending,
+    handle::{EVENT_BUFFER, Stopped},
+};
 
 /// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
 const UNPROVEN_EVENTS: usize = 64;
@@ -23,23 +26,14 @@ pub(crate) struct State {
     pub(crate) leadership: Option<Leadership>,
     /// How many events were not reported.
     pub(crate) suppressed: u64,
-    stage: Stage,
-}
-
-/// How far a node has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Running,
     /// The node does nothing any more. There will be no other state.
-    Stopped,
-    /// The driver is gone, and with it everything that it has owned.
-    Gone,
+    stopped: bool,
 }
 
 impl State {
     /// What is true of a node that does nothing any more. The view stays the last one.
     fn end(&mut self) {
-        self.stage = self.stage.max(Stage::Stopped);
+        self.stopped = true;
         self.leadership = None;
         let status = &mut self.status;
         status.phase = Phase::Stopped;
@@ -48,15 +42,16 @@ impl State {
     }
 
     pub(crate) fn has_stopped(&self) -> bool {
-        self.stage >= Stage::Stopped
+        self.stopped
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// The view, the master or the stage has changed. Nobody waits for anything else.
+    /// The view, the master or `stopped` has changed. Nobody waits for anything else.
     changed: Changed,
+    pub(crate) ending: Ending,
 }
 
 impl Shared {
@@ -67,20 +62,17 @@ impl Shared {
 
     /// Waits until `ready` finds in the state what it looks for, or the node does nothing any more.
     pub(crate) async fn wait<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
-        self.find(|state| ready(state).map(Ok).or_else(|| state.has_stopped().then_some(Err(Stopped)))).await
-    }
-
-    /// Waits until everything that the node has used is free.
-    pub(crate) async fn wait_until_gone(&self) {
-        self.find(|state| (state.stage == Stage::Gone).then_some(())).await;
-    }
-
-    async fn find<T>(&self, mut look: impl FnMut(&State) -> Option<T>) -> T {
         loop {
             // Listen first and look second, so that no change gets lost in between.
             let changed = self.changed.listen();
-            if let Some(found) = look(&self.lock()) {
-                return found;
+            {
+                let state = self.lock();
+                if let Some(found) = ready(&state) {
+                    return Ok(found);
+                }
+                if state.stopped {
+                    return Err(Stopped);
+                }
             }
             changed.await;
         }
@@ -106,14 +98,19 @@ impl Publisher {
             status: formation.status(),
             leadership: formation.leadership(now),
             suppressed: 0,
-            stage: Stage::Running,
+            stopped: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Changed::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Changed::new(), ending: Ending::default() });
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
         let publisher = Self { shared: shared.clone(), events, published: 0, unproven: VecDeque::new() };
         (publisher, shared, receiver)
+    }
+
+    /// The state that this publishes.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// Whether it is published that the node does nothing any more.
@@ -142,9 +139,10 @@ impl Publisher {
     }
 
     pub(crate) fn publish_event(&mut self, event: Event) {
-        if event.stop_reason().is_some() {
+        if let Some(reason) = event.stop_reason() {
             self.shared.lock().end();
             self.shared.changed.notify(usize::MAX);
+            self.shared.ending.stopped(reason);
         }
         // It fails only if there is no subscriber. A full buffer drops its oldest event and counts it.
         if self.events.try_broadcast(event).is_ok() {
@@ -182,8 +180,7 @@ impl Drop for Publisher {
             self.stop(if thread::panicking() { StopReason::Failed } else { StopReason::ShutDown });
         }
         self.events.close();
-        self.shared.lock().stage = Stage::Gone;
-        self.shared.changed.notify(usize::MAX);
+        self.shared.ending.gone();
     }
 }
 

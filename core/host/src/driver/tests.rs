@@ -12,7 +12,7 @@ use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote,
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{log::tests::logged, permits::Permits, shared::Shared};
+use crate::{log::tests::logged, permits::Permits};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
@@ -287,7 +287,7 @@ fn the_oldest_of_too_many_closing_connections_is_cut() {
     rig.driver.io.is_finished.set(true);
     let conn = rig.accept();
     rig.received(conn, garbage);
-    assert_eq!(rig.driver.take_closing().map(|connection| connection.conn).collect::<Vec<_>>(), [conn]);
+    assert_eq!(rig.driver.end().closing.iter().map(|connection| connection.conn).collect::<Vec<_>>(), [conn]);
 }
 
 #[test]

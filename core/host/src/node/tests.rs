@@ -10,6 +10,7 @@ use super::*;
 use crate::testing::{Pipes, Smol, pipes};
 use crate::{
     driver::{Io, SharedStore},
+    ending::{LeaveError, Unfinished},
     handle::{CommandError, Stopped},
 };
 
@@ -159,7 +160,7 @@ fn a_node_that_a_panic_has_ended_stays_stopped() {
     let (stream, _peer) = pipes(64);
     node.accepted(Ok((Opening::ready(stream), permit)));
     assert_eq!((ends.handle.status().phase, ends.handle.leadership()), (Phase::Stopped, None));
-    assert_eq!(node.driver.take_open().count(), 0);
+    assert_eq!(node.driver.end().open.len(), 0);
 }
 
 #[test]
@@ -388,6 +389,99 @@ fn a_stopped_node_answers_while_its_disk_hangs() {
         running.await;
     };
     smol::block_on(future::or(answers, too_long("it waits for the disk")));
+}
+
+/// Each limit has to be waited for, and after it only the directory is in use.
+#[test]
+fn a_limit_ends_the_wait_for_a_hung_disk() {
+    let ends = async {
+        for by_leaving in [true, false] {
+            let (mut node, Ends { handle, calls, .. }) = node(single(), Clock::start().now());
+            let (_dir, store) = hung_disk();
+            let disk = store.lock().unwrap();
+            node.driver.io.persist(&store, 1, HardState::default());
+            let running = smol::spawn(node.run());
+            handle.wait_for_master().await.unwrap();
+            let write = Unfinished { leave: false, write: true };
+            for millis in [20, 10] {
+                let (limit, begun) = (Duration::from_millis(millis), handle.now());
+                if by_leaving {
+                    assert_eq!(handle.leave_within(limit).await, Err(LeaveError::Unfinished(write)));
+                } else {
+                    assert_eq!(handle.shutdown_within(limit).await, Err(write));
+                }
+                assert!(handle.now() >= begun + limit, "the disk had less time");
+                assert!(calls.is_closed(), "the port is free");
+                assert_eq!((handle.status().phase, handle.leadership()), (Phase::Stopped, None));
+            }
+            let (mut late, mut early) = (
+                pin!(handle.shutdown_within(Duration::from_secs(3600))),
+                pin!(handle.shutdown_within(Duration::from_millis(1))),
+            );
+            assert!(future::poll_once(&mut late).await.is_none());
+            assert_eq!(early.as_mut().await, Err(write));
+            assert!(future::poll_once(&mut late).await.is_none(), "its own limit has not passed");
+            drop(disk);
+            assert_eq!(late.await, Ok(()));
+            assert_eq!(handle.leave_within(Duration::ZERO).await, Err(LeaveError::Stopped(Stopped)));
+            running.await;
+        }
+    };
+    smol::block_on(future::or(ends, too_long("it waits for the disk")));
+}
+
+/// Two nodes that reach each other by pipes.
+struct Network {
+    own: Receiver<Pipes>,
+    other: channel::Sender<Pipes>,
+}
+
+impl Transport for Network {
+    type Stream = Pipes;
+
+    async fn accept(&self) -> io::Result<Opening<Pipes>> {
+        received_or_closed(&self.own).await
+    }
+
+    async fn connect(&self, _: &Address, _: Duration) -> io::Result<Opening<Pipes>> {
+        let (ours, theirs) = pipes(64 * 1024);
+        self.other.send(theirs).await.map_err(io::Error::other)?;
+        Ok(Opening::ready(ours))
+    }
+}
+
+/// Without its master it would wait for the next one, to be removed from its view.
+#[test]
+fn a_node_that_leaves_too_slowly_ends_without_leaving() {
+    let ends = async {
+        let timing = Timing { down_after: Duration::from_secs(3600), ..Timing::local() };
+        let [(to_a, at_a), (to_b, at_b)] = [channel::unbounded(), channel::unbounded()];
+        let nodes = [("a", at_a, to_b), ("b", at_b, to_a)].map(|(id, own, other)| {
+            let seeds = ["a:1", "b:1"];
+            let config = Config::builder("test", id, format!("{id}:1")).seeds(seeds).timing(timing.clone());
+            let network = Network { own, other };
+            let (handle, driver) = start_node::<Smol, _, _>(config.build().unwrap(), network, identity).unwrap();
+            (handle, smol::spawn(driver))
+        });
+        for (handle, _) in &nodes {
+            handle.wait_for_members(2).await.unwrap();
+        }
+        let [(first, first_runs), (second, second_runs)] = nodes;
+        let first_leads = first.leadership().is_some();
+        let (master, left, runs) =
+            if first_leads { (first_runs, second, second_runs) } else { (second_runs, first, first_runs) };
+        drop(master);
+        let mut leaving = pin!(left.leave());
+        assert!(future::poll_once(&mut leaving).await.is_none());
+        let unfinished = Unfinished { leave: true, write: false };
+        assert_eq!(left.leave_within(Duration::from_millis(10)).await, Err(LeaveError::Unfinished(unfinished)));
+        assert_eq!(leaving.await, Err(Stopped), "it has not left");
+        assert_eq!(last_event(&left).await, Event::Stopped { reason: StopReason::ShutDown });
+        is_over(&left);
+        assert_eq!(left.leave_within(Duration::ZERO).await, Err(LeaveError::Stopped(Stopped)));
+        runs.await;
+    };
+    smol::block_on(future::or(ends, too_long("it waits for the next master")));
 }
 
 #[test]
