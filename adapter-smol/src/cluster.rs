@@ -16,7 +16,7 @@ use crate::{runtime::Smol, tcp::Tcp};
 ///
 /// Dropping it ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
 /// sockets closed, a moment later. Await [`shutdown`](ClusterHandle::shutdown) to know when this is done, or
-/// [`leave`](ClusterHandle::leave) to leave the cluster first.
+/// [`leave`](ClusterHandle::leave) to leave the cluster first. Both have a form with a time limit.
 #[derive(Debug)]
 pub struct Cluster {
     handle: ClusterHandle,

@@ -193,13 +193,22 @@ impl Program {
         fs::create_dir(&state_dir).expect("the directory is writable");
         let mut command = self.command(&free_address());
         command.arg("--state-dir").arg(&state_dir).env("LD_PRELOAD", shim::compile(HANGS, &dir));
+        let mut node = self.leaves_while_its_disk_hangs(&mut command);
+        node.terminate();
+        assert_eq!(node.exit_code(), Some(5));
+        // With a limit, it does not wait for the second signal.
+        fs::remove_dir_all(&state_dir).and_then(|()| fs::create_dir(&state_dir)).expect("the directory is writable");
+        let mut node = self.leaves_while_its_disk_hangs(command.args(["--leave-within", "100ms"]));
+        assert_eq!(node.exit_code(), Some(0));
+    }
+
+    fn leaves_while_its_disk_hangs(self, command: &mut Command) -> Process {
         let mut node = Process::start(command.stdout(Stdio::piped()));
         let mut lines = node.lines();
         assert!(lines.any(|line| line.contains("PersistDelayed")), "nothing says that the disk hangs");
         node.terminate();
         assert!(lines.any(|line| line.contains(r#""Stopped":{"reason":"Left"}"#)), "the node does not leave");
-        node.terminate();
-        assert_eq!(node.exit_code(), Some(5));
+        node
     }
 
     /// Nothing reads the output.

@@ -100,10 +100,21 @@ impl<R: Runtime> Connection<R> {
         R::cancel(self.task).await;
     }
 
-    /// Waits until a closed connection has delivered what was sent last.
-    pub(crate) async fn finish(self) {
-        drop(self.open);
-        self.task.await;
+    /// Waits until a closed connection has delivered what was sent last. It is cut if the limit passes before.
+    pub(crate) async fn finish(self, limit: impl Future) {
+        let Self { open, mut task } = self;
+        drop(open);
+        let delivered = async {
+            (&mut task).await;
+            true
+        };
+        let late = async {
+            limit.await;
+            false
+        };
+        if !future::or(delivered, late).await {
+            R::cancel(task).await;
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     permits::Permit,
     repeats::Repeats,
     resolve::dial_problem,
-    shared::Publisher,
+    shared::{Publisher, Shared},
     store::Store,
     tasks::TransportPanicked,
 };
@@ -107,9 +107,21 @@ pub(crate) struct Driver<I: Io> {
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
     closing: VecDeque<(ConnId, Known<I::Connection>)>,
-    stopped: bool,
     /// The last field: it announces the end, and by then the transport must have closed its port.
     publisher: Publisher,
+}
+
+/// What is left of a driver that has stopped. Fields are dropped in their order.
+pub(crate) struct Remains<I: Io> {
+    pub(crate) io: I,
+    /// The connections that are open.
+    pub(crate) open: Vec<I::Connection>,
+    /// The connections that this node has closed, and that may still deliver what was sent last.
+    pub(crate) closing: Vec<I::Connection>,
+    pub(crate) store: Option<SharedStore>,
+    pub(crate) log: Log,
+    /// The last field: it announces that everything else is free.
+    pub(crate) publisher: Publisher,
 }
 
 impl<I: Io> Driver<I> {
@@ -126,7 +138,6 @@ impl<I: Io> Driver<I> {
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
-            stopped: false,
             publisher,
         }
     }
@@ -139,36 +150,46 @@ impl<I: Io> Driver<I> {
         self.formation.explain()
     }
 
+    /// Whether the node does nothing any more. The driver ignores whatever comes after that.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
+        self.publisher.has_stopped()
     }
 
     /// Ends the node without leaving. What it has published says so at once; the core is not asked any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
-        if !self.stopped {
-            self.stopped = true;
+        if !self.is_stopped() {
             self.log.ended_without_leaving(reason);
             self.publisher.stop(reason);
         }
     }
 
-    /// What the application knows about this node.
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
+    /// Ends the node without leaving, as it takes longer to leave than the application wants to wait.
+    pub(crate) fn stop_at_limit(&mut self) {
+        if !self.is_stopped() {
+            self.log.limit_passed();
+            self.shared().ending.cut();
+            self.stop(StopReason::ShutDown);
+        }
     }
 
-    /// The connections that this node has closed, and that may still deliver what was sent last.
-    pub(crate) fn take_closing(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
-        std::mem::take(&mut self.closing).into_iter().map(|(_, known)| known.connection)
+    /// Where the driver publishes, and the application says how long the end may take.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.publisher.shared()
     }
 
-    /// The connections that are open.
-    pub(crate) fn take_open(&mut self) -> impl Iterator<Item = I::Connection> + use<I> {
-        std::mem::take(&mut self.open).into_values().map(|known| known.connection)
+    /// What is left when the node does nothing any more.
+    pub(crate) fn end(self) -> Remains<I> {
+        let Self { io, store, log, open, closing, publisher, .. } = self;
+        let open = open.into_values().map(|known| known.connection).collect();
+        let closing = closing.into_iter().map(|(_, known)| known.connection).collect();
+        Remains { io, open, closing, store, log, publisher }
     }
 
     /// Handles what a task has reported. Reports of a connection that has ended meanwhile are ignored.
     pub(crate) fn report(&mut self, now: Timestamp, report: Report<I::Stream>) {
+        if self.is_stopped() {
+            return;
+        }
         match report {
             Report::Dialed { dial, address, result: Ok(opening) } => {
                 self.dial_failures.reached(&address);
@@ -213,6 +234,9 @@ impl<I: Io> Driver<I> {
         origin: Origin,
         permit: Option<Permit>,
     ) {
+        if self.is_stopped() {
+            return;
+        }
         self.newest.0 += 1;
         let conn = self.newest;
         let peer_addr = opening.peer().map(Box::from);
@@ -252,6 +276,9 @@ impl<I: Io> Driver<I> {
     /// # Errors
     /// [`Misuse`] if the core rejects the input.
     pub(crate) fn handle(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
+        if self.is_stopped() {
+            return Ok(());
+        }
         for (kind, count) in self.limiter.ended(now) {
             self.log.suppressed(kind, count);
         }
@@ -326,7 +353,6 @@ impl<I: Io> Driver<I> {
             self.repeats.reported(now, failure);
         }
         self.repeats.linked(&event);
-        self.stopped |= event.stop_reason().is_some();
         if let Event::MasterLost { term, master, reason } = &event
             && master == self.formation.node()
         {
@@ -339,7 +365,7 @@ impl<I: Io> Driver<I> {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),
         }
-        if self.stopped {
+        if self.is_stopped() {
             for (kind, count) in self.limiter.end() {
                 self.log.suppressed(kind, count);
             }

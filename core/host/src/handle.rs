@@ -1,9 +1,9 @@
 //! The handle of a running node: its view, its master, its events, and commands to it.
 
 use std::{
-    convert::Infallible,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_broadcast::{self as broadcast, RecvError};
@@ -15,6 +15,7 @@ use formation_core::{
 
 use crate::{
     clock::Clock,
+    ending::{End, LeaveError, Unfinished},
     mastership::{self, LeadershipWatch, Lease},
     shared::Shared,
 };
@@ -256,23 +257,59 @@ impl ClusterHandle {
     /// waits for a write to the `state_dir` that is in progress, for as long as the disk takes.
     ///
     /// # Errors
-    /// [`Stopped`] if the node had stopped before.
+    /// [`Stopped`] if the node had stopped before it could leave. This, too, is returned once everything is free.
     pub async fn leave(&self) -> Result<(), Stopped> {
-        self.request(Command::Leave).await?;
-        let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
-        Ok(())
+        self.leave_until(None).await.map_err(|_| Stopped)
+    }
+
+    /// As [`leave`](Self::leave), for this long at most. At the limit a node that has not left ends without leaving, as by
+    /// [`shutdown`](Self::shutdown). The limit stays if the future is dropped.
+    ///
+    /// # Errors
+    /// [`LeaveError::Unfinished`] if the limit has passed, [`LeaveError::Stopped`] if the node had stopped before it could leave.
+    pub async fn leave_within(&self, limit: Duration) -> Result<(), LeaveError> {
+        self.leave_until(Some(self.now() + limit)).await
+    }
+
+    async fn leave_until(&self, limit: Option<Timestamp>) -> Result<(), LeaveError> {
+        let had_stopped = self.shared.lock().has_stopped();
+        if let Some(limit) = limit {
+            self.shared.ending.limit(limit);
+        }
+        // It fails if the node has stopped meanwhile.
+        let was_sent = self.request(Command::Leave).await.is_ok();
+        let End { has_left, was_cut, is_writing } = self.shared.ending.wait(limit).await;
+        let unfinished = Unfinished { leave: was_cut && !had_stopped, write: is_writing };
+        if unfinished.leave || unfinished.write {
+            return Err(unfinished.into());
+        }
+        if was_sent && has_left { Ok(()) } else { Err(Stopped.into()) }
     }
 
     /// Ends the node without a message to the other nodes, like a crash. It returns once the node has stopped: its port and its
     /// `state_dir` are free, and its connections, files and tasks are closed. So the node can be started again at once. If it has
-    /// stopped before, this returns at once.
+    /// stopped before, this waits until all of that is free.
     ///
-    /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes. To limit the time, put a limit
-    /// of your runtime around this future, or around that of [`leave`](Self::leave), and drop the `Cluster` after that.
+    /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes.
     pub async fn shutdown(&self) {
         // It fails if the node has stopped.
         let _ = self.requests.send(Request::ShutDown).await;
-        let Err(Stopped) = self.shared.wait(|_| None::<Infallible>).await;
+        self.shared.ending.wait(None).await;
+    }
+
+    /// As [`shutdown`](Self::shutdown), but waits for the disk for this long at most. The limit stays if the future is dropped.
+    ///
+    /// # Errors
+    /// [`Unfinished`] if the disk has not answered by then. Everything but the `state_dir` is free.
+    pub async fn shutdown_within(&self, limit: Duration) -> Result<(), Unfinished> {
+        let limit = self.now() + limit;
+        self.shared.ending.limit(limit);
+        // It fails if the node has stopped.
+        let _ = self.requests.send(Request::ShutDown).await;
+        match self.shared.ending.wait(Some(limit)).await.is_writing {
+            true => Err(Unfinished { leave: false, write: true }),
+            false => Ok(()),
+        }
     }
 
     /// Changes this node's metadata in the member list.
@@ -343,7 +380,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits for the next event; `None` once the node has stopped and every event was read.
+    /// Waits for the next event; `None` once every event was read and everything that the node has used is free.
     ///
     /// # Errors
     /// [`Skipped`] counts the events that a subscriber has lost by being more than [`EVENT_BUFFER`] events behind. The next

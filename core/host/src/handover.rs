@@ -3,7 +3,7 @@
 use async_channel::Sender;
 use formation_core::{Command, Misuse, Timestamp};
 
-use crate::shared::Publisher;
+use crate::shared::Shared;
 
 /// The commands that end the mastership, while they wait for the work of the application.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ impl Handover {
     }
 
     /// From now on the application has no lease.
-    pub(crate) fn begin(publisher: &Publisher, now: Timestamp) -> Self {
-        let until = publisher.begin_handover().unwrap_or(now);
+    pub(crate) fn begin(shared: &Shared, now: Timestamp) -> Self {
+        let until = shared.begin_handover().unwrap_or(now);
         Self { leaves: false, replies: Vec::new(), until }
     }
 
@@ -33,8 +33,8 @@ impl Handover {
         self.replies.push(reply);
     }
 
-    pub(crate) fn is_ready(&self, publisher: &Publisher, now: Timestamp) -> bool {
-        publisher.may_hand_over(now, self.until)
+    pub(crate) fn is_ready(&self, shared: &Shared, now: Timestamp) -> bool {
+        shared.may_hand_over(now, self.until)
     }
 
     /// What the core has to do now.
@@ -43,9 +43,9 @@ impl Handover {
     }
 
     /// The core has done it.
-    pub(crate) fn end(self, publisher: &Publisher, result: &Result<(), Misuse>) {
+    pub(crate) fn end(self, shared: &Shared, result: &Result<(), Misuse>) {
         if !self.leaves {
-            publisher.end_handover();
+            shared.end_handover();
         }
         for reply in self.replies {
             // It fails if the caller has stopped waiting.

@@ -48,6 +48,7 @@
 //! - `mastership`: the lease of a master, and the work that depends on it.
 //! - `handover`: a node that resigns or leaves waits for that work.
 //! - `shared`: the state that the driver publishes and that all handles read.
+//! - `ending`: the end of a node, and how long it may take.
 //! - `node`: the start of a node, and the loop of its driver.
 //! - `turns`: the order in which the driver takes from its sources.
 //! - `driver`: inputs in, outputs performed. It needs no runtime.
@@ -79,6 +80,7 @@ mod connection;
 mod descriptors;
 mod dial_failures;
 mod driver;
+mod ending;
 mod format;
 mod handle;
 mod handover;
@@ -107,6 +109,7 @@ mod turns;
 
 pub use clock::Clock;
 pub use connection::close_gracefully;
+pub use ending::{LeaveError, Unfinished};
 pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
 pub use node::start_node;

@@ -292,6 +292,22 @@ impl Log {
         tracing::info!(target: TARGET, node = %self.node, ?reason, "node stopped without leaving");
     }
 
+    /// The node is ended, as the application does not wait any longer.
+    pub(crate) fn limit_passed(&self) {
+        tracing::warn!(
+            target: TARGET, node = %self.node,
+            "the time limit for the end of this node has passed, and it ends without leaving"
+        );
+    }
+
+    /// The application does not wait for the disk any longer.
+    pub(crate) fn disk_is_late(&self) {
+        tracing::warn!(
+            target: TARGET, node = %self.node,
+            "the time limit for the end of this node has passed, and its state directory is in use until the disk answers"
+        );
+    }
+
     /// The driver has broken a rule of the core.
     pub(crate) fn misuse(&self, misuse: &Misuse) {
         tracing::error!(target: TARGET, node = %self.node, %misuse, "the driver broke a rule of the core; please report this bug");

@@ -11,7 +11,8 @@ use crate::{
     accept::{accept, unread},
     clock::Clock,
     descriptors::{fit, open_files},
-    driver::{Driver, Report},
+    driver::{Driver, Remains, Report},
+    ending::Ending,
     handle::{ClusterHandle, Request},
     handover::Handover,
     log::Log,
@@ -79,7 +80,7 @@ where
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
-    let sources = Sources { turns: Turns::new(), requests, reports };
+    let sources = Sources { turns: Turns::new(), requests: Requests(requests), reports };
     let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
     Ok((handle, supervise(node.run(), log)))
 }
@@ -118,8 +119,25 @@ async fn supervise(driver: impl Future<Output = ()> + Send, log: Log) {
 /// Where inputs come from, beside timers and accepted connections.
 struct Sources<S> {
     turns: Turns,
-    requests: Receiver<Request>,
+    requests: Requests,
     reports: Receiver<Report<S>>,
+}
+
+/// The requests of the application. None waits for an answer any more once this is closed or dropped.
+struct Requests(Receiver<Request>);
+
+impl Requests {
+    fn close(&self) {
+        self.0.close();
+        // The channel lives as long as its senders, and would keep the requests.
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 type Accepted<S> = io::Result<(Opening<S>, Permit)>;
@@ -136,7 +154,7 @@ impl<S> Sources<S> {
     /// Waits for the source whose turn it is.
     async fn next(&mut self, due: impl Future<Output = ()>, accepting: impl Future<Output = Accepted<S>>) -> Next<S> {
         let mut due = pin!(due);
-        let mut request = pin!(received(&self.requests));
+        let mut request = pin!(received(&self.requests.0));
         let mut report = pin!(received(&self.reports));
         let mut accepting = pin!(accepting);
         let take = |cx: &mut Context<'_>| {
@@ -167,7 +185,7 @@ struct Node<R: Runtime, T: Transport, D: ByteStream> {
     handover: Option<Handover>,
     /// It reports the end of a lease on time.
     keeper: Option<R::Task>,
-    /// The last field: its publisher announces the end, and by then the channel of the requests must be closed.
+    /// The last field: its publisher announces that everything is free.
     driver: Driver<Tasks<R, T, D>>,
 }
 
@@ -177,9 +195,26 @@ where
     T: Transport,
     D: ByteStream,
 {
-    /// Runs until the node has stopped, or the future is dropped.
+    /// Runs until the node has stopped and everything is free, or the future is dropped.
     async fn run(mut self) {
-        self.keeper = Some(R::spawn(keep::<R>(self.driver.publisher().shared(), self.clock)));
+        let (shared, clock) = (self.driver.shared(), self.clock);
+        self.keeper = Some(R::spawn(keep::<R>(shared.clone(), clock)));
+        let served = async {
+            self.serve().await;
+            true
+        };
+        let late = async {
+            shared.ending.passed::<R>(clock).await;
+            false
+        };
+        if !future::or(served, late).await {
+            self.driver.stop_at_limit();
+        }
+        self.finish(&shared.ending).await;
+    }
+
+    /// Handles inputs until the node has stopped.
+    async fn serve(&mut self) {
         self.driver.handle_own(self.clock.now(), Input::Tick);
         let mut accepting = Box::pin(self.accept(false));
         let mut spent = Spent::default();
@@ -197,8 +232,8 @@ where
                 }
                 Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
                 Next::Request(Request::Command(command, reply)) if Handover::is_begun_by(&command) => {
-                    let (publisher, now) = (self.driver.publisher(), self.clock.now());
-                    self.handover.get_or_insert_with(|| Handover::begin(publisher, now)).add(&command, reply);
+                    let (shared, now) = (self.driver.shared(), self.clock.now());
+                    self.handover.get_or_insert_with(|| Handover::begin(&shared, now)).add(&command, reply);
                 }
                 Next::Request(Request::Command(command, reply)) => {
                     let result = self.driver.handle(self.clock.now(), Input::Command(command));
@@ -215,9 +250,6 @@ where
                 yield_now().await;
             }
         }
-        // The listener closes with it.
-        drop(accepting);
-        self.finish().await;
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
@@ -227,7 +259,7 @@ where
 
     /// Resolves when nothing depends on the lease of a node that is about to resign or to leave.
     fn idle(&self) -> impl Future<Output = ()> + Send + use<R, T, D> {
-        let idle = self.handover.as_ref().map(|_| self.driver.publisher().idle());
+        let idle = self.handover.as_ref().map(|_| self.driver.shared().becomes_idle());
         async {
             match idle {
                 Some(idle) => idle.await,
@@ -238,11 +270,10 @@ where
 
     /// Resigns or leaves as soon as nothing of the application depends on the lease.
     fn hand_over(&mut self) {
-        let now = self.clock.now();
-        let publisher = self.driver.publisher();
-        let Some(handover) = self.handover.take_if(|handover| handover.is_ready(publisher, now)) else { return };
+        let (shared, now) = (self.driver.shared(), self.clock.now());
+        let Some(handover) = self.handover.take_if(|handover| handover.is_ready(&shared, now)) else { return };
         let result = self.driver.handle(now, Input::Command(handover.command()));
-        handover.end(self.driver.publisher(), &result);
+        handover.end(&shared, &result);
     }
 
     /// Owns all that it needs, so that it goes on while other inputs are handled.
@@ -265,18 +296,37 @@ where
         }
     }
 
-    /// Waits for the tasks of a node that has stopped. What it has closed itself may still deliver what was sent last.
-    async fn finish(&mut self) {
-        self.sources.reports.close();
-        for connection in self.driver.take_open() {
+    /// Waits until nothing of a node that has stopped is left. What it has closed itself may still deliver what was sent last.
+    async fn finish(self, ending: &Ending) {
+        let Self { clock, sources, keeper, driver, .. } = self;
+        drop(sources);
+        // Whatever comes first here is dropped last: the publisher announces that everything else is free.
+        let Remains { publisher: _publisher, log, store: _store, closing, open, io } = driver.end();
+        for connection in open {
             connection.cut().await;
         }
-        if let Some(keeper) = self.keeper.take() {
+        if let Some(keeper) = keeper {
             R::cancel(keeper).await;
         }
-        self.driver.io.finish().await;
-        for connection in self.driver.take_closing() {
-            connection.finish().await;
+        let mut write = io.finish().await;
+        for connection in closing {
+            connection.finish(ending.passed::<R>(clock)).await;
+        }
+        loop {
+            let written = async {
+                write.end().await;
+                None
+            };
+            let late = async { Some(ending.passed::<R>(clock).await) };
+            match future::or(written, late).await {
+                None => break,
+                Some(limit) if write.is_in_progress() => {
+                    log.disk_is_late();
+                    ending.late(limit);
+                }
+                // It ends in a moment.
+                Some(_) => yield_now().await,
+            }
         }
     }
 }

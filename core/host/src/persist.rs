@@ -5,6 +5,10 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,6 +39,8 @@ pub(crate) struct Persist<S> {
     pub(crate) reports: Sender<Report<S>>,
     pub(crate) log: Log,
     delayed: bool,
+    /// It waits for the next attempt.
+    is_paused: Arc<AtomicBool>,
 }
 
 /// How an attempt has ended.
@@ -51,7 +57,12 @@ impl<S: Send + 'static> Persist<S> {
         reports: Sender<Report<S>>,
         log: Log,
     ) -> Self {
-        Self { seq, slow_after, reminder: REMINDER, stopping, reports, log, delayed: false }
+        Self { seq, slow_after, reminder: REMINDER, stopping, reports, log, delayed: false, is_paused: Arc::default() }
+    }
+
+    /// Whether it waits for the next attempt, now and later.
+    pub(crate) fn is_paused(&self) -> Arc<AtomicBool> {
+        self.is_paused.clone()
     }
 
     /// Repeats `keep` until it succeeds, fails for good, or the node has stopped.
@@ -76,6 +87,7 @@ impl<S: Send + 'static> Persist<S> {
                     }
                 }
             }
+            self.is_paused.store(true, Ordering::Release);
             self.delay().await;
             let stopped = async { self.stopping.recv().await.is_err() };
             let paused = async {
@@ -85,6 +97,7 @@ impl<S: Send + 'static> Persist<S> {
             if future::or(stopped, paused).await {
                 return;
             }
+            self.is_paused.store(false, Ordering::Release);
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
@@ -130,14 +143,7 @@ impl<S: Send + 'static> Persist<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        path::Path,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        thread,
-    };
+    use std::{path::Path, sync::atomic::AtomicUsize, thread};
 
     use async_channel as channel;
     use formation_core::{Incarnation, Node, NodeId};
@@ -230,6 +236,28 @@ mod tests {
         assert!(lines.iter().all(|line| line.message() == "the storage does not answer; check the disk"));
         assert_eq!(text(&reports.try_recv().unwrap()), "PersistDelayed { seq: 7 }");
         assert_eq!(text(&reports.try_recv().unwrap()), "Persisted { seq: 7 }", "the delay is reported once");
+    }
+
+    #[test]
+    fn a_pause_between_two_attempts_is_no_write() {
+        let (_running, stopping) = channel::bounded(1);
+        let (go, wait) = channel::bounded::<()>(1);
+        let (sender, _reports) = channel::unbounded();
+        let log = Log::new(&Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) });
+        let persist = Persist::<()>::new(7, Duration::from_secs(3600), stopping, sender, log);
+        let is_paused = persist.is_paused();
+        let mut runs = pin!(persist.run::<Smol>(move || {
+            let _ = wait.recv_blocking();
+            Err(full())
+        }));
+        smol::block_on(async {
+            assert!(future::poll_once(&mut runs).await.is_none());
+            assert!(!is_paused.load(Ordering::Acquire), "the disk has still to answer");
+            drop(go);
+            while !is_paused.load(Ordering::Acquire) {
+                assert!(future::poll_once(&mut runs).await.is_none());
+            }
+        });
     }
 
     #[test]

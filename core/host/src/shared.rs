@@ -13,7 +13,10 @@ use formation_core::{
     Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
 };
 
-use crate::handle::{EVENT_BUFFER, Stopped};
+use crate::{
+    ending::Ending,
+    handle::{EVENT_BUFFER, Stopped},
+};
 
 /// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
 const UNPROVEN_EVENTS: usize = 64;
@@ -36,13 +39,14 @@ pub(crate) struct State {
     last_loss: Option<(Term, LossReason)>,
     /// How many events were not reported.
     pub(crate) suppressed: u64,
-    /// There will be no other state.
+    /// The node does nothing any more. There will be no other state.
     stopped: bool,
 }
 
 impl State {
     /// What is true of a node that does nothing any more. The view stays the last one.
     fn end(&mut self) {
+        self.stopped = true;
         self.leadership = None;
         let status = &mut self.status;
         status.phase = Phase::Stopped;
@@ -110,6 +114,7 @@ pub(crate) struct Shared {
     lease_changed: Changed,
     /// Nothing depends on the lease any more.
     idle: Changed,
+    pub(crate) ending: Ending,
 }
 
 impl Shared {
@@ -118,7 +123,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `ready` finds in the state what it looks for: the view or the master.
+    /// Waits until `ready` finds in the state what it looks for: the view or the master. Ends when the node does nothing any more.
     pub(crate) async fn wait<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
         self.wait_on(&self.changed, ready).await
     }
@@ -162,6 +167,33 @@ impl Shared {
         }
     }
 
+    /// The application loses its lease, because the node is about to resign or to leave. Returns until when its work may go on.
+    pub(crate) fn begin_handover(&self) -> Option<Timestamp> {
+        let mut state = self.lock();
+        state.hands_over = true;
+        let until = state.leadership.map(|leadership| leadership.valid_until);
+        drop(state);
+        self.lease_has_changed();
+        until
+    }
+
+    /// The node has resigned. It may be the master again.
+    pub(crate) fn end_handover(&self) {
+        self.lock().hands_over = false;
+        self.lease_has_changed();
+    }
+
+    /// Whether nothing of the application depends on the lease any more, or the lease has ended.
+    pub(crate) fn may_hand_over(&self, now: Timestamp, until: Timestamp) -> bool {
+        let state = self.lock();
+        state.is_idle() || state.leadership.is_none() || now >= until
+    }
+
+    /// Resolves when nothing of the application depends on the lease any more.
+    pub(crate) fn becomes_idle(&self) -> EventListener {
+        self.idle.listen()
+    }
+
     async fn wait_on<T>(&self, changes: &Changed, mut ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
         loop {
             // Listen first and look second, so that no change gets lost in between.
@@ -187,8 +219,6 @@ pub(crate) struct Publisher {
     events: broadcast::Sender<Event>,
     /// How many events were published.
     published: u64,
-    /// The last event, that the node has stopped, is published.
-    has_stopped: bool,
     /// The numbers of those in the buffer that are about unproven peers.
     unproven: VecDeque<u64>,
 }
@@ -208,19 +238,32 @@ impl Publisher {
             suppressed: 0,
             stopped: false,
         };
-        let state = Mutex::new(state);
-        let shared = Shared { state, changed: Changed::new(), lease_changed: Changed::new(), idle: Changed::new() };
+        let (changed, lease_changed, idle) = (Changed::new(), Changed::new(), Changed::new());
+        let shared = Shared { state: Mutex::new(state), changed, lease_changed, idle, ending: Ending::default() };
         let shared = Arc::new(shared);
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
-        let publisher =
-            Self { shared: shared.clone(), events, published: 0, has_stopped: false, unproven: VecDeque::new() };
+        let publisher = Self { shared: shared.clone(), events, published: 0, unproven: VecDeque::new() };
         (publisher, shared, receiver)
     }
 
+    /// The state that this publishes.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Whether it is published that the node does nothing any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.shared.lock().has_stopped()
+    }
+
+    /// Publishes the state of the core, unless the node has stopped: the core may know nothing of that.
     pub(crate) fn publish_state(&self, formation: &Formation, now: Timestamp) {
         let mut state = self.shared.lock();
+        if state.has_stopped() {
+            return;
+        }
         let status = formation.status();
         let master = |status: &Status| (status.master.clone(), status.master_term);
         let is_news = state.view.id() != formation.view().id() || master(&state.status) != master(&status);
@@ -245,40 +288,13 @@ impl Publisher {
         self.shared.lease_has_changed();
     }
 
-    /// What it publishes.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        self.shared.clone()
-    }
-
-    /// The application loses its lease, because the node is about to resign or to leave. Returns until when its work may go on.
-    pub(crate) fn begin_handover(&self) -> Option<Timestamp> {
-        let mut state = self.shared.lock();
-        state.hands_over = true;
-        let until = state.leadership.map(|leadership| leadership.valid_until);
-        drop(state);
-        self.shared.lease_has_changed();
-        until
-    }
-
-    /// The node has resigned. It may be the master again.
-    pub(crate) fn end_handover(&self) {
-        self.shared.lock().hands_over = false;
-        self.shared.lease_has_changed();
-    }
-
-    /// Whether nothing of the application depends on the lease any more, or the lease has ended.
-    pub(crate) fn may_hand_over(&self, now: Timestamp, until: Timestamp) -> bool {
-        let state = self.shared.lock();
-        state.is_idle() || state.leadership.is_none() || now >= until
-    }
-
-    /// Resolves when nothing of the application depends on the lease any more.
-    pub(crate) fn idle(&self) -> EventListener {
-        self.shared.idle.listen()
-    }
-
     pub(crate) fn publish_event(&mut self, event: Event) {
-        self.has_stopped |= event.stop_reason().is_some();
+        if let Some(reason) = event.stop_reason() {
+            self.shared.lock().end();
+            self.shared.changed.notify(usize::MAX);
+            self.shared.lease_has_changed();
+            self.shared.ending.stopped(reason);
+        }
         // It fails only if there is no subscriber. A full buffer drops its oldest event and counts it.
         if self.events.try_broadcast(event).is_ok() {
             self.published += 1;
@@ -305,24 +321,17 @@ impl Publisher {
 impl Publisher {
     /// Publishes that the node does nothing any more, and why.
     pub(crate) fn stop(&mut self, reason: StopReason) {
-        self.shared.lock().end();
-        self.shared.lease_has_changed();
         self.publish_event(Event::Stopped { reason });
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if !self.has_stopped {
+        if !self.has_stopped() {
             self.stop(if thread::panicking() { StopReason::Failed } else { StopReason::ShutDown });
         }
         self.events.close();
-        let mut state = self.shared.lock();
-        state.end();
-        state.stopped = true;
-        drop(state);
-        self.shared.changed.notify(usize::MAX);
-        self.shared.lease_has_changed();
+        self.shared.ending.gone();
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     convert::Infallible,
     io,
     panic::AssertUnwindSafe,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -111,10 +114,10 @@ pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
     log: Log,
     dials: Vec<R::Task>,
     /// The last write to the disk.
-    persist: Option<R::Task>,
+    write: Write<R>,
     slow_storage: Duration,
     /// Nothing is sent here: dropping it ends the wait for the next attempt to write.
-    running: Option<Sender<Infallible>>,
+    _running: Sender<Infallible>,
     stopping: Receiver<Infallible>,
 }
 
@@ -126,7 +129,7 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
         reports: Sender<Report<T::Stream>>,
         log: Log,
     ) -> Self {
-        let (running, stopping) = channel::bounded(1);
+        let (_running, stopping) = channel::bounded(1);
         Self {
             transport,
             seeds: Arc::new(seeds),
@@ -134,9 +137,9 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
             spawner: Spawner::new(reports, log.clone()),
             log,
             dials: Vec::new(),
-            persist: None,
+            write: Write { task: None, is_paused: Arc::default() },
             slow_storage: timing.election_timeout.max(SLOW_STORAGE),
-            running: Some(running),
+            _running,
             stopping,
         }
     }
@@ -145,15 +148,36 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
         self.transport.clone()
     }
 
-    /// Ends every dial, and waits until nothing is written to the disk any more.
-    pub(crate) async fn finish(&mut self) {
-        for dial in self.dials.drain(..) {
+    /// Ends every dial, and drops the transport with its port. Returns what cannot be ended: the node may be started again at once in
+    /// the same directory, so nothing may be written there any more.
+    pub(crate) async fn finish(self) -> Write<R> {
+        for dial in self.dials {
             R::cancel(dial).await;
         }
-        // The node may be started again at once, in the same directory.
-        self.running = None;
-        if let Some(persist) = self.persist.take() {
-            persist.await;
+        self.write
+    }
+}
+
+/// A write to the disk.
+pub(crate) struct Write<R: Runtime> {
+    /// `None` if nothing is written.
+    task: Option<R::Task>,
+    /// It waits for the next attempt. If the node has stopped, there is none.
+    is_paused: Arc<AtomicBool>,
+}
+
+impl<R: Runtime> Write<R> {
+    /// Whether the disk has still to answer.
+    pub(crate) fn is_in_progress(&self) -> bool {
+        let runs = self.task.as_ref().is_some_and(|task| !R::is_finished(task));
+        runs && !self.is_paused.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing is written any more.
+    pub(crate) async fn end(&mut self) {
+        if let Some(task) = &mut self.task {
+            task.await;
+            self.task = None;
         }
     }
 }
@@ -194,7 +218,8 @@ where
         let keep = move || store.lock().unwrap_or_else(PoisonError::into_inner).keep(state.clone());
         let (reports, log) = (self.spawner.reports().clone(), self.log.clone());
         let persist = Persist::new(seq, self.slow_storage, self.stopping.clone(), reports, log);
-        self.persist = Some(self.spawner.spawn::<R>(persist.run::<R>(keep)));
+        let is_paused = persist.is_paused();
+        self.write = Write { task: Some(self.spawner.spawn::<R>(persist.run::<R>(keep))), is_paused };
     }
 
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
@@ -205,6 +230,16 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Smol;
+
+    #[test]
+    fn a_write_is_in_progress_until_it_ends_or_pauses() {
+        let write = |task, is_paused| Write::<Smol> { task, is_paused: Arc::new(AtomicBool::new(is_paused)) };
+        let task = || Some(smol::spawn(std::future::pending()));
+        assert!(write(task(), false).is_in_progress());
+        assert!(!write(task(), true).is_in_progress());
+        assert!(!write(None, false).is_in_progress());
+    }
 
     #[test]
     fn what_a_task_panicked_with_is_named() {

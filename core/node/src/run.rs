@@ -3,7 +3,7 @@
 use std::{env, error::Error, future::pending, io, ops::Deref, process::ExitCode, time::Duration};
 
 use formation_core::{Config, StopReason};
-use formation_host::{ClusterHandle, StartError, tls::Credentials};
+use formation_host::{ClusterHandle, LeaveError, StartError, Unfinished, tls::Credentials};
 use futures_lite::future::or;
 
 use crate::{
@@ -104,10 +104,11 @@ async fn run<A: Adapter>(
     let reporter = Reporter::new(node.node().clone(), settings.json);
     reporter.report(node.now(), What::Started { listen });
     let reload = || reload(settings, credentials.as_ref());
-    let code = or(report::<A>(&node, &reporter), obey::<A>(&node, &reporter, &mut signals, reload)).await;
-    if code == STOPPED {
-        return Ok(code);
-    }
+    let limit = settings.leave_within();
+    let reported = async { Some(report::<A>(&node, &reporter, limit).await) };
+    let Some(code) = or(reported, obey::<A>(&node, &reporter, &mut signals, reload, limit)).await else {
+        return Ok(STOPPED);
+    };
     let printer = reporter.finish();
     let printed = async {
         while !printer.is_finished() {
@@ -123,13 +124,13 @@ async fn run<A: Adapter>(
 }
 
 /// Reports events and leases until the node has stopped.
-async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter) -> u8 {
+async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter, limit: Option<Duration>) -> u8 {
     let mut events = node.events();
     // A node that stops without one of the reasons below has failed.
     let (mut lease, mut code) = (None, FAILED);
     loop {
         if reporter.is_closed() {
-            leave(node).await;
+            leave(node, limit).await;
             return OUTPUT_CLOSED;
         }
         let next = async { Some(events.next().await) };
@@ -159,27 +160,44 @@ async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter) -> u8 {
     }
 }
 
-/// Handles signals. Returns only when the node has to stop at once.
+/// Handles signals. Returns the exit code when the node has not left in time, and `None` when the process has to end at once.
 async fn obey<A: Adapter>(
     node: &ClusterHandle,
     reporter: &Reporter,
     signals: &mut A::Signals,
     reload: impl Fn(),
-) -> u8 {
+    limit: Option<Duration>,
+) -> Option<u8> {
     wait_for_leave::<A>(signals, &reload).await;
     reporter.report(node.now(), What::Leaving);
     let leave = async {
-        leave(node).await;
-        // The last event ends `report`, and with it the process.
-        pending::<()>().await;
+        match leave(node, limit).await {
+            Some(unfinished) => {
+                eprintln!("{unfinished}");
+                Some(if unfinished.leave { STOPPED } else { LEFT })
+            }
+            // The last event ends `report`, and with it the process.
+            None => pending().await,
+        }
     };
-    or(wait_for_leave::<A>(signals, &reload), leave).await;
-    STOPPED
+    let at_once = async {
+        wait_for_leave::<A>(signals, &reload).await;
+        None
+    };
+    or(at_once, leave).await
 }
 
-async fn leave(node: &ClusterHandle) {
-    // It fails only when the node has stopped already.
-    let _ = node.leave().await;
+/// Leaves, and returns what was not finished within the limit.
+async fn leave(node: &ClusterHandle, limit: Option<Duration>) -> Option<Unfinished> {
+    let left = match limit {
+        Some(limit) => node.leave_within(limit).await,
+        None => node.leave().await.map_err(Into::into),
+    };
+    match left {
+        // A node that has stopped already has nothing to leave.
+        Ok(()) | Err(LeaveError::Stopped(_)) => None,
+        Err(LeaveError::Unfinished(unfinished)) => Some(unfinished),
+    }
 }
 
 async fn wait_for_leave<A: Adapter>(signals: &mut A::Signals, reload: impl Fn()) {

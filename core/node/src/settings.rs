@@ -7,7 +7,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, ffi::OsString, path::PathBuf};
+use std::{error::Error, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind};
 use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
@@ -68,6 +68,9 @@ pub(crate) struct Settings {
     /// Continue without a quorum after this time, at the price of two masters in a partition (E8)
     #[arg(long, value_name = "TIME")]
     solo_after: Option<humantime::Duration>,
+    /// How long it may take to leave. After that the node ends without leaving, and does not wait for its disk
+    #[arg(long, value_name = "TIME")]
+    leave_within: Option<humantime::Duration>,
     /// Metadata of this node in the member list
     #[arg(long, value_name = "TEXT")]
     metadata: Option<String>,
@@ -160,6 +163,10 @@ impl Settings {
             ("--tls-key", !is_tls || self.tls_key.is_some()),
         ];
         needed.into_iter().filter(|(_, is_given)| !is_given).map(|(flag, _)| flag).collect()
+    }
+
+    pub(crate) fn leave_within(&self) -> Option<Duration> {
+        self.leave_within.map(Into::into)
     }
 
     pub(crate) fn listen(&self) -> &str {

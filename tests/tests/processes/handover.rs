@@ -117,8 +117,6 @@ struct Nodes {
     members: BTreeMap<usize, usize>,
     /// The newest write: its term, its node, and its time.
     newest: Option<(Term, usize, u64)>,
-    /// How many writes there were in each term. Each step is two of them.
-    writes: BTreeMap<Term, usize>,
     /// Writes that came after one of a newer term, and from which node.
     stale: Vec<usize>,
 }
@@ -138,7 +136,6 @@ impl Nodes {
             received,
             members: BTreeMap::new(),
             newest: None,
-            writes: BTreeMap::new(),
             stale: Vec::new(),
         }
     }
@@ -168,10 +165,7 @@ impl Nodes {
             match self.received.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(Received::Members { count, from }) => drop(self.members.insert(from, count)),
                 Ok(Received::Write { from, is_stale: true, .. }) => self.stale.push(from),
-                Ok(Received::Write { term, from, at, is_stale: false }) => {
-                    self.newest = Some((term, from, at));
-                    *self.writes.entry(term).or_default() += 1;
-                }
+                Ok(Received::Write { term, from, at, is_stale: false }) => self.newest = Some((term, from, at)),
                 Err(_) => return Err(format!("still not true after {limit:?}: {what}")),
             }
         }
@@ -221,10 +215,6 @@ impl Nodes {
         })?;
         self.wait_until_whole()?;
         // A process may be paused between its last look at its lease and its write. Only the fence helps then.
-        let writes = self.writes.get(&term).copied().unwrap_or_default();
-        if end == End::Leaves && !writes.is_multiple_of(2) {
-            return Err(format!("node {master} has left in the middle of a step: {writes} writes in term {term}"));
-        }
         let stale = &self.stale[stale_before..];
         if !stale.iter().all(|from| *from == master && end == End::IsPaused) {
             return Err(format!("the work of two masters overlaps: late writes of {stale:?}, as {master} {end:?}"));

@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Config, Event, Explanation, Leadership, MembersView, Node, Status, Term, Timestamp};
-use formation_tokio::{Credentials, StartError, Transport};
+use formation_tokio::{Credentials, LeaveError, StartError, Transport, Unfinished};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -72,7 +72,9 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     async fn try_set_metadata(&self, metadata: Bytes) -> Result<(), String>;
     async fn try_add_contacts(&self, contacts: Vec<Address>) -> Result<(), String>;
     async fn try_leave(&self) -> Result<(), String>;
+    async fn leave_within(&self, limit: Duration) -> Result<(), LeaveError>;
     async fn shutdown(&self);
+    async fn shutdown_within(&self, limit: Duration) -> Result<(), Unfinished>;
     async fn explain(&self) -> Result<Explanation, String>;
 
     async fn set_metadata(&self, metadata: Bytes) {
@@ -180,8 +182,16 @@ macro_rules! adapter {
                 self.0.leave().await.map_err(|error| error.to_string())
             }
 
+            async fn leave_within(&self, limit: Duration) -> Result<(), LeaveError> {
+                self.0.leave_within(limit).await
+            }
+
             async fn shutdown(&self) {
                 self.0.shutdown().await;
+            }
+
+            async fn shutdown_within(&self, limit: Duration) -> Result<(), Unfinished> {
+                self.0.shutdown_within(limit).await
             }
 
             async fn explain(&self) -> Result<Explanation, String> {

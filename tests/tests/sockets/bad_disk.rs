@@ -1,8 +1,9 @@
 //! Disks that fail for a while, and file systems that cannot keep votes.
 
-use std::{env, fs};
+use std::{env, fs, net::TcpListener, time::Duration};
 
 use ::tokio::task::yield_now;
+use formation_tokio::LeaveError;
 
 use crate::{
     adapters::Adapter,
@@ -13,7 +14,32 @@ use crate::{
 with_each_adapter!(;
     alone: e4_a_disk_that_is_full_for_a_moment_costs_no_voter,
     a_file_system_without_directory_syncs_is_named,
+    a_limit_ends_the_wait_for_a_hung_disk,
 );
+
+/// While this file exists, the disk hangs.
+const HANGS: &str = "FORMATION_TEST_HANGS";
+
+/// It hangs on the threads that store votes, for a minute at most: a runtime waits for its threads when a test fails. A start stores
+/// its record on the thread that it is called on.
+const HUNG_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int fsync(int file) {
+    static int (*real)(int);
+    char name[16] = "";
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    if (!strncmp(name, "tokio-rt", 8) || !strncmp(name, "blocking", 8))
+        for (int i = 0; i < 60000 && !access(getenv("FORMATION_TEST_HANGS"), F_OK); i++) usleep(1000);
+    if (!real) real = dlsym(RTLD_NEXT, "fsync");
+    return real(file);
+}
+"#;
 
 /// While this file exists, the disk is full.
 const FULL: &str = "FORMATION_TEST_FULL";
@@ -95,4 +121,35 @@ async fn a_file_system_without_directory_syncs_is_named<A: Adapter>() {
     let config = voter(0, &[address]).state_dir(dir.path().to_str().unwrap()).build().unwrap();
     let error = A::try_start(config, listener).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("file system") && error.contains(dir.path().to_str().unwrap()), "{error}");
+}
+
+/// The disk hangs with the first vote. At the limit only the directory is in use, and once the disk answers, it is free as well.
+async fn a_limit_ends_the_wait_for_a_hung_disk<A: Adapter>() {
+    let dir = tempfile::tempdir().unwrap();
+    let hangs = dir.path().join("hangs");
+    if !shim::is_preloaded(HUNG_DISK, &[(HANGS, hangs.to_str().unwrap())]) {
+        return;
+    }
+    let hangs = env::var_os(HANGS).unwrap();
+    let limit = Duration::from_millis(10);
+    let (mut listener, address) = listen();
+    let config = || voter(0, std::slice::from_ref(&address)).local().state_dir(dir.path().to_str().unwrap()).build();
+    for by_leaving in [true, false] {
+        fs::write(&hangs, "").unwrap();
+        let node = A::start(config().unwrap(), listener);
+        let unfinished = match by_leaving {
+            true => match node.leave_within(limit).await {
+                Err(LeaveError::Unfinished(unfinished)) => unfinished,
+                other => panic!("{other:?}"),
+            },
+            false => node.shutdown_within(limit).await.unwrap_err(),
+        };
+        assert!(unfinished.write && !unfinished.leave, "{unfinished}");
+        listener = TcpListener::bind(&address).unwrap();
+        let error = A::try_start(config().unwrap(), listener.try_clone().unwrap()).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("is locked"), "{error}");
+        fs::remove_file(&hangs).unwrap();
+        node.shutdown().await;
+    }
+    A::start(config().unwrap(), listener).leave().await;
 }

@@ -1,9 +1,9 @@
 //! The handle of a node, as a service uses it.
 
-use std::{io::ErrorKind, net::TcpListener};
+use std::{io::ErrorKind, net::TcpListener, time::Duration};
 
 use ::tokio::{io::AsyncReadExt, net::TcpStream, task::yield_now};
-use formation_core::{Config, Event, Limits, NodeId, Phase, RejectReason, StopReason};
+use formation_core::{Config, Event, Limits, NodeId, Phase, RejectReason, StopReason, Timing};
 
 use crate::{
     adapters::{self, Adapter},
@@ -18,6 +18,7 @@ with_each_adapter!(
     leave_closes_the_port_and_all_connections_before_it_returns,
     dropping_the_handle_closes_all_sockets_and_ends_all_waits,
     a_node_starts_again_at_once_after_its_shutdown,
+    a_node_that_leaves_too_slowly_ends_without_leaving,
     a_node_without_a_master_explains_what_is_wrong,
     the_first_subscriber_gets_all_events_and_others_new_ones,
     a_slow_subscriber_learns_how_many_events_it_missed,
@@ -188,6 +189,22 @@ async fn a_node_starts_again_at_once_after_its_shutdown<A: Adapter>() {
         assert!(matches!(last, Some(Event::Stopped { reason: StopReason::ShutDown })), "{last:?}");
         node.shutdown().await;
     }
+}
+
+/// Without its master it would wait for the next one, to be removed from its view.
+async fn a_node_that_leaves_too_slowly_ends_without_leaving<A: Adapter>() {
+    let timing = Timing { down_after: Duration::from_secs(3600), ..Timing::local() };
+    let (mut nodes, seeds) = form_as::<A>(2, |_, config| config.timing(timing.clone())).await;
+    let at = nodes.iter().position(|node| node.leadership().is_some()).unwrap();
+    drop(nodes.remove(at));
+    let (node, address) = (nodes.remove(0), &seeds[1 - at]);
+    let events = node.events();
+    let error = node.leave_within(Duration::from_millis(10)).await.unwrap_err();
+    assert!(error.to_string().contains("had not left"), "{error}");
+    TcpListener::bind(address).unwrap();
+    let last = remaining_events::<A>(events).await.pop();
+    assert_eq!(last, Some(Event::Stopped { reason: StopReason::ShutDown }));
+    assert_eq!(node.shutdown_within(Duration::ZERO).await, Ok(()));
 }
 
 /// A service exports its spans when they are closed.

@@ -120,7 +120,7 @@ fn a_closed_connection_delivers_its_last_bytes_silently() {
         // More than the pipe holds, so that it is read. Nobody wants to know of it.
         peer.write_all(&[0; 256]).await.unwrap();
         drop(peer);
-        connection.finish().await;
+        connection.finish(future::pending::<()>()).await;
         let reported = std::iter::from_fn(|| reports.try_recv().ok());
         assert!(reported.into_iter().all(|report| matches!(report, Report::Flushed { .. })));
     });

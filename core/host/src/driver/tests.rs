@@ -12,7 +12,7 @@ use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote,
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{log::tests::logged, permits::Permits, shared::Shared};
+use crate::{log::tests::logged, permits::Permits};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
@@ -287,7 +287,7 @@ fn the_oldest_of_too_many_closing_connections_is_cut() {
     rig.driver.io.is_finished.set(true);
     let conn = rig.accept();
     rig.received(conn, garbage);
-    assert_eq!(rig.driver.take_closing().map(|connection| connection.conn).collect::<Vec<_>>(), [conn]);
+    assert_eq!(rig.driver.end().closing.iter().map(|connection| connection.conn).collect::<Vec<_>>(), [conn]);
 }
 
 #[test]
@@ -324,15 +324,34 @@ fn a_tls_failure_is_reported_as_the_reason_of_the_end() {
 }
 
 #[test]
-fn a_stopped_node_only_closes() {
+fn a_node_that_has_left_opens_nothing() {
     let mut rig = Rig::single();
     rig.leave();
     assert!(rig.driver.is_stopped());
     rig.record.take();
-    let conn = rig.accept();
-    rig.received(conn, Bytes::from_static(&[0]));
+    rig.accept();
     rig.driver.handle(NOW, Input::Tick).unwrap();
-    assert_eq!(rig.record.take(), [Call::Open(conn), Call::Close(conn)]);
+    assert_eq!(rig.record.take(), []);
+}
+
+/// Further reports may be in the queue then.
+#[test]
+fn a_node_that_a_panic_has_ended_handles_nothing_more() {
+    let mut rig = Rig::single();
+    let conn = rig.join();
+    rig.record.take();
+    rig.events();
+    rig.driver.report(NOW, Report::Panicked);
+    rig.received(conn, Bytes::from_static(&[0]));
+    rig.dialed(DialId(1), "b:1");
+    rig.accept();
+    rig.driver.report(NOW, Report::Closed { conn, error: None });
+    rig.driver.handle(NOW, Input::Command(Command::SetMetadata("new".into()))).unwrap();
+    rig.driver.handle(NOW, Input::Tick).unwrap();
+    assert_eq!(rig.record.take(), []);
+    assert_eq!(rig.events(), [Event::Stopped { reason: StopReason::Failed }]);
+    let state = rig.record.shared.lock();
+    assert_eq!((state.status.phase, &state.status.master, state.leadership), (Phase::Stopped, &None, None));
 }
 
 #[test]

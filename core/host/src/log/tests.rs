@@ -180,11 +180,13 @@ fn every_line_names_its_node_and_has_one_target() {
         log.panicked("a message");
         log.transport_panicked("192.0.2.1:7", &TransportPanicked::new(&"a bug"));
         log.ended_without_leaving(StopReason::ShutDown);
+        log.limit_passed();
+        log.disk_is_late();
         log.misuse(&Misuse::UnknownConn(CONN));
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 21);
+    assert_eq!(lines.len(), events.len() + 23);
     for Line(target, _, fields) in &lines {
         assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
     }

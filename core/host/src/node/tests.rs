@@ -1,14 +1,18 @@
-use std::{convert::identity, time::Duration};
+use std::{convert::identity, sync::Mutex, time::Duration};
 
-use formation_core::{Address, Command, ConnId, DialProblem, Event, Incarnation, Phase, Problem, Start, Timing};
+use formation_core::{Address, ConnId, DialProblem, Event, HardState, Incarnation, Phase, Problem, Start, Timing};
 use futures_lite::{
     future::yield_now,
     io::{AsyncReadExt, AsyncWriteExt},
 };
 
 use super::*;
-use crate::handle::Stopped;
 use crate::testing::{Pipes, Smol, pipes};
+use crate::{
+    driver::{Io, SharedStore},
+    ending::{LeaveError, Unfinished},
+    handle::{CommandError, Stopped},
+};
 
 /// A node that is reached by pipes in memory. Its dials never end.
 struct Switchboard(Receiver<Pipes>);
@@ -33,8 +37,8 @@ type TestNode = Node<Smol, Switchboard, Pipes>;
 
 /// What a test keeps of a node that runs.
 struct Ends {
+    handle: ClusterHandle,
     calls: channel::Sender<Pipes>,
-    requests: channel::Sender<Request>,
     reports: Receiver<Report<Pipes>>,
     to_driver: channel::Sender<Report<Pipes>>,
 }
@@ -43,26 +47,27 @@ struct Ends {
 fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let formation = Formation::new(config, Start::new(Incarnation(1), 1), now);
     let log = Log::new(formation.node());
-    let (publisher, _, _) = Publisher::new(&formation, now);
+    let (publisher, shared, events) = Publisher::new(&formation, now);
+    let clock = Clock::start();
+    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
     let (calls, called) = channel::unbounded();
-    let (requests, incoming) = channel::bounded(16);
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log, publisher);
-    let sources = Sources { turns: Turns::new(), requests: incoming, reports: reports.clone() };
-    let node = Node { clock: Clock::start(), permits, sources, handover: None, keeper: None, driver };
-    (node, Ends { calls, requests, reports, to_driver })
+    let sources = Sources { turns: Turns::new(), requests: Requests(requests), reports: reports.clone() };
+    let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
+    (node, Ends { handle, calls, reports, to_driver })
 }
 
 fn single() -> Config {
     Config::single("test", "a", "a:1").local().build().unwrap()
 }
 
-fn leave(requests: &channel::Sender<Request>) {
-    let (reply, _) = channel::bounded(1);
-    requests.try_send(Request::Command(Command::Leave, reply)).unwrap();
+/// Puts the request into the queue of the driver.
+fn leave(handle: &ClusterHandle) {
+    assert!(future::block_on(future::poll_once(pin!(handle.leave()))).is_none());
 }
 
 /// Far more than any test takes: it makes a test fail that would hang.
@@ -75,7 +80,7 @@ async fn too_long(what: &str) {
 #[test]
 fn a_node_late_for_every_deadline_serves_requests_and_peers() {
     let (mut node, ends) = node(single(), Timestamp::ZERO);
-    leave(&ends.requests);
+    leave(&ends.handle);
     ends.to_driver.try_send(Report::Closed { conn: ConnId(1), error: None }).unwrap();
     let (deadline, clock) = (node.driver.next_deadline(), node.clock);
     let mut took: Vec<_> = (0..3)
@@ -105,7 +110,7 @@ async fn ends(by_leaving: bool) {
     // No task ends because its time is up.
     let timing = Timing { handshake_timeout: Duration::from_secs(3600), ..Timing::local() };
     let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).timing(timing).build().unwrap();
-    let (node, Ends { calls, requests, reports, to_driver }) = node(config, Clock::start().now());
+    let (node, Ends { handle, calls, reports, to_driver }) = node(config, Clock::start().now());
     drop(to_driver);
     let running = smol::spawn(node.run());
     let (theirs, _unauthenticated) = pipes(64);
@@ -115,7 +120,7 @@ async fn ends(by_leaving: bool) {
         yield_now().await;
     }
     if by_leaving {
-        leave(&requests);
+        handle.leave().await.unwrap();
         running.await;
     } else {
         drop(running);
@@ -137,10 +142,25 @@ fn a_node_whose_peer_floods_it_can_leave() {
         while ends.reports.is_empty() {
             yield_now().await;
         }
-        leave(&ends.requests);
+        leave(&ends.handle);
         node.run().await;
     };
     smol::block_on(future::or(leaves, too_long("the driver waits for a reader that waits for the driver")));
+}
+
+/// Before it takes a new connection, the driver handles what the older ones have reported.
+#[test]
+fn a_node_that_a_panic_has_ended_stays_stopped() {
+    let (mut node, ends) = node(single(), Clock::start().now());
+    node.driver.handle_own(node.clock.now(), Input::Tick);
+    assert_eq!(ends.handle.status().phase, Phase::Master);
+    ends.to_driver.try_send(Report::Panicked).unwrap();
+    ends.to_driver.try_send(Report::PersistDelayed { seq: 0 }).unwrap();
+    let permit = future::block_on(Permits::new(1).take());
+    let (stream, _peer) = pipes(64);
+    node.accepted(Ok((Opening::ready(stream), permit)));
+    assert_eq!((ends.handle.status().phase, ends.handle.leadership()), (Phase::Stopped, None));
+    assert_eq!(node.driver.end().open.len(), 0);
 }
 
 #[test]
@@ -330,6 +350,152 @@ fn a_node_starts_again_at_once_after_it_was_shut_down() {
         }
     };
     smol::block_on(future::or(again, too_long("the node does not end")));
+}
+
+/// A disk that does not answer before the lock of the store is released.
+fn hung_disk() -> (tempfile::TempDir, SharedStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::single("test", "a", "a:1").state_dir(dir.path().to_str().unwrap()).build().unwrap();
+    let (_, store) = begin(&config).unwrap();
+    (dir, Arc::new(Mutex::new(store.expect("there is a state_dir"))))
+}
+
+#[test]
+fn a_stopped_node_answers_while_its_disk_hangs() {
+    let answers = async {
+        let (mut node, Ends { handle, .. }) = node(single(), Clock::start().now());
+        let (_dir, store) = hung_disk();
+        let disk = store.lock().unwrap();
+        node.driver.io.persist(&store, 1, HardState::default());
+        let running = smol::spawn(node.run());
+        handle.wait_for_master().await.unwrap();
+        let (mut watch, mut events) = (handle.watch(), handle.events());
+        let (mut leaving, mut waiting) = (pin!(handle.leave()), pin!(handle.wait_for_members(2)));
+        assert!(future::poll_once(&mut waiting).await.is_none());
+        assert!(future::poll_once(&mut leaving).await.is_none());
+        while events.next().await != Some(Ok(Event::Stopped { reason: StopReason::Left })) {}
+        assert_eq!(waiting.await, Err(Stopped));
+        assert_eq!(handle.wait_for_master().await, Err(Stopped));
+        assert_eq!(watch.changed().await, Err(Stopped));
+        assert_eq!(handle.explain().await, Err(Stopped));
+        assert_eq!(handle.set_metadata("new".into()).await, Err(CommandError::Stopped(Stopped)));
+        assert_eq!(handle.add_contacts([]).await, Err(CommandError::Stopped(Stopped)));
+        let (mut again, mut shutdown) = (pin!(handle.leave()), pin!(handle.shutdown()));
+        assert!(future::poll_once(&mut leaving).await.is_none(), "the directory is not free yet");
+        assert!(future::poll_once(&mut again).await.is_none());
+        assert!(future::poll_once(&mut shutdown).await.is_none());
+        drop(disk);
+        assert_eq!((leaving.await, again.await, shutdown.await), (Ok(()), Err(Stopped), ()));
+        running.await;
+    };
+    smol::block_on(future::or(answers, too_long("it waits for the disk")));
+}
+
+/// Each limit has to be waited for, and after it only the directory is in use.
+#[test]
+fn a_limit_ends_the_wait_for_a_hung_disk() {
+    let ends = async {
+        for by_leaving in [true, false] {
+            let (mut node, Ends { handle, calls, .. }) = node(single(), Clock::start().now());
+            let (_dir, store) = hung_disk();
+            let disk = store.lock().unwrap();
+            node.driver.io.persist(&store, 1, HardState::default());
+            let running = smol::spawn(node.run());
+            handle.wait_for_master().await.unwrap();
+            let write = Unfinished { leave: false, write: true };
+            for millis in [20, 10] {
+                let (limit, begun) = (Duration::from_millis(millis), handle.now());
+                if by_leaving {
+                    assert_eq!(handle.leave_within(limit).await, Err(LeaveError::Unfinished(write)));
+                } else {
+                    assert_eq!(handle.shutdown_within(limit).await, Err(write));
+                }
+                assert!(handle.now() >= begun + limit, "the disk had less time");
+                assert!(calls.is_closed(), "the port is free");
+                assert_eq!((handle.status().phase, handle.leadership()), (Phase::Stopped, None));
+            }
+            let (mut late, mut early) = (
+                pin!(handle.shutdown_within(Duration::from_secs(3600))),
+                pin!(handle.shutdown_within(Duration::from_millis(1))),
+            );
+            assert!(future::poll_once(&mut late).await.is_none());
+            assert_eq!(early.as_mut().await, Err(write));
+            assert!(future::poll_once(&mut late).await.is_none(), "its own limit has not passed");
+            drop(disk);
+            assert_eq!(late.await, Ok(()));
+            assert_eq!(handle.leave_within(Duration::ZERO).await, Err(LeaveError::Stopped(Stopped)));
+            running.await;
+        }
+    };
+    smol::block_on(future::or(ends, too_long("it waits for the disk")));
+}
+
+/// Two nodes that reach each other by pipes.
+struct Network {
+    own: Receiver<Pipes>,
+    other: channel::Sender<Pipes>,
+}
+
+impl Transport for Network {
+    type Stream = Pipes;
+
+    async fn accept(&self) -> io::Result<Opening<Pipes>> {
+        received_or_closed(&self.own).await
+    }
+
+    async fn connect(&self, _: &Address, _: Duration) -> io::Result<Opening<Pipes>> {
+        let (ours, theirs) = pipes(64 * 1024);
+        self.other.send(theirs).await.map_err(io::Error::other)?;
+        Ok(Opening::ready(ours))
+    }
+}
+
+/// Without its master it would wait for the next one, to be removed from its view.
+#[test]
+fn a_node_that_leaves_too_slowly_ends_without_leaving() {
+    let ends = async {
+        let timing = Timing { down_after: Duration::from_secs(3600), ..Timing::local() };
+        let [(to_a, at_a), (to_b, at_b)] = [channel::unbounded(), channel::unbounded()];
+        let nodes = [("a", at_a, to_b), ("b", at_b, to_a)].map(|(id, own, other)| {
+            let seeds = ["a:1", "b:1"];
+            let config = Config::builder("test", id, format!("{id}:1")).seeds(seeds).timing(timing.clone());
+            let network = Network { own, other };
+            let (handle, driver) = start_node::<Smol, _, _>(config.build().unwrap(), network, identity).unwrap();
+            (handle, smol::spawn(driver))
+        });
+        for (handle, _) in &nodes {
+            handle.wait_for_members(2).await.unwrap();
+        }
+        let [(first, first_runs), (second, second_runs)] = nodes;
+        let first_leads = first.leadership().is_some();
+        let (master, left, runs) =
+            if first_leads { (first_runs, second, second_runs) } else { (second_runs, first, first_runs) };
+        drop(master);
+        let mut leaving = pin!(left.leave());
+        assert!(future::poll_once(&mut leaving).await.is_none());
+        let unfinished = Unfinished { leave: true, write: false };
+        assert_eq!(left.leave_within(Duration::from_millis(10)).await, Err(LeaveError::Unfinished(unfinished)));
+        assert_eq!(leaving.await, Err(Stopped), "it has not left");
+        assert_eq!(last_event(&left).await, Event::Stopped { reason: StopReason::ShutDown });
+        is_over(&left);
+        assert_eq!(left.leave_within(Duration::ZERO).await, Err(LeaveError::Stopped(Stopped)));
+        runs.await;
+    };
+    smol::block_on(future::or(ends, too_long("it waits for the next master")));
+}
+
+#[test]
+fn a_request_that_waits_ends_with_its_node() {
+    let ends = async {
+        let (node, Ends { handle, .. }) = node(single(), Clock::start().now());
+        let (mut explaining, mut setting) = (pin!(handle.explain()), pin!(handle.set_metadata("new".into())));
+        assert!(future::poll_once(&mut explaining).await.is_none());
+        assert!(future::poll_once(&mut setting).await.is_none());
+        drop(node);
+        assert_eq!(explaining.await, Err(Stopped));
+        assert_eq!(setting.await, Err(CommandError::Stopped(Stopped)));
+    };
+    smol::block_on(future::or(ends, too_long("it waits for an answer")));
 }
 
 #[test]
