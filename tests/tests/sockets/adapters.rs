@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Config, Event, Explanation, Leadership, MembersView, Node, Status, Term, Timestamp};
-use formation_tokio::{Credentials, LeaveError, StartError, Transport, Unfinished};
+use formation_tokio::{ClusterHandle, Credentials, LeaveError, StartError, Transport, Unfinished};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -34,6 +34,8 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     /// Starts a node on TLS.
     fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self;
 
+    /// The handle that both adapters share.
+    fn handle(&self) -> &ClusterHandle;
     fn node(&self) -> &Node;
     fn view(&self) -> MembersView;
     fn watch(&self) -> Self::Watch;
@@ -115,6 +117,10 @@ macro_rules! adapter {
             fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self {
                 let transport = Self::secured(listener, credentials);
                 Self($crate_name::Cluster::start_on(config, transport).unwrap())
+            }
+
+            fn handle(&self) -> &ClusterHandle {
+                &self.0
             }
 
             fn node(&self) -> &Node {

@@ -54,6 +54,7 @@ mod handle;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod load;
+mod mastership;
 mod own_process;
 mod peer_disconnects;
 mod resigning;
