@@ -3,6 +3,8 @@
 //! Everything that is a rule lives in [`formation_core`]; this crate gives it sockets and a clock.
 //!
 //! ```no_run
+//! use std::time::Duration;
+//!
 //! use formation_smol::{Cluster, Config};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,10 +19,16 @@
 //! let master = cluster.wait_for_master().await?;
 //! println!("{} is the master of term {}", master.node, master.term);
 //!
-//! // Ask again before each action of the master. Send the term along: it is a fencing token.
-//! if let Some(leadership) = cluster.leadership() {
-//!     println!("this node may act as the master until {:?}", leadership.valid_until);
-//! }
+//! // Only the master does this. It ends before the lease does, and begins again when this node is the master again.
+//! cluster
+//!     .run_while_master(async |lease| {
+//!         for step in 1..=10 {
+//!             // Send the term along with each write: it is a fencing token.
+//!             println!("step {step} of the master's work, in term {}", lease.term());
+//!             smol::Timer::after(Duration::from_secs(1)).await;
+//!         }
+//!     })
+//!     .await?;
 //! cluster.leave().await?;
 //! # Ok(())
 //! # }

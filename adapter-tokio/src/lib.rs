@@ -3,6 +3,8 @@
 //! Everything that is a rule lives in [`formation_core`]; this crate gives it sockets and a clock.
 //!
 //! ```no_run
+//! use std::time::Duration;
+//!
 //! use formation_tokio::{Cluster, Config};
 //!
 //! #[tokio::main]
@@ -18,9 +20,17 @@
 //!     let master = cluster.wait_for_master().await?;
 //!     println!("{} is the master of term {}", master.node, master.term);
 //!
-//!     // Ask again before each action of the master. Send the term along: it is a fencing token.
-//!     if let Some(leadership) = cluster.leadership() {
-//!         println!("this node may act as the master until {:?}", leadership.valid_until);
+//!     // Only the master does this. It ends before the lease does, and begins again when this node is the master again.
+//!     let work = cluster.run_while_master(async |lease| {
+//!         loop {
+//!             // Send the term along with each write: it is a fencing token.
+//!             println!("work of the master, in term {}", lease.term());
+//!             tokio::time::sleep(Duration::from_secs(1)).await;
+//!         }
+//!     });
+//!     tokio::select! {
+//!         ended = work => ended?,
+//!         pressed = tokio::signal::ctrl_c() => pressed?,
 //!     }
 //!     cluster.leave().await?;
 //!     Ok(())

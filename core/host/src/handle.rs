@@ -72,6 +72,22 @@ pub(crate) enum Request {
 
 /// What an application does with its running node. The `Cluster` of each adapter dereferences to it. All methods work on
 /// any runtime.
+///
+/// # Acting as the master
+///
+/// | you want to | use |
+/// | --- | --- |
+/// | run a job on the master only | [`run_while_master`](Self::run_while_master): it starts, drops and starts the job again |
+/// | do one step, if this node is the master | [`lease`](Self::lease), and [`Lease::guard`] with the time that the step needs |
+/// | open and close something with the mastership | [`watch_leadership`](Self::watch_leadership) |
+/// | stop a task or a thread of your own | [`Lease::ended`], or [`Lease::is_valid`] before each step |
+/// | let another node be the master | [`resign`](Self::resign) |
+/// | show who is the master | [`status`](Self::status), [`wait_for_master`](Self::wait_for_master) |
+///
+/// A lease ends [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before another node can be the master, so what checks
+/// it runs beside no other master. It cannot stop what does not check it: code that blocks for longer than the margin, and a write
+/// that is under way when the process is paused. For these, send [`Lease::term`] along with each write, and let the receiver refuse
+/// older terms with a [`Fence`](formation_core::Fence).
 pub struct ClusterHandle {
     node: Node,
     clock: Clock,
@@ -146,7 +162,7 @@ impl ClusterHandle {
     ///
     /// The future of `work` is polled only while the [`Lease`] is valid. It is dropped when the lease ends, and `work` is called again
     /// when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
-    /// after that.
+    /// after that. They let a step that has a [guard](Lease::guard) end before.
     ///
     /// Dropping a future stops it only where it awaits something. It cannot stop code that blocks, tasks and threads that `work`
     /// has started, or a request that was sent. So send [`Lease::term`] along with each write, for the receiver to check (see

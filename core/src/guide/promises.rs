@@ -38,7 +38,7 @@
 //! an event may be read late. A reported leadership stays valid until [`valid_until`](crate::Leadership::valid_until),
 //! with two exceptions:
 //!
-//! - Your own code makes the node leave before that time. A master that leaves has to stop acting as the master first.
+//! - Your own code makes the node leave or resign before that time. Such a master has to stop acting as the master first.
 //! - A lease ends with its process. When a node has died and starts again, another node may lead at once, although the
 //!   earlier process had reported a later end (E1). This needs one live process per seed address: start a node again
 //!   only once its earlier process has ended, and let nothing act for that process after its end.
@@ -47,7 +47,8 @@
 //! can take effect after the next master has begun to act, and before the `valid_until` of the killed process. Only
 //! the receiver can prevent this: let it check the fencing token, as the end of this section says.
 //!
-//! Before an action that takes time, ask whether it can take effect early enough:
+//! With an adapter, use `run_while_master` and the guards of a `Lease`, which do the rest of this section for you. Without one: before
+//! an action that takes time, ask whether it can take effect early enough.
 //!
 //! ```
 //! use formation_core::{Leadership, Timestamp};
@@ -71,7 +72,7 @@
 //!
 //! A clock cannot stop a write that is already under way. Where a late write would do harm, send the
 //! [`term`](crate::Leadership::term) along, and let the receiver reject a term that is smaller than one it has already
-//! seen. The term is a fencing token: it is larger than the term of every earlier master. If votes survive restarts,
+//! seen. [`Fence`](crate::Fence) does this. The term is a fencing token: it is larger than the term of every earlier master. If votes survive restarts,
 //! terms survive them too.
 //!
 //! # What is not promised
