@@ -148,8 +148,7 @@ impl Election {
     pub(super) fn enough_without_master(&self) -> bool {
         let without_master = |voter: &&Voter| voter.linked_role().is_some_and(RoleKind::has_no_master);
         let all = self.others.values().filter(without_master).count();
-        let votes = |voter: &&Voter| voter.last_report.as_ref().is_some_and(|report| !report.abstains);
-        let voting = self.others.values().filter(without_master).filter(votes).count();
+        let voting = self.others.values().filter(without_master).filter(|voter| !voter.abstains()).count();
         all == self.others.len() || voting + 1 >= self.quorum
     }
 

@@ -159,9 +159,8 @@ impl Election {
     /// confirmation counts for as long as a lease.
     fn has_found_a_quorum(&self, mastership: &Mastership) -> bool {
         let counts = |(voter, sent): &(&Address, &Timestamp)| {
-            let voter = self.others.get(*voter).filter(|voter| voter.is_linked());
-            let report = voter.and_then(|voter| voter.last_report.as_ref());
-            report.is_some_and(|report| !report.abstains) && **sent + self.timing.safe_lease() > self.now
+            let votes = |voter: &Voter| voter.is_linked() && !voter.abstains();
+            self.others.get(*voter).is_some_and(votes) && **sent + self.timing.safe_lease() > self.now
         };
         self.can_vote() && mastership.confirmed.iter().filter(counts).count() + 1 >= self.quorum
     }

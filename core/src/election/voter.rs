@@ -55,7 +55,7 @@ impl Voter {
         self.linked.is_some()
     }
 
-    /// Its newest status says that it cannot vote now.
+    /// Its newest status says that it cannot vote now, or there is none.
     pub(super) fn abstains(&self) -> bool {
         self.last_report.as_ref().is_none_or(|report| report.abstains)
     }

@@ -125,8 +125,11 @@
 //! - **Another cluster key.** Restart every node with the new key beside the old one. Then restart every node with the
 //!   new key only. Nodes with a key in common work together, so the cluster is never split.
 //! - **Other times.** `lease` may differ from node to node while you change it, because every promise names its own
-//!   lease. A voter does not confirm a lease that is longer than its own `bootstrap_wait`: raise `bootstrap_wait`
-//!   everywhere first.
+//!   lease. A voter does not confirm a lease that is longer than its own `bootstrap_wait` (E5), so the order matters.
+//!   To raise both, restart all voters with the new `bootstrap_wait`, one after the other, and then with the new `lease`.
+//!   To lower both, restart all voters with the new `lease`, one after the other, and then with the new `bootstrap_wait`.
+//!   Without a `state_dir`, G2 depends on the second order: a voter that restarts learns only from the others how long it
+//!   has to wait for promises that it has forgotten (E1).
 //! - **Another machine for a node.** Move the node together with its `state_dir`, or start a node with another id. A
 //!   voter that comes back without its votes may vote a second time in the last term.
 //!

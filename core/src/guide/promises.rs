@@ -88,9 +88,14 @@
 //! - **The same view everywhere at the same moment.** Members are behind by the time that messages take. View ids tell
 //!   which view is newer.
 //! - **Anything about your data.** There is no replicated log.
-//! - **Protection against lying peers.** A node that may speak the protocol is believed about who it is. Run Formation
-//!   where only your nodes can reach each other, or give the cluster a [key](crate::ClusterKey). The key keeps out
-//!   every node that does not hold it. A node that holds it is believed.
+//! - **Protection against a compromised voter.** It may become master, write any view, and keep the cluster from having a
+//!   master. Once it is gone, the other nodes are whole again (T3).
+//! - **Members that are yours, without a key or TLS.** A peer that is no voter changes nobody's term, master, lease or
+//!   entry in the view, and takes the identity of no living node (T2): it would have to prove that it is that node (H11).
+//!   But it can be a member under an id and an address that nobody else uses, and it can make nodes dial addresses that it
+//!   claims. Without a [key](crate::ClusterKey) and without TLS, anybody who can connect can be such a peer. With a key, a
+//!   peer that does not hold it changes nothing (T1).
+//! - **Protection against somebody on the network path, without TLS** (T4).
 //!
 //! Without a `state_dir`, a voter that restarts may vote twice in one term. G1 and G3 then hold only as long as no
 //! voter restarts within a term, and terms start again once all voters were down at the same time. G2 holds in this

@@ -17,6 +17,7 @@ impl PeerTable {
         self.check_connections(timers);
         self.check_peers();
         assert!(self.awake.is_empty(), "every connection that was awake is flushed: {:?}", self.awake);
+        assert_eq!(self.goes_first, None, "no connection goes first that is not flushed");
         assert!(self.scratch.is_empty(), "the scratch buffer is empty between two writes");
         self.check_sent(newest_status);
         let is_allowed = |peer: &Peer| is_master || !peer.outbox.is_from_a_master();
@@ -271,7 +272,7 @@ mod tests {
         ),
     ];
 
-    const SENT: [Violation<Table>; 8] = [
+    const SENT: [Violation<Table>; 9] = [
         (
             table,
             |t| {
@@ -279,6 +280,7 @@ mod tests {
             },
             "every connection that was awake is flushed",
         ),
+        (table, |t| t.peers.goes_first = Some(LINK), "no connection goes first that is not flushed"),
         (table, |t| t.peers.scratch.extend_from_slice(b"x"), "the scratch buffer is empty between two writes"),
         (
             table,

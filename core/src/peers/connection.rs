@@ -218,6 +218,7 @@ impl Connection {
         &self.state
     }
 
+    /// Whether it does not count as pending, although it may be accepted and not established.
     pub(super) fn is_apart(&self) -> bool {
         self.is_apart
     }

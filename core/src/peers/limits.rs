@@ -1,7 +1,7 @@
 //! Which connection closes when a limit is reached. No source takes the places of the others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::{cmp::Reverse, net::IpAddr};
+use core::{cmp::Reverse, net::IpAddr, ops::Bound};
 
 use super::{
     PeerTable,
@@ -100,9 +100,21 @@ impl PeerTable {
         }
     }
 
-    /// One write less is in flight: an update that was withheld may go now.
+    /// One write less is in flight: an update that was withheld may go now, before anything else is sent. The links take turns, so that
+    /// none has to wait for one that always has more to be sent.
     pub(super) fn release_withheld(&mut self) {
-        self.awake.extend(self.withheld.pop_first());
+        let later = (Bound::Excluded(self.released), Bound::Unbounded);
+        let Some(next) = self.withheld.range(later).next().or_else(|| self.withheld.first()).copied() else { return };
+        self.withheld.remove(&next);
+        self.released = next;
+        self.goes_first = Some(next);
+        self.awake.insert(next);
+    }
+
+    /// The next connection that may have something to send.
+    pub(super) fn next_awake(&mut self) -> Option<ConnId> {
+        let first = self.goes_first.take().filter(|conn| self.awake.remove(conn));
+        first.or_else(|| self.awake.pop_first())
     }
 
     /// The connection that has to close because the writes in flight have reached their limit: of those to nodes that are no voters and

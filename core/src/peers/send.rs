@@ -34,7 +34,7 @@ pub(crate) trait Content {
 impl PeerTable {
     /// Sends what the connections that are awake have to send, unless something is in flight on them.
     pub(crate) fn flush(&mut self, env: &Env, sink: &mut Sink, content: &mut impl Content) {
-        while let Some(conn) = self.awake.pop_first() {
+        while let Some(conn) = self.next_awake() {
             let Some(connection) = self.connections.get_mut(&conn) else {
                 never!("a connection that is removed is not awake");
                 continue;
@@ -113,9 +113,10 @@ impl PeerTable {
             out.extend_from_slice(&update);
         }
         let (is_withheld, id) = (out.len() >= left, peer.node().id.clone());
-        if is_withheld {
-            self.withheld.insert(conn);
-        }
+        match is_withheld {
+            true => self.withheld.insert(conn),
+            false => self.withheld.remove(&conn),
+        };
         let (number, frame) = heartbeat?;
         content.heartbeat_sent(&id, number);
         if out.is_empty() {

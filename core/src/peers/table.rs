@@ -54,6 +54,10 @@ pub(crate) struct PeerTable {
     pub(super) unsent_bytes: usize,
     /// The links for which an update of the view waits until other writes are flushed. At the next heartbeat they try again.
     pub(super) withheld: BTreeSet<ConnId>,
+    /// The last of them that was released.
+    pub(super) released: ConnId,
+    /// It was released just now, and is sent to before all others. Empty after each input.
+    pub(super) goes_first: Option<ConnId>,
     /// No write in flight is slow before this time.
     pub(super) slow_from: Timestamp,
     /// The sources of which a proof of the cluster key was wrong or never came, and until when that counts.
@@ -114,6 +118,8 @@ impl PeerTable {
             partial_bytes: 0,
             unsent_bytes: 0,
             withheld: BTreeSet::new(),
+            released: ConnId(0),
+            goes_first: None,
             slow_from: Timestamp::ZERO,
             distrusted: BTreeMap::new(),
             awake: BTreeSet::new(),

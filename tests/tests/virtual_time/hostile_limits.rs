@@ -431,6 +431,27 @@ fn g7_a_crowd_within_the_limit_of_unsent_bytes_is_served() {
     }
 }
 
+/// Each write that is flushed makes room for one page of the view.
+#[test]
+fn g7_readers_take_turns_when_the_room_is_short() {
+    let mut rig = single(Limits { send: 4_096, unsent_bytes: 4_096, ..Limits::default() });
+    for at in 0..300 {
+        joins(&mut rig, &format!("member-with-a-long-name-{at}"));
+    }
+    (1..=300).for_each(|conn| rig.give(Input::Closed { conn: ConnId(conn) }));
+    rig.hold_answers();
+    let crowd = ["w", "x", "y", "z"].map(|name| joins(&mut rig, name).0);
+    let mut pages = [0; 4];
+    for _ in 0..4 {
+        for (conn, pages) in crowd.iter().zip(&mut pages) {
+            rig.flush(*conn);
+            let sent = rig.messages(*conn);
+            *pages += usize::from(!members_on_pages(&sent).is_empty());
+        }
+    }
+    assert!(pages.iter().all(|pages| *pages > 0), "the readers have {pages:?} pages after four rounds");
+}
+
 #[test]
 fn v8_new_metadata_is_reported_once_per_heartbeat() {
     let mut rig = single(Limits::default());
