@@ -31,6 +31,7 @@ use crate::{
     membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
     peers::{Peer, PeerTable, Received},
+    replacements::Replacements,
     rng::Rng,
     time::Timestamp,
     timers::Timer,
@@ -75,6 +76,8 @@ pub struct Formation {
     own_status: OwnStatus,
     lifecycle: Lifecycle,
     absence: Absence,
+    /// Which runs have replaced others, and keep their places.
+    replacements: Replacements,
     /// Outputs and deadlines.
     sink: Sink,
 }
@@ -97,6 +100,7 @@ impl Formation {
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
             absence: Absence::default(),
+            replacements: Replacements::default(),
             sink: Sink::default(),
             env: Env::new(config, me, now),
         };

@@ -66,6 +66,7 @@ mod lifecycle;
 mod membership;
 mod own_status;
 mod peers;
+mod replacements;
 mod rng;
 mod time;
 mod timers;
