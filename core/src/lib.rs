@@ -68,6 +68,7 @@ mod own_status;
 mod peers;
 mod replacements;
 mod rng;
+mod stranded;
 mod time;
 mod timers;
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! | `MasterElected` | there is a master, or the master has a new term. It may be this node | act as the master by `leadership`, not by this event |
 //! | `MasterLost` | the last master is no longer the master. See its reason below | |
 //! | `NoMaster` | this node has had no master for a while, and `why` names the first thing that is missing. Reported again when the reason changes, and every minute | see [why there is no master](super::no_master) |
+//! | `PeersWithoutMaster` | this voter follows a master, and nodes that are linked here stay without one | check that these nodes reach the address that the master advertises. Their own logs say `MasterUnreachable`, or why the master rejects them. Does nobody reach that address? Then correct it, or the network, and restart the master |
 //! | `MasterUnreachable` | other nodes follow a master that this node cannot reach | check the network between the two nodes, and the address that the master advertises |
 //! | `ViewChanged` | the members have changed. Each change says how | |
 //! | `RejectedByPeer` | a peer rejected this node. See the rejections below. Reported once per address and reason. If the peer had dialed, `ConnClosed` reports it | |
