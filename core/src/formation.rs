@@ -31,7 +31,9 @@ use crate::{
     membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
     peers::{Peer, PeerTable, Received},
+    replacements::Replacements,
     rng::Rng,
+    stranded::Stranded,
     time::Timestamp,
     timers::Timer,
     wire::message::Role,
@@ -75,6 +77,9 @@ pub struct Formation {
     own_status: OwnStatus,
     lifecycle: Lifecycle,
     absence: Absence,
+    stranded: Stranded,
+    /// Which runs have replaced others, and keep their places.
+    replacements: Replacements,
     /// Outputs and deadlines.
     sink: Sink,
 }
@@ -97,6 +102,8 @@ impl Formation {
             own_status: OwnStatus::new(config.metadata().clone()),
             lifecycle: Lifecycle::Running,
             absence: Absence::default(),
+            stranded: Stranded::default(),
+            replacements: Replacements::default(),
             sink: Sink::default(),
             env: Env::new(config, me, now),
         };
@@ -365,6 +372,7 @@ impl Formation {
                     self.absence.report(&self.env, &mut self.sink, why);
                 }
             }
+            Timer::Stranded => self.stranded.look(&self.env, &mut self.sink, &self.election, &self.peers),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Member(member) => self.judge_member(member),
@@ -400,6 +408,7 @@ impl Formation {
         self.apply_effects();
         let lacks_master = self.lifecycle.is_running() && self.election.master().is_none();
         self.absence.update(&self.env, &mut self.sink, lacks_master);
+        self.stranded.update(&self.env, &mut self.sink, &self.election, self.lifecycle.is_running());
         self.refresh_status();
         self.settle_dials();
         self.flush();

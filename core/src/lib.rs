@@ -66,7 +66,9 @@ mod lifecycle;
 mod membership;
 mod own_status;
 mod peers;
+mod replacements;
 mod rng;
+mod stranded;
 mod time;
 mod timers;
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Redial,
     /// This node has had no master for a while.
     NoMaster,
+    /// This voter follows a master, and looks whether linked peers stay without one.
+    Stranded,
     /// A leaving node stops waiting.
     Leave,
     /// New metadata may be reported.
@@ -60,7 +62,9 @@ impl Timers {
     pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Handshake(conn) | Timer::Ping(conn) | Timer::Silence(conn) => Some(*conn),
-            Timer::Heartbeat | Timer::NoMaster | Timer::Redial | Timer::Leave | Timer::Metadata => None,
+            Timer::Heartbeat | Timer::NoMaster | Timer::Stranded | Timer::Redial | Timer::Leave | Timer::Metadata => {
+                None
+            }
             Timer::Dial(_) | Timer::Member(_) => None,
         })
     }
@@ -69,7 +73,9 @@ impl Timers {
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Member(member) => Some(*member),
-            Timer::Heartbeat | Timer::NoMaster | Timer::Redial | Timer::Leave | Timer::Metadata => None,
+            Timer::Heartbeat | Timer::NoMaster | Timer::Stranded | Timer::Redial | Timer::Leave | Timer::Metadata => {
+                None
+            }
             Timer::Dial(_) | Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
         })
     }
@@ -78,9 +84,13 @@ impl Timers {
     pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Dial(dial) => Some(*dial),
-            Timer::Heartbeat | Timer::NoMaster | Timer::Redial | Timer::Leave | Timer::Metadata | Timer::Member(_) => {
-                None
-            }
+            Timer::Heartbeat
+            | Timer::NoMaster
+            | Timer::Stranded
+            | Timer::Redial
+            | Timer::Leave
+            | Timer::Metadata
+            | Timer::Member(_) => None,
             Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
         })
     }

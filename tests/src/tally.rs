@@ -94,6 +94,7 @@ impl Tally {
                 _ => "master lost",
             },
             Event::MasterUnreachable { .. } => "master unreachable",
+            Event::PeersWithoutMaster { .. } => "peers without a master",
             Event::Merged { .. } => "merged",
             Event::SelfDial { .. } => "node dialed itself",
             Event::Stopped { reason: StopReason::Left } => "node left",

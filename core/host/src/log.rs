@@ -122,6 +122,10 @@ impl Log {
                 target: TARGET, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"
             ),
+            Event::PeersWithoutMaster { master, address, peer, peer_address, peers } => tracing::warn!(
+                target: TARGET, %node, %term, %master, %address, peers, %peer, %peer_address,
+                "peers stay without the master that this node follows; check that they reach the address that it advertises"
+            ),
             Event::RejectedByPeer { .. } | Event::PeerRejected { .. } => self.rejection(event, about),
             Event::SelfDial { address, own } => tracing::warn!(
                 target: TARGET, %node, %term, %address, %own,

@@ -22,6 +22,12 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
             candidate.id, voter.id
         ),
         Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
+        Event::PeersWithoutMaster { master, address, peer, peers, .. } => {
+            format!(
+                "has {peers} linked nodes, such as {}, that do not get to master {} at {address}",
+                peer.id, master.id
+            )
+        }
         Event::ViewChanged { view_id, changes } => format!("view {view_id}: {}", describe_changes(changes)),
         Event::RejectedByPeer { address, reason, holder, .. } => {
             format!("was rejected by {address}: {reason}{}", held_by(holder))

@@ -83,6 +83,20 @@ pub enum Event {
         /// The address of the master.
         address: Address,
     },
+    /// This voter follows a master, and peers that are linked here have stayed without one for a while: they do not reach the address that
+    /// the master advertises, or it does not admit them. It is reported again every minute.
+    PeersWithoutMaster {
+        /// The master.
+        master: Node,
+        /// The address that it advertises.
+        address: Address,
+        /// One of the peers.
+        peer: Node,
+        /// The address of this peer.
+        peer_address: Address,
+        /// How many peers there are.
+        peers: usize,
+    },
     /// The members have changed. [`view`](crate::Formation::view) returns the new view. A view that has the members of the last one
     /// is not reported, for example the first view of a new master: only its id is new.
     ViewChanged {
@@ -216,6 +230,7 @@ impl Event {
             | Self::MasterLost { .. }
             | Self::TermWentBack { .. }
             | Self::MasterUnreachable { .. }
+            | Self::PeersWithoutMaster { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
@@ -238,6 +253,7 @@ impl Event {
             | Self::MasterLost { .. }
             | Self::TermWentBack { .. }
             | Self::MasterUnreachable { .. }
+            | Self::PeersWithoutMaster { .. }
             | Self::ViewChanged { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }
@@ -265,6 +281,7 @@ impl Event {
             | Self::MasterLost { .. }
             | Self::TermWentBack { .. }
             | Self::MasterUnreachable { .. }
+            | Self::PeersWithoutMaster { .. }
             | Self::ViewChanged { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }

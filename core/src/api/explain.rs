@@ -40,6 +40,8 @@ pub struct Explanation {
     pub promise: Option<(Node, Duration)>,
     /// What is known of its storage.
     pub storage: Storage,
+    /// The linked peers that have no master, with their addresses, if this node follows one.
+    pub without_master: Vec<(Node, Address)>,
     /// The view that it holds.
     pub view_id: ViewId,
     /// On a master: its members without itself, in the order of the ids.
@@ -320,6 +322,9 @@ impl fmt::Display for Explanation {
                 write!(f, "; dialed again in {wait:?}")?;
             }
             writeln!(f)?;
+        }
+        for (peer, at) in &self.without_master {
+            writeln!(f, "  linked, without a master: {peer} at {at}")?;
         }
         for MemberReport { id, state, linked, view_id, judged_in } in &self.members {
             let link = if *linked { "linked" } else { "not linked" };

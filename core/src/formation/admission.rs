@@ -126,6 +126,11 @@ impl Formation {
     }
 
     pub(super) fn judge_node(&self, conn: ConnId, hello: &Hello, is_vouched: bool) -> Result<Standing, Rejection> {
+        // I1: two runs that replace each other again and again would cost a master each time.
+        if let Some(known) = self.replacements.keeps(&self.env, &self.peers, hello) {
+            let holder = Holder { node: known.node().clone(), address: known.address().clone() };
+            return Err(Rejection::Reject(RejectReason::IdInUse, Some(holder)));
+        }
         let view_state = match self.election.master() {
             Some((master, _)) if *master == self.env.me => ViewState::Own,
             Some(_) => ViewState::Current,
@@ -293,6 +298,9 @@ impl Formation {
                 false => CloseReason::Rejected(RejectReason::IdInUse),
             };
             if !is_same {
+                if reason == CloseReason::Superseded {
+                    self.replacements.note(&self.env, &self.peers, &hello.id);
+                }
                 self.drop_peer(known.key(), reason);
             }
         }

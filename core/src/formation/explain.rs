@@ -5,6 +5,7 @@ use crate::{
     api::explain::{Explanation, NoMaster, NoMasterReason, VoterReport},
     id::Address,
     peers::Peer,
+    stranded::without_master,
 };
 
 impl Formation {
@@ -23,6 +24,7 @@ impl Formation {
             quorum: self.env.config.quorum(),
             promise: self.election.promise(),
             storage: self.election.storage(),
+            without_master: self.election.master().map(|_| without_master(&self.peers)).unwrap_or_default(),
             view_id: self.membership.view().id(),
             members: self.membership.explain(self.env.now),
         }

@@ -12,6 +12,7 @@
 //! | `MasterElected` | there is a master, or the master has a new term. It may be this node | act as the master by `leadership`, not by this event |
 //! | `MasterLost` | the last master is no longer the master. See its reason below | |
 //! | `NoMaster` | this node has had no master for a while, and `why` names the first thing that is missing. Reported again when the reason changes, and every minute | see [why there is no master](super::no_master) |
+//! | `PeersWithoutMaster` | this voter follows a master, and nodes that are linked here stay without one | check that these nodes reach the address that the master advertises. Their own logs say `MasterUnreachable`, or why the master rejects them. Does nobody reach that address? Then correct it, or the network, and restart the master |
 //! | `MasterUnreachable` | other nodes follow a master that this node cannot reach | check the network between the two nodes, and the address that the master advertises |
 //! | `ViewChanged` | the members have changed. Each change says how | |
 //! | `RejectedByPeer` | a peer rejected this node. See the rejections below. Reported once per address and reason. If the peer had dialed, `ConnClosed` reports it | |
@@ -64,7 +65,7 @@
 //! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one. Do not skip versions |
 //! | `ElectorateMismatch` | the seed lists differ; the holder is the master of the other list. The two compare digests: a list would tell an unauthenticated peer all addresses | compare `own_seeds` in the log lines of both nodes, and give all nodes the same list. Until then, voters that reach the holder's seeds elect no second master beside it (E9); with a cluster key, only on TLS. Not permanent: one of them may be about to be restarted with the right list |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
-//! | `IdInUse` | a living node at another address has the same id | give one of them another id. After a while, one of the two stops. A node that has moved is let in once its old run counts as down |
+//! | `IdInUse` | a living node at another address has the same id. Or the holder has the same address, too: two copies of one node run, such as a cloned machine, and start again and again | give one of them another id, or stop one copy: the event names the source of the one, and the holder is the other. After a while, one of the two stops. A node that has moved is let in once its old run counts as down |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise the limit on every voter, or let a node leave. Not permanent |
 //! | `KeyMismatch` | the two nodes have no cluster key in common, or only one of them has a key | give both the same key. See below how to change it |

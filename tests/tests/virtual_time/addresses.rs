@@ -35,6 +35,28 @@ fn formed(seed: u64) -> (Net, NodeIx) {
     (net, new)
 }
 
+fn lack_master(event: &Event) -> bool {
+    matches!(event, Event::PeersWithoutMaster { .. })
+}
+
+/// The voters that follow the first one have reported once that this node does not get to its address.
+fn expect_reported(net: &Net, ix: NodeIx) {
+    for voter in [1, 2] {
+        let names = |event: &Event| match event {
+            Event::PeersWithoutMaster { master, address, peer, peer_address, peers: 1 } => {
+                let named = (master, address.as_str(), peer, peer_address.as_str());
+                named == (&net.node(0), "h0:1", &net.node(ix), Net::address(ix).as_str())
+            }
+            _ => false,
+        };
+        net.expect(net.saw(voter, names), &format!("voter {voter} does not say that the node stays outside"));
+        net.expect(net.count(voter, Duration::ZERO, lack_master) == 1, "it is reported more than once");
+        let text = net.host(voter).formation.as_ref().map(|formation| formation.explain().to_string());
+        let line = format!("linked, without a master: {} at {}", net.node(ix), Net::address(ix));
+        net.expect(text.is_some_and(|text| text.contains(&line)), "the explanation does not name the node");
+    }
+}
+
 /// The wrong targets of a name.
 const WRONG_TARGETS: [Option<Target>; 4] = [None, Some(Target::Node(2)), Some(Target::Nowhere), Some(Target::Test)];
 
@@ -206,5 +228,54 @@ fn i8_a_contact_that_led_to_the_node_itself_can_work_later() {
         net.name("contact:1", Target::Node(0));
         let time_limit = time_limit(&net);
         net.converge(time_limit);
+    });
+}
+
+/// The lowest id can dial the others, and nobody can dial it. Its certificate proves who it is, so it is master (H11).
+#[test]
+fn d3_voters_report_who_does_not_get_to_a_certified_master() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::of_voters(seed, 3, certified());
+        let new = net.add(Net::config(3, 3));
+        net.name("h0:1", Target::Nowhere);
+        net.start_all();
+        net.run_for(30 * SECOND);
+        net.expect(net.master() == Some(0) && !net.saw(new, elected), "the address does not keep the node outside");
+        expect_reported(&net, new);
+    });
+}
+
+/// The master keeps its links.
+#[test]
+fn d3_voters_report_that_the_address_of_the_master_has_failed() {
+    for_each_seed(20, |seed| {
+        let (mut net, new) = formed(seed);
+        net.settings.certified = seed % 2 == 0;
+        net.redirect("h0:1", WRONG_TARGETS[seed as usize % WRONG_TARGETS.len()]);
+        net.start(new);
+        net.run_for(30 * SECOND);
+        net.expect(net.master() == Some(0) && !net.saw(new, elected), "the address does not keep the node outside");
+        expect_reported(&net, new);
+        net.heal_all();
+        net.converge(5 * SECOND);
+        net.run_for(120 * SECOND);
+        net.expect(net.count(1, Duration::ZERO, lack_master) == 1, "it is reported although all have a master");
+    });
+}
+
+#[test]
+fn d3_nodes_that_join_a_healthy_cluster_are_not_reported() {
+    for_each_seed(20, |seed| {
+        let mut net = Net::formed(seed, (3, 0), Settings::default());
+        for ix in 3..8 {
+            net.add(Net::config(ix, 3));
+            let delay = net.rng.within((Duration::ZERO, 10 * SECOND));
+            net.start_in(ix, delay);
+        }
+        net.run_for(15 * SECOND);
+        net.crash(0, Crash::Machine);
+        net.run_for(15 * SECOND);
+        let reported = (1..8).any(|ix| net.saw(ix, lack_master));
+        net.expect(!reported && net.agree(&[1, 2, 3, 4, 5, 6, 7]), "a node that joins counts as one that does not");
     });
 }

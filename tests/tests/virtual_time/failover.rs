@@ -246,3 +246,30 @@ fn e2_a_candidate_without_votes_costs_at_most_one_round() {
         net.expect(net.status(2).term.0 <= before.0 + 2, "more than the one candidacy was lost");
     });
 }
+
+/// One voter is dead, and what another one sends arrives later than its candidacies end. That one has the lowest id of the living, so
+/// its turn comes first, but it gets no votes.
+#[test]
+fn e2_a_dead_and_a_slow_voter_cost_at_most_one_round() {
+    let mut lost = 0;
+    for_each_seed(40, |seed| {
+        let mut net = formed(seed, 5, 0);
+        let before = net.masters()[0];
+        let rest: Vec<_> = (0..5).filter(|ix| *ix != before.0).collect();
+        let candidacies = |net: &Net| rest.iter().map(|ix| net.status(*ix).counters.candidacies).sum::<u64>();
+        let stood = candidacies(&net);
+        let timing = net.host(0).config.timing().clone();
+        let late = net.rng.within((timing.election_timeout, timing.lease - timing.heartbeat_interval));
+        net.slow_down(rest[0], late);
+        net.run_for(SECOND);
+        net.expect(net.masters() == [before], "a slow voter has cost the master");
+        net.crash(before.0, if seed % 2 == 0 { Crash::Process } else { Crash::Machine });
+        let done = net.run_until(4 * SECOND, |net| net.masters().first().is_some_and(|(ix, _)| *ix != before.0));
+        net.expect(done, "there is no next master");
+        let rounds = candidacies(&net) - stood;
+        net.expect(rounds <= 2, &format!("{rounds} candidacies for one master"));
+        net.expect(net.masters()[0].1.0 <= before.1.0 + 2, "more than one term was lost");
+        lost += usize::from(rounds == 2);
+    });
+    assert!(lost > 0, "the slow voter never was a candidate first");
+}

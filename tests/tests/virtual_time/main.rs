@@ -7,6 +7,7 @@ mod bootstrap;
 mod boundaries;
 mod changed_times;
 mod chunking;
+mod cloned_voter;
 mod connections;
 mod degraded_master;
 mod detectors;

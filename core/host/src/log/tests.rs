@@ -127,6 +127,13 @@ fn events() -> Vec<Event> {
         Event::MasterElected { term: TERM, master: node.clone(), address: address.clone() },
         Event::MasterLost { term: TERM, master: node.clone(), reason: LossReason::Silent },
         Event::MasterUnreachable { master: node.clone(), address: address.clone() },
+        Event::PeersWithoutMaster {
+            master: node.clone(),
+            address: address.clone(),
+            peer: node.clone(),
+            peer_address: address.clone(),
+            peers: 1,
+        },
         Event::ViewChanged { view_id: ViewId::default(), changes: Vec::new() },
         Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone(), peer_addr: None },
         Event::PeerRejected {
