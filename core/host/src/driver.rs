@@ -199,7 +199,9 @@ impl<I: Io> Driver<I> {
                 if let Some(panic) = TransportPanicked::of(&error) {
                     note_panic((&mut self.limiter, &self.log), now, address.as_str(), panic);
                 }
-                self.log.dial_failed(dial, &address, &error, self.dial_failures.is_news(&address, &error));
+                // Peers can claim any address, and this node dials it.
+                let is_news = self.formation.is_configured(&address) && self.dial_failures.is_news(&address, &error);
+                self.log.dial_failed(dial, &address, &error, is_news);
                 self.handle_own(now, Input::DialFailed { dial, problem: dial_problem(&error) });
             }
             Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),

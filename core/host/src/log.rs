@@ -214,7 +214,7 @@ impl Log {
         );
     }
 
-    /// `is_news`: the first failure of this cause since the address was last reached.
+    /// `is_news`: the first failure of this cause since the address, a seed or a contact, was last reached.
     pub(crate) fn dial_failed(&self, dial: DialId, address: &Address, error: &io::Error, is_news: bool) {
         let error = Escaped(error);
         if is_news {

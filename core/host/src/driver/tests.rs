@@ -446,6 +446,20 @@ fn events_about_unproven_peers_are_limited_and_displace_none() {
     assert!(matches!(rig.events()[..], [.., Event::Stopped { .. }]));
 }
 
+/// Peers can claim as many addresses as they like, and the core dials them.
+#[test]
+fn only_dials_of_configured_addresses_fail_with_a_warning() {
+    let mut rig = Rig::new(Config::builder("test", "b", "b:1").seeds(["a:1", "b:1"]), None);
+    let mut fails = |address: &str| {
+        let (address, result) = (Address::new(address).unwrap(), Err(io::ErrorKind::ConnectionRefused.into()));
+        let lines = logged(|| rig.driver.report(NOW, Report::Dialed { dial: DialId(0), address, result }));
+        lines.iter().filter(|line| line.level() == tracing::Level::WARN && line.field("address").is_some()).count()
+    };
+    assert_eq!(fails("a:1"), 1);
+    assert_eq!((0..2_000).map(|number| fails(&format!("claimed-{number}:1"))).sum::<usize>(), 0);
+    assert_eq!(fails("a:1"), 0, "it was reported before");
+}
+
 /// A probe of the port, say. The count follows in the log.
 #[test]
 fn a_source_that_fails_again_and_again_is_reported_once() {

@@ -27,6 +27,10 @@ impl Line {
         &self.2["message"]
     }
 
+    pub(crate) fn level(&self) -> Level {
+        self.1
+    }
+
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.2.get(name).map(String::as_str)
     }
