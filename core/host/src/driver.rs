@@ -64,7 +64,8 @@ pub(crate) trait Io {
     type Stream: Send + 'static;
     type Connection: Connection;
 
-    fn dial(&mut self, dial: DialId, address: Address, limit: Duration);
+    /// `is_configured`: whether the address is a seed or a contact. Any other one was named by a peer.
+    fn dial(&mut self, dial: DialId, address: Address, limit: Duration, is_configured: bool);
     /// Starts to secure and to read a new connection. It ends the permit once it has read what has already arrived.
     fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, permit: Option<Permit>) -> Self::Connection;
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
@@ -300,7 +301,10 @@ impl<I: Io> Driver<I> {
 
     fn perform(&mut self, now: Timestamp, output: Output) {
         match output {
-            Output::Dial { dial, addr, timeout } => self.io.dial(dial, addr, timeout),
+            Output::Dial { dial, addr, timeout } => {
+                let is_configured = self.formation.is_configured(&addr);
+                self.io.dial(dial, addr, timeout, is_configured);
+            }
             Output::Send { conn, bytes } => match self.open.get(&conn).map(|known| known.connection.send(bytes)) {
                 Some(Ok(())) => {}
                 Some(Err(SecondSend)) => self.log.second_send(conn),

@@ -91,7 +91,7 @@ impl Io for Recorder {
     type Stream = ();
     type Connection = Recorded;
 
-    fn dial(&mut self, _: DialId, address: Address, _: Duration) {
+    fn dial(&mut self, _: DialId, address: Address, _: Duration, _: bool) {
         self.record.add(Call::Dial(address));
     }
 
