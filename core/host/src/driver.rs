@@ -13,14 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, MembersView, Misuse, Origin,
-    Output, Remote, StopReason, Timestamp, TlsFailure,
+    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, Misuse, Origin, Output,
+    Remote, StopReason, Timestamp, TlsFailure,
 };
 
 use crate::{
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
-    log::{About, Log},
+    log::{About, Log, Members},
     opening::Opening,
     permits::Permit,
     repeats::Repeats,
@@ -102,8 +102,8 @@ pub(crate) struct Driver<I: Io> {
     limiter: Limiter,
     repeats: Repeats,
     dial_failures: DialFailures,
-    /// The last view whose changes were logged.
-    logged_view: MembersView,
+    /// The members of the last view whose changes were logged.
+    logged: Members,
     newest: ConnId,
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
@@ -135,7 +135,7 @@ impl<I: Io> Driver<I> {
             limiter: Limiter::default(),
             repeats: Repeats::default(),
             dial_failures: DialFailures::default(),
-            logged_view: MembersView::default(),
+            logged: Members::default(),
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
@@ -293,9 +293,6 @@ impl<I: Io> Driver<I> {
         while let Some(output) = self.formation.poll_output() {
             self.perform(now, output);
         }
-        if self.logged_view.id() != self.formation.view().id() {
-            self.logged_view = self.formation.view().clone();
-        }
         result
     }
 
@@ -361,7 +358,10 @@ impl<I: Io> Driver<I> {
         self.repeats.linked(&event);
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         let (term, config) = (self.formation.status().term, self.formation.config());
-        self.log.event(&event, &About { term, before: &self.logged_view, config, peer_addr });
+        self.log.event(&event, &About { term, before: &self.logged, config, peer_addr });
+        if let Event::ViewChanged { changes, .. } = &event {
+            self.logged.apply(changes);
+        }
         match kind {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),

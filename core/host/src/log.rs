@@ -8,13 +8,13 @@ use std::{
 };
 
 use formation_core::{
-    Address, CloseReason, Config, ConnId, DialId, Event, MembersView, Misuse, Node, Origin, RejectReason, Severity,
-    StopReason, Term,
+    Address, CloseReason, Config, ConnId, DialId, Event, Misuse, Node, Origin, RejectReason, Severity, StopReason, Term,
 };
 use tracing::{Span, field::display};
 
 mod changes;
 
+pub(crate) use self::changes::Members;
 use self::changes::Summary;
 use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError, tasks::TransportPanicked};
 
@@ -27,8 +27,8 @@ const SEEDS: usize = 16;
 pub(crate) struct About<'a> {
     /// The node's term when it happened.
     pub(crate) term: Term,
-    /// The view that was logged last.
-    pub(crate) before: &'a MembersView,
+    /// The members that were logged last.
+    pub(crate) before: &'a Members,
     pub(crate) config: &'a Config,
     /// The peer of the connection that the event is about, if the transport has named it.
     pub(crate) peer_addr: Option<&'a str>,

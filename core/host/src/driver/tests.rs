@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote, Start, TlsProblem};
+use formation_core::{
+    Change, Command, Config, ConfigBuilder, Incarnation, Member, MemberState, Node, NodeId, Phase, Remote,
+    RemovalReason, Start, TlsProblem, ViewId,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
@@ -458,6 +461,27 @@ fn only_dials_of_configured_addresses_fail_with_a_warning() {
     assert_eq!(fails("a:1"), 1);
     assert_eq!((0..2_000).map(|number| fails(&format!("claimed-{number}:1"))).sum::<usize>(), 0);
     assert_eq!(fails("a:1"), 0, "it was reported before");
+}
+
+/// One chunk can bring several views.
+#[test]
+fn each_view_is_logged_against_the_one_before() {
+    let mut rig = Rig::single();
+    let node = Node { id: NodeId::new("c").unwrap(), incarnation: Incarnation(1) };
+    let address = Address::new("c:1").unwrap();
+    let active = Member { node, address, state: MemberState::Active, metadata: Bytes::new() };
+    let suspect = Member { state: MemberState::Suspect, ..active.clone() };
+    let newer = Member { node: Node { incarnation: Incarnation(2), ..active.node.clone() }, ..active.clone() };
+    let removed = Change::Remove { id: active.node.id.clone(), reason: RemovalReason::Left };
+    let changes = [Change::Upsert(active), Change::Upsert(suspect.clone()), Change::Upsert(newer), removed];
+    let changes = changes.into_iter().chain([Change::Upsert(suspect)]);
+    let lines = logged(|| {
+        for change in changes {
+            rig.driver.event(NOW, Event::ViewChanged { view_id: ViewId::default(), changes: vec![change] });
+        }
+    });
+    let told: Vec<_> = lines.iter().map(|line| line.message().trim_start_matches("view changed: ")).collect();
+    assert_eq!(told, ["joined: c", "suspect: c", "restarted: c", "left: c", "joined: c"]);
 }
 
 /// A probe of the port, say. The count follows in the log.

@@ -107,7 +107,7 @@ fn config() -> Config {
 }
 
 fn about<'a>(config: &'a Config, peer_addr: Option<&'a str>) -> About<'a> {
-    static NONE: LazyLock<MembersView> = LazyLock::new(MembersView::default);
+    static NONE: LazyLock<Members> = LazyLock::new(Members::default);
     About { term: TERM, before: &NONE, config, peer_addr }
 }
 
