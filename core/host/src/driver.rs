@@ -159,8 +159,19 @@ impl<I: Io> Driver<I> {
     /// Ends the node without leaving. What it has published says so at once; the core is not asked any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
         if !self.is_stopped() {
+            self.log_last_counts();
             self.log.ended_without_leaving(reason);
             self.publisher.stop(reason);
+        }
+    }
+
+    /// What was not reported is counted in the log, also at the end of a node.
+    fn log_last_counts(&mut self) {
+        for (kind, count) in self.limiter.end() {
+            self.log.suppressed(kind, count);
+        }
+        for (failure, count) in self.repeats.end() {
+            self.log.repeated(&failure, count);
         }
     }
 
@@ -367,12 +378,7 @@ impl<I: Io> Driver<I> {
             None => self.publisher.publish_event(event),
         }
         if self.is_stopped() {
-            for (kind, count) in self.limiter.end() {
-                self.log.suppressed(kind, count);
-            }
-            for (failure, count) in self.repeats.end() {
-                self.log.repeated(&failure, count);
-            }
+            self.log_last_counts();
         }
     }
 

@@ -154,6 +154,13 @@ impl Rig {
         self.driver.report(NOW, Report::Received { conn, chunk, permit });
     }
 
+    /// Something that is no node connects from 10.0.0.x.
+    fn probe(&mut self, last: u8) {
+        let opening = Opening::ready(()).with_addr(([10, 0, 0, last], 40_000).into());
+        self.driver.opened(NOW, opening, Origin::Accepted, None);
+        self.received(self.driver.newest, Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"));
+    }
+
     /// A peer joins on a connection of its own.
     fn join(&mut self) -> ConnId {
         let config = Config::builder("test", "b", "b:1").seeds(["a:1"]).local().build().unwrap();
@@ -489,15 +496,9 @@ fn each_view_is_logged_against_the_one_before() {
 fn a_source_that_fails_again_and_again_is_reported_once() {
     let mut rig = Rig::single();
     rig.events();
-    let probes = |rig: &mut Rig, last: u8| {
-        let opening = Opening::ready(()).with_addr(([10, 0, 0, last], 40_000).into());
-        rig.driver.opened(NOW, opening, Origin::Accepted, None);
-        let conn = rig.driver.newest;
-        rig.received(conn, Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"));
-    };
-    (0..40).for_each(|_| probes(&mut rig, 1));
+    (0..40).for_each(|_| rig.probe(1));
     // Another source is reported all the same.
-    probes(&mut rig, 2);
+    rig.probe(2);
     let sources: Vec<_> = rig
         .events()
         .into_iter()
@@ -511,4 +512,20 @@ fn a_source_that_fails_again_and_again_is_reported_once() {
     let lines = logged(|| rig.driver.handle(NOW + Duration::from_secs(60), Input::Tick).unwrap());
     let counts: Vec<_> = lines.iter().filter_map(|line| Some((line.field("source")?, line.field("count")?))).collect();
     assert_eq!(counts, [("10.0.0.1", "39")]);
+}
+
+#[test]
+fn what_was_not_reported_is_counted_at_any_end() {
+    let ends: [fn(&mut Rig); 2] = [Rig::leave, |rig| rig.driver.stop(StopReason::Failed)];
+    for end in ends {
+        let mut rig = Rig::single();
+        (0..5).for_each(|_| rig.probe(1));
+        for _ in 0..17 {
+            let conn = rig.accept();
+            rig.received(conn, Bytes::from_static(&[0; 4]));
+        }
+        let lines = logged(|| end(&mut rig));
+        let counts: Vec<_> = lines.iter().filter_map(|line| line.field("count")).collect();
+        assert_eq!(counts, ["7", "4"]);
+    }
 }
