@@ -366,7 +366,9 @@ impl<I: Io> Driver<I> {
         if let Some(failure) = failure {
             self.repeats.reported(now, failure);
         }
-        self.repeats.linked(&event);
+        for (failure, count) in self.repeats.linked(&event) {
+            self.log.repeated(&failure, count);
+        }
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         let (term, config) = (self.formation.status().term, self.formation.config());
         self.log.event(&event, &About { term, before: &self.logged, config, peer_addr });
