@@ -160,7 +160,7 @@ fn events() -> Vec<Event> {
 }
 
 #[test]
-fn every_line_names_its_node_and_has_one_target() {
+fn every_line_names_its_node_and_events_have_their_own_target() {
     let log = Log::new(&node("a"));
     let error = io::Error::from(io::ErrorKind::TimedOut);
     let events = events();
@@ -191,8 +191,9 @@ fn every_line_names_its_node_and_has_one_target() {
         log.second_send(CONN);
     });
     assert_eq!(lines.len(), events.len() + 23);
-    for Line(target, _, fields) in &lines {
-        assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
+    for (number, Line(target, _, fields)) in lines.iter().enumerate() {
+        let expected = if number < events.len() { "formation::event" } else { "formation" };
+        assert_eq!((*target, fields["node"].as_str()), (expected, "a#1"), "{fields:?}");
     }
 }
 
