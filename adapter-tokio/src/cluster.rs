@@ -89,6 +89,17 @@ mod tests {
         cluster.leave().await.unwrap();
     }
 
+    /// Otherwise each dial would panic.
+    #[test]
+    fn a_node_does_not_start_on_a_runtime_without_sockets() {
+        let elsewhere = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = elsewhere.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let config = Config::builder("test", "a", "127.0.0.1:1").seeds(["127.0.0.1:1", "127.0.0.1:2"]).build().unwrap();
+        let error = runtime.block_on(async { Cluster::start(config, listener) }).unwrap_err();
+        assert!(matches!(&error, StartError::Runtime(_)), "{error}");
+    }
+
     #[test]
     fn a_handle_says_that_the_runtime_of_its_node_is_gone() {
         let runtime = tokio::runtime::Runtime::new().unwrap();

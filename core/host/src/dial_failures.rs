@@ -1,4 +1,6 @@
-//! Which failures of dials were reported: the first one of each address and cause.
+//! Which failures of dials were reported: the first one of each configured address and cause.
+//!
+//! Other than a failure of a connection (`repeats`), it is reported once and not counted: a seed may be down for long.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,20 +9,16 @@ use std::{
 
 use formation_core::Address;
 
-/// How many addresses are remembered. All of them are forgotten after that.
-const ADDRESSES: usize = 1024;
 /// How many causes are remembered for one address.
 const CAUSES: usize = 8;
 
+/// It holds seeds and contacts only, whose number the core limits.
 #[derive(Debug, Default)]
 pub(crate) struct DialFailures(BTreeMap<Address, BTreeSet<String>>);
 
 impl DialFailures {
-    /// Whether this is the first failure of this cause since the address was last reached.
+    /// Whether this is the first failure of this cause since the address, a seed or a contact, was last reached.
     pub(crate) fn is_news(&mut self, address: &Address, error: &io::Error) -> bool {
-        if self.0.len() >= ADDRESSES && !self.0.contains_key(address) {
-            self.0.clear();
-        }
         let causes = self.0.entry(address.clone()).or_default();
         causes.len() < CAUSES && causes.insert(error.to_string())
     }
@@ -46,14 +44,10 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_causes_are_bounded() {
+    fn causes_are_bounded() {
         let mut failures = DialFailures::default();
-        for number in 0..10 * ADDRESSES {
-            let address = Address::new(format!("a{number}:1")).unwrap();
-            failures.is_news(&address, &io::ErrorKind::TimedOut.into());
-        }
         let one = Address::new("a:1").unwrap();
         let told = (0..100).filter(|cause| failures.is_news(&one, &io::Error::other(cause.to_string()))).count();
-        assert!(failures.0.len() <= ADDRESSES && told == CAUSES);
+        assert_eq!(told, CAUSES);
     }
 }

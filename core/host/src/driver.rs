@@ -13,14 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, MembersView, Misuse, Origin,
-    Output, Remote, StopReason, Timestamp, TlsFailure,
+    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, Misuse, Origin, Output,
+    Remote, StopReason, Timestamp, TlsFailure,
 };
 
 use crate::{
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
-    log::{About, Log},
+    log::{About, Log, Members},
     opening::Opening,
     permits::Permit,
     repeats::Repeats,
@@ -64,7 +64,8 @@ pub(crate) trait Io {
     type Stream: Send + 'static;
     type Connection: Connection;
 
-    fn dial(&mut self, dial: DialId, address: Address, limit: Duration);
+    /// `is_configured`: whether the address is a seed or a contact. Any other one was named by a peer.
+    fn dial(&mut self, dial: DialId, address: Address, limit: Duration, is_configured: bool);
     /// Starts to secure and to read a new connection. It ends the permit once it has read what has already arrived.
     fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, permit: Option<Permit>) -> Self::Connection;
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
@@ -101,8 +102,8 @@ pub(crate) struct Driver<I: Io> {
     limiter: Limiter,
     repeats: Repeats,
     dial_failures: DialFailures,
-    /// The last view whose changes were logged.
-    logged_view: MembersView,
+    /// The members of the last view whose changes were logged.
+    logged: Members,
     newest: ConnId,
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
@@ -134,7 +135,7 @@ impl<I: Io> Driver<I> {
             limiter: Limiter::default(),
             repeats: Repeats::default(),
             dial_failures: DialFailures::default(),
-            logged_view: MembersView::default(),
+            logged: Members::default(),
             newest: ConnId(0),
             open: HashMap::new(),
             closing: VecDeque::new(),
@@ -158,8 +159,19 @@ impl<I: Io> Driver<I> {
     /// Ends the node without leaving. What it has published says so at once; the core is not asked any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
         if !self.is_stopped() {
+            self.log_last_counts();
             self.log.ended_without_leaving(reason);
             self.publisher.stop(reason);
+        }
+    }
+
+    /// What was not reported is counted in the log, also at the end of a node.
+    fn log_last_counts(&mut self) {
+        for (kind, count) in self.limiter.end() {
+            self.log.suppressed(kind, count);
+        }
+        for (failure, count) in self.repeats.end() {
+            self.log.repeated(&failure, count);
         }
     }
 
@@ -199,7 +211,9 @@ impl<I: Io> Driver<I> {
                 if let Some(panic) = TransportPanicked::of(&error) {
                     note_panic((&mut self.limiter, &self.log), now, address.as_str(), panic);
                 }
-                self.log.dial_failed(dial, &address, &error, self.dial_failures.is_news(&address, &error));
+                // Peers can claim any address, and this node dials it.
+                let is_news = self.formation.is_configured(&address) && self.dial_failures.is_news(&address, &error);
+                self.log.dial_failed(dial, &address, &error, is_news);
                 self.handle_own(now, Input::DialFailed { dial, problem: dial_problem(&error) });
             }
             Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
@@ -290,15 +304,15 @@ impl<I: Io> Driver<I> {
         while let Some(output) = self.formation.poll_output() {
             self.perform(now, output);
         }
-        if self.logged_view.id() != self.formation.view().id() {
-            self.logged_view = self.formation.view().clone();
-        }
         result
     }
 
     fn perform(&mut self, now: Timestamp, output: Output) {
         match output {
-            Output::Dial { dial, addr, timeout } => self.io.dial(dial, addr, timeout),
+            Output::Dial { dial, addr, timeout } => {
+                let is_configured = self.formation.is_configured(&addr);
+                self.io.dial(dial, addr, timeout, is_configured);
+            }
             Output::Send { conn, bytes } => match self.open.get(&conn).map(|known| known.connection.send(bytes)) {
                 Some(Ok(())) => {}
                 Some(Err(SecondSend)) => self.log.second_send(conn),
@@ -352,26 +366,26 @@ impl<I: Io> Driver<I> {
         if let Some(failure) = failure {
             self.repeats.reported(now, failure);
         }
-        self.repeats.linked(&event);
         if let Event::MasterLost { term, master, reason } = &event
             && master == self.formation.node()
         {
             self.publisher.lost(*term, *reason);
         }
+        for (failure, count) in self.repeats.linked(&event) {
+            self.log.repeated(&failure, count);
+        }
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         let (term, config) = (self.formation.status().term, self.formation.config());
-        self.log.event(&event, &About { term, before: &self.logged_view, config, peer_addr });
+        self.log.event(&event, &About { term, before: &self.logged, config, peer_addr });
+        if let Event::ViewChanged { changes, .. } = &event {
+            self.logged.apply(changes);
+        }
         match kind {
             Some(_) => self.publisher.publish_unproven(event),
             None => self.publisher.publish_event(event),
         }
         if self.is_stopped() {
-            for (kind, count) in self.limiter.end() {
-                self.log.suppressed(kind, count);
-            }
-            for (failure, count) in self.repeats.end() {
-                self.log.repeated(&failure, count);
-            }
+            self.log_last_counts();
         }
     }
 

@@ -136,7 +136,9 @@ impl ClusterHandle {
 
     /// How many events were not reported. There is a limit on events about peers that have proven nothing: connections that
     /// are closed before they are established, and peers that are rejected. At most 10 of each reason are reported in 10 s,
-    /// and they never take the place of other events.
+    /// and they never take the place of other events. A connection that fails again and again is reported once for each reason and
+    /// source (the IP address that it comes from, or the address that was dialed), until it has not failed for a minute. The log
+    /// names what was not reported, with the counts.
     pub fn suppressed_events(&self) -> u64 {
         self.shared.lock().suppressed
     }

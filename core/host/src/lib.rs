@@ -57,7 +57,7 @@
 //! - `connection`: the task of one connection.
 //! - `permits`: how many of something there may be at a time.
 //! - `persist`: one write to the disk, until it is durable or has failed for good.
-//! - `dial_failures`: which failures of dials were reported.
+//! - `dial_failures`: which failures of dials to seeds and contacts were reported.
 //! - `log`: every log line.
 //! - `limiter`: how many reports an unauthenticated peer can cause.
 //! - `repeats`: which failures of connections were reported, and how often they were repeated.

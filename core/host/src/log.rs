@@ -1,4 +1,5 @@
-//! Every log line of a node. The target of all of them is `formation`, and each names the node.
+//! Every log line of a node. Each names the node. The target is `formation::event` for an event, so that a program which prints its
+//! events can hide these lines, and `formation` for everything else.
 
 use std::{
     fmt::{self, Write},
@@ -8,17 +9,18 @@ use std::{
 };
 
 use formation_core::{
-    Address, CloseReason, Config, ConnId, DialId, Event, MembersView, Misuse, Node, Origin, RejectReason, Severity,
-    StopReason, Term,
+    Address, CloseReason, Config, ConnId, DialId, Event, Misuse, Node, Origin, RejectReason, Severity, StopReason, Term,
 };
 use tracing::{Span, field::display};
 
 mod changes;
 
+pub(crate) use self::changes::Members;
 use self::changes::Summary;
 use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError, tasks::TransportPanicked};
 
 const TARGET: &str = "formation";
+const EVENT: &str = "formation::event";
 
 /// How many seeds a line names.
 const SEEDS: usize = 16;
@@ -27,8 +29,8 @@ const SEEDS: usize = 16;
 pub(crate) struct About<'a> {
     /// The node's term when it happened.
     pub(crate) term: Term,
-    /// The view that was logged last.
-    pub(crate) before: &'a MembersView,
+    /// The members that were logged last.
+    pub(crate) before: &'a Members,
     pub(crate) config: &'a Config,
     /// The peer of the connection that the event is about, if the transport has named it.
     pub(crate) peer_addr: Option<&'a str>,
@@ -67,13 +69,13 @@ impl Log {
         let (node, &About { term, peer_addr, .. }) = (&self.node, about);
         match event {
             Event::Linked { node: peer, address, conn, peer_addr: _ } => {
-                tracing::debug!(target: TARGET, %node, %term, %conn, %peer, %address, peer_addr, "linked");
+                tracing::debug!(target: EVENT, %node, %term, %conn, %peer, %address, peer_addr, "linked");
             }
             Event::Unlinked { node: peer, reason, peer_addr } => {
                 let peer_addr = peer_addr.map(display);
-                tracing::debug!(target: TARGET, %node, %term, %peer, peer_addr, reason = reason.map(display), "unlinked");
+                tracing::debug!(target: EVENT, %node, %term, %peer, peer_addr, reason = reason.map(display), "unlinked");
             }
-            other => tracing::debug!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::debug!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
         }
     }
 
@@ -81,16 +83,16 @@ impl Log {
         let (node, &About { term, before, .. }) = (&self.node, about);
         match event {
             Event::MasterElected { term, master, address } => {
-                tracing::info!(target: TARGET, %node, %term, %master, %address, "master elected");
+                tracing::info!(target: EVENT, %node, %term, %master, %address, "master elected");
             }
             Event::ViewChanged { view_id, changes } => {
-                tracing::info!(target: TARGET, %node, %term, %view_id, "view changed: {}", Summary(changes, before));
+                tracing::info!(target: EVENT, %node, %term, %view_id, "view changed: {}", Summary(changes, before));
             }
             Event::PersistRecovered => {
-                tracing::info!(target: TARGET, %node, %term, "the storage works again, and this node votes again");
+                tracing::info!(target: EVENT, %node, %term, "the storage works again, and this node votes again");
             }
-            Event::Stopped { reason } => tracing::info!(target: TARGET, %node, %term, ?reason, "node stopped"),
-            other => tracing::info!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+            Event::Stopped { reason } => tracing::info!(target: EVENT, %node, %term, ?reason, "node stopped"),
+            other => tracing::info!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
         }
     }
 
@@ -98,28 +100,28 @@ impl Log {
         let (node, &About { term, peer_addr, .. }) = (&self.node, about);
         match event {
             Event::MasterLost { term, master, reason } => {
-                tracing::warn!(target: TARGET, %node, %term, %master, ?reason, "master lost");
+                tracing::warn!(target: EVENT, %node, %term, %master, ?reason, "master lost");
             }
             Event::ConnClosed { conn, dialed, reason, peer_addr: _ } => {
                 let dialed = dialed.as_ref().map(display);
                 tracing::warn!(
-                    target: TARGET, %node, %term, %conn, dialed, peer_addr, %reason,
+                    target: EVENT, %node, %term, %conn, dialed, peer_addr, %reason,
                     "connection closed before it was established"
                 );
             }
             Event::TermWentBack { from, to } => tracing::warn!(
-                target: TARGET, %node, %term, %from, %to,
+                target: EVENT, %node, %term, %from, %to,
                 "this node has gone back to the lower term of the voters; fencing tokens begin again"
             ),
             Event::NoMaster { since, why } => {
-                tracing::warn!(target: TARGET, %node, %term, ?since, "no master: {why}");
+                tracing::warn!(target: EVENT, %node, %term, ?since, "no master: {why}");
             }
             Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait } => tracing::warn!(
-                target: TARGET, %node, %term, %candidate, ?lease, %voter, ?bootstrap_wait,
+                target: EVENT, %node, %term, %candidate, ?lease, %voter, ?bootstrap_wait,
                 "a voter asks for a longer lease than another one confirms; give both the same times"
             ),
             Event::MasterUnreachable { master, address } => tracing::warn!(
-                target: TARGET, %node, %term, %master, %address,
+                target: EVENT, %node, %term, %master, %address,
                 "peers follow a master that this node cannot reach; check the network between the two"
             ),
             Event::PeersWithoutMaster { master, address, peer, peer_address, peers } => tracing::warn!(
@@ -128,30 +130,30 @@ impl Log {
             ),
             Event::RejectedByPeer { .. } | Event::PeerRejected { .. } => self.rejection(event, about),
             Event::SelfDial { address, own } => tracing::warn!(
-                target: TARGET, %node, %term, %address, %own,
+                target: EVENT, %node, %term, %address, %own,
                 "an address leads to this node itself; if it is a seed, spell it like the node's own address"
             ),
             Event::Merged { from, to } => tracing::warn!(
-                target: TARGET, %node, %term, %from, %to,
+                target: EVENT, %node, %term, %from, %to,
                 "two clusters have merged, and this node was on the side that gave way"
             ),
             Event::SoloMasterIgnored { node: peer, address } => tracing::warn!(
-                target: TARGET, %node, %term, %peer, %address,
+                target: EVENT, %node, %term, %peer, %address,
                 "a peer is a solo master, and this node does not follow it; configure solo_after on all nodes or on none"
             ),
             Event::ViewTooLarge { master, limit } => tracing::warn!(
-                target: TARGET, %node, %term, %master, %limit,
+                target: EVENT, %node, %term, %master, %limit,
                 "the view of the master exceeds a limit of this node; give all nodes the same limits"
             ),
             Event::PersistDelayed => tracing::warn!(
-                target: TARGET, %node, %term,
+                target: EVENT, %node, %term,
                 "the storage does not store a vote at the moment; this node does not vote until it does"
             ),
             Event::PersistFailed => tracing::warn!(
-                target: TARGET, %node, %term,
+                target: EVENT, %node, %term,
                 "this node does not vote any more; repair its storage and restart it"
             ),
-            other => tracing::warn!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::warn!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
         }
     }
 
@@ -164,7 +166,7 @@ impl Log {
             Event::RejectedByPeer { address, reason, holder, peer_addr } => {
                 let (holder, held_at) = holder.as_ref().map(|holder| (&holder.node, &holder.address)).unzip();
                 tracing::warn!(
-                    target: TARGET, %node, %term, %address, peer_addr = peer_addr.map(display), %reason,
+                    target: EVENT, %node, %term, %address, peer_addr = peer_addr.map(display), %reason,
                     own_seeds = seeds(*reason), holder = holder.map(display), holder_address = held_at.map(display),
                     "a peer rejected this node"
                 );
@@ -174,12 +176,12 @@ impl Log {
                 let clusters = cluster.as_ref().map(|theirs| (display(config.cluster()), display(theirs)));
                 let (own_cluster, peer_cluster) = clusters.unzip();
                 tracing::warn!(
-                    target: TARGET, %node, %term, %peer, %address, peer_addr = peer_addr.map(display), %reason,
+                    target: EVENT, %node, %term, %peer, %address, peer_addr = peer_addr.map(display), %reason,
                     own_cluster, peer_cluster, own_seeds = seeds(*reason), holder = holder.map(display),
                     holder_address = held_at.map(display), "this node rejected a peer"
                 );
             }
-            other => tracing::warn!(target: TARGET, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::warn!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
         }
     }
 
@@ -218,7 +220,7 @@ impl Log {
         );
     }
 
-    /// `is_news`: the first failure of this cause since the address was last reached.
+    /// `is_news`: the first failure of this cause since the address, a seed or a contact, was last reached.
     pub(crate) fn dial_failed(&self, dial: DialId, address: &Address, error: &io::Error, is_news: bool) {
         let error = Escaped(error);
         if is_news {

@@ -70,15 +70,23 @@ impl Repeats {
         }
     }
 
-    /// A peer is linked: what has failed before at its address, or from its IP address, is news when it fails again.
-    pub(crate) fn linked(&mut self, event: &Event) {
-        if let Event::Linked { address, peer_addr, .. } = event {
-            let ip = peer_addr.map(|addr| addr.ip());
-            self.known.retain(|(source, _), _| match source {
-                Source::Dialed(dialed) => dialed != address,
-                Source::Ip(from) => Some(*from) != ip,
+    /// A peer is linked: what has failed before at its address is news when it fails again. Returns what was repeated there. Another
+    /// peer may share its IP address, so failures of those that connect from there stay as they are.
+    pub(crate) fn linked(&mut self, event: &Event) -> Vec<(Failure, u64)> {
+        let mut counts = Vec::new();
+        if let Event::Linked { address, .. } = event {
+            self.known.retain(|failure, repeated| {
+                let stays = match &failure.0 {
+                    Source::Dialed(dialed) => dialed != address,
+                    Source::Ip(_) => true,
+                };
+                if !stays && repeated.count > 0 {
+                    counts.push((failure.clone(), repeated.count));
+                }
+                stays
             });
         }
+        counts
     }
 
     /// Returns what was repeated in the periods that have ended, and how often.
@@ -151,20 +159,38 @@ mod tests {
         assert!(fails(&mut repeats, at(200), &second), "it was forgotten after a quiet minute");
     }
 
-    #[test]
-    fn a_link_makes_its_failures_news_again() {
-        let mut repeats = Repeats::default();
-        let [same, other] = [1, 2].map(|last| failure(last, CloseReason::HandshakeTimeout));
-        let address = Address::new("b:1").unwrap();
-        let dialed = (Source::Dialed(address.clone()), CloseReason::HandshakeTimeout);
-        for failure in [&same, &other, &dialed] {
-            assert!(fails(&mut repeats, at(0), failure));
-        }
+    fn linked(repeats: &mut Repeats, address: &Address) -> Vec<(Failure, u64)> {
         let node = Node { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) };
         let peer_addr = Some(([10, 0, 0, 1], 50_000).into());
-        repeats.linked(&Event::Linked { node, address, conn: ConnId(2), peer_addr });
-        let reported = [&same, &other, &dialed].map(|failure| fails(&mut repeats, at(1), failure));
-        assert_eq!(reported, [true, false, true]);
+        repeats.linked(&Event::Linked { node, address: address.clone(), conn: ConnId(2), peer_addr })
+    }
+
+    #[test]
+    fn a_link_makes_failures_at_its_address_news_again() {
+        let mut repeats = Repeats::default();
+        let [address, other] = ["b:1", "c:1"].map(|address| Address::new(address).unwrap());
+        let [dialed, other] =
+            [&address, &other].map(|address| (Source::Dialed(address.clone()), CloseReason::HandshakeTimeout));
+        for failure in [&dialed, &other] {
+            assert_eq!([0; 3].map(|secs| fails(&mut repeats, at(secs), failure)), [true, false, false]);
+        }
+        assert_eq!(linked(&mut repeats, &address), [(dialed.clone(), 2)], "the count is not lost");
+        assert_eq!([&dialed, &other].map(|failure| fails(&mut repeats, at(1), failure)), [true, false]);
+    }
+
+    /// Both are behind one address translator, say.
+    #[test]
+    fn a_link_does_not_vouch_for_others_at_its_ip_address() {
+        let mut repeats = Repeats::default();
+        let bad = failure(1, CloseReason::WrongMagic);
+        let healthy = Address::new("b:1").unwrap();
+        let reported = (0..10).filter(|secs| {
+            let is_news = fails(&mut repeats, at(*secs), &bad);
+            linked(&mut repeats, &healthy);
+            is_news
+        });
+        assert_eq!(reported.count(), 1);
+        assert_eq!(repeats.ended(at(60)), [(bad, 9)]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::{
     opening::Opening,
     permits::Permit,
     persist::Persist,
+    resolve::configured,
     runtime::{ByteStream, Runtime, timeout},
     transport::Transport,
 };
@@ -191,7 +192,7 @@ where
     type Stream = T::Stream;
     type Connection = Connection<R>;
 
-    fn dial(&mut self, dial: DialId, address: Address, limit: Duration) {
+    fn dial(&mut self, dial: DialId, address: Address, limit: Duration, is_configured: bool) {
         let (transport, reports) = (self.transport.clone(), self.spawner.reports().clone());
         self.dials.retain(|dial| !R::is_finished(dial));
         let panicked = {
@@ -199,6 +200,7 @@ where
             move |error| Report::Dialed { dial, address, result: Err(error) }
         };
         let dialing = async move {
+            let _configured = is_configured.then(|| configured(&address));
             let connected = timeout::<R, _>(limit, transport.connect(&address, limit)).await;
             let result = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
             // It fails if the driver is gone.

@@ -15,19 +15,23 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::MasterLost { term, master, reason } => {
             format!("lost master {} of term {term}: {}", master.id, describe_loss(*reason))
         }
-        Event::TermWentBack { from, to } => format!("went back from term {from} to term {to} of the voters"),
+        Event::TermWentBack { from, to } => {
+            format!("went back from term {from} to term {to} of the voters; fencing tokens begin again")
+        }
         Event::NoMaster { since, why } => format!("has had no master for {since:.0?}: {why}"),
         Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait } => format!(
-            "{} has a lease of {lease:?}, which {} does not confirm, because its bootstrap_wait is only {bootstrap_wait:?}",
+            "{} has a lease of {lease:?}, which {} does not confirm, because its bootstrap_wait is only {bootstrap_wait:?}; \
+             give both the same times",
             candidate.id, voter.id
         ),
-        Event::MasterUnreachable { master, address } => format!("cannot reach master {} at {address}", master.id),
-        Event::PeersWithoutMaster { master, address, peer, peers, .. } => {
-            format!(
-                "has {peers} linked nodes, such as {}, that do not get to master {} at {address}",
-                peer.id, master.id
-            )
-        }
+        Event::MasterUnreachable { master, address } => format!(
+            "cannot reach master {} at {address}, which others follow; check the network between the two",
+            master.id
+        ),
+        Event::PeersWithoutMaster { master, address, peer, peers, .. } => format!(
+            "has {peers} linked nodes, such as {}, that do not get to master {} at {address}; check that they can reach this address",
+            peer.id, master.id
+        ),
         Event::ViewChanged { view_id, changes } => format!("view {view_id}: {}", describe_changes(changes)),
         Event::RejectedByPeer { address, reason, holder, .. } => {
             format!("was rejected by {address}: {reason}{}", held_by(holder))
@@ -45,21 +49,32 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
             let peer = dialed.as_ref().map_or_else(accepted, |address| address.to_string());
             format!("has no link to {peer}: {reason}")
         }
-        Event::SelfDial { address, own } => format!("{address} leads to this node itself, which is {own}"),
+        Event::SelfDial { address, own } => {
+            format!("{address} leads to this node itself, which is {own}; if it is a seed, spell it like that")
+        }
         Event::Merged { from, to } => {
             format!(
                 "has changed sides: its last view without a quorum is {from}, its first one with the new master is {to}"
             )
         }
         Event::SoloMasterIgnored { node, address } => {
-            format!("does not follow {} at {address}, which is a master without a quorum", node.id)
+            format!(
+                "does not follow {} at {address}, which is a master without a quorum; \
+                 configure solo_after on all nodes or on none",
+                node.id
+            )
         }
         Event::ViewTooLarge { master, limit } => {
-            format!("does not take the view of {}, which exceeds {limit} of this node", master.id)
+            format!(
+                "does not take the view of {}, which exceeds {limit} of this node; give all nodes the same limits",
+                master.id
+            )
         }
         Event::PersistDelayed => "cannot store a vote at the moment, and does not vote until it can".into(),
         Event::PersistRecovered => "can store its votes again".into(),
-        Event::PersistFailed => "cannot store its votes, and does not vote until it is restarted".into(),
+        Event::PersistFailed => {
+            "cannot store its votes, and does not vote any more; repair its storage and restart it".into()
+        }
         Event::Stopped { reason } => format!("stopped: {}", describe_stop(*reason)),
         other => match other.severity() {
             Severity::Detail => return None,
@@ -116,5 +131,29 @@ fn describe_stop(reason: StopReason) -> String {
         StopReason::ShutDown => "it was ended without leaving".into(),
         StopReason::Failed => "one of its tasks has panicked".into(),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use formation_core::{Address, Incarnation, NodeId, ViewLimit};
+
+    use super::*;
+
+    /// The program hides the log lines that say the same.
+    #[test]
+    fn a_sentence_on_a_problem_says_what_to_do() {
+        let own = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
+        let (node, address) = (own.clone(), Address::new("b:1").unwrap());
+        for (event, remedy) in [
+            (Event::MasterUnreachable { master: node.clone(), address: address.clone() }, "check the network"),
+            (Event::SelfDial { address: address.clone(), own: address.clone() }, "spell it"),
+            (Event::SoloMasterIgnored { node: node.clone(), address }, "on all nodes or on none"),
+            (Event::ViewTooLarge { master: node, limit: ViewLimit::Metadata }, "the same limits"),
+            (Event::PersistFailed, "repair its storage and restart it"),
+        ] {
+            let sentence = describe(&own, &event).unwrap();
+            assert!(sentence.contains(remedy), "{sentence}");
+        }
     }
 }

@@ -28,7 +28,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///
 /// The environment variable RUST_LOG selects what is logged on the standard error: RUST_LOG=formation=debug logs everything.
-/// Without it, only errors are logged.
+/// Without it, warnings are logged, but not the lines for events, which are printed.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub(crate) struct Settings {

@@ -31,7 +31,7 @@
 //! `ConnClosed` of accepted connections and `PeerRejected` can be caused by anybody who can connect. The adapters report
 //! at most 10 of each reason in 10 s, and count the others (`suppressed_events`, and a line in the log). They report a
 //! `ConnClosed` once for each reason and IP address, or address that was dialed. While it is repeated, the log has a line with the
-//! count every minute. A link to that peer ends this, and so does a minute without a repetition.
+//! count every minute. A minute without a repetition ends this, and so does a link to the address that was dialed.
 //!
 //! ## Why a master was lost
 //!

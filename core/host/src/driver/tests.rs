@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use formation_core::{Command, Config, ConfigBuilder, Incarnation, Phase, Remote, Start, TlsProblem};
+use formation_core::{
+    Change, Command, Config, ConfigBuilder, Incarnation, Member, MemberState, Node, NodeId, Phase, Remote,
+    RemovalReason, Start, TlsProblem, ViewId,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
@@ -91,7 +94,7 @@ impl Io for Recorder {
     type Stream = ();
     type Connection = Recorded;
 
-    fn dial(&mut self, _: DialId, address: Address, _: Duration) {
+    fn dial(&mut self, _: DialId, address: Address, _: Duration, _: bool) {
         self.record.add(Call::Dial(address));
     }
 
@@ -149,6 +152,13 @@ impl Rig {
     fn received(&mut self, conn: ConnId, chunk: Bytes) {
         let permit = block_on(Permits::new(1).take());
         self.driver.report(NOW, Report::Received { conn, chunk, permit });
+    }
+
+    /// Something that is no node connects from 10.0.0.x.
+    fn probe(&mut self, last: u8) {
+        let opening = Opening::ready(()).with_addr(([10, 0, 0, last], 40_000).into());
+        self.driver.opened(NOW, opening, Origin::Accepted, None);
+        self.received(self.driver.newest, Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"));
     }
 
     /// A peer joins on a connection of its own.
@@ -446,20 +456,49 @@ fn events_about_unproven_peers_are_limited_and_displace_none() {
     assert!(matches!(rig.events()[..], [.., Event::Stopped { .. }]));
 }
 
+/// Peers can claim as many addresses as they like, and the core dials them.
+#[test]
+fn only_dials_of_configured_addresses_fail_with_a_warning() {
+    let mut rig = Rig::new(Config::builder("test", "b", "b:1").seeds(["a:1", "b:1"]), None);
+    let mut fails = |address: &str| {
+        let (address, result) = (Address::new(address).unwrap(), Err(io::ErrorKind::ConnectionRefused.into()));
+        let lines = logged(|| rig.driver.report(NOW, Report::Dialed { dial: DialId(0), address, result }));
+        lines.iter().filter(|line| line.level() == tracing::Level::WARN && line.field("address").is_some()).count()
+    };
+    assert_eq!(fails("a:1"), 1);
+    assert_eq!((0..2_000).map(|number| fails(&format!("claimed-{number}:1"))).sum::<usize>(), 0);
+    assert_eq!(fails("a:1"), 0, "it was reported before");
+}
+
+/// One chunk can bring several views.
+#[test]
+fn each_view_is_logged_against_the_one_before() {
+    let mut rig = Rig::single();
+    let node = Node { id: NodeId::new("c").unwrap(), incarnation: Incarnation(1) };
+    let address = Address::new("c:1").unwrap();
+    let active = Member { node, address, state: MemberState::Active, metadata: Bytes::new() };
+    let suspect = Member { state: MemberState::Suspect, ..active.clone() };
+    let newer = Member { node: Node { incarnation: Incarnation(2), ..active.node.clone() }, ..active.clone() };
+    let removed = Change::Remove { id: active.node.id.clone(), reason: RemovalReason::Left };
+    let changes = [Change::Upsert(active), Change::Upsert(suspect.clone()), Change::Upsert(newer), removed];
+    let changes = changes.into_iter().chain([Change::Upsert(suspect)]);
+    let lines = logged(|| {
+        for change in changes {
+            rig.driver.event(NOW, Event::ViewChanged { view_id: ViewId::default(), changes: vec![change] });
+        }
+    });
+    let told: Vec<_> = lines.iter().map(|line| line.message().trim_start_matches("view changed: ")).collect();
+    assert_eq!(told, ["joined: c", "suspect: c", "restarted: c", "left: c", "joined: c"]);
+}
+
 /// A probe of the port, say. The count follows in the log.
 #[test]
 fn a_source_that_fails_again_and_again_is_reported_once() {
     let mut rig = Rig::single();
     rig.events();
-    let probes = |rig: &mut Rig, last: u8| {
-        let opening = Opening::ready(()).with_addr(([10, 0, 0, last], 40_000).into());
-        rig.driver.opened(NOW, opening, Origin::Accepted, None);
-        let conn = rig.driver.newest;
-        rig.received(conn, Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"));
-    };
-    (0..40).for_each(|_| probes(&mut rig, 1));
+    (0..40).for_each(|_| rig.probe(1));
     // Another source is reported all the same.
-    probes(&mut rig, 2);
+    rig.probe(2);
     let sources: Vec<_> = rig
         .events()
         .into_iter()
@@ -473,4 +512,20 @@ fn a_source_that_fails_again_and_again_is_reported_once() {
     let lines = logged(|| rig.driver.handle(NOW + Duration::from_secs(60), Input::Tick).unwrap());
     let counts: Vec<_> = lines.iter().filter_map(|line| Some((line.field("source")?, line.field("count")?))).collect();
     assert_eq!(counts, [("10.0.0.1", "39")]);
+}
+
+#[test]
+fn what_was_not_reported_is_counted_at_any_end() {
+    let ends: [fn(&mut Rig); 2] = [Rig::leave, |rig| rig.driver.stop(StopReason::Failed)];
+    for end in ends {
+        let mut rig = Rig::single();
+        (0..5).for_each(|_| rig.probe(1));
+        for _ in 0..17 {
+            let conn = rig.accept();
+            rig.received(conn, Bytes::from_static(&[0; 4]));
+        }
+        let lines = logged(|| end(&mut rig));
+        let counts: Vec<_> = lines.iter().filter_map(|line| line.field("count")).collect();
+        assert_eq!(counts, ["7", "4"]);
+    }
 }

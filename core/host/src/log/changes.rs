@@ -1,13 +1,33 @@
 //! The changes of a view as a text for people, of a bounded length.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use formation_core::{Change, MemberState, MembersView, RemovalReason};
+use formation_core::{Change, Incarnation, MemberState, NodeId, RemovalReason};
 
 use super::First;
 
 /// How many members are named for one kind of change.
 const NAMED: usize = 8;
+
+/// The members of the view that was logged last, as far as the log tells how they change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Members(BTreeMap<NodeId, (Incarnation, MemberState)>);
+
+impl Members {
+    /// These changes are logged.
+    pub(crate) fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Upsert(member) => {
+                    self.0.insert(member.node.id.clone(), (member.node.incarnation, member.state));
+                }
+                Change::Remove { id, .. } => {
+                    self.0.remove(id);
+                }
+            }
+        }
+    }
+}
 
 /// How a member has changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,15 +43,15 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(change: &Change, before: &MembersView) -> Self {
+    fn of(change: &Change, before: &Members) -> Self {
         let member = match change {
             Change::Remove { reason, .. } => return Self::Removed(*reason),
             Change::Upsert(member) => member,
         };
-        match before.get(change.id()) {
+        match before.0.get(change.id()) {
             None => Self::Joined,
-            Some(known) if known.node != member.node => Self::Restarted,
-            Some(known) if known.state == member.state => Self::Updated,
+            Some((incarnation, _)) if *incarnation != member.node.incarnation => Self::Restarted,
+            Some((_, state)) if *state == member.state => Self::Updated,
             Some(_) => match member.state {
                 MemberState::Active => Self::Active,
                 MemberState::Suspect => Self::Suspect,
@@ -55,7 +75,7 @@ impl fmt::Display for Kind {
 }
 
 /// The changes, relative to the view before them: `joined: a, b; removed, silent for down_after: c`.
-pub(super) struct Summary<'a>(pub(super) &'a [Change], pub(super) &'a MembersView);
+pub(super) struct Summary<'a>(pub(super) &'a [Change], pub(super) &'a Members);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,9 +98,7 @@ impl fmt::Display for Summary<'_> {
 
 #[cfg(test)]
 mod tests {
-    use formation_core::{
-        Address, Config, Formation, Incarnation, Input, Member, Node, NodeId, Output, Start, Timestamp,
-    };
+    use formation_core::{Address, Member, Node};
 
     use super::*;
 
@@ -98,24 +116,11 @@ mod tests {
         Change::Remove { id: NodeId::new(id).unwrap(), reason }
     }
 
-    /// A view whose only member is the node `a` itself.
-    fn view_of_a() -> MembersView {
-        let config = Config::single("test", "a", "a:1").build().unwrap();
-        let mut node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-        node.handle_input(Timestamp::ZERO, Input::Tick).unwrap();
-        while let Some(output) = node.poll_output() {
-            if let Output::Persist { seq, .. } = output {
-                node.handle_input(Timestamp::ZERO, Input::Persisted { seq }).unwrap();
-            }
-        }
-        node.view().clone()
-    }
-
     #[test]
     fn changes_are_named_by_what_has_happened() {
-        let before = view_of_a();
-        assert_eq!(before.len(), 1);
-        let own = before.iter().next().unwrap().clone();
+        let own = member("a");
+        let mut before = Members::default();
+        before.apply(&[Change::Upsert(own.clone())]);
         let suspect = Member { state: MemberState::Suspect, ..own.clone() };
         let newer = Node { incarnation: Incarnation(2), ..own.node.clone() };
         let told = |changes: &[Change]| Summary(changes, &before).to_string();
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn a_summary_names_a_few_members_and_counts_the_others() {
         let changes: Vec<_> = (0..100).map(|number| Change::Upsert(member(&format!("n{number}")))).collect();
-        let told = |count: usize| Summary(&changes[..count], &MembersView::default()).to_string();
+        let told = |count: usize| Summary(&changes[..count], &Members::default()).to_string();
         assert_eq!(told(8), "joined: n0, n1, n2, n3, n4, n5, n6, n7");
         assert_eq!(told(100), "joined: n0, n1, n2, n3, n4, n5, n6, n7 and 92 more");
     }

@@ -27,6 +27,10 @@ impl Line {
         &self.2["message"]
     }
 
+    pub(crate) fn level(&self) -> Level {
+        self.1
+    }
+
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.2.get(name).map(String::as_str)
     }
@@ -103,7 +107,7 @@ fn config() -> Config {
 }
 
 fn about<'a>(config: &'a Config, peer_addr: Option<&'a str>) -> About<'a> {
-    static NONE: LazyLock<MembersView> = LazyLock::new(MembersView::default);
+    static NONE: LazyLock<Members> = LazyLock::new(Members::default);
     About { term: TERM, before: &NONE, config, peer_addr }
 }
 
@@ -163,7 +167,7 @@ fn events() -> Vec<Event> {
 }
 
 #[test]
-fn every_line_names_its_node_and_has_one_target() {
+fn every_line_names_its_node_and_events_have_their_own_target() {
     let log = Log::new(&node("a"));
     let error = io::Error::from(io::ErrorKind::TimedOut);
     let events = events();
@@ -194,8 +198,9 @@ fn every_line_names_its_node_and_has_one_target() {
         log.second_send(CONN);
     });
     assert_eq!(lines.len(), events.len() + 23);
-    for Line(target, _, fields) in &lines {
-        assert_eq!((*target, fields["node"].as_str()), ("formation", "a#1"), "{fields:?}");
+    for (number, Line(target, _, fields)) in lines.iter().enumerate() {
+        let expected = if number < events.len() { "formation::event" } else { "formation" };
+        assert_eq!((*target, fields["node"].as_str()), (expected, "a#1"), "{fields:?}");
     }
 }
 

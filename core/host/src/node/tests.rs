@@ -360,6 +360,7 @@ fn hung_disk() -> (tempfile::TempDir, SharedStore) {
     (dir, Arc::new(Mutex::new(store.expect("there is a state_dir"))))
 }
 
+#[expect(clippy::await_holding_lock, reason = "only the thread that writes waits for it")]
 #[test]
 fn a_stopped_node_answers_while_its_disk_hangs() {
     let answers = async {
@@ -392,6 +393,7 @@ fn a_stopped_node_answers_while_its_disk_hangs() {
 }
 
 /// Each limit has to be waited for, and after it only the directory is in use.
+#[expect(clippy::await_holding_lock, reason = "only the thread that writes waits for it")]
 #[test]
 fn a_limit_ends_the_wait_for_a_hung_disk() {
     let ends = async {
