@@ -37,8 +37,8 @@ pub struct Limits {
     /// (`TooManyUnsentBytes`).
     pub unsent_bytes: usize,
     /// The most messages that a peer may send on a connection within a
-    /// [`heartbeat_interval`](crate::Timing::heartbeat_interval), without updates of the view; at least 64. As many may come at once
-    /// after a pause. One more closes the connection (`TooManyMessages`).
+    /// [`heartbeat_interval`](crate::Timing::heartbeat_interval), on a link without updates of the view; at least 64. As many may come
+    /// at once after a pause. One more closes the connection (`TooManyMessages`).
     pub messages: usize,
     /// The most members of the cluster. The master rejects one more (`ClusterFull`). It is also the number of rejections
     /// that are remembered as reported.
