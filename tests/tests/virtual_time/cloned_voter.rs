@@ -10,7 +10,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Where the address of the two copies leads.
 #[derive(Clone, Copy, Debug)]
-enum Leads {
+enum LeadsTo {
     First,
     Second,
     LastStarted,
@@ -25,7 +25,7 @@ fn formed(seed: u64, certified: bool) -> Net {
 }
 
 /// Starts a copy of the first voter, and supervises both for this time.
-fn supervise_two_copies(net: &mut Net, leads: Leads, time: Duration) {
+fn supervise_two_copies(net: &mut Net, leads: LeadsTo, time: Duration) {
     let copies = [0, net.add(Net::config(0, 3))];
     let until = net.now() + time;
     while net.now() < until {
@@ -33,9 +33,9 @@ fn supervise_two_copies(net: &mut Net, leads: Leads, time: Duration) {
             if net.host(ix).formation.is_none() {
                 net.start(ix);
                 let led = match leads {
-                    Leads::First => copies[0],
-                    Leads::Second => copies[1],
-                    Leads::LastStarted => ix,
+                    LeadsTo::First => copies[0],
+                    LeadsTo::Second => copies[1],
+                    LeadsTo::LastStarted => ix,
                 };
                 net.name("h0:1", Target::Node(led));
             } else if net.status(ix).phase == Phase::Stopped {
@@ -54,7 +54,7 @@ fn lost(event: &Event) -> bool {
 #[test]
 fn i1_two_copies_of_one_voter_cost_few_masters() {
     for certified in [false, true] {
-        for leads in [Leads::First, Leads::Second, Leads::LastStarted] {
+        for leads in [LeadsTo::First, LeadsTo::Second, LeadsTo::LastStarted] {
             for_each_seed(20, |seed| {
                 let mut net = formed(seed, certified);
                 let since = net.now();
@@ -73,7 +73,7 @@ fn i1_two_copies_of_one_voter_cost_few_masters() {
 fn i1_the_run_that_keeps_its_place_and_the_newer_one_are_named() {
     for_each_seed(20, |seed| {
         let mut net = formed(seed, seed % 2 == 0);
-        supervise_two_copies(&mut net, Leads::LastStarted, 20 * SECOND);
+        supervise_two_copies(&mut net, LeadsTo::LastStarted, 20 * SECOND);
         let names_both = |event: &Event| match event {
             Event::PeerRejected {
                 node,
