@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use formation_core::Config;
-use formation_host::{ClusterHandle, Runtime, StartError, Transport, start_node};
+use formation_host::{ClusterHandle, Environment, Runtime, StartError, Transport, start_node};
 use smol::{
     Task,
     io::{AsyncRead, AsyncWrite},
@@ -46,7 +46,19 @@ impl Cluster {
     where
         T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>,
     {
-        let (handle, driver) = start_node::<Smol, _, _>(config, transport, std::convert::identity)?;
+        Self::start_with(config, transport, &Environment::system())
+    }
+
+    /// Starts a node with a clock, an incarnation, a random seed or a storage that does not come from the operating system. It is for
+    /// tests of a service. See [`Environment`].
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with<T>(config: Config, transport: T, environment: &Environment) -> Result<Self, StartError>
+    where
+        T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>,
+    {
+        let (handle, driver) = start_node::<Smol, _, _>(config, transport, environment, std::convert::identity)?;
         Ok(Self { handle, _driver: Smol::spawn(driver) })
     }
 }

@@ -64,8 +64,9 @@ pub use formation_core::{
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, Events, Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort,
-    LeaveError, Master, Opening, Skipped, StartError, Stopped, StoreError, Transport, Unfinished, Watch,
+    ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, LeadershipChange, LeadershipWatch, Lease,
+    LeaseTooShort, LeaveError, Master, MemoryStore, Opening, Skipped, StartError, Stopped, StoreError, Transport,
+    Unfinished, Watch,
 };
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]

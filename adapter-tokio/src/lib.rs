@@ -40,9 +40,26 @@
 //! # Paused time
 //!
 //! A node reads the clock of the system, because a lease has to end while the machine is suspended. With the paused time of
-//! tokio (`start_paused`), its timers would end at once and its leases would not. Test on real time with
-//! [`ConfigBuilder::local`], whose times are short, or test the state machine itself, which needs no clock: see "Testing it" in
-//! [`formation_core::guide::embedding`].
+//! tokio (`start_paused`), its timers would end at once and its leases would not. A test gives the node the clock of tokio instead:
+//!
+//! ```
+//! use formation_tokio::{Cluster, Config, Tcp, paused_environment};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+//! # runtime.block_on(async {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let config = Config::single("orders", "node-a", listener.local_addr()?.to_string()).build()?;
+//! let cluster = Cluster::start_with(config, Tcp::new(listener), &paused_environment())?;
+//! let lease = cluster.wait_until_master().await?;
+//! tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+//! assert!(lease.is_valid(), "an hour has passed for the node, too");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Real sockets take real time, so use them only where nothing waits for a peer. For several nodes in virtual time, use a network in
+//! memory, for example that of `turmoil`, as a [`Transport`].
 //!
 //! # Map
 //!
@@ -60,7 +77,7 @@ mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, paused_environment};
 #[doc(no_inline)]
 pub use formation_core::message::{Holder, ProtocolRange};
 #[doc(no_inline)]
@@ -76,8 +93,9 @@ pub use formation_core::{
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, Events, Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort,
-    LeaveError, Master, Opening, Skipped, StartError, Stopped, StoreError, Transport, Unfinished, Watch,
+    ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, LeadershipChange, LeadershipWatch, Lease,
+    LeaseTooShort, LeaveError, Master, MemoryStore, Opening, Skipped, StartError, Stopped, StoreError, Transport,
+    Unfinished, Watch,
 };
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]

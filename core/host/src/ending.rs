@@ -118,7 +118,7 @@ impl Ending {
     }
 
     /// Waits until a limit has passed, and returns it.
-    pub(crate) async fn passed<R: Runtime>(&self, clock: Clock) -> Timestamp {
+    pub(crate) async fn passed<R: Runtime>(&self, clock: &Clock) -> Timestamp {
         loop {
             let changed = self.changed.listen();
             let limit = self.lock().limit;

@@ -157,7 +157,7 @@ impl ClusterHandle {
     /// The lease of this node, if it is the master and may act as the master at this moment. It ends
     /// [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before [`leadership`](Self::leadership) does.
     pub fn lease(&self) -> Option<Lease> {
-        Lease::current(&self.shared, self.clock)
+        Lease::current(&self.shared, &self.clock)
     }
 
     /// Runs `work` whenever this node is the master, until `work` is done once, and returns its result.
@@ -194,7 +194,7 @@ impl ClusterHandle {
     /// Follows the mastership of this node. The first change is
     /// [`Gained`](crate::LeadershipChange::Gained) if this node is the master already.
     pub fn watch_leadership(&self) -> LeadershipWatch {
-        LeadershipWatch::new(self.shared.clone(), self.clock)
+        LeadershipWatch::new(self.shared.clone(), self.clock.clone())
     }
 
     /// Waits until this node is the master.
@@ -207,7 +207,7 @@ impl ClusterHandle {
         self.shared
             .wait_for_lease(|state| state.usable(self.now()))
             .await
-            .map(|usable| Lease::new(usable.term, self.clock, self.shared.clone()))
+            .map(|usable| Lease::new(usable.term, self.clock.clone(), self.shared.clone()))
     }
 
     /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of

@@ -37,6 +37,7 @@
 //! What every embedding needs:
 //!
 //! - `clock`: a monotonic clock that keeps running while the machine is suspended.
+//! - `environment`: what a node takes from its system, and what a test replaces.
 //! - `start`: the incarnation, the random seed, and the votes that the last run has kept.
 //! - `store`: the state directory, which belongs to one node at a time.
 //! - `slot`: one file that is replaced as a whole or not at all.
@@ -81,6 +82,7 @@ mod descriptors;
 mod dial_failures;
 mod driver;
 mod ending;
+mod environment;
 mod format;
 mod handle;
 mod handover;
@@ -110,6 +112,7 @@ mod turns;
 pub use clock::Clock;
 pub use connection::close_gracefully;
 pub use ending::{LeaveError, Unfinished};
+pub use environment::Environment;
 pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
 pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
 pub use node::start_node;
@@ -117,6 +120,6 @@ pub use opening::Opening;
 pub use resolve::resolve;
 pub use runtime::{ByteStream, Runtime};
 pub use start::{StartError, begin};
-pub use store::{Store, StoreError};
+pub use store::{MemoryStore, Store, StoreError};
 pub use tcp::{check_not_self_connected, connect_any};
 pub use transport::Transport;

@@ -125,7 +125,7 @@ impl Log {
                 "peers follow a master that this node cannot reach; check the network between the two"
             ),
             Event::PeersWithoutMaster { master, address, peer, peer_address, peers } => tracing::warn!(
-                target: TARGET, %node, %term, %master, %address, peers, %peer, %peer_address,
+                target: EVENT, %node, %term, %master, %address, peers, %peer, %peer_address,
                 "peers stay without the master that this node follows; check that they reach the address that it advertises"
             ),
             Event::RejectedByPeer { .. } | Event::PeerRejected { .. } => self.rejection(event, about),

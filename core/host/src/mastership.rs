@@ -37,9 +37,9 @@ impl Lease {
     }
 
     /// The lease that this node has now.
-    pub(crate) fn current(shared: &Arc<Shared>, clock: Clock) -> Option<Self> {
+    pub(crate) fn current(shared: &Arc<Shared>, clock: &Clock) -> Option<Self> {
         let Leadership { term, .. } = shared.lock().usable(clock.now())?;
-        Some(Self::new(term, clock, shared.clone()))
+        Some(Self::new(term, clock.clone(), shared.clone()))
     }
 
     /// The term of the mastership, which is a fencing token: it is larger than that of every earlier master. Send it along with

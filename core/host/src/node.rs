@@ -13,6 +13,7 @@ use crate::{
     descriptors::{fit, open_files},
     driver::{Driver, Remains, Report},
     ending::Ending,
+    environment::Environment,
     handle::{ClusterHandle, Request},
     handover::Handover,
     log::Log,
@@ -21,7 +22,7 @@ use crate::{
     permits::{Permit, Permits},
     runtime::{ByteStream, Runtime},
     shared::Publisher,
-    start::{StartError, begin},
+    start::StartError,
     store::Store,
     tasks::{self, Tasks},
     transport::Transport,
@@ -49,6 +50,7 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 pub fn start_node<R, T, D>(
     config: Config,
     transport: T,
+    environment: &Environment,
     into_io: fn(T::Stream) -> D,
 ) -> Result<(ClusterHandle, impl Future<Output = ()> + Send + use<R, T, D>), StartError>
 where
@@ -58,8 +60,8 @@ where
 {
     R::check().map_err(StartError::Runtime)?;
     let (config, lowered) = fit(config, open_files());
-    let (start, store) = begin(&config)?;
-    let clock = Clock::start();
+    let (start, store) = environment.begin(&config)?;
+    let clock = environment.node_clock();
     let now = clock.now();
     let formation = Formation::new(config, start, now);
     let log = Log::new(formation.node());
@@ -73,7 +75,7 @@ where
     }
     warn_about(formation.config(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, now);
-    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
+    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock.clone(), shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
@@ -197,14 +199,14 @@ where
 {
     /// Runs until the node has stopped and everything is free, or the future is dropped.
     async fn run(mut self) {
-        let (shared, clock) = (self.driver.shared(), self.clock);
-        self.keeper = Some(R::spawn(keep::<R>(shared.clone(), clock)));
+        let (shared, clock) = (self.driver.shared(), self.clock.clone());
+        self.keeper = Some(R::spawn(keep::<R>(shared.clone(), clock.clone())));
         let served = async {
             self.serve().await;
             true
         };
         let late = async {
-            shared.ending.passed::<R>(clock).await;
+            shared.ending.passed::<R>(&clock).await;
             false
         };
         if !future::or(served, late).await {
@@ -219,7 +221,7 @@ where
         let mut accepting = Box::pin(self.accept(false));
         let mut spent = Spent::default();
         while !self.driver.is_stopped() {
-            let due = due::<R>(self.next_deadline(), self.clock).or(self.idle());
+            let due = due::<R>(self.next_deadline(), self.clock.clone()).or(self.idle());
             match self.sources.next(due, accepting.as_mut()).await {
                 Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
                 Next::Report(report) => {
@@ -310,14 +312,14 @@ where
         }
         let mut write = io.finish().await;
         for connection in closing {
-            connection.finish(ending.passed::<R>(clock)).await;
+            connection.finish(ending.passed::<R>(&clock)).await;
         }
         loop {
             let written = async {
                 write.end().await;
                 None
             };
-            let late = async { Some(ending.passed::<R>(clock).await) };
+            let late = async { Some(ending.passed::<R>(&clock).await) };
             match future::or(written, late).await {
                 None => break,
                 Some(limit) if write.is_in_progress() => {

@@ -1,16 +1,12 @@
 //! The start of a node: its incarnation, its random seed, and its stored votes.
 
-use std::{
-    io,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::io;
 
-use formation_core::{Config, Incarnation, Start};
+use formation_core::{Config, Start};
 
 use crate::{
-    slot::{Disk, Files},
-    store::{Keeper, Store, StoreError},
+    environment::Environment,
+    store::{Store, StoreError},
 };
 
 /// Why a node cannot start.
@@ -37,22 +33,7 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]. The stored state of the last run is unchanged then.
 pub fn begin(config: &Config) -> Result<(Start, Option<Store>), StartError> {
-    let (start, keeper) = begin_on(Disk::default(), config)?;
-    Ok((start, keeper.map(Store)))
-}
-
-fn begin_on<F: Files>(files: F, config: &Config) -> Result<(Start, Option<Keeper<F>>), StartError> {
-    let wall_clock = |problem: &dyn std::fmt::Display| StartError::WallClock(problem.to_string());
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| wall_clock(&error))?;
-    let incarnation = u64::try_from(since_1970.as_micros()).map(Incarnation).map_err(|error| wall_clock(&error))?;
-    let rng_seed = getrandom::u64().map_err(|error| StartError::Randomness(error.into()))?;
-    match config.state_dir() {
-        None => Ok((Start::new(incarnation, rng_seed), None)),
-        Some(dir) => {
-            let (keeper, start) = Keeper::open(files, Path::new(dir), config, incarnation, rng_seed)?;
-            Ok((start, Some(keeper)))
-        }
-    }
+    Environment::system().begin(config)
 }
 
 #[cfg(test)]

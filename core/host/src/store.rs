@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use formation_core::{Config, DurableState, HardState, Incarnation, ResumeError, Start};
@@ -117,12 +118,22 @@ impl StoreError {
 
 /// Stores the votes of one node. No other node can open the directory while it exists.
 #[derive(Debug)]
-pub struct Store(pub(crate) Keeper<Disk>);
+pub struct Store(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Disk(Keeper<Disk>),
+    Memory(MemoryStore, DurableState),
+}
 
 impl Store {
     /// Whether the directory was empty, so that the node starts as one that has never voted. Log it: the path may be wrong.
     pub fn is_new(&self) -> bool {
-        self.0.is_new
+        match &self.0 {
+            Kind::Disk(keeper) => keeper.is_new,
+            // Its creator knows.
+            Kind::Memory(..) => false,
+        }
     }
 
     /// Stores a state, and returns once it is durable. It waits for the disk.
@@ -132,7 +143,50 @@ impl Store {
     /// that has failed to write does not report what it has lost. Otherwise the file holds the last state. Try again a little
     /// later: the disk may have room again, or the process a file that it can open.
     pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
-        self.0.keep(state)
+        match &mut self.0 {
+            Kind::Disk(keeper) => keeper.keep(state),
+            Kind::Memory(memory, durable) => {
+                durable.hard_state = state;
+                *memory.lock() = Some(durable.clone());
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn on_disk(keeper: Keeper<Disk>) -> Self {
+        Self(Kind::Disk(keeper))
+    }
+}
+
+/// The durable state of one node in memory, for tests. It outlives the node, which is started again with a clone of it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<Option<DurableState>>>);
+
+impl MemoryStore {
+    /// A store of a node that has never voted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn open(
+        &self,
+        config: &Config,
+        incarnation: Incarnation,
+        rng_seed: u64,
+    ) -> Result<(Store, Start), StoreError> {
+        let kept = self.lock().clone();
+        let start = match kept {
+            None => Start::new(incarnation, rng_seed),
+            Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
+                .map_err(|reason| StoreError::Resume { path: PathBuf::from("memory"), reason })?,
+        };
+        let state = DurableState::of(config, &start);
+        *self.lock() = Some(state.clone());
+        Ok((Store(Kind::Memory(self.clone(), state)), start))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<DurableState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,6 +16,7 @@ use futures_lite::{
 
 use super::*;
 use crate::{
+    environment::Environment,
     handle::ClusterHandle,
     node::start_node,
     opening::Opening,
@@ -43,7 +44,7 @@ type Driver = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The only voter of a cluster, which does nothing until its driver is polled.
 fn single(timing: Timing) -> (Arc<ClusterHandle>, Driver) {
     let config = Config::single("test", "a", "a:1").timing(timing).build().unwrap();
-    let (handle, driver) = start_node::<Smol, _, _>(config, Nobody, identity).unwrap();
+    let (handle, driver) = start_node::<Smol, _, _>(config, Nobody, &Environment::system(), identity).unwrap();
     (Arc::new(handle), Box::pin(driver))
 }
 

@@ -77,7 +77,7 @@ impl LeadershipWatch {
     fn next(&mut self) -> Option<Option<LeadershipChange>> {
         let state = self.shared.lock();
         let usable = state.usable(self.clock.now());
-        let lease = |of: &Leadership| Lease { term: of.term, clock: self.clock, shared: self.shared.clone() };
+        let lease = |of: &Leadership| Lease { term: of.term, clock: self.clock.clone(), shared: self.shared.clone() };
         let change = match (self.seen, usable) {
             (None, None) if state.has_stopped() => return Some(None),
             (None, None) => return None,

@@ -49,7 +49,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let log = Log::new(formation.node());
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let clock = Clock::start();
-    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
+    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock.clone(), shared, events);
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
@@ -82,9 +82,9 @@ fn a_node_late_for_every_deadline_serves_requests_and_peers() {
     let (mut node, ends) = node(single(), Timestamp::ZERO);
     leave(&ends.handle);
     ends.to_driver.try_send(Report::Closed { conn: ConnId(1), error: None }).unwrap();
-    let (deadline, clock) = (node.driver.next_deadline(), node.clock);
+    let (deadline, clock) = (node.driver.next_deadline(), node.clock.clone());
     let mut took: Vec<_> = (0..3)
-        .map(|_| smol::block_on(node.sources.next(due::<Smol>(deadline, clock), pending())))
+        .map(|_| smol::block_on(node.sources.next(due::<Smol>(deadline, clock.clone()), pending())))
         .map(|next| match next {
             Next::Due => 0,
             Next::Request(_) => 1,
@@ -185,7 +185,7 @@ fn accepting_goes_on_after_a_failure() {
     let accepts = async {
         let (calls, called) = channel::unbounded();
         let transport = FailsOnce(Default::default(), Switchboard(called));
-        let (handle, driver) = start_node::<Smol, _, _>(single(), transport, identity).unwrap();
+        let (handle, driver) = start_node::<Smol, _, _>(single(), transport, &Environment::system(), identity).unwrap();
         let _running = smol::spawn(driver);
         handle.wait_for_master().await.unwrap();
         let (stream, mut peer) = pipes(64);
@@ -265,7 +265,7 @@ fn is_over(handle: &ClusterHandle) {
 fn start_faulty(place: Place, config: Config) -> (ClusterHandle, smol::Task<()>, channel::Sender<Pipes>) {
     let (calls, called) = channel::unbounded();
     let transport = Faulty { place, calls: Switchboard(called) };
-    let (handle, driver) = start_node::<Smol, _, _>(config, transport, identity).unwrap();
+    let (handle, driver) = start_node::<Smol, _, _>(config, transport, &Environment::system(), identity).unwrap();
     (handle, smol::spawn(driver), calls)
 }
 
@@ -319,7 +319,8 @@ fn a_panic_of_a_dial_is_a_dial_that_has_failed() {
 fn a_handle_says_that_its_dropped_node_is_over() {
     let ends = async {
         let (_calls, called) = channel::unbounded();
-        let (handle, driver) = start_node::<Smol, _, _>(single(), Switchboard(called), identity).unwrap();
+        let (handle, driver) =
+            start_node::<Smol, _, _>(single(), Switchboard(called), &Environment::system(), identity).unwrap();
         let running = smol::spawn(driver);
         handle.wait_for_master().await.unwrap();
         drop(running);
@@ -339,7 +340,8 @@ fn a_node_starts_again_at_once_after_it_was_shut_down() {
             let dir = dir.path().to_str().unwrap();
             let config = Config::builder("test", "a", "a:1").seeds(seeds).local().state_dir(dir).build().unwrap();
             let (calls, called) = channel::unbounded();
-            let (handle, driver) = start_node::<Smol, _, _>(config, Switchboard(called), identity).unwrap();
+            let (handle, driver) =
+                start_node::<Smol, _, _>(config, Switchboard(called), &Environment::system(), identity).unwrap();
             let running = smol::spawn(driver);
             calls.send(pipes(64).0).await.unwrap();
             handle.shutdown().await;
@@ -356,7 +358,7 @@ fn a_node_starts_again_at_once_after_it_was_shut_down() {
 fn hung_disk() -> (tempfile::TempDir, SharedStore) {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::single("test", "a", "a:1").state_dir(dir.path().to_str().unwrap()).build().unwrap();
-    let (_, store) = begin(&config).unwrap();
+    let (_, store) = crate::begin(&config).unwrap();
     (dir, Arc::new(Mutex::new(store.expect("there is a state_dir"))))
 }
 
@@ -462,7 +464,8 @@ fn a_node_that_leaves_too_slowly_ends_without_leaving() {
             let seeds = ["a:1", "b:1"];
             let config = Config::builder("test", id, format!("{id}:1")).seeds(seeds).timing(timing.clone());
             let network = Network { own, other };
-            let (handle, driver) = start_node::<Smol, _, _>(config.build().unwrap(), network, identity).unwrap();
+            let (handle, driver) =
+                start_node::<Smol, _, _>(config.build().unwrap(), network, &Environment::system(), identity).unwrap();
             (handle, smol::spawn(driver))
         });
         for (handle, _) in &nodes {
@@ -536,7 +539,9 @@ fn a_node_does_not_start_where_it_cannot_run() {
     }
 
     let (_calls, called) = channel::unbounded();
-    let error = start_node::<Nothing, _, _>(single(), Switchboard(called), identity).map(|_| ()).unwrap_err();
+    let error = start_node::<Nothing, _, _>(single(), Switchboard(called), &Environment::system(), identity)
+        .map(|_| ())
+        .unwrap_err();
     assert_eq!(error.to_string(), "there are no timers");
 }
 
@@ -545,7 +550,8 @@ fn a_limit_that_is_turned_off_starts() {
     let limits = formation_core::Limits { pending_connections: usize::MAX, ..Default::default() };
     let config = Config::single("test", "a", "a:1").local().limits(limits).build().unwrap();
     let (_calls, called) = channel::unbounded();
-    let (handle, driver) = start_node::<Smol, _, _>(config, Switchboard(called), identity).unwrap();
+    let (handle, driver) =
+        start_node::<Smol, _, _>(config, Switchboard(called), &Environment::system(), identity).unwrap();
     let _running = smol::spawn(driver);
     smol::block_on(handle.wait_for_master()).unwrap();
 }

@@ -3,17 +3,23 @@
 use std::{
     collections::VecDeque,
     env,
-    io::{BufRead, BufReader, Read, stdin},
+    io::{self, BufRead, BufReader, Read, stdin},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use formation_core::{
-    ConnId, DurableState, Formation, HardState, Input, NodeId, Origin, Output, Remote, Start, Term, Timestamp, ViewId,
+    Config, ConnId, DurableState, Formation, HardState, Incarnation, Input, NodeId, Origin, Output, Remote, Start,
+    Term, Timestamp, ViewId,
     message::{Hello, MAGIC, Message, PROTOCOL, Role, StatusReport, VoteRequest},
 };
 
 use super::*;
-use crate::slot::tests::Until;
+use crate::{
+    environment::by_wall_clock,
+    slot::{Disk, tests::Until},
+    store::Keeper,
+};
 
 const CHILD: &str = "FORMATION_TEST_KILLED_AFTER";
 /// The votes that the killed process casts. Before the first one it has stored no vote.
@@ -124,9 +130,10 @@ fn live(steps: usize, config: &Config) -> ! {
         io::ErrorKind::StorageFull.into()
     };
     println!();
-    let (start, keeper) = begin_on(Until { files: Disk::default(), left: steps, then: wait }, config).unwrap();
+    let files = Until { files: Disk::default(), left: steps, then: wait };
+    let (dir, incarnation) = (config.state_dir().expect("there is a state_dir"), by_wall_clock().unwrap());
+    let (mut keeper, start) = Keeper::open(files, Path::new(dir), config, incarnation, 1).unwrap();
     println!("started {}", start.incarnation.0);
-    let mut keeper = keeper.expect("there is a state_dir");
     let mut voter = Voter::new(config.clone(), start, |state| {
         println!("keeping {state:?}");
         keeper.keep(state).unwrap();
