@@ -468,11 +468,9 @@ fn a_node_that_leaves_too_slowly_ends_without_leaving() {
         for (handle, _) in &nodes {
             handle.wait_for_members(2).await.unwrap();
         }
-        let [(first, first_runs), (second, second_runs)] = nodes;
-        let first_leads = first.leadership().is_some();
-        let (master, left, runs) =
-            if first_leads { (first_runs, second, second_runs) } else { (second_runs, first, first_runs) };
-        drop(master);
+        let [first, second] = nodes;
+        let (master, (left, runs)) = if first.0.leadership().is_some() { (first, second) } else { (second, first) };
+        master.0.shutdown().await;
         let mut leaving = pin!(left.leave());
         assert!(future::poll_once(&mut leaving).await.is_none());
         let unfinished = Unfinished { leave: true, write: false };
