@@ -82,7 +82,7 @@ where
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
-    let sources = Sources { turns: Turns::new(), requests: Requests(requests), reports };
+    let sources = Sources { turns: Turns::new(), requests: Inbox(requests), reports: Inbox(reports) };
     let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
     Ok((handle, supervise(node.run(), log)))
 }
@@ -121,24 +121,18 @@ async fn supervise(driver: impl Future<Output = ()> + Send, log: Log) {
 /// Where inputs come from, beside timers and accepted connections.
 struct Sources<S> {
     turns: Turns,
-    requests: Requests,
-    reports: Receiver<Report<S>>,
+    requests: Inbox<Request>,
+    reports: Inbox<Report<S>>,
 }
 
-/// The requests of the application. None waits for an answer any more once this is closed or dropped.
-struct Requests(Receiver<Request>);
+/// The driver's end of a channel. Dropping it drops what is in the channel as well, which would live as long as a sender: nobody waits
+/// for an answer any more, and no socket stays open.
+struct Inbox<M>(Receiver<M>);
 
-impl Requests {
-    fn close(&self) {
-        self.0.close();
-        // The channel lives as long as its senders, and would keep the requests.
-        while self.0.try_recv().is_ok() {}
-    }
-}
-
-impl Drop for Requests {
+impl<M> Drop for Inbox<M> {
     fn drop(&mut self) {
-        self.close();
+        self.0.close();
+        while self.0.try_recv().is_ok() {}
     }
 }
 
@@ -157,7 +151,7 @@ impl<S> Sources<S> {
     async fn next(&mut self, due: impl Future<Output = ()>, accepting: impl Future<Output = Accepted<S>>) -> Next<S> {
         let mut due = pin!(due);
         let mut request = pin!(received(&self.requests.0));
-        let mut report = pin!(received(&self.reports));
+        let mut report = pin!(received(&self.reports.0));
         let mut accepting = pin!(accepting);
         let take = |cx: &mut Context<'_>| {
             self.turns.take(|source| match source {
@@ -287,8 +281,8 @@ where
         match accepted {
             Ok((opening, permit)) => {
                 // First everything that was read on the older connections, of which the core may have to close one.
-                for _ in 0..self.sources.reports.len().min(REPORTS) {
-                    if let Ok(report) = self.sources.reports.try_recv() {
+                for _ in 0..self.sources.reports.0.len().min(REPORTS) {
+                    if let Ok(report) = self.sources.reports.0.try_recv() {
                         self.driver.report(self.clock.now(), report);
                     }
                 }

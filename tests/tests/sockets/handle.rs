@@ -196,7 +196,7 @@ async fn a_node_that_leaves_too_slowly_ends_without_leaving<A: Adapter>() {
     let timing = Timing { down_after: Duration::from_secs(3600), ..Timing::local() };
     let (mut nodes, seeds) = form_as::<A>(2, |_, config| config.timing(timing.clone())).await;
     let at = nodes.iter().position(|node| node.leadership().is_some()).unwrap();
-    drop(nodes.remove(at));
+    nodes.remove(at).shutdown().await;
     let (node, address) = (nodes.remove(0), &seeds[1 - at]);
     let events = node.events();
     let error = node.leave_within(Duration::from_millis(10)).await.unwrap_err();

@@ -1,6 +1,8 @@
 use std::{convert::identity, sync::Mutex, time::Duration};
 
-use formation_core::{Address, ConnId, DialProblem, Event, HardState, Incarnation, Phase, Problem, Start, Timing};
+use formation_core::{
+    Address, ConnId, DialId, DialProblem, Event, HardState, Incarnation, Phase, Problem, Start, Timing,
+};
 use futures_lite::{
     future::yield_now,
     io::{AsyncReadExt, AsyncWriteExt},
@@ -56,7 +58,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log, publisher);
-    let sources = Sources { turns: Turns::new(), requests: Requests(requests), reports: reports.clone() };
+    let sources = Sources { turns: Turns::new(), requests: Inbox(requests), reports: Inbox(reports.clone()) };
     let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
     (node, Ends { handle, calls, reports, to_driver })
 }
@@ -471,11 +473,9 @@ fn a_node_that_leaves_too_slowly_ends_without_leaving() {
         for (handle, _) in &nodes {
             handle.wait_for_members(2).await.unwrap();
         }
-        let [(first, first_runs), (second, second_runs)] = nodes;
-        let first_leads = first.leadership().is_some();
-        let (master, left, runs) =
-            if first_leads { (first_runs, second, second_runs) } else { (second_runs, first, first_runs) };
-        drop(master);
+        let [first, second] = nodes;
+        let (master, (left, runs)) = if first.0.leadership().is_some() { (first, second) } else { (second, first) };
+        master.0.shutdown().await;
         let mut leaving = pin!(left.leave());
         assert!(future::poll_once(&mut leaving).await.is_none());
         let unfinished = Unfinished { leave: true, write: false };
@@ -487,6 +487,20 @@ fn a_node_that_leaves_too_slowly_ends_without_leaving() {
         runs.await;
     };
     smol::block_on(future::or(ends, too_long("it waits for the next master")));
+}
+
+/// Its sender lives on, as the task does that waits for a hung disk.
+#[test]
+fn a_connection_in_the_queue_closes_with_its_node() {
+    let closes = async {
+        let (node, Ends { to_driver, .. }) = node(single(), Clock::start().now());
+        let (ours, mut theirs) = pipes(64);
+        let address = Address::new("b:1").unwrap();
+        to_driver.try_send(Report::Dialed { dial: DialId(1), address, result: Ok(Opening::ready(ours)) }).unwrap();
+        drop(node);
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    };
+    smol::block_on(future::or(closes, too_long("the socket stays open")));
 }
 
 #[test]
