@@ -3,7 +3,6 @@
 use std::{
     future::pending,
     io,
-    net::Ipv4Addr,
     panic::catch_unwind,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -14,7 +13,6 @@ use formation_host::Runtime;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use tokio::{
     io::ReadBuf,
-    net::UdpSocket,
     runtime::Handle,
     task::{JoinHandle, spawn_blocking, yield_now},
 };
@@ -55,11 +53,7 @@ impl Runtime for Tokio {
         }
         // Tokio has no other way to ask. The message of the panic names the cause as well.
         catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)))
-            .map_err(|_| "the tokio runtime has no timers; build it with enable_all or enable_time")?;
-        // A machine without this socket may still have others.
-        let Ok(socket) = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) else { return Ok(()) };
-        catch_unwind(|| drop(socket.set_nonblocking(true).and_then(|()| UdpSocket::from_std(socket))))
-            .map_err(|_| "the tokio runtime has no sockets; build it with enable_all or enable_io")
+            .map_err(|_| "the tokio runtime has no timers; build it with enable_all or enable_time")
     }
 
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -126,12 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_needs_a_runtime_with_timers_and_sockets() {
+    fn a_node_needs_a_runtime_with_timers() {
         assert!(Tokio::check().unwrap_err().contains("Runtime::enter"));
         let without_timers = Builder::new_current_thread().enable_io().build().unwrap();
         assert!(without_timers.block_on(async { Tokio::check() }).unwrap_err().contains("enable_time"));
-        let without_sockets = Builder::new_current_thread().enable_time().build().unwrap();
-        assert!(without_sockets.block_on(async { Tokio::check() }).unwrap_err().contains("enable_io"));
         let complete = Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(complete.block_on(async { Tokio::check() }), Ok(()));
     }

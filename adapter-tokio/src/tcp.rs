@@ -1,10 +1,15 @@
 //! Connections by TCP.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    panic::catch_unwind,
+    time::Duration,
+};
 
 use formation_core::Address;
 use formation_host::{Opening, Transport, check_not_self_connected, connect_any, resolve};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::runtime::Tokio;
 
@@ -23,6 +28,15 @@ impl Tcp {
 
 impl Transport for Tcp {
     type Stream = TcpStream;
+
+    /// A node may run on a runtime without sockets, but not on this transport.
+    fn check(&self) -> Result<(), &'static str> {
+        // A machine without this socket may still have others.
+        let Ok(socket) = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) else { return Ok(()) };
+        // Tokio has no other way to ask. The message of the panic names the cause as well.
+        catch_unwind(|| drop(socket.set_nonblocking(true).and_then(|()| UdpSocket::from_std(socket))))
+            .map_err(|_| "the tokio runtime has no sockets; build it with enable_all or enable_io")
+    }
 
     fn is_plain(&self) -> bool {
         true

@@ -58,7 +58,7 @@ where
     T: Transport,
     D: ByteStream,
 {
-    R::check().map_err(StartError::Runtime)?;
+    R::check().and_then(|()| transport.check()).map_err(StartError::Runtime)?;
     let (config, lowered) = fit(config, open_files());
     let (start, store) = environment.begin(&config)?;
     let clock = environment.node_clock();

@@ -33,6 +33,14 @@ pub trait Transport: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = io::Result<Opening<Self::Stream>>> + Send;
 
+    /// Whether the transport works where the node starts. A node does not start where it does not.
+    ///
+    /// # Errors
+    /// What is missing, and the remedy.
+    fn check(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     /// Whether anybody on the way can read and change what this transport carries, as with plain TCP. A node without a cluster key
     /// then warns at its start, unless its address is on this machine only.
     fn is_plain(&self) -> bool {

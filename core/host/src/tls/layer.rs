@@ -73,6 +73,10 @@ impl<R: Secure<T::Stream>, T: Transport> Transport for Tls<R, T> {
         Ok(below.secured(|stream| async { or_close::<R, _>(R::connect(stream, name, config).await).await }))
     }
 
+    fn check(&self) -> Result<(), &'static str> {
+        self.below.check()
+    }
+
     fn certified(&self, stream: &Self::Stream, seeds: &BTreeSet<Address>) -> BTreeSet<Address> {
         certified(R::certificates(stream), seeds)
     }
