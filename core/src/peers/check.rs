@@ -27,7 +27,7 @@ impl PeerTable {
     fn check_connections(&self, timers: &Timers) {
         let (mut established, mut buffered, mut unsent) = (0, 0, 0);
         for (conn, connection) in &self.connections {
-            assert_eq!(self.nonces.get(&connection.nonce()), Some(conn), "{conn} is found by its nonce");
+            assert!(self.nonces.contains(&(connection.nonce(), *conn)), "{conn} is found by its nonce");
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
             let is_accepted = connection.origin() == Origin::Accepted && !connection.is_apart();
@@ -174,7 +174,7 @@ mod tests {
         (
             table,
             |t| {
-                t.peers.nonces.insert([0; 16], UNKNOWN);
+                t.peers.nonces.insert(([0; 16], UNKNOWN));
             },
             "each nonce is that of a connection",
         ),

@@ -99,8 +99,7 @@ impl PeerTable {
                     ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
                 }
         };
-        let named = self.nonces.get(&nonce).and_then(|conn| self.connection(*conn));
-        named.is_some_and(|connection| is_linked(connection) || is_dialed(connection))
+        self.with_nonce(nonce).any(|(_, connection)| is_linked(connection) || is_dialed(connection))
     }
 
     /// A voucher on the link of this peer shows that it is at its address.

@@ -41,7 +41,7 @@ pub(crate) struct PeerTable {
     newest_key: PeerKey,
     newest_conn: Option<ConnId>,
     /// The connections by the nonces of this node's `Hello`s on them.
-    pub(super) nonces: BTreeMap<[u8; 16], ConnId>,
+    pub(super) nonces: BTreeSet<([u8; 16], ConnId)>,
     /// The connections that are accepted and not established, without the claims of voters.
     pub(super) pending: BTreeSet<ConnId>,
     /// The connections whose peers claim an identity. There are few for each identity.
@@ -111,7 +111,7 @@ impl PeerTable {
             addresses: BTreeMap::new(),
             newest_key: PeerKey(0),
             newest_conn: None,
-            nonces: BTreeMap::new(),
+            nonces: BTreeSet::new(),
             pending: BTreeSet::new(),
             claimed: BTreeSet::new(),
             established: 0,
@@ -242,8 +242,13 @@ impl PeerTable {
             return never!("the connection is in the table", None);
         };
         let is_other = |connection: &Connection| connection.side() != side && !connection.is_established();
-        let named = self.nonces.get(&nonce).copied();
-        named.filter(|other| self.connection(*other).is_some_and(is_other))
+        self.with_nonce(nonce).find(|(_, connection)| is_other(connection)).map(|(other, _)| other)
+    }
+
+    /// The connections on which this node's `Hello` has this nonce: at most one, since nonces are random.
+    pub(super) fn with_nonce(&self, nonce: [u8; 16]) -> impl Iterator<Item = (ConnId, &Connection)> {
+        let named = self.nonces.range((nonce, ConnId(0))..=(nonce, ConnId(u64::MAX)));
+        named.filter_map(|(_, conn)| Some((*conn, self.connection(*conn)?)))
     }
 
     // Connections open, receive and end.
@@ -269,7 +274,7 @@ impl PeerTable {
         let drawn = self.rng.bytes();
         // With a key, a nonce does not depend on the generator alone.
         let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
-        self.nonces.insert(nonce, conn);
+        self.nonces.insert((nonce, conn));
         self.connections.insert(conn, Connection::new((origin, dialed, remote), nonce, env));
         sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
         self.awake.insert(conn);
@@ -330,7 +335,7 @@ impl PeerTable {
     /// Takes a connection out of the table, and its peer with the last link.
     pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
         let connection = self.connections.remove(&conn)?;
-        self.nonces.remove(&connection.nonce());
+        self.nonces.remove(&(connection.nonce(), conn));
         self.partial_bytes -= connection.buffered();
         self.unsent_bytes -= connection.unsent();
         self.pending.remove(&conn);
