@@ -59,7 +59,7 @@
 //! ```
 //!
 //! Real sockets take real time, so use them only where nothing waits for a peer. For several nodes in virtual time, use a network in
-//! memory, for example that of `turmoil`, as a [`Transport`].
+//! memory, for example that of `turmoil`, as a [`Transport`]: see [`formation_core::guide::testing`].
 //!
 //! # Map
 //!

@@ -1,5 +1,6 @@
-//! Four pages for users: [what is promised](promises), [how to operate a cluster](operating), [why there is no
-//! master](no_master), and [how to embed the core](embedding) in another runtime.
+//! Five pages for users: [what is promised](promises), [how to operate a cluster](operating), [why there is no
+//! master](no_master), [how to test a service](testing) that depends on being the master, and [how to embed the core](embedding) in
+//! another runtime.
 //!
 //! `PROTOCOL.md`, beside the source of this crate, is the protocol itself.
 
@@ -7,3 +8,4 @@ pub mod embedding;
 pub mod no_master;
 pub mod operating;
 pub mod promises;
+pub mod testing;
