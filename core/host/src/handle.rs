@@ -10,8 +10,10 @@ use async_broadcast::{self as broadcast, RecvError};
 use async_channel::{self as channel, Receiver, Sender};
 use bytes::Bytes;
 use formation_core::{
-    Address, Command, Event, Explanation, Leadership, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId,
+    Address, Command, Event, Explanation, Leadership, MembersView, MetadataError, Misuse, Node, Status, Term,
+    Timestamp, ViewId,
 };
+use serde::Serialize;
 
 use crate::{
     clock::Clock,
@@ -34,6 +36,7 @@ pub struct Stopped;
 
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommandError {
     /// The node has stopped.
     #[error(transparent)]
@@ -41,6 +44,9 @@ pub enum CommandError {
     /// The command exceeds a limit. Nothing has changed.
     #[error(transparent)]
     Misuse(#[from] Misuse),
+    /// The value cannot be metadata. Nothing has changed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
 }
 
 /// The subscriber was too slow, and has lost this many events.
@@ -318,6 +324,27 @@ impl ClusterHandle {
     /// [`CommandError::Misuse`] if it is too long, [`CommandError::Stopped`] if the node has stopped.
     pub async fn set_metadata(&self, metadata: Bytes) -> Result<(), CommandError> {
         self.command(Command::SetMetadata(metadata)).await
+    }
+
+    /// As [`set_metadata`](Self::set_metadata), with a value in postcard's format.
+    /// [`Member::metadata_as`](formation_core::Member::metadata_as) reads it.
+    ///
+    /// ```no_run
+    /// #[derive(serde::Serialize)]
+    /// struct Worker {
+    ///     rack: u16,
+    /// }
+    ///
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), formation_host::CommandError> {
+    /// cluster.set_metadata_as(&Worker { rack: 7 }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As `set_metadata`, and [`CommandError::Metadata`] if postcard cannot write the value.
+    pub async fn set_metadata_as(&self, value: &impl Serialize) -> Result<(), CommandError> {
+        self.command(Command::set_metadata_as(value)?).await
     }
 
     /// Adds addresses that this node dials while it has no master. They are no seeds, and have no vote.

@@ -1,3 +1,5 @@
+#![expect(clippy::await_holding_lock, reason = "a disk hangs for as long as its lock is held")]
+
 use std::{convert::identity, sync::Mutex, time::Duration};
 
 use formation_core::{Address, ConnId, DialProblem, Event, HardState, Incarnation, Phase, Problem, Start, Timing};
