@@ -67,7 +67,7 @@ pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
     ClusterHandle, CommandError, EVENT_BUFFER, Events, Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort,
-    LeaveError, Master, Opening, Skipped, StartError, Stopped, StoreError, Transport, Unfinished, Watch,
+    LeaveError, Master, Opening, RecvError, StartError, Stopped, StoreError, Transport, Unfinished, Watch,
 };
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]

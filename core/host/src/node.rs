@@ -73,7 +73,7 @@ where
     }
     warn_about(formation.config(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, now);
-    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
+    let (handle, requests) = ClusterHandle::new(&formation, clock, shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());

@@ -257,6 +257,7 @@ impl From<Config> for ConfigBuilder {
 /// A configuration under construction. Nothing is checked before [`build`](Self::build).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[must_use = "`build` makes it a configuration"]
 pub struct ConfigBuilder {
     cluster: String,
     id: String,

@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Config, Event, Explanation, Leadership, MembersView, Node, Status, Term, Timestamp};
-use formation_tokio::{Credentials, LeaveError, StartError, Transport, Unfinished};
+use formation_tokio::{ClusterHandle, Credentials, LeaveError, StartError, Transport, Unfinished};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -34,6 +34,8 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     /// Starts a node on TLS.
     fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self;
 
+    /// A handle that does not own the node.
+    fn handle(&self) -> ClusterHandle;
     fn node(&self) -> &Node;
     fn view(&self) -> MembersView;
     fn watch(&self) -> Self::Watch;
@@ -117,6 +119,10 @@ macro_rules! adapter {
                 Self($crate_name::Cluster::start_on(config, transport).unwrap())
             }
 
+            fn handle(&self) -> ClusterHandle {
+                self.0.clone()
+            }
+
             fn node(&self) -> &Node {
                 self.0.node()
             }
@@ -150,7 +156,11 @@ macro_rules! adapter {
             }
 
             async fn next_or_skipped(events: &mut Self::Events) -> Option<Result<Event, u64>> {
-                Some(events.next().await?.map_err(|$crate_name::Skipped(count)| count))
+                match events.recv().await {
+                    Ok(event) => Some(Ok(event)),
+                    Err($crate_name::RecvError::Skipped(count)) => Some(Err(count)),
+                    Err($crate_name::RecvError::Stopped) => None,
+                }
             }
 
             fn current(watch: &mut Self::Watch) -> MembersView {

@@ -13,6 +13,7 @@ use crate::testing::{Pipes, Smol, pipes};
 use crate::{
     driver::{Io, SharedStore},
     ending::{LeaveError, Unfinished},
+    events::RecvError,
     handle::{CommandError, Stopped},
 };
 
@@ -51,7 +52,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let log = Log::new(formation.node());
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let clock = Clock::start();
-    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock, shared, events);
+    let (handle, requests) = ClusterHandle::new(&formation, clock, shared, events);
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
@@ -251,10 +252,13 @@ impl Transport for Faulty {
 
 async fn last_event(handle: &ClusterHandle) -> Event {
     let (mut events, mut last) = (handle.events(), None);
-    while let Some(event) = events.next().await {
-        last = Some(event.unwrap());
+    loop {
+        match events.recv().await {
+            Ok(event) => last = Some(event),
+            Err(RecvError::Stopped) => return last.unwrap(),
+            Err(error) => panic!("{error}"),
+        }
     }
-    last.unwrap()
 }
 
 fn is_over(handle: &ClusterHandle) {
@@ -375,7 +379,7 @@ fn a_stopped_node_answers_while_its_disk_hangs() {
         let (mut leaving, mut waiting) = (pin!(handle.leave()), pin!(handle.wait_for_members(2)));
         assert!(future::poll_once(&mut waiting).await.is_none());
         assert!(future::poll_once(&mut leaving).await.is_none());
-        while events.next().await != Some(Ok(Event::Stopped { reason: StopReason::Left })) {}
+        while events.recv().await != Ok(Event::Stopped { reason: StopReason::Left }) {}
         assert_eq!(waiting.await, Err(Stopped));
         assert_eq!(handle.wait_for_master().await, Err(Stopped));
         assert_eq!(watch.changed().await, Err(Stopped));
