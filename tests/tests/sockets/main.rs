@@ -57,6 +57,7 @@ mod load;
 mod own_process;
 mod peer_disconnects;
 mod resigning;
+mod same_interface;
 mod seeds;
 #[cfg(target_os = "linux")]
 mod shim;
