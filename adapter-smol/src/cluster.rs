@@ -12,12 +12,14 @@ use smol::{
 
 use crate::{runtime::Smol, tcp::Tcp};
 
-/// A running node, on smol's global executor. Its methods are those of [`ClusterHandle`].
+/// A running node, on smol's global executor, and its owner. Its methods are those of [`ClusterHandle`]. `cluster.clone()` returns
+/// such a handle, for another task; the node has one owner.
 ///
-/// Dropping it ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
+/// Dropping the owner ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
 /// sockets closed, a moment later. Await [`shutdown`](ClusterHandle::shutdown) to know when this is done, or
 /// [`leave`](ClusterHandle::leave) to leave the cluster first. Both have a form with a time limit.
 #[derive(Debug)]
+#[must_use = "dropping it ends the node"]
 pub struct Cluster {
     handle: ClusterHandle,
     /// Owns everything else of the node. Dropping it cancels it.

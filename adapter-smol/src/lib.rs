@@ -55,9 +55,9 @@ pub use formation_core::message::{Holder, ProtocolRange};
 pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
     Detector, DialProblem, Event, Explanation, Fence, IdError, Incarnation, Leadership, Limits, LossReason, Member,
-    MemberReport, MemberState, MembersView, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem,
-    RejectReason, RemovalReason, StaleTerm, Status, StopReason, Storage, Term, Timestamp, Timing, TlsFailure,
-    TlsProblem, ViewId, VoterReport,
+    MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId,
+    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleTerm, Status, StopReason, Storage, Tags, Term,
+    Timestamp, Timing, TlsFailure, TlsProblem, ViewId, VoterReport,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
@@ -65,7 +65,7 @@ pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
     ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, LeadershipChange, LeadershipWatch, Lease,
-    LeaseTooShort, LeaveError, Master, MemoryStore, Opening, Skipped, StartError, Stopped, StoreError, Transport,
+    LeaseTooShort, LeaveError, Master, MemoryStore, Opening, RecvError, StartError, Stopped, StoreError, Transport,
     Unfinished, Watch,
 };
 pub use tcp::Tcp;

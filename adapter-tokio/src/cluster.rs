@@ -14,12 +14,14 @@ use crate::{
     tcp::Tcp,
 };
 
-/// A running node. Its methods are those of [`ClusterHandle`].
+/// A running node, and its owner. Its methods are those of [`ClusterHandle`]. `cluster.clone()` returns such a handle, for another
+/// task; the node has one owner.
 ///
-/// Dropping it ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
+/// Dropping the owner ends the node without a message to the other nodes, like a crash: all of its tasks are cancelled and its
 /// sockets closed, a moment later. Await [`shutdown`](ClusterHandle::shutdown) to know when this is done, or
 /// [`leave`](ClusterHandle::leave) to leave the cluster first. Both have a form with a time limit.
 #[derive(Debug)]
+#[must_use = "dropping it ends the node"]
 pub struct Cluster {
     handle: ClusterHandle,
     /// Owns everything else of the node. Dropping it cancels it.
@@ -133,8 +135,8 @@ mod tests {
             assert!(cluster.wait_for_master().await.is_err());
             cluster.shutdown().await;
             let (mut events, mut last) = (cluster.events(), None);
-            while let Some(event) = events.next().await {
-                last = event.ok();
+            while let Ok(event) = events.recv().await {
+                last = Some(event);
             }
             assert_eq!(last, Some(Event::Stopped { reason: StopReason::ShutDown }));
         });

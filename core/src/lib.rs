@@ -46,6 +46,7 @@
 //! | `discovery` | which addresses to dial, and which rejections were reported |
 //! | `election` | terms, votes, promises and leases (E1 to E8) |
 //! | `membership` | the view, and on a master everything about its members |
+//! | `metadata` | what the metadata of a member may mean: a value of a type, or tags |
 //! | `own_status`, `lifecycle` | what this node reports about itself; whether it runs, leaves or has stopped |
 //! | `wire` | frames and messages |
 //! | `api` | what the embedder sees: inputs, outputs, events, configuration, errors |
@@ -64,6 +65,7 @@ pub mod guide;
 mod id;
 mod lifecycle;
 mod membership;
+mod metadata;
 mod own_status;
 mod peers;
 mod replacements;
@@ -91,7 +93,8 @@ pub use id::{
     Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewDigest,
     ViewId,
 };
-pub use membership::view::{Change, Member, MemberState, MembersView, RemovalReason};
+pub use membership::view::{Change, Member, MemberState, Members, MembersView, RemovalReason};
+pub use metadata::{MetadataError, Tags};
 pub use peers::proof::ClusterKey;
 pub use time::Timestamp;
 pub use wire::message;

@@ -1,6 +1,6 @@
 //! The time, which the embedder reports to the core.
 
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,13 @@ impl Timestamp {
     /// The time from `earlier` to `self`. It is zero if `earlier` is later than `self`.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The time since the start of the clock, for example `12.5s`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.since(Self::ZERO))
     }
 }
 

@@ -127,7 +127,7 @@ impl fmt::Display for Nodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (id, cluster) in &self.running {
             let (status, view) = (cluster.status(), cluster.view());
-            let members: Vec<_> = view.iter().map(|m| format!("{} {:?}", m.node.id, m.state)).collect();
+            let members: Vec<_> = view.iter().map(|m| format!("{} {}", m.node.id, m.state)).collect();
             writeln!(f, "  {id}: {status:?}\n    view {}: {}", view.id(), members.join(", "))?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use formation_node::describe;
-use formation_tokio::{Change, Event, Events, Member, MembersView, Node, NodeId, Term};
+use formation_tokio::{Change, Event, Events, Member, MembersView, Node, NodeId, RecvError, Term};
 use tokio::sync::Notify;
 
 /// Prints one line per happening, and wakes whoever waits for the next one.
@@ -47,15 +47,16 @@ impl Timeline {
 
     /// Prints the events of one node until it has stopped.
     pub(crate) async fn follow(&self, own: Node, mut events: Events) {
-        while let Some(next) = events.next().await {
-            match next {
+        loop {
+            match events.recv().await {
                 Ok(event) => {
                     if let Some(line) = describe(&own, &event) {
                         self.print(&own.id, &line);
                     }
                     self.note(&own, &event);
                 }
-                Err(skipped) => self.print(&own.id, &skipped.to_string()),
+                Err(RecvError::Stopped) => return,
+                Err(skipped @ RecvError::Skipped(_)) => self.print(&own.id, &skipped.to_string()),
             }
             self.happened.notify_waiters();
         }

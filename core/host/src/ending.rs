@@ -73,7 +73,8 @@ struct State {
 /// How a node has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
-    pub(crate) has_left: bool,
+    /// Why the node does nothing any more.
+    pub(crate) reason: Option<StopReason>,
     pub(crate) was_cut: bool,
     /// The disk does not answer to a write.
     pub(crate) is_writing: bool,
@@ -104,8 +105,7 @@ impl Ending {
                 let state = self.lock();
                 let is_late = limit.is_some_and(|limit| state.late.is_some_and(|late| limit <= late));
                 if state.is_gone || is_late {
-                    let has_left = state.reason == Some(StopReason::Left);
-                    return End { has_left, was_cut: state.was_cut, is_writing: !state.is_gone };
+                    return End { reason: state.reason, was_cut: state.was_cut, is_writing: !state.is_gone };
                 }
                 // An earlier limit has passed, and the disk still has some time.
                 limit.filter(|_| state.limit.is_none())

@@ -6,22 +6,23 @@ use std::{
     time::Duration,
 };
 
-use async_broadcast::{self as broadcast, RecvError};
+use async_broadcast as broadcast;
 use async_channel::{self as channel, Receiver, Sender};
 use bytes::Bytes;
 use formation_core::{
-    Address, Command, Event, Explanation, Leadership, MembersView, Misuse, Node, Status, Term, Timestamp, ViewId,
+    Address, Command, Config, Event, Explanation, Formation, Leadership, MembersView, MetadataError, Misuse, Node,
+    Status, StopReason, Term, Timestamp,
 };
+use serde::Serialize;
 
 use crate::{
     clock::Clock,
     ending::{End, LeaveError, Unfinished},
+    events::Events,
     mastership::{self, LeadershipWatch, Lease},
     shared::Shared,
+    watch::Watch,
 };
-
-/// How many events wait for a slow subscriber. After that the oldest is dropped for each new one.
-pub const EVENT_BUFFER: usize = 1024;
 
 /// How many commands wait for the driver. The next caller waits for room.
 const REQUESTS: usize = 16;
@@ -34,6 +35,7 @@ pub struct Stopped;
 
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommandError {
     /// The node has stopped.
     #[error(transparent)]
@@ -41,12 +43,10 @@ pub enum CommandError {
     /// The command exceeds a limit. Nothing has changed.
     #[error(transparent)]
     Misuse(#[from] Misuse),
+    /// The value cannot be metadata. Nothing has changed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
 }
-
-/// The subscriber was too slow, and has lost this many events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} events were skipped; read faster, or look at the view instead")]
-pub struct Skipped(pub u64);
 
 /// The master that a node follows, or the node itself if it is the master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +73,10 @@ pub(crate) enum Request {
 /// What an application does with its running node. The `Cluster` of each adapter dereferences to it. All methods work on
 /// any runtime.
 ///
+/// Cloning it is cheap: `cluster.clone()` is a handle of the same node for another task. A handle does not keep its node running:
+/// dropping the last handle changes nothing, and dropping the `Cluster` ends the node, whatever handles there are. Their waits and
+/// commands then end with [`Stopped`].
+///
 /// # Acting as the master
 ///
 /// | you want to | use |
@@ -88,8 +92,12 @@ pub(crate) enum Request {
 /// it runs beside no other master. It cannot stop what does not check it: code that blocks for longer than the margin, and a write
 /// that is under way when the process is paused. For these, send [`Lease::term`] along with each write, and let the receiver refuse
 /// older terms with a [`Fence`](formation_core::Fence).
-pub struct ClusterHandle {
+#[derive(Clone)]
+pub struct ClusterHandle(Arc<Inner>);
+
+struct Inner {
     node: Node,
+    config: Config,
     clock: Clock,
     shared: Arc<Shared>,
     /// Keeps no event in the buffer.
@@ -101,7 +109,7 @@ pub struct ClusterHandle {
 
 impl ClusterHandle {
     pub(crate) fn new(
-        node: Node,
+        formation: &Formation,
         clock: Clock,
         shared: Arc<Shared>,
         events: broadcast::Receiver<Event>,
@@ -109,29 +117,42 @@ impl ClusterHandle {
         let (requests, receiver) = channel::bounded(REQUESTS);
         let inactive = events.new_receiver().deactivate();
         let first_events = Mutex::new(Some(events));
-        (Self { node, clock, shared, events: inactive, first_events, requests }, receiver)
+        let (node, config) = (formation.node().clone(), formation.config().clone());
+        let inner = Inner { node, config, clock, shared, events: inactive, first_events, requests };
+        (Self(Arc::new(inner)), receiver)
     }
 
     /// This node, with its incarnation.
     pub fn node(&self) -> &Node {
-        &self.node
+        &self.0.node
+    }
+
+    /// The configuration of this node. [`Limits::connections`](formation_core::Limits::connections) may be lower than it was given.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// println!("{} is reached at {}", cluster.node(), cluster.config().address());
+    /// # }
+    /// ```
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
 
     /// The members of the cluster, as far as this node knows. After the node has stopped, it is the last view:
     /// [`status`](Self::status) says whether it has.
     pub fn view(&self) -> MembersView {
-        self.shared.lock().view.clone()
+        self.0.shared.lock().view.clone()
     }
 
     /// Follows the view. The current view counts as seen.
     pub fn watch(&self) -> Watch {
-        Watch { seen: self.shared.lock().view.id(), shared: self.shared.clone() }
+        Watch::new(self.0.shared.clone())
     }
 
     /// Subscribes to events. The first subscriber gets all events since the start, and every other one those from now on.
     pub fn events(&self) -> Events {
-        let first = self.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Events { events: first.unwrap_or_else(|| self.events.activate_cloned()) }
+        let first = self.0.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Events::new(first.unwrap_or_else(|| self.0.events.activate_cloned()))
     }
 
     /// How many events were not reported. There is a limit on events about peers that have proven nothing: connections that
@@ -140,7 +161,7 @@ impl ClusterHandle {
     /// source (the IP address that it comes from, or the address that was dialed), until it has not failed for a minute. The log
     /// names what was not reported, with the counts.
     pub fn suppressed_events(&self) -> u64 {
-        self.shared.lock().suppressed
+        self.0.shared.lock().suppressed
     }
 
     /// The mastership of this node, if it is the master and its lease is valid at this moment.
@@ -150,14 +171,14 @@ impl ClusterHandle {
     /// before: a write that it has started may take effect beside the next master, so send the term along as a fencing
     /// token.
     pub fn leadership(&self) -> Option<Leadership> {
-        let leadership = self.shared.lock().leadership;
+        let leadership = self.0.shared.lock().leadership;
         leadership.filter(|leadership| self.now() < leadership.valid_until)
     }
 
     /// The lease of this node, if it is the master and may act as the master at this moment. It ends
     /// [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before [`leadership`](Self::leadership) does.
     pub fn lease(&self) -> Option<Lease> {
-        Lease::current(&self.shared, &self.clock)
+        Lease::current(&self.0.shared, &self.0.clock)
     }
 
     /// Runs `work` whenever this node is the master, until `work` is done once, and returns its result.
@@ -194,20 +215,21 @@ impl ClusterHandle {
     /// Follows the mastership of this node. The first change is
     /// [`Gained`](crate::LeadershipChange::Gained) if this node is the master already.
     pub fn watch_leadership(&self) -> LeadershipWatch {
-        LeadershipWatch::new(self.shared.clone(), self.clock.clone())
+        LeadershipWatch::new(self.0.shared.clone(), self.0.clock.clone())
     }
 
     /// Waits until this node is the master.
     ///
-    /// Cancel safe.
+    /// Cancel safe: it changes nothing.
     ///
     /// # Errors
     /// [`Stopped`] if the node stops first.
     pub async fn wait_until_master(&self) -> Result<Lease, Stopped> {
-        self.shared
+        self.0
+            .shared
             .wait_for_lease(|state| state.usable(self.now()))
             .await
-            .map(|usable| Lease::new(usable.term, self.clock.clone(), self.shared.clone()))
+            .map(|usable| Lease::new(usable.term, self.0.clock.clone(), self.0.shared.clone()))
     }
 
     /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of
@@ -217,7 +239,8 @@ impl ClusterHandle {
     ///
     /// On a node that is not the master this does nothing.
     ///
-    /// Cancel safe: the node resigns also if the future is dropped after its first poll.
+    /// Cancel safe, with one limit: once the node has taken the command, it resigns, whether or not the future is dropped. Before that,
+    /// with many commands under way, a dropped future changes nothing.
     ///
     /// # Errors
     /// [`Stopped`] if the node stops first.
@@ -230,31 +253,36 @@ impl ClusterHandle {
     /// The phase, the term, the master and the counters of this node. The phase of a node that has ended, for whatever reason, is
     /// [`Phase::Stopped`](formation_core::Phase::Stopped).
     pub fn status(&self) -> Status {
-        self.shared.lock().status.clone()
+        self.0.shared.lock().status.clone()
     }
 
     /// What the node is doing, and why it is not doing more: which voters it reaches and what is wrong with the others, whom it waits
     /// for, and, on a master, how each member is. It is for people, and serializable.
     ///
+    /// Cancel safe: it changes nothing.
+    ///
     /// # Errors
     /// [`Stopped`] if the node has stopped.
     pub async fn explain(&self) -> Result<Explanation, Stopped> {
         let (reply, answer) = channel::bounded(1);
-        self.requests.send(Request::Explain(reply)).await.map_err(|_| Stopped)?;
+        self.0.requests.send(Request::Explain(reply)).await.map_err(|_| Stopped)?;
         answer.recv().await.map_err(|_| Stopped)
     }
 
     /// This moment on the node's clock, which is the clock of [`Leadership::valid_until`].
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.0.clock.now()
     }
 
     /// Waits until this node follows a master or is the master.
     ///
+    /// Cancel safe: it changes nothing.
+    ///
     /// # Errors
     /// [`Stopped`] if the node stops first.
     pub async fn wait_for_master(&self) -> Result<Master, Stopped> {
-        self.shared
+        self.0
+            .shared
             .wait(|state| {
                 let (node, address) = state.status.master.clone()?;
                 Some(Master { node, address, term: state.status.master_term? })
@@ -264,15 +292,40 @@ impl ClusterHandle {
 
     /// Waits until the view has exactly `count` members and all of them are active, and returns that view.
     ///
+    /// Cancel safe: it changes nothing.
+    ///
     /// # Errors
     /// [`Stopped`] if the node stops first.
     pub async fn wait_for_members(&self, count: usize) -> Result<MembersView, Stopped> {
         let complete = |view: &MembersView| view.len() == count && view.iter().all(|member| member.state.is_active());
-        self.shared.wait(|state| (!state.has_stopped() && complete(&state.view)).then(|| state.view.clone())).await
+        self.0.shared.wait(|state| (!state.has_stopped() && complete(&state.view)).then(|| state.view.clone())).await
+    }
+
+    /// Waits until the node has stopped, for whatever reason, and until its port is free and its connections are closed. It also waits
+    /// for a write to the `state_dir` that is in progress, for as long as the disk takes. So the node can be started again at once.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) {
+    /// use formation_core::StopReason;
+    ///
+    /// match cluster.stopped().await {
+    ///     StopReason::Left => println!("done"),
+    ///     reason => eprintln!("the node has stopped: {reason}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Cancel safe: it changes nothing.
+    pub async fn stopped(&self) -> StopReason {
+        let End { reason, .. } = self.0.shared.ending.wait(None).await;
+        reason.unwrap_or(StopReason::ShutDown)
     }
 
     /// Leaves the cluster. On a master, the leases end first, then the mastership, as with [`resign`](Self::resign). It returns once the node has stopped, its port is free and its connections are closed. It also
     /// waits for a write to the `state_dir` that is in progress, for as long as the disk takes.
+    ///
+    /// Cancel safe, with one limit: once the node has taken the command, it leaves, whether or not the future is dropped. Before that,
+    /// with many commands under way, a dropped future changes nothing.
     ///
     /// # Errors
     /// [`Stopped`] if the node had stopped before it could leave. This, too, is returned once everything is free.
@@ -283,6 +336,8 @@ impl ClusterHandle {
     /// As [`leave`](Self::leave), for this long at most. At the limit a node that has not left ends without leaving, as by
     /// [`shutdown`](Self::shutdown). The limit stays if the future is dropped.
     ///
+    /// Cancel safe, as `leave`.
+    ///
     /// # Errors
     /// [`LeaveError::Unfinished`] if the limit has passed, [`LeaveError::Stopped`] if the node had stopped before it could leave.
     pub async fn leave_within(&self, limit: Duration) -> Result<(), LeaveError> {
@@ -290,18 +345,18 @@ impl ClusterHandle {
     }
 
     async fn leave_until(&self, limit: Option<Timestamp>) -> Result<(), LeaveError> {
-        let had_stopped = self.shared.lock().has_stopped();
+        let had_stopped = self.0.shared.lock().has_stopped();
         if let Some(limit) = limit {
-            self.shared.ending.limit(limit);
+            self.0.shared.ending.limit(limit);
         }
         // It fails if the node has stopped meanwhile.
         let was_sent = self.request(Command::Leave).await.is_ok();
-        let End { has_left, was_cut, is_writing } = self.shared.ending.wait(limit).await;
+        let End { reason, was_cut, is_writing } = self.0.shared.ending.wait(limit).await;
         let unfinished = Unfinished { leave: was_cut && !had_stopped, write: is_writing };
         if unfinished.leave || unfinished.write {
             return Err(unfinished.into());
         }
-        if was_sent && has_left { Ok(()) } else { Err(Stopped.into()) }
+        if was_sent && reason == Some(StopReason::Left) { Ok(()) } else { Err(Stopped.into()) }
     }
 
     /// Ends the node without a message to the other nodes, like a crash. It returns once the node has stopped: its port and its
@@ -309,22 +364,26 @@ impl ClusterHandle {
     /// stopped before, this waits until all of that is free.
     ///
     /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes.
+    ///
+    /// Cancel safe, with one limit: once the node has taken the request, it ends, whether or not the future is dropped.
     pub async fn shutdown(&self) {
         // It fails if the node has stopped.
-        let _ = self.requests.send(Request::ShutDown).await;
-        self.shared.ending.wait(None).await;
+        let _ = self.0.requests.send(Request::ShutDown).await;
+        self.0.shared.ending.wait(None).await;
     }
 
     /// As [`shutdown`](Self::shutdown), but waits for the disk for this long at most. The limit stays if the future is dropped.
+    ///
+    /// Cancel safe, as `shutdown`.
     ///
     /// # Errors
     /// [`Unfinished`] if the disk has not answered by then. Everything but the `state_dir` is free.
     pub async fn shutdown_within(&self, limit: Duration) -> Result<(), Unfinished> {
         let limit = self.now() + limit;
-        self.shared.ending.limit(limit);
+        self.0.shared.ending.limit(limit);
         // It fails if the node has stopped.
-        let _ = self.requests.send(Request::ShutDown).await;
-        match self.shared.ending.wait(Some(limit)).await.is_writing {
+        let _ = self.0.requests.send(Request::ShutDown).await;
+        match self.0.shared.ending.wait(Some(limit)).await.is_writing {
             true => Err(Unfinished { leave: false, write: true }),
             false => Ok(()),
         }
@@ -332,13 +391,40 @@ impl ClusterHandle {
 
     /// Changes this node's metadata in the member list.
     ///
+    /// Cancel safe, with one limit: it is unknown whether a dropped future has changed something. If it did, the change is complete.
+    ///
     /// # Errors
     /// [`CommandError::Misuse`] if it is too long, [`CommandError::Stopped`] if the node has stopped.
     pub async fn set_metadata(&self, metadata: Bytes) -> Result<(), CommandError> {
         self.command(Command::SetMetadata(metadata)).await
     }
 
+    /// As [`set_metadata`](Self::set_metadata), with a value in postcard's format.
+    /// [`Member::metadata_as`](formation_core::Member::metadata_as) reads it.
+    ///
+    /// ```no_run
+    /// #[derive(serde::Serialize)]
+    /// struct Worker {
+    ///     rack: u16,
+    /// }
+    ///
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), formation_host::CommandError> {
+    /// cluster.set_metadata_as(&Worker { rack: 7 }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cancel safe, as `set_metadata`.
+    ///
+    /// # Errors
+    /// As `set_metadata`, and [`CommandError::Metadata`] if postcard cannot write the value.
+    pub async fn set_metadata_as(&self, value: &impl Serialize) -> Result<(), CommandError> {
+        self.command(Command::set_metadata_as(value)?).await
+    }
+
     /// Adds addresses that this node dials while it has no master. They are no seeds, and have no vote.
+    ///
+    /// Cancel safe, with one limit: it is unknown whether a dropped future has changed something. If it did, the change is complete.
     ///
     /// # Errors
     /// [`CommandError::Misuse`] if there are too many, [`CommandError::Stopped`] if the node has stopped.
@@ -353,61 +439,13 @@ impl ClusterHandle {
 
     async fn request(&self, command: Command) -> Result<Receiver<Result<(), Misuse>>, Stopped> {
         let (reply, result) = channel::bounded(1);
-        self.requests.send(Request::Command(command, reply)).await.map_err(|_| Stopped)?;
+        self.0.requests.send(Request::Command(command, reply)).await.map_err(|_| Stopped)?;
         Ok(result)
     }
 }
 
 impl fmt::Debug for ClusterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterHandle").field("node", &self.node).finish_non_exhaustive()
-    }
-}
-
-/// Follows the view of one node. It keeps no backlog: a slow reader gets the newest view next.
-#[derive(Clone, Debug)]
-pub struct Watch {
-    shared: Arc<Shared>,
-    seen: ViewId,
-}
-
-impl Watch {
-    /// The current view, which counts as seen from now on. After the node has stopped, it is the last one.
-    pub fn current(&mut self) -> MembersView {
-        let view = self.shared.lock().view.clone();
-        self.seen = view.id();
-        view
-    }
-
-    /// Waits for a view that was not seen yet. Of several it returns only the newest.
-    ///
-    /// # Errors
-    /// [`Stopped`] if there will be no other view.
-    pub async fn changed(&mut self) -> Result<MembersView, Stopped> {
-        let seen = self.seen;
-        let view = self.shared.wait(|state| (state.view.id() != seen).then(|| state.view.clone())).await?;
-        self.seen = view.id();
-        Ok(view)
-    }
-}
-
-/// The events of one node, in order. The last one is [`Event::Stopped`], whatever has ended the node.
-#[derive(Debug)]
-pub struct Events {
-    events: broadcast::Receiver<Event>,
-}
-
-impl Events {
-    /// Waits for the next event; `None` once every event was read and everything that the node has used is free.
-    ///
-    /// # Errors
-    /// [`Skipped`] counts the events that a subscriber has lost by being more than [`EVENT_BUFFER`] events behind. The next
-    /// call returns the oldest event that is left.
-    pub async fn next(&mut self) -> Option<Result<Event, Skipped>> {
-        match self.events.recv().await {
-            Ok(event) => Some(Ok(event)),
-            Err(RecvError::Overflowed(count)) => Some(Err(Skipped(count))),
-            Err(RecvError::Closed) => None,
-        }
+        f.debug_struct("ClusterHandle").field("node", &self.0.node).finish_non_exhaustive()
     }
 }

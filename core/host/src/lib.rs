@@ -45,7 +45,8 @@
 //!
 //! A node on an async runtime, from the application to the socket:
 //!
-//! - `handle`: the handle of the application, and its watches, events and commands.
+//! - `handle`: the handle of the application, and its commands.
+//! - `watch`, `events`: how the application follows the view, and what happens.
 //! - `mastership`: the lease of a master, and the work that depends on it.
 //! - `handover`: a node that resigns or leaves waits for that work.
 //! - `shared`: the state that the driver publishes and that all handles read.
@@ -83,6 +84,7 @@ mod dial_failures;
 mod driver;
 mod ending;
 mod environment;
+mod events;
 mod format;
 mod handle;
 mod handover;
@@ -108,12 +110,14 @@ mod testing;
 pub mod tls;
 mod transport;
 mod turns;
+mod watch;
 
 pub use clock::Clock;
 pub use connection::close_gracefully;
 pub use ending::{LeaveError, Unfinished};
 pub use environment::Environment;
-pub use handle::{ClusterHandle, CommandError, EVENT_BUFFER, Events, Master, Skipped, Stopped, Watch};
+pub use events::{EVENT_BUFFER, Events, RecvError};
+pub use handle::{ClusterHandle, CommandError, Master, Stopped};
 pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
 pub use node::start_node;
 pub use opening::Opening;
@@ -123,3 +127,4 @@ pub use start::{StartError, begin};
 pub use store::{MemoryStore, Store, StoreError};
 pub use tcp::{check_not_self_connected, connect_any};
 pub use transport::Transport;
+pub use watch::Watch;

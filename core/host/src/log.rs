@@ -91,7 +91,7 @@ impl Log {
             Event::PersistRecovered => {
                 tracing::info!(target: EVENT, %node, %term, "the storage works again, and this node votes again");
             }
-            Event::Stopped { reason } => tracing::info!(target: EVENT, %node, %term, ?reason, "node stopped"),
+            Event::Stopped { reason } => tracing::info!(target: EVENT, %node, %term, %reason, "node stopped"),
             other => tracing::info!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
         }
     }
@@ -100,7 +100,7 @@ impl Log {
         let (node, &About { term, peer_addr, .. }) = (&self.node, about);
         match event {
             Event::MasterLost { term, master, reason } => {
-                tracing::warn!(target: EVENT, %node, %term, %master, ?reason, "master lost");
+                tracing::warn!(target: EVENT, %node, %term, %master, %reason, "master lost");
             }
             Event::ConnClosed { conn, dialed, reason, peer_addr: _ } => {
                 let dialed = dialed.as_ref().map(display);
@@ -225,11 +225,11 @@ impl Log {
         let error = Escaped(error);
         if is_news {
             tracing::warn!(
-                target: TARGET, node = %self.node, dial = dial.0, %address, %error,
+                target: TARGET, node = %self.node, %dial, %address, %error,
                 "dial failed, trying again; the next failures with this error are logged at DEBUG"
             );
         } else {
-            tracing::debug!(target: TARGET, node = %self.node, dial = dial.0, %address, %error, "dial failed");
+            tracing::debug!(target: TARGET, node = %self.node, %dial, %address, %error, "dial failed");
         }
     }
 
@@ -248,7 +248,7 @@ impl Log {
     }
 
     pub(crate) fn opened(&self, conn: ConnId, origin: Origin, peer_addr: Option<&str>) {
-        tracing::debug!(target: TARGET, node = %self.node, %conn, ?origin, peer_addr, "connection opened");
+        tracing::debug!(target: TARGET, node = %self.node, %conn, %origin, peer_addr, "connection opened");
     }
 
     /// The peer or an error has ended a connection.
@@ -295,7 +295,7 @@ impl Log {
 
     /// The node was ended without leaving.
     pub(crate) fn ended_without_leaving(&self, reason: StopReason) {
-        tracing::info!(target: TARGET, node = %self.node, ?reason, "node stopped without leaving");
+        tracing::info!(target: TARGET, node = %self.node, %reason, "node stopped without leaving");
     }
 
     /// The node is ended, as the application does not wait any longer.

@@ -1,6 +1,6 @@
 //! A node on a runtime: how it starts, and the loop of its driver.
 
-use std::{io, net::SocketAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Context};
+use std::{io, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Context};
 
 use async_channel::{self as channel, Receiver};
 use formation_core::{Address, Config, Formation, Input, Origin, StopReason, Timestamp};
@@ -75,7 +75,7 @@ where
     }
     warn_about(formation.config(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, now);
-    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock.clone(), shared, events);
+    let (handle, requests) = ClusterHandle::new(&formation, clock.clone(), shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
@@ -99,11 +99,8 @@ fn warn_about(config: &Config, transport: &impl Transport, log: &Log) {
 
 /// Whether only this machine can dial the address.
 fn is_on_this_machine(address: &Address) -> bool {
-    let host = address.as_str().rsplit_once(':').map_or("", |(host, _)| host);
-    match address.as_str().parse::<SocketAddr>() {
-        Ok(literal) => literal.ip().is_loopback(),
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
-    }
+    let name_is_local = || address.host() == "localhost" || address.host().ends_with(".localhost");
+    address.ip().map_or_else(name_is_local, |ip| ip.is_loopback())
 }
 
 /// Runs the driver in the span of its node. A panic, for example in the transport, ends the node and is logged; the publisher

@@ -13,10 +13,7 @@ use formation_core::{
     Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
 };
 
-use crate::{
-    ending::Ending,
-    handle::{EVENT_BUFFER, Stopped},
-};
+use crate::{ending::Ending, events::EVENT_BUFFER, handle::Stopped};
 
 /// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
 const UNPROVEN_EVENTS: usize = 64;
@@ -131,6 +128,11 @@ impl Shared {
     /// Waits until `ready` finds in the state what it looks for: the lease.
     pub(crate) async fn wait_for_lease<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
         self.wait_on(&self.lease_changed, ready).await
+    }
+
+    /// Resolves with the next change of the view or the master, or the end of the node.
+    pub(crate) fn changed(&self) -> EventListener {
+        self.changed.listen()
     }
 
     /// Resolves with the next change of the lease.

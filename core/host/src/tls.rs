@@ -161,9 +161,7 @@ impl fmt::Debug for Credentials {
 /// # Errors
 /// The host is not a valid name for a certificate.
 pub fn server_name(address: &Address) -> io::Result<ServerName<'static>> {
-    let host = address.as_str().rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    ServerName::try_from(host.to_owned()).map_err(|error| {
+    ServerName::try_from(address.host().to_owned()).map_err(|error| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("the host of {address} is not a valid name for a certificate: {error}"),

@@ -1,8 +1,6 @@
 //! Events as lines for a person.
 
-use formation_core::{
-    Change, Event, LossReason, MemberState, Node, RemovalReason, Severity, StopReason, message::Holder,
-};
+use formation_core::{Change, Event, MemberState, Node, RemovalReason, Severity, message::Holder};
 
 /// One line for an event of the node `own`, or `None` for an event that only matters in a log.
 pub fn describe(own: &Node, event: &Event) -> Option<String> {
@@ -10,10 +8,10 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),
         Event::MasterElected { term, master, .. } => format!("follows {}, master of term {term}", master.id),
         Event::MasterLost { term, master, reason } if master == own => {
-            format!("is no longer the master of term {term}: {}", describe_loss(*reason))
+            format!("is no longer the master of term {term}: {reason}")
         }
         Event::MasterLost { term, master, reason } => {
-            format!("lost master {} of term {term}: {}", master.id, describe_loss(*reason))
+            format!("lost master {} of term {term}: {reason}", master.id)
         }
         Event::TermWentBack { from, to } => {
             format!("went back from term {from} to term {to} of the voters; fencing tokens begin again")
@@ -75,7 +73,7 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
         Event::PersistFailed => {
             "cannot store its votes, and does not vote any more; repair its storage and restart it".into()
         }
-        Event::Stopped { reason } => format!("stopped: {}", describe_stop(*reason)),
+        Event::Stopped { reason } => format!("stopped: {reason}"),
         other => match other.severity() {
             Severity::Detail => return None,
             Severity::Progress | Severity::Problem => format!("{other:?}"),
@@ -109,29 +107,6 @@ fn describe_changes(changes: &[Change]) -> String {
     }
     let groups: Vec<_> = groups.iter().map(|(name, ids)| format!("{name} {}", ids.join(", "))).collect();
     groups.join("; ")
-}
-
-fn describe_loss(reason: LossReason) -> String {
-    match reason {
-        LossReason::Silent => "it was silent for a lease".into(),
-        LossReason::Ended => "it reported that it is the master no more".into(),
-        LossReason::LeaseExpired => "its lease has expired".into(),
-        LossReason::NewerTerm => "there is a newer term".into(),
-        LossReason::Resigned => "it has resigned".into(),
-        LossReason::GaveWay => "it has given way to another master".into(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn describe_stop(reason: StopReason) -> String {
-    match reason {
-        StopReason::Left => "it has left the cluster".into(),
-        StopReason::Superseded => "a newer run of the same node has taken its place".into(),
-        StopReason::IdInUse => "another living node has its id".into(),
-        StopReason::ShutDown => "it was ended without leaving".into(),
-        StopReason::Failed => "one of its tasks has panicked".into(),
-        other => format!("{other:?}"),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{env, error::Error, future::pending, io, ops::Deref, process::ExitCode, time::Duration};
 
 use formation_core::{Config, StopReason};
-use formation_host::{ClusterHandle, LeaveError, StartError, Unfinished, tls::Credentials};
+use formation_host::{ClusterHandle, LeaveError, RecvError, StartError, Unfinished, tls::Credentials};
 use futures_lite::future::or;
 
 use crate::{
@@ -133,13 +133,13 @@ async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter, limit: Op
             leave(node, limit).await;
             return OUTPUT_CLOSED;
         }
-        let next = async { Some(events.next().await) };
+        let next = async { Some(events.recv().await) };
         let poll = async {
             A::pause(LEASE_POLL).await;
             None
         };
         match or(next, poll).await {
-            Some(Some(Ok(event))) => {
+            Some(Ok(event)) => {
                 reporter.report(node.now(), What::Event(&event));
                 match event.stop_reason() {
                     Some(StopReason::Left) => code = LEFT,
@@ -148,8 +148,8 @@ async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter, limit: Op
                     Some(_) | None => {}
                 }
             }
-            Some(Some(Err(skipped))) => reporter.report(node.now(), What::Skipped(skipped.0)),
-            Some(None) => return code,
+            Some(Err(RecvError::Skipped(count))) => reporter.report(node.now(), What::Skipped(count)),
+            Some(Err(RecvError::Stopped)) => return code,
             None => {}
         }
         let current = node.leadership();

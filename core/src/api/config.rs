@@ -25,6 +25,7 @@ pub use self::{
 };
 use crate::{
     id::{Address, ClusterName, ElectorateDigest, IdError, NodeId},
+    metadata::{self, MetadataError, readable},
     peers::proof::{ClusterKey, KEY_LEN, MAX_KEYS},
     wire::message::{KNOWN_PROTOCOL, PROTOCOL, ProtocolRange},
 };
@@ -70,11 +71,26 @@ pub struct Config {
 impl Config {
     /// Starts the configuration of a node: its `cluster`, its `id`, and the `address` at which other nodes dial it. At
     /// least the [`seeds`](ConfigBuilder::seeds) have to be added.
-    pub fn builder(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
+    ///
+    /// Names and addresses are texts, or whatever displays itself as one: a `&str` or a `String`, a [`ClusterName`], a [`NodeId`],
+    /// an [`Address`], or a [`SocketAddr`](core::net::SocketAddr). [`build`](ConfigBuilder::build) checks them.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    ///
+    /// use formation_core::{Address, Config, NodeId};
+    ///
+    /// let own = SocketAddr::from(([10, 0, 0, 1], 7000));
+    /// let seeds = [Address::try_from(own)?, "node-b.example:7000".parse()?];
+    /// let config = Config::builder("orders", NodeId::new("node-a")?, own).seeds(&seeds).build()?;
+    /// assert_eq!(config.address(), &seeds[0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(cluster: impl ToString, id: impl ToString, address: impl ToString) -> ConfigBuilder {
         ConfigBuilder {
-            cluster: cluster.into(),
-            id: id.into(),
-            address: address.into(),
+            cluster: cluster.to_string(),
+            id: id.to_string(),
+            address: address.to_string(),
             seeds: Vec::new(),
             former_seeds: Vec::new(),
             contacts: Vec::new(),
@@ -95,7 +111,7 @@ impl Config {
 
     /// Starts the configuration of a node that is its own only seed. It becomes master at once. Nodes that have its address
     /// as their only seed can join it.
-    pub fn single(cluster: impl Into<String>, id: impl Into<String>, address: impl Into<String>) -> ConfigBuilder {
+    pub fn single(cluster: impl ToString, id: impl ToString, address: impl ToString) -> ConfigBuilder {
         let builder = Self::builder(cluster, id, address);
         let own = builder.address.clone();
         builder.seeds([own]).single()
@@ -241,6 +257,7 @@ impl From<Config> for ConfigBuilder {
 /// A configuration under construction. Nothing is checked before [`build`](Self::build).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[must_use = "`build` makes it a configuration"]
 pub struct ConfigBuilder {
     cluster: String,
     id: String,
@@ -255,7 +272,7 @@ pub struct ConfigBuilder {
     bootstrap: Bootstrap,
     #[serde(default)]
     state_dir: Option<String>,
-    #[serde(default)]
+    #[serde(default, with = "readable")]
     metadata: Bytes,
     #[serde(default)]
     timing: Timing,
@@ -280,8 +297,8 @@ pub struct ConfigBuilder {
 impl ConfigBuilder {
     /// Adds seeds: the addresses of the voters. Every node needs the same list, with at least 1 and at most 64 addresses.
     /// Their order and repetitions do not matter.
-    pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.seeds.extend(seeds.into_iter().map(Into::into));
+    pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.seeds.extend(seeds.into_iter().map(|seed| seed.to_string()));
         self
     }
 
@@ -295,13 +312,14 @@ impl ConfigBuilder {
     /// Adds the seeds from before a change of the list. The list may change only while all voters are stopped. A node
     /// refuses to start from durable state that was stored with any list except its seeds and this one
     /// ([`ResumeError`](crate::ResumeError)). The former seeds may stay in the configuration.
-    pub fn former_seeds(mut self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.former_seeds.extend(seeds.into_iter().map(Into::into));
+    pub fn former_seeds(mut self, seeds: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.former_seeds.extend(seeds.into_iter().map(|seed| seed.to_string()));
         self
     }
 
     /// The directory in which the node stores its votes (PROTOCOL.md, E4). Each node needs its own. The directory is
-    /// created if it does not exist.
+    /// created if it does not exist. It is a text, because a configuration can be serialized: a path has to be UTF-8
+    /// (`Path::to_str`).
     ///
     /// Without a directory, votes are kept in memory only. A voter that restarts may then vote twice in one term, so two
     /// nodes may be masters of the same term, one after the other (G1). Terms start again once no voter is alive.
@@ -312,8 +330,8 @@ impl ConfigBuilder {
 
     /// Adds addresses that the node dials beside the seeds while it has no master. Unlike the seeds, they may differ from
     /// node to node.
-    pub fn contacts(mut self, contacts: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.contacts.extend(contacts.into_iter().map(Into::into));
+    pub fn contacts(mut self, contacts: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.contacts.extend(contacts.into_iter().map(|contact| contact.to_string()));
         self
     }
 
@@ -325,9 +343,32 @@ impl ConfigBuilder {
 
     /// The metadata of this node in the member list, at most [`Limits::metadata`] bytes. Formation does not interpret it.
     /// The default is empty. [`Command::SetMetadata`](crate::Command::SetMetadata) changes it while the node runs.
+    ///
+    /// [`metadata_as`](Self::metadata_as) takes a value instead, and [`Tags`](crate::Tags) are metadata by which members are found.
     pub fn metadata(mut self, metadata: Bytes) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// As [`metadata`](Self::metadata), from a value in postcard's format. [`Member::metadata_as`](crate::Member::metadata_as) reads it.
+    ///
+    /// ```
+    /// #[derive(serde::Serialize)]
+    /// struct Worker {
+    ///     rack: u16,
+    /// }
+    ///
+    /// let config = formation_core::Config::single("orders", "node-a", "127.0.0.1:7000");
+    /// let config = config.metadata_as(&Worker { rack: 7 })?.build()?;
+    /// assert_eq!(&config.metadata()[..], [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MetadataError::Encode`] if postcard cannot write the value, for example a sequence of unknown length.
+    /// [`build`](Self::build) checks its length.
+    pub fn metadata_as(self, value: &impl Serialize) -> Result<Self, MetadataError> {
+        Ok(self.metadata(metadata::encode(value)?))
     }
 
     /// Uses [`Timing::lan`], which is the default.

@@ -311,37 +311,48 @@ pub enum ViewLimit {
 }
 
 /// Why a master was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossReason {
     /// For a lease it has sent no heartbeat, no status as a master and no accepting join response.
+    #[error("it was silent for a lease")]
     Silent,
     /// It has reported that it is no longer the master, or a newer incarnation of it has appeared.
+    #[error("it has reported that it is the master no more")]
     Ended,
     /// It was this node, and its lease has expired (E6).
+    #[error("its lease has expired")]
     LeaseExpired,
     /// It was this node, and there is a newer term (E7).
+    #[error("there is a newer term")]
     NewerTerm,
     /// It has resigned or left.
+    #[error("it has resigned")]
     Resigned,
     /// It was this node as a solo master, and it has met a master that continues instead (E8).
+    #[error("it has given way to another master")]
     GaveWay,
 }
 
 /// Why a node has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopReason {
     /// [`Command::Leave`](crate::Command::Leave) has been completed.
+    #[error("it has left the cluster")]
     Left,
     /// A newer incarnation of this node has appeared (PROTOCOL.md, I1).
+    #[error("a newer run of the same node has taken its place")]
     Superseded,
     /// Another living node has the id of this node (PROTOCOL.md, I5). The last [`Event::RejectedByPeer`] or
     /// [`Event::PeerRejected`] names both addresses.
+    #[error("another living node has its id")]
     IdInUse,
     /// It was ended without leaving, like by a crash: the application has shut it down or dropped it, or its runtime has ended.
     /// Only an embedder reports this.
+    #[error("it was ended without leaving")]
     ShutDown,
     /// A task that serves the whole node has panicked, such as its storage or its listener. Only an embedder reports this.
+    #[error("one of its tasks has panicked")]
     Failed,
 }

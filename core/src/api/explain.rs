@@ -191,6 +191,17 @@ pub struct MemberReport {
     pub judged_in: Option<Duration>,
 }
 
+impl fmt::Display for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Idle => "idle",
+            Self::Writing => "a write is under way",
+            Self::Delayed => "a write is delayed; this node does not vote until it is done",
+            Self::Failed => "failed; this node does not vote",
+        })
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -287,7 +298,7 @@ impl fmt::Display for NoMaster {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node, address, phase, term, view_id, quorum, .. } = self;
-        writeln!(f, "{node} at {address}: {phase:?}, term {term}, view {view_id}")?;
+        writeln!(f, "{node} at {address}: {phase}, term {term}, view {view_id}")?;
         match (&self.master, &self.no_master) {
             (Some((master, at)), _) => writeln!(f, "master: {master} at {at}")?,
             (None, Some(why)) => writeln!(f, "no master: {why}")?,
@@ -298,9 +309,7 @@ impl fmt::Display for Explanation {
         }
         match self.storage {
             Storage::Idle => {}
-            Storage::Writing => writeln!(f, "storage: a write is under way")?,
-            Storage::Delayed => writeln!(f, "storage: a write is delayed; this node does not vote until it is done")?,
-            Storage::Failed => writeln!(f, "storage: failed; this node does not vote")?,
+            storage @ (Storage::Writing | Storage::Delayed | Storage::Failed) => writeln!(f, "storage: {storage}")?,
         }
         writeln!(f, "voters, of which {quorum} elect a master:")?;
         for VoterReport { address, node, role, abstains, problem, dialed_again_in } in &self.voters {
@@ -310,7 +319,7 @@ impl fmt::Display for Explanation {
                 None => write!(f, "not linked")?,
             }
             if let Some(role) = role {
-                write!(f, ", {}", role_name(role))?;
+                write!(f, ", {role}")?;
             }
             if *abstains {
                 write!(f, ", cannot vote now")?;
@@ -328,7 +337,7 @@ impl fmt::Display for Explanation {
         }
         for MemberReport { id, state, linked, view_id, judged_in } in &self.members {
             let link = if *linked { "linked" } else { "not linked" };
-            write!(f, "  member {id}: {state:?}, {link}")?;
+            write!(f, "  member {id}: {state}, {link}")?;
             match view_id {
                 Some(held) if held == &self.view_id => write!(f, ", has the view")?,
                 Some(held) => write!(f, ", has view {held}")?,
@@ -340,16 +349,5 @@ impl fmt::Display for Explanation {
             }
         }
         Ok(())
-    }
-}
-
-fn role_name(role: &Role) -> &'static str {
-    match role {
-        Role::Joining => "without a master",
-        Role::Candidate => "candidate",
-        Role::Follower { .. } => "follower",
-        Role::Master => "master",
-        Role::Leaving => "leaving",
-        Role::Solo { .. } => "master without a quorum",
     }
 }

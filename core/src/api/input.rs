@@ -1,7 +1,7 @@
 //! What a node starts with, and what can happen to it.
 
 use alloc::{collections::BTreeSet, vec::Vec};
-use core::net::SocketAddr;
+use core::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::{
     api::durable::HardState,
     api::error::{DialProblem, TlsFailure},
     id::{Address, ConnId, DialId, Incarnation},
+    metadata::{self, MetadataError},
 };
 
 /// What a node starts with, beside its [`Config`](crate::Config).
@@ -123,6 +124,15 @@ pub enum Origin {
     Dialed(DialId),
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.pad("accepted"),
+            Self::Dialed(dial) => write!(f, "dial {dial}"),
+        }
+    }
+}
+
 /// What the transport knows about the other end of a connection. The default is that it knows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Remote {
@@ -156,5 +166,28 @@ pub enum Command {
     /// Dial these addresses too, while the node has no master.
     AddContacts(Vec<Address>),
     /// Change the metadata of this node in the member list.
-    SetMetadata(Bytes),
+    SetMetadata(#[serde(with = "metadata::readable")] Bytes),
+}
+
+impl Command {
+    /// [`SetMetadata`](Self::SetMetadata) with a value in postcard's format. [`Member::metadata_as`](crate::Member::metadata_as) reads it.
+    ///
+    /// ```
+    /// use formation_core::Command;
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Worker {
+    ///     rack: u16,
+    /// }
+    ///
+    /// let Command::SetMetadata(metadata) = Command::set_metadata_as(&Worker { rack: 7 })? else { unreachable!() };
+    /// assert_eq!(&metadata[..], [7]);
+    /// # Ok::<(), formation_core::MetadataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MetadataError::Encode`] if postcard cannot write the value.
+    pub fn set_metadata_as(value: &impl Serialize) -> Result<Self, MetadataError> {
+        Ok(Self::SetMetadata(metadata::encode(value)?))
+    }
 }

@@ -1,5 +1,7 @@
 //! The status of a node, for people and for metrics, and its mastership.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,8 +29,22 @@ pub enum Phase {
     Stopped,
 }
 
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Joining => "without a master",
+            Self::Candidate => "candidate",
+            Self::Follower => "follower",
+            Self::Master => "master",
+            Self::Solo => "master without a quorum",
+            Self::Leaving => "leaving",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
 /// Counts since the start of the node. They never decrease.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counters {
     /// Bytes of all [`Output::Send`](crate::Output::Send)s.
@@ -42,7 +58,7 @@ pub struct Counters {
 }
 
 /// A snapshot of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
     /// What the node is doing.
@@ -78,4 +94,11 @@ pub struct Leadership {
     /// leaves, and it ends with its process (G2). A write that a killed process has started may take effect beside the next
     /// master, unless its receiver checks `term`.
     pub valid_until: Timestamp,
+}
+
+/// `master of term 3 until 12.5s`: the time is that of the node's clock.
+impl fmt::Display for Leadership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "master of term {} until {}", self.term, self.valid_until)
+    }
 }

@@ -1,16 +1,20 @@
 //! The view: the list of members (PROTOCOL.md, section 6).
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
     vec::Vec,
 };
+use core::{borrow::Borrow, fmt, iter::FusedIterator};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeStruct};
 use sha2::{Digest, Sha256};
 
-use crate::id::{Address, Node, NodeId, ViewDigest, ViewId};
+use crate::{
+    id::{Address, Node, NodeId, ViewDigest, ViewId},
+    metadata::{self, MetadataError, Tags, readable},
+};
 
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,11 +25,44 @@ pub struct Member {
     pub address: Address,
     /// Whether it answers the master.
     pub state: MemberState,
-    /// The metadata that the node has set. Formation does not interpret it.
+    /// The metadata that the node has set. Formation does not interpret it. In formats for people, such as JSON, it is a text if it
+    /// is UTF-8, and a list of bytes otherwise.
+    #[serde(with = "readable")]
     pub metadata: Bytes,
 }
 
 impl Member {
+    /// The metadata as a value that the node has set with [`ConfigBuilder::metadata_as`](crate::ConfigBuilder::metadata_as) or
+    /// `set_metadata_as`. The type has to be the same, or its fields and variants in the same order. A member may have been set up by
+    /// another version of the service, so an error is no reason to give up.
+    ///
+    /// ```
+    /// use formation_core::Member;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Worker {
+    ///     rack: u16,
+    /// }
+    ///
+    /// fn rack_of(member: &Member) -> Option<u16> {
+    ///     member.metadata_as::<Worker>().ok().map(|worker| worker.rack)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MetadataError::Decode`] if the metadata is not a value of the type.
+    pub fn metadata_as<T: DeserializeOwned>(&self) -> Result<T, MetadataError> {
+        metadata::decode(&self.metadata)
+    }
+
+    /// The metadata as [`Tags`].
+    ///
+    /// # Errors
+    /// [`MetadataError`] if the metadata is something else.
+    pub fn tags(&self) -> Result<Tags, MetadataError> {
+        Tags::from_bytes(&self.metadata)
+    }
+
     /// An upper bound of the size on the wire, in bytes.
     pub(crate) fn wire_size(&self) -> usize {
         self.node.id.as_str().len() + self.address.as_str().len() + self.metadata.len() + 20
@@ -40,6 +77,15 @@ pub enum MemberState {
     /// It has been silent for [`suspect_after`](crate::Timing::suspect_after), or its link has closed. It becomes active
     /// again when it answers, and is removed after [`down_after`](crate::Timing::down_after).
     Suspect,
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Active => "active",
+            Self::Suspect => "suspect",
+        })
+    }
 }
 
 impl MemberState {
@@ -133,14 +179,38 @@ impl MembersView {
         self.members.is_empty()
     }
 
-    /// The member with this id.
-    pub fn get(&self, id: &NodeId) -> Option<&Member> {
+    /// The member with this id, a [`NodeId`] or its text.
+    ///
+    /// ```
+    /// use formation_core::{MembersView, NodeId};
+    ///
+    /// let view = MembersView::default();
+    /// assert_eq!(view.get("node-a"), None);
+    /// assert_eq!(view.get(&NodeId::new("node-a")?), None);
+    /// # Ok::<(), formation_core::IdError>(())
+    /// ```
+    pub fn get<Q: Ord + ?Sized>(&self, id: &Q) -> Option<&Member>
+    where
+        NodeId: Borrow<Q>,
+    {
         self.members.get(id).map(Arc::as_ref)
     }
 
     /// The members, in the order of their ids.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
-        self.members.values().map(Arc::as_ref)
+    pub fn iter(&self) -> Members<'_> {
+        Members(self.members.values())
+    }
+
+    /// The members that have this [tag](Tags), in the order of their ids. A member whose metadata is not tags has none.
+    ///
+    /// ```
+    /// # let view = formation_core::MembersView::default();
+    /// for worker in view.with_tag("role", "worker") {
+    ///     println!("{} at {}", worker.node.id, worker.address);
+    /// }
+    /// ```
+    pub fn with_tag(&self, key: &str, value: &str) -> impl Iterator<Item = &Member> {
+        self.iter().filter(move |member| metadata::has_tag(&member.metadata, key, value))
     }
 
     /// The digest of the members. Two views with the same digest have the same members.
@@ -201,6 +271,64 @@ impl MembersView {
     }
 }
 
+/// The short form for people: the id of the view, and how many members it has. `3.12 (5 members, 1 suspect)`
+impl fmt::Display for MembersView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.len() == 1 { "" } else { "s" };
+        write!(f, "{} ({} member{plural}", self.view_id, self.len())?;
+        match self.iter().filter(|member| !member.state.is_active()).count() {
+            0 => f.write_str(")"),
+            suspect => write!(f, ", {suspect} suspect)"),
+        }
+    }
+}
+
+/// A structure of `view_id` and `members`, which is a list in the order of the ids.
+impl Serialize for MembersView {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let members: Vec<&Member> = self.iter().collect();
+        let mut view = to.serialize_struct("MembersView", 2)?;
+        view.serialize_field("view_id", &self.view_id)?;
+        view.serialize_field("members", &members)?;
+        view.end()
+    }
+}
+
+impl<'a> IntoIterator for &'a MembersView {
+    type Item = &'a Member;
+    type IntoIter = Members<'a>;
+
+    fn into_iter(self) -> Members<'a> {
+        self.iter()
+    }
+}
+
+/// The members of a view, in the order of their ids. [`MembersView::iter`] returns it.
+#[derive(Clone, Debug)]
+pub struct Members<'a>(btree_map::Values<'a, NodeId, Arc<Member>>);
+
+impl<'a> Iterator for Members<'a> {
+    type Item = &'a Member;
+
+    fn next(&mut self) -> Option<&'a Member> {
+        self.0.next().map(Arc::as_ref)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Members<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(Arc::as_ref)
+    }
+}
+
+impl ExactSizeIterator for Members<'_> {}
+
+impl FusedIterator for Members<'_> {}
+
 /// Hashes what is encoded.
 struct Hasher(Sha256);
 
@@ -254,6 +382,33 @@ mod tests {
         assert_ne!(known, digest(alloc::vec![a]));
         // It must never change: nodes compare it.
         assert_eq!(alloc::format!("{known:?}"), "718e944f77113c157e18b545994e2ddb");
+    }
+
+    #[test]
+    fn members_are_found_by_their_tags() {
+        let member = |id: &str, metadata: &'static [u8]| Member {
+            node: Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) },
+            address: Address::new("h:1").unwrap(),
+            state: MemberState::Active,
+            metadata: Bytes::from_static(metadata),
+        };
+        let view = MembersView::new(
+            ViewId::default(),
+            [
+                member("a", b"role=worker\nzone=eu"),
+                member("b", b""),
+                member("c", b"role=workers"),
+                member("d", b"zone=eu\nrole=worker"),
+                member("e", b"role=worker\nx"),
+                member("f", b"x=role=worker"),
+                member("g", b"role=worker\xff"),
+            ],
+        );
+        let found = |key, value| view.with_tag(key, value).map(|member| member.node.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(found("role", "worker"), ["a", "d"]);
+        assert_eq!(found("zone", "eu"), ["a", "d"]);
+        assert_eq!(found("role", "workers"), ["c"]);
+        assert!(found("role", "").is_empty() && found("zone", "us").is_empty());
     }
 
     /// A page or a delta must never be longer than computed. If it is much shorter, it takes more sends than necessary.

@@ -6,7 +6,7 @@
 pub use super::voting::Voting;
 
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,7 @@ pub struct StatusReport {
     /// The view that the sender has.
     pub view_id: ViewId,
     /// The metadata of the sender in the member list.
+    #[serde(with = "crate::metadata::readable")]
     pub metadata: Bytes,
 }
 
@@ -184,6 +185,19 @@ pub enum Role {
         /// How many members it has, itself included.
         members: u32,
     },
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Joining => "without a master",
+            Self::Candidate => "candidate",
+            Self::Follower { .. } => "follower",
+            Self::Master => "master",
+            Self::Leaving => "leaving",
+            Self::Solo { .. } => "master without a quorum",
+        })
+    }
 }
 
 /// The answer of a master to a joining node. If it accepts, the view follows in the same write (V2).

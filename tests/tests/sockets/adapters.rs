@@ -34,8 +34,8 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     /// Starts a node on TLS.
     fn start_secured(config: Config, listener: TcpListener, credentials: Credentials) -> Self;
 
-    /// The handle that both adapters share.
-    fn handle(&self) -> &ClusterHandle;
+    /// A handle that does not own the node.
+    fn handle(&self) -> ClusterHandle;
     fn node(&self) -> &Node;
     fn view(&self) -> MembersView;
     fn watch(&self) -> Self::Watch;
@@ -119,8 +119,8 @@ macro_rules! adapter {
                 Self($crate_name::Cluster::start_on(config, transport).unwrap())
             }
 
-            fn handle(&self) -> &ClusterHandle {
-                &self.0
+            fn handle(&self) -> ClusterHandle {
+                self.0.clone()
             }
 
             fn node(&self) -> &Node {
@@ -156,7 +156,11 @@ macro_rules! adapter {
             }
 
             async fn next_or_skipped(events: &mut Self::Events) -> Option<Result<Event, u64>> {
-                Some(events.next().await?.map_err(|$crate_name::Skipped(count)| count))
+                match events.recv().await {
+                    Ok(event) => Some(Ok(event)),
+                    Err($crate_name::RecvError::Skipped(count)) => Some(Err(count)),
+                    Err($crate_name::RecvError::Stopped) => None,
+                }
             }
 
             fn current(watch: &mut Self::Watch) -> MembersView {

@@ -4,6 +4,7 @@ use std::{io::ErrorKind, net::TcpListener, time::Duration};
 
 use ::tokio::{io::AsyncReadExt, net::TcpStream, task::yield_now};
 use formation_core::{Config, Event, Limits, NodeId, Phase, RejectReason, StopReason, Timing};
+use futures_util::future::join;
 
 use crate::{
     adapters::{self, Adapter},
@@ -20,6 +21,8 @@ with_each_adapter!(
     a_node_starts_again_at_once_after_its_shutdown,
     a_node_that_leaves_too_slowly_ends_without_leaving,
     a_node_without_a_master_explains_what_is_wrong,
+    a_handle_neither_keeps_its_node_nor_ends_it,
+    a_node_that_has_stopped_says_why_once_everything_is_free,
     the_first_subscriber_gets_all_events_and_others_new_ones,
     a_slow_subscriber_learns_how_many_events_it_missed,
     a_command_over_a_limit_is_an_error_and_changes_nothing,
@@ -189,6 +192,30 @@ async fn a_node_starts_again_at_once_after_its_shutdown<A: Adapter>() {
         assert!(matches!(last, Some(Event::Stopped { reason: StopReason::ShutDown })), "{last:?}");
         node.shutdown().await;
     }
+}
+
+async fn a_handle_neither_keeps_its_node_nor_ends_it<A: Adapter>() {
+    let (node, address) = single::<A>().await;
+    let handle = node.handle();
+    drop(handle.clone());
+    assert_eq!((handle.node(), handle.config().address().as_str()), (node.node(), address.as_str()));
+    handle.set_metadata("by the handle".into()).await.unwrap();
+    assert_eq!(&node.view().get("only").unwrap().metadata[..], b"by the handle");
+    drop(node);
+    assert_eq!(handle.stopped().await, StopReason::ShutDown);
+    assert_eq!(handle.set_metadata("late".into()).await.unwrap_err().to_string(), STOPPED);
+    assert!(handle.wait_for_master().await.is_err());
+    // It has ended the node and not only itself.
+    assert_eq!(handle.clone().status().phase, Phase::Stopped);
+}
+
+async fn a_node_that_has_stopped_says_why_once_everything_is_free<A: Adapter>() {
+    let (node, address) = single::<A>().await;
+    let handle = node.handle();
+    let (reason, left) = join(handle.stopped(), node.try_leave()).await;
+    assert_eq!((reason, left), (StopReason::Left, Ok(())));
+    TcpListener::bind(&address).unwrap();
+    assert_eq!(handle.stopped().await, StopReason::Left);
 }
 
 /// Without its master it would wait for the next one, to be removed from its view.

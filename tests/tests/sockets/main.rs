@@ -58,6 +58,7 @@ mod mastership;
 mod own_process;
 mod peer_disconnects;
 mod resigning;
+mod same_interface;
 mod seeds;
 #[cfg(target_os = "linux")]
 mod shim;

@@ -79,7 +79,8 @@ async fn a_step_ends_before_its_node_leaves<A: Adapter>() {
     let other = nodes.iter().find(|node| *node.node() != master).unwrap();
     let lease = node.handle().wait_until_master().await.unwrap();
     let step = lease.guard(lease.remaining() / 2).unwrap();
-    let leaves = node.handle().leave();
+    let handle = node.handle();
+    let leaves = handle.leave();
     let step_ends = async {
         lease.ended().await;
         let is_valid = step.is_valid();

@@ -217,6 +217,20 @@ fn every_event_has_a_line_of_its_own_with_the_term() {
     assert!(lines.iter().all(|Line(_, _, fields)| fields["term"] == "3"));
 }
 
+/// An operator reads the words of the documentation, and not the names of Rust's variants.
+#[test]
+fn reasons_are_logged_in_words() {
+    let log = Log::new(&node("a"));
+    let lost = Event::MasterLost { term: TERM, master: node("b"), reason: LossReason::LeaseExpired };
+    let stopped = Event::Stopped { reason: StopReason::Left };
+    let lines = logged(|| {
+        [lost, stopped].iter().for_each(|event| log.event(event, &about(&config(), None)));
+        log.ended_without_leaving(StopReason::ShutDown);
+    });
+    let reasons: Vec<_> = lines.iter().map(|Line(_, _, fields)| fields["reason"].as_str()).collect();
+    assert_eq!(reasons, ["its lease has expired", "it has left the cluster", "it was ended without leaving"]);
+}
+
 #[test]
 fn a_closed_connection_is_logged_with_both_addresses() {
     let failure = TlsFailure { by_peer: false, problem: TlsProblem::Expired };

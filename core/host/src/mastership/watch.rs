@@ -36,6 +36,7 @@ pub enum LeadershipChange {
 ///
 /// It is a [`Stream`] of changes, too, which ends when the node has stopped.
 #[derive(Debug)]
+#[must_use = "a watch does nothing unless it is asked"]
 pub struct LeadershipWatch {
     shared: Arc<Shared>,
     clock: Clock,

@@ -1,3 +1,5 @@
+#![expect(clippy::await_holding_lock, reason = "a disk hangs for as long as its lock is held")]
+
 use std::{convert::identity, sync::Mutex, time::Duration};
 
 use formation_core::{
@@ -13,6 +15,7 @@ use crate::testing::{Pipes, Smol, pipes};
 use crate::{
     driver::{Io, SharedStore},
     ending::{LeaveError, Unfinished},
+    events::RecvError,
     handle::{CommandError, Stopped},
 };
 
@@ -51,7 +54,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let log = Log::new(formation.node());
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let clock = Clock::start();
-    let (handle, requests) = ClusterHandle::new(formation.node().clone(), clock.clone(), shared, events);
+    let (handle, requests) = ClusterHandle::new(&formation, clock.clone(), shared, events);
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
@@ -251,10 +254,13 @@ impl Transport for Faulty {
 
 async fn last_event(handle: &ClusterHandle) -> Event {
     let (mut events, mut last) = (handle.events(), None);
-    while let Some(event) = events.next().await {
-        last = Some(event.unwrap());
+    loop {
+        match events.recv().await {
+            Ok(event) => last = Some(event),
+            Err(RecvError::Stopped) => return last.unwrap(),
+            Err(error) => panic!("{error}"),
+        }
     }
-    last.unwrap()
 }
 
 fn is_over(handle: &ClusterHandle) {
@@ -378,7 +384,7 @@ fn a_stopped_node_answers_while_its_disk_hangs() {
         let (mut leaving, mut waiting) = (pin!(handle.leave()), pin!(handle.wait_for_members(2)));
         assert!(future::poll_once(&mut waiting).await.is_none());
         assert!(future::poll_once(&mut leaving).await.is_none());
-        while events.next().await != Some(Ok(Event::Stopped { reason: StopReason::Left })) {}
+        while events.recv().await != Ok(Event::Stopped { reason: StopReason::Left }) {}
         assert_eq!(waiting.await, Err(Stopped));
         assert_eq!(handle.wait_for_master().await, Err(Stopped));
         assert_eq!(watch.changed().await, Err(Stopped));
