@@ -122,7 +122,7 @@ fn three_nodes_form_and_replace_a_master_that_is_cut_off() {
     let (_, second, next) = service.last();
     assert!(second != first && next > term, "the others have a master");
     let of_first = service.steps().into_iter().filter(|(_, name, _)| *name == first);
-    let (ended, ..) = of_first.last().unwrap();
+    let (ended, ..) = of_first.max().unwrap();
     assert!(ended < cut + SECOND, "the lease of the master that is cut off has lapsed, {ended:?} after {cut:?}");
     others.for_each(|other| service.sim.repair(first, other));
     service.run_for(10 * SECOND);
