@@ -1,5 +1,3 @@
-#![expect(clippy::await_holding_lock, reason = "a disk hangs for as long as its lock is held")]
-
 use std::{convert::identity, sync::Mutex, time::Duration};
 
 use formation_core::{
