@@ -59,6 +59,13 @@ pub struct Master {
     pub term: Term,
 }
 
+/// `node-a#7 at 10.0.0.1:7000, master of term 3`
+impl fmt::Display for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}, master of term {}", self.node, self.address, self.term)
+    }
+}
+
 /// A request to the driver.
 #[derive(Debug)]
 pub(crate) enum Request {

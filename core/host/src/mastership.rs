@@ -118,6 +118,17 @@ impl fmt::Debug for Lease {
     }
 }
 
+/// `lease of term 3, 950ms left`
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lease of term {}, ", self.term)?;
+        match self.remaining() {
+            Duration::ZERO => f.write_str("which has ended"),
+            left => write!(f, "{left:?} left"),
+        }
+    }
+}
+
 /// A step of a master that must not be cut short. Drop it when the step is done.
 #[derive(Debug)]
 #[must_use = "a guard protects a step only until it is dropped"]

@@ -57,6 +57,12 @@ impl Member {
 
     /// The metadata as [`Tags`].
     ///
+    /// ```
+    /// fn zone_of(member: &formation_core::Member) -> Option<String> {
+    ///     member.tags().ok()?.get("zone").map(str::to_owned)
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`MetadataError`] if the metadata is something else.
     pub fn tags(&self) -> Result<Tags, MetadataError> {

@@ -42,18 +42,18 @@ impl Transport for Nobody {
 type Driver = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The only voter of a cluster, which does nothing until its driver is polled.
-fn single(timing: Timing) -> (Arc<ClusterHandle>, Driver) {
+fn single(timing: Timing) -> (ClusterHandle, Driver) {
     let config = Config::single("test", "a", "a:1").timing(timing).build().unwrap();
     let (handle, driver) = start_node::<Smol, _, _>(config, Nobody, &Environment::system(), identity).unwrap();
-    (Arc::new(handle), Box::pin(driver))
+    (handle, Box::pin(driver))
 }
 
 /// The same, running, with a lease that lasts longer than a pause of this machine.
-fn running() -> (Arc<ClusterHandle>, smol::Task<()>) {
+fn running() -> (ClusterHandle, smol::Task<()>) {
     running_with(Timing::wan())
 }
 
-fn running_with(timing: Timing) -> (Arc<ClusterHandle>, smol::Task<()>) {
+fn running_with(timing: Timing) -> (ClusterHandle, smol::Task<()>) {
     let (handle, driver) = single(timing);
     (handle, smol::spawn(driver))
 }
@@ -287,6 +287,8 @@ fn a_watch_tells_each_change_of_the_mastership() {
             matches!(&lost, LeadershipChange::Lost { lease, reason: LossReason::Resigned } if lease.term() == first.term()),
             "{lost:?}"
         );
+        assert_eq!(lost.to_string(), "lost the lease of term 1: it has resigned");
+        assert_eq!(first.to_string(), "lease of term 1, which has ended");
         let LeadershipChange::Gained(second) = watch.changed().await.unwrap() else { panic!("gained again") };
         assert!(second.term() > first.term() && !first.is_valid());
         handle.leave().await.unwrap();

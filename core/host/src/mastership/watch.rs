@@ -1,6 +1,7 @@
 //! Following the mastership of this node.
 
 use std::{
+    fmt,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -29,6 +30,16 @@ pub enum LeadershipChange {
         /// The reason.
         reason: LossReason,
     },
+}
+
+impl fmt::Display for LeadershipChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gained(lease) => write!(f, "gained the {lease}"),
+            Self::Renewed(lease) => write!(f, "renewed the {lease}"),
+            Self::Lost { lease, reason } => write!(f, "lost the lease of term {}: {reason}", lease.term),
+        }
+    }
 }
 
 /// Follows the mastership of this node. It keeps no backlog: a slow reader gets the newest state next. No loss is left out between two
