@@ -156,7 +156,7 @@ impl Formation {
 
     /// This node's mastership: only while it is master and its lease is valid at `now`. No other node can have one before
     /// `valid_until` (G2), if clocks run within `max_clock_drift_percent`. There are two exceptions: the lease ends earlier
-    /// if this node leaves, and it ends with its process. A write that a killed process has started may therefore take
+    /// if this node leaves or resigns, and it ends with its process. A write that a killed process has started may therefore take
     /// effect beside the next master: send the term along as a fencing token.
     pub fn leadership(&self, now: Timestamp) -> Option<Leadership> {
         self.election.leadership(now.max(self.env.now))

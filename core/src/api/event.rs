@@ -326,7 +326,8 @@ pub enum LossReason {
     /// It was this node, and there is a newer term (E7).
     #[error("there is a newer term")]
     NewerTerm,
-    /// It has resigned or left.
+    /// It was this node, and it has resigned or left. Or it was another node that has left. If another node has resigned and stays a
+    /// member, the reason is [`Ended`](Self::Ended).
     #[error("it has resigned")]
     Resigned,
     /// It was this node as a solo master, and it has met a master that continues instead (E8).

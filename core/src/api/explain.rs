@@ -40,7 +40,8 @@ pub struct Explanation {
     pub promise: Option<(Node, Duration)>,
     /// What is known of its storage.
     pub storage: Storage,
-    /// The linked peers that have no master, with their addresses, if this node follows one.
+    /// The linked peers that say that they have no master, with their addresses, if this node has one. For a moment, a node that has just
+    /// joined is one of them, too.
     pub without_master: Vec<(Node, Address)>,
     /// The view that it holds.
     pub view_id: ViewId,

@@ -91,7 +91,7 @@ pub struct Leadership {
     /// The term of the mastership. It is larger than that of every earlier master.
     pub term: Term,
     /// The end of the lease. From this moment on, this node must not act as the master. The lease ends earlier if the node
-    /// leaves, and it ends with its process (G2). A write that a killed process has started may take effect beside the next
+    /// leaves or resigns, and it ends with its process (G2). A write that a killed process has started may take effect beside the next
     /// master, unless its receiver checks `term`.
     pub valid_until: Timestamp,
 }

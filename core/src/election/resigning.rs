@@ -44,8 +44,8 @@ impl Election {
     pub(crate) fn resigned(&mut self, from: &Node, address: &Address, term: Term) {
         self.remove_rival(address);
         let is_newest = term >= self.hard.term;
-        if let Some(voter) = self.others.get_mut(address) {
-            voter.resigned |= is_newest;
+        if let Some(voter) = self.others.get_mut(address).filter(|_| is_newest) {
+            voter.resigned = true;
             if let Some(report) = &mut voter.last_report {
                 // Its newest status may already show a vote for another node (E1).
                 report.role = if report.role.is_master() { RoleKind::Joining } else { report.role };

@@ -299,7 +299,7 @@ impl Formation {
             };
             if !is_same {
                 if reason == CloseReason::Superseded {
-                    self.replacements.note(&self.env, &self.peers, &hello.id);
+                    self.replacements.note(&self.env, &self.peers, hello);
                 }
                 self.drop_peer(known.key(), reason);
             }

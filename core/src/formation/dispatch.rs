@@ -81,14 +81,17 @@ impl Formation {
 
     fn dispatch(&mut self, conn: ConnId, key: PeerKey, message: Message) {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
-        let (node, address) = (peer.node().clone(), peer.address().clone());
+        let (node, address, is_leaving) = (peer.node().clone(), peer.address().clone(), peer.is_leaving());
         match message {
             Message::Status(status) => self.status_received(key, status),
             Message::VoteRequest(request) => self.vote_requested(conn, key, request),
             Message::Vote(vote) => self.election.vote(&address, vote),
             Message::Release(release) => self.election.release(&node, release),
             Message::Resign(Resign { term }) => {
-                self.peer_leaves(key);
+                // L7: its status, which came before, says whether it stays.
+                if is_leaving {
+                    self.peer_leaves(key);
+                }
                 self.election.resigned(&node, &address, term);
             }
             Message::Heartbeat(heartbeat) => self.heartbeat_received(key, heartbeat),

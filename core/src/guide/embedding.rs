@@ -79,7 +79,7 @@
 //!   not `std::time::Instant`. `formation-host` has one; [`promises`](super::promises) has a table of the systems on
 //!   which it stops in suspend.
 //! - **The order.** After each input, first make `leadership`, `view` and `status` visible to the service. Then
-//!   perform the outputs in their order. Then pass on the events. A master that leaves has then ended its mastership
+//!   perform the outputs in their order. Then pass on the events. A master that leaves or resigns has then ended its mastership
 //!   for your service before `Resign` is sent.
 //! - **Back-pressure.** Read a connection only as fast as the core takes its bytes. Do not queue bytes for a peer that
 //!   does not read.

@@ -41,7 +41,7 @@
 //! | `Ended` | it reported that it is no longer the master, or it was restarted | |
 //! | `LeaseExpired` | it was this node, and no quorum confirmed it in time | if it repeats: the voters are cut off, or do not run (suspended, swapping), or `lease` is too short for this network |
 //! | `NewerTerm` | it was this node, and another node knows a newer term | |
-//! | `Resigned` | it left | |
+//! | `Resigned` | it was this node, and it has left or handed the mastership over; or it was another node that has left. Of another node that has resigned and stays, `Ended` is reported | |
 //! | `GaveWay` | it was this node, without a quorum, and it has met a master that continues in its place (E8). `Merged` follows | |
 //!
 //! ## Why a node stops

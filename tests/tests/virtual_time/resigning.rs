@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use formation_core::{Command, Event, LossReason, Phase, Term};
-use formation_tests::{Net, NodeIx, Settings, for_each_seed};
+use formation_core::{Change, Command, Event, LossReason, Phase, RemovalReason, Term};
+use formation_tests::{Cut, Net, NodeIx, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);
@@ -38,6 +38,35 @@ fn l7_the_next_master_leads_after_two_round_trips() {
         let lost = |(_, event): &(u64, Event)| matches!(event, Event::MasterLost { term: of, reason: LossReason::Resigned, .. } if *of == term);
         assert_eq!(net.host(first).events.iter().filter(|event| lost(event)).count(), 1);
     });
+}
+
+/// Its resignation reaches the next master only on a new link.
+#[test]
+fn l7_a_master_that_resigns_and_is_cut_off_has_not_left() {
+    for cut in [Cut::Hold, Cut::Lose] {
+        for_each_seed(10, |seed| {
+            let mut net = formed(seed, 3);
+            let first = net.master().expect("there is a master");
+            let id = net.host(first).config.id().clone();
+            net.isolate(first, cut);
+            net.command(first, Command::Resign);
+            net.run_for(2 * SECOND);
+            net.heal_all();
+            net.run_for(10 * SECOND);
+            let left = |event: &Event| match event {
+                Event::ViewChanged { changes, .. } => changes.iter().any(
+                    |change| matches!(change, Change::Remove { id: of, reason: RemovalReason::Left } if *of == id),
+                ),
+                _ => false,
+            };
+            net.expect(
+                !(0..4).any(|ix| net.saw(ix, left)),
+                "a member that has only resigned is removed as if it had left",
+            );
+            let active = net.host(first).formation.as_ref().unwrap().view().iter().filter(|it| it.state.is_active());
+            net.expect(active.count() == 4, "not everybody is a member again");
+        });
+    }
 }
 
 #[test]
