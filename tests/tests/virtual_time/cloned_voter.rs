@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use formation_core::{Event, Phase, RejectReason};
-use formation_tests::{Crash, Net, Settings, Target, for_each_seed};
+use formation_core::{Config, Event, Incarnation, Input, Phase, RejectReason, Remote};
+use formation_tests::{Crash, Net, Peer, Rig, Settings, Target, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,4 +100,43 @@ fn i1_a_voter_whose_machine_dies_again_and_again_comes_back() {
             net.converge(6 * SECOND);
         }
     });
+}
+
+/// A node that has once replaced a linked run of itself, by an attacker, is kept out by no claim to its name after that.
+#[test]
+fn t2_i1_who_only_claims_to_be_a_node_keeps_no_place() {
+    let mut rig = Rig::new(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1", "c:1"]).build().unwrap());
+    let config = rig.formation.config().clone();
+    let run = |incarnation| {
+        let mut peer = Peer::of(&config, "x", "x:1");
+        peer.node.incarnation = Incarnation(incarnation);
+        // Each run has nonces of its own.
+        (0..incarnation).for_each(|_| drop(peer.hello()));
+        peer
+    };
+    let greet = |rig: &mut Rig, peer: &mut Peer| {
+        let conn = rig.accept_from(Remote::default());
+        rig.receive(conn, peer.hello());
+        rig.receive(conn, peer.joining());
+        conn
+    };
+    let attacker = greet(&mut rig, &mut run(10));
+    let mut owner = run(20);
+    let claim = rig.accept_from(Remote::default());
+    rig.receive(claim, owner.hello());
+    let reached = rig.answer("x:1");
+    rig.receive(reached, owner.hello());
+    rig.receive(reached, owner.joining());
+    assert!(rig.closed(attacker).is_some(), "the owner has the place of the one that only claims it");
+    for conn in [claim, reached] {
+        if rig.closed(conn).is_none() {
+            rig.give(Input::Closed { conn });
+        }
+    }
+    rig.advance(10 * SECOND);
+    greet(&mut rig, &mut run(30));
+    let again = rig.accept_from(Remote::default());
+    rig.receive(again, run(40).hello());
+    assert_eq!(rig.closed(again), None);
+    assert!(rig.dialing().iter().any(|dialed| dialed.as_str() == "x:1"), "its address is asked");
 }
