@@ -95,9 +95,9 @@ pub(crate) enum Request {
 /// | let another node be the master | [`resign`](Self::resign) |
 /// | show who is the master | [`status`](Self::status), [`wait_for_master`](Self::wait_for_master) |
 ///
-/// A lease ends [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before another node can be the master, so what checks
-/// it runs beside no other master. It cannot stop what does not check it: code that blocks for longer than the margin, and a write
-/// that is under way when the process is paused. For these, send [`Lease::term`] along with each write, and let the receiver refuse
+/// A lease ends [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before another node can be the master, also when the node
+/// resigns or leaves. Code that checks the lease, and needs less time than the margin after that, runs beside no other master. Nothing
+/// stops code that blocks for longer, and nothing stops a write that is under way when the process is paused. For these, send [`Lease::term`] along with each write, and let the receiver refuse
 /// older terms with a [`Fence`](formation_core::Fence).
 #[derive(Clone)]
 pub struct ClusterHandle(Arc<Inner>);
@@ -174,9 +174,10 @@ impl ClusterHandle {
     /// The mastership of this node, if it is the master and its lease is valid at this moment.
     ///
     /// It stays valid until [`valid_until`](Leadership::valid_until), to be compared with [`now`](Self::now). There are two
-    /// exceptions. The application calls [`leave`](Self::leave) before: stop acting as the master first. Or the process ends
-    /// before: a write that it has started may take effect beside the next master, so send the term along as a fencing
-    /// token.
+    /// exceptions. The application calls [`leave`](Self::leave) or [`resign`](Self::resign) before: stop acting as the master first. Or
+    /// the process ends before: a write that it has started may take effect beside the next master, so send the term along as a
+    /// fencing token. A [`lease`](Self::lease) ends earlier, by the margin, and at once when the node is about to resign or to leave. To
+    /// act as the master, use that.
     pub fn leadership(&self) -> Option<Leadership> {
         let leadership = self.0.shared.lock().leadership;
         leadership.filter(|leadership| self.now() < leadership.valid_until)
@@ -190,7 +191,9 @@ impl ClusterHandle {
 
     /// Runs `work` whenever this node is the master, until `work` is done once, and returns its result.
     ///
-    /// The future of `work` is polled only while the [`Lease`] is valid. It is dropped when the lease ends, and `work` is called again
+    /// If `work` ends by itself, this node is still the master, and nobody does the work: let it loop, or resign or leave behind it.
+    ///
+    /// The future of `work` is polled only while this node may act as the master. It is dropped when the lease ends, and `work` is called again
     /// when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
     /// after that. They let a step that has a [guard](Lease::guard) end before.
     ///

@@ -1,5 +1,7 @@
 //! A node that resigns or leaves waits for the work that depends on its lease.
 
+use std::time::Duration;
+
 use async_channel::Sender;
 use formation_core::{Command, Misuse, Timestamp};
 
@@ -12,8 +14,10 @@ pub(crate) struct Handover {
     leaves: bool,
     /// Where to report the result.
     replies: Vec<Sender<Result<(), Misuse>>>,
+    /// The end of the margin: what has looked at the lease before it ended for the application has had its effect by then.
+    not_before: Timestamp,
     /// The end of the lease. By then the other nodes may have the next master.
-    pub(crate) until: Timestamp,
+    until: Timestamp,
 }
 
 impl Handover {
@@ -24,8 +28,8 @@ impl Handover {
 
     /// From now on the application has no lease.
     pub(crate) fn begin(shared: &Shared, now: Timestamp) -> Self {
-        let until = shared.begin_handover().unwrap_or(now);
-        Self { leaves: false, replies: Vec::new(), until }
+        let (until, margin) = shared.begin_handover().unwrap_or((now, Duration::ZERO));
+        Self { leaves: false, replies: Vec::new(), not_before: until.min(now + margin), until }
     }
 
     pub(crate) fn add(&mut self, command: &Command, reply: Sender<Result<(), Misuse>>) {
@@ -34,7 +38,12 @@ impl Handover {
     }
 
     pub(crate) fn is_ready(&self, shared: &Shared, now: Timestamp) -> bool {
-        shared.may_hand_over(now, self.until)
+        now >= self.not_before && shared.may_hand_over(now, self.until)
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(crate) fn looks_again_at(&self, now: Timestamp) -> Timestamp {
+        if now < self.not_before { self.not_before } else { self.until }
     }
 
     /// What the core has to do now.

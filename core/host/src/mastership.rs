@@ -59,8 +59,9 @@ impl Lease {
     }
 
     /// Protects a step that needs at most `needed` and must not be cut short. [`leave`](crate::ClusterHandle::leave) and
-    /// [`resign`](crate::ClusterHandle::resign) wait until the guard is dropped, at most until the end of the lease, and so does the work
-    /// of [`run_while_master`](crate::ClusterHandle::run_while_master) that contains the step. No new guard is given in that time.
+    /// [`resign`](crate::ClusterHandle::resign) wait until all guards are dropped, at most until the end of the lease. The work of
+    /// [`run_while_master`](crate::ClusterHandle::run_while_master) goes on for as long, although its lease has ended. No new guard is
+    /// given in that time.
     ///
     /// Nothing can stop a step that takes longer than `needed`. Check [`Guard::is_valid`] before a write, and send
     /// [`Guard::term`] along with it.
@@ -80,7 +81,8 @@ impl Lease {
         Ok(Guard { lease: self.clone(), until: now + needed })
     }
 
-    /// Waits until this node may not act as the master any more. To stop a task with the lease, wait for both.
+    /// Waits until this node may not act as the master any more. To stop a task with the lease, wait for both: the task then has the
+    /// [`lease_margin`](formation_core::ConfigBuilder::lease_margin) to come to an end.
     ///
     /// Cancel safe.
     pub async fn ended(&self) {
@@ -154,9 +156,10 @@ impl Guard {
         self.until.since(self.lease.clock.now())
     }
 
-    /// Whether the step may still act as the master: its time is not over. A node that resigns or leaves waits for it.
+    /// Whether the step may still act as the master: its time is not over, and its node runs. A node that resigns or leaves waits for the
+    /// step. One that is shut down, or that ends for another reason, does not.
     pub fn is_valid(&self) -> bool {
-        self.lease.clock.now() < self.until
+        self.lease.clock.now() < self.until && !self.lease.shared.lock().is_void(self.lease.term)
     }
 }
 

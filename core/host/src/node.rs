@@ -212,7 +212,13 @@ where
         let mut accepting = Box::pin(self.accept(false));
         let mut spent = Spent::default();
         while !self.driver.is_stopped() {
-            let due = due::<R>(self.next_deadline(), self.clock.clone()).or(self.idle());
+            // Listen first and look second, so that no end of work gets lost in between.
+            let idle = self.idle();
+            self.hand_over();
+            if self.driver.is_stopped() {
+                return;
+            }
+            let due = due::<R>(self.next_deadline(), self.clock.clone()).or(idle);
             match self.sources.next(due, accepting.as_mut()).await {
                 Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
                 Next::Report(report) => {
@@ -238,7 +244,6 @@ where
                     self.accepted(accepted);
                 }
             }
-            self.hand_over();
             if spent.turn_is_over() {
                 yield_now().await;
             }
@@ -246,7 +251,7 @@ where
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        let handover = self.handover.as_ref().map(|handover| handover.until);
+        let handover = self.handover.as_ref().map(|handover| handover.looks_again_at(self.clock.now()));
         self.driver.next_deadline().into_iter().chain(handover).min()
     }
 
@@ -291,8 +296,9 @@ where
 
     /// Waits until nothing of a node that has stopped is left. What it has closed itself may still deliver what was sent last.
     async fn finish(self, ending: &Ending) {
-        let Self { clock, sources, keeper, driver, .. } = self;
-        drop(sources);
+        let Self { clock, permits: _, sources, handover, keeper, driver } = self;
+        // Whoever waits for one of them learns that the node has stopped.
+        drop((sources, handover));
         // Whatever comes first here is dropped last: the publisher announces that everything else is free.
         let Remains { publisher: _publisher, log, store: _store, closing, open, io } = driver.end();
         for connection in open {

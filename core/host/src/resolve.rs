@@ -213,6 +213,18 @@ impl State {
         next.filter(|_| !self.queue.is_empty()).map_or(IDLE, |next| next.min(IDLE))
     }
 
+    /// Nobody waits for these names any more. While every thread hangs, no other place forgets them.
+    fn forget_given_up(&mut self) {
+        let Self { queue, lookups, .. } = self;
+        queue.retain(|name| {
+            let is_awaited = lookups.get(name).is_some_and(|waiting| waiting.iter().any(|dial| !dial.is_closed()));
+            if !is_awaited {
+                lookups.remove(name);
+            }
+            is_awaited
+        });
+    }
+
     fn finished(&mut self, name: &Arc<str>, now: Instant) -> Vec<Sender<Found>> {
         let begun = self.fast.remove(name).or_else(|| self.slow.remove(name));
         if begun.is_some_and(|begun| now.duration_since(begun) >= self.slow_after) {
@@ -252,6 +264,7 @@ impl Resolver {
             waiting.push(dial);
             return;
         }
+        state.forget_given_up();
         let name: Arc<str> = name.into();
         state.lookups.insert(name.clone(), vec![dial]);
         state.queue.push_back(name);

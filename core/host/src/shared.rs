@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) view: MembersView,
     pub(crate) status: Status,
     pub(crate) leadership: Option<Leadership>,
+    /// The lease that was last announced to those who wait for a change.
+    announced: Option<Leadership>,
     /// How much earlier than for the other nodes a lease ends for the application.
     margin: Duration,
     /// The node is about to resign or to leave: there is no lease for the application any more.
@@ -84,6 +86,24 @@ impl State {
             (self.stopped, LossReason::Ended),
         ];
         reported.or_else(|| others.into_iter().find(|(is_true, _)| *is_true).map(|(_, reason)| reason))
+    }
+
+    /// Whether those who wait for a change want to know of this lease. A master that needs no quorum renews its lease with every input,
+    /// so small steps are none.
+    fn is_news(&self, lease: Option<Leadership>) -> bool {
+        match (self.announced, lease) {
+            (None, None) => false,
+            (Some(known), Some(new)) if known.term == new.term => {
+                new != known && new.valid_until.since(known.valid_until) >= self.margin
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether nothing of this term protects the work of the application any more, whatever its lease was: the node has stopped, or was
+    /// a solo master that has given way (E8).
+    pub(crate) fn is_void(&self, term: Term) -> bool {
+        self.stopped || self.last_loss == Some((term, LossReason::GaveWay))
     }
 
     /// The application begins work on the lease.
@@ -147,33 +167,34 @@ impl Shared {
 
     /// The application has ended work on the lease.
     pub(crate) fn end_work(&self) {
-        let mut state = self.lock();
-        state.works -= 1;
-        self.note_idle(&state);
+        self.end_one(|state| state.works -= 1);
     }
 
     /// The application has ended a step.
     pub(crate) fn end_step(&self) {
+        self.end_one(|state| state.guards -= 1);
+    }
+
+    fn end_one(&self, end: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        state.guards -= 1;
-        self.note_idle(&state);
-        if state.hands_over && state.guards == 0 {
+        end(&mut state);
+        let (is_idle, has_waited) = (state.is_idle(), state.hands_over && state.guards == 0);
+        // A task that is woken may take the lock.
+        drop(state);
+        if is_idle {
+            self.idle.notify(usize::MAX);
+        }
+        if has_waited {
             // Work that has only waited for the step ends now.
             self.lease_has_changed();
         }
     }
 
-    fn note_idle(&self, state: &State) {
-        if state.is_idle() {
-            self.idle.notify(usize::MAX);
-        }
-    }
-
     /// The application loses its lease, because the node is about to resign or to leave. Returns until when its work may go on.
-    pub(crate) fn begin_handover(&self) -> Option<Timestamp> {
+    pub(crate) fn begin_handover(&self) -> Option<(Timestamp, Duration)> {
         let mut state = self.lock();
         state.hands_over = true;
-        let until = state.leadership.map(|leadership| leadership.valid_until);
+        let until = state.leadership.map(|leadership| (leadership.valid_until, state.margin));
         drop(state);
         self.lease_has_changed();
         until
@@ -232,6 +253,7 @@ impl Publisher {
             view: formation.view().clone(),
             status: formation.status(),
             leadership: formation.leadership(now),
+            announced: None,
             margin: formation.config().lease_margin(),
             hands_over: false,
             works: 0,
@@ -274,7 +296,11 @@ impl Publisher {
         }
         state.status = status;
         let leadership = formation.leadership(now);
-        let is_other_lease = std::mem::replace(&mut state.leadership, leadership) != leadership;
+        state.leadership = leadership;
+        let is_other_lease = state.is_news(leadership);
+        if is_other_lease {
+            state.announced = leadership;
+        }
         drop(state);
         if is_news {
             self.shared.changed.notify(usize::MAX);

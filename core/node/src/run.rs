@@ -106,7 +106,7 @@ async fn run<A: Adapter>(
     let reload = || reload(settings, credentials.as_ref());
     let limit = settings.leave_within();
     let reported = async { Some(report::<A>(&node, &reporter, limit).await) };
-    let Some(code) = or(reported, obey::<A>(&node, &reporter, &mut signals, reload, limit)).await else {
+    let Some(code) = or(obey::<A>(&node, &reporter, &mut signals, reload, limit), reported).await else {
         return Ok(STOPPED);
     };
     let printer = reporter.finish();
@@ -145,11 +145,17 @@ async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter, limit: Op
                     Some(StopReason::Left) => code = LEFT,
                     Some(StopReason::Superseded) => code = SUPERSEDED,
                     Some(StopReason::IdInUse) => code = ID_IN_USE,
+                    // Only the limit of the leave does this here.
+                    Some(StopReason::ShutDown) => code = STOPPED,
                     Some(_) | None => {}
                 }
             }
             Some(Err(RecvError::Skipped(count))) => reporter.report(node.now(), What::Skipped(count)),
-            Some(Err(RecvError::Stopped)) => return code,
+            Some(Err(RecvError::Stopped)) => {
+                // By then `obey` knows what was not finished.
+                node.stopped().await;
+                return code;
+            }
             None => {}
         }
         let current = node.leadership();

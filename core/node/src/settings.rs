@@ -71,6 +71,9 @@ pub(crate) struct Settings {
     /// How long it may take to leave. After that the node ends without leaving, and does not wait for its disk
     #[arg(long, value_name = "TIME")]
     leave_within: Option<humantime::Duration>,
+    /// How long before the end of its lease a master stops its work; the default is a tenth of the lease
+    #[arg(long, value_name = "TIME")]
+    lease_margin: Option<humantime::Duration>,
     /// Metadata of this node in the member list
     #[arg(long, value_name = "TEXT")]
     metadata: Option<String>,
@@ -188,6 +191,9 @@ impl Settings {
         }
         if self.join_only {
             config = config.bootstrap(Bootstrap::JoinOnly);
+        }
+        if let Some(time) = self.lease_margin {
+            config = config.lease_margin(time.into());
         }
         if let Some(time) = self.solo_after {
             config = config.solo_after(time.into());

@@ -54,6 +54,12 @@ pub(super) fn describe(error: &ConfigError) -> String {
             shown(*left),
             shown(*election_timeout)
         ),
+        ConfigError::LeaseMargin { margin, most } => format!(
+            "--lease-margin is {}, but has to be at most {}, half of --lease less --max-clock-drift-percent; lower --lease-margin or raise \
+             --lease",
+            shown(*margin),
+            shown(*most)
+        ),
         ConfigError::Sizes { field, value, relation, other, than } => {
             let (flag, other) = (flag(field), flag(other));
             format!(

@@ -49,6 +49,7 @@ fn every_option_of_the_library_has_a_flag() {
         state_dir = "votes"
         join_only = true
         solo_after = "1m 30s"
+        lease_margin = "50ms"
         metadata = "text"
         detector = "phi"
         phi_threshold = 6
@@ -150,6 +151,7 @@ fn an_error_speaks_of_flags_and_not_of_functions() {
         ("--cluster c --id a --listen a:1 --seed b:1 --limit-send 9999999", "--limit-send"),
         ("--cluster c --id a --listen a:1 --seed b:1 --limit-contacts 0 --contact b:1", "--limit-contacts"),
         ("--cluster c --id a --listen a:1 --seed b:1 --solo-after 1s", "--bootstrap-wait"),
+        ("--cluster c --id a --listen a:1 --seed b:1 --lease-margin 900ms", "at most 495ms"),
         ("--cluster c --id a --listen a:1 --seed b:1 --detector phi --phi-window 1", "--phi-window"),
         ("--cluster c --id a --listen a:1 --seed b:1 --phi-window 9", "--detector phi"),
     ] {
