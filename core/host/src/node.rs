@@ -73,7 +73,7 @@ where
     {
         log.state_dir_is_empty(dir);
     }
-    warn_about(formation.config(), &transport, &log);
+    warn_about(formation.config(), store.is_some(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, now);
     let (handle, requests) = ClusterHandle::new(&formation, clock.clone(), shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
@@ -88,8 +88,8 @@ where
 }
 
 /// Warns about a configuration that works, and may not be what somebody wants.
-fn warn_about(config: &Config, transport: &impl Transport, log: &Log) {
-    if config.is_voter() && config.state_dir().is_none() {
+fn warn_about(config: &Config, is_durable: bool, transport: &impl Transport, log: &Log) {
+    if config.is_voter() && !is_durable {
         log.votes_in_memory();
     }
     if config.keys().is_empty() && transport.is_plain() && !is_on_this_machine(config.address()) {

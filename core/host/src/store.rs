@@ -123,7 +123,7 @@ pub struct Store(Kind);
 #[derive(Debug)]
 enum Kind {
     Disk(Keeper<Disk>),
-    Memory(MemoryStore, DurableState),
+    Memory(MemoryKeeper),
 }
 
 impl Store {
@@ -145,9 +145,9 @@ impl Store {
     pub fn keep(&mut self, state: HardState) -> Result<(), StoreError> {
         match &mut self.0 {
             Kind::Disk(keeper) => keeper.keep(state),
-            Kind::Memory(memory, durable) => {
-                durable.hard_state = state;
-                *memory.lock() = Some(durable.clone());
+            Kind::Memory(keeper) => {
+                keeper.state.hard_state = state;
+                keeper.memory.lock().kept = Some(keeper.state.clone());
                 Ok(())
             }
         }
@@ -158,9 +158,29 @@ impl Store {
     }
 }
 
-/// The durable state of one node in memory, for tests. It outlives the node, which is started again with a clone of it.
+/// The durable state of one node in memory, for tests. It outlives the node, which is started again with a clone of it. As a `state_dir`,
+/// it belongs to one running node at a time.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryStore(Arc<Mutex<Option<DurableState>>>);
+pub struct MemoryStore(Arc<Mutex<Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    kept: Option<DurableState>,
+    is_open: bool,
+}
+
+/// The memory of a node that runs.
+#[derive(Debug)]
+struct MemoryKeeper {
+    memory: MemoryStore,
+    state: DurableState,
+}
+
+impl Drop for MemoryKeeper {
+    fn drop(&mut self) {
+        self.memory.lock().is_open = false;
+    }
+}
 
 impl MemoryStore {
     /// A store of a node that has never voted.
@@ -174,18 +194,22 @@ impl MemoryStore {
         incarnation: Incarnation,
         rng_seed: u64,
     ) -> Result<(Store, Start), StoreError> {
-        let kept = self.lock().clone();
-        let start = match kept {
+        let path = || PathBuf::from("the MemoryStore");
+        let mut memory = self.lock();
+        if memory.is_open {
+            return Err(StoreError::Locked { path: path() });
+        }
+        let start = match memory.kept.clone() {
             None => Start::new(incarnation, rng_seed),
             Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
-                .map_err(|reason| StoreError::Resume { path: PathBuf::from("memory"), reason })?,
+                .map_err(|reason| StoreError::Resume { path: path(), reason })?,
         };
         let state = DurableState::of(config, &start);
-        *self.lock() = Some(state.clone());
-        Ok((Store(Kind::Memory(self.clone(), state)), start))
+        *memory = Memory { kept: Some(state.clone()), is_open: true };
+        Ok((Store(Kind::Memory(MemoryKeeper { memory: self.clone(), state })), start))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<DurableState>> {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

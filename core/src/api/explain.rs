@@ -15,6 +15,9 @@ use crate::{
     wire::message::Role,
 };
 
+/// How many peers without a master a text names.
+const SHOWN: usize = 8;
+
 /// What a node is doing, and why it is not doing more. [`Formation::explain`](crate::Formation::explain) returns it. Its `Display` is
 /// for people, one fact per line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -333,8 +336,11 @@ impl fmt::Display for Explanation {
             }
             writeln!(f)?;
         }
-        for (peer, at) in &self.without_master {
+        for (peer, at) in self.without_master.iter().take(SHOWN) {
             writeln!(f, "  linked, without a master: {peer} at {at}")?;
+        }
+        if let Some(more) = self.without_master.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            writeln!(f, "  linked, without a master: {more} more")?;
         }
         for MemberReport { id, state, linked, view_id, judged_in } in &self.members {
             let link = if *linked { "linked" } else { "not linked" };

@@ -169,3 +169,15 @@ mod unix {
         assert_eq!(open(dir.path(), 1).unwrap().1.hard_state.term, Term(9));
     }
 }
+
+#[test]
+fn a_memory_store_belongs_to_one_run_at_a_time_and_outlives_it() {
+    let (memory, config) = (MemoryStore::new(), config("a"));
+    let (mut store, first) = memory.open(&config, Incarnation(1), 1).unwrap();
+    assert_eq!(first.hard_state.term, Term(0));
+    store.keep(HardState { term: Term(7), ..HardState::default() }).unwrap();
+    assert!(matches!(memory.open(&config, Incarnation(2), 1), Err(StoreError::Locked { .. })));
+    drop(store);
+    let (_store, next) = memory.open(&config, Incarnation(2), 1).unwrap();
+    assert_eq!((next.hard_state.term, next.incarnation), (Term(7), Incarnation(2)));
+}
