@@ -160,7 +160,7 @@ fn a_master_explains_its_members() {
     let gone = explanation.members.iter().find(|member| member.id.as_str() == "n3").unwrap();
     assert_eq!((gone.state, gone.linked), (MemberState::Suspect, false));
     let text = explanation.to_string();
-    assert!(text.contains("member n3: Suspect, not linked") && text.contains("h1:1: n1#"), "{text}");
+    assert!(text.contains("member n3: suspect, not linked") && text.contains("h1:1: n1#"), "{text}");
 }
 
 /// The lines that a node logs when it reports that it has no master, without repetitions.
