@@ -28,8 +28,10 @@ impl Replacements {
     /// The linked run that keeps its place against this even newer one.
     pub(crate) fn keeps<'a>(&self, env: &Env, peers: &'a PeerTable, newer: &Hello) -> Option<&'a Peer> {
         self.0.get(&newer.id).filter(|until| **until > env.now)?;
-        let is_older =
-            |known: &&Peer| known.node().incarnation < newer.incarnation && *known.address() == newer.address;
+        // Without a proof, somebody else may have taken the name of the run that is gone.
+        let is_older = |known: &&Peer| {
+            known.is_verified() && known.node().incarnation < newer.incarnation && *known.address() == newer.address
+        };
         peers.with_id(&newer.id).filter(is_older)
     }
 }

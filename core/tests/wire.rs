@@ -190,11 +190,14 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (RejectReason::BadProof, "01 09 00"),
         (RejectReason::Unproven, "01 0a 00"),
         (RejectReason::Unresponsive, "01 0b 00"),
+        (RejectReason::IdInView, "01 0c 00"),
     ];
     all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason, holder: None }), body)));
     let holder = Some(Holder { node: node("b", 9), address: address("b:1") });
     let rejected = Rejected { reason: RejectReason::IdInUse, holder };
-    all.push((Message::Rejected(rejected), "01 04 01 01 62 09 03 62 3a 31"));
+    all.push((Message::Rejected(rejected.clone()), "01 04 01 01 62 09 03 62 3a 31"));
+    let rejected = Rejected { reason: RejectReason::IdInView, ..rejected };
+    all.push((Message::Rejected(rejected), "01 0c 01 01 62 09 03 62 3a 31"));
     all
 }
 
