@@ -50,7 +50,7 @@ pub(crate) struct Discovery {
 pub(crate) enum Consequence {
     /// A newer run of the node may be known: it stops, if that is so.
     Superseded,
-    /// Another node has its id: one of the two stops, if this lasts.
+    /// A living node has its id: one of the two stops, if this lasts.
     MayLoseItsId,
     None,
 }
@@ -68,7 +68,9 @@ pub(crate) fn consequence(reason: RejectReason) -> Consequence {
         | RejectReason::KeyMismatch
         | RejectReason::BadProof
         | RejectReason::Unproven
-        | RejectReason::Unresponsive => Consequence::None,
+        | RejectReason::Unresponsive
+        // No link shows that the other node lives.
+        | RejectReason::IdInView => Consequence::None,
     }
 }
 

@@ -190,11 +190,14 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (RejectReason::BadProof, "01 09 00"),
         (RejectReason::Unproven, "01 0a 00"),
         (RejectReason::Unresponsive, "01 0b 00"),
+        (RejectReason::IdInView, "01 0c 00"),
     ];
     all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason, holder: None }), body)));
     let holder = Some(Holder { node: node("b", 9), address: address("b:1") });
     let rejected = Rejected { reason: RejectReason::IdInUse, holder };
-    all.push((Message::Rejected(rejected), "01 04 01 01 62 09 03 62 3a 31"));
+    all.push((Message::Rejected(rejected.clone()), "01 04 01 01 62 09 03 62 3a 31"));
+    let rejected = Rejected { reason: RejectReason::IdInView, ..rejected };
+    all.push((Message::Rejected(rejected), "01 0c 01 01 62 09 03 62 3a 31"));
     all
 }
 
@@ -272,10 +275,10 @@ fn h1_h4_an_unknown_variant_is_malformed() {
         "0f",                                           // message
         "ff",                                           // the start of a variant index
         "ffffffff0f",                                   // the largest variant index
-        "01 0c",                                        // reject reason
+        "01 0d",                                        // reject reason
         "02 01 00 05 01 00 0000 00",                    // role
         "03 02 05",                                     // join response
-        "03 01 05 0c",                                  // reject reason in a join response
+        "03 01 05 0d",                                  // reject reason in a join response
         "04 02 0502 00 01 00",                          // members update
         "04 00 0502 00 01 01 01 61 01 03 683a31 02 00", // member state
         "04 01 0502 0503 01 02 01 62 00",               // change

@@ -65,6 +65,7 @@ impl Tally {
             Message::HeartbeatAck(ack) if !ack.confirms => "heartbeat not confirmed",
             Message::Rejected(rejected) => match rejected.reason {
                 RejectReason::IdInUse => "id in use",
+                RejectReason::IdInView => "id in view",
                 RejectReason::AddressInUse => "address in use",
                 RejectReason::Superseded => "older run rejected",
                 RejectReason::BadProof => "proof rejected",

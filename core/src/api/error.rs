@@ -278,6 +278,10 @@ pub enum RejectReason {
     /// The node was a member more than once and acknowledged no heartbeat. It is admitted later (V11).
     #[error("it has acknowledged no heartbeat while it was a member, so it is admitted later")]
     Unresponsive,
+    /// The view names another node under this id, at another address (I3). The sender has no proven link to that node. So this never
+    /// stops the rejected node, which joins once the entry is gone.
+    #[error("the view has another node under its id")]
+    IdInView,
 }
 
 impl RejectReason {
@@ -292,7 +296,8 @@ impl RejectReason {
             | Self::AddressInUse
             | Self::MetadataTooLong
             | Self::KeyMismatch
-            | Self::BadProof => true,
+            | Self::BadProof
+            | Self::IdInView => true,
             Self::ElectorateMismatch | Self::ClusterFull | Self::Unproven | Self::Unresponsive => false,
         }
     }
@@ -310,7 +315,8 @@ impl RejectReason {
             | Self::AddressInUse
             | Self::KeyMismatch
             | Self::BadProof
-            | Self::Unproven => false,
+            | Self::Unproven
+            | Self::IdInView => false,
         }
     }
 
@@ -328,7 +334,8 @@ impl RejectReason {
             | Self::ClusterFull
             | Self::MetadataTooLong
             | Self::Unproven
-            | Self::Unresponsive => false,
+            | Self::Unresponsive
+            | Self::IdInView => false,
         }
     }
 }

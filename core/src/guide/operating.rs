@@ -49,7 +49,7 @@
 //! | [`StopReason`](crate::StopReason) | what it means | what to do |
 //! | --- | --- | --- |
 //! | `Left` | it was asked to leave | |
-//! | `IdInUse` | another living node has its id. It was kept outside for twice `down_after`, which is the longest that a dead node could keep it out | the last `RejectedByPeer` or `PeerRejected` names both addresses. Give one of the nodes another id |
+//! | `IdInUse` | another living node has its id, and a quorum of voters has a link to that node. They kept this one outside for twice `down_after`, which is longer than they keep a link to a dead node | the last `RejectedByPeer` or `PeerRejected` names both addresses. Give one of the nodes another id |
 //! | `Superseded` | another process with the same id and address was started later | if nobody restarted it: two machines have the same configuration |
 //! | `ShutDown` | the application has shut the node down or dropped it, or its runtime has ended. The other nodes see a crash | if it was meant to leave: await `leave` first |
 //! | `Failed` | the driver, the storage or the listener has panicked. The log has the message. A panic on one connection ends only that connection | restart the node. If the panic is in a transport of your own, repair it; otherwise report it |
@@ -65,7 +65,8 @@
 //! | `NoCommonProtocol` | the two programs have no protocol version in common | upgrade the older one. Do not skip versions |
 //! | `ElectorateMismatch` | the seed lists differ; the holder is the master of the other list. The two compare digests: a list would tell an unauthenticated peer all addresses | compare `own_seeds` in the log lines of both nodes, and give all nodes the same list. Until then, voters that reach the holder's seeds elect no second master beside it (E9); with a cluster key, only on TLS. Not permanent: one of them may be about to be restarted with the right list |
 //! | `Superseded` | a newer run of the same node is known | stop the older one, if it does not stop by itself |
-//! | `IdInUse` | a living node at another address has the same id. Or the holder has the same address, too: two copies of one node run, such as a cloned machine, and start again and again | give one of them another id, or stop one copy: the event names the source of the one, and the holder is the other. After a while, one of the two stops. A node that has moved is let in once its old run counts as down |
+//! | `IdInUse` | a living node at another address has the same id. Or the holder has the same address, too: two copies of one node run, such as a cloned machine, and start again and again | give one of them another id, or stop one copy: the event names the source of the one, and the holder is the other. After a while, one of the two stops, if a quorum of voters has a link to the holder. A node that has moved is let in once its old run counts as down |
+//! | `IdInView` | the view names another node under the same id, at another address. Whoever sends this has no link to that node, so it does not know whether it lives. The rejected node never stops because of this, and joins once the entry is gone | if the holder runs: give one of the two another id, or stop one. A node that has moved is let in once its old run counts as down. If the holder does not exist and the entry stays, the master has written what is wrong: replace that voter |
 //! | `AddressInUse` | a living node has the same address and another id | give one of them another address |
 //! | `ClusterFull` | the cluster has as many members as `Limits::members` allows | raise the limit on every voter, or let a node leave. Not permanent |
 //! | `KeyMismatch` | the two nodes have no cluster key in common, or only one of them has a key | give both the same key. See below how to change it |

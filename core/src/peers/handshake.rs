@@ -4,13 +4,13 @@ use core::cmp::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Connection, Peer, PeerTable, Proving};
+use super::{Connection, PeerTable, Proving};
 use crate::{
     api::error::{CloseReason, RejectReason},
     election::Election,
     env::Env,
     id::{Address, ConnId, Node},
-    membership::view::{Member, MembersView},
+    membership::view::MembersView,
     peers::proof::{self, ClusterKey, Side},
     wire::message::{Hello, Holder, MAGIC, Message, Proof},
 };
@@ -117,10 +117,9 @@ pub(crate) fn judge_node(
         }
     } else if let Some(known) = in_view.filter(|known| is_rival(&known.address)) {
         match view_state {
-            // A compromised master must not give the id away.
-            ViewState::Current if is_held_by_another(env, peers, known) => {}
-            // A master waits until the member that it knows is down.
-            ViewState::Own | ViewState::Current => return held_by(RejectReason::IdInUse, &known.node, &known.address),
+            // I3: the entry alone shows no living node. A master waits until the member that it knows is down, and another master may
+            // have written what is wrong.
+            ViewState::Own | ViewState::Current => return held_by(RejectReason::IdInView, &known.node, &known.address),
             ViewState::Recent => return Ok(Standing::Unproven),
             ViewState::Old => {}
         }
@@ -153,12 +152,6 @@ pub(crate) fn judge_node(
         true => Ok(Standing::Unproven),
         false => Ok(Standing::Accepted),
     }
-}
-
-/// Whether this node knows that a node with another id is at the address of this member: it is there itself, or a proven peer is.
-fn is_held_by_another(env: &Env, peers: &PeerTable, member: &Member) -> bool {
-    let is_another = |peer: &Peer| peer.is_verified() && peer.node().id != member.node.id;
-    member.address == *env.config.address() || peers.at(&member.address).is_some_and(is_another)
 }
 
 fn held_by(reason: RejectReason, node: &Node, address: &Address) -> Result<Standing, Rejection> {

@@ -125,8 +125,8 @@ impl Hello {
 pub struct Rejected {
     /// The reason.
     pub reason: RejectReason,
-    /// The node that has the id or the address of the receiver, with `IdInUse` and `AddressInUse`. The master of the sender, with
-    /// `ElectorateMismatch`.
+    /// The node that has the id or the address of the receiver, with `IdInUse`, `AddressInUse` and `IdInView`. The master of the sender,
+    /// with `ElectorateMismatch`.
     pub holder: Option<Holder>,
 }
 

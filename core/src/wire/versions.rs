@@ -67,7 +67,8 @@ impl RejectReason {
             | Self::MetadataTooLong
             | Self::KeyMismatch
             | Self::Unproven
-            | Self::Unresponsive => FIRST,
+            | Self::Unresponsive
+            | Self::IdInView => FIRST,
             Self::BadProof => NEWEST,
         }
     }

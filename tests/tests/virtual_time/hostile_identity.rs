@@ -247,6 +247,37 @@ fn h11_a_voucher_proves_a_link_that_exists() {
     }
 }
 
+/// A run that has replaced a linked one keeps its place (I1). Then it is gone, and another member takes its name without a proof.
+#[test]
+fn t2_i1_only_a_proven_run_keeps_its_place() {
+    let mut rig = single(Limits::default());
+    let owner = &mut peer_of(rig.formation.config(), "j", "j:1");
+    rig.joined_by(owner);
+    owner.node.incarnation.0 += 1;
+    hello(&mut rig, owner);
+    let second = reach(&mut rig, owner);
+    assert!(is_linked(&mut rig, second));
+    let thief = &mut owner.clone();
+    rig.give(Input::Closed { conn: second });
+    assert_eq!(rig.formation.status().links, 0);
+    let stolen = rig.joined_by(thief);
+    assert_eq!(
+        (rig.closed(stolen), rig.formation.status().links),
+        (None, 1),
+        "believed until another one claims the id"
+    );
+    owner.node.incarnation.0 += 1;
+    let third = hello(&mut rig, owner);
+    assert_eq!(rig.closed(third), None, "the owner may prove itself");
+    rig.advance(SECOND);
+    reach(&mut rig, owner);
+    assert_eq!(
+        (rig.closed(stolen), rig.formation.status().links),
+        (Some(CloseReason::Superseded), 1),
+        "the owner is back"
+    );
+}
+
 /// A joining node that is told about a master that it cannot reach.
 fn has_reported_a_master_of(id: &str, address: &str) -> bool {
     let mut rig = Rig::new(config());

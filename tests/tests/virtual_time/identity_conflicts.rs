@@ -122,7 +122,7 @@ fn i3_a_moved_node_joins_once_its_old_run_is_down() {
         net.start(new);
         net.run_until(15 * SECOND, |net| net.agree(&[0, 1, 2, new]));
         net.expect(net.agree(&[0, 1, 2, new]), "the moved node is still outside");
-        net.expect(is_reported(&net, new, RejectReason::IdInUse, "x", "old:1"), "the moved node was never rejected");
+        net.expect(is_reported(&net, new, RejectReason::IdInView, "x", "old:1"), "the moved node was never rejected");
         // The old rejections must not count later.
         net.run_for(30 * SECOND);
         let (master, since) = (net.master().expect("there is one"), net.now());

@@ -12,6 +12,7 @@ use formation_tests::{Peer, Rig};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ID_IN_USE: Option<CloseReason> = Some(CloseReason::Rejected(RejectReason::IdInUse));
+const ID_IN_VIEW: Option<CloseReason> = Some(CloseReason::Rejected(RejectReason::IdInView));
 const ADDRESS_IN_USE: Option<CloseReason> = Some(CloseReason::Rejected(RejectReason::AddressInUse));
 const SUPERSEDED: Option<CloseReason> = Some(CloseReason::Rejected(RejectReason::Superseded));
 
@@ -217,7 +218,7 @@ fn i1_i2_i3_the_id_of_a_linked_node_belongs_to_its_address() {
 fn i3_a_master_keeps_the_id_of_a_member_without_a_link() {
     for (id, at) in [("n2", "h2:1"), ("j", "j:1")] {
         for (address, incarnation, reason) in
-            [(at, 5, None), (at, 6, None), (at, 4, None), ("x:1", 6, ID_IN_USE), ("x:1", 4, ID_IN_USE)]
+            [(at, 5, None), (at, 6, None), (at, 4, None), ("x:1", 6, ID_IN_VIEW), ("x:1", 4, ID_IN_VIEW)]
         {
             assert_eq!(
                 close_reason(master_without_link_to(id, at), id, address, incarnation),
@@ -249,7 +250,7 @@ fn i3_an_id_in_the_view_of_a_former_master_is_free() {
 #[test]
 fn i4_a_voter_takes_its_id_back_from_another_member() {
     assert_eq!(close_reason(master_without_link_to("n2", "x:1"), "n2", "h2:1", 4), None);
-    assert_eq!(close_reason(master_without_link_to("n2", "x:1"), "n2", "y:1", 6), ID_IN_USE);
+    assert_eq!(close_reason(master_without_link_to("n2", "x:1"), "n2", "y:1", 6), ID_IN_VIEW);
 }
 
 #[test]

@@ -42,6 +42,7 @@ const EXPECTED: &[&str] = &[
     "handshake timed out",
     "master unreachable",
     "id in use",
+    "id in view",
     "address in use",
     "stream cut by a reset",
     "send waits for room in the socket buffer",
