@@ -46,7 +46,7 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 /// last run are read and the new run is recorded.
 ///
 /// # Errors
-/// As [`begin`], and if the node cannot run here. Nothing is running then, and nothing that was kept has changed.
+/// As [`Environment::begin`], and if the node cannot run here. Nothing is running then, and nothing that was kept has changed.
 pub fn start_node<R, T, D>(
     config: Config,
     transport: T,
