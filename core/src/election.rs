@@ -13,6 +13,7 @@
 //! | `times` | E1, E5: the leases that are promised, and the times of other voters |
 //! | `reach` | E7: how far a node goes towards the term of one voter, and when it goes back |
 //! | `resigning` | L3, L7: a master that hands its mastership over |
+//! | `better` | L8: the voters that are preferred to this master |
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
 //! | `held` | E9: another seed list has a master |
@@ -21,6 +22,7 @@
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can receive each other's messages |
 
+mod better;
 mod explain;
 mod held;
 mod invariants;
@@ -38,7 +40,7 @@ use core::time::Duration;
 
 use self::{
     state::{Candidacy, Followed, Mastership, Persistence, Promise, State},
-    voter::{LastReport, RoleKind, Voter, ranks_before},
+    voter::{LastReport, Rank, RoleKind, Voter},
 };
 use crate::{
     api::config::{Bootstrap, Config, Timing},
@@ -84,6 +86,7 @@ pub(crate) struct Election {
     quorum: usize,
     is_voter: bool,
     bootstrap: Bootstrap,
+    priority: u8,
     started: Timestamp,
     /// E1: the longest lease that an earlier run of this node may have promised, as far as that is durable.
     inherited_lease: Duration,
@@ -144,6 +147,7 @@ impl Election {
             quorum: config.quorum(),
             is_voter: config.is_voter(),
             bootstrap: config.bootstrap(),
+            priority: config.priority(),
             started: now,
             inherited_lease: start.hard_state.promised_lease,
             now,
@@ -267,8 +271,9 @@ impl Election {
         let bootstrap = self.is_voter.then(|| self.bootstrap_end());
         let promise = self.promise.as_ref().map(|promise| promise.until);
         let turns = self.free_since.into_iter().flat_map(|since| {
-            let own = (since + self.wait_of(&self.me.id)).max(self.not_before);
-            let deferred = self.deferred.values().map(move |(candidate, _)| since + self.wait_of(&candidate.id));
+            let own = (since + self.wait_of(self.own_rank())).max(self.not_before);
+            let deferred =
+                self.deferred.values().map(move |(candidate, _)| since + self.wait_of(self.rank_of(&candidate.id)));
             deferred.chain([own])
         });
         let (solo, far) = (self.solo_at(), [self.climbs_at(), self.goes_back_at(), self.held_until()]);

@@ -31,6 +31,7 @@ use crate::{
     membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
     peers::{Peer, PeerTable, Received},
+    preference::Preference,
     replacements::Replacements,
     rng::Rng,
     stranded::Stranded,
@@ -78,6 +79,7 @@ pub struct Formation {
     lifecycle: Lifecycle,
     absence: Absence,
     stranded: Stranded,
+    preference: Preference,
     /// Which runs have replaced others, and keep their places.
     replacements: Replacements,
     /// Outputs and deadlines.
@@ -103,6 +105,7 @@ impl Formation {
             lifecycle: Lifecycle::Running,
             absence: Absence::default(),
             stranded: Stranded::default(),
+            preference: Preference::default(),
             replacements: Replacements::default(),
             sink: Sink::default(),
             env: Env::new(config, me, now),
@@ -373,6 +376,7 @@ impl Formation {
                 }
             }
             Timer::Stranded => self.stranded.look(&self.env, &mut self.sink, &self.election, &self.peers),
+            Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Member(member) => self.judge_member(member),
@@ -409,6 +413,8 @@ impl Formation {
         let lacks_master = self.lifecycle.is_running() && self.election.master().is_none();
         self.absence.update(&self.env, &mut self.sink, lacks_master);
         self.stranded.update(&self.env, &mut self.sink, &self.election, self.lifecycle.is_running());
+        let parts = (&self.election, &self.membership);
+        self.preference.update(&self.env, &mut self.sink, parts, self.lifecycle.is_running());
         self.refresh_status();
         self.settle_dials();
         self.flush();
@@ -519,6 +525,7 @@ impl Formation {
             return;
         }
         self.election.check_node(|address| self.peers.at(address).map(Peer::node));
+        self.preference.check(&self.election, timers);
         self.own_status.check(&self.election, timers);
         self.discovery.check(&self.peers, &self.election, timers);
         let is_leaving = self.lifecycle.awaits_ack().is_some();

@@ -141,7 +141,7 @@ pub use address::Address;
 
 text! {
     /// The name of a node: 1 to 64 bytes, ordered bytewise. It has no control characters, no invisible ones, and no white space
-    /// at its ends. The voter with the lowest id is preferred as master.
+    /// at its ends. Of voters with the same priority, the one with the lowest id is preferred as master.
     NodeId, |text| match name_problem(text) {
         None => Ok(text.into()),
         Some(problem) => Err(IdError::NodeId { id: text.to_owned(), problem }),

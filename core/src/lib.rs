@@ -68,6 +68,7 @@ mod membership;
 mod metadata;
 mod own_status;
 mod peers;
+mod preference;
 mod replacements;
 mod rng;
 mod stranded;

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     NoMaster,
     /// This voter follows a master, and looks whether linked peers stay without one.
     Stranded,
+    /// A voter that is preferred to this master has been stable for long enough (L8).
+    BetterMaster,
     /// A leaving node stops waiting.
     Leave,
     /// New metadata may be reported.
@@ -62,10 +64,15 @@ impl Timers {
     pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Handshake(conn) | Timer::Ping(conn) | Timer::Silence(conn) => Some(*conn),
-            Timer::Heartbeat | Timer::NoMaster | Timer::Stranded | Timer::Redial | Timer::Leave | Timer::Metadata => {
-                None
-            }
-            Timer::Dial(_) | Timer::Member(_) => None,
+            Timer::Heartbeat
+            | Timer::NoMaster
+            | Timer::Stranded
+            | Timer::BetterMaster
+            | Timer::Redial
+            | Timer::Leave
+            | Timer::Metadata
+            | Timer::Dial(_)
+            | Timer::Member(_) => None,
         })
     }
 
@@ -73,10 +80,17 @@ impl Timers {
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
         self.at.keys().filter_map(|timer| match timer {
             Timer::Member(member) => Some(*member),
-            Timer::Heartbeat | Timer::NoMaster | Timer::Stranded | Timer::Redial | Timer::Leave | Timer::Metadata => {
-                None
-            }
-            Timer::Dial(_) | Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
+            Timer::Heartbeat
+            | Timer::NoMaster
+            | Timer::Stranded
+            | Timer::BetterMaster
+            | Timer::Redial
+            | Timer::Leave
+            | Timer::Metadata
+            | Timer::Dial(_)
+            | Timer::Handshake(_)
+            | Timer::Ping(_)
+            | Timer::Silence(_) => None,
         })
     }
 
@@ -87,11 +101,14 @@ impl Timers {
             Timer::Heartbeat
             | Timer::NoMaster
             | Timer::Stranded
+            | Timer::BetterMaster
             | Timer::Redial
             | Timer::Leave
             | Timer::Metadata
-            | Timer::Member(_) => None,
-            Timer::Handshake(_) | Timer::Ping(_) | Timer::Silence(_) => None,
+            | Timer::Member(_)
+            | Timer::Handshake(_)
+            | Timer::Ping(_)
+            | Timer::Silence(_) => None,
         })
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn under(id: &str, config: &Config, address: &str, stage: Option<u64>
         .single()
         .contacts(config.contacts().iter().map(|contact| contact.as_str()))
         .bootstrap(config.bootstrap())
+        .priority(config.priority())
         .metadata(config.metadata().clone())
         .timing(config.timing().clone())
         .detector(config.detector().clone())

@@ -56,6 +56,8 @@ pub(crate) enum SimEvent {
     Persists(RunId, u64),
     /// The disk takes so long that the host reports it.
     PersistIsSlow(RunId, u64),
+    /// The service has ended its work as the master, for a better one.
+    HandsOver(RunId),
 }
 
 /// A network of real nodes in virtual time. Time is in microseconds and starts at zero.

@@ -1,6 +1,6 @@
 //! A whole run as plain data: the network, the faults with their times, and the checks at the end.
 
-use std::{collections::BTreeSet, panic, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, panic, time::Duration};
 
 use formation_core::{
     Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, Timing, message::ProtocolRange,
@@ -39,6 +39,8 @@ pub struct Scenario {
     pub keyed: bool,
     /// The node with `Bootstrap::JoinOnly`, if any. The other voters are still a quorum.
     pub joins_only: Option<NodeIx>,
+    /// The priority of each voter. A voter without one has the default.
+    pub priorities: Vec<u8>,
     /// The start time of each node.
     pub starts: Vec<Duration>,
     /// `solo_after` of all nodes (E8), if configured.
@@ -125,7 +127,9 @@ impl Scenario {
         let settings = Settings { eavesdrop: keyed, ..settings };
         let (solo, absent) = (None, BTreeSet::new());
         let joins_only = draw_joins_only(seed, voters, others);
-        Self { seed, voters, others, settings, keyed, joins_only, starts, solo, absent, faults, attack: None }
+        let priorities = draw_priorities(seed, voters);
+        let attack = None;
+        Self { seed, voters, others, settings, keyed, joins_only, priorities, starts, solo, absent, faults, attack }
     }
 
     /// The scenario of a seed in which voters continue without a quorum (E8). It has long partitions. In every other
@@ -239,6 +243,7 @@ impl Scenario {
             Some(joins) if joins == ix => builder.bootstrap(Bootstrap::JoinOnly),
             _ => builder,
         };
+        let builder = builder.priority(self.priorities.get(ix).copied().unwrap_or_default());
         let builder = match self.solo {
             Some(after) => builder.solo_after(after),
             None => builder,
@@ -306,6 +311,9 @@ impl Scenario {
         if !net.run_until(patience, |net| net.converged() && self.is_led_by_quorum(net) != Some(false)) {
             net.fail("G5: the living nodes do not agree");
         }
+        if !self.priorities.is_empty() {
+            self.check_preference(net);
+        }
         net.tally.count(if self.absent.is_empty() { "agreed with a quorum" } else { "agreed without a quorum" });
         let (since, masters) = (net.now(), net.masters());
         net.run_for(5 * SECOND);
@@ -317,14 +325,41 @@ impl Scenario {
         net.expect(!any, "G5: a master was lost in a quiet network");
     }
 
+    /// L8: a voter with the highest priority becomes the master, unless the master has reported a better one before, and waits. In a slow
+    /// network, another voter may be faster than the one that was reported. It then reports that one later.
+    fn check_preference(&self, net: &mut Net) {
+        if !self.absent.is_empty() {
+            return;
+        }
+        let better = |event: &Event| matches!(event, Event::BetterMaster { .. });
+        let is_settled = |net: &mut Net| {
+            let priority = |ix| net.host(ix).config.priority();
+            let is_preferred = |master| (0..self.voters).all(|ix| priority(ix) <= priority(master));
+            let is_last = net.master().is_some_and(|master| is_preferred(master) || net.saw(master, better));
+            let lately = net.now().saturating_sub(4 * SECOND);
+            is_last && net.converged() && (0..self.voters).all(|ix| net.count(ix, lately, better) == 0)
+        };
+        let patience = 12 * Timing::default().down_after * self.voters as u32;
+        let has_settled = net.run_until(patience, is_settled);
+        net.expect(has_settled, "L8: a voter has a higher priority than the master");
+    }
+
+    /// The voter with the highest priority, and with equal priorities the lowest id.
+    fn ranks_first(&self, net: &Net) -> Option<NodeIx> {
+        (0..self.voters).min_by_key(|ix| {
+            let config = net.host(*ix).config.clone();
+            (Reverse(config.priority()), config.id().clone())
+        })
+    }
+
     /// Whether a quorum has elected the master. `None` if there is no master, or if no quorum is left.
     fn is_led_by_quorum(&self, net: &Net) -> Option<bool> {
         let (ix, absent) = (net.master()?, !self.absent.is_empty());
         (!absent).then(|| net.status(ix).phase == Phase::Master)
     }
 
-    /// Two connections between two voters become one, and never none. G6: the lowest id is the master if all voters
-    /// start before the first one has waited `bootstrap_wait`, unless the lowest id is join-only.
+    /// Two connections between two voters become one, and never none. G6: the voter that ranks first is the master if all
+    /// voters start before the first one has waited `bootstrap_wait`, unless it is join-only.
     fn check_undisturbed(&self, net: &mut Net) {
         let is_voter = |id: &NodeId| (0..self.voters).any(|ix| net.host(ix).config.id() == id);
         let unlinked = |event: &Event| matches!(event, Event::Unlinked { node, .. } if is_voter(&node.id));
@@ -342,10 +377,11 @@ impl Scenario {
         let voters = &self.starts[..self.voters];
         let spread = voters.iter().max().zip(voters.iter().min()).map(|(last, first)| *last - *first);
         // The last node needs some time to link to the others.
-        if self.joins_only != Some(0)
+        let first = self.ranks_first(net);
+        if self.joins_only != first
             && spread.is_some_and(|spread| spread + SECOND < net.host(0).config.timing().bootstrap_wait)
         {
-            net.expect(net.master() == Some(0), "G6: the master is not the lowest id");
+            net.expect(net.master() == first, "G6: the master does not rank first");
             net.tally.count("undisturbed formation");
         }
     }
@@ -397,6 +433,13 @@ fn draw_joins_only(seed: u64, voters: usize, others: usize) -> Option<NodeIx> {
         return None;
     }
     Some(if others > 0 && rng.one_in(4) { voters + rng.below(others) } else { rng.below(voters) })
+}
+
+/// In one scenario of eight, draws the priorities of the voters. They have their own generator.
+fn draw_priorities(seed: u64, voters: usize) -> Vec<u8> {
+    let mut rng = Rng::new(seed ^ 0x0000_9217);
+    let draws = if seed % 8 == 6 { voters } else { 0 };
+    (0..draws).map(|_| rng.below(3) as u8).collect()
 }
 
 /// From a calm network to one in which everything takes almost as long as an election may take.

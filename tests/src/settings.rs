@@ -40,6 +40,8 @@ pub struct Settings {
     pub views_of_others: bool,
     /// The IP address of the test's ends of connections, if nodes know it.
     pub test_ip: Option<IpAddr>,
+    /// Embedders hand over to a better master (L8).
+    pub hands_over: bool,
     /// Compare views member by member, and follow the reported changes. Off when there are many members.
     pub compare_views: bool,
 }
@@ -62,6 +64,7 @@ impl Default for Settings {
             leases_never_overlap: true,
             views_of_others: false,
             test_ip: None,
+            hands_over: true,
             compare_views: true,
         }
     }

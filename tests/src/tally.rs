@@ -96,6 +96,7 @@ impl Tally {
             },
             Event::MasterUnreachable { .. } => "master unreachable",
             Event::PeersWithoutMaster { .. } => "peers without a master",
+            Event::BetterMaster { .. } => "better master reported",
             Event::Merged { .. } => "merged",
             Event::SelfDial { .. } => "node dialed itself",
             Event::Stopped { reason: StopReason::Left } => "node left",

@@ -105,6 +105,8 @@ pub(crate) struct Driver<I: Io> {
     /// The members of the last view whose changes were logged.
     logged: Members,
     newest: ConnId,
+    /// A better master was reported, and the node has not begun to hand over to it (L8).
+    better_master: bool,
     open: HashMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
     closing: VecDeque<(ConnId, Known<I::Connection>)>,
@@ -137,6 +139,7 @@ impl<I: Io> Driver<I> {
             dial_failures: DialFailures::default(),
             logged: Members::default(),
             newest: ConnId(0),
+            better_master: false,
             open: HashMap::new(),
             closing: VecDeque::new(),
             publisher,
@@ -284,6 +287,11 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// L8: whether this master has to hand over. It is true once for each report of the core.
+    pub(crate) fn take_better_master(&mut self) -> bool {
+        std::mem::take(&mut self.better_master)
+    }
+
     /// Hands an input to the core and performs everything that follows from it. The new state is published before any
     /// output is performed: the application sees the end of a mastership before any other node does.
     ///
@@ -355,7 +363,7 @@ impl<I: Io> Driver<I> {
     }
 
     /// The state that an event has led to is published already.
-    fn event(&mut self, now: Timestamp, event: Event) {
+    pub(crate) fn event(&mut self, now: Timestamp, event: Event) {
         let kind = Kind::of(&event, |address| self.formation.is_configured(address));
         let failure = Repeats::of(&event);
         // The limiter does not count a repeated failure, so it uses up no place of a new one.
@@ -370,6 +378,9 @@ impl<I: Io> Driver<I> {
             && master == self.formation.node()
         {
             self.publisher.lost(*term, *reason);
+        }
+        if let Event::BetterMaster { .. } = &event {
+            self.better_master = true;
         }
         for (failure, count) in self.repeats.linked(&event) {
             self.log.repeated(&failure, count);

@@ -88,6 +88,10 @@ impl Log {
             Event::ViewChanged { view_id, changes } => {
                 tracing::info!(target: EVENT, %node, %term, %view_id, "view changed: {}", Summary(changes, before));
             }
+            Event::BetterMaster { node: better, address } => tracing::info!(
+                target: EVENT, %node, %term, %better, %address,
+                "a voter with a higher priority is ready, and this master hands over to it"
+            ),
             Event::PersistRecovered => {
                 tracing::info!(target: EVENT, %node, %term, "the storage works again, and this node votes again");
             }

@@ -266,9 +266,13 @@ where
         }
     }
 
-    /// Resigns or leaves as soon as nothing of the application depends on the lease.
+    /// Resigns or leaves as soon as nothing of the application depends on the lease. A better master (L8) gets the mastership in the same
+    /// way as if the application had asked for that.
     fn hand_over(&mut self) {
         let (shared, now) = (self.driver.shared(), self.clock.now());
+        if self.driver.take_better_master() {
+            self.handover.get_or_insert_with(|| Handover::begin(&shared, now));
+        }
         let Some(handover) = self.handover.take_if(|handover| handover.is_ready(&shared, now)) else { return };
         let result = self.driver.handle(now, Input::Command(handover.command()));
         handover.end(&shared, &result);

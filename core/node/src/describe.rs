@@ -68,6 +68,9 @@ pub fn describe(own: &Node, event: &Event) -> Option<String> {
                 master.id
             )
         }
+        Event::BetterMaster { node, address } => {
+            format!("hands over to {} at {address}, which has a higher priority", node.id)
+        }
         Event::PersistDelayed => "cannot store a vote at the moment, and does not vote until it can".into(),
         Event::PersistRecovered => "can store its votes again".into(),
         Event::PersistFailed => {

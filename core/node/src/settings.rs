@@ -65,6 +65,9 @@ pub(crate) struct Settings {
     /// Join a cluster, but never form one
     #[arg(long)]
     join_only: bool,
+    /// How much this voter is preferred as the master, from 0 (the default) to 255; the highest one leads
+    #[arg(long, value_name = "NUMBER")]
+    priority: Option<u8>,
     /// Continue without a quorum after this time, at the price of two masters in a partition (E8)
     #[arg(long, value_name = "TIME")]
     solo_after: Option<humantime::Duration>,
@@ -191,6 +194,9 @@ impl Settings {
         }
         if self.join_only {
             config = config.bootstrap(Bootstrap::JoinOnly);
+        }
+        if let Some(priority) = self.priority {
+            config = config.priority(priority);
         }
         if let Some(time) = self.lease_margin {
             config = config.lease_margin(time.into());

@@ -56,6 +56,7 @@ pub struct Config {
     former_seeds: BTreeSet<Address>,
     contacts: BTreeSet<Address>,
     bootstrap: Bootstrap,
+    priority: u8,
     state_dir: Option<String>,
     metadata: Bytes,
     timing: Timing,
@@ -95,6 +96,7 @@ impl Config {
             former_seeds: Vec::new(),
             contacts: Vec::new(),
             bootstrap: Bootstrap::default(),
+            priority: 0,
             state_dir: None,
             metadata: Bytes::new(),
             timing: Timing::default(),
@@ -155,6 +157,11 @@ impl Config {
     /// Whether this node may form a cluster, or only join one (PROTOCOL.md, D7).
     pub fn bootstrap(&self) -> Bootstrap {
         self.bootstrap
+    }
+
+    /// How much this voter is preferred as the master ([`ConfigBuilder::priority`]).
+    pub fn priority(&self) -> u8 {
+        self.priority
     }
 
     /// The metadata of this node in the member list.
@@ -239,6 +246,7 @@ impl From<Config> for ConfigBuilder {
             former_seeds: texts(&config.former_seeds),
             contacts: texts(&config.contacts),
             bootstrap: config.bootstrap,
+            priority: config.priority,
             state_dir: config.state_dir,
             metadata: config.metadata,
             timing: config.timing,
@@ -270,6 +278,8 @@ pub struct ConfigBuilder {
     contacts: Vec<String>,
     #[serde(default)]
     bootstrap: Bootstrap,
+    #[serde(default)]
+    priority: u8,
     #[serde(default)]
     state_dir: Option<String>,
     #[serde(default, with = "readable")]
@@ -338,6 +348,17 @@ impl ConfigBuilder {
     /// Whether this node may form a cluster, or only join one. The default is [`Bootstrap::Form`].
     pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
         self.bootstrap = bootstrap;
+        self
+    }
+
+    /// How much this voter is preferred as the master. The voter with the highest priority has the first turn in every election, and
+    /// of several with the same priority the one with the lowest id (PROTOCOL.md, E2). The default is 0, and it may differ from node
+    /// to node. On a node that is no voter it has no effect.
+    ///
+    /// A master reports a voter with a higher priority in [`Event::BetterMaster`](crate::Event::BetterMaster) once that voter is
+    /// stable. The embedder then hands the mastership over with [`Command::Resign`](crate::Command::Resign) (L8). The adapters do so.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
         self
     }
 
@@ -520,6 +541,7 @@ impl ConfigBuilder {
             former_seeds,
             contacts,
             bootstrap: self.bootstrap,
+            priority: self.priority,
             state_dir: self.state_dir,
             metadata: self.metadata,
             timing: self.timing,

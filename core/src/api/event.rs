@@ -191,6 +191,17 @@ pub enum Event {
         /// The limit.
         limit: ViewLimit,
     },
+    /// This node is the master, and a voter with a higher priority has been a sound member for long enough to be the next one
+    /// (PROTOCOL.md, L8). The embedder ends the work of the master, and then hands the mastership over with
+    /// [`Command::Resign`](crate::Command::Resign). The adapters do so. It is reported again at the earliest 100 ×
+    /// [`down_after`](crate::Timing::down_after) later, and twice as long each time until that voter has been the master for as long as
+    /// the wait.
+    BetterMaster {
+        /// The voter that would be the next master.
+        node: Node,
+        /// The address of the voter.
+        address: Address,
+    },
     /// A `Persist` has failed (PROTOCOL.md, E4). Until it is started again, this node neither becomes a candidate nor
     /// votes. It continues as a member. This is reported once.
     PersistFailed,
@@ -223,9 +234,11 @@ impl Event {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Linked { .. } | Self::Unlinked { .. } => Severity::Detail,
-            Self::MasterElected { .. } | Self::ViewChanged { .. } | Self::Stopped { .. } | Self::PersistRecovered => {
-                Severity::Progress
-            }
+            Self::MasterElected { .. }
+            | Self::ViewChanged { .. }
+            | Self::BetterMaster { .. }
+            | Self::Stopped { .. }
+            | Self::PersistRecovered => Severity::Progress,
             Self::ConnClosed { .. }
             | Self::MasterLost { .. }
             | Self::TermWentBack { .. }
@@ -263,6 +276,7 @@ impl Event {
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
+            | Self::BetterMaster { .. }
             | Self::PersistDelayed
             | Self::PersistRecovered
             | Self::PersistFailed
@@ -291,6 +305,7 @@ impl Event {
             | Self::LeaseTooLong { .. }
             | Self::SoloMasterIgnored { .. }
             | Self::ViewTooLarge { .. }
+            | Self::BetterMaster { .. }
             | Self::PersistDelayed
             | Self::PersistRecovered
             | Self::PersistFailed => None,

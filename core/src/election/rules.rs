@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{Candidacy, Effect, Election, Mastership, Persistence, Promise, RoleKind, State, Voter, ranks_before};
+use super::{Candidacy, Effect, Election, Mastership, Persistence, Promise, Rank, RoleKind, State, Voter};
 use crate::{
     api::config::Bootstrap,
     api::durable::HardState,
@@ -46,7 +46,9 @@ impl Election {
         self.resolve_rivals();
         self.watch_quorum();
         self.free_since = self.is_free().then(|| self.free_since.unwrap_or(self.now));
-        let candidates: Vec<NodeId> = self.deferred.keys().cloned().collect();
+        let mut candidates: Vec<NodeId> = self.deferred.keys().cloned().collect();
+        // Of two requests that can be granted now, the one of the voter that ranks first gets the vote.
+        candidates.sort_by(|a, b| self.rank_of(a).cmp(&self.rank_of(b)));
         for candidate in candidates {
             self.judge_request(&candidate);
         }
@@ -118,21 +120,32 @@ impl Election {
             && !self.in_grace_towards(&self.me)
     }
 
-    /// E2: how long a voter of this id has to wait after it has become free, by this voter's links: its rank times the
+    /// E2: the rank of this voter.
+    pub(super) fn own_rank(&self) -> Rank<'_> {
+        Rank::new(self.priority, &self.me.id)
+    }
+
+    /// E2: the rank of the linked voter with this id.
+    pub(super) fn rank_of<'a>(&self, id: &'a NodeId) -> Rank<'a> {
+        let is_linked = |voter: &&Voter| voter.linked.as_ref().is_some_and(|node| node.id == *id);
+        let priority = self.others.values().filter(is_linked).map(Voter::priority).max();
+        Rank::new(priority.unwrap_or_default(), id)
+    }
+
+    /// E2: how long a voter of this rank has to wait after it has become free, by this voter's links: its place times the
     /// stagger.
-    pub(super) fn wait_of(&self, candidate: &NodeId) -> Duration {
+    pub(super) fn wait_of(&self, candidate: Rank<'_>) -> Duration {
         let is_ahead = |(address, voter): &(&Address, &Voter)| {
-            voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, candidate))
-                && self.may_stand(address, voter)
+            voter.rank().is_some_and(|rank| rank < candidate) && self.may_stand(address, voter)
         };
         let may_stand = self.can_vote() && self.can_win() && self.resigned.is_none();
-        let is_own_ahead = ranks_before(&self.me.id, candidate) && may_stand;
-        let rank = self.others.iter().filter(is_ahead).count() + usize::from(is_own_ahead);
-        self.timing.stagger.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
+        let is_own_ahead = self.own_rank() < candidate && may_stand;
+        let ahead = self.others.iter().filter(is_ahead).count() + usize::from(is_own_ahead);
+        self.timing.stagger.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX))
     }
 
     /// E2, E3: whether the turn of a candidate has come, by this voter's links and clock.
-    pub(super) fn turn_has_come(&self, candidate: &NodeId) -> bool {
+    pub(super) fn turn_has_come(&self, candidate: Rank<'_>) -> bool {
         let wait = self.wait_of(candidate);
         wait.is_zero() || (self.bootstrap_over() && self.free_since.is_some_and(|since| since + wait <= self.now))
     }
@@ -140,7 +153,7 @@ impl Election {
     /// E3: whether this voter's own turn has come. It then grants its vote to a candidate, because becoming a candidate too
     /// would split the votes.
     fn own_turn_has_come(&self) -> bool {
-        self.bootstrap_over() && self.free_since.is_some() && self.turn_has_come(&self.me.id)
+        self.bootstrap_over() && self.free_since.is_some() && self.turn_has_come(self.own_rank())
     }
 
     /// E2: whether enough voters have no master. These are a quorum, this node included, of linked voters that do not
@@ -157,15 +170,14 @@ impl Election {
     fn await_turn_again(&mut self) {
         let yields = self.knows_a_better_candidate();
         if core::mem::replace(&mut self.yields, yields) && !yields {
-            self.not_before = self.not_before.max(self.now + self.wait_of(&self.me.id));
+            self.not_before = self.not_before.max(self.now + self.wait_of(self.own_rank()));
         }
     }
 
     /// E2: whether a linked voter that ranks before this one is a candidate. Becoming one too would only split the votes.
     fn knows_a_better_candidate(&self) -> bool {
         self.others.values().any(|voter| {
-            voter.linked.as_ref().is_some_and(|node| ranks_before(&node.id, &self.me.id))
-                && voter.role().is_some_and(RoleKind::is_candidate)
+            voter.rank().is_some_and(|rank| rank < self.own_rank()) && voter.role().is_some_and(RoleKind::is_candidate)
         })
     }
 
@@ -174,7 +186,7 @@ impl Election {
     fn may_become_candidate(&self) -> bool {
         self.free_since.is_some()
             && self.not_before <= self.now
-            && self.turn_has_come(&self.me.id)
+            && self.turn_has_come(self.own_rank())
             && self.can_win()
             && self.enough_without_master()
             && !self.yields
@@ -314,7 +326,7 @@ impl Election {
             Some(promise) if promise.to == *candidate => Verdict::Grant,
             Some(promise) if promise.until.since(self.now) <= self.timing.stagger => Verdict::Defer,
             Some(_) => Verdict::Refuse,
-            None if self.turn_has_come(&candidate.id) || self.own_turn_has_come() => Verdict::Grant,
+            None if self.turn_has_come(self.rank_of(&candidate.id)) || self.own_turn_has_come() => Verdict::Grant,
             None => Verdict::Defer,
         }
     }

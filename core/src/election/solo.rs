@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use core::{cmp::Ordering, time::Duration};
 
-use super::{Election, Followed, Mastership, RoleKind, Voter, ranks_before};
+use super::{Election, Followed, Mastership, RoleKind, Voter};
 use crate::{
     api::event::LossReason,
     id::{Address, Node, NodeId, Term},
@@ -43,7 +43,9 @@ impl Claim {
         let size = |claim: &Self| (claim.by_quorum, claim.members, claim.term);
         match size(self).cmp(&size(other)) {
             Ordering::Greater => true,
-            Ordering::Equal => ranks_before(&self.id, &other.id),
+            // Not by priority: of two equal sides it does not matter which one continues, and with a quorum the preferred voter becomes
+            // the master anyway (L8).
+            Ordering::Equal => self.id < other.id,
             Ordering::Less => false,
         }
     }
@@ -268,7 +270,7 @@ impl Election {
     /// When this voter may become a solo master. The lowest rank of the linked voters goes first, and the others follow it.
     pub(super) fn solo_at(&self) -> Option<Timestamp> {
         let since = self.solo.since.filter(|_| self.free_since.is_some())?;
-        Some((since + self.solo.after? + self.wait_of(&self.me.id)).max(self.not_before))
+        Some((since + self.solo.after? + self.wait_of(self.own_rank())).max(self.not_before))
     }
 
     /// Whether this voter becomes a solo master now. It does not while a linked voter has a master, or may soon be one.

@@ -4,6 +4,7 @@ mod durability;
 mod invariants;
 mod knowledge;
 mod messages;
+mod priority;
 mod seed_lists;
 mod solo;
 

@@ -12,9 +12,9 @@ const LONGEST_WAIT: u32 = 16;
 impl Election {
     /// How this node votes, for its next `Hello`s.
     pub(crate) fn voting(&self) -> Voting {
-        let Self { timing, .. } = self;
-        let (lease, bootstrap_wait) = (timing.lease, timing.bootstrap_wait);
-        Voting { lease, bootstrap_wait, longest_lease: self.longest_lease(), may_form: self.may_form() }
+        let Self { timing, priority, .. } = self;
+        let (lease, bootstrap_wait, priority) = (timing.lease, timing.bootstrap_wait, *priority);
+        Voting { lease, bootstrap_wait, longest_lease: self.longest_lease(), may_form: self.may_form(), priority }
     }
 
     /// E1: the longest lease of a promise that may still run, of this run or of an earlier one, as far as this voter knows that itself. Only

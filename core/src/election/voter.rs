@@ -1,6 +1,6 @@
 //! What this node knows about another voter, and how voters rank.
 
-use core::time::Duration;
+use core::{cmp::Reverse, time::Duration};
 
 use crate::{
     id::{Node, NodeId, Term},
@@ -9,10 +9,17 @@ use crate::{
     wire::voting::Voting,
 };
 
-/// Whether the voter `a` ranks before the voter `b`: its turn to become a candidate comes first (E2), and of two equal solo
-/// masters it is the one that continues (E8).
-pub(super) fn ranks_before(a: &NodeId, b: &NodeId) -> bool {
-    a < b
+/// E2: the place of a voter among others. The smaller one has its turn first: a higher priority, then a lower id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank<'a> {
+    priority: Reverse<u8>,
+    id: &'a NodeId,
+}
+
+impl<'a> Rank<'a> {
+    pub(super) fn new(priority: u8, id: &'a NodeId) -> Self {
+        Self { priority: Reverse(priority), id }
+    }
 }
 
 /// What is known about one of the other voters.
@@ -45,6 +52,15 @@ impl Voter {
     /// D7: whether it may form a cluster, as far as is known. A voter with a master may do so from then on.
     pub(super) fn may_form(&self) -> bool {
         self.voting.as_ref().is_none_or(|voting| voting.may_form) || self.has_joined
+    }
+
+    /// E2: its rank, while it is linked. Until it has reported a priority, this is the default.
+    pub(super) fn rank(&self) -> Option<Rank<'_>> {
+        self.linked.as_ref().map(|node| Rank::new(self.priority(), &node.id))
+    }
+
+    pub(super) fn priority(&self) -> u8 {
+        self.voting.as_ref().map_or(0, |voting| voting.priority)
     }
 
     pub(super) fn is_leaving(&self) -> bool {

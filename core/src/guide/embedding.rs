@@ -81,6 +81,10 @@
 //! - **The order.** After each input, first make `leadership`, `view` and `status` visible to the service. Then
 //!   perform the outputs in their order. Then pass on the events. A master that leaves or resigns has then ended its mastership
 //!   for your service before `Resign` is sent.
+//! - **Preferred masters.** The core never ends a mastership for a voter with a higher priority by itself, because your
+//!   service may be in the middle of a step. It reports `Event::BetterMaster`. Let the service end its work as the
+//!   master, at most until its lease ends, and then report
+//!   [`Command::Resign`](crate::Command::Resign). If you do not, the event comes again, and nothing else happens.
 //! - **Back-pressure.** Read a connection only as fast as the core takes its bytes. Do not queue bytes for a peer that
 //!   does not read.
 //! - **No waiting for one socket.** A slow dial, write or disk must not delay any other connection.

@@ -23,6 +23,7 @@
 //! | `LeaseTooLong` | one voter asks for a longer lease than another one confirms: their times do not fit together (E5) | give all voters the same times |
 //! | `SoloMasterIgnored` | a peer continues without a quorum, and this node is not configured to do so (E8) | give all nodes the same `solo_after` |
 //! | `ViewTooLarge` | the view of the master exceeds a limit of this node, which keeps the view that it has. Reported once, until a view is taken | give all nodes the same `Limits::members` and `Limits::metadata` |
+//! | `BetterMaster` | this node is the master, and a voter with a higher priority has been a sound member for 10 × `down_after` (L8). The adapters hand the mastership over now. It is reported again only after a wait that doubles each time, until that voter has stayed the master | if it repeats: find out why that voter does not stay the master, or give it a lower priority |
 //! | `PersistDelayed` | the storage does not store a vote: it does not answer, the disk is full, or the process has no file left to open. The node tries again. Until it succeeds, this node is no candidate and does not vote | look at the disk, and at the log for the error. There is nothing to restart |
 //! | `PersistRecovered` | the storage works again, and this node votes again | |
 //! | `PersistFailed` | storage has failed in a way after which nobody knows what it holds. This node is no longer a candidate and no longer votes | repair the storage, then restart the node. Until then, one voter fewer can elect a master |

@@ -11,7 +11,7 @@
 //! | G3 | the view of a node only moves forward; one view id names one member list | the same as G1 |
 //! | G4 | how the bytes are cut into chunks changes nothing | – |
 //! | G5 | where a quorum of voters can talk to each other, there is a master after a bounded time, and then one view | – |
-//! | G6 | when all voters start together, the node with the lowest id is the first master | – |
+//! | G6 | when all voters start together, the node with the highest priority is the first master, and of several the one with the lowest id | – |
 //! | G7 | memory is bounded, whatever peers do | the [`Limits`](crate::Limits) |
 //! | G8 | no bytes from a peer do harm | – |
 //!

@@ -119,6 +119,13 @@ impl Membership {
         context.peers.end_mastership();
     }
 
+    /// Whether this master has the node as an active member, which has acknowledged a heartbeat since it became one.
+    pub(crate) fn is_sound_member(&self, node: &Node) -> bool {
+        let member = self.held.view().get(&node.id);
+        member.is_some_and(|member| member.node == *node && member.state.is_active())
+            && self.tracker().is_some_and(|tracker| tracker.has_acked(&node.id))
+    }
+
     /// Sends a heartbeat to every member that has a link.
     pub(crate) fn beat(&mut self, context: &mut Context<'_>, heartbeat: Heartbeat) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master has a heartbeat") };

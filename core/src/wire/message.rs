@@ -98,6 +98,8 @@ pub(crate) enum Extension {
     Keys = 1,
     /// How the sender votes.
     Voting = 2,
+    /// The priority of the sender, where it is not 0.
+    Priority = 3,
 }
 
 impl Hello {

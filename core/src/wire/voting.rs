@@ -20,6 +20,9 @@ pub struct Voting {
     pub longest_lease: Duration,
     /// Whether the node may form a cluster, or has joined one before (D7).
     pub may_form: bool,
+    /// A voter with a higher priority comes before the others in the order of turns (E2). It is a part of its own of the extensions.
+    #[serde(skip)]
+    pub priority: u8,
 }
 
 impl Voting {
@@ -27,10 +30,10 @@ impl Voting {
     pub(crate) fn of(config: &Config) -> Self {
         let (lease, bootstrap_wait) = (config.timing().lease, config.timing().bootstrap_wait);
         let may_form = config.bootstrap() == Bootstrap::Form;
-        Self { lease, bootstrap_wait, longest_lease: lease, may_form }
+        Self { lease, bootstrap_wait, longest_lease: lease, may_form, priority: config.priority() }
     }
 
-    /// Appends the extension.
+    /// Appends the extensions.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         // A serialization into memory cannot fail. Without the extension, the receiver assumes its own times.
         let body: Vec<u8> = postcard::to_allocvec(self).unwrap_or_default();
@@ -39,12 +42,54 @@ impl Voting {
             out.put_u8(length);
             out.put_slice(&body);
         }
+        if self.priority > 0 {
+            out.put_slice(&[Extension::Priority as u8, 1, self.priority]);
+        }
     }
 }
 
 impl Hello {
     /// How the sender votes. `None` if it does not say so in a form that this node knows.
     pub(crate) fn voting(&self) -> Option<Voting> {
-        postcard::from_bytes(self.extension(Extension::Voting)?).ok()
+        let voting: Voting = postcard::from_bytes(self.extension(Extension::Voting)?).ok()?;
+        let priority = self.extension(Extension::Priority).and_then(|body| body.first().copied());
+        Some(Voting { priority: priority.unwrap_or_default(), ..voting })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Incarnation, Timestamp, env::Env, id::Node};
+
+    fn hello(priority: u8) -> Hello {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).priority(priority).build().unwrap();
+        let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
+        let env = Env::new(config, me, Timestamp::ZERO);
+        env.own_hello([0; 16], &env.voting)
+    }
+
+    #[test]
+    fn only_a_priority_other_than_0_is_sent() {
+        for priority in [0, 1, 255] {
+            let hello = hello(priority);
+            assert_eq!(hello.voting().unwrap().priority, priority);
+            let sent = hello.extension(Extension::Priority);
+            assert_eq!(sent, (priority > 0).then_some(&[priority][..]));
+        }
+    }
+
+    #[test]
+    fn a_priority_that_is_cut_off_is_0() {
+        let whole = hello(7);
+        for missing in [1, 2, 3] {
+            let extensions = whole.extensions.slice(..whole.extensions.len() - missing);
+            let voting = Hello { extensions, ..whole.clone() }.voting().unwrap();
+            assert_eq!(voting, hello(0).voting().unwrap(), "{missing} bytes are missing");
+        }
+        let mut extensions = BytesMut::from(&hello(0).extensions[..]);
+        extensions.put_slice(&[Extension::Priority as u8, 0]);
+        let empty = Hello { extensions: extensions.freeze(), ..whole };
+        assert_eq!(empty.voting().unwrap().priority, 0);
     }
 }

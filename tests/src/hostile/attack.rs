@@ -148,6 +148,7 @@ impl Scenario {
             settings,
             keyed: false,
             joins_only: None,
+            priorities: Vec::new(),
             starts,
             solo: None,
             absent: BTreeSet::new(),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Bootstrap, Change, DialProblem, Event, Formation, Input, Origin, Output, Phase as NodePhase, Remote, RemovalReason,
+    Bootstrap, Change, Command, DialProblem, Event, Formation, Input, Origin, Output, Phase as NodePhase, Remote,
+    RemovalReason,
     message::{Message, Role, StatusReport},
 };
 
@@ -17,6 +18,8 @@ use crate::{
     wire::{Owner, Phase, Piece, WireId},
 };
 
+/// How long a service needs to end its work as the master.
+const END_OF_WORK: Duration = Duration::from_millis(20);
 /// How long a disk may take before its host reports it.
 const SLOW_DISK: Duration = Duration::from_millis(50);
 
@@ -43,7 +46,8 @@ impl Net {
             SimEvent::Tick(run, _)
             | SimEvent::DialFails(run, _)
             | SimEvent::Persists(run, _)
-            | SimEvent::PersistIsSlow(run, _) => Some(*run),
+            | SimEvent::PersistIsSlow(run, _)
+            | SimEvent::HandsOver(run) => Some(*run),
             SimEvent::Opens(wire, side) | SimEvent::Arrives(wire, side) | SimEvent::Flushes(wire, side) => {
                 match self.wires[wire.0].ends[*side].owner {
                     Owner::Node(run) => Some(run),
@@ -94,6 +98,7 @@ impl Net {
             }
             SimEvent::Arrives(wire, side) => self.arrives(wire, side),
             SimEvent::Flushes(wire, side) => self.flushes(wire, side),
+            SimEvent::HandsOver(run) => self.command(run.host, Command::Resign),
             SimEvent::PersistIsSlow(run, seq) => {
                 if self.hosts[run.host].persisting.as_ref().is_some_and(|(in_flight, _)| *in_flight == seq) {
                     self.tally.count("persist delayed");
@@ -440,6 +445,12 @@ impl Net {
                         self.tally.count("join-only node has joined");
                     }
                     new_links += usize::from(matches!(event, Event::Linked { .. }));
+                    if let Event::BetterMaster { .. } = &event
+                        && self.settings.hands_over
+                    {
+                        self.plan(END_OF_WORK, SimEvent::HandsOver(self.run_id(ix)));
+                    }
+                    let host = &mut self.hosts[ix];
                     if let Event::SelfDial { address, .. } = &event {
                         host.found_itself.insert(address.clone());
                     }

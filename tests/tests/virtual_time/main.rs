@@ -35,6 +35,7 @@ mod membership;
 mod misuse;
 mod no_master;
 mod pipelined_join;
+mod preferred;
 mod resigning;
 mod seed_lists;
 mod simulator;

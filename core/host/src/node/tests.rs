@@ -1,3 +1,5 @@
+mod handing_over;
+
 use std::{convert::identity, sync::Mutex, time::Duration};
 
 use formation_core::{

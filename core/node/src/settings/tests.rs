@@ -48,6 +48,7 @@ fn every_option_of_the_library_has_a_flag() {
         contact = ["d:1"]
         state_dir = "votes"
         join_only = true
+        priority = 7
         solo_after = "1m 30s"
         lease_margin = "50ms"
         metadata = "text"

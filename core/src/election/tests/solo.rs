@@ -151,6 +151,8 @@ fn e8_quorum_then_members_then_term_then_id_decide() {
         ("c", 1, solo(2), Some(2)),
     ] {
         let mut rig = Rig::solo("b", &[other]);
+        let preferred = config(other).priority(9).build().unwrap();
+        rig.election.link_up(&at(other), &node(other), Some(&Voting::of(&preferred)));
         rig.election.set_members(2);
         let effects = rig.report_in(term, other, role.clone(), None);
         let case = alloc::format!("{other} in term {term}: {role:?}");
