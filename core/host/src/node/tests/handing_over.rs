@@ -11,7 +11,8 @@ fn better_master() -> Event {
 
 #[test]
 fn a_better_master_waits_for_the_guards_of_the_application() {
-    let (mut node, ends) = node(single(), Clock::start().now());
+    let config = Config::single("test", "a", "a:1").local().lease_margin(Duration::ZERO).build().unwrap();
+    let (mut node, ends) = node(config, Clock::start().now());
     let now = node.clock.now();
     node.driver.handle_own(now, Input::Tick);
     let lease = ends.handle.lease().expect("it is the master");
