@@ -90,9 +90,11 @@ async fn write(store: &mut BufReader<UnixStream>, step: &Guard, id: &str) -> io:
 async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
     let mut store = UnixStream::connect(store).await?;
     let mut watch = cluster.watch();
-    while let Ok(view) = watch.changed().await {
+    let mut next = Ok(watch.current());
+    while let Ok(view) = next {
         let active = view.iter().filter(|member| member.state.is_active()).count();
         store.write_all(format!("members {active} {id}\n").as_bytes()).await?;
+        next = watch.changed().await;
     }
     Ok(())
 }
