@@ -36,6 +36,32 @@ pub(crate) enum Timer {
     Member(MemberKey),
 }
 
+/// The subject of a timer.
+enum Subject {
+    /// This node as a whole.
+    Node,
+    Connection(ConnId),
+    Dial(DialId),
+    Member(MemberKey),
+}
+
+impl Timer {
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Heartbeat
+            | Self::Redial
+            | Self::NoMaster
+            | Self::Stranded
+            | Self::BetterMaster
+            | Self::Leave
+            | Self::Metadata => Subject::Node,
+            Self::Dial(dial) => Subject::Dial(*dial),
+            Self::Handshake(conn) | Self::Ping(conn) | Self::Silence(conn) => Subject::Connection(*conn),
+            Self::Member(member) => Subject::Member(*member),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timers {
     at: BTreeMap<Timer, Timestamp>,
@@ -62,53 +88,25 @@ impl Timers {
 
     /// The connections that timers are set for.
     pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
-        self.at.keys().filter_map(|timer| match timer {
-            Timer::Handshake(conn) | Timer::Ping(conn) | Timer::Silence(conn) => Some(*conn),
-            Timer::Heartbeat
-            | Timer::NoMaster
-            | Timer::Stranded
-            | Timer::BetterMaster
-            | Timer::Redial
-            | Timer::Leave
-            | Timer::Metadata
-            | Timer::Dial(_)
-            | Timer::Member(_) => None,
+        self.at.keys().filter_map(|timer| match timer.subject() {
+            Subject::Connection(conn) => Some(conn),
+            Subject::Node | Subject::Dial(_) | Subject::Member(_) => None,
         })
     }
 
     /// The members that timers are set for.
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
-        self.at.keys().filter_map(|timer| match timer {
-            Timer::Member(member) => Some(*member),
-            Timer::Heartbeat
-            | Timer::NoMaster
-            | Timer::Stranded
-            | Timer::BetterMaster
-            | Timer::Redial
-            | Timer::Leave
-            | Timer::Metadata
-            | Timer::Dial(_)
-            | Timer::Handshake(_)
-            | Timer::Ping(_)
-            | Timer::Silence(_) => None,
+        self.at.keys().filter_map(|timer| match timer.subject() {
+            Subject::Member(member) => Some(member),
+            Subject::Node | Subject::Connection(_) | Subject::Dial(_) => None,
         })
     }
 
     /// The dials that timers are set for.
     pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
-        self.at.keys().filter_map(|timer| match timer {
-            Timer::Dial(dial) => Some(*dial),
-            Timer::Heartbeat
-            | Timer::NoMaster
-            | Timer::Stranded
-            | Timer::BetterMaster
-            | Timer::Redial
-            | Timer::Leave
-            | Timer::Metadata
-            | Timer::Member(_)
-            | Timer::Handshake(_)
-            | Timer::Ping(_)
-            | Timer::Silence(_) => None,
+        self.at.keys().filter_map(|timer| match timer.subject() {
+            Subject::Dial(dial) => Some(dial),
+            Subject::Node | Subject::Connection(_) | Subject::Member(_) => None,
         })
     }
 

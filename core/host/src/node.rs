@@ -218,7 +218,7 @@ where
             if self.driver.is_stopped() {
                 return;
             }
-            let due = due::<R>(self.next_deadline(), self.clock.clone()).or(idle);
+            let due = due::<R>(self.next_deadline(), &self.clock).or(idle);
             match self.sources.next(due, accepting.as_mut()).await {
                 Next::Due => self.driver.handle_own(self.clock.now(), Input::Tick),
                 Next::Report(report) => {
@@ -269,8 +269,12 @@ where
     /// Resigns or leaves as soon as nothing of the application depends on the lease. A better master (L8) gets the mastership in the same
     /// way as if the application had asked for that.
     fn hand_over(&mut self) {
+        let is_asked = self.driver.take_better_master();
+        if !is_asked && self.handover.is_none() {
+            return;
+        }
         let (shared, now) = (self.driver.shared(), self.clock.now());
-        if self.driver.take_better_master() {
+        if is_asked {
             self.handover.get_or_insert_with(|| Handover::begin(&shared, now));
         }
         let Some(handover) = self.handover.take_if(|handover| handover.is_ready(&shared, now)) else { return };
@@ -359,7 +363,7 @@ impl Spent {
     }
 }
 
-async fn due<R: Runtime>(deadline: Option<Timestamp>, clock: Clock) {
+async fn due<R: Runtime>(deadline: Option<Timestamp>, clock: &Clock) {
     match deadline {
         Some(deadline) => R::sleep(deadline.since(clock.now())).await,
         None => pending().await,

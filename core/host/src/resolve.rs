@@ -172,17 +172,11 @@ impl State {
         }
     }
 
-    /// The next name that a thread may begin with. Names for which nobody waits any more are dropped.
+    /// The next name that a thread may begin with.
     fn next(&mut self, now: Instant) -> Option<Arc<str>> {
         self.note_slow(now);
-        let Self { lookups, queue, fast, slow, slow_names, .. } = self;
-        queue.retain(|name| {
-            let is_wanted = lookups.get(name).is_some_and(|waiting| waiting.iter().any(|dial| !dial.is_closed()));
-            if !is_wanted {
-                lookups.remove(name);
-            }
-            is_wanted
-        });
+        self.forget_given_up();
+        let Self { queue, fast, slow, slow_names, .. } = self;
         let may_begin = |name: &Arc<str>| match slow_names.contains(name) {
             true => slow.len() < SLOW_LOOKUPS,
             false => fast.len() < FAST_LOOKUPS,
@@ -213,7 +207,7 @@ impl State {
         next.filter(|_| !self.queue.is_empty()).map_or(IDLE, |next| next.min(IDLE))
     }
 
-    /// Nobody waits for these names any more. While every thread hangs, no other place forgets them.
+    /// Drops the names in the queue for which nobody waits any more.
     fn forget_given_up(&mut self) {
         let Self { queue, lookups, .. } = self;
         queue.retain(|name| {
@@ -264,6 +258,7 @@ impl Resolver {
             waiting.push(dial);
             return;
         }
+        // While every thread hangs, no thread does it.
         state.forget_given_up();
         let name: Arc<str> = name.into();
         state.lookups.insert(name.clone(), vec![dial]);

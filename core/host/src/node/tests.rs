@@ -89,7 +89,7 @@ fn a_node_late_for_every_deadline_serves_requests_and_peers() {
     ends.to_driver.try_send(Report::Closed { conn: ConnId(1), error: None }).unwrap();
     let (deadline, clock) = (node.driver.next_deadline(), node.clock.clone());
     let mut took: Vec<_> = (0..3)
-        .map(|_| smol::block_on(node.sources.next(due::<Smol>(deadline, clock.clone()), pending())))
+        .map(|_| smol::block_on(node.sources.next(due::<Smol>(deadline, &clock), pending())))
         .map(|next| match next {
             Next::Due => 0,
             Next::Request(_) => 1,
