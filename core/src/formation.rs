@@ -177,15 +177,7 @@ impl Formation {
 
     /// A snapshot of the node's state, for people and for metrics.
     pub fn status(&self) -> Status {
-        let phase = match self.election.role() {
-            _ if self.lifecycle.is_stopped() => Phase::Stopped,
-            Role::Joining => Phase::Joining,
-            Role::Candidate => Phase::Candidate,
-            Role::Follower { .. } => Phase::Follower,
-            Role::Master => Phase::Master,
-            Role::Solo { .. } => Phase::Solo,
-            Role::Leaving => Phase::Leaving,
-        };
+        let phase = if self.lifecycle.is_stopped() { Phase::Stopped } else { Phase::from(&self.election.role()) };
         Status {
             phase,
             term: self.election.term(),
@@ -474,8 +466,7 @@ impl Formation {
 
     /// A master ends its mastership, and continues as a member (L7).
     fn resign(&mut self) {
-        if self.lifecycle.is_running() && self.election.is_master() {
-            self.election.resign();
+        if self.lifecycle.is_running() && self.election.resign() {
             self.apply_effects();
             self.post_resignations();
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{Address, Node, Term},
     time::Timestamp,
+    wire::message::Role,
 };
 
 /// What a node is doing. Unlike the [`Role`](crate::message::Role) on the wire, it also covers a node that has stopped.
@@ -27,6 +28,19 @@ pub enum Phase {
     Leaving,
     /// It has stopped.
     Stopped,
+}
+
+impl From<&Role> for Phase {
+    fn from(role: &Role) -> Self {
+        match role {
+            Role::Joining => Self::Joining,
+            Role::Candidate => Self::Candidate,
+            Role::Follower { .. } => Self::Follower,
+            Role::Master => Self::Master,
+            Role::Solo { .. } => Self::Solo,
+            Role::Leaving => Self::Leaving,
+        }
+    }
 }
 
 impl fmt::Display for Phase {

@@ -22,15 +22,15 @@ impl Election {
         if !self.is_master() || self.is_solo() || !self.others.values().any(is_preferred) {
             return Vec::new();
         }
-        let votes = |voter: &&Voter| voter.is_linked() && !voter.abstains();
-        if usize::from(self.can_vote()) + self.others.values().filter(votes).count() < self.quorum {
+        let votes = self.others.values().filter(|voter| voter.may_vote()).count();
+        if usize::from(self.can_vote()) + votes < self.quorum {
             return Vec::new();
         }
         let mut better = Vec::new();
         for (address, voter) in &self.others {
             if let Some(node) = &voter.linked
                 && is_preferred(voter)
-                && votes(&voter)
+                && voter.may_vote()
                 && self.may_stand(address, voter)
             {
                 let follows = voter.role().is_some_and(RoleKind::has_master) && voter.confirms(self.timing.lease);

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
-use super::{Election, Persistence, RoleKind, Voter};
+use super::{Election, Persistence, Voter};
 use crate::{
     api::explain::{NoMasterReason, Storage},
     id::{Address, Node},
@@ -60,12 +60,11 @@ impl Election {
     /// Enough voters are linked, and too few of them can vote now. Where all voters are linked, this keeps nobody from being a candidate
     /// (E2).
     fn too_few_vote(&self) -> Option<NoMasterReason> {
-        let votes = |voter: &Voter| voter.linked_role().is_some_and(RoleKind::has_no_master) && !voter.abstains();
-        let enough = |is_meant: &dyn Fn(&Voter) -> bool| {
+        let enough = |is_meant: fn(&Voter) -> bool| {
             self.others.values().filter(|voter| is_meant(voter)).count() + 1 >= self.quorum
         };
-        (enough(&Voter::is_linked) && !enough(&votes)).then(|| NoMasterReason::VotersAbstain {
-            voters: self.addresses(|voter| voter.is_linked() && !votes(voter)),
+        (enough(Voter::is_linked) && !enough(Voter::may_elect)).then(|| NoMasterReason::VotersAbstain {
+            voters: self.addresses(|voter| voter.is_linked() && !voter.may_elect()),
         })
     }
 

@@ -16,23 +16,27 @@ impl Election {
         self.state = State::Leaving;
     }
 
-    /// L7: hands the mastership over, and stays a voter. Does nothing if this node is no master.
-    pub(crate) fn resign(&mut self) {
-        if self.is_master() {
-            self.end_own_mastership();
+    /// L7: hands the mastership over, and stays a voter. Returns false and does nothing if this node is no master.
+    pub(crate) fn resign(&mut self) -> bool {
+        let was_master = self.end_own_mastership();
+        if was_master {
             self.not_before = self.now + self.turns_of_others();
             self.settle();
         }
+        was_master
     }
 
-    fn end_own_mastership(&mut self) {
-        if self.is_master() {
+    /// Returns whether this node was master.
+    fn end_own_mastership(&mut self) -> bool {
+        let was_master = self.is_master();
+        if was_master {
             self.resigned = Some(self.hard.term);
             self.end_mastership(LossReason::Resigned);
             // E5: a resignation ends every promise to the master, its own too. Otherwise others would wait for it (E1).
             self.promise = None;
             self.lease_end = Timestamp::ZERO;
         }
+        was_master
     }
 
     /// L3, L7: the message for every voter that has a link, or gets one, if this node has resigned.

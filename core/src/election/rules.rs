@@ -161,7 +161,7 @@ impl Election {
     pub(super) fn enough_without_master(&self) -> bool {
         let without_master = |voter: &&Voter| voter.linked_role().is_some_and(RoleKind::has_no_master);
         let all = self.others.values().filter(without_master).count();
-        let voting = self.others.values().filter(without_master).filter(|voter| !voter.abstains()).count();
+        let voting = self.others.values().filter(|voter| voter.may_elect()).count();
         all == self.others.len() || voting + 1 >= self.quorum
     }
 

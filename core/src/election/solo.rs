@@ -161,8 +161,7 @@ impl Election {
     /// confirmation counts for as long as a lease.
     fn has_found_a_quorum(&self, mastership: &Mastership) -> bool {
         let counts = |(voter, sent): &(&Address, &Timestamp)| {
-            let votes = |voter: &Voter| voter.is_linked() && !voter.abstains();
-            self.others.get(*voter).is_some_and(votes) && **sent + self.timing.safe_lease() > self.now
+            self.others.get(*voter).is_some_and(Voter::may_vote) && **sent + self.timing.safe_lease() > self.now
         };
         self.can_vote() && mastership.confirmed.iter().filter(counts).count() + 1 >= self.quorum
     }

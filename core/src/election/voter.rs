@@ -76,6 +76,16 @@ impl Voter {
         self.last_report.as_ref().is_none_or(|report| report.abstains)
     }
 
+    /// Whether it is linked and could vote.
+    pub(super) fn may_vote(&self) -> bool {
+        self.is_linked() && !self.abstains()
+    }
+
+    /// Whether it is linked, could vote, and has no master.
+    pub(super) fn may_elect(&self) -> bool {
+        self.may_vote() && self.linked_role().is_some_and(RoleKind::has_no_master)
+    }
+
     /// E1: whether this node may have promised something that excludes the candidate, as far as this voter shows.
     pub(super) fn causes_grace_towards(&self, candidate: &Node) -> bool {
         !self.cleared && self.last_report.as_ref().is_none_or(|report| report.might_exclude(candidate))

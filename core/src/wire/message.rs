@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::error::{CloseReason, RejectReason},
+    api::status::Phase,
     id::{Address, ClusterName, ElectorateDigest, Incarnation, Node, NodeId, Term, ViewDigest, ViewId},
     membership::view::{Change, Member},
 };
@@ -191,14 +192,7 @@ pub enum Role {
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Joining => "without a master",
-            Self::Candidate => "candidate",
-            Self::Follower { .. } => "follower",
-            Self::Master => "master",
-            Self::Leaving => "leaving",
-            Self::Solo { .. } => "master without a quorum",
-        })
+        Phase::from(self).fmt(f)
     }
 }
 

@@ -479,7 +479,7 @@ impl World {
             }
             Step::Resign(ix) => {
                 self.resigns -= 1;
-                self.resign(ix, Election::resign);
+                self.resign(ix, |election| _ = election.resign());
             }
             Step::Start(ix) => {
                 let (world, now) = ((self.voters.len(), self.solo_after), self.now);
