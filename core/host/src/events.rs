@@ -92,12 +92,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::shared::Publisher;
+    use crate::{clock::Clock, shared::Publisher};
 
     fn published() -> (Publisher, Events) {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-        let (publisher, _, events) = Publisher::new(&node, Timestamp::ZERO);
+        let (publisher, _, events) = Publisher::new(&node, Clock::start());
         (publisher, Events::new(events))
     }
 

@@ -16,7 +16,6 @@ use formation_core::{
 use serde::Serialize;
 
 use crate::{
-    clock::Clock,
     ending::{End, LeaveError, Unfinished},
     events::Events,
     mastership::{self, LeadershipWatch, Lease},
@@ -105,7 +104,6 @@ pub struct ClusterHandle(Arc<Inner>);
 struct Inner {
     node: Node,
     config: Config,
-    clock: Clock,
     shared: Arc<Shared>,
     /// Keeps no event in the buffer.
     events: broadcast::InactiveReceiver<Event>,
@@ -117,7 +115,6 @@ struct Inner {
 impl ClusterHandle {
     pub(crate) fn new(
         formation: &Formation,
-        clock: Clock,
         shared: Arc<Shared>,
         events: broadcast::Receiver<Event>,
     ) -> (Self, Receiver<Request>) {
@@ -125,7 +122,7 @@ impl ClusterHandle {
         let inactive = events.new_receiver().deactivate();
         let first_events = Mutex::new(Some(events));
         let (node, config) = (formation.node().clone(), formation.config().clone());
-        let inner = Inner { node, config, clock, shared, events: inactive, first_events, requests };
+        let inner = Inner { node, config, shared, events: inactive, first_events, requests };
         (Self(Arc::new(inner)), receiver)
     }
 
@@ -186,7 +183,7 @@ impl ClusterHandle {
     /// The lease of this node, if it is the master and may act as the master at this moment. It ends
     /// [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before [`leadership`](Self::leadership) does.
     pub fn lease(&self) -> Option<Lease> {
-        Lease::current(&self.0.shared, &self.0.clock)
+        Lease::current(&self.0.shared)
     }
 
     /// Runs `work` whenever this node is the master, until `work` is done once, and returns its result.
@@ -225,7 +222,7 @@ impl ClusterHandle {
     /// Follows the mastership of this node. The first change is
     /// [`Gained`](crate::LeadershipChange::Gained) if this node is the master already.
     pub fn watch_leadership(&self) -> LeadershipWatch {
-        LeadershipWatch::new(self.0.shared.clone(), self.0.clock.clone())
+        LeadershipWatch::new(self.0.shared.clone())
     }
 
     /// Waits until this node is the master.
@@ -239,7 +236,7 @@ impl ClusterHandle {
             .shared
             .wait_for_lease(|state| state.usable(self.now()))
             .await
-            .map(|usable| Lease::new(usable.term, self.0.clock.clone(), self.0.shared.clone()))
+            .map(|usable| Lease::new(usable.term, self.0.shared.clone()))
     }
 
     /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of
@@ -256,7 +253,7 @@ impl ClusterHandle {
     /// [`Stopped`] if the node stops first.
     pub async fn resign(&self) -> Result<(), Stopped> {
         // The core never rejects this command.
-        let _: Result<(), Misuse> = self.request(Command::Resign).await?.recv().await.map_err(|_| Stopped)?;
+        let _: Result<(), Misuse> = self.answered(Command::Resign).await?;
         Ok(())
     }
 
@@ -281,7 +278,7 @@ impl ClusterHandle {
 
     /// This moment on the node's clock, which is the clock of [`Leadership::valid_until`].
     pub fn now(&self) -> Timestamp {
-        self.0.clock.now()
+        self.0.shared.now()
     }
 
     /// Waits until this node follows a master or is the master.
@@ -443,8 +440,12 @@ impl ClusterHandle {
     }
 
     async fn command(&self, command: Command) -> Result<(), CommandError> {
-        let result = self.request(command).await?.recv().await.map_err(|_| Stopped)?;
-        Ok(result?)
+        Ok(self.answered(command).await??)
+    }
+
+    /// What the core has said to the command.
+    async fn answered(&self, command: Command) -> Result<Result<(), Misuse>, Stopped> {
+        self.request(command).await?.recv().await.map_err(|_| Stopped)
     }
 
     async fn request(&self, command: Command) -> Result<Receiver<Result<(), Misuse>>, Stopped> {

@@ -16,7 +16,6 @@ use formation_core::{Leadership, Term, Timestamp};
 pub use self::watch::{LeadershipChange, LeadershipWatch};
 pub(crate) use self::{keeper::keep, work::run};
 use crate::{
-    clock::Clock,
     handle::Stopped,
     shared::{Shared, State},
 };
@@ -27,19 +26,18 @@ use crate::{
 #[derive(Clone)]
 pub struct Lease {
     term: Term,
-    clock: Clock,
     shared: Arc<Shared>,
 }
 
 impl Lease {
-    pub(crate) fn new(term: Term, clock: Clock, shared: Arc<Shared>) -> Self {
-        Self { term, clock, shared }
+    pub(crate) fn new(term: Term, shared: Arc<Shared>) -> Self {
+        Self { term, shared }
     }
 
     /// The lease that this node has now.
-    pub(crate) fn current(shared: &Arc<Shared>, clock: &Clock) -> Option<Self> {
-        let Leadership { term, .. } = shared.lock().usable(clock.now())?;
-        Some(Self::new(term, clock.clone(), shared.clone()))
+    pub(crate) fn current(shared: &Arc<Shared>) -> Option<Self> {
+        let Leadership { term, .. } = shared.lock().usable(shared.now())?;
+        Some(Self::new(term, shared.clone()))
     }
 
     /// The term of the mastership, which is a fencing token: it is larger than that of every earlier master. Send it along with
@@ -50,7 +48,7 @@ impl Lease {
 
     /// How long this node may still act as the master, if the lease is not renewed again. It is zero once the lease has ended.
     pub fn remaining(&self) -> Duration {
-        self.ends_at().map_or(Duration::ZERO, |end| end.since(self.clock.now()))
+        self.ends_at().map_or(Duration::ZERO, |end| end.since(self.shared.now()))
     }
 
     /// Whether this node may act as the master at this moment.
@@ -69,9 +67,9 @@ impl Lease {
     /// # Errors
     /// [`LeaseTooShort`] if the lease ends earlier, or has ended. Nothing has begun then.
     pub fn guard(&self, needed: Duration) -> Result<Guard, LeaseTooShort> {
-        let now = self.clock.now();
+        let now = self.shared.now();
         let mut state = self.shared.lock();
-        let end = state.usable(now).filter(|usable| usable.term == self.term).map(|usable| usable.valid_until);
+        let end = state.lease_end(self.term, now);
         let left = end.map_or(Duration::ZERO, |end| end.since(now));
         if end.is_none() || left < needed {
             return Err(LeaseTooShort { needed, left });
@@ -87,30 +85,24 @@ impl Lease {
     /// Cancel safe.
     pub async fn ended(&self) {
         // A node that has stopped has no lease.
-        let (Ok(()) | Err(Stopped)) = self
-            .shared
-            .wait_for_lease(|state| {
-                let usable = state.usable(self.clock.now());
-                usable.is_none_or(|usable| usable.term != self.term).then_some(())
-            })
-            .await;
+        let has_ended = |state: &State| state.lease_end(self.term, self.shared.now()).is_none();
+        let (Ok(()) | Err(Stopped)) = self.shared.wait_for_lease(|state| has_ended(state).then_some(())).await;
     }
 
     /// Whether work on this lease may go on.
     fn may_work(&self) -> bool {
-        self.shared.lock().may_work(self.term, self.clock.now())
+        self.shared.lock().may_work(self.term, self.shared.now())
     }
 
     /// Waits until work on this lease must end.
     async fn work_must_end(&self) {
-        let may_work = |state: &State| state.may_work(self.term, self.clock.now());
+        let may_work = |state: &State| state.may_work(self.term, self.shared.now());
         let (Ok(()) | Err(Stopped)) = self.shared.wait_for_lease(|state| (!may_work(state)).then_some(())).await;
     }
 
     /// When the lease ends for the application. `None` if it has ended.
     fn ends_at(&self) -> Option<Timestamp> {
-        let usable = self.shared.lock().usable(self.clock.now())?;
-        (usable.term == self.term).then_some(usable.valid_until)
+        self.shared.lock().lease_end(self.term, self.shared.now())
     }
 }
 
@@ -153,13 +145,13 @@ impl Guard {
 
     /// The rest of the time that the step asked for. It is zero when that is over.
     pub fn remaining(&self) -> Duration {
-        self.until.since(self.lease.clock.now())
+        self.until.since(self.lease.shared.now())
     }
 
     /// Whether the step may still act as the master: its time is not over, and its node runs. A node that resigns or leaves waits for the
     /// step. One that is shut down, or that ends for another reason, does not.
     pub fn is_valid(&self) -> bool {
-        self.lease.clock.now() < self.until && !self.lease.shared.lock().is_void(self.lease.term)
+        self.lease.shared.now() < self.until && !self.lease.shared.lock().is_void(self.lease.term)
     }
 }
 
@@ -183,7 +175,7 @@ impl Working {
     /// Begins work under the lease, if it is valid.
     fn begin(lease: &Lease) -> Option<Self> {
         let mut state = lease.shared.lock();
-        state.usable(lease.clock.now()).filter(|usable| usable.term == lease.term)?;
+        state.lease_end(lease.term, lease.shared.now())?;
         state.begin_work();
         Some(Self { shared: lease.shared.clone() })
     }

@@ -62,8 +62,7 @@ where
     let (config, lowered) = fit(config, open_files());
     let (start, store) = environment.begin(&config)?;
     let clock = environment.node_clock();
-    let now = clock.now();
-    let formation = Formation::new(config, start, now);
+    let formation = Formation::new(config, start, clock.now());
     let log = Log::new(formation.node());
     if let Some(lowered) = lowered {
         log.connections_lowered(lowered);
@@ -74,8 +73,8 @@ where
         log.state_dir_is_empty(dir);
     }
     warn_about(formation.config(), store.is_some(), &transport, &log);
-    let (publisher, shared, events) = Publisher::new(&formation, now);
-    let (handle, requests) = ClusterHandle::new(&formation, clock.clone(), shared, events);
+    let (publisher, shared, events) = Publisher::new(&formation, clock.clone());
+    let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
@@ -191,7 +190,7 @@ where
     /// Runs until the node has stopped and everything is free, or the future is dropped.
     async fn run(mut self) {
         let (shared, clock) = (self.driver.shared(), self.clock.clone());
-        self.keeper = Some(R::spawn(keep::<R>(shared.clone(), clock.clone())));
+        self.keeper = Some(R::spawn(keep::<R>(shared.clone())));
         let served = async {
             self.serve().await;
             true

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     thread,
     time::Duration,
 };
@@ -13,7 +16,7 @@ use formation_core::{
     Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
 };
 
-use crate::{ending::Ending, events::EVENT_BUFFER, handle::Stopped};
+use crate::{clock::Clock, ending::Ending, events::EVENT_BUFFER, handle::Stopped};
 
 /// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
 const UNPROVEN_EVENTS: usize = 64;
@@ -60,6 +63,11 @@ impl State {
     /// The mastership on which the application may act now, with the end of its lease for the application.
     pub(crate) fn usable(&self, now: Timestamp) -> Option<Leadership> {
         self.within_margin(now).filter(|_| !self.hands_over)
+    }
+
+    /// When the lease of this term ends for the application. `None`: the node does not have it now.
+    pub(crate) fn lease_end(&self, term: Term, now: Timestamp) -> Option<Timestamp> {
+        self.usable(now).filter(|usable| usable.term == term).map(|usable| usable.valid_until)
     }
 
     /// Whether work of this term may go on: the node has the lease. A node that is about to resign or to leave lets its steps end first.
@@ -124,6 +132,7 @@ impl State {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    clock: Clock,
     state: Mutex<State>,
     /// The view, the master or `stopped` has changed.
     changed: Changed,
@@ -135,6 +144,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// This moment on the clock of the node.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock, and each field is valid by itself.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -190,14 +204,15 @@ impl Shared {
         }
     }
 
-    /// The application loses its lease, because the node is about to resign or to leave. Returns until when its work may go on.
+    /// The application loses its lease, because the node is about to resign or to leave. Returns the end of the lease for the other nodes,
+    /// and the margin before it. `None`: this node is no master.
     pub(crate) fn begin_handover(&self) -> Option<(Timestamp, Duration)> {
         let mut state = self.lock();
         state.hands_over = true;
-        let until = state.leadership.map(|leadership| (leadership.valid_until, state.margin));
+        let lease = state.leadership.map(|leadership| (leadership.valid_until, state.margin));
         drop(state);
         self.lease_has_changed();
-        until
+        lease
     }
 
     /// The node has resigned. It may be the master again.
@@ -218,19 +233,37 @@ impl Shared {
     }
 
     async fn wait_on<T>(&self, changes: &Changed, mut ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
+        let mut listening = Listening::default();
+        let mut look = || {
+            let state = self.lock();
+            ready(&state).map(Ok).or_else(|| state.stopped.then_some(Err(Stopped)))
+        };
+        poll_fn(|cx| listening.poll_for(cx, || changes.listen(), &mut look)).await
+    }
+}
+
+/// Listens to changes from one poll to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Listening(Option<EventListener>);
+
+impl Listening {
+    /// Resolves with what `look` finds, now or after a change.
+    pub(crate) fn poll_for<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        listen: impl Fn() -> EventListener,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Poll<T> {
         loop {
             // Listen first and look second, so that no change gets lost in between.
-            let changed = changes.listen();
-            {
-                let state = self.lock();
-                if let Some(found) = ready(&state) {
-                    return Ok(found);
-                }
-                if state.stopped {
-                    return Err(Stopped);
-                }
+            let mut listener = self.0.take().unwrap_or_else(&listen);
+            if let Some(found) = look() {
+                return Poll::Ready(found);
             }
-            changed.await;
+            if Pin::new(&mut listener).poll(cx).is_pending() {
+                self.0 = Some(listener);
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -248,11 +281,11 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// The publisher of a node, the state that it publishes, and the receiver of the first event and of all others.
-    pub(crate) fn new(formation: &Formation, now: Timestamp) -> (Self, Arc<Shared>, broadcast::Receiver<Event>) {
+    pub(crate) fn new(formation: &Formation, clock: Clock) -> (Self, Arc<Shared>, broadcast::Receiver<Event>) {
         let state = State {
             view: formation.view().clone(),
             status: formation.status(),
-            leadership: formation.leadership(now),
+            leadership: formation.leadership(clock.now()),
             announced: None,
             margin: formation.config().lease_margin(),
             hands_over: false,
@@ -263,8 +296,8 @@ impl Publisher {
             stopped: false,
         };
         let (changed, lease_changed, idle) = (Changed::new(), Changed::new(), Changed::new());
-        let shared = Shared { state: Mutex::new(state), changed, lease_changed, idle, ending: Ending::default() };
-        let shared = Arc::new(shared);
+        let (state, ending) = (Mutex::new(state), Ending::default());
+        let shared = Arc::new(Shared { clock, state, changed, lease_changed, idle, ending });
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
@@ -374,7 +407,7 @@ mod tests {
     fn unproven_events_take_few_places_and_only_free_ones() {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-        let (mut publisher, shared, mut receiver) = Publisher::new(&node, Timestamp::ZERO);
+        let (mut publisher, shared, mut receiver) = Publisher::new(&node, Clock::start());
         let unproven = |conn| Event::ConnClosed {
             conn: ConnId(conn),
             dialed: None,

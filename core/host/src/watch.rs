@@ -8,11 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use event_listener::EventListener;
 use formation_core::MembersView;
 use futures_lite::Stream;
 
-use crate::{handle::Stopped, shared::Shared};
+use crate::{
+    handle::Stopped,
+    shared::{Listening, Shared},
+};
 
 /// Follows the view of one node. It keeps no backlog: a slow reader gets the newest view next.
 ///
@@ -32,14 +34,14 @@ use crate::{handle::Stopped, shared::Shared};
 pub struct Watch {
     shared: Arc<Shared>,
     seen: MembersView,
-    listener: Option<EventListener>,
+    listening: Listening,
 }
 
 impl Watch {
     /// The current view counts as seen.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = shared.lock().view.clone();
-        Self { shared, seen, listener: None }
+        Self { shared, seen, listening: Listening::default() }
     }
 
     /// The current view, which counts as seen from now on. After the node has stopped, it is the last one.
@@ -94,30 +96,22 @@ impl Watch {
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Option<MembersView>> {
-        loop {
-            // Listen first and look second, so that no change gets lost in between.
-            let mut listener = self.listener.take().unwrap_or_else(|| self.shared.changed());
-            {
-                let state = self.shared.lock();
-                if state.view.id() != self.seen.id() {
-                    self.seen = state.view.clone();
-                    return Poll::Ready(Some(self.seen.clone()));
-                }
-                if state.has_stopped() {
-                    return Poll::Ready(None);
-                }
+        let Self { shared, seen, listening } = self;
+        let look = || {
+            let state = shared.lock();
+            if state.view.id() != seen.id() {
+                *seen = state.view.clone();
+                return Some(Some(seen.clone()));
             }
-            if Pin::new(&mut listener).poll(cx).is_pending() {
-                self.listener = Some(listener);
-                return Poll::Pending;
-            }
-        }
+            state.has_stopped().then_some(None)
+        };
+        listening.poll_for(cx, || shared.changed(), look)
     }
 }
 
 impl Clone for Watch {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), seen: self.seen.clone(), listener: None }
+        Self { shared: self.shared.clone(), seen: self.seen.clone(), listening: Listening::default() }
     }
 }
 
@@ -146,7 +140,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::shared::Publisher;
+    use crate::{clock::Clock, shared::Publisher};
 
     const NOW: Timestamp = Timestamp::ZERO;
 
@@ -157,7 +151,7 @@ mod tests {
         fn new() -> Self {
             let config = Config::single("test", "a", "a:1").build().unwrap();
             let formation = Formation::new(config, Start::new(Incarnation(1), 1), NOW);
-            let (publisher, ..) = Publisher::new(&formation, NOW);
+            let (publisher, ..) = Publisher::new(&formation, Clock::start());
             let mut alone = Self(formation, publisher);
             alone.input(Input::Tick);
             alone

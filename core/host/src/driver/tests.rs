@@ -128,7 +128,7 @@ impl Rig {
         let config = config.local().build().unwrap();
         let formation = Formation::new(config, Start::new(Incarnation(1), 1), NOW);
         let log = Log::new(formation.node());
-        let (publisher, shared, events) = Publisher::new(&formation, NOW);
+        let (publisher, shared, events) = Publisher::new(&formation, crate::Clock::start());
         let record = Record { shared, calls: Rc::default() };
         let io = Recorder { record: record.clone(), is_finished: Rc::default() };
         let mut driver = Driver::new(formation, io, store, log, publisher);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use futures_lite::FutureExt;
 
-use crate::{clock::Clock, runtime::Runtime, shared::Shared};
+use crate::{runtime::Runtime, shared::Shared};
 
 /// Wakes those who wait for a change of the lease when it ends. It runs beside the driver, because a driver that does not run is one of
 /// the reasons for which leases end. It never returns.
-pub(crate) async fn keep<R: Runtime>(shared: Arc<Shared>, clock: Clock) {
+pub(crate) async fn keep<R: Runtime>(shared: Arc<Shared>) {
     loop {
         let changed = shared.lease_changed();
-        let now = clock.now();
+        let now = shared.now();
         let end = shared.lock().usable(now).map(|usable| usable.valid_until);
         let Some(end) = end else {
             changed.await;
@@ -26,7 +26,7 @@ pub(crate) async fn keep<R: Runtime>(shared: Arc<Shared>, clock: Clock) {
             false
         };
         // A timer may be early.
-        if is_renewed.or(has_ended).await && clock.now() >= end {
+        if is_renewed.or(has_ended).await && shared.now() >= end {
             shared.lease_has_changed();
         }
     }

@@ -8,12 +8,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use event_listener::EventListener;
 use formation_core::{Leadership, LossReason};
 use futures_lite::Stream;
 
 use super::Lease;
-use crate::{clock::Clock, handle::Stopped, shared::Shared};
+use crate::{
+    handle::Stopped,
+    shared::{Listening, Shared},
+};
 
 /// What has happened to the mastership of this node.
 #[derive(Clone, Debug)]
@@ -50,15 +52,14 @@ impl fmt::Display for LeadershipChange {
 #[must_use = "a watch does nothing unless it is asked"]
 pub struct LeadershipWatch {
     shared: Arc<Shared>,
-    clock: Clock,
     seen: Option<Leadership>,
-    listener: Option<EventListener>,
+    listening: Listening,
 }
 
 impl LeadershipWatch {
     /// The first change is [`Gained`](LeadershipChange::Gained) if this node is the master already.
-    pub(crate) fn new(shared: Arc<Shared>, clock: Clock) -> Self {
-        Self { shared, clock, seen: None, listener: None }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, seen: None, listening: Listening::default() }
     }
 
     /// Waits for the next change.
@@ -72,42 +73,29 @@ impl LeadershipWatch {
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Option<LeadershipChange>> {
-        loop {
-            // Listen first and look second, so that no change gets lost in between.
-            let mut listener = self.listener.take().unwrap_or_else(|| self.shared.lease_changed());
-            if let Some(next) = self.next() {
-                return Poll::Ready(next);
-            }
-            if Pin::new(&mut listener).poll(cx).is_pending() {
-                self.listener = Some(listener);
-                return Poll::Pending;
-            }
-        }
+        let Self { shared, seen, listening } = self;
+        listening.poll_for(cx, || shared.lease_changed(), || next(shared, seen))
     }
+}
 
-    /// What is to be returned now. `Some(None)`: the node has stopped.
-    fn next(&mut self) -> Option<Option<LeadershipChange>> {
-        let state = self.shared.lock();
-        let usable = state.usable(self.clock.now());
-        let lease = |of: &Leadership| Lease { term: of.term, clock: self.clock.clone(), shared: self.shared.clone() };
-        let change = match (self.seen, usable) {
-            (None, None) if state.has_stopped() => return Some(None),
-            (None, None) => return None,
-            (None, Some(usable)) => LeadershipChange::Gained(lease(&usable)),
-            (Some(seen), Some(usable)) if seen == usable => return None,
-            (Some(seen), Some(usable)) if seen.term == usable.term => LeadershipChange::Renewed(lease(&usable)),
-            (Some(seen), _) => {
-                // The driver is about to tell the reason.
-                let reason = state.loss_of(seen, self.clock.now())?;
-                LeadershipChange::Lost { lease: lease(&seen), reason }
-            }
-        };
-        self.seen = match change {
-            LeadershipChange::Gained(_) | LeadershipChange::Renewed(_) => usable,
-            LeadershipChange::Lost { .. } => None,
-        };
-        Some(Some(change))
-    }
+/// The next change of what was seen. `Some(None)`: the node has stopped.
+fn next(shared: &Arc<Shared>, seen: &mut Option<Leadership>) -> Option<Option<LeadershipChange>> {
+    let (state, now) = (shared.lock(), shared.now());
+    let usable = state.usable(now);
+    let lease = |of: Leadership| Lease::new(of.term, shared.clone());
+    let change = match (*seen, usable) {
+        (None, None) => return state.has_stopped().then_some(None),
+        (None, Some(usable)) => LeadershipChange::Gained(lease(usable)),
+        (Some(seen), Some(usable)) if seen == usable => return None,
+        (Some(seen), Some(usable)) if seen.term == usable.term => LeadershipChange::Renewed(lease(usable)),
+        // If there is no reason yet, the driver is about to tell it.
+        (Some(seen), _) => LeadershipChange::Lost { lease: lease(seen), reason: state.loss_of(seen, now)? },
+    };
+    *seen = match change {
+        LeadershipChange::Gained(_) | LeadershipChange::Renewed(_) => usable,
+        LeadershipChange::Lost { .. } => None,
+    };
+    Some(Some(change))
 }
 
 impl Stream for LeadershipWatch {

@@ -52,9 +52,9 @@ struct Ends {
 fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let formation = Formation::new(config, Start::new(Incarnation(1), 1), now);
     let log = Log::new(formation.node());
-    let (publisher, shared, events) = Publisher::new(&formation, now);
     let clock = Clock::start();
-    let (handle, requests) = ClusterHandle::new(&formation, clock.clone(), shared, events);
+    let (publisher, shared, events) = Publisher::new(&formation, clock.clone());
+    let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
     let permits = unread(formation.config().limits());
