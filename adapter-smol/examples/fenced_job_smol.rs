@@ -57,7 +57,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What only the master does, again and again. It is dropped when the lease ends.
+/// The master's work, step by step. The future is dropped when the lease ends.
 async fn job(lease: Lease, id: &str, store: &Path) -> io::Result<()> {
     let mut store = BufReader::new(UnixStream::connect(store).await?);
     loop {

@@ -31,7 +31,7 @@ pub(crate) struct Preference {
     reports: u32,
     /// No report before this time.
     not_before: Timestamp,
-    /// Who was reported last, and since when this node has followed it. `None` once its mastership has lasted.
+    /// The voter that was reported last, and since when this node has followed it. `None` once its mastership has lasted.
     reported: Option<(Node, Option<Timestamp>)>,
 }
 

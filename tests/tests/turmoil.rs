@@ -33,7 +33,7 @@ impl Transport for Simulated {
     }
 }
 
-/// What the masters have done: when, who, and in which term.
+/// The steps of the masters: the time, the node and the term of each.
 type Steps = Arc<Mutex<Vec<(Duration, &'static str, Term)>>>;
 
 /// The service of one node: the master does a step in each 100 ms.

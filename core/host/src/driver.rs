@@ -114,7 +114,7 @@ pub(crate) struct Driver<I: Io> {
     publisher: Publisher,
 }
 
-/// What is left of a driver that has stopped. Fields are dropped in their order.
+/// The remains of a driver that has stopped. Fields are dropped in their order.
 pub(crate) struct Remains<I: Io> {
     pub(crate) io: I,
     /// The connections that are open.
@@ -168,7 +168,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// What was not reported is counted in the log, also at the end of a node.
+    /// Logs the counts of all that was not reported, also at the end of a node.
     fn log_last_counts(&mut self) {
         for (kind, count) in self.limiter.end() {
             self.log.suppressed(kind, count);
@@ -192,7 +192,7 @@ impl<I: Io> Driver<I> {
         self.publisher.shared()
     }
 
-    /// What is left when the node does nothing any more.
+    /// Takes the driver apart once the node does nothing any more.
     pub(crate) fn end(self) -> Remains<I> {
         let Self { io, store, log, open, closing, publisher, .. } = self;
         let open = open.into_values().map(|known| known.connection).collect();

@@ -49,7 +49,7 @@ pub enum LeaveError {
     Unfinished(#[from] Unfinished),
 }
 
-/// What the handles of a node and its driver agree on about its end.
+/// The end of a node, as its handles and its driver agree on it.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     state: Mutex<State>,

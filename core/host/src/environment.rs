@@ -1,4 +1,4 @@
-//! What a node takes from the system that it runs on.
+//! The system that a node runs on.
 
 use std::{
     fmt::Display,
@@ -15,8 +15,8 @@ use crate::{
     store::{Keeper, MemoryStore, Store},
 };
 
-/// What a node takes from the system that it runs on: its clock, its incarnation, its random seed and its storage. The default takes
-/// everything from the operating system.
+/// The system that a node runs on: the source of its clock, its incarnation, its random seed and its storage. The default is the
+/// operating system.
 ///
 /// A test replaces them, so that a whole service runs in virtual time and does the same in each run. Replace the clock and the
 /// timers together: the timers are those of the runtime.

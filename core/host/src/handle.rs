@@ -96,8 +96,8 @@ pub(crate) enum Request {
 ///
 /// A lease ends [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before another node can be the master, also when the node
 /// resigns or leaves. Code that checks the lease, and needs less time than the margin after that, runs beside no other master. Nothing
-/// stops code that blocks for longer, and nothing stops a write that is under way when the process is paused. For these, send [`Lease::term`] along with each write, and let the receiver refuse
-/// older terms with a [`Fence`](formation_core::Fence).
+/// stops code that blocks for longer, and nothing stops a write that is under way when the process is paused. For these, send
+/// [`Lease::term`] along with each write, and let the receiver refuse older terms with a [`Fence`](formation_core::Fence).
 #[derive(Clone)]
 pub struct ClusterHandle(Arc<Inner>);
 
@@ -328,8 +328,9 @@ impl ClusterHandle {
         reason.unwrap_or(StopReason::ShutDown)
     }
 
-    /// Leaves the cluster. On a master, the leases end first, then the mastership, as with [`resign`](Self::resign). It returns once the node has stopped, its port is free and its connections are closed. It also
-    /// waits for a write to the `state_dir` that is in progress, for as long as the disk takes.
+    /// Leaves the cluster. On a master, the leases end first, then the mastership, as with [`resign`](Self::resign). It returns once
+    /// the node has stopped, its port is free and its connections are closed. It also waits for a write to the `state_dir` that is in
+    /// progress, for as long as the disk takes.
     ///
     /// Cancel safe, with one limit: once the node has taken the command, it leaves, whether or not the future is dropped. Before that,
     /// with many commands under way, a dropped future changes nothing.
@@ -443,7 +444,7 @@ impl ClusterHandle {
         Ok(self.answered(command).await??)
     }
 
-    /// What the core has said to the command.
+    /// Sends a command, and waits for the answer of the core.
     async fn answered(&self, command: Command) -> Result<Result<(), Misuse>, Stopped> {
         self.request(command).await?.recv().await.map_err(|_| Stopped)
     }

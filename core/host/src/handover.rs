@@ -14,7 +14,7 @@ pub(crate) struct Handover {
     leaves: bool,
     /// Where to report the result.
     replies: Vec<Sender<Result<(), Misuse>>>,
-    /// The end of the margin: what has looked at the lease before it ended for the application has had its effect by then.
+    /// The end of the margin. Code that looked at the lease before it ended for the application has had its effect by then.
     not_before: Timestamp,
     /// The end of the lease. By then the other nodes may have the next master.
     until: Timestamp,
@@ -46,7 +46,7 @@ impl Handover {
         if now < self.not_before { self.not_before } else { self.until }
     }
 
-    /// What the core has to do now.
+    /// The command for the core.
     pub(crate) fn command(&self) -> Command {
         if self.leaves { Command::Leave } else { Command::Resign }
     }

@@ -37,7 +37,7 @@
 //! What every embedding needs:
 //!
 //! - `clock`: a monotonic clock that keeps running while the machine is suspended.
-//! - `environment`: what a node takes from its system, and what a test replaces.
+//! - `environment`: the system that a node runs on, which a test replaces.
 //! - `start`: the incarnation, the random seed, and the votes that the last run has kept.
 //! - `store`: the state directory, which belongs to one node at a time.
 //! - `slot`: one file that is replaced as a whole or not at all.

@@ -301,12 +301,12 @@ where
         }
     }
 
-    /// Waits until nothing of a node that has stopped is left. What it has closed itself may still deliver what was sent last.
+    /// Waits until nothing of a node that has stopped is left. The connections that it has closed may still deliver the last bytes.
     async fn finish(self, ending: &Ending) {
         let Self { clock, permits: _, sources, handover, keeper, driver } = self;
-        // Whoever waits for one of them learns that the node has stopped.
+        // Callers that wait for one of them learn that the node has stopped.
         drop((sources, handover));
-        // Whatever comes first here is dropped last: the publisher announces that everything else is free.
+        // The first one here is dropped last: the publisher announces that everything else is free.
         let Remains { publisher: _publisher, log, store: _store, closing, open, io } = driver.end();
         for connection in open {
             connection.cut().await;

@@ -337,7 +337,7 @@ mod tests {
             (&["a", "b", "c"], x.clone(), false),
             (&["a", "b", "c"], [x.clone(), vec![gone("a")]].concat(), true),
             (&["a", "b", "c"], [x.clone(), y.clone(), vec![gone("a")]].concat(), false),
-            // What is undone does not count, and what is repeated counts once.
+            // A change that is undone does not count, and a repeated one counts once.
             (&["a", "b", "c"], [x.clone(), y, vec![gone("y"), gone("x")]].concat(), true),
             (&["a", "b", "c"], [added(&["a"]), added(&["b"]), added(&["a"])].concat(), true),
             (&["a", "b", "c"], vec![gone("z"); 9], true),

@@ -93,7 +93,7 @@ fn a_delta_is_encoded_once_for_all_members_that_need_it() {
     let [a, c, b, d] = ["a", "c", "b", "d"].map(|id| rig.frame(id).unwrap());
     assert_eq!([text_of(&a), text_of(&c)], ["3.5 to 3.7: +e +f", "3.6 to 3.7: +f"]);
     assert_eq!((a.as_ptr(), c.as_ptr()), (b.as_ptr(), d.as_ptr()));
-    // Who lacks something else does not make them more than allowed.
+    // Members that lack something else do not make them more than allowed.
     rig.beat("a", 9);
     rig.ack("a", 9, view_id(3, 4));
     rig.tracker.relinked(&id("a"));

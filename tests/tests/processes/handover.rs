@@ -28,7 +28,7 @@ use crate::{
 
 const NODES: usize = 3;
 
-/// What happens to a master.
+/// The end of a master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     /// SIGTERM: it ends its work, resigns and leaves.
@@ -39,7 +39,7 @@ enum End {
     IsCutOff,
 }
 
-/// What the store has received.
+/// A line that the store has received.
 #[derive(Debug)]
 enum Received {
     Write { term: Term, from: usize, at: u64, is_stale: bool },

@@ -104,7 +104,7 @@ fn i1_a_voter_whose_machine_dies_again_and_again_comes_back() {
 
 /// A node that has once replaced a linked run of itself, by an attacker, is kept out by no claim to its name after that.
 #[test]
-fn t2_i1_who_only_claims_to_be_a_node_keeps_no_place() {
+fn t2_i1_a_claim_to_be_a_node_keeps_no_place() {
     let mut rig = Rig::new(Config::builder("test", "a", "a:1").seeds(["a:1", "b:1", "c:1"]).build().unwrap());
     let config = rig.formation.config().clone();
     let run = |incarnation| {

@@ -111,7 +111,7 @@ fn a_voter_whose_storage_does_not_answer_says_so() {
     assert!(!reports(&net, 0).is_empty());
 }
 
-/// Who cannot vote is what an operator has to look at.
+/// An operator has to look at the voters that cannot vote.
 #[test]
 fn a_change_in_who_abstains_is_reported_soon() {
     let mut net = Net::of_voters(0, 4, Settings::calm());

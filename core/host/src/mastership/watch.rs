@@ -17,7 +17,7 @@ use crate::{
     shared::{Listening, Shared},
 };
 
-/// What has happened to the mastership of this node.
+/// A change of the mastership of this node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LeadershipChange {
