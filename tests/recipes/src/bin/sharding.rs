@@ -1,0 +1,128 @@
+//! Work that is divided among the members: each worker computes from its view which shards are its own, by rendezvous hashing. No master
+//! has to assign anything, and when a worker is gone, only its shards move.
+//!
+//! ```sh
+//! cargo run -p formation-recipes --bin sharding -- --id a --role worker --address 127.0.0.1:7001 --store /tmp/shards.json \
+//!     --state-dir /tmp/sharding-a --seed 127.0.0.1:7001 --seed 127.0.0.1:7002 --seed 127.0.0.1:7003
+//! ```
+//!
+//! # Two workers may have one shard for a moment
+//!
+//! All nodes get the same views, but not at the same time. While a new view is on its way, the old and the new owner of a shard both work on
+//! it, and a worker that is cut off or paused keeps its last view for longer. There are two ways to deal with that:
+//!
+//! - A fence for each shard, as here: the store remembers with which view a shard was written last, and refuses older views. The writes of the
+//!   old owner end with the first write of the new one. View ids are ordered, and each is the id of one view only (G3).
+//! - Let the master assign the shards, in `run_while_master`, and write the assignment to a store with its term. A shard then moves when the
+//!   store says so. It takes one more step, and a master.
+
+use std::{collections::BTreeMap, error::Error, io, time::Duration};
+
+use clap::Parser;
+use formation_recipes::Store;
+use formation_tokio::{Cluster, Config, MembersView, NodeId, Tags, ViewId};
+use sha2::{Digest, Sha256};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+/// Far more than workers, so that each of them has about as many.
+const SHARDS: u32 = 32;
+
+#[derive(Parser)]
+struct Args {
+    /// The name of this node
+    #[arg(long)]
+    id: String,
+    /// What it does: `worker`, or something else
+    #[arg(long)]
+    role: String,
+    /// Where the other nodes reach it
+    #[arg(long)]
+    address: String,
+    /// The file with the shards, the same on all nodes
+    #[arg(long)]
+    store: String,
+    /// A directory of its own, for its votes
+    #[arg(long)]
+    state_dir: String,
+    /// The addresses of the voters, the same on all nodes
+    #[arg(long = "seed")]
+    seeds: Vec<String>,
+}
+
+/// The nodes that share the work. A suspect one keeps its shards: it may be back in a moment, and each move has its price.
+fn workers(view: &MembersView) -> Vec<NodeId> {
+    view.with_tag("role", "worker").map(|member| member.node.id.clone()).collect()
+}
+
+/// The owner of a shard is the worker with the largest hash for it. If another worker goes, it still is the one with the largest.
+fn owner(shard: u32, workers: &[NodeId]) -> Option<&NodeId> {
+    // A hash that is the same in each version of your service, on each machine. That of `std::hash` may change.
+    workers.iter().max_by_key(|worker| Sha256::digest(format!("{shard} {worker}")))
+}
+
+/// What is stored of each shard: here only with which view it was written last.
+type Shards = BTreeMap<u32, ViewId>;
+
+/// One write to a shard. It is refused if the shard was written with a newer view.
+fn write(shards: &mut Shards, shard: u32, view: ViewId) -> Result<(), ViewId> {
+    let newest = shards.entry(shard).or_default();
+    if view < *newest {
+        return Err(*newest);
+    }
+    *newest = view;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let tags = Tags::new([("role", &args.role)])?;
+    let config = Config::builder("shards", &args.id, &args.address)
+        .seeds(&args.seeds)
+        .state_dir(&args.state_dir)
+        .metadata(tags.to_bytes())
+        .build()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
+    let store = Store::new(&args.store);
+
+    let mut watch = cluster.watch();
+    let mut view = watch.current();
+    loop {
+        let workers = workers(&view);
+        let own = |shard: &u32| owner(*shard, &workers) == Some(&cluster.node().id);
+        let shards: Vec<u32> = (0..SHARDS).filter(own).collect();
+        println!("{} owns {shards:?} of {} workers in view {}", args.id, workers.len(), view.id());
+        tokio::select! {
+            // It passes over views that concern others only.
+            next = watch.changed_in(self::workers) => view = next?,
+            worked = work(&args.id, &shards, view.id(), &store) => worked?,
+            _ = terminate.recv() => break,
+        }
+    }
+    cluster.leave().await?;
+    Ok(())
+}
+
+/// The work on the shards of this node. It is dropped when the workers change.
+async fn work(id: &str, shards: &[u32], view: ViewId, store: &Store<Shards>) -> io::Result<()> {
+    loop {
+        for &shard in shards {
+            println!("{id} writes shard {shard} in view {view}");
+            let name = id.to_owned();
+            store
+                .change(move |shards| match write(shards, shard, view) {
+                    Ok(()) => println!("{name} has written shard {shard}"),
+                    // A newer view is on its way here.
+                    Err(newest) => println!("{name} is refused: shard {shard} was written with view {newest}"),
+                })
+                .await?;
+            sleep(Duration::from_millis(10)).await;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,131 @@
+//! A web service with `axum`. Every replica answers requests, and one of them, the master, has a job beside that. At SIGTERM a replica ends
+//! in order: requests first, then the job, then the mastership, then its membership.
+//!
+//! ```sh
+//! cargo run -p formation-recipes --bin web_service -- --id a --address 127.0.0.1:7001 --http 127.0.0.1:8001 \
+//!     --state-dir /tmp/shop-a --seed 127.0.0.1:7001 --seed 127.0.0.1:7002 --seed 127.0.0.1:7003
+//! curl http://127.0.0.1:8001/members http://127.0.0.1:8001/health
+//! ```
+
+use std::{error::Error, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+use clap::Parser;
+use formation_tokio::{Cluster, ClusterHandle, Config, Lease, MembersView};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+/// How long the requests under way may take at the end, and how long the rest may take. Whatever stops your service has to wait for longer
+/// than both together: with Kubernetes, that is `terminationGracePeriodSeconds`.
+const REQUESTS: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// The longest time that one step of the job takes. It has to be shorter than the lease, which is 1 s by default.
+const STEP: Duration = Duration::from_millis(500);
+
+#[derive(Parser)]
+struct Args {
+    /// The name of this replica
+    #[arg(long)]
+    id: String,
+    /// Where the other replicas reach it
+    #[arg(long)]
+    address: String,
+    /// Where clients reach it
+    #[arg(long)]
+    http: String,
+    /// A directory of its own, for its votes
+    #[arg(long)]
+    state_dir: String,
+    /// The addresses of the voters, the same on all replicas
+    #[arg(long = "seed")]
+    seeds: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let config =
+        Config::builder("shop", &args.id, &args.address).seeds(&args.seeds).state_dir(&args.state_dir).build()?;
+    // Before the node starts, so that no SIGTERM ends the process without a goodbye.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
+
+    // Both run in tasks of their own, which need a handle of the node. The node itself ends when `cluster` is dropped.
+    let handle = cluster.clone();
+    let job = tokio::spawn(async move { handle.run_while_master(|lease| job(lease, args.id.clone())).await });
+
+    let (stop, stopping) = oneshot::channel::<()>();
+    let app = Router::new()
+        .route("/orders", post(order))
+        .route("/members", get(members))
+        .route("/health", get(health))
+        .with_state(cluster.clone());
+    let server = axum::serve(TcpListener::bind(&args.http).await?, app).with_graceful_shutdown(async {
+        // It ends when `stop` is dropped.
+        let _ = stopping.await;
+    });
+    let server = tokio::spawn(server.into_future());
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        // For example, a newer process has the same id. Then this one is of no use.
+        reason = cluster.stopped() => return Err(format!("the node has stopped: {reason}").into()),
+    }
+
+    // 1. No request is accepted any more. Those under way get their answers.
+    drop(stop);
+    if timeout(REQUESTS, server).await.is_err() {
+        eprintln!("requests are left without an answer after {REQUESTS:?}");
+    }
+    // 2. The step of the job that is under way ends, and the job with it. Then the next master is elected, and this replica leaves the
+    // cluster: the others need not wait for its lease to end.
+    cluster.leave_within(GOODBYE).await?;
+    // The node has stopped, so the job has ended, too.
+    let _ = job.await?;
+    Ok(())
+}
+
+/// What the service is there for. Every replica does it.
+async fn order(what: String) -> String {
+    format!("you get {what}\n")
+}
+
+/// The members, as far as this replica knows: another one may be a moment ahead.
+async fn members(State(cluster): State<ClusterHandle>) -> Json<MembersView> {
+    Json(cluster.view())
+}
+
+/// Whether there is a master, and if not, why.
+///
+/// It is for people and for alarms. A load balancer should not ask it if the service can do its work without a master: it would take out
+/// all replicas at once.
+async fn health(State(cluster): State<ClusterHandle>) -> (StatusCode, String) {
+    match cluster.explain().await {
+        Ok(explanation) if explanation.no_master.is_none() => (StatusCode::OK, explanation.to_string()),
+        Ok(explanation) => (StatusCode::SERVICE_UNAVAILABLE, explanation.to_string()),
+        Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, stopped.to_string()),
+    }
+}
+
+/// The master's job, step by step. It is dropped when the lease ends, and begins anew when this replica is the master again.
+async fn job(lease: Lease, id: String) {
+    loop {
+        // Without a guard, `leave` would drop the job in the middle of a step.
+        if let Ok(_guard) = lease.guard(STEP) {
+            println!("{id} begins a step in term {}", lease.term());
+            sleep(Duration::from_millis(50)).await;
+            println!("{id} ends a step in term {}", lease.term());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}

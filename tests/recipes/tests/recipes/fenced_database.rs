@@ -1,0 +1,43 @@
+//! The master that writes to a database.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::replicas::{Replicas, VOTERS};
+
+/// The term of each write, in the order of the writes.
+fn terms(database: &Connection) -> Vec<u64> {
+    let mut orders = database.prepare("SELECT term FROM orders ORDER BY number").unwrap();
+    let terms = orders.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+    terms.map(|term| u64::try_from(term.unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn the_database_refuses_the_late_write_of_an_earlier_master() {
+    let mut replicas = Replicas::new(env!("CARGO_BIN_EXE_fenced_database"));
+    let path = replicas.path("orders.db");
+    for id in VOTERS {
+        replicas.start(id, &["--database", path.to_str().unwrap()]);
+    }
+    replicas.wait_for_words("has written");
+    let mut database = Connection::open(&path).unwrap();
+    let lock = database.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let done = terms(&lock).len();
+    // A write that is not in the database yet waits for the lock.
+    let begun = |replicas: &Replicas| replicas.seen().iter().filter(|line| line.text.starts_with("writes")).count();
+    while begun(&replicas) <= done {
+        replicas.wait_for_words("writes");
+    }
+    let paused = replicas.seen().iter().rfind(|line| line.text.starts_with("writes")).unwrap().clone();
+    replicas.signal(&paused.id, "STOP");
+    replicas.wait_for("the next master", |line| (line.id != paused.id).then_some(()));
+    lock.rollback().unwrap();
+    replicas.wait_for("its write", |line| (line.id != paused.id && line.text.starts_with("has written")).then_some(()));
+    replicas.signal(&paused.id, "CONT");
+    let late = replicas.wait_for("the end of the late write", |line| {
+        (line.id == paused.id && !line.text.starts_with("writes")).then(|| line.text.clone())
+    });
+    let term = paused.term().unwrap();
+    assert_eq!(late, format!("is refused in term {term}: stale term: a newer master has written"));
+    let terms = terms(&database);
+    assert!(terms.is_sorted() && terms.first() < terms.last(), "{terms:?}");
+}

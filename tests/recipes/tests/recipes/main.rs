@@ -1,0 +1,12 @@
+//! Each recipe runs as it is: three replicas in processes of their own, which are killed, paused and told to end. The tests never sleep: they
+//! wait for what the replicas print.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod cron;
+mod fenced_database;
+//mod postgresql;
+mod replicas;
+mod sharding;
+mod web_service;
