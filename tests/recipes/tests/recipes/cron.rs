@@ -60,8 +60,9 @@ fn no_run_is_lost_when_a_master_is_killed_or_leaves() {
     let (first, _) = wait_for_run(&mut replicas, |_| true);
     replicas.kill(&first.id);
     let (second, _) = wait_for_run(&mut replicas, |id| id != first.id);
-    start_one(&mut replicas, &first.id);
+    // In the middle of the run.
     replicas.signal(&second.id, "TERM");
+    start_one(&mut replicas, &first.id);
     assert_eq!(replicas.wait_for_end(&second.id).code(), Some(0));
     replicas.catch_up();
     // It has ended the run that was under way.
