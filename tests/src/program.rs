@@ -63,6 +63,16 @@ macro_rules! program_tests {
         }
 
         #[test]
+        fn a_node_that_leaves_in_time_exits_with_0() {
+            PROGRAM.leaves_within_its_limit();
+        }
+
+        #[test]
+        fn a_node_that_does_not_leave_in_time_exits_with_5() {
+            PROGRAM.does_not_leave_within_its_limit();
+        }
+
+        #[test]
         fn a_closed_output_makes_it_exit_with_6() {
             PROGRAM.leaves_when_its_output_is_closed();
         }
@@ -209,6 +219,38 @@ impl Program {
         node.terminate();
         assert!(lines.any(|line| line.contains(r#""Stopped":{"reason":"Left"}"#)), "the node does not leave");
         node
+    }
+
+    /// The master answers.
+    pub fn leaves_within_its_limit(self) {
+        let (_master, mut member, _lines) = self.master_and_member("60s");
+        member.terminate();
+        let errors = member.errors();
+        assert!(!errors.contains("the time limit has passed"), "{errors}");
+        assert_eq!(member.exit_code(), Some(0));
+    }
+
+    /// The master is stopped. Without the limit, the node would wait for it as long as for a master that has failed.
+    pub fn does_not_leave_within_its_limit(self) {
+        let (master, mut member, _lines) = self.master_and_member("100ms");
+        signal(master.child.id(), "STOP");
+        member.terminate();
+        let errors = member.errors();
+        assert!(errors.contains("the node had not left"), "{errors}");
+        assert_eq!(member.exit_code(), Some(5));
+    }
+
+    /// A master, and a member that is no voter, has this limit for leaving, and goes on to print as long as its lines are read.
+    fn master_and_member(self, leave_within: &str) -> (Process, Process, impl Iterator<Item = String>) {
+        let (seed, address) = (free_address(), free_address());
+        let master = Process::start(self.command(&seed).stdout(Stdio::null()));
+        let mut member = Command::new(self.path);
+        member.args(["--json", "--cluster", "programs", "--id", "b", "--listen", &address, "--seed", &seed]);
+        member.args(["--leave-within", leave_within]);
+        let mut member = Process::start(member.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let mut lines = member.lines();
+        assert!(lines.any(|line| line.contains("ViewChanged")), "the node does not become a member");
+        (master, member, lines)
     }
 
     /// Nothing reads the output.

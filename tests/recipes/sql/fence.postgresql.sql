@@ -1,11 +1,11 @@
 -- The newest term that has written: one row. Each transaction of a master begins with `UPDATE fence SET term = …`, which locks the row
 -- until its end. So the transactions of one master follow one another, and a late one of an earlier master is among them or refused.
 CREATE TABLE fence (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    id integer PRIMARY KEY CHECK (id = 1),
     term bigint NOT NULL
 );
 
-INSERT INTO fence (term) VALUES (0);
+INSERT INTO fence VALUES (1, 0);
 
 -- The database refuses an older term, whatever program sends it, and with it the whole transaction. A transaction that has waited for the
 -- lock sees here what the other one has written, on each isolation level but `serializable` and `repeatable read`, which refuse it anyway.

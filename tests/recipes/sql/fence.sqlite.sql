@@ -1,6 +1,6 @@
 -- The newest term that has written: one row. Each transaction of a master begins with `UPDATE fence SET term = …`.
 CREATE TABLE IF NOT EXISTS fence (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
+    id INTEGER PRIMARY KEY CHECK (id = 1),
     term INTEGER NOT NULL
 );
 

@@ -6,7 +6,7 @@
 
 mod cron;
 mod fenced_database;
-//mod postgresql;
+mod postgresql;
 mod replicas;
 mod sharding;
 mod web_service;

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -97,8 +97,9 @@ impl Replicas {
 
     /// Waits until the replicas print what is looked for. `what` says it.
     pub(crate) fn wait_for<T>(&mut self, what: &str, mut find: impl FnMut(&Line) -> Option<T>) -> T {
+        let end = Instant::now() + LIMIT;
         loop {
-            let Ok(line) = self.lines.recv_timeout(LIMIT) else {
+            let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) else {
                 let seen: Vec<_> = self.seen.iter().rev().take(50).rev().collect();
                 panic!("{what} is missing; these are the last lines: {seen:#?}");
             };
