@@ -37,6 +37,15 @@
 //! }
 //! ```
 //!
+//! # Where to go on
+//!
+//! - [Services to copy from](formation_core::guide::recipes): a web service with `axum`, cron, sharding, and a database that refuses late
+//!   writes.
+//! - [What is promised](formation_core::guide::promises), and what is not.
+//! - [How to operate a cluster](formation_core::guide::operating), and [why there is no master](formation_core::guide::no_master).
+//! - [How to test a service](formation_core::guide::testing) that depends on being the master.
+//! - [`ClusterHandle`] has all methods of a running node, and a table of the ways to act as the master.
+//!
 //! # Paused time
 //!
 //! A node reads the clock of the system, because a lease has to end while the machine is suspended. With the paused time of

@@ -253,6 +253,14 @@ impl fmt::Display for Term {
 
 /// The name of one view: the term of the master that wrote it, and the number of its change within that term. View ids are
 /// compared in this order.
+///
+/// ```
+/// use formation_core::{Term, ViewId};
+///
+/// let (old, new) = (ViewId { term: Term(3), version: 12 }, ViewId { term: Term(4), version: 1 });
+/// assert!(old < new, "a view of a later term is newer");
+/// assert_eq!(new.to_string(), "4.1");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewId {
     /// The term of the master that wrote the view.

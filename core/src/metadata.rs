@@ -106,6 +106,12 @@ impl Tags {
     }
 
     /// Whether there is no tag.
+    ///
+    /// ```
+    /// use formation_core::Tags;
+    ///
+    /// assert!(Tags::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

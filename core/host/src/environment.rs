@@ -20,6 +20,21 @@ use crate::{
 ///
 /// A test replaces them, so that a whole service runs in virtual time and does the same in each run. Replace the clock and the
 /// timers together: the timers are those of the runtime.
+///
+/// ```
+/// use formation_core::{Config, Incarnation};
+/// use formation_host::{Environment, MemoryStore};
+///
+/// // A disk that a test keeps from one run of the node to the next.
+/// let disk = MemoryStore::default();
+/// let config = Config::single("test", "node-a", "127.0.0.1:7000").build()?;
+/// for run in 1..=2 {
+///     let environment = Environment::system().incarnation(Incarnation(run)).rng_seed(run).store(disk.clone());
+///     let (start, _store) = environment.begin(&config)?;
+///     assert_eq!(start.incarnation, Incarnation(run));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Environment {

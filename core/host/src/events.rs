@@ -42,13 +42,13 @@ impl Events {
     ///
     /// ```no_run
     /// # async fn example(cluster: &formation_host::ClusterHandle) {
-    /// use formation_host::RecvError;
+    /// use formation_host::{EVENT_BUFFER, Events, RecvError};
     ///
-    /// let mut events = cluster.events();
+    /// let mut events: Events = cluster.events();
     /// loop {
     ///     match events.recv().await {
     ///         Ok(event) => println!("{event:?}"),
-    ///         Err(RecvError::Skipped(count)) => println!("{count} events are missing here"),
+    ///         Err(RecvError::Skipped(count)) => println!("{count} are missing: more than {EVENT_BUFFER} had to wait"),
     ///         Err(RecvError::Stopped) => break,
     ///     }
     /// }

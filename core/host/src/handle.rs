@@ -144,6 +144,14 @@ impl ClusterHandle {
 
     /// The members of the cluster, as far as this node knows. After the node has stopped, it is the last view:
     /// [`status`](Self::status) says whether it has.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// for member in &cluster.view() {
+    ///     println!("{} at {} is {}", member.node.id, member.address, member.state);
+    /// }
+    /// # }
+    /// ```
     pub fn view(&self) -> MembersView {
         self.0.shared.lock().view.clone()
     }
@@ -182,6 +190,14 @@ impl ClusterHandle {
 
     /// The lease of this node, if it is the master and may act as the master at this moment. It ends
     /// [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before [`leadership`](Self::leadership) does.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// if let Some(lease) = cluster.lease() {
+    ///     println!("this node is the master of term {} for {:?} at least", lease.term(), lease.remaining());
+    /// }
+    /// # }
+    /// ```
     pub fn lease(&self) -> Option<Lease> {
         Lease::current(&self.0.shared)
     }
@@ -192,7 +208,8 @@ impl ClusterHandle {
     ///
     /// The future of `work` is polled only while this node may act as the master. It is dropped when the lease ends, and `work` is called again
     /// when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
-    /// after that. They let a step that has a [guard](Lease::guard) end before.
+    /// after that. They let a step that has a [guard](Lease::guard) end before. If you drop the future of `run_while_master` instead, for
+    /// example with `select!`, the work is dropped at once, in the middle of a step with a guard, too.
     ///
     /// Dropping a future stops it only where it awaits something. It cannot stop code that blocks, tasks and threads that `work`
     /// has started, or a request that was sent. So send [`Lease::term`] along with each write, for the receiver to check (see
@@ -221,6 +238,22 @@ impl ClusterHandle {
 
     /// Follows the mastership of this node. The first change is
     /// [`Gained`](crate::LeadershipChange::Gained) if this node is the master already.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) {
+    /// use formation_host::{LeadershipChange, LeadershipWatch};
+    ///
+    /// let mut watch: LeadershipWatch = cluster.watch_leadership();
+    /// while let Ok(change) = watch.changed().await {
+    ///     match change {
+    ///         LeadershipChange::Gained(lease) => println!("open what a master needs, in term {}", lease.term()),
+    ///         LeadershipChange::Lost { lease, reason } => println!("close it, term {} is over: {reason}", lease.term()),
+    ///         // Also those that may come.
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub fn watch_leadership(&self) -> LeadershipWatch {
         LeadershipWatch::new(self.0.shared.clone())
     }
@@ -246,6 +279,15 @@ impl ClusterHandle {
     ///
     /// On a node that is not the master this does nothing.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// // This machine is about to be busy. Another voter is the better master meanwhile.
+    /// cluster.resign().await?;
+    /// println!("the next master is {}", cluster.wait_for_master().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel safe, with one limit: once the node has taken the command, it resigns, whether or not the future is dropped. Before that,
     /// with many commands under way, a dropped future changes nothing.
     ///
@@ -259,12 +301,36 @@ impl ClusterHandle {
 
     /// The phase, the term, the master and the counters of this node. The phase of a node that has ended, for whatever reason, is
     /// [`Phase::Stopped`](formation_core::Phase::Stopped).
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// use formation_core::{Phase, Status};
+    ///
+    /// let Status { phase, term, links, .. } = cluster.status();
+    /// println!("{phase} in term {term}, {links} links, {} events not reported", cluster.suppressed_events());
+    /// if phase == Phase::Stopped {
+    ///     println!("it has stopped");
+    /// }
+    /// # }
+    /// ```
     pub fn status(&self) -> Status {
         self.0.shared.lock().status.clone()
     }
 
     /// What the node is doing, and why it is not doing more: which voters it reaches and what is wrong with the others, whom it waits
     /// for, and, on a master, how each member is. It is for people, and serializable.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let explanation = cluster.explain().await?;
+    /// if let Some(why) = &explanation.no_master {
+    ///     println!("there is no master: {why}");
+    /// }
+    /// // All of it, for people.
+    /// println!("{explanation}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Cancel safe: it changes nothing.
     ///
@@ -283,6 +349,16 @@ impl ClusterHandle {
 
     /// Waits until this node follows a master or is the master.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use formation_host::Master;
+    ///
+    /// let Master { node, address, term } = cluster.wait_for_master().await?;
+    /// println!("{node} at {address} is the master of term {term}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel safe: it changes nothing.
     ///
     /// # Errors
@@ -298,6 +374,14 @@ impl ClusterHandle {
     }
 
     /// Waits until the view has exactly `count` members and all of them are active, and returns that view.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let view = cluster.wait_for_members(3).await?;
+    /// println!("all three are there, in view {}", view.id());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Cancel safe: it changes nothing.
     ///
@@ -344,6 +428,20 @@ impl ClusterHandle {
     /// As [`leave`](Self::leave), for this long at most. At the limit a node that has not left ends without leaving, as by
     /// [`shutdown`](Self::shutdown). The limit stays if the future is dropped.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) {
+    /// use std::time::Duration;
+    ///
+    /// use formation_host::{LeaveError, Unfinished};
+    ///
+    /// match cluster.leave_within(Duration::from_secs(5)).await {
+    ///     Ok(()) => println!("goodbye"),
+    ///     Err(LeaveError::Unfinished(Unfinished { write: true, .. })) => println!("the disk does not answer"),
+    ///     Err(error) => println!("not in order: {error}"),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// Cancel safe, as `leave`.
     ///
     /// # Errors
@@ -373,6 +471,13 @@ impl ClusterHandle {
     ///
     /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) {
+    /// // In a test: what do the others do when this node is gone at once?
+    /// cluster.shutdown().await;
+    /// # }
+    /// ```
+    ///
     /// Cancel safe, with one limit: once the node has taken the request, it ends, whether or not the future is dropped.
     pub async fn shutdown(&self) {
         // It fails if the node has stopped.
@@ -381,6 +486,14 @@ impl ClusterHandle {
     }
 
     /// As [`shutdown`](Self::shutdown), but waits for the disk for this long at most. The limit stays if the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// // In a test: what do the others do when this node is gone at once?
+    /// cluster.shutdown_within(std::time::Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Cancel safe, as `shutdown`.
     ///
@@ -398,6 +511,16 @@ impl ClusterHandle {
     }
 
     /// Changes this node's metadata in the member list.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use formation_core::Tags;
+    ///
+    /// // From now on, it is no worker.
+    /// cluster.set_metadata(Tags::new([("role", "spare")])?.to_bytes()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Cancel safe, with one limit: it is unknown whether a dropped future has changed something. If it did, the change is complete.
     ///
@@ -431,6 +554,13 @@ impl ClusterHandle {
     }
 
     /// Adds addresses that this node dials while it has no master. They are no seeds, and have no vote.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// cluster.add_contacts(["10.0.0.9:7000".parse()?]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Cancel safe, with one limit: it is unknown whether a dropped future has changed something. If it did, the change is complete.
     ///

@@ -5,12 +5,15 @@
 //!
 //! ```
 //! use formation_core::{Config, Formation, Input, Output};
-//! use formation_host::{Clock, begin};
+//! use formation_host::{Clock, Store, begin};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let dir = dir.path().to_str().unwrap();
 //! let config = Config::single("orders", "node-a", "127.0.0.1:7000").state_dir(dir).build()?;
 //! let (start, mut store) = begin(&config)?;
+//! if store.as_ref().is_some_and(Store::is_new) {
+//!     println!("this node has never voted");
+//! }
 //! let clock = Clock::start();
 //! let mut node = Formation::new(config, start, clock.now());
 //! while let Some(output) = node.poll_output() {
@@ -18,10 +21,11 @@
 //!         // This waits for the disk. In a service, do it on a thread of its own.
 //!         let answer = match store.keep(state) {
 //!             Ok(()) => Input::Persisted { seq },
-//!             // A service would report `PersistDelayed` and try again, unless the error is final.
+//!             Err(error) if error.is_final() => Input::PersistFailed { seq },
+//!             // A service would try again later.
 //!             Err(error) => {
 //!                 eprintln!("{error}");
-//!                 Input::PersistFailed { seq }
+//!                 Input::PersistDelayed { seq }
 //!             }
 //!         };
 //!         node.handle_input(clock.now(), answer)?;

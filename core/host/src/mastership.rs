@@ -23,6 +23,24 @@ use crate::{
 /// The mastership of this node in one term. It is renewed for as long as a quorum confirms it.
 ///
 /// A lease is a cheap handle: clone it, and send it to other tasks. It never becomes valid for another term.
+///
+/// ```no_run
+/// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+/// use formation_host::Lease;
+///
+/// let lease: Lease = cluster.wait_until_master().await?;
+/// let background = lease.clone();
+/// std::thread::spawn(move || {
+///     // A thread of your own looks at the lease before each step.
+///     while background.is_valid() {
+///         println!("one step in term {}", background.term());
+///     }
+/// });
+/// lease.ended().await;
+/// println!("the {lease}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Lease {
     term: Term,
@@ -59,10 +77,38 @@ impl Lease {
     /// Protects a step that needs at most `needed` and must not be cut short. [`leave`](crate::ClusterHandle::leave) and
     /// [`resign`](crate::ClusterHandle::resign) wait until all guards are dropped, at most until the end of the lease. The work of
     /// [`run_while_master`](crate::ClusterHandle::run_while_master) goes on for as long, although its lease has ended. No new guard is
-    /// given in that time.
+    /// given in that time. A guard is no help if the future of `run_while_master` is dropped: so call `leave` while it still runs.
     ///
     /// Nothing can stop a step that takes longer than `needed`. Check [`Guard::is_valid`] before a write, and send
     /// [`Guard::term`] along with it.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use futures_lite::future;
+    ///
+    /// # async fn write(term: formation_core::Term) {}
+    /// # async fn told_to_end() {}
+    /// let work = cluster.run_while_master(async |lease| {
+    ///     loop {
+    ///         // `LeaseTooShort` passes: the lease is renewed with each heartbeat, or it ends.
+    ///         if let Ok(guard) = lease.guard(Duration::from_millis(200)) {
+    ///             write(guard.term()).await;
+    ///         }
+    ///         future::yield_now().await;
+    ///     }
+    /// });
+    /// let leave = async {
+    ///     told_to_end().await;
+    ///     cluster.leave().await
+    /// };
+    /// // The work goes on until its step is done and the node has left.
+    /// let (_, left) = future::zip(work, leave).await;
+    /// left?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`LeaseTooShort`] if the lease ends earlier, or has ended. Nothing has begun then.
@@ -124,6 +170,21 @@ impl fmt::Display for Lease {
 }
 
 /// A step of a master that must not be cut short. Drop it when the step is done.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use formation_host::{Guard, Lease, LeaseTooShort};
+///
+/// fn step(lease: &Lease) -> Result<(), LeaseTooShort> {
+///     let guard: Guard = lease.guard(Duration::from_millis(200))?;
+///     // It reads for a while, and looks again before it writes.
+///     if guard.is_valid() {
+///         println!("one write in term {}, {:?} left for it", guard.term(), guard.remaining());
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a guard protects a step only until it is dropped"]
 pub struct Guard {

@@ -10,6 +10,18 @@ use crate::{
 };
 
 /// Why a node cannot start.
+///
+/// ```
+/// use formation_host::{StartError, StoreError};
+///
+/// fn advice(error: &StartError) -> &'static str {
+///     match error {
+///         StartError::Store(StoreError::Locked { .. }) => "another process of this node still runs: wait for it",
+///         StartError::WallClock(_) => "wait until the clock is set",
+///         _ => "a person has to look at it",
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {

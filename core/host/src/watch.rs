@@ -23,7 +23,7 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn example(cluster: &formation_host::ClusterHandle) {
-/// let mut watch = cluster.watch();
+/// let mut watch: formation_host::Watch = cluster.watch();
 /// while let Ok(view) = watch.changed().await {
 ///     println!("{view}");
 /// }

@@ -263,6 +263,26 @@ impl From<Config> for ConfigBuilder {
 }
 
 /// A configuration under construction. Nothing is checked before [`build`](Self::build).
+///
+/// ```
+/// use core::time::Duration;
+/// use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, Limits, PhiAccrual, Timing};
+///
+/// let seeds = ["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"];
+/// let common: ConfigBuilder = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).state_dir("/var/lib/orders");
+/// let config = common
+///     .priority(10)
+///     .bootstrap(Bootstrap::JoinOnly)
+///     .timing(Timing { lease: Duration::from_secs(2), ..Timing::lan() })
+///     .lease_margin(Duration::from_millis(500))
+///     .detector(Detector::PhiAccrual(PhiAccrual { threshold: 6, ..PhiAccrual::default() }))
+///     .limits(Limits { members: 100, ..Limits::default() })
+///     .key(ClusterKey::new(*b"32 random bytes from a safe file"))
+///     .former_seeds(["10.0.0.1:7000"])
+///     .contacts(["10.0.0.9:7000"])
+///     .build()?;
+/// # Ok::<(), formation_core::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use = "`build` makes it a configuration"]

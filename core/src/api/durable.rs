@@ -65,6 +65,23 @@ impl Start {
     /// A start from the durable state of the last run. The incarnation is `incarnation`, or the one after that of the last
     /// run if the clock has gone back.
     ///
+    /// ```
+    /// use formation_core::{Config, DurableState, HardState, Incarnation, ResumeError, Start, Term};
+    ///
+    /// let config = Config::single("orders", "node-a", "127.0.0.1:7000").build()?;
+    /// // The first run has stored this.
+    /// let mut stored = DurableState::of(&config, &Start::new(Incarnation(1), 42));
+    /// stored.hard_state = HardState { term: Term(3), ..HardState::default() };
+    /// // The clock has gone back since then.
+    /// let next = Start::resume(&config, stored.clone(), Incarnation(1), 43)?;
+    /// assert_eq!((next.incarnation, next.hard_state.term), (Incarnation(2), Term(3)));
+    /// // Another node cannot have these votes.
+    /// let other = Config::single("orders", "node-b", "127.0.0.1:7000").build()?;
+    /// let refused = Start::resume(&other, stored, Incarnation(1), 44);
+    /// assert!(matches!(refused, Err(ResumeError::OtherNode { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ResumeError`] if the state belongs to another node, or to another seed list.
     pub fn resume(

@@ -81,6 +81,18 @@ fn in_flight_text(in_flight: Option<u64>) -> String {
 }
 
 /// Why the core closed a connection (PROTOCOL.md, "Why a connection closes"). Nothing else is affected.
+///
+/// ```
+/// use formation_core::{CloseReason, TlsFailure, TlsProblem};
+///
+/// fn advice(reason: CloseReason) -> String {
+///     match reason {
+///         CloseReason::TlsFailed(TlsFailure { problem: TlsProblem::Expired, .. }) => "renew the certificate".to_owned(),
+///         CloseReason::FrameTooLong | CloseReason::Malformed => "another program is there".to_owned(),
+///         other => other.to_string(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -287,6 +299,13 @@ pub enum RejectReason {
 impl RejectReason {
     /// Whether only a person can repair this. The address is then retried rarely: after the longest backoff each time, with
     /// the usual jitter of ± 50 % (PROTOCOL.md, D6).
+    ///
+    /// ```
+    /// use formation_core::RejectReason;
+    ///
+    /// assert!(RejectReason::KeyMismatch.is_permanent(), "a person has to correct the key");
+    /// assert!(!RejectReason::ClusterFull.is_permanent(), "a member may leave");
+    /// ```
     pub fn is_permanent(self) -> bool {
         match self {
             Self::WrongCluster

@@ -14,6 +14,20 @@ use crate::{
 };
 
 /// What has happened, for the service and for logs.
+///
+/// ```
+/// use formation_core::{Event, LossReason};
+///
+/// fn show(event: &Event) {
+///     match event {
+///         Event::MasterElected { term, master, .. } => println!("{master} is the master of term {term}"),
+///         Event::MasterLost { reason: LossReason::LeaseExpired, .. } => println!("this node was cut off from the other voters"),
+///         Event::MasterLost { reason, .. } => println!("there is no master: {reason}"),
+///         Event::ViewChanged { changes, .. } => changes.iter().for_each(|change| println!("{}", change.id())),
+///         other => println!("{other:?}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
@@ -231,6 +245,13 @@ pub enum Severity {
 
 impl Event {
     /// How much attention the event needs.
+    ///
+    /// ```
+    /// use formation_core::{Event, Severity};
+    ///
+    /// assert_eq!(Event::PersistFailed.severity(), Severity::Problem);
+    /// assert_eq!(Event::PersistRecovered.severity(), Severity::Progress);
+    /// ```
     pub fn severity(&self) -> Severity {
         match self {
             Self::Linked { .. } | Self::Unlinked { .. } => Severity::Detail,
@@ -285,6 +306,13 @@ impl Event {
     }
 
     /// Why the node has stopped, if that is the event. It is then the last one.
+    ///
+    /// ```
+    /// use formation_core::{Event, StopReason};
+    ///
+    /// assert_eq!(Event::Stopped { reason: StopReason::Left }.stop_reason(), Some(StopReason::Left));
+    /// assert_eq!(Event::PersistFailed.stop_reason(), None);
+    /// ```
     pub fn stop_reason(&self) -> Option<StopReason> {
         match self {
             Self::Stopped { reason } => Some(*reason),

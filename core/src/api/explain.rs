@@ -20,6 +20,21 @@ const SHOWN: usize = 8;
 
 /// What a node is doing, and why it is not doing more. [`Formation::explain`](crate::Formation::explain) returns it. Its `Display` is
 /// for people, one fact per line.
+///
+/// ```
+/// use formation_core::{Explanation, NoMaster, NoMasterReason};
+///
+/// fn advice(explanation: &Explanation) -> String {
+///     match &explanation.no_master {
+///         None => "all is well".to_owned(),
+///         Some(NoMaster { reason: NoMasterReason::TooFewVoters, unreachable, .. }) => {
+///             let problems = unreachable.iter().filter_map(|(address, problem)| Some((address, problem.as_ref()?)));
+///             problems.map(|(address, problem)| format!("look at {address}: {problem}. ")).collect()
+///         }
+///         Some(why) => why.to_string(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -134,6 +149,15 @@ pub enum NoMasterReason {
 }
 
 /// What was found at an address the last time that this node tried to reach it.
+///
+/// ```
+/// use formation_core::{DialProblem, Problem, VoterReport};
+///
+/// // The voters that should be started.
+/// fn not_started(voters: &[VoterReport]) -> impl Iterator<Item = &VoterReport> {
+///     voters.iter().filter(|voter| voter.problem == Some(Problem::NotReached(DialProblem::Refused)))
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Problem {
@@ -166,6 +190,14 @@ pub struct VoterReport {
 }
 
 /// What is known of a node's storage.
+///
+/// ```
+/// use formation_core::{Explanation, Storage};
+///
+/// fn has_a_bad_disk(node: &Explanation) -> bool {
+///     matches!(node.storage, Storage::Delayed | Storage::Failed)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Storage {
@@ -180,6 +212,15 @@ pub enum Storage {
 }
 
 /// What a master knows of a member.
+///
+/// ```
+/// use formation_core::{Explanation, MemberReport};
+///
+/// // The members that a master has no link to.
+/// fn without_link(master: &Explanation) -> impl Iterator<Item = &MemberReport> {
+///     master.members.iter().filter(|member| !member.linked)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MemberReport {

@@ -30,6 +30,15 @@ pub struct Fence {
 
 impl Fence {
     /// The newest term that has written. The default is no term.
+    ///
+    /// ```
+    /// use formation_core::{Fence, Term};
+    ///
+    /// let mut fence = Fence::default();
+    /// fence.admit(Term(3))?;
+    /// assert_eq!(fence.highest(), Term(3));
+    /// # Ok::<(), formation_core::StaleTerm>(())
+    /// ```
     pub fn highest(&self) -> Term {
         self.highest
     }

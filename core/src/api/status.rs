@@ -72,6 +72,18 @@ pub struct Counters {
 }
 
 /// A snapshot of a node.
+///
+/// ```
+/// use formation_core::{Counters, Phase, Status};
+///
+/// fn show(status: &Status) {
+///     let Counters { bytes_sent, candidacies, .. } = status.counters;
+///     match status.phase {
+///         Phase::Master => println!("the master of term {}", status.term),
+///         phase => println!("{phase}, with {} links, {bytes_sent} bytes sent, {candidacies} candidacies", status.links),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Status {

@@ -96,6 +96,12 @@ impl fmt::Display for MemberState {
 
 impl MemberState {
     /// Whether the member answers.
+    ///
+    /// ```
+    /// use formation_core::MemberState;
+    ///
+    /// assert!(MemberState::Active.is_active() && !MemberState::Suspect.is_active());
+    /// ```
     pub fn is_active(self) -> bool {
         match self {
             Self::Active => true,
@@ -105,6 +111,18 @@ impl MemberState {
 }
 
 /// One change of a view.
+///
+/// ```
+/// use formation_core::{Change, RemovalReason};
+///
+/// fn show(change: &Change) {
+///     match change {
+///         Change::Upsert(member) => println!("{} is {}", member.node, member.state),
+///         Change::Remove { id, reason: RemovalReason::Left } => println!("{id} has said goodbye"),
+///         Change::Remove { id, reason } => println!("{id} may still run: {reason}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Change {
     /// The member is new, or has changed.
@@ -163,6 +181,15 @@ pub enum RemovalReason {
 }
 
 /// A view: the members of the cluster at one view id. It never changes. Cloning it is cheap.
+///
+/// ```
+/// use formation_core::{MembersView, ViewId};
+///
+/// let view = MembersView::default();
+/// assert!(view.is_empty() && view.id() == ViewId::default(), "it is empty before the first one");
+/// let active = view.iter().filter(|member| member.state.is_active()).count();
+/// println!("{active} of {} members answer, in view {}", view.len(), view.id());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MembersView {
     view_id: ViewId,
@@ -223,6 +250,15 @@ impl MembersView {
     ///
     /// # Panics
     /// If a member cannot be encoded. No value of its type causes this.
+    ///
+    /// ```
+    /// use formation_core::{MembersView, ViewDigest};
+    ///
+    /// // Whether two nodes have the same members.
+    /// fn same(view: &MembersView, of_another_node: ViewDigest) -> bool {
+    ///     view.digest() == of_another_node
+    /// }
+    /// ```
     pub fn digest(&self) -> ViewDigest {
         let mut digest = Hasher(Sha256::new());
         for member in self.iter() {

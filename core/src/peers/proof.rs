@@ -34,6 +34,16 @@ const NONCE: &[u8] = b"formation nonce";
 /// from a file, a line feed at the end of the file is a part of the key.
 ///
 /// [`ConfigBuilder::key`](crate::ConfigBuilder::key) says how to change the key while the cluster runs.
+///
+/// ```
+/// use formation_core::{ClusterKey, Config};
+///
+/// let key = ClusterKey::new(*b"32 random bytes from a safe file");
+/// assert!(!format!("{key:?}").contains("random"));
+/// let config = Config::single("orders", "node-a", "127.0.0.1:7000").key(key.clone()).build()?;
+/// assert_eq!(config.keys(), [key]);
+/// # Ok::<(), formation_core::ConfigError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClusterKey(Vec<u8>);
 

@@ -49,6 +49,7 @@ mod bad_disk;
 mod bootstrap;
 mod connection_burst;
 mod durable;
+mod examples;
 mod failover;
 mod handle;
 #[cfg(target_os = "linux")]

@@ -8,6 +8,21 @@ use super::error::{ConfigError, size, time, times};
 
 /// The times of a node (PROTOCOL.md, section 7). Start from a preset: `Timing { lease, ..Timing::lan() }`. No time is
 /// longer than an hour.
+///
+/// ```
+/// use formation_core::{Config, Timing};
+///
+/// let seeds = ["eu.example:7000", "us.example:7000", "asia.example:7000"];
+/// let far = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).wan().build()?;
+/// assert!(far.timing().safe_lease() < Timing::wan().lease, "the clocks may differ");
+/// // In a test, on one machine.
+/// let near = Config::single("test", "node-a", "127.0.0.1:7000").local().build()?;
+/// assert_eq!(near.timing(), &Timing::local());
+/// // Where two masters are better than none: without a quorum for so long, a voter goes on alone.
+/// let cache = Config::builder("cache", "node-a", seeds[0]).seeds(seeds).lan().solo_after(Timing::lan().bootstrap_wait).build()?;
+/// assert!(cache.solo_after().is_some());
+/// # Ok::<(), formation_core::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timing {
