@@ -20,12 +20,12 @@ fn get(http: &str, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.into())
 }
 
-/// How many active members this replica knows.
-fn active_members(http: &str) -> usize {
+/// How many members this replica knows.
+fn members(http: &str) -> usize {
     let (status, body) = get(http, "/members");
     assert_eq!(status, 200, "{body}");
     let view: Value = serde_json::from_str(&body).unwrap();
-    view["members"].as_array().unwrap().iter().filter(|member| member["state"] == "Active").count()
+    view["members"].as_array().unwrap().len()
 }
 
 /// A request that the replica works on: it has begun to read the body, which is still to be sent.
@@ -70,7 +70,7 @@ fn start() -> (Replicas, Vec<(&'static str, String)>, String) {
     replicas.wait_for_words("begins");
     for (_, http) in &https {
         // The server listens a moment after the node.
-        while TcpStream::connect(http).is_err() || active_members(http) < 3 {
+        while TcpStream::connect(http).is_err() || members(http) < 3 {
             thread::yield_now();
         }
     }
@@ -92,7 +92,7 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
         thread::yield_now();
     }
     // It still is a member.
-    assert_eq!(active_members(&https[0].1), 3);
+    assert_eq!(members(&https[0].1), 3);
     let answer = request.end();
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("you get tea\n"), "{answer}");
     assert_eq!(replicas.wait_for_end(&master).code(), Some(0));
@@ -101,8 +101,12 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
     let last = replicas.seen().iter().rfind(|line| line.id == master).unwrap();
     assert!(last.text.starts_with("ends"), "its last step was cut short");
     assert_no_overlap(replicas.seen());
-    // It has said goodbye: nobody has to find out that it is gone.
-    assert!(https.iter().all(|(_, http)| active_members(http) == 2));
+    // It has said goodbye, so it is in no view.
+    for (_, http) in &https {
+        while members(http) > 2 {
+            thread::yield_now();
+        }
+    }
 }
 
 #[test]
