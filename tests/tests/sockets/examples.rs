@@ -63,10 +63,11 @@ fn words_of_examples(source: &str) -> BTreeSet<String> {
 fn items(source: &str) -> BTreeSet<String> {
     let code = source.lines().take_while(|line| *line != "#[cfg(test)]").map(str::trim_start);
     let names = code.filter_map(|line| {
-        let mut words = line.strip_prefix("pub ")?.split(|c: char| !c.is_alphanumeric() && c != '_');
-        let kind = words.find(|word| !["async", "const"].contains(word) || line.contains(": "))?;
+        let item = line.strip_prefix("pub ")?.trim_start_matches("async ");
+        let (kind, rest) =
+            item.strip_prefix("const fn ").map_or_else(|| item.split_once(' '), |rest| Some(("fn", rest)))?;
         let is_item = ["fn", "struct", "enum", "trait", "type", "const"].contains(&kind);
-        is_item.then(|| words.next().unwrap().to_owned())
+        is_item.then(|| words(rest).next().unwrap())
     });
     names.collect()
 }
