@@ -91,7 +91,11 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
     while TcpStream::connect(&http).is_ok() {
         thread::yield_now();
     }
-    // It still is a member.
+    // It still is a member, and has its job. The request ends in the middle of a step.
+    replicas.catch_up();
+    for _ in 0..3 {
+        assert_eq!(replicas.wait_for_words("begins").id, master);
+    }
     assert_eq!(members(&https[0].1), 3);
     let answer = request.end();
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("you get tea\n"), "{answer}");
