@@ -321,6 +321,19 @@ fn a_vote_with_a_store_waits_for_its_report() {
     assert_eq!(rig.record.phase(), Phase::Master);
 }
 
+/// Nothing waits for a thread, so that the runs of a test do not differ.
+#[test]
+fn a_vote_in_a_memory_store_is_kept_at_once() {
+    let (store, config) = (MemoryStore::new(), || Config::single("test", "a", "a:1"));
+    let environment = crate::Environment::system().store(store.clone());
+    let (_, opened) = environment.begin(&config().local().build().unwrap()).unwrap();
+    let mut rig = Rig::new(config(), opened);
+    assert_eq!((rig.record.take(), rig.record.phase()), (vec![], Phase::Master));
+    drop(rig);
+    let (start, _) = environment.begin(&config().local().build().unwrap()).unwrap();
+    assert_eq!(start.hard_state.term, Term(1));
+}
+
 #[test]
 fn a_tls_failure_is_reported_as_the_reason_of_the_end() {
     let mut rig = Rig::single();
