@@ -110,6 +110,24 @@ impl<R: Runtime> Network<R> {
         self
     }
 
+    /// How long the run may take. After that it fails: the test waits for something in vain, without one of the kit's waits. The default is
+    /// one hour of virtual time on tokio, and ten minutes on smol.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tokio")] {
+    /// # use std::time::Duration;
+    /// # use formation_testing::tokio::Network;
+    /// Network::new(1).limit(Duration::from_secs(60)).run(async |network| {
+    ///     network.cluster(3).await;
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn limit(self, limit: Duration) -> Self {
+        self.world.settings.borrow_mut().limit = limit;
+        self
+    }
+
     /// Runs a test on this network, and returns its result. It is called in a plain `#[test]`, outside of any runtime.
     ///
     /// On tokio, the test and each node have a runtime of their own, in paused time: all of them run on this thread, one after the other,

@@ -24,6 +24,9 @@ pub trait Runtime: Sized + 'static {
     /// How long a test waits for something until it fails.
     #[doc(hidden)]
     const PATIENCE: Duration;
+    /// How long a run may take.
+    #[doc(hidden)]
+    const LIMIT: Duration;
 
     #[doc(hidden)]
     fn processes() -> Self::Processes;

@@ -82,6 +82,7 @@ impl Runtime for Smol {
     type Processes = Tasks;
     const TIMING: Timing = Timing::local();
     const PATIENCE: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_secs(600);
 
     fn processes() -> Tasks {
         Tasks::default()

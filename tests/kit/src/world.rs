@@ -37,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) latency: RangeInclusive<Duration>,
     pub(crate) patience: Duration,
+    pub(crate) limit: Duration,
     pub(crate) voters: Option<usize>,
     pub(crate) configure: Configure,
 }
@@ -101,6 +102,7 @@ impl<R: Runtime> World<R> {
             seed,
             latency: Duration::from_millis(1)..=Duration::from_millis(3),
             patience: R::PATIENCE,
+            limit: R::LIMIT,
             voters: None,
             configure: Rc::new(|_, builder| builder),
         };
@@ -268,10 +270,12 @@ impl<R: Runtime> World<R> {
     }
 
     /// # Panics
-    /// Something has happened that must not happen.
+    /// Something has happened that must not happen, or the run takes too long.
     pub(crate) fn check(&self) {
+        let limit = self.settings.borrow().limit;
+        assert!(self.now() <= limit, "the test has not ended within {limit:?}; it waits for something in vain");
         if let Some(broken) = self.journal.broken() {
-            panic!("{broken}\n{}", self.history());
+            panic!("{broken}");
         }
     }
 
@@ -295,7 +299,7 @@ impl<R: Runtime> World<R> {
             }
             if self.now() >= limit {
                 let said = self.explain().await;
-                panic!("waited in vain for {patience:?}: {what}\n\n{said}\n{}", self.history());
+                panic!("waited in vain for {patience:?}: {what}\n{said}");
             }
             self.sleep(TICK).await;
         }
