@@ -15,6 +15,38 @@ use crate::{
 /// The cluster on a [`Network`](crate::Network): what a test does to its nodes, waits for and asserts.
 ///
 /// Nodes are named by their ids: `node-a`, `node-b` and so on. All methods that take a node panic if there is no such node.
+///
+/// ```
+/// # #[cfg(feature = "tokio")] {
+/// # use std::time::Duration;
+/// # use formation_testing::tokio::Network;
+/// Network::new(1).run(async |network| {
+///     let cluster = network.cluster(5).await;
+///     let first = cluster.assert_one_master();
+///     cluster.partition([first.node.id.as_str(), "node-e"]);
+///     cluster.slow("node-d", Duration::from_millis(100));
+///     let next = cluster.wait_for_new_master(first.term).await;
+///     assert!(cluster.node(&first.node.id).lease().is_none(), "it is in the smaller part");
+///     cluster.heal();
+///     cluster.wait_for_members(5).await;
+///
+///     for id in cluster.ids() {
+///         cluster.power_off(&id);
+///     }
+///     cluster.assert_no_master();
+///     // One disk is lost. The others know what they have voted for.
+///     cluster.forget("node-a");
+///     for id in cluster.ids() {
+///         cluster.restart(&id);
+///     }
+///     let last = cluster.wait_for_new_master(next.term).await;
+///     cluster.break_connections(&last.node.id);
+///     cluster.cut(&last.node.id, "node-b");
+///     cluster.advance(Duration::from_secs(10)).await;
+///     println!("{:?}: {}\n{}", cluster.now(), cluster.explain().await, cluster.history().join("\n"));
+/// });
+/// # }
+/// ```
 pub struct Cluster<R: Runtime> {
     world: Rc<World<R>>,
 }

@@ -69,6 +69,26 @@ impl TestNode {
     /// Listens at a port of this node, for connections that have nothing to do with Formation. All faults of the network are faults of
     /// these connections, too.
     ///
+    /// ```
+    /// # #[cfg(feature = "tokio")] {
+    /// # use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    /// # use formation_testing::{Listener, Stream, tokio::Network};
+    /// # // The streams have the traits of both runtimes.
+    /// # #[cfg(feature = "smol")]
+    /// Network::new(1).run(async |network| {
+    ///     let cluster = network.cluster(2).await;
+    ///     let listener: Listener = cluster.node("node-b").listen(9000).unwrap();
+    ///     let mut asks: Stream = cluster.node("node-a").connect("node-b:9000").await.unwrap();
+    ///     let mut answers: Stream = listener.accept().await.unwrap();
+    ///     assert_eq!(answers.peer(), "node-a");
+    ///     asks.write_all(b"hello").await.unwrap();
+    ///     let mut bytes = [0; 5];
+    ///     answers.read_exact(&mut bytes).await.unwrap();
+    ///     assert_eq!(&bytes, b"hello");
+    /// });
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The port is in use.
     pub fn listen(&self, port: u16) -> io::Result<Listener> {

@@ -10,12 +10,12 @@ use std::{
 
 use formation_core::{
     Change, Command, Config, ConfigBuilder, Incarnation, Member, MemberState, Node, NodeId, Phase, Remote,
-    RemovalReason, Start, TlsProblem, ViewId,
+    RemovalReason, Start, Term, TlsProblem, ViewId,
 };
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{log::tests::logged, permits::Permits};
+use crate::{log::tests::logged, permits::Permits, store::MemoryStore};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };

@@ -138,7 +138,10 @@ fn a_listener_has_a_limit<R: Timers>() {
         let mut open = Vec::new();
         let refused = loop {
             match node.connect("node-a:1").await {
-                Ok(stream) => open.push(stream),
+                Ok(stream) => {
+                    open.push(stream);
+                    assert!(open.len() < 1000, "nothing refuses them");
+                }
                 Err(error) => break error,
             }
         };
