@@ -268,7 +268,7 @@ fn whole_view<R: Runtime>(world: &World<R>, count: usize) -> Option<MembersView>
     if nodes.iter().any(|slot| matches!(slot.state, Process::Starting)) {
         return None;
     }
-    let mut views = nodes.iter().filter_map(|slot| slot.running()).map(|node| ClusterHandle::view(node));
+    let mut views = nodes.iter().filter_map(|slot| slot.running()).map(ClusterHandle::view);
     let first = views.next()?;
     let is_complete = first.len() == count && first.iter().all(|member| member.state.is_active());
     (is_complete && views.all(|view| view == first)).then_some(first)
