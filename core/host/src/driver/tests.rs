@@ -324,10 +324,10 @@ fn a_vote_with_a_store_waits_for_its_report() {
 /// Nothing waits for a thread, so that the runs of a test do not differ.
 #[test]
 fn a_vote_in_a_memory_store_is_kept_at_once() {
-    let (store, config) = (MemoryStore::new(), || Config::single("test", "a", "a:1"));
-    let environment = crate::Environment::system().store(store.clone());
+    let config = || Config::single("test", "a", "a:1");
+    let environment = crate::Environment::system().store(MemoryStore::new());
     let (_, opened) = environment.begin(&config().local().build().unwrap()).unwrap();
-    let mut rig = Rig::new(config(), opened);
+    let rig = Rig::new(config(), opened);
     assert_eq!((rig.record.take(), rig.record.phase()), (vec![], Phase::Master));
     drop(rig);
     let (start, _) = environment.begin(&config().local().build().unwrap()).unwrap();
