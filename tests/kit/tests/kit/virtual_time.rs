@@ -20,8 +20,9 @@ use crate::support::{STEP, panic_of, service};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A run with all faults, and all that is known of it.
-fn run(seed: u64) -> (Vec<String>, u64, Vec<u64>) {
+fn run(seed: u64) -> (Vec<String>, u64, Vec<String>) {
     Network::new(seed).run(async |network| {
+        let mut said = Vec::new();
         let cluster = network.services(5, async |node: TestNode| service::<Tokio>(&node).await).await;
         for fault in 0..5 {
             let master = cluster.assert_one_master();
@@ -35,13 +36,16 @@ fn run(seed: u64) -> (Vec<String>, u64, Vec<u64>) {
             }
             cluster.wait_for_new_master(master.term).await;
             cluster.advance(SECOND).await;
+            // It has the random times of the next dials.
+            said.push(cluster.explain().await);
             cluster.heal();
             cluster.ids().iter().for_each(|id| cluster.restart(id));
             cluster.ids().iter().for_each(|id| cluster.resume(id));
             cluster.wait_for_members(5).await;
         }
-        let bytes = cluster.ids().iter().map(|id| cluster.node(id).status().counters.bytes_received).collect();
-        (cluster.history(), cluster.steps(), bytes)
+        let counters = |id: &String| format!("{:?}", cluster.node(id).status().counters);
+        said.extend(cluster.ids().iter().map(counters));
+        (cluster.history(), cluster.steps(), said)
     })
 }
 
