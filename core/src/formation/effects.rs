@@ -201,7 +201,7 @@ impl Formation {
         }
         self.post_resignation(key);
         self.election.relinked(&address);
-        self.membership.relinked(&id);
+        self.membership.relinked(&id, self.env.now);
         self.peers.wake(key);
     }
 

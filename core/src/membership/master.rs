@@ -295,9 +295,9 @@ impl Membership {
     }
 
     /// One of several links to a node has ended.
-    pub(crate) fn relinked(&mut self, id: &NodeId) {
+    pub(crate) fn relinked(&mut self, id: &NodeId, now: Timestamp) {
         if let Some(mastering) = &mut self.mastering {
-            mastering.tracker.relinked(id);
+            mastering.tracker.relinked(id, now);
         }
     }
 

@@ -253,9 +253,11 @@ impl Tracker {
         self.set_state(held, id, MemberState::Suspect)
     }
 
-    /// The link on which this node sends may have changed. Updates that the member has not acknowledged are sent again.
-    pub(crate) fn relinked(&mut self, id: &NodeId) {
+    /// The link on which this node sends may have changed. Updates that the member has not acknowledged are sent again. What was in
+    /// transit may be lost, and that alone makes nobody suspect (V3); but the member is down no later than before.
+    pub(crate) fn relinked(&mut self, id: &NodeId, now: Timestamp) {
         if let Some(tracked) = self.tracked.get_mut(id) {
+            tracked.suspect_at = tracked.suspect_at.max(now + self.suspect_after).min(tracked.down_at);
             tracked.check = None;
             tracked.holds = tracked.acked;
             if let Some((view_id, _)) = tracked.series {

@@ -125,6 +125,10 @@ impl Rig {
         rig
     }
 
+    fn relink(&mut self, name: &str) {
+        self.tracker.relinked(&id(name), at(0));
+    }
+
     fn admit(&mut self, member: Member) -> Vec<Change> {
         let changes = self.tracker.admit(&mut self.held, member, at(0));
         self.check();
@@ -394,7 +398,7 @@ fn c4_an_unacknowledged_update_is_sent_on_another_link() {
     rig.admit(member("c"));
     rig.read("a");
     rig.beat("a", 2);
-    rig.tracker.relinked(&id("a"));
+    rig.relink("a");
     assert_eq!(rig.read("a"), ["3.3 to 3.4: +c"]);
     rig.ack("a", 2, view_id(3, 3));
     assert_eq!(rig.read("a"), [""; 0], "that heartbeat went out on the link that is gone");
@@ -403,6 +407,19 @@ fn c4_an_unacknowledged_update_is_sent_on_another_link() {
     rig.admit(member("r"));
     let first = rig.next("r");
     assert!(rig.next("r").is_some());
-    rig.tracker.relinked(&id("r"));
+    rig.relink("r");
     assert_eq!(rig.next("r"), first, "a series begins again");
+}
+
+#[test]
+fn v3_what_a_replaced_link_has_lost_makes_nobody_suspect() {
+    let mut rig = Rig::joined(Limits::default(), &["a"]);
+    let deadline = |rig: &Rig| rig.tracker.deadline(rig.held.view(), &id("a"));
+    assert_eq!(deadline(&rig), Some(at(600)));
+    rig.tracker.relinked(&id("a"), at(500));
+    assert_eq!(deadline(&rig), Some(at(1_100)));
+    rig.tracker.relinked(&id("a"), at(400));
+    assert_eq!(deadline(&rig), Some(at(1_100)), "never earlier than before");
+    rig.tracker.relinked(&id("a"), at(2_900));
+    assert_eq!(deadline(&rig), Some(at(3_000)), "it is down no later than before");
 }

@@ -96,7 +96,7 @@ fn a_delta_is_encoded_once_for_all_members_that_need_it() {
     // Members that lack something else do not make them more than allowed.
     rig.beat("a", 9);
     rig.ack("a", 9, view_id(3, 4));
-    rig.tracker.relinked(&id("a"));
+    rig.relink("a");
     assert_eq!(rig.next("a").unwrap(), "3.4 to 3.7: +d +e +f");
     assert_eq!(rig.tracker.deltas.len(), 1);
     rig.admit(member("g"));
@@ -152,7 +152,7 @@ fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     }
     rig.beat("a05", 1);
     rig.ack("a05", 1, view_id(3, 9));
-    rig.tracker.relinked(&id("a05"));
+    rig.relink("a05");
     assert_eq!(rig.next("a05"), None);
     next(&mut rig, "a01", "3.8 page 1");
     assert_eq!(rig.pinned(), ["3.9"], "nobody reads it, and it is not the present one");
@@ -179,7 +179,7 @@ fn v7_a_stalled_reader_gives_its_place_to_those_that_wait() {
     }
     rig.beat("a02", 1);
     rig.ack("a02", 1, view_id(3, 9));
-    rig.tracker.relinked(&id("a02"));
+    rig.relink("a02");
     assert_eq!(rig.next("a02"), None, "there is no place");
     for round in 1..=STALLED {
         for rig in [&mut rig, &mut idle] {
