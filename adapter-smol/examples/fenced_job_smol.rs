@@ -21,7 +21,7 @@ use formation_smol::{Cluster, Config, Guard, Lease};
 use smol::{
     Timer,
     future::try_zip,
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, unix::UnixStream},
     stream::StreamExt,
 };
@@ -43,7 +43,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start(config, TcpListener::bind(&address).await?)?;
     let work = async {
         // It ends with `Stopped`, once the node has left.
-        match cluster.run_while_master(|lease| job(lease, &id, &store)).await {
+        match cluster.run_while_master(async |lease| job(lease, &id, UnixStream::connect(&store).await?).await).await {
             Ok(Err(error)) => Err(error),
             Ok(Ok(())) | Err(_) => Ok(()),
         }
@@ -58,8 +58,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// The master's work, step by step. The future is dropped when the lease ends.
-async fn job(lease: Lease, id: &str, store: &Path) -> io::Result<()> {
-    let mut store = BufReader::new(UnixStream::connect(store).await?);
+async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    let mut store = BufReader::new(store);
     loop {
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
         if let Ok(step) = lease.guard(STEP.1) {
@@ -72,7 +72,7 @@ async fn job(lease: Lease, id: &str, store: &Path) -> io::Result<()> {
     }
 }
 
-async fn write(store: &mut BufReader<UnixStream>, step: &Guard, id: &str) -> io::Result<()> {
+async fn write(store: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>, step: &Guard, id: &str) -> io::Result<()> {
     // The process may have been paused since the last look.
     if !step.is_valid() {
         return Ok(());
@@ -98,3 +98,7 @@ async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "fenced_job_smol/tests.rs"]
+mod tests;

@@ -67,8 +67,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Real sockets take real time, so use them only where nothing waits for a peer. For several nodes in virtual time, use a network in
-//! memory, for example that of `turmoil`, as a [`Transport`]: see [`formation_core::guide::testing`].
+//! Real sockets take real time, so use them only where nothing waits for a peer. For several nodes in virtual time, use the package
+//! `formation-testing`, or another network in memory as a [`Transport`]: see [`formation_core::guide::testing`].
 //!
 //! # Map
 //!

@@ -5,9 +5,9 @@
 //! performed in order.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -107,7 +107,7 @@ pub(crate) struct Driver<I: Io> {
     newest: ConnId,
     /// A better master was reported, and the node has not begun to hand over to it (L8).
     better_master: bool,
-    open: HashMap<ConnId, Known<I::Connection>>,
+    open: BTreeMap<ConnId, Known<I::Connection>>,
     /// Closed by this node and not finished yet, the oldest first.
     closing: VecDeque<(ConnId, Known<I::Connection>)>,
     /// The last field: it announces the end, and by then the transport must have closed its port.
@@ -140,7 +140,7 @@ impl<I: Io> Driver<I> {
             logged: Members::default(),
             newest: ConnId(0),
             better_master: false,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             closing: VecDeque::new(),
             publisher,
         }
@@ -327,10 +327,7 @@ impl<I: Io> Driver<I> {
                 None => self.log.send_not_open(conn),
             },
             Output::Close { conn, reason } => self.close(conn, reason),
-            Output::Persist { seq, state } => match &self.store {
-                Some(store) => self.io.persist(store, seq, state),
-                None => self.persisted_in_memory(now, seq),
-            },
+            Output::Persist { seq, state } => self.persist(now, seq, state),
             Output::Event(event) => self.event(now, event),
         }
     }
@@ -346,7 +343,17 @@ impl<I: Io> Driver<I> {
         self.closing.push_back((conn, known));
     }
 
-    /// A vote in memory lives as long as its node: there is nothing to wait for. What follows from it joins the outputs that
+    fn persist(&mut self, now: Timestamp, seq: u64, state: HardState) {
+        let Some(store) = &self.store else { return self.persisted_in_memory(now, seq) };
+        // A thread for it would make the runs of a test differ.
+        let for_disk = store.lock().unwrap_or_else(PoisonError::into_inner).keep_in_memory(state);
+        match for_disk {
+            Some(state) => self.io.persist(store, seq, state),
+            None => self.persisted_in_memory(now, seq),
+        }
+    }
+
+    /// A vote is kept in memory: there is nothing to wait for. What follows from it joins the outputs that
     /// are being performed, and the state comes first here as well.
     fn persisted_in_memory(&mut self, now: Timestamp, seq: u64) {
         if let Err(misuse) = self.formation.handle_input(now, Input::Persisted { seq }) {

@@ -146,9 +146,20 @@ impl Store {
         match &mut self.0 {
             Kind::Disk(keeper) => keeper.keep(state),
             Kind::Memory(keeper) => {
-                keeper.state.hard_state = state;
-                keeper.memory.lock().kept = Some(keeper.state.clone());
+                keeper.keep(state);
                 Ok(())
+            }
+        }
+    }
+
+    /// Keeps a state in a [`MemoryStore`], which nothing has to wait for. Otherwise it returns the state, and [`keep`](Self::keep) has to
+    /// store it.
+    pub(crate) fn keep_in_memory(&mut self, state: HardState) -> Option<HardState> {
+        match &mut self.0 {
+            Kind::Disk(_) => Some(state),
+            Kind::Memory(keeper) => {
+                keeper.keep(state);
+                None
             }
         }
     }
@@ -174,6 +185,13 @@ struct Memory {
 struct MemoryKeeper {
     memory: MemoryStore,
     state: DurableState,
+}
+
+impl MemoryKeeper {
+    fn keep(&mut self, state: HardState) {
+        self.state.hard_state = state;
+        self.memory.lock().kept = Some(self.state.clone());
+    }
 }
 
 impl Drop for MemoryKeeper {

@@ -1,21 +1,54 @@
 //! How to test a service that depends on being the master.
 //!
-//! # In virtual time
+//! # The kit
 //!
-//! `Cluster::start_with` of the adapters takes an `Environment`: the clock, the incarnation, the random seed and the storage of the
-//! node. With `paused_environment` of `formation-tokio`, a node lives in the paused time of tokio. With a network in memory as its
-//! `Transport`, for example that of [turmoil](https://docs.rs/turmoil), a whole cluster of your service runs in one thread, hours pass
-//! in seconds, and a seed repeats a run. `tests/tests/turmoil.rs` in the source of this project is such a test: three nodes form, a
-//! master is cut off and its lease lapses, a node crashes and comes back, and the test asserts that no two masters work at once.
+//! The package `formation-testing` runs a whole cluster of your service in one test: a network in memory, nodes with processes and
+//! storage, and the faults that a service has to stand. Add it to the development dependencies, with the feature `tokio` or `smol`:
 //!
-//! On real sockets, use [`ConfigBuilder::local`](crate::ConfigBuilder::local), whose times are short, and wait for what the node
-//! reports (`wait_for_members`, `wait_until_master`, `watch_leadership`). Do not sleep and hope.
+//! ```text
+//! #[test]
+//! fn the_next_master_goes_on() {
+//!     Network::new(7).run(async |network| {
+//!         let cluster = network.services(3, async |node: TestNode| my_service(&node).await).await;
+//!         let first = cluster.assert_one_master();
+//!         cluster.kill(&first.node.id);
+//!         cluster.wait_for_new_master(first.term).await;
+//!         cluster.restart(&first.node.id);
+//!         cluster.wait_for_members(3).await;
+//!     });
+//! }
+//! ```
+//!
+//! `my_service` takes a `ClusterHandle`. So it is the code that runs in production, where the `Cluster` of an adapter gives it the handle.
+//! The documentation of `formation-testing` starts with a complete example.
+//!
+//! The test fails at the moment at which two nodes have a valid lease at once, also if nobody asks. Record each step where it takes
+//! effect (`node.record(term)`), and a step of an earlier master fails the test, too. A wait does not hang: it fails with what each node
+//! says about itself.
+//!
+//! # Which one to choose
+//!
+//! | you test | use |
+//! | --- | --- |
+//! | a service on tokio | `formation-testing` with the feature `tokio`: virtual time, one thread, and a seed repeats the run |
+//! | a service on smol | `formation-testing` with the feature `smol`: the same interface, in real time |
+//! | a service whose nodes talk to each other over simulated TCP | [turmoil](https://docs.rs/turmoil), with its streams as the `Transport`: `tests/tests/turmoil.rs` in the source of this project |
+//! | on real sockets | [`ConfigBuilder::local`](crate::ConfigBuilder::local), whose times are short |
+//! | your own embedding of the core | `Formation` itself: it does no IO, so a test calls it with any times and inputs |
+//!
+//! For another simulator, `Cluster::start_with` of the adapters takes an `Environment`: the clock, the incarnation, the random seed and
+//! the storage of the node. With `paused_environment` of `formation-tokio`, a node lives in the paused time of tokio.
+//!
+//! On real sockets, wait for what the node reports (`wait_for_members`, `wait_until_master`, `watch_leadership`). Do not sleep and hope.
 //!
 //! # Three faults that are easily forgotten
 //!
+//! The documentation of `formation-testing` has a test for each.
+//!
 //! - **A pause between the look at the lease and the write.** The process is stopped, its machine is suspended, or a garbage
-//!   collection of a neighbour takes all processors. When it continues, it writes with a lease that has ended. Stop a master with
-//!   `SIGSTOP` for longer than its lease, let another node work, and continue it. Only the receiver of the write can refuse it:
+//!   collection of a neighbour takes all processors. When it continues, it writes with a lease that has ended. With the kit, `pause` the
+//!   master, `wait_for_new_master`, and `resume` it; with processes, stop a master with `SIGSTOP` for longer than its lease. Only
+//!   the receiver of the write can refuse it:
 //!
 //!   ```
 //!   use formation_core::{Fence, Term};
@@ -29,10 +62,12 @@
 //!   assert_eq!(stored, ["by the first master", "by the next one"]);
 //!   ```
 //!
-//! - **A master that leaves in the middle of a step.** Each deployment does this. Send `SIGTERM` while the service works. A step with a
-//!   guard ends first; a task that was spawned without one goes on beside the next master.
-//! - **A master that is cut off and does not notice.** The service still reaches its database, but no other node. Cut only the
-//!   connections between the nodes. The work has to end before the next master's work begins, and it does if it looks at its lease;
-//!   a loop that blocks its thread does not look.
+//! - **A master that leaves in the middle of a step.** Each deployment does this. With the kit, call `leave` of the node while the service
+//!   works; with processes, send `SIGTERM`. A step with a guard ends first; a task that was spawned without one goes on beside the next
+//!   master.
+//! - **A master that is cut off and does not notice.** The service still reaches its database, but no other node. With the kit, use
+//!   `partition`, or `cut` for single connections. The work has to end before the next master's work begins, and it does if it looks at
+//!   its lease; a loop that blocks its thread does not look.
 //!
-//! The example `fenced_job` of `formation-tokio`, and `fenced_job_smol` of `formation-smol`, is a service that stands all three.
+//! The example `fenced_job` of `formation-tokio`, and `fenced_job_smol` of `formation-smol`, is a service that stands all three. Its tests
+//! use the kit.

@@ -10,12 +10,12 @@ use std::{
 
 use formation_core::{
     Change, Command, Config, ConfigBuilder, Incarnation, Member, MemberState, Node, NodeId, Phase, Remote,
-    RemovalReason, Start, TlsProblem, ViewId,
+    RemovalReason, Start, Term, TlsProblem, ViewId,
 };
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{log::tests::logged, permits::Permits};
+use crate::{log::tests::logged, permits::Permits, store::MemoryStore};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
@@ -319,6 +319,19 @@ fn a_vote_with_a_store_waits_for_its_report() {
     assert_eq!(rig.record.phase(), Phase::Candidate);
     rig.driver.report(NOW, Report::Persisted { seq });
     assert_eq!(rig.record.phase(), Phase::Master);
+}
+
+/// Nothing waits for a thread, so that the runs of a test do not differ.
+#[test]
+fn a_vote_in_a_memory_store_is_kept_at_once() {
+    let config = || Config::single("test", "a", "a:1");
+    let environment = crate::Environment::system().store(MemoryStore::new());
+    let (_, opened) = environment.begin(&config().local().build().unwrap()).unwrap();
+    let rig = Rig::new(config(), opened);
+    assert_eq!((rig.record.take(), rig.record.phase()), (vec![], Phase::Master));
+    drop(rig);
+    let (start, _) = environment.begin(&config().local().build().unwrap()).unwrap();
+    assert_eq!(start.hard_state.term, Term(1));
 }
 
 #[test]

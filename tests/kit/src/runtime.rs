@@ -1,0 +1,58 @@
+//! What the kit needs of a runtime.
+
+use std::{ops::Deref, pin::Pin, rc::Rc, time::Duration};
+
+use formation_core::{Config, Timing};
+use formation_host::{ClusterHandle, Environment, StartError};
+
+use crate::{transport::Wire, wires::Time, world::World};
+
+/// A future that stays on its thread.
+pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// A runtime on which the kit works: `Tokio` or `Smol`. It cannot be implemented elsewhere.
+pub trait Runtime: Sized + 'static {
+    /// Owns a node.
+    #[doc(hidden)]
+    type Owner: Deref<Target = ClusterHandle> + 'static;
+    /// The processes of all nodes.
+    #[doc(hidden)]
+    type Processes: Processes;
+    /// The times of a node, where a test sets none.
+    #[doc(hidden)]
+    const TIMING: Timing;
+    /// How long a test waits for something until it fails.
+    #[doc(hidden)]
+    const PATIENCE: Duration;
+    /// How long a run may take.
+    #[doc(hidden)]
+    const LIMIT: Duration;
+
+    #[doc(hidden)]
+    fn processes() -> Self::Processes;
+    #[doc(hidden)]
+    fn time(processes: &Self::Processes) -> NetworkTime;
+    /// The clock and the timers of a node.
+    #[doc(hidden)]
+    fn environment(processes: &Self::Processes) -> Environment;
+    #[doc(hidden)]
+    fn start(config: Config, wire: Wire, environment: &Environment) -> Result<Self::Owner, StartError>;
+    /// Runs a test to its end, together with the processes.
+    #[doc(hidden)]
+    fn run<T>(world: &Rc<World<Self>>, test: impl Future<Output = T>) -> T;
+}
+
+/// The time of a network. The type is private to the kit.
+#[doc(hidden)]
+pub struct NetworkTime(pub(crate) Time);
+
+/// The processes of all nodes, by the numbers of the nodes.
+#[doc(hidden)]
+pub trait Processes {
+    /// Starts a process. The earlier one of this node was stopped.
+    fn start(&self, node: usize, main: Local<()>);
+    /// Stops the process, if there is one, with everything that belongs to it.
+    fn stop(&self, node: usize);
+    /// Stops all processes, at the end of a run.
+    fn clear(&self);
+}

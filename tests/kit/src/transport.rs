@@ -1,0 +1,39 @@
+//! The network, as the transport of a node.
+
+use std::{io, time::Duration};
+
+use formation_core::Address;
+use formation_host::{Opening, Transport};
+
+use crate::wires::{Host, Listener, Stream, Wires};
+
+/// How a node reaches the others.
+pub struct Wire {
+    host: Host,
+    wires: Wires,
+    listener: Listener,
+}
+
+impl Wire {
+    /// # Errors
+    /// Something listens at the address.
+    pub(crate) fn new(host: Host, wires: Wires, address: &Address) -> io::Result<Self> {
+        let listener = wires.listen(address.clone())?;
+        Ok(Self { host, wires, listener })
+    }
+}
+
+impl Transport for Wire {
+    type Stream = Stream;
+
+    async fn accept(&self) -> io::Result<Opening<Stream>> {
+        let stream = self.listener.accept().await?;
+        let peer = stream.peer().to_owned();
+        Ok(Opening::ready(stream).with_peer(peer))
+    }
+
+    async fn connect(&self, address: &Address, _: Duration) -> io::Result<Opening<Stream>> {
+        let stream = self.wires.connect(&self.host, address).await?;
+        Ok(Opening::ready(stream).with_peer(address))
+    }
+}
