@@ -6,10 +6,9 @@ use bytes::Bytes;
 use formation_core::{Command, Timing};
 
 use crate::{
-    host::{Crash, NodeIx},
+    Crash, Cut, NodeIx, Rng, Target,
     keys::Intrusion,
-    net::{Cut, Net, Target},
-    rng::Rng,
+    net::Net,
 };
 
 /// A fault, or the repair of one. A fault that is not possible, such as the crash of a node that does not run, has no
@@ -289,7 +288,7 @@ impl Fault {
             Self::ChangeKey if net.change_next_key() => {}
             _ => return,
         }
-        net.tally.count(self.name());
+        net.watch.tally.count(self.name());
     }
 
     /// The name of the fault in a [`Tally`](crate::Tally).

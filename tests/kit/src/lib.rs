@@ -249,6 +249,7 @@ mod journal;
 mod network;
 mod node;
 mod runtime;
+pub mod sim;
 #[cfg(feature = "smol")]
 pub mod smol;
 #[cfg(feature = "tokio")]
@@ -262,4 +263,6 @@ pub use journal::Step;
 pub use network::Network;
 pub use node::TestNode;
 pub use runtime::Runtime;
+#[cfg(feature = "unstable-engine")]
+pub use sim::engine;
 pub use wires::{Listener, Stream};

@@ -9,10 +9,9 @@ use super::{
     findings::{Findings, Healthy, check_stopped, check_whole},
 };
 use crate::{
+    Cut, Crash, NodeIx, Rng,
     fault::Fault,
-    host::{Crash, NodeIx},
-    net::{Cut, Net},
-    rng::Rng,
+    net::Net,
     scenario::{Scenario, draw_settings},
 };
 
@@ -181,7 +180,8 @@ impl Scenario {
             let pause = hostile.pause();
             match next {
                 Some((at, fault)) if at <= net.now() + pause => {
-                    net.run_for(at.saturating_sub(net.now()));
+                    let wait = at.saturating_sub(net.now());
+                    net.run_for(wait);
                     fault.apply(net);
                     next = faults.next().map(|(wait, fault)| (net.now() + *wait, *fault));
                 }
@@ -193,12 +193,12 @@ impl Scenario {
             }
         }
         hostile.leave(net, attack.vanishes);
-        net.tally.count("attack");
+        net.watch.tally.count("attack");
         self.check_aftermath(net, attack, &mut findings);
         if let Some(healthy) = &healthy {
             healthy.check(net, &mut findings);
             healthy.check_events(net, &mut findings);
-            net.tally.count("attack on a healthy cluster");
+            net.watch.tally.count("attack on a healthy cluster");
         }
         if let Some(found) = findings.text() {
             net.fail(&found);
@@ -208,7 +208,7 @@ impl Scenario {
     /// The honest nodes become whole without a restart. Only nodes that a fault has killed are started.
     fn check_aftermath(&self, net: &mut Net, attack: &Attack, findings: &mut Findings) {
         net.heal_all();
-        net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
+        net.settings.persist.1 = net.settings.persist.1.min(self.settings.network.persist.1);
         let is_down = |net: &Net, ix: NodeIx| net.host(ix).formation.is_none();
         for ix in 0..net.len() {
             if is_down(net, ix) {

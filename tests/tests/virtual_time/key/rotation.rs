@@ -39,7 +39,7 @@ fn a_rolling_change_of_key_never_splits_the_cluster() {
             );
         }
         net.expect(
-            (0..n).all(|ix| net.host(ix).key_stage == Some(2)),
+            (0..n).all(|ix| net.key_stage(ix) == Some(2)),
             "two steps per node did not complete the change",
         );
         // The old key does not open the cluster any more.
