@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::ConfigBuilder;
+use formation_testing::engine::Fault as Of;
 
 use super::{
     Dice, Hostile, Place,
@@ -60,20 +61,20 @@ fn draw_fault(rng: &mut Rng, nodes: usize, forget: bool) -> Fault {
     let other = (ix + 1 + rng.below(nodes - 1)) % nodes;
     let cut = if rng.one_in(2) { Cut::Hold } else { Cut::Lose };
     let how = if rng.one_in(2) { Crash::Process } else { Crash::Machine };
-    match rng.below(14) {
-        0 | 1 => Fault::Crash { ix, how, forget },
-        2 if !forget => Fault::CrashMaster(how),
-        2 => Fault::Crash { ix, how, forget },
-        3..=6 => Fault::Start(ix),
-        7 => Fault::Cut(ix, other, cut),
-        8 => Fault::CutOneWay(ix, other, cut),
-        9 => Fault::Isolate(ix, cut),
-        10 => Fault::IsolateMaster(cut),
-        11 => Fault::Heal,
-        12 if rng.one_in(2) => Fault::Reset(ix, other),
-        12 => Fault::HalfOpen(ix, other),
-        _ => Fault::Pause(ix, rng.within((Duration::from_millis(100), 2 * SECOND))),
-    }
+    Fault::Of(match rng.below(14) {
+        0 | 1 => Of::Crash { ix, how, forget },
+        2 if !forget => Of::CrashMaster(how),
+        2 => Of::Crash { ix, how, forget },
+        3..=6 => Of::Start(ix),
+        7 => Of::Cut(ix, other, cut),
+        8 => Of::CutOneWay(ix, other, cut),
+        9 => Of::Isolate(ix, cut),
+        10 => Of::IsolateMaster(cut),
+        11 => Of::Heal,
+        12 if rng.one_in(2) => Of::Reset(ix, other),
+        12 => Of::HalfOpen(ix, other),
+        _ => Of::Pause(ix, rng.within((Duration::from_millis(100), 2 * SECOND))),
+    })
 }
 
 /// Attacks a healthy cluster for as many turns as there are choices, at most so many, and waits until the peer is

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use formation_testing::engine::Fault as Of;
 use formation_tests::{Fault, Net, Scenario, Settings, Tally, for_each_seed, seeds};
 
 /// What must happen somewhere in the default run. Otherwise the checks have checked nothing.
@@ -232,7 +233,7 @@ fn a_paused_node_gets_no_commands() {
     net.start_all();
     net.run_for(Duration::from_secs(1));
     net.pause(0, Duration::from_secs(1));
-    let faults = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
+    let faults = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Of(Of::Leave(0)), Fault::Of(Of::LeaveMaster)];
     faults.into_iter().for_each(|fault| fault.apply(&mut net));
     let applied = ["fault: contact added", "fault: metadata", "fault: leave"];
     assert_eq!(applied.map(|what| net.watch.tally.of(what)), [0; 3]);

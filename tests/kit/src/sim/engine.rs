@@ -4,6 +4,7 @@
 //! clocks. A run depends on the seed only.
 
 mod clock;
+mod fault;
 mod host;
 mod net;
 mod rng;
@@ -14,6 +15,7 @@ mod watch;
 mod wire;
 
 pub use clock::Clock;
+pub use fault::Fault;
 pub use host::{Crash, Host, NodeIx, RunId};
 pub use net::{Cut, Net, Target, World};
 pub use rng::Rng;

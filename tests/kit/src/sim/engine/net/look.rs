@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use formation_core::{Address, CloseReason, Event, Node, Phase as NodePhase, Status, Term};
 
-use super::{Target, World};
+use super::{Cut, Target, World};
 use crate::sim::engine::{
     host::{Host, NodeIx},
     wire::{Owner, Phase, WireId},
@@ -51,6 +51,21 @@ impl World {
     /// Whether a node is paused.
     pub fn is_paused(&self, ix: NodeIx) -> bool {
         self.hosts[ix].paused_until > self.now
+    }
+
+    /// Whether the embedder of a node can give it a command: it runs, has not stopped, and is not paused.
+    pub fn listens(&self, ix: NodeIx) -> bool {
+        self.living().contains(&ix) && !self.is_paused(ix)
+    }
+
+    /// How two nodes are cut off from each other in this direction, if they are.
+    pub fn cut_between(&self, from: NodeIx, to: NodeIx) -> Option<Cut> {
+        self.cuts.get(&(from, to)).copied()
+    }
+
+    /// How much later everything that a node sends arrives.
+    pub fn slowness(&self, ix: NodeIx) -> Duration {
+        Duration::from_micros(self.slow.get(&ix).copied().unwrap_or_default())
     }
 
     /// The nodes that run and have not stopped.
