@@ -23,10 +23,7 @@ use formation_core::{
     message::{Hello, Message},
 };
 
-use crate::{
-    Target, WireId,
-    net::Net,
-};
+use crate::{Target, WireId, net::Net};
 use knowledge::{Identity, Knowledge};
 use words::Words;
 

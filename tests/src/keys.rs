@@ -8,11 +8,7 @@ use formation_core::{
     message::{Message, Proof, Role},
 };
 
-use crate::{
-    Crash, NodeIx, WireId,
-    net::Net,
-    peer::Peer,
-};
+use crate::{Crash, NodeIx, WireId, net::Net, peer::Peer};
 
 /// The bytes of the key with this number.
 pub fn key(number: u64) -> Vec<u8> {

@@ -9,11 +9,11 @@ use formation_core::{
 use formation_testing::engine::smallest;
 
 use crate::{
-    Network, number, Crash, NodeIx, Rng,
-    digest,
+    Crash, Network, NodeIx, Rng, digest,
     fault::{Fault, Pace},
     hostile::Attack,
     net::Net,
+    number,
     settings::Settings,
     tally::Tally,
 };

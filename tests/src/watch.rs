@@ -7,8 +7,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, Bootstrap, Change, CloseReason, Command, ConnId, ElectorateDigest, Event, Formation, HardState, Input, Output,
-    Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
+    Address, Bootstrap, Change, CloseReason, Command, ConnId, ElectorateDigest, Event, Formation, HardState, Input,
+    Output, Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
     message::{Message, Role, StatusReport},
 };
 use formation_testing::engine::{self, NodeIx, RunId, Target, WireId, World};
@@ -301,9 +301,7 @@ impl engine::Watch for Watch {
         check_limits(&host.config, formation, host.conns.len())?;
         let late = world.now().saturating_sub(world.settings.tick_late.1);
         let late = host.clock.local(late.as_micros() as u64);
-        if phase == Phase::Leaving
-            && known.run.left_by.is_some_and(|by| by < late)
-            && micros(world) > host.paused_until
+        if phase == Phase::Leaving && known.run.left_by.is_some_and(|by| by < late) && micros(world) > host.paused_until
         {
             return Err(format!("L4: {} has not left within down_after", formation.node()));
         }

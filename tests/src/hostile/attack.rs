@@ -10,7 +10,7 @@ use super::{
     findings::{Findings, Healthy, check_stopped, check_whole},
 };
 use crate::{
-    Cut, Crash, NodeIx, Rng,
+    Crash, Cut, NodeIx, Rng,
     fault::Fault,
     net::Net,
     scenario::{Scenario, draw_settings},

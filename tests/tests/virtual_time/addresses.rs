@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Address, Command, Event};
-use formation_tests::{Crash, Net, NodeIx, Network, Settings, Target, for_each_seed};
+use formation_tests::{Crash, Net, Network, NodeIx, Settings, Target, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 

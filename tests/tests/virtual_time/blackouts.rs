@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Phase, Timing};
-use formation_tests::{Crash, Cut, Net, NodeIx, Network, Settings, Tally, for_each_seed, seeds};
+use formation_tests::{Crash, Cut, Net, Network, NodeIx, Settings, Tally, for_each_seed, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 

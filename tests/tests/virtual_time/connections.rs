@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use formation_core::{
     CloseReason, Command, Config, Event, Input, Output, Phase, Remote, ViewId, message::Message, message::Role,
 };
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Network, Settings, Target, WireId, for_each_seed};
+use formation_tests::{Crash, Cut, Net, Network, Peer, Rig, Settings, Target, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 

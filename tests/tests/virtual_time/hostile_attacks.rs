@@ -13,7 +13,7 @@ use formation_core::{
     Phase, RejectReason, Term, ViewId,
     message::{HeartbeatAck, Holder, Message, Rejected, Role},
 };
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Network, Target, WireId};
+use formation_tests::{Crash, Cut, Net, Network, Peer, Rig, Target, WireId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(200);

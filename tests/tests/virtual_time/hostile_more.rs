@@ -8,7 +8,7 @@ use formation_core::{
     Address, Change, CloseReason, Config, Event, Remote, ViewId,
     message::{Message, Role, Voucher},
 };
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Network, Target, WireId};
+use formation_tests::{Crash, Cut, Net, Network, Peer, Rig, Target, WireId};
 
 use super::hostile_attacks::{check_unharmed, claims, connect, formed, ip, state};
 

@@ -8,7 +8,7 @@ use formation_core::{
     ViewId,
     message::{Message, Resign, Role, Vote},
 };
-use formation_tests::{Crash, Net, NodeIx, Peer, Rig, Network, Settings, for_each_seed};
+use formation_tests::{Crash, Net, Network, NodeIx, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use formation_core::{
     Bootstrap, Config, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
 };
-use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Network, Settings, Target};
+use formation_tests::{Crash, Cut, Net, Network, NodeIx, Rig, Settings, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{Event, Phase, Timing};
-use formation_tests::{Crash, Net, NodeIx, Network, Settings, for_each_seed};
+use formation_tests::{Crash, Net, Network, NodeIx, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// 10 × `down_after`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{Change, Command, Event, LossReason, Phase, RemovalReason, Term};
-use formation_tests::{Cut, Net, NodeIx, Network, for_each_seed};
+use formation_tests::{Cut, Net, Network, NodeIx, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use formation_core::{Bootstrap, Command, Limits, NoMaster, NoMasterReason, Timing};
-use formation_tests::{Crash, Net, NodeIx, Network, Settings, Target};
+use formation_tests::{Crash, Net, Network, NodeIx, Settings, Target};
 
 use super::SECOND;
 

@@ -131,7 +131,9 @@ impl Fault {
                     net.slow_down(master, by);
                 }
             }
-            Self::Crash { .. } | Self::Start(_) | Self::Pause(..) | Self::DiskFails(_) | Self::Leave(_) => return false,
+            Self::Crash { .. } | Self::Start(_) | Self::Pause(..) | Self::DiskFails(_) | Self::Leave(_) => {
+                return false;
+            }
         }
         true
     }

@@ -233,6 +233,20 @@ impl World {
         Duration::from_micros(self.now)
     }
 
+    /// The time of the next event.
+    pub fn next_event(&self) -> Option<Duration> {
+        self.queue.keys().next().map(|(at, _)| Duration::from_micros(*at))
+    }
+
+    /// Lets time pass in which nothing happens.
+    ///
+    /// # Panics
+    /// If there is an event before that time.
+    pub fn wait_until(&mut self, time: Duration) {
+        assert!(self.next_event().is_none_or(|next| time <= next), "something happens before {time:?}");
+        self.now = self.now.max(time.as_micros() as u64);
+    }
+
     /// The seed of the network.
     pub fn seed(&self) -> u64 {
         self.seed

@@ -132,7 +132,8 @@ impl<W: Watch> Net<W> {
             }
             Target::Node(ix) => {
                 self.world.wires[wire.0].ends[1].owner = Owner::Node(self.run_id(ix));
-                let is_cut = |side| self.world.wires[wire.0].towards(side).is_some_and(|way| self.world.cuts.contains_key(&way));
+                let is_cut =
+                    |side| self.world.wires[wire.0].towards(side).is_some_and(|way| self.world.cuts.contains_key(&way));
                 if is_cut(0) || is_cut(1) {
                     self.world.waiting_dials.push((wire, target));
                 } else if self.world.hosts[ix].formation.is_some() {
@@ -186,7 +187,8 @@ impl<W: Watch> Net<W> {
         }
         let remote = match self.world.wires[wire.0].ends[1 - side].owner {
             Owner::Node(peer) => {
-                let address = self.world.settings.certified.then(|| self.world.hosts[peer.host].config.address().clone());
+                let address =
+                    self.world.settings.certified.then(|| self.world.hosts[peer.host].config.address().clone());
                 Remote { certified: address.into_iter().collect(), ..Remote::at((host::ip(peer.host), 1)) }
             }
             Owner::Test => Remote { addr: self.world.settings.test_ip.map(|ip| (ip, 1).into()), ..Remote::default() },
@@ -239,7 +241,8 @@ impl<W: Watch> Net<W> {
     }
 
     fn arrives(&mut self, wire: WireId, side: usize) {
-        let held = self.world.wires[wire.0].towards(side).is_some_and(|way| self.world.cuts.get(&way) == Some(&Cut::Hold));
+        let held =
+            self.world.wires[wire.0].towards(side).is_some_and(|way| self.world.cuts.get(&way) == Some(&Cut::Hold));
         let end = &mut self.world.wires[wire.0].ends[side];
         if end.dead {
             // Lost bytes are never acknowledged, so the socket buffer stays as full as it is.
