@@ -8,7 +8,7 @@ use formation_core::{
     message::{Message, Role},
 };
 
-use formation_testing::engine::{Clock, RunId};
+use formation_testing::sim::engine::{Clock, RunId};
 
 /// Everything that the nodes of one cluster have claimed so far.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{Command, Timing};
-use formation_testing::engine::Fault as Of;
+use formation_testing::sim::engine::Fault as Of;
 
 use crate::{Crash, Cut, NodeIx, Rng, Target, keys::Intrusion, net::Net};
 

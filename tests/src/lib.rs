@@ -32,7 +32,7 @@ mod watch;
 
 pub use digest::digest;
 pub use fault::Fault;
-pub use formation_testing::engine::{
+pub use formation_testing::sim::engine::{
     Clock, Crash, Cut, Host, NodeIx, Rng, Settings as Network, Target, WireId, number,
 };
 pub use hostile::{Attack, Dice, Hostile, Place};

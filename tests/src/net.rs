@@ -11,7 +11,7 @@ use std::{
 };
 
 use formation_core::Config;
-use formation_testing::engine::{self, Crash, NodeIx, RunId, WireId};
+use formation_testing::sim::engine::{self, Crash, NodeIx, RunId, WireId};
 
 use crate::{settings::Settings, watch::Watch};
 

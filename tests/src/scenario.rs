@@ -6,7 +6,7 @@ use formation_core::{
     Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, Timing, message::ProtocolRange,
 };
 
-use formation_testing::engine::smallest;
+use formation_testing::sim::engine::smallest;
 
 use crate::{
     Crash, Network, NodeIx, Rng, digest,

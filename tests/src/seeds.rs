@@ -1,6 +1,6 @@
 //! The seeds that a test runs.
 
-use formation_testing::engine;
+use formation_testing::sim::engine;
 
 /// The seeds of a test that runs `per_thousand` seeds per thousand of `FORMATION_SIM_SEEDS`, or only the seed in
 /// `FORMATION_SIM_SEED`.

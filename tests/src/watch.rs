@@ -11,7 +11,7 @@ use formation_core::{
     Output, Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
     message::{Message, Role, StatusReport},
 };
-use formation_testing::engine::{self, NodeIx, RunId, Target, WireId, World};
+use formation_testing::sim::engine::{self, NodeIx, RunId, Target, WireId, World};
 
 use crate::{
     checks::{Checks, Mirror, check_join_only, check_limits, check_stop, forms_cluster, vote_not_durable},

@@ -263,6 +263,4 @@ pub use journal::Step;
 pub use network::Network;
 pub use node::TestNode;
 pub use runtime::Runtime;
-#[cfg(feature = "unstable-engine")]
-pub use sim::engine;
 pub use wires::{Listener, Stream};

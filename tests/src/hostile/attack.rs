@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::ConfigBuilder;
-use formation_testing::engine::Fault as Of;
+use formation_testing::sim::engine::Fault as Of;
 
 use super::{
     Dice, Hostile, Place,

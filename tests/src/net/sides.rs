@@ -2,7 +2,7 @@
 
 use formation_core::{Event, Formation, LossReason, Phase as NodePhase};
 
-use formation_testing::engine::{NodeIx, World};
+use formation_testing::sim::engine::{NodeIx, World};
 
 use crate::watch::Watch;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use formation_testing::engine::Fault as Of;
+use formation_testing::sim::engine::Fault as Of;
 use formation_tests::{Fault, Net, Scenario, Settings, Tally, for_each_seed, seeds};
 
 /// What must happen somewhere in the default run. Otherwise the checks have checked nothing.
