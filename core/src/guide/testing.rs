@@ -41,6 +41,12 @@
 //!
 //! On real sockets, wait for what the node reports (`wait_for_members`, `wait_until_master`, `watch_leadership`). Do not sleep and hope.
 //!
+//! # Without IO
+//!
+//! A service that is itself a state machine is simulated as a whole: `formation_testing::sim` of the package `formation-testing` runs it
+//! above the real [`Formation`](crate::Formation), with crashes, pauses, partitions and late writes at random times. It finds the
+//! faults below by itself, and reduces each to the few events that it takes.
+//!
 //! # Three faults that are easily forgotten
 //!
 //! The documentation of `formation-testing` has a test for each.
