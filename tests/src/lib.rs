@@ -16,6 +16,7 @@ mod fault;
 pub mod fuzzing;
 mod hostile;
 mod keys;
+mod monitor;
 mod net;
 mod peer;
 #[cfg(unix)]
@@ -28,15 +29,15 @@ mod settings;
 pub mod shim;
 mod tally;
 mod trace;
-mod watch;
 
 pub use digest::digest;
 pub use fault::Fault;
 pub use formation_testing::sim::engine::{
-    Clock, Crash, Cut, Host, NodeIx, Rng, Settings as Network, Target, WireId, number,
+    Clock, Crash, Cut, Host, NodeIx, Rng, Settings as NetSettings, Target, WireId, number,
 };
 pub use hostile::{Attack, Dice, Hostile, Place};
 pub use keys::{Intrusion, key, keys};
+pub use monitor::Monitor;
 pub use net::Net;
 pub use peer::{Peer, messages};
 #[cfg(unix)]
@@ -47,4 +48,3 @@ pub use scenario::{Failure, Scenario};
 pub use seeds::{for_each_seed, seeds};
 pub use settings::Settings;
 pub use tally::Tally;
-pub use watch::Watch;

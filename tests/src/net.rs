@@ -13,13 +13,13 @@ use std::{
 use formation_core::Config;
 use formation_testing::sim::engine::{self, Crash, NodeIx, RunId, WireId};
 
-use crate::{settings::Settings, watch::Watch};
+use crate::{monitor::Monitor, settings::Settings};
 
 /// A network of real nodes in virtual time. Time is in microseconds and starts at zero.
-pub struct Net(engine::Net<Watch>);
+pub struct Net(engine::Net<Monitor>);
 
 impl Deref for Net {
-    type Target = engine::Net<Watch>;
+    type Target = engine::Net<Monitor>;
 
     fn deref(&self) -> &Self::Target {
         &self.0
@@ -36,7 +36,7 @@ impl Net {
     /// An empty network.
     pub fn new(seed: u64, settings: impl Into<Settings>) -> Self {
         let settings = settings.into();
-        Self(engine::Net::new(seed, settings.network.clone(), Watch::new(settings)))
+        Self(engine::Net::new(seed, settings.network.clone(), Monitor::new(settings)))
     }
 
     /// A network of `n` voters, `n0` at `h0:1` and so on. None of them is started.

@@ -9,7 +9,7 @@ use formation_core::{
 use formation_testing::sim::engine::smallest;
 
 use crate::{
-    Crash, Network, NodeIx, Rng, digest,
+    Crash, NetSettings, NodeIx, Rng, digest,
     fault::{Fault, Pace},
     hostile::Attack,
     net::Net,
@@ -448,14 +448,14 @@ pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
         _ => (ms(30), ms(40), ms(60), ms(80), ms(50)),
     };
     let upto = |most| (Duration::ZERO, most);
-    let network = Network {
+    let network = NetSettings {
         latency: upto(latency),
         jitter: upto(jitter),
         flush: upto(flush),
         persist: upto(persist),
         tick_late: upto(late),
         socket_buffer: [0, 512, 4_096, 65_536][rng.below(4)],
-        ..Network::default()
+        ..NetSettings::default()
     };
     network.into()
 }

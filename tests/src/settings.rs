@@ -1,12 +1,12 @@
 //! The settings of a simulated network and of the checks.
 
-use crate::Network;
+use crate::NetSettings;
 
 /// The settings of a [`Net`](crate::Net).
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The settings of the network and its hosts.
-    pub network: Network,
+    pub network: NetSettings,
     /// Record every input and output of every node.
     pub record: bool,
     /// Record the first bytes on each connection, so that an intruder can replay them.
@@ -24,13 +24,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Network::default().into()
+        NetSettings::default().into()
     }
 }
 
-impl From<Network> for Settings {
+impl From<NetSettings> for Settings {
     /// All checks, and no records.
-    fn from(network: Network) -> Self {
+    fn from(network: NetSettings) -> Self {
         Self {
             network,
             record: false,
@@ -46,6 +46,6 @@ impl From<Network> for Settings {
 impl Settings {
     /// Every delay is the same and short, no bytes are cut, and the clocks agree.
     pub fn calm() -> Self {
-        Network::calm().into()
+        NetSettings::calm().into()
     }
 }

@@ -328,6 +328,14 @@ fn a_goal_that_is_never_reached_is_a_failure() {
     assert!(failure.why().ends_with(", at 50s"), "{failure}");
 }
 
+#[test]
+fn a_single_node_is_its_own_master() {
+    let single = only(|_| ()).voters(1).faults(0);
+    let summary = single
+        .finally("it leads", |world| (world.masters().len() == 1).then_some(()).ok_or_else(|| "nobody does".into()));
+    assert_eq!(summary.run().faults, 0);
+}
+
 /// A test runs itself again with the variables that a failure names.
 #[test]
 fn the_printed_command_runs_the_same_again() {

@@ -4,9 +4,9 @@ use formation_core::{Event, Formation, LossReason, Phase as NodePhase};
 
 use formation_testing::sim::engine::{NodeIx, World};
 
-use crate::watch::Watch;
+use crate::monitor::Monitor;
 
-impl Watch {
+impl Monitor {
     /// E8: checks that a node that changes sides reports it.
     pub(crate) fn follow_sides(&mut self, world: &World, ix: NodeIx, event: &Event) -> Result<(), String> {
         let Some(formation) = &world.host(ix).formation else { return Ok(()) };

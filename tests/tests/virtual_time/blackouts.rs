@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Phase, Timing};
-use formation_tests::{Crash, Cut, Net, Network, NodeIx, Settings, Tally, for_each_seed, seeds};
+use formation_tests::{Crash, Cut, Net, NetSettings, NodeIx, Settings, Tally, for_each_seed, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,8 +74,8 @@ fn network(seed: u64) -> (Net, Voters) {
     // The shortest times that are allowed, or the default times.
     let shortest = rng.one_in(2);
     let upto = |most| (Duration::ZERO, most);
-    let settings = Network { latency: upto(latency), jitter: upto(jitter), ..net.settings.clone() };
-    net.settings = Network { persist: upto(persist), tick_late: upto(late), ..settings };
+    let settings = NetSettings { latency: upto(latency), jitter: upto(jitter), ..net.settings.clone() };
+    net.settings = NetSettings { persist: upto(persist), tick_late: upto(late), ..settings };
     let solo = net.rng.one_in(6);
     for ix in 0..voters.count {
         let Timing { lease, bootstrap_wait, .. } = Timing::lan();

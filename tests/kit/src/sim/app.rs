@@ -140,7 +140,7 @@ impl<'a, A: App> Context<'a, A> {
         observe(self.outside);
     }
 
-    /// Gives the node a command, such as [`Command::Resign`].
+    /// Gives the node a command, such as [`Command::Resign`]. It has no effect once the node has stopped.
     pub fn command(&mut self, command: Command) {
         self.effects.push(Effect::Command(command));
     }

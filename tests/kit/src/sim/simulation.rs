@@ -20,6 +20,24 @@ type Check<A> = Box<dyn Fn(&Snapshot<'_, A>) -> Result<(), String>>;
 /// A service to simulate, and what has to hold.
 ///
 /// Each method but [`new`](Self::new), [`always`](Self::always) and [`finally`](Self::finally) changes a default, and may be left out.
+///
+/// ```
+/// use formation_testing::sim::{App, Simulation};
+///
+/// struct Idle;
+///
+/// impl App for Idle {
+///     type Message = ();
+///     type Saved = ();
+///     type Outside = ();
+/// }
+///
+/// let simulation = Simulation::new(|_| Idle).voters(5).others(1).seeds(3).finally("there is a master", |world| {
+///     if world.masters().len() == 1 { Ok(()) } else { Err("there is none".into()) }
+/// });
+/// let summary = simulation.run();
+/// assert!(summary.calls > 0, "events are calls, too");
+/// ```
 pub struct Simulation<A: App> {
     pub(super) start: Box<dyn Fn(&mut Context<'_, A>) -> A>,
     pub(super) always: Vec<(String, Check<A>)>,
@@ -168,7 +186,9 @@ impl<A: App> Simulation<A> {
         let address = |ix: usize| format!("{}:1", super::id(ix));
         let builder = Config::builder("simulated", super::id(ix), address(ix)).seeds((0..self.voters).map(address));
         let builder = if self.voters == 1 { builder.single() } else { builder };
-        (self.configure)(builder).build().expect("the configuration is valid")
+        (self.configure)(builder)
+            .build()
+            .unwrap_or_else(|error| panic!("the configuration of {}: {error}", super::id(ix)))
     }
 
     /// Plays a plan. Returns the number of calls, and the trace.
@@ -222,6 +242,25 @@ pub struct Summary {
 
 /// The failure of a run. Its text ([`Display`](fmt::Display)) has all that is known: the check that failed, the faults that it takes, the
 /// last steps, and the command that runs exactly this again.
+///
+/// A test that plants a bug can look at it:
+///
+/// ```
+/// # use formation_testing::sim::{App, Simulation};
+/// # struct Idle;
+/// # impl App for Idle {
+/// #     type Message = ();
+/// #     type Saved = ();
+/// #     type Outside = ();
+/// # }
+/// let impossible = Simulation::new(|_| Idle).always("nobody is the master", |world| match world.masters()[..] {
+///     [] => Ok(()),
+///     [(master, term), ..] => Err(format!("{master} is the master of term {term}")),
+/// });
+/// let failure = impossible.try_run().unwrap_err();
+/// assert!(failure.why().starts_with("nobody is the master: n"));
+/// assert_eq!(failure.faults(), [], "it takes no fault");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Failure {
     seed: u64,

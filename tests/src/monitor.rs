@@ -66,7 +66,7 @@ pub(crate) struct KnownRun {
 }
 
 /// Checks and records a network.
-pub struct Watch {
+pub struct Monitor {
     pub(crate) settings: Settings,
     pub(crate) nodes: BTreeMap<NodeIx, Known>,
     /// The checks of each cluster. Each electorate is its own cluster.
@@ -78,7 +78,7 @@ pub struct Watch {
     pub(crate) first_bytes: BTreeMap<WireId, BytesMut>,
 }
 
-impl Watch {
+impl Monitor {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -204,7 +204,7 @@ impl Watch {
     }
 }
 
-impl engine::Watch for Watch {
+impl engine::Watch for Monitor {
     fn counts(&mut self, what: &'static str) {
         self.tally.count(what);
     }
