@@ -46,6 +46,13 @@ struct Slot<A: App> {
     saving: VecDeque<(Duration, u64, A::Saved)>,
 }
 
+/// The messages from one run to one node.
+struct Link<M> {
+    messages: VecDeque<M>,
+    /// The earliest arrival of the next message. It keeps them in order.
+    not_before: Duration,
+}
+
 /// A check that has failed.
 #[derive(Clone, Debug)]
 pub(super) struct Broken {
@@ -70,8 +77,8 @@ pub(super) struct Run<'a, A: App> {
     outside: A::Outside,
     queue: BTreeMap<(Duration, u64), Step<A>>,
     sequence: u64,
-    /// The messages on their way, and the earliest arrival of the next one.
-    links: BTreeMap<(RunId, NodeIx), (Duration, VecDeque<A::Message>)>,
+    /// The messages on their way, by sender and receiver.
+    links: BTreeMap<(RunId, NodeIx), Link<A::Message>>,
     pub(super) calls: u64,
     pub(super) trace: VecDeque<String>,
     /// How many lines of the trace are kept.
@@ -146,9 +153,9 @@ impl<'a, A: App> Run<'a, A> {
         self.note(None, format_args!("{}", Words(fault)));
         let possible = fault.apply(&mut self.net);
         if let Fault::Reset(a, b) = fault {
-            for ((from, to), (_, messages)) in &mut self.links {
+            for ((from, to), link) in &mut self.links {
                 if (from.host, *to) == (a, b) || (from.host, *to) == (b, a) {
-                    messages.truncate(self.rng.below(messages.len() + 1));
+                    link.messages.truncate(self.rng.below(link.messages.len() + 1));
                 }
             }
         }
@@ -240,7 +247,7 @@ impl<'a, A: App> Run<'a, A> {
             self.plan(self.net.now() + HELD, Step::Arrives(from, to));
             return Ok(());
         }
-        let message = self.links.get_mut(&(from, to)).and_then(|(_, messages)| messages.pop_front());
+        let message = self.links.get_mut(&(from, to)).and_then(|link| link.messages.pop_front());
         let Some(message) = message else { return Ok(()) };
         let sender = self.slots[from.host].id.clone();
         if cut == Some(Cut::Lose) || self.slots[to].app.is_none() {
@@ -323,10 +330,11 @@ impl<'a, A: App> Run<'a, A> {
                 let settings = &self.net.settings;
                 let (latency, jitter) = (settings.latency, settings.jitter);
                 let delay = self.rng.within(latency) + self.rng.within(jitter) + self.net.slowness(ix);
-                let (not_before, messages) = self.links.entry((run, to)).or_default();
-                let at = (now + delay).max(*not_before);
-                *not_before = at;
-                messages.push_back(message);
+                let nothing = Link { messages: VecDeque::new(), not_before: now };
+                let link = self.links.entry((run, to)).or_insert(nothing);
+                let at = (now + delay).max(link.not_before);
+                link.not_before = at;
+                link.messages.push_back(message);
                 self.plan(at, Step::Arrives(run, to));
             }
             Effect::Timer(after, key) => {

@@ -15,6 +15,7 @@ use super::{
 /// How many smaller sets of faults are tried after a failure.
 const TRIES: usize = 200;
 
+type Start<A> = Box<dyn Fn(&mut Context<'_, A>) -> A>;
 type Check<A> = Box<dyn Fn(&Snapshot<'_, A>) -> Result<(), String>>;
 
 /// A service to simulate, and what has to hold.
@@ -39,7 +40,7 @@ type Check<A> = Box<dyn Fn(&Snapshot<'_, A>) -> Result<(), String>>;
 /// assert!(summary.calls > 0, "events are calls, too");
 /// ```
 pub struct Simulation<A: App> {
-    pub(super) start: Box<dyn Fn(&mut Context<'_, A>) -> A>,
+    pub(super) start: Start<A>,
     pub(super) always: Vec<(String, Check<A>)>,
     pub(super) finally: Vec<(String, Check<A>)>,
     configure: Box<dyn Fn(ConfigBuilder) -> ConfigBuilder>,
