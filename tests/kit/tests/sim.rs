@@ -275,6 +275,70 @@ fn a_message_after_its_save_is_never_forgotten() {
     told::simulation(true).run();
 }
 
+/// Nodes that send numbers to all others.
+#[derive(Default)]
+struct Sender {
+    sent: u64,
+    /// The last number from each run of a node.
+    received: BTreeMap<Node, u64>,
+}
+
+#[derive(Default)]
+struct Counts {
+    received: u64,
+    missed: u64,
+}
+
+impl Outside for Counts {
+    type Request = ();
+    type Reply = ();
+
+    fn handle(&mut self, _from: &Node, (): ()) {}
+}
+
+impl App for Sender {
+    type Message = (Node, u64);
+    type Saved = ();
+    type Outside = Counts;
+
+    fn timer(&mut self, cx: &mut Context<'_, Self>, _key: u64) {
+        self.sent += 1;
+        let me = cx.node();
+        for member in cx.view().iter().filter(|member| member.node != *me) {
+            cx.send(&member.node.id, (me.clone(), self.sent));
+        }
+        cx.set_timer(Duration::from_millis(50), 0);
+    }
+
+    fn message(&mut self, cx: &mut Context<'_, Self>, from: &NodeId, (node, number): (Node, u64)) {
+        assert_eq!(*from, node.id);
+        if let Some(last) = self.received.insert(node, number) {
+            assert!(last < number, "{number} arrives after {last}");
+            cx.observe(|counts| counts.missed += number - last - 1);
+        }
+        cx.observe(|counts| counts.received += 1);
+    }
+}
+
+#[test]
+fn messages_arrive_in_order_and_some_are_lost() {
+    let start = |cx: &mut Context<'_, Sender>| {
+        cx.set_timer(TICK, 0);
+        Sender::default()
+    };
+    let simulation = Simulation::new(start).seeds(30).finally("many messages have arrived", |world| {
+        let Counts { received, .. } = world.outside();
+        (*received > 1_000).then_some(()).ok_or_else(|| format!("only {received}"))
+    });
+    simulation.run();
+    let never = simulation.always("no message is lost", |world| {
+        let missed = world.outside().missed;
+        (missed == 0).then_some(()).ok_or_else(|| format!("{missed} are"))
+    });
+    let failure = never.try_run().expect_err("a cut or a reset loses messages");
+    assert_eq!(failure.faults().len(), 1, "{failure}");
+}
+
 /// A service that does nothing but one thing.
 struct Only(fn(&mut Context<'_, Only>));
 

@@ -46,13 +46,6 @@ struct Slot<A: App> {
     saving: VecDeque<(Duration, u64, A::Saved)>,
 }
 
-/// The messages from one run to one node.
-struct Link<M> {
-    messages: VecDeque<M>,
-    /// The earliest arrival of the next message. It keeps them in order.
-    not_before: Duration,
-}
-
 /// A check that has failed.
 #[derive(Clone, Debug)]
 pub(super) struct Broken {
@@ -77,8 +70,8 @@ pub(super) struct Run<'a, A: App> {
     outside: A::Outside,
     queue: BTreeMap<(Duration, u64), Step<A>>,
     sequence: u64,
-    /// The messages on their way, by sender and receiver.
-    links: BTreeMap<(RunId, NodeIx), Link<A::Message>>,
+    /// The messages on their way, by sender and receiver. The oldest one arrives next, so they stay in order.
+    links: BTreeMap<(RunId, NodeIx), VecDeque<A::Message>>,
     pub(super) calls: u64,
     pub(super) trace: VecDeque<String>,
     /// How many lines of the trace are kept.
@@ -153,9 +146,9 @@ impl<'a, A: App> Run<'a, A> {
         self.note(None, format_args!("{}", Words(fault)));
         let possible = fault.apply(&mut self.net);
         if let Fault::Reset(a, b) = fault {
-            for ((from, to), link) in &mut self.links {
+            for ((from, to), messages) in &mut self.links {
                 if (from.host, *to) == (a, b) || (from.host, *to) == (b, a) {
-                    link.messages.truncate(self.rng.below(link.messages.len() + 1));
+                    messages.truncate(self.rng.below(messages.len() + 1));
                 }
             }
         }
@@ -247,7 +240,7 @@ impl<'a, A: App> Run<'a, A> {
             self.plan(self.net.now() + HELD, Step::Arrives(from, to));
             return Ok(());
         }
-        let message = self.links.get_mut(&(from, to)).and_then(|link| link.messages.pop_front());
+        let message = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front);
         let Some(message) = message else { return Ok(()) };
         let sender = self.slots[from.host].id.clone();
         if cut == Some(Cut::Lose) || self.slots[to].app.is_none() {
@@ -330,12 +323,8 @@ impl<'a, A: App> Run<'a, A> {
                 let settings = &self.net.settings;
                 let (latency, jitter) = (settings.latency, settings.jitter);
                 let delay = self.rng.within(latency) + self.rng.within(jitter) + self.net.slowness(ix);
-                let nothing = Link { messages: VecDeque::new(), not_before: now };
-                let link = self.links.entry((run, to)).or_insert(nothing);
-                let at = (now + delay).max(link.not_before);
-                link.not_before = at;
-                link.messages.push_back(message);
-                self.plan(at, Step::Arrives(run, to));
+                self.links.entry((run, to)).or_default().push_back(message);
+                self.plan(now + delay, Step::Arrives(run, to));
             }
             Effect::Timer(after, key) => {
                 let clock = self.net.host(ix).clock;

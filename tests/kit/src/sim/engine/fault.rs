@@ -72,11 +72,6 @@ impl Fault {
                     net.forget(ix);
                 }
             }
-            Self::CrashMaster(how) => {
-                if let Some(master) = net.master() {
-                    net.crash(master, how);
-                }
-            }
             Self::Start(ix) if !net.living().contains(&ix) => {
                 if runs(net, ix) {
                     net.crash(ix, Crash::Process);
@@ -86,11 +81,6 @@ impl Fault {
             Self::Cut(a, b, how) => net.cut(a, b, how),
             Self::CutOneWay(from, to, how) => net.cut_one_way(from, to, how),
             Self::Isolate(ix, how) => net.isolate(ix, how),
-            Self::IsolateMaster(how) => {
-                if let Some(master) = net.master() {
-                    net.isolate(master, how);
-                }
-            }
             Self::Split(at, how) => {
                 for a in 0..at {
                     for b in at..net.len() {
@@ -100,11 +90,6 @@ impl Fault {
             }
             Self::Heal => net.heal_all(),
             Self::Pause(ix, time) if runs(net, ix) => net.pause(ix, time),
-            Self::PauseMaster(time) => {
-                if let Some(master) = net.master() {
-                    net.pause(master, time);
-                }
-            }
             Self::Reset(a, b) => net.reset(a, b),
             Self::HalfOpen(a, b) => net.kill_silently(a, b),
             Self::StopReading(ix, to) => {
@@ -116,19 +101,14 @@ impl Fault {
             Self::Disks(time) => net.settings.persist = (Duration::ZERO, time),
             Self::DiskFails(ix) if runs(net, ix) => net.fail_disk(ix),
             Self::Leave(ix) if net.listens(ix) => net.command(ix, Command::Leave),
-            Self::LeaveMaster => {
-                if let Some(master) = net.master().filter(|master| net.listens(*master)) {
-                    net.command(master, Command::Leave);
-                }
-            }
-            Self::ResignMaster => {
-                if let Some(master) = net.master().filter(|master| net.listens(*master)) {
-                    net.command(master, Command::Resign);
-                }
-            }
-            Self::SlowMaster(by) => {
+            Self::CrashMaster(_)
+            | Self::IsolateMaster(_)
+            | Self::PauseMaster(_)
+            | Self::LeaveMaster
+            | Self::ResignMaster
+            | Self::SlowMaster(_) => {
                 if let Some(master) = net.master() {
-                    net.slow_down(master, by);
+                    self.strike_master(net, master);
                 }
             }
             Self::Crash { .. } | Self::Start(_) | Self::Pause(..) | Self::DiskFails(_) | Self::Leave(_) => {
@@ -136,6 +116,34 @@ impl Fault {
             }
         }
         true
+    }
+
+    fn strike_master<W: Watch>(self, net: &mut Net<W>, master: NodeIx) {
+        match self {
+            Self::CrashMaster(how) => net.crash(master, how),
+            Self::IsolateMaster(how) => net.isolate(master, how),
+            Self::PauseMaster(time) => net.pause(master, time),
+            Self::LeaveMaster if net.listens(master) => net.command(master, Command::Leave),
+            Self::ResignMaster if net.listens(master) => net.command(master, Command::Resign),
+            Self::SlowMaster(by) => net.slow_down(master, by),
+            // A paused master gets no commands.
+            Self::LeaveMaster | Self::ResignMaster => {}
+            Self::Crash { .. }
+            | Self::Start(_)
+            | Self::Cut(..)
+            | Self::CutOneWay(..)
+            | Self::Isolate(..)
+            | Self::Split(..)
+            | Self::Heal
+            | Self::Pause(..)
+            | Self::Reset(..)
+            | Self::HalfOpen(..)
+            | Self::StopReading(..)
+            | Self::ResumeReading
+            | Self::Disks(_)
+            | Self::DiskFails(_)
+            | Self::Leave(_) => debug_assert!(false, "{self:?} is no fault of the master"),
+        }
     }
 
     /// A name for the kind of the fault.
