@@ -336,7 +336,7 @@ fn messages_arrive_in_order_and_some_are_lost() {
         (missed == 0).then_some(()).ok_or_else(|| format!("{missed} are"))
     });
     let failure = never.try_run().expect_err("a cut or a reset loses messages");
-    assert_eq!(failure.faults().len(), 1, "{failure}");
+    assert!((1..=2).contains(&failure.faults().len()), "{failure}");
 }
 
 /// A service that does nothing but one thing.
