@@ -167,11 +167,9 @@ impl Monitor {
         let host = world.host(ix);
         let known = self.nodes.entry(ix).or_default();
         match event {
-            Event::MasterElected { master, .. } => {
-                if master.id != *host.config.id()
-                    && !std::mem::replace(&mut known.has_joined, true)
-                    && host.config.bootstrap() == Bootstrap::JoinOnly
-                {
+            Event::MasterElected { master, .. } if master.id != *host.config.id() => {
+                let had_joined = std::mem::replace(&mut known.has_joined, true);
+                if !had_joined && host.config.bootstrap() == Bootstrap::JoinOnly {
                     self.tally.count("join-only node has joined");
                 }
             }
