@@ -8,7 +8,7 @@ use formation_core::{
     message::{Message, Role},
 };
 
-use crate::{clock::Clock, host::RunId};
+use formation_testing::sim::engine::{Clock, RunId};
 
 /// Everything that the nodes of one cluster have claimed so far.
 #[derive(Default)]

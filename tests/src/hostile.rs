@@ -23,10 +23,7 @@ use formation_core::{
     message::{Hello, Message},
 };
 
-use crate::{
-    net::{Net, Target},
-    wire::WireId,
-};
+use crate::{Target, WireId, net::Net};
 use knowledge::{Identity, Knowledge};
 use words::Words;
 
@@ -165,7 +162,7 @@ impl Hostile {
 
     fn accept(&mut self, net: &mut Net) {
         for wire in net.accepted() {
-            net.tally.count("hostile peer: was dialed");
+            net.watch.tally.count("hostile peer: was dialed");
             let claim = if self.dice.one_in(6) { self.claim(None) } else { self.own() };
             self.contacts.push(Contact { wire, claim, greeted: false, hello: None, number: 0 });
         }
@@ -177,7 +174,7 @@ impl Hostile {
             let ended = net.ended(contact.wire);
             self.contacts.push(contact);
             for message in &received {
-                net.tally.count(heard(message));
+                net.watch.tally.count(heard(message));
                 self.known.learn(message);
                 let answer = self.answer(message);
                 self.send(net, self.contacts.len() - 1, answer);

@@ -8,12 +8,7 @@ use formation_core::{
     message::{Message, Proof, Role},
 };
 
-use crate::{
-    host::{Crash, NodeIx},
-    net::Net,
-    peer::Peer,
-    wire::WireId,
-};
+use crate::{Crash, NodeIx, WireId, net::Net, peer::Peer};
 
 /// The bytes of the key with this number.
 pub fn key(number: u64) -> Vec<u8> {
@@ -85,21 +80,21 @@ impl Net {
     pub fn set_keys(&mut self, ix: NodeIx, stage: Option<u64>) {
         let host = self.host_mut(ix);
         host.config = with_keys(&host.config, host.config.address().as_str(), stage);
-        host.key_stage = stage;
+        self.watch.node(ix).key_stage = stage;
     }
 
     /// The next step of a rolling change: the node that is furthest behind restarts with the keys of the next stage.
     /// Returns whether there was such a node.
     pub fn change_next_key(&mut self) -> bool {
-        let stages = (0..self.len()).filter_map(|ix| Some((self.host(ix).key_stage?, ix)));
+        let stages = (0..self.len()).filter_map(|ix| Some((self.key_stage(ix)?, ix)));
         let Some((stage, ix)) = stages.min() else { return false };
         self.set_keys(ix, Some(stage + 1));
         if self.host(ix).formation.is_some() {
             self.crash(ix, Crash::Process);
             self.start(ix);
         }
-        if (0..self.len()).all(|ix| self.host(ix).key_stage == Some(stage + 1)) && stage % 2 == 1 {
-            self.tally.count("key changed on all nodes");
+        if (0..self.len()).all(|ix| self.key_stage(ix) == Some(stage + 1)) && stage % 2 == 1 {
+            self.watch.tally.count("key changed on all nodes");
         }
         true
     }
@@ -110,7 +105,7 @@ impl Net {
     /// # Panics
     /// If the node sends more than an unauthenticated peer may get, or if the attack stops the node.
     pub fn intrude(&mut self, ix: NodeIx, how: Intrusion) -> bool {
-        let Some(stage) = self.host(ix).key_stage else { return false };
+        let Some(stage) = self.key_stage(ix) else { return false };
         if !self.living().contains(&ix) {
             return false;
         }
@@ -136,16 +131,17 @@ impl Net {
             self.fail(&format!("key: node {ix} stops because of an unproven peer ({how:?})"));
         }
         match self.closed(wire) {
-            Some(CloseReason::Rejected(_)) => self.tally.count("intruder rejected"),
-            Some(CloseReason::UnexpectedMessage) => self.tally.count("intruder sent an unexpected message"),
-            _ => self.tally.count("intruder not rejected"),
+            Some(CloseReason::Rejected(_)) => self.watch.tally.count("intruder rejected"),
+            Some(CloseReason::UnexpectedMessage) => self.watch.tally.count("intruder sent an unexpected message"),
+            _ => self.watch.tally.count("intruder not rejected"),
         }
         self.close(wire);
         true
     }
 
     fn attack(&mut self, ix: NodeIx, how: Intrusion, stage: u64) -> (Vec<Message>, WireId) {
-        let victim = self.rng.below(self.len());
+        let nodes = self.len();
+        let victim = self.rng.below(nodes);
         let claimed = &self.host(victim).config;
         let (id, address) = (claimed.id().to_string(), claimed.address().to_string());
         let mut peer = Peer::of(&self.host(ix).config, &id, &address);

@@ -11,43 +11,40 @@
 #![forbid(unsafe_code)]
 
 mod checks;
-mod clock;
 mod digest;
 mod fault;
 pub mod fuzzing;
-mod host;
 mod hostile;
 mod keys;
+mod monitor;
 mod net;
 mod peer;
 #[cfg(unix)]
 mod program;
 mod replay;
 mod rig;
-mod rng;
 mod scenario;
 mod seeds;
 mod settings;
 pub mod shim;
 mod tally;
 mod trace;
-mod wire;
 
-pub use clock::Clock;
 pub use digest::digest;
 pub use fault::Fault;
-pub use host::{Crash, Host, NodeIx};
+pub use formation_testing::sim::engine::{
+    Clock, Crash, Cut, Host, NodeIx, Rng, Settings as NetSettings, Target, WireId, number,
+};
 pub use hostile::{Attack, Dice, Hostile, Place};
 pub use keys::{Intrusion, key, keys};
-pub use net::{Cut, Net, Target};
+pub use monitor::Monitor;
+pub use net::Net;
 pub use peer::{Peer, messages};
 #[cfg(unix)]
 pub use program::Program;
 pub use replay::{Recut, Run, difference, replay};
 pub use rig::Rig;
-pub use rng::Rng;
 pub use scenario::{Failure, Scenario};
-pub use seeds::{for_each_seed, number, seeds};
+pub use seeds::{for_each_seed, seeds};
 pub use settings::Settings;
 pub use tally::Tally;
-pub use wire::WireId;

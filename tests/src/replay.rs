@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use formation_core::{Config, Formation, Input, Output, Start, Timestamp};
 
-use crate::rng::Rng;
+use crate::Rng;
 
 /// All inputs and outputs of one run of a node.
 #[derive(Clone, Debug)]

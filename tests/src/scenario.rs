@@ -6,14 +6,14 @@ use formation_core::{
     Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, Timing, message::ProtocolRange,
 };
 
+use formation_testing::sim::engine::smallest;
+
 use crate::{
-    digest,
+    Crash, NetSettings, NodeIx, Rng, digest,
     fault::{Fault, Pace},
-    host::{Crash, NodeIx},
     hostile::Attack,
     net::Net,
-    rng::Rng,
-    seeds::number,
+    number,
     settings::Settings,
     tally::Tally,
 };
@@ -187,7 +187,7 @@ impl Scenario {
         match panic::catch_unwind(panic::AssertUnwindSafe(|| self.run(&mut net))) {
             Ok(()) => {
                 (0..net.len()).filter_map(|ix| net.host(ix).formation.as_ref()).for_each(digest::last_state);
-                Ok(std::mem::take(&mut net.tally))
+                Ok(std::mem::take(&mut net.watch.tally))
             }
             Err(payload) => {
                 let text = payload.downcast_ref::<String>().cloned();
@@ -289,9 +289,10 @@ impl Scenario {
                 Fault::Times(ix, Pace::Usual).apply(net);
             }
         }
-        net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
+        net.settings.persist.1 = net.settings.persist.1.min(self.settings.network.persist.1);
         let last_start = self.starts.iter().max().copied().unwrap_or_default();
-        net.run_for(last_start.saturating_sub(net.now()));
+        let wait = last_start.saturating_sub(net.now());
+        net.run_for(wait);
         // Wait until pauses end and nodes notice old losses: expired leases, half-open links, nodes that have left.
         for time in [4 * SECOND, ms(500)] {
             for ix in self.absent.iter().copied() {
@@ -314,7 +315,7 @@ impl Scenario {
         if !self.priorities.is_empty() {
             self.check_preference(net);
         }
-        net.tally.count(if self.absent.is_empty() { "agreed with a quorum" } else { "agreed without a quorum" });
+        net.watch.tally.count(if self.absent.is_empty() { "agreed with a quorum" } else { "agreed without a quorum" });
         let (since, masters) = (net.now(), net.masters());
         net.run_for(5 * SECOND);
         if !net.converged() || net.masters() != masters {
@@ -382,43 +383,39 @@ impl Scenario {
             && spread.is_some_and(|spread| spread + SECOND < net.host(0).config.timing().bootstrap_wait)
         {
             net.expect(net.master() == first, "G6: the master does not rank first");
-            net.tally.count("undisturbed formation");
+            net.watch.tally.count("undisturbed formation");
         }
     }
 
     /// Finds the smallest part of the scenario that still fails in the same way.
     pub fn shrink(&self, failure: Failure) -> (Self, Failure) {
-        let (mut best, mut last) = (self.clone(), failure);
-        let mut tries = 400;
-        let mut progress = true;
-        while std::mem::take(&mut progress) {
-            // First without many faults at once, then without single faults.
-            let mut width = best.faults.len().max(1);
-            while width > 0 {
-                let mut at = 0;
-                while at < best.faults.len() && tries > 0 {
-                    tries -= 1;
-                    let candidate = best.without(at, width);
-                    match candidate.play() {
-                        Err(failure) if failure.is_like(&last) => (best, last, progress) = (candidate, failure, true),
-                        _ => at += width,
-                    }
-                }
-                width /= 2;
+        let mut last = failure;
+        let kept = smallest(self.faults.len(), 400, |kept| match self.only(kept).play() {
+            Err(failure) if failure.is_like(&last) => {
+                last = failure;
+                true
+            }
+            _ => false,
+        });
+        (self.only(&kept), last)
+    }
+
+    /// The same scenario with these faults only. Their times stay the same.
+    fn only(&self, kept: &[usize]) -> Self {
+        let (mut faults, mut waited) = (Vec::new(), Duration::ZERO);
+        for (ix, (wait, fault)) in self.faults.iter().enumerate() {
+            waited += *wait;
+            if kept.contains(&ix) {
+                faults.push((std::mem::take(&mut waited), *fault));
             }
         }
-        (best, last)
+        Self { faults, ..self.clone() }
     }
 
     /// The same scenario without some faults. The times of all later faults stay the same.
     pub fn without(&self, at: usize, width: usize) -> Self {
-        let mut smaller = self.clone();
-        let end = (at + width).min(smaller.faults.len());
-        let waited: Duration = smaller.faults.drain(at..end).map(|(wait, _)| wait).sum();
-        if let Some((wait, _)) = smaller.faults.get_mut(at) {
-            *wait += waited;
-        }
-        smaller
+        let kept: Vec<usize> = (0..self.faults.len()).filter(|ix| !(at..at + width).contains(ix)).collect();
+        self.only(&kept)
     }
 
     fn explain(&self, failure: &Failure) -> String {
@@ -451,13 +448,14 @@ pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
         _ => (ms(30), ms(40), ms(60), ms(80), ms(50)),
     };
     let upto = |most| (Duration::ZERO, most);
-    Settings {
+    let network = NetSettings {
         latency: upto(latency),
         jitter: upto(jitter),
         flush: upto(flush),
         persist: upto(persist),
         tick_late: upto(late),
         socket_buffer: [0, 512, 4_096, 65_536][rng.below(4)],
-        ..Settings::default()
-    }
+        ..NetSettings::default()
+    };
+    network.into()
 }

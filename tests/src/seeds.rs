@@ -1,19 +1,11 @@
 //! The seeds that a test runs.
 
-use std::env;
-
-/// The number in an environment variable, if it is set.
-pub fn number(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
+use formation_testing::sim::engine;
 
 /// The seeds of a test that runs `per_thousand` seeds per thousand of `FORMATION_SIM_SEEDS`, or only the seed in
 /// `FORMATION_SIM_SEED`.
 pub fn seeds(per_thousand: u64) -> std::ops::Range<u64> {
-    match number("FORMATION_SIM_SEED") {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => 0..(number("FORMATION_SIM_SEEDS").unwrap_or(1_000) * per_thousand).div_ceil(1_000).max(1),
-    }
+    engine::seeds(|seeds| (seeds.unwrap_or(1_000) * per_thousand).div_ceil(1_000).max(1))
 }
 
 /// Runs a test's body for each of its [`seeds`].

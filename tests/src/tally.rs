@@ -7,7 +7,7 @@ use formation_core::{
     message::{JoinResponse, MembersUpdate, Message, Role},
 };
 
-use crate::host::NodeIx;
+use crate::NodeIx;
 
 /// Counts how often each thing happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

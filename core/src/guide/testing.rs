@@ -32,6 +32,7 @@
 //! | --- | --- |
 //! | a service on tokio | `formation-testing` with the feature `tokio`: virtual time, one thread, and a seed repeats the run |
 //! | a service on smol | `formation-testing` with the feature `smol`: the same interface, in real time |
+//! | a service that is a state machine without IO | `formation_testing::sim`: random faults, and the smallest set of them that breaks it |
 //! | a service whose nodes talk to each other over simulated TCP | [turmoil](https://docs.rs/turmoil), with its streams as the `Transport`: `tests/tests/turmoil.rs` in the source of this project |
 //! | on real sockets | [`ConfigBuilder::local`](crate::ConfigBuilder::local), whose times are short |
 //! | your own embedding of the core | `Formation` itself: it does no IO, so a test calls it with any times and inputs |
@@ -40,6 +41,12 @@
 //! the storage of the node. With `paused_environment` of `formation-tokio`, a node lives in the paused time of tokio.
 //!
 //! On real sockets, wait for what the node reports (`wait_for_members`, `wait_until_master`, `watch_leadership`). Do not sleep and hope.
+//!
+//! # Without IO
+//!
+//! A service that is itself a state machine is simulated as a whole: `formation_testing::sim` of the package `formation-testing` runs it
+//! above the real [`Formation`](crate::Formation), with crashes, pauses, partitions and late writes at random times. It finds a service
+//! that does not stand them by itself, and reports the few faults that it takes.
 //!
 //! # Three faults that are easily forgotten
 //!

@@ -72,6 +72,8 @@
 //! The part of your service that depends on being the master takes a [`ClusterHandle`](formation_host::ClusterHandle). In production it
 //! is that of a `Cluster` on sockets, and in a test that of a [`TestNode`].
 //!
+//! A service that is a state machine without IO is simulated with random faults by the module [`sim`].
+//!
 //! # What is watched all the time
 //!
 //! The test fails at the moment at which
@@ -238,6 +240,7 @@
 //! - `transport`: the network, as the transport of a node.
 //! - `runtime`, and its two implementations `tokio` and `smol`.
 //! - `dice`: randomness that a seed repeats.
+//! - [`sim`]: the simulator for services that do no IO, which has a network of its own.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The lint sees the whole package with the feature.
@@ -249,6 +252,7 @@ mod journal;
 mod network;
 mod node;
 mod runtime;
+pub mod sim;
 #[cfg(feature = "smol")]
 pub mod smol;
 #[cfg(feature = "tokio")]

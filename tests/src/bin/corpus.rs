@@ -30,7 +30,7 @@ fn main() -> io::Result<ExitCode> {
         let mut net = scenario.net();
         scenario.run(&mut net);
         for ix in 0..net.len() {
-            net.host(ix).runs.iter().for_each(|run| add_received(run, &mut seeds));
+            net.runs(ix).iter().for_each(|run| add_received(run, &mut seeds));
         }
     }
     for seed in 0..40 {

@@ -3,16 +3,16 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::ConfigBuilder;
+use formation_testing::sim::engine::Fault as Of;
 
 use super::{
     Dice, Hostile, Place,
     findings::{Findings, Healthy, check_stopped, check_whole},
 };
 use crate::{
+    Crash, Cut, NodeIx, Rng,
     fault::Fault,
-    host::{Crash, NodeIx},
-    net::{Cut, Net},
-    rng::Rng,
+    net::Net,
     scenario::{Scenario, draw_settings},
 };
 
@@ -61,20 +61,20 @@ fn draw_fault(rng: &mut Rng, nodes: usize, forget: bool) -> Fault {
     let other = (ix + 1 + rng.below(nodes - 1)) % nodes;
     let cut = if rng.one_in(2) { Cut::Hold } else { Cut::Lose };
     let how = if rng.one_in(2) { Crash::Process } else { Crash::Machine };
-    match rng.below(14) {
-        0 | 1 => Fault::Crash { ix, how, forget },
-        2 if !forget => Fault::CrashMaster(how),
-        2 => Fault::Crash { ix, how, forget },
-        3..=6 => Fault::Start(ix),
-        7 => Fault::Cut(ix, other, cut),
-        8 => Fault::CutOneWay(ix, other, cut),
-        9 => Fault::Isolate(ix, cut),
-        10 => Fault::IsolateMaster(cut),
-        11 => Fault::Heal,
-        12 if rng.one_in(2) => Fault::Reset(ix, other),
-        12 => Fault::HalfOpen(ix, other),
-        _ => Fault::Pause(ix, rng.within((Duration::from_millis(100), 2 * SECOND))),
-    }
+    Fault::Of(match rng.below(14) {
+        0 | 1 => Of::Crash { ix, how, forget },
+        2 if !forget => Of::CrashMaster(how),
+        2 => Of::Crash { ix, how, forget },
+        3..=6 => Of::Start(ix),
+        7 => Of::Cut(ix, other, cut),
+        8 => Of::CutOneWay(ix, other, cut),
+        9 => Of::Isolate(ix, cut),
+        10 => Of::IsolateMaster(cut),
+        11 => Of::Heal,
+        12 if rng.one_in(2) => Of::Reset(ix, other),
+        12 => Of::HalfOpen(ix, other),
+        _ => Of::Pause(ix, rng.within((Duration::from_millis(100), 2 * SECOND))),
+    })
 }
 
 /// Attacks a healthy cluster for as many turns as there are choices, at most so many, and waits until the peer is
@@ -181,7 +181,8 @@ impl Scenario {
             let pause = hostile.pause();
             match next {
                 Some((at, fault)) if at <= net.now() + pause => {
-                    net.run_for(at.saturating_sub(net.now()));
+                    let wait = at.saturating_sub(net.now());
+                    net.run_for(wait);
                     fault.apply(net);
                     next = faults.next().map(|(wait, fault)| (net.now() + *wait, *fault));
                 }
@@ -193,12 +194,12 @@ impl Scenario {
             }
         }
         hostile.leave(net, attack.vanishes);
-        net.tally.count("attack");
+        net.watch.tally.count("attack");
         self.check_aftermath(net, attack, &mut findings);
         if let Some(healthy) = &healthy {
             healthy.check(net, &mut findings);
             healthy.check_events(net, &mut findings);
-            net.tally.count("attack on a healthy cluster");
+            net.watch.tally.count("attack on a healthy cluster");
         }
         if let Some(found) = findings.text() {
             net.fail(&found);
@@ -208,7 +209,7 @@ impl Scenario {
     /// The honest nodes become whole without a restart. Only nodes that a fault has killed are started.
     fn check_aftermath(&self, net: &mut Net, attack: &Attack, findings: &mut Findings) {
         net.heal_all();
-        net.settings.persist.1 = net.settings.persist.1.min(self.settings.persist.1);
+        net.settings.persist.1 = net.settings.persist.1.min(self.settings.network.persist.1);
         let is_down = |net: &Net, ix: NodeIx| net.host(ix).formation.is_none();
         for ix in 0..net.len() {
             if is_down(net, ix) {

@@ -1,6 +1,6 @@
 //! Where the choices of a hostile peer come from.
 
-use crate::rng::Rng;
+use crate::Rng;
 
 /// A source of choices: random numbers, or the input of a fuzzer.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use formation_core::{Event, MemberState, Node, Phase, StopReason, Term};
 
 use super::{Attack, Place};
-use crate::{host::NodeIx, net::Net};
+use crate::{NodeIx, net::Net};
 
 /// What a hostile peer has achieved. Each kind is reported once per run, with the first example.
 #[derive(Clone, Debug, Default)]

@@ -2,42 +2,42 @@
 
 use formation_core::{Event, Formation, LossReason, Phase as NodePhase};
 
-use super::{Net, NodeIx};
+use formation_testing::sim::engine::{NodeIx, World};
 
-impl Net {
+use crate::monitor::Monitor;
+
+impl Monitor {
     /// E8: checks that a node that changes sides reports it.
-    pub(super) fn follow_sides(&mut self, ix: NodeIx, event: &Event) {
-        let Some(formation) = &self.hosts[ix].formation else { return };
+    pub(crate) fn follow_sides(&mut self, world: &World, ix: NodeIx, event: &Event) -> Result<(), String> {
+        let Some(formation) = &world.host(ix).formation else { return Ok(()) };
         let (node, master) = (formation.node().clone(), formation.status().master.map(|(master, _)| master));
         match event {
             Event::MasterLost { term, reason: LossReason::GaveWay, .. } => {
-                self.tally_merge(ix);
-                for (other, host) in self.hosts.iter_mut().enumerate() {
+                self.tally_merge(world, ix);
+                for other in 0..world.len() {
                     let follows = |f: &Formation| f.status().master.is_some_and(|(master, _)| master == node);
-                    if other == ix || host.formation.as_ref().is_some_and(follows) {
-                        host.mirror.gave_way(&node, *term);
+                    if other == ix || world.host(other).formation.as_ref().is_some_and(follows) {
+                        self.node(other).run.mirror.gave_way(&node, *term);
                     }
                 }
+                Ok(())
             }
             Event::ViewChanged { view_id, .. } => {
-                self.hosts[ix].mirror.expects_merged(&node, master.as_ref(), *view_id);
+                self.node(ix).run.mirror.expects_merged(&node, master.as_ref(), *view_id);
+                Ok(())
             }
-            Event::Merged { from, to } => {
-                if let Err(why) = self.hosts[ix].mirror.merged(&node, *from, *to) {
-                    self.fail(&why);
-                }
-            }
-            _ => {}
+            Event::Merged { from, to } => self.node(ix).run.mirror.merged(&node, *from, *to),
+            _ => Ok(()),
         }
     }
 
     /// Counts the criterion by which a solo master gave way, as far as it is visible from outside.
-    fn tally_merge(&mut self, ix: NodeIx) {
-        let quorums = self.masters().into_iter().any(|(master, _)| self.status(master).phase == NodePhase::Master);
-        let Some((members, term)) = self.hosts[ix].solo_status else { return };
-        let others: Vec<_> =
-            (0..self.hosts.len()).filter(|other| *other != ix && self.hosts[*other].formation.is_some()).collect();
-        let others: Vec<_> = others.into_iter().filter_map(|other| self.hosts[other].solo_status).collect();
+    fn tally_merge(&mut self, world: &World, ix: NodeIx) {
+        let quorums = world.masters().into_iter().any(|(master, _)| world.status(master).phase == NodePhase::Master);
+        let solo_status = |ix: NodeIx| self.nodes.get(&ix).and_then(|known| known.run.solo_status);
+        let Some((members, term)) = solo_status(ix) else { return };
+        let others = (0..world.len()).filter(|other| *other != ix && world.host(*other).formation.is_some());
+        let others: Vec<_> = others.filter_map(solo_status).collect();
         let what = if quorums {
             "gave way to a quorum's master"
         } else if others.iter().any(|other| other.0 > members) {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Address, Command, Event};
-use formation_tests::{Crash, Net, NodeIx, Settings, Target, for_each_seed};
+use formation_tests::{Crash, Net, NetSettings, NodeIx, Settings, Target, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,8 +22,8 @@ fn contacts(names: &[&str]) -> Command {
 }
 
 /// Each node proves its address with a certificate, so it is believed at other addresses, too.
-fn certified() -> Settings {
-    Settings { certified: true, ..Settings::default() }
+fn certified() -> NetSettings {
+    NetSettings { certified: true, ..NetSettings::default() }
 }
 
 /// Three voters with a master, and one more node that has not started.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Phase, Timing};
-use formation_tests::{Crash, Cut, Net, NodeIx, Settings, Tally, for_each_seed, seeds};
+use formation_tests::{Crash, Cut, Net, NetSettings, NodeIx, Settings, Tally, for_each_seed, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,8 +74,8 @@ fn network(seed: u64) -> (Net, Voters) {
     // The shortest times that are allowed, or the default times.
     let shortest = rng.one_in(2);
     let upto = |most| (Duration::ZERO, most);
-    let settings = Settings { latency: upto(latency), jitter: upto(jitter), ..net.settings.clone() };
-    net.settings = Settings { persist: upto(persist), tick_late: upto(late), ..settings };
+    let settings = NetSettings { latency: upto(latency), jitter: upto(jitter), ..net.settings.clone() };
+    net.settings = NetSettings { persist: upto(persist), tick_late: upto(late), ..settings };
     let solo = net.rng.one_in(6);
     for ix in 0..voters.count {
         let Timing { lease, bootstrap_wait, .. } = Timing::lan();
@@ -121,7 +121,7 @@ fn disturb(net: &mut Net, voters: &Voters) {
 fn make_trouble(net: &mut Net, survivor: NodeIx, kind: Trouble) {
     let others: Vec<NodeIx> = (0..net.len()).filter(|ix| *ix != survivor).collect();
     let cut = if net.rng.one_in(2) { Cut::Hold } else { Cut::Lose };
-    net.tally.count(match kind {
+    net.watch.tally.count(match kind {
         Trouble::None => "blackout: survivor untroubled",
         Trouble::Paused => "blackout: survivor paused",
         Trouble::CutOff => "blackout: survivor cut off",
@@ -190,18 +190,18 @@ fn blackout(net: &mut Net, voters: &Voters) {
     if !early {
         make_trouble(net, survivor, what);
     }
-    net.tally.count(match (voters.count, voters.forget) {
+    net.watch.tally.count(match (voters.count, voters.forget) {
         (3, false) => "blackout: three voters that keep their votes",
         (3, true) => "blackout: three voters that forget their votes",
         (_, false) => "blackout: five voters that keep their votes",
         (_, true) => "blackout: five voters that forget their votes",
     });
     if !led {
-        net.tally.count("blackout: the survivor does not lead");
+        net.watch.tally.count("blackout: the survivor does not lead");
     }
     let back = |net: &Net| net.living().len() == voters.count;
     if net.run_until(2 * SECOND, |net| back(net)) && leads_until(net, survivor).is_some() {
-        net.tally.count("blackout: the survivor leads while all others are back");
+        net.watch.tally.count("blackout: the survivor leads while all others are back");
     }
     // The trouble ends before or after the lease.
     let lasts = net.rng.within((Duration::ZERO, 4 * SECOND));
@@ -212,11 +212,11 @@ fn blackout(net: &mut Net, voters: &Voters) {
     let is_led = net.run_until(16 * SECOND, |net| (0..voters.count).any(|ix| leads(net, ix)));
     net.expect(is_led, "G5: there is no master");
     if led && leads(net, survivor) {
-        net.tally.count("blackout: the survivor stays master");
+        net.watch.tally.count("blackout: the survivor stays master");
     } else if led {
-        net.tally.count("blackout: another leads while the old master lives");
+        net.watch.tally.count("blackout: another leads while the old master lives");
         if net.is_paused(survivor) {
-            net.tally.count("blackout: the old master wakes up beside another");
+            net.watch.tally.count("blackout: the old master wakes up beside another");
         }
     }
     net.converge(30 * SECOND);
@@ -234,7 +234,7 @@ fn run(seed: u64) -> Tally {
         net.run_for(rest);
         blackout(&mut net, &voters);
     }
-    std::mem::take(&mut net.tally)
+    std::mem::take(&mut net.watch.tally)
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn recorded(seed: u64, voters: usize) -> Vec<Run> {
     net.converge(Duration::from_secs(3));
     net.command(extra, Command::Leave);
     net.run_for(Duration::from_millis(500));
-    (0..net.len()).flat_map(|ix| net.host(ix).runs.clone()).collect()
+    (0..net.len()).flat_map(|ix| net.runs(ix).to_vec()).collect()
 }
 
 fn assert_same(run: &Run, recut: &Recut) {

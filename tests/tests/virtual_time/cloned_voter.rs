@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Config, Event, Incarnation, Input, Phase, RejectReason, Remote};
-use formation_tests::{Crash, Net, Peer, Rig, Settings, Target, for_each_seed};
+use formation_tests::{Crash, Net, NetSettings, Peer, Rig, Settings, Target, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,7 +18,11 @@ enum LeadsTo {
 
 /// Three voters with a master. G1 and G2 assume one living process per seed address.
 fn formed(seed: u64, certified: bool) -> Net {
-    let settings = Settings { certified, votes_last: false, leases_never_overlap: false, ..Settings::default() };
+    let settings = Settings {
+        votes_last: false,
+        leases_never_overlap: false,
+        ..NetSettings { certified, ..NetSettings::default() }.into()
+    };
     let mut net = Net::formed(seed, (3, 0), settings);
     net.run_for(5 * SECOND);
     net

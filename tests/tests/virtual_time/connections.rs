@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use formation_core::{
     CloseReason, Command, Config, Event, Input, Output, Phase, Remote, ViewId, message::Message, message::Role,
 };
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId, for_each_seed};
+use formation_tests::{Crash, Cut, Net, NetSettings, Peer, Rig, Settings, Target, WireId, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,8 +23,11 @@ fn paired(net: &Net, n: usize) -> bool {
 fn c1_two_nodes_that_dial_each_other_keep_one_connection() {
     for_each_seed(400, |seed| {
         let longest = ms([0, 1, 10, 100][seed as usize % 4]);
-        let settings =
-            Settings { latency: (Duration::ZERO, longest), jitter: (Duration::ZERO, longest), ..Settings::default() };
+        let settings = NetSettings {
+            latency: (Duration::ZERO, longest),
+            jitter: (Duration::ZERO, longest),
+            ..NetSettings::default()
+        };
         let mut net = Net::of_voters(seed, 2, settings);
         net.start_all();
         let done = net.run_until(5 * SECOND, |net| net.converged() && paired(net, 2));
@@ -46,7 +49,7 @@ fn c1_two_nodes_that_dial_each_other_keep_one_connection() {
 #[test]
 fn c2_two_nodes_keep_one_connection_for_any_start_delay() {
     for delay in 0..60 {
-        let mut net = Net::of_voters(delay, 2, Settings { latency: (ms(3), ms(3)), ..Settings::calm() });
+        let mut net = Net::of_voters(delay, 2, NetSettings { latency: (ms(3), ms(3)), ..NetSettings::calm() });
         net.start(0);
         net.start_in(1, Duration::from_micros(250 * delay));
         let done = net.run_until(5 * SECOND, |net| net.living().len() == 2 && net.converged() && paired(net, 2));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use formation_core::{Change, Detector, Event, MemberState, PhiAccrual};
-use formation_tests::{Crash, Net, Settings};
+use formation_tests::{Crash, Net, NetSettings};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -36,7 +36,7 @@ fn suspects(event: &Event) -> bool {
 fn measure(detector: &Detector, jitter: Duration) -> Outcome {
     let mut outcome = Outcome::default();
     for seed in 0..30 {
-        let mut net = Net::new(seed, Settings { jitter: (Duration::ZERO, jitter), ..Settings::default() });
+        let mut net = Net::new(seed, NetSettings { jitter: (Duration::ZERO, jitter), ..NetSettings::default() });
         for ix in 0..3 {
             net.add(Net::builder(ix, 3).detector(detector.clone()).build().expect("a valid configuration"));
         }

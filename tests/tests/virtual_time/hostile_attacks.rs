@@ -13,14 +13,14 @@ use formation_core::{
     Phase, RejectReason, Term, ViewId,
     message::{HeartbeatAck, Holder, Message, Rejected, Role},
 };
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId};
+use formation_tests::{Crash, Cut, Net, NetSettings, Peer, Rig, Target, WireId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Three voters and two other nodes that have formed a cluster.
 pub(super) fn formed() -> Net {
-    let mut net = Net::formed(1, (3, 2), Settings { test_ip: Some(ip()), ..Settings::calm() });
+    let mut net = Net::formed(1, (3, 2), NetSettings { test_ip: Some(ip()), ..NetSettings::calm() });
     // Links that nobody needs close in this time.
     net.run_for(SECOND);
     net
@@ -102,7 +102,8 @@ pub(super) fn check_attack(net: &mut Net, attack: impl FnOnce(&mut Net) -> Vec<W
     wires.into_iter().for_each(|wire| net.close(wire));
     net.run_for(8 * SECOND);
     check_unharmed(net, &before, since);
-    let ix = net.add(Net::builder(net.len(), 3).build().unwrap());
+    let config = Net::builder(net.len(), 3).build().unwrap();
+    let ix = net.add(config);
     net.start(ix);
     assert!(net.run_until(5 * SECOND, |net| net.converged()), "a new node does not join after the attack");
 }
@@ -386,7 +387,7 @@ fn t1_silent_connections_do_not_keep_out_a_new_node() {
 /// One source fills every place with links, each of another name.
 #[test]
 fn t1_links_of_one_source_leave_room_for_a_voter() {
-    let mut net = Net::new(1, Settings { test_ip: Some(ip()), ..Settings::calm() });
+    let mut net = Net::new(1, NetSettings { test_ip: Some(ip()), ..NetSettings::calm() });
     let limits = Limits { connections: 40, pending_connections: 10, ..Limits::default() };
     for ix in 0..3 {
         net.add(Net::builder(ix, 3).limits(limits.clone()).build().unwrap());

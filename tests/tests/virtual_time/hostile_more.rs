@@ -8,7 +8,7 @@ use formation_core::{
     Address, Change, CloseReason, Config, Event, Remote, ViewId,
     message::{Message, Role, Voucher},
 };
-use formation_tests::{Crash, Cut, Net, Peer, Rig, Settings, Target, WireId};
+use formation_tests::{Crash, Cut, Net, NetSettings, Peer, Rig, Target, WireId};
 
 use super::hostile_attacks::{check_unharmed, claims, connect, formed, ip, state};
 
@@ -67,11 +67,11 @@ fn t2_no_voucher_for_a_voter_goes_to_a_copy_of_its_id() {
 #[test]
 fn t2_a_peer_at_the_start_of_all_voters_is_none_of_them() {
     let far = Duration::from_millis(50);
-    let mut net = Net::of_voters(1, 3, Settings { test_ip: Some(ip()), latency: (far, far), ..Settings::calm() });
+    let mut net = Net::of_voters(1, 3, NetSettings { test_ip: Some(ip()), latency: (far, far), ..NetSettings::calm() });
     net.name("z:1", Target::Test);
     net.start_all();
     // The dials of the voters are under way. Those of the peer take a millisecond.
-    net.settings.latency = Settings::calm().latency;
+    net.settings.latency = NetSettings::calm().latency;
     let mut copy = claims(&net, 0, net.node(0).incarnation);
     copy.address = Address::new("z:1").unwrap();
     let joining = copy.joining();

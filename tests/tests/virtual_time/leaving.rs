@@ -8,18 +8,18 @@ use formation_core::{
     ViewId,
     message::{Message, Resign, Role, Vote},
 };
-use formation_tests::{Crash, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
+use formation_tests::{Crash, Net, NetSettings, NodeIx, Peer, Rig, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 
 /// Only the latency takes time, so that times can be counted in round trips.
-fn latency_only() -> Settings {
-    Settings { latency: (LATENCY, LATENCY), ..Settings::calm() }
+fn latency_only() -> NetSettings {
+    NetSettings { latency: (LATENCY, LATENCY), ..NetSettings::calm() }
 }
 
-fn formed(seed: u64, voters: usize, others: usize, settings: Settings) -> Net {
+fn formed(seed: u64, voters: usize, others: usize, settings: impl Into<Settings>) -> Net {
     let mut net = Net::formed(seed, (voters, others), settings);
     // E1: until `bootstrap_wait` has passed, voters are in grace. A master that is lost earlier is replaced only after
     // that.

@@ -82,7 +82,8 @@ fn g7_v7_a_view_larger_than_a_send_comes_in_pages() {
     net.start_all();
     net.converge(5 * SECOND);
     let mut peer = Peer::of(&net.host(0).config, "z", "z:1");
-    let wire = net.dial(net.master().unwrap());
+    let master = net.master().unwrap();
+    let wire = net.dial(master);
     let first = [peer.hello(), peer.joining()].concat();
     net.send(wire, first);
     net.run_for(Duration::from_millis(100));

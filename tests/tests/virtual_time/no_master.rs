@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use formation_core::{
     Bootstrap, Config, DialProblem, Event, Explanation, Input, MemberState, NoMaster, NoMasterReason, Problem,
 };
-use formation_tests::{Crash, Cut, Net, NodeIx, Rig, Settings, Target};
+use formation_tests::{Crash, Cut, Net, NetSettings, NodeIx, Rig, Settings, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,7 +100,7 @@ fn each_reason_has_a_sentence() {
 #[test]
 fn a_voter_whose_storage_does_not_answer_says_so() {
     let never = (600 * SECOND, 600 * SECOND);
-    let mut net = Net::of_voters(0, 2, Settings { persist: never, ..Settings::calm() });
+    let mut net = Net::of_voters(0, 2, NetSettings { persist: never, ..NetSettings::calm() });
     net.start_all();
     net.run_for(10 * SECOND);
     let explanation = explain(&net, 0);

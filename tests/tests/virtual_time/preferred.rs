@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{Event, Phase, Timing};
-use formation_tests::{Crash, Net, NodeIx, Settings, for_each_seed};
+use formation_tests::{Crash, Net, NetSettings, NodeIx, Settings, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// 10 × `down_after`.
@@ -18,7 +18,7 @@ fn timing() -> Timing {
 }
 
 /// Voters with these priorities, of which none is started.
-fn voters(seed: u64, priorities: &[u8], settings: Settings) -> Net {
+fn voters(seed: u64, priorities: &[u8], settings: impl Into<Settings>) -> Net {
     let mut net = Net::new(seed, settings);
     for (ix, priority) in priorities.iter().enumerate() {
         net.add(
@@ -166,7 +166,7 @@ fn l8_a_voter_with_a_bad_disk_costs_a_mastership_once() {
 /// The embedder of the master does not hand over.
 #[test]
 fn l8_a_better_master_is_reported_more_and_more_rarely() {
-    let mut net = voters(1, &[0, 0, 1], Settings { hands_over: false, ..Settings::calm() });
+    let mut net = voters(1, &[0, 0, 1], NetSettings { hands_over: false, ..NetSettings::calm() });
     for ix in [0, 1] {
         net.start(ix);
     }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use formation_core::{Change, Command, Event, LossReason, Phase, RemovalReason, Term};
-use formation_tests::{Cut, Net, NodeIx, Settings, for_each_seed};
+use formation_tests::{Cut, Net, NetSettings, NodeIx, for_each_seed};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(10);
 
 /// A cluster past `bootstrap_wait`, in which only the latency takes time.
 fn formed(seed: u64, voters: usize) -> Net {
-    let mut net = Net::formed(seed, (voters, 1), Settings { latency: (LATENCY, LATENCY), ..Settings::calm() });
+    let mut net = Net::formed(seed, (voters, 1), NetSettings { latency: (LATENCY, LATENCY), ..NetSettings::calm() });
     net.run_for(4 * SECOND);
     net
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use formation_testing::sim::engine::Fault as Of;
 use formation_tests::{Fault, Net, Scenario, Settings, Tally, for_each_seed, seeds};
 
 /// What must happen somewhere in the default run. Otherwise the checks have checked nothing.
@@ -151,7 +152,7 @@ fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
 fn recorded(scenario: &Scenario) -> Vec<String> {
     let mut net = scenario.net();
     scenario.run(&mut net);
-    (0..net.len()).flat_map(|ix| &net.host(ix).runs).map(|run| format!("{run:?}")).collect()
+    (0..net.len()).flat_map(|ix| net.runs(ix)).map(|run| format!("{run:?}")).collect()
 }
 
 #[test]
@@ -173,7 +174,7 @@ fn the_same_seed_gives_the_same_run_byte_for_byte() {
 /// A scenario with a clock drift far beyond `max_clock_drift_percent`, which breaks G2.
 fn with_broken_clocks(seed: u64) -> Scenario {
     let mut scenario = Scenario::draw(seed, false);
-    scenario.settings.drift_ppm = 400_000;
+    scenario.settings.network.drift_ppm = 400_000;
     // A breach during the long wait for a preferred master needs no fault.
     scenario.priorities.clear();
     scenario
@@ -232,11 +233,11 @@ fn a_paused_node_gets_no_commands() {
     net.start_all();
     net.run_for(Duration::from_secs(1));
     net.pause(0, Duration::from_secs(1));
-    let faults = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Leave(0), Fault::LeaveMaster];
+    let faults = [Fault::Contact(0, 1), Fault::Metadata(0, 1), Fault::Of(Of::Leave(0)), Fault::Of(Of::LeaveMaster)];
     faults.into_iter().for_each(|fault| fault.apply(&mut net));
     let applied = ["fault: contact added", "fault: metadata", "fault: leave"];
-    assert_eq!(applied.map(|what| net.tally.of(what)), [0; 3]);
+    assert_eq!(applied.map(|what| net.watch.tally.of(what)), [0; 3]);
     net.run_for(Duration::from_secs(2));
     faults.into_iter().for_each(|fault| fault.apply(&mut net));
-    assert_eq!(applied.map(|what| net.tally.of(what)), [1; 3]);
+    assert_eq!(applied.map(|what| net.watch.tally.of(what)), [1; 3]);
 }

@@ -396,7 +396,7 @@ fn e8_a_node_that_changed_to_a_quorums_master_gets_no_views() {
         let done = net.run_until(20 * SECOND, |net| master_of(net, &[0, 6, 7]) == Some(0));
         net.expect(done && view_id(&net, 0) > view_id(&net, 1), "the solo master has no newer term and view");
         net.run_for(4 * SECOND);
-        let views = |net: &Net| net.tally.of("snapshot page sent") + net.tally.of("delta sent");
+        let views = |net: &Net| net.watch.tally.of("snapshot page sent") + net.watch.tally.of("delta sent");
         let before = views(&net);
         net.run_for(10 * SECOND);
         net.expect(

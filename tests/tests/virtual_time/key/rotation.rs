@@ -38,10 +38,7 @@ fn a_rolling_change_of_key_never_splits_the_cluster() {
                 "two other nodes lost their link, or a node was rejected",
             );
         }
-        net.expect(
-            (0..n).all(|ix| net.host(ix).key_stage == Some(2)),
-            "two steps per node did not complete the change",
-        );
+        net.expect((0..n).all(|ix| net.key_stage(ix) == Some(2)), "two steps per node did not complete the change");
         // The old key does not open the cluster any more.
         let mut late = Peer::of(&net.host(0).config, "late", "late:1").holding(&formation_tests::key(0));
         let wire = net.dial(0);

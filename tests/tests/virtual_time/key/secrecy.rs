@@ -39,7 +39,7 @@ fn keys_are_never_printed() {
     let mut shown = String::new();
     for ix in 0..2 {
         let host = net.host(ix);
-        shown += &format!("{:?} {:#?} {:?} {:?}", host.config, host.formation, host.events, host.runs);
+        shown += &format!("{:?} {:#?} {:?} {:?}", host.config, host.formation, host.events, net.runs(ix));
     }
     // Also while a peer has not proven itself yet.
     let mut rig = Rig::new(keyed(0, 3, &[KEY, OTHER]));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use formation_core::{Bootstrap, Command, Limits, NoMaster, NoMasterReason, Timing};
-use formation_tests::{Crash, Net, NodeIx, Settings, Target};
+use formation_tests::{Crash, Net, NetSettings, NodeIx, Settings, Target};
 
 use super::SECOND;
 
@@ -51,7 +51,7 @@ const REASONS: [(&str, &str, Scenario); 16] = [
 
 /// `n` voters, of which these have just started.
 fn voters(n: usize, started: &[NodeIx]) -> Net {
-    let mut net = Net::of_voters(0, n, Settings { persist: (SECOND / 50, SECOND / 50), ..Settings::calm() });
+    let mut net = Net::of_voters(0, n, NetSettings { persist: (SECOND / 50, SECOND / 50), ..NetSettings::calm() });
     started.iter().for_each(|ix| net.start(*ix));
     net
 }

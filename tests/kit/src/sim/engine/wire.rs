@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use formation_core::{CloseReason, ConnId, DialId};
 
-use crate::host::RunId;
+use super::host::RunId;
 
 /// Identifies a connection of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WireId(pub(crate) usize);
+pub struct WireId(pub(super) usize);
 
 /// The owner of one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(super) enum Owner {
     /// A run of a node.
     Node(RunId),
     /// The test itself.
@@ -21,48 +21,46 @@ pub(crate) enum Owner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(super) enum Phase {
     Opening,
     Open,
     Closed,
 }
 
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(super) enum Piece {
     Bytes(Bytes),
     End,
 }
 
 #[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) owner: Owner,
-    pub(crate) phase: Phase,
+pub(super) struct End {
+    pub(super) owner: Owner,
+    pub(super) phase: Phase,
     /// The host's id for this end, once it is open.
-    pub(crate) conn: Option<ConnId>,
+    pub(super) conn: Option<ConnId>,
     /// The pieces on their way to this end, with their arrival times.
-    pub(crate) arriving: VecDeque<(u64, Piece)>,
+    pub(super) arriving: VecDeque<(u64, Piece)>,
     /// The earliest arrival time of the next piece. It keeps the pieces in order.
-    pub(crate) not_before: u64,
+    pub(super) not_before: u64,
     /// The number of bytes in `arriving`.
-    pub(crate) unread: usize,
+    pub(super) unread: usize,
     /// The owner of this end reads nothing for now.
-    pub(crate) stops_reading: bool,
+    pub(super) stops_reading: bool,
     /// The last `Send` of this end waits for room in the socket buffer.
-    pub(crate) blocked: bool,
+    pub(super) blocked: bool,
     /// Bytes that are sent to this end are lost, and neither end notices.
-    pub(crate) dead: bool,
-    /// The first bytes that this end has sent, if the network eavesdrops.
-    pub(crate) first_bytes: BytesMut,
+    pub(super) dead: bool,
     /// The bytes that the test has received at its end.
-    pub(crate) inbox: BytesMut,
+    pub(super) inbox: BytesMut,
     /// The reason for which the node at this end closed it.
-    pub(crate) reason: Option<CloseReason>,
+    pub(super) reason: Option<CloseReason>,
     /// The peer has closed its end.
-    pub(crate) ended: bool,
+    pub(super) ended: bool,
 }
 
 impl End {
-    pub(crate) fn new(owner: Owner) -> Self {
+    pub(super) fn new(owner: Owner) -> Self {
         Self {
             owner,
             phase: Phase::Opening,
@@ -73,7 +71,6 @@ impl End {
             stops_reading: false,
             blocked: false,
             dead: false,
-            first_bytes: BytesMut::new(),
             inbox: BytesMut::new(),
             reason: None,
             ended: false,
@@ -81,7 +78,7 @@ impl End {
     }
 
     /// Drops all bytes on their way to this end, except the first `kept` ones.
-    pub(crate) fn lose_beyond(&mut self, kept: usize) {
+    pub(super) fn lose_beyond(&mut self, kept: usize) {
         let mut left = kept;
         for (_, piece) in &mut self.arriving {
             if let Piece::Bytes(bytes) = piece {
@@ -95,18 +92,18 @@ impl End {
 }
 
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(super) struct Wire {
     /// The dialing end, then the accepting end.
-    pub(crate) ends: [End; 2],
+    pub(super) ends: [End; 2],
     /// The dial that opened the connection, if a node dialed.
-    pub(crate) dial: Option<DialId>,
+    pub(super) dial: Option<DialId>,
     /// The one-way latency in microseconds.
-    pub(crate) latency: u64,
+    pub(super) latency: u64,
 }
 
 impl Wire {
     /// The node that sends towards `side`, and the node at `side`. `None` if the test owns one of the ends.
-    pub(crate) fn towards(&self, side: usize) -> Option<(usize, usize)> {
+    pub(super) fn towards(&self, side: usize) -> Option<(usize, usize)> {
         match (self.ends[1 - side].owner, self.ends[side].owner) {
             (Owner::Node(from), Owner::Node(to)) => Some((from.host, to.host)),
             _ => None,
@@ -114,17 +111,17 @@ impl Wire {
     }
 
     /// Whether the connection is between these two nodes.
-    pub(crate) fn joins(&self, a: usize, b: usize) -> bool {
+    pub(super) fn joins(&self, a: usize, b: usize) -> bool {
         self.towards(0).is_some_and(|(from, to)| (from, to) == (a, b) || (from, to) == (b, a))
     }
 
     /// The connection carries nothing any more, and neither end notices.
-    pub(crate) fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.ends.iter_mut().for_each(|end| end.dead = true);
     }
 
     /// Whether both ends are open.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.ends.iter().all(|end| end.phase == Phase::Open)
     }
 }
