@@ -236,7 +236,7 @@ impl Program {
         signal(master.child.id(), "STOP");
         member.terminate();
         let errors = member.errors();
-        assert!(errors.contains("time limit"), "{errors}");
+        assert!(errors.contains("the node had not left"), "{errors}");
         assert_eq!(member.exit_code(), Some(5));
     }
 

@@ -1,10 +1,10 @@
 //! The life of the process, on any runtime.
 
-use std::{env, error::Error, future::pending, io, ops::Deref, process::ExitCode, time::Duration};
+use std::{env, error::Error, future::pending, io, ops::Deref, pin::pin, process::ExitCode, time::Duration};
 
 use formation_core::{Config, StopReason};
 use formation_host::{ClusterHandle, LeaveError, RecvError, StartError, Unfinished, tls::Credentials};
-use futures_lite::future::or;
+use futures_lite::future::{or, poll_once};
 
 use crate::{
     log,
@@ -105,10 +105,16 @@ async fn run<A: Adapter>(
     reporter.report(node.now(), What::Started { listen });
     let reload = || reload(settings, credentials.as_ref());
     let limit = settings.leave_within();
-    let reported = async { Some(report::<A>(&node, &reporter, limit).await) };
-    let Some(code) = or(obey::<A>(&node, &reporter, &mut signals, reload, limit), reported).await else {
-        return Ok(STOPPED);
+    let code = {
+        let mut obeying = pin!(obey::<A>(&node, &reporter, &mut signals, reload, limit));
+        let reported = async { Err(report::<A>(&node, &reporter, limit).await) };
+        match or(async { Ok(obeying.as_mut().await) }, reported).await {
+            Ok(code) => code,
+            // The node may have stopped after `obey` has looked and before `report` did: `obey` says what was not finished.
+            Err(code) => poll_once(obeying).await.unwrap_or(Some(code)),
+        }
     };
+    let Some(code) = code else { return Ok(STOPPED) };
     let printer = reporter.finish();
     let printed = async {
         while !printer.is_finished() {
@@ -152,7 +158,7 @@ async fn report<A: Adapter>(node: &ClusterHandle, reporter: &Reporter, limit: Op
             }
             Some(Err(RecvError::Skipped(count))) => reporter.report(node.now(), What::Skipped(count)),
             Some(Err(RecvError::Stopped)) => {
-                // By then `obey` knows what was not finished.
+                // From then on, `obey` knows what was not finished.
                 node.stopped().await;
                 return code;
             }
