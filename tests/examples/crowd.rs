@@ -107,7 +107,7 @@ fn run_voters<N: Node>() {
                         Ok(Event::ViewChanged { .. }) => *counts.entry("ViewChanged".into()).or_default() += 1,
                         Ok(Event::MasterLost { .. }) => *counts.entry("MasterLost".into()).or_default() += 1,
                         Ok(_) => {}
-                        Err(formation_tokio::RecvError::Lagged(count)) => lost += count,
+                        Err(formation_tokio::RecvError::Skipped(count)) => lost += count,
                         Err(_) => break,
                     }
                 }

@@ -239,7 +239,6 @@
 //! - `wires`: the network: hosts, connections, cuts and delays.
 //! - `transport`: the network, as the transport of a node.
 //! - `runtime`, and its two implementations `tokio` and `smol`.
-//! - `dice`: randomness that a seed repeats.
 //! - [`sim`]: the simulator for services that do no IO, which has a network of its own.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -247,7 +246,6 @@
 #![cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "virtual time uses more of what both runtimes share"))]
 
 mod cluster;
-mod dice;
 mod journal;
 mod network;
 mod node;

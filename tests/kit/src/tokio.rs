@@ -22,8 +22,8 @@ use formation_host::{Environment, StartError};
 use futures_lite::future;
 
 use crate::{
-    dice::Dice,
     runtime::{Local, NetworkTime, Processes, Runtime},
+    sim::engine::Rng,
     transport::Wire,
     wires::{Stream, Time},
     world::{TICK, World},
@@ -128,9 +128,9 @@ impl Runtimes {
     }
 
     /// Gives each process a turn.
-    fn turns(&self, dice: &mut Dice) {
+    fn turns(&self, rng: &mut Rng) {
         let mut order: Vec<_> = (0..self.slots.borrow().len()).collect();
-        dice.shuffle(&mut order);
+        rng.shuffle(&mut order);
         for node in order {
             let (ended, process) = self.slot(node, |slot| {
                 let ended = if std::mem::take(&mut slot.stop) { slot.process.take() } else { None };
@@ -216,7 +216,7 @@ impl Runtime for Tokio {
             Handle::try_current().is_err(),
             "call `run` in a plain #[test], not in a #[tokio::test]: it brings the runtimes of the test and of the nodes"
         );
-        let mut dice = Dice::new(world.settings.borrow().seed, 0);
+        let mut rng = Rng::numbered(world.settings.borrow().seed, 0);
         let outside = paused_runtime();
         // The test is dropped in its runtime, too.
         let _entered = outside.enter();
@@ -226,7 +226,7 @@ impl Runtime for Tokio {
             if let Some(done) = outside.block_on(future::or(ticked(None), done)) {
                 return done;
             }
-            world.processes.turns(&mut dice);
+            world.processes.turns(&mut rng);
             world.look();
             world.check();
         }

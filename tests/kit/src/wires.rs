@@ -17,7 +17,7 @@ use formation_core::Address;
 
 use self::pipe::Pipe;
 pub use self::stream::Stream;
-use crate::dice::Dice;
+use crate::sim::engine::Rng;
 
 /// How long a dial waits until it tries again to reach a host that does not answer.
 const DIALED_AGAIN: Duration = Duration::from_millis(50);
@@ -236,9 +236,9 @@ impl Wires {
     fn dial(&self, from: &Host, address: &Address) -> (Found, Duration) {
         let mut state = self.lock();
         state.dials += 1;
-        let mut dice = Dice::new(state.seed, u64::MAX - state.dials);
+        let mut rng = Rng::numbered(state.seed, u64::MAX - state.dials);
         let to = Host::from(address.host());
-        let wait = dice.time(&state.latency()) + dice.time(&state.latency()) + 2 * state.delay(from, &to);
+        let wait = rng.in_range(&state.latency()) + rng.in_range(&state.latency()) + 2 * state.delay(from, &to);
         (state.find(from, address), wait)
     }
 
@@ -253,8 +253,8 @@ impl Wires {
         let (there, back) = (state.newest + 1, state.newest + 2);
         state.newest = back;
         for (pipe, from, to) in [(there, from, &to), (back, &to, from)] {
-            let (dice, latency, delay) = (Dice::new(state.seed, pipe), state.latency(), state.delay(from, to));
-            state.pipes.insert(pipe, Pipe::new(from.clone(), to.clone(), dice, latency, delay));
+            let (rng, latency, delay) = (Rng::numbered(state.seed, pipe), state.latency(), state.delay(from, to));
+            state.pipes.insert(pipe, Pipe::new(from.clone(), to.clone(), rng, latency, delay));
         }
         let listening = state.listeners.get_mut(address)?;
         listening.waiting.push_back(Stream::new(self.clone(), there, back, from.clone()));

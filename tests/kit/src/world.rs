@@ -14,10 +14,10 @@ use formation_host::{ClusterHandle, MemoryStore};
 use futures_lite::future;
 
 use crate::{
-    dice::Dice,
     journal::Journal,
     node::TestNode,
     runtime::{Local, Processes, Runtime},
+    sim::engine::Rng,
     transport::Wire,
     wires::{Host, Wires},
 };
@@ -241,7 +241,7 @@ impl<R: Runtime> World<R> {
         let builder = if nodes.len() == 1 { builder.single() } else { builder };
         let builder = (settings.configure)(host, builder);
         let config = builder.build().unwrap_or_else(|error| panic!("the configuration of {host}: {error}"));
-        let seed = Dice::new(settings.seed ^ *runs, number as u64).roll();
+        let seed = Rng::numbered(settings.seed ^ *runs, number as u64).draw();
         let environment = R::environment(&self.processes).incarnation(Incarnation(*runs)).rng_seed(seed);
         let environment = environment.store(store.clone());
         let wire = Wire::new(host.clone(), self.wires.clone(), config.address());

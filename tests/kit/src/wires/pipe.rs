@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, io, ops::RangeInclusive, task::Waker, time::Duration};
 
 use super::Host;
-use crate::dice::Dice;
+use crate::sim::engine::Rng;
 
 /// How many bytes wait in a pipe. After that its writer waits for the reader.
 const WINDOW: usize = 64 * 1024;
@@ -13,7 +13,7 @@ const SEGMENT: usize = 16 * 1024;
 pub(super) struct Pipe {
     pub(super) from: Host,
     pub(super) to: Host,
-    dice: Dice,
+    rng: Rng,
     latency: RangeInclusive<Duration>,
     /// What is added to the latency.
     pub(super) delay: Duration,
@@ -42,11 +42,11 @@ pub(super) enum Read {
 }
 
 impl Pipe {
-    pub(super) fn new(from: Host, to: Host, dice: Dice, latency: RangeInclusive<Duration>, delay: Duration) -> Self {
+    pub(super) fn new(from: Host, to: Host, rng: Rng, latency: RangeInclusive<Duration>, delay: Duration) -> Self {
         Self {
             from,
             to,
-            dice,
+            rng,
             latency,
             delay,
             segments: VecDeque::new(),
@@ -151,7 +151,7 @@ impl Pipe {
 
     /// When something arrives that is sent now.
     fn arrival(&mut self, now: Duration) -> Duration {
-        self.last = self.last.max(now + self.dice.time(&self.latency) + self.delay);
+        self.last = self.last.max(now + self.rng.in_range(&self.latency) + self.delay);
         self.last
     }
 

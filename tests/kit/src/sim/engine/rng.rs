@@ -1,6 +1,6 @@
 //! The simulator's own random numbers. With a generator of our own, no update of a crate changes what a seed means.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 #[derive(Clone, Debug)]
@@ -10,6 +10,12 @@ impl Rng {
     /// A generator. Equal seeds draw equal numbers.
     pub fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// Another generator for each number.
+    pub fn numbered(seed: u64, number: u64) -> Self {
+        let first = Self(seed).draw();
+        Self(first ^ number.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
     /// A random number.
@@ -32,6 +38,11 @@ impl Rng {
         Duration::from_micros((from + self.below(to.saturating_sub(from) + 1)) as u64)
     }
 
+    /// The same. An empty range is its start.
+    pub fn in_range(&mut self, range: &RangeInclusive<Duration>) -> Duration {
+        self.within((*range.start(), *range.end()))
+    }
+
     /// True with a probability of 1 in `n`.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
@@ -47,5 +58,34 @@ impl Rng {
     /// `len` random bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.draw() as u8).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_stay_in_their_range() {
+        let range = Duration::from_micros(3)..=Duration::from_micros(5);
+        let mut rng = Rng::numbered(1, 2);
+        let times: Vec<_> = (0..100).map(|_| rng.in_range(&range)).collect();
+        assert!(times.iter().all(|time| range.contains(time)));
+        assert!(times.contains(range.start()) && times.contains(range.end()));
+        assert_eq!(rng.in_range(&(*range.end()..=*range.start())), *range.end(), "an empty range is its start");
+    }
+
+    #[test]
+    fn a_shuffle_keeps_every_element_and_repeats() {
+        let shuffled = |seed| {
+            let mut list: Vec<_> = (0..10).collect();
+            Rng::numbered(seed, 0).shuffle(&mut list);
+            list
+        };
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+        let mut sorted = shuffled(1);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..10).collect::<Vec<_>>());
     }
 }
