@@ -72,6 +72,8 @@ struct Tracked {
     linked: bool,
     /// It got a new allowance when it reported that it joins, and has acknowledged nothing since.
     is_renewed: bool,
+    /// Its link may have changed since its last answer, and it has got more time for that.
+    is_excused: bool,
     /// The first and the newest heartbeat that were sent to it since it became a member.
     beats: Option<(u64, u64)>,
     /// The newest of these that it has acknowledged.
@@ -253,11 +255,13 @@ impl Tracker {
         self.set_state(held, id, MemberState::Suspect)
     }
 
-    /// The link on which this node sends may have changed. Updates that the member has not acknowledged are sent again. What was in
-    /// transit may be lost, and that alone makes nobody suspect (V3); but the member is down no later than before.
+    /// The link on which this node sends may have changed. Updates that the member has not acknowledged are sent again. An answer may
+    /// have been lost with the old link: the member gets `suspect_after` again, once until it answers, and is down no later (V3).
     pub(crate) fn relinked(&mut self, id: &NodeId, now: Timestamp) {
         if let Some(tracked) = self.tracked.get_mut(id) {
-            tracked.suspect_at = tracked.suspect_at.max(now + self.suspect_after).min(tracked.down_at);
+            if !core::mem::replace(&mut tracked.is_excused, true) {
+                tracked.suspect_at = tracked.suspect_at.max(now + self.suspect_after).min(tracked.down_at);
+            }
             tracked.check = None;
             tracked.holds = tracked.acked;
             if let Some((view_id, _)) = tracked.series {
@@ -282,7 +286,7 @@ impl Tracker {
         if !was_sent || tracked.acked_beat >= Some(number) {
             return Ack::Old;
         }
-        (tracked.acked_beat, tracked.is_renewed) = (Some(number), false);
+        (tracked.acked_beat, tracked.is_renewed, tracked.is_excused) = (Some(number), false, false);
         let mut patience = self.suspect_after;
         if let Detector::PhiAccrual(settings) = &self.detector {
             tracked.arrivals.arrived(now, settings.window);
@@ -477,6 +481,7 @@ impl Tracker {
             arrivals,
             linked: true,
             is_renewed: true,
+            is_excused: false,
             beats: None,
             acked_beat: None,
             holds: None,

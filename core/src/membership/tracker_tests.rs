@@ -412,14 +412,21 @@ fn c4_an_unacknowledged_update_is_sent_on_another_link() {
 }
 
 #[test]
-fn v3_what_a_replaced_link_has_lost_makes_nobody_suspect() {
+fn v3_a_replaced_link_alone_makes_nobody_suspect() {
     let mut rig = Rig::joined(Limits::default(), &["a"]);
     let deadline = |rig: &Rig| rig.tracker.deadline(rig.held.view(), &id("a"));
     assert_eq!(deadline(&rig), Some(at(600)));
     rig.tracker.relinked(&id("a"), at(500));
     assert_eq!(deadline(&rig), Some(at(1_100)));
-    rig.tracker.relinked(&id("a"), at(400));
-    assert_eq!(deadline(&rig), Some(at(1_100)), "never earlier than before");
+    rig.tracker.relinked(&id("a"), at(1_000));
+    assert_eq!(deadline(&rig), Some(at(1_100)), "links that are replaced again and again hide no silence");
+    rig.beat("a", 1);
+    rig.ack("a", 1, view_id(3, 2));
+    let answered = deadline(&rig);
+    rig.tracker.relinked(&id("a"), at(1_000));
+    assert_eq!((answered, deadline(&rig)), (Some(at(600)), Some(at(1_600))), "an answer allows it again");
+
+    let mut rig = Rig::joined(Limits::default(), &["a"]);
     rig.tracker.relinked(&id("a"), at(2_900));
     assert_eq!(deadline(&rig), Some(at(3_000)), "it is down no later than before");
 }
