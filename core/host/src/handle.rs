@@ -27,7 +27,7 @@ use crate::{
 const REQUESTS: usize = 16;
 
 /// The node has stopped: it has left, a newer run of the same node has replaced it, the application has shut it down or dropped
-/// its `Cluster`, its runtime has ended, or one of its tasks has panicked. The last event, [`Event::Stopped`], says which.
+/// its `Cluster`, its runtime has ended, or one of its tasks has panicked. [`ClusterHandle::stopped`] says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node has stopped")]
 pub struct Stopped;
@@ -92,7 +92,7 @@ pub(crate) enum Request {
 /// | open and close something with the mastership | [`watch_leadership`](Self::watch_leadership) |
 /// | stop a task or a thread of your own | [`Lease::ended`], or [`Lease::is_valid`] before each step |
 /// | let another node be the master | [`resign`](Self::resign) |
-/// | show who is the master | [`status`](Self::status), [`wait_for_master`](Self::wait_for_master) |
+/// | show who is the master | [`status`](Self::status) with its `master` and `master_term`, [`wait_for_master`](Self::wait_for_master) |
 ///
 /// A lease ends [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before another node can be the master, also when the node
 /// resigns or leaves. Code that checks the lease, and needs less time than the margin after that, runs beside no other master. Nothing
@@ -205,6 +205,8 @@ impl ClusterHandle {
     /// Runs `work` whenever this node is the master, until `work` is done once, and returns its result.
     ///
     /// If `work` ends by itself, this node is still the master, and nobody does the work: let it loop, or resign or leave behind it.
+    /// An `async` closure cannot change a variable that it captures: the compiler says that it “does not implement `FnMut`”. Keep such a
+    /// value in an atomic or a `Mutex`, or inside the closure, where each mastership begins anew.
     ///
     /// The future of `work` is polled only while this node may act as the master. It is dropped when the lease ends, and `work` is called again
     /// when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
@@ -414,7 +416,8 @@ impl ClusterHandle {
 
     /// Leaves the cluster. On a master, the leases end first, then the mastership, as with [`resign`](Self::resign). It returns once
     /// the node has stopped, its port is free and its connections are closed. It also waits for a write to the `state_dir` that is in
-    /// progress, for as long as the disk takes.
+    /// progress, for as long as the disk takes. A node that reaches no master gives up after `down_after` (3 s with `Timing::lan`), and
+    /// has left all the same: let the limit of [`leave_within`](Self::leave_within) be a second longer than that.
     ///
     /// Cancel safe, with one limit: once the node has taken the command, it leaves, whether or not the future is dropped. Before that,
     /// with many commands under way, a dropped future changes nothing.

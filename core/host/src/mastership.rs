@@ -79,6 +79,11 @@ impl Lease {
     /// [`run_while_master`](crate::ClusterHandle::run_while_master) goes on for as long, although its lease has ended. No new guard is
     /// given in that time. A guard is no help if the future of `run_while_master` is dropped: so call `leave` while it still runs.
     ///
+    /// `needed` has to fit into what is left of the lease, although the lease will be renewed. That is at most the
+    /// [`safe_lease`](formation_core::Timing::safe_lease) without the [`lease_margin`](formation_core::ConfigBuilder::lease_margin), and a
+    /// heartbeat less at times: a step of a second never gets a guard with [`Timing::lan`](formation_core::Timing::lan). Use a longer
+    /// `lease`, or cut the step into parts.
+    ///
     /// Nothing can stop a step that takes longer than `needed`. Check [`Guard::is_valid`] before a write, and send
     /// [`Guard::term`] along with it.
     ///
@@ -92,7 +97,7 @@ impl Lease {
     /// # async fn told_to_end() {}
     /// let work = cluster.run_while_master(async |lease| {
     ///     loop {
-    ///         // `LeaseTooShort` passes: the lease is renewed with each heartbeat, or it ends.
+    ///         // A step this short gets its guard at the next heartbeat, or the lease ends.
     ///         if let Ok(guard) = lease.guard(Duration::from_millis(200)) {
     ///             write(guard.term()).await;
     ///         }

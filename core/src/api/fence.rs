@@ -21,6 +21,8 @@ use crate::id::Term;
 /// assert_eq!(late.to_string(), "the write is of term 3, but term 5 has written already: its sender is no master any more");
 /// ```
 ///
+/// It is serializable. A store that keeps the term in a form of its own, such as a column, makes a fence of it by `admit`.
+///
 /// Terms begin again if all voters lose their votes ([`ConfigBuilder::state_dir`](crate::ConfigBuilder::state_dir)). A fence then
 /// refuses every write until it is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
