@@ -49,7 +49,7 @@
 //! | `this node rejected the peer: …`, `the peer rejected this node: …` | see the [rejections](super::operating) |
 //! | `this node does not trust the peer: …`, `the peer does not trust this node: …` | the certificates do not fit together, or one end has no TLS |
 //! | `it has closed the connection` | the node, or something on the path, has ended it without a reason: it has been stopped, or a proxy or a load balancer is there. The log of the node may say more |
-//! | `the handshake took longer than handshake_timeout` | something accepts connections there and sends nothing, or the network loses many packets |
+//! | `the handshake took longer than handshake_timeout` | the process there hangs or is stopped, another program accepts connections there and sends nothing, or the network loses many packets |
 //! | `nothing arrived for down_after` | the machine or the network to it has failed. It is dialed again |
 //! | `the peer reads nothing: a write took twice down_after`, `the peer sends too slowly: a frame took twice down_after`, `the limit of unsent bytes is reached, and the peer reads slowly` | the node hangs, or the network is too slow for its `Timing` |
 //! | `the peer does not speak this protocol`, `the peer speaks HTTP: it is no node` | another program is there: correct the address or its port |

@@ -118,7 +118,8 @@
 //! - **A rolling restart.** Restart one node at a time. Send it [`Leave`](crate::Command::Leave), start it again,
 //!   and go on once it is in the view. A master stops acting as the master before it leaves: the next master may be
 //!   elected within two round trips, whatever `leadership` had reported. The `leave` of the adapters waits for the work of
-//!   `run_while_master` and for guards.
+//!   `run_while_master` and for guards, and for a `lease_margin` at least. A node that reaches no master takes `down_after` to
+//!   leave: give the supervisor of the process (`TimeoutStopSec`, `terminationGracePeriodSeconds`) more than that.
 //! - **An upgrade to a program with a newer protocol.** Upgrade node by node, as in a restart. Two nodes speak the
 //!   newest version that both know. If you may have to go back, let the new program speak only the old version at
 //!   first ([`protocol`](crate::ConfigBuilder::protocol)). Remove that setting once all nodes have the new program.

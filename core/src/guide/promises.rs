@@ -78,7 +78,8 @@
 //! # What is not promised
 //!
 //! - **A master at all times.** Without a quorum of the voters there is no master. After a master dies, there is none
-//!   for about one lease. After a master leaves, there is none for two round trips.
+//!   for about one lease. After a master leaves, there is none for two round trips; with an adapter, for a
+//!   [`lease_margin`](crate::ConfigBuilder::lease_margin) and two round trips.
 //! - **Exclusive solo masters.** With [`solo_after`](crate::ConfigBuilder::solo_after) (E8), a master continues with
 //!   the nodes that it can reach, without a quorum. G1, G2 and the second half of G3 then hold only among the masters
 //!   that a quorum has elected. A solo master is shown as [`Phase::Solo`](crate::Phase::Solo). Its `leadership` does

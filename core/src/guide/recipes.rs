@@ -15,7 +15,7 @@
 //!
 //! - They handle SIGTERM before the node starts. Otherwise an early signal ends the process, and the others have to find out.
 //! - They end with `leave`, while the future of `run_while_master` still runs. Dropping that future first would cut a step short.
-//! - They do what blocks (a database, a file) on a thread of its own. A node whose thread is blocked does not answer, and loses its lease.
+//! - They do what blocks (a database, a file) on a thread of its own, such as that of `spawn_blocking`. A node whose thread is blocked does not answer, and loses its lease.
 //! - Each write goes with the term, or with the view id, and the receiver refuses older ones. A lease cannot stop a write that is under way.
 //! - They have a [`state_dir`](crate::ConfigBuilder::state_dir). Without it, terms could begin again, and a fence would refuse everything.
 //! - They end when the node has stopped by itself, for example because a newer process has its id.

@@ -70,7 +70,7 @@
 //!   ```
 //!
 //! - **A master that leaves in the middle of a step.** Each deployment does this. With the kit, call `leave` of the node while the service
-//!   works; with processes, send `SIGTERM`. A step with a guard ends first; a task that was spawned without one goes on beside the next
+//!   works, or let the service take its signal as a future, which the test completes; with processes, send `SIGTERM`. A step with a guard ends first; a task that was spawned without one goes on beside the next
 //!   master.
 //! - **A master that is cut off and does not notice.** The service still reaches its database, but no other node. With the kit, use
 //!   `partition`, or `cut` for single connections. The work has to end before the next master's work begins, and it does if it looks at
