@@ -46,6 +46,12 @@
 //! - [How to test a service](formation_core::guide::testing) that depends on being the master.
 //! - [`ClusterHandle`] has all methods of a running node, and a table of the ways to act as the master.
 //!
+//! # The log
+//!
+//! A node logs with [`tracing`](https://docs.rs/tracing), and prints nothing by itself: install a subscriber, for example
+//! `tracing_subscriber::fmt::init()`. The target is `formation::event` for what [`events`](ClusterHandle::events) reports too, and
+//! `formation` for everything else.
+//!
 //! # Paused time
 //!
 //! A node reads the clock of the system, because a lease has to end while the machine is suspended. With the paused time of
