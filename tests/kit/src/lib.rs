@@ -229,7 +229,43 @@
 //! In virtual time, sockets of the operating system do not exist: they would take real time. A service reaches other nodes by
 //! [`TestNode::listen`] and [`TestNode::connect`], or by what the test shares with it.
 //!
-//! A loop that never waits lets no time pass, and hangs the test. So does a thread that is blocked.
+//! A loop that never waits lets no time pass, and hangs the test. So does code that blocks, unless it runs on another thread. On tokio,
+//! `spawn_blocking` takes no virtual time, however long it takes. A thread of your own does not stop the time: seconds of it pass
+//! while the thread works for some milliseconds.
+//!
+//! # The whole service
+//!
+//! Two seams make all of a service testable, its end at SIGTERM included:
+//!
+//! - **Its signal is a future**, and not a handler inside. In a test, that future waits for a channel, such as `tokio::sync::watch`, which
+//!   works across the nodes and the test. `leave` of the node tests only what Formation does.
+//! - **Its listener is a parameter.** With `axum`, the [`Listener`] of [`TestNode::listen`] is served behind a type of the test:
+//!
+//! ```text
+//! struct Http(formation_testing::Listener);
+//!
+//! impl axum::serve::Listener for Http {
+//!     type Io = formation_testing::Stream;
+//!     type Addr = String;
+//!
+//!     async fn accept(&mut self) -> (Self::Io, String) {
+//!         match self.0.accept().await {
+//!             Ok(stream) => {
+//!                 let peer = stream.peer().to_owned();
+//!                 (stream, peer)
+//!             }
+//!             // The process was ended.
+//!             Err(_) => std::future::pending().await,
+//!         }
+//!     }
+//!
+//!     fn local_addr(&self) -> std::io::Result<String> {
+//!         Ok(self.0.address().to_string())
+//!     }
+//! }
+//! ```
+//!
+//! A test asks with `connect("node-b:80")`, and reads and writes HTTP on the stream.
 //!
 //! # Map
 //!

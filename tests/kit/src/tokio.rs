@@ -252,6 +252,9 @@ impl Cluster {
     /// });
     /// ```
     ///
+    /// When it goes on, `run_while_master` drops its work before it polls it again, because the lease has ended. So a late write is one
+    /// that the work has sent before: in a store of the test, the write is a task of its own.
+    ///
     /// Smol has no such fault: its timers and threads belong to the whole process.
     pub fn pause(&self, id: impl AsRef<str>) {
         let node = self.world().number(id.as_ref());
