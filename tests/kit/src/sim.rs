@@ -148,7 +148,7 @@ pub mod engine;
     unused_imports,
     reason = "Formation's own tests use more of it than the simulator"
 )]
-mod engine;
+pub(crate) mod engine;
 mod faults;
 mod panics;
 mod run;
