@@ -16,11 +16,11 @@
 //! - Let the master assign the shards, in `run_while_master`, and write the assignment to a store with its term. A shard then moves when the
 //!   store says so. It takes one more step, and a master.
 
-use std::{collections::BTreeMap, error::Error, io, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, error::Error, io, time::Duration};
 
 use clap::Parser;
 use formation_recipes::Store;
-use formation_tokio::{Cluster, Config, MembersView, NodeId, Tags, ViewId};
+use formation_tokio::{Cluster, Config, MembersView, NodeId, Stopped, Tags, ViewId, Watch};
 use sha2::{Digest, Sha256};
 use tokio::{
     net::TcpListener,
@@ -64,6 +64,14 @@ fn owner(shard: u32, workers: &[NodeId]) -> Option<&NodeId> {
     workers.iter().max_by_key(|worker| Sha256::digest(format!("{shard} {worker}")))
 }
 
+/// The shards of this node.
+fn own(id: &NodeId, view: &MembersView) -> Vec<u32> {
+    let workers = workers(view);
+    let shards = (0..SHARDS).filter(|shard| owner(*shard, &workers) == Some(id)).collect();
+    println!("{id} owns {shards:?} of {} workers in view {}", workers.len(), view.id());
+    shards
+}
+
 /// What is stored of each shard: here only with which view it was written last.
 type Shards = BTreeMap<u32, ViewId>;
 
@@ -90,17 +98,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
     let store = Store::new(&args.store);
 
+    let id = &cluster.node().id;
     let mut watch = cluster.watch();
     let mut view = watch.current();
+    let mut shards = own(id, &view);
     loop {
-        let workers = workers(&view);
-        let own = |shard: &u32| owner(*shard, &workers) == Some(&cluster.node().id);
-        let shards: Vec<u32> = (0..SHARDS).filter(own).collect();
-        println!("{} owns {shards:?} of {} workers in view {}", args.id, workers.len(), view.id());
+        let newest = Cell::new(view.id());
         tokio::select! {
-            // It passes over views that concern others only.
-            next = watch.changed_in(self::workers) => view = next?,
-            worked = work(&args.id, &shards, view.id(), &store) => worked?,
+            next = moved(id, &shards, &newest, &mut watch) => (view, shards) = next?,
+            worked = work(id, &shards, &newest, &store) => worked?,
             _ = terminate.recv() => break,
         }
     }
@@ -108,12 +114,33 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The work on the shards of this node. It is dropped when the workers change.
-async fn work(id: &str, shards: &[u32], view: ViewId, store: &Store<Shards>) -> io::Result<()> {
+/// Follows the views until this node has other shards. Until then, it may write with each newer view.
+///
+/// It must not pass over views in which the workers are the same. While this process was paused, the others may have removed it, taken its
+/// shards, and taken it back. To this node, the workers have not changed then, but its old view is refused.
+async fn moved(
+    id: &NodeId,
+    shards: &[u32],
+    newest: &Cell<ViewId>,
+    watch: &mut Watch,
+) -> Result<(MembersView, Vec<u32>), Stopped> {
+    loop {
+        let view = watch.changed().await?;
+        let next = own(id, &view);
+        if next != shards {
+            return Ok((view, next));
+        }
+        newest.set(view.id());
+    }
+}
+
+/// The work on the shards of this node. It is dropped when they change.
+async fn work(id: &NodeId, shards: &[u32], newest: &Cell<ViewId>, store: &Store<Shards>) -> io::Result<()> {
     loop {
         for &shard in shards {
+            let view = newest.get();
             println!("{id} writes shard {shard} in view {view}");
-            let name = id.to_owned();
+            let name = id.clone();
             store
                 .change(move |shards| match write(shards, shard, view) {
                     Ok(()) => println!("{name} has written shard {shard}"),

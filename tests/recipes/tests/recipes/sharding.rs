@@ -84,6 +84,11 @@ fn a_late_write_of_the_old_owner_of_a_shard_is_refused() {
     let words = format!("has written shard {shard}");
     replicas.wait_for("a write of the next owner", |line| (line.id != "c" && line.text == words).then_some(()));
     replicas.signal("c", "CONT");
-    let late = replicas.wait_for("the late write", |line| (line.id == "c").then(|| line.text.clone()));
+    let words = ["is refused: ", "has written "];
+    let ends = |line: &Line| line.id == "c" && words.iter().any(|words| line.text.starts_with(words));
+    let late = replicas.wait_for("the late write", |line| ends(line).then(|| line.text.clone()));
     assert!(late.starts_with(&format!("is refused: shard {shard} was written with view ")), "{late}");
+    // It is back in a newer view, with the workers that it has known before, and goes on with its shards.
+    let words = format!("has written shard {shard}");
+    replicas.wait_for("a new write", |line| (line.id == "c" && line.text == words).then_some(()));
 }
