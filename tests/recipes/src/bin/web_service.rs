@@ -16,7 +16,7 @@ use axum::{
     routing::{get, post},
 };
 use clap::Parser;
-use formation_tokio::{Cluster, ClusterHandle, Config, Lease, MembersView};
+use formation_tokio::{Cluster, ClusterHandle, Config, Lease, MembersView, Stopped};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -24,8 +24,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long the requests under way may take at the end, and how long the rest may take. Whatever stops your service has to wait for longer
-/// than both together: with Kubernetes, that is `terminationGracePeriodSeconds`.
+/// How long the requests under way may take at the end, and how long the rest may take. The supervisor of your service has to wait for longer
+/// than both together before it kills the service. With Kubernetes, that is `terminationGracePeriodSeconds`.
 const REQUESTS: Duration = Duration::from_secs(2);
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -58,11 +58,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Config::builder("shop", &args.id, &args.address).seeds(&args.seeds).state_dir(&args.state_dir).build()?;
     // Before the node starts, so that no SIGTERM ends the process without a goodbye.
     let mut terminate = signal(SignalKind::terminate())?;
+    // Before the node starts, too: a replica whose port is in use never becomes a member.
+    let http = TcpListener::bind(&args.http).await?;
     let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
 
     // Both run in tasks of their own, which need a handle of the node. The node itself ends when `cluster` is dropped.
     let handle = cluster.clone();
-    let job = tokio::spawn(async move { handle.run_while_master(|lease| job(lease, args.id.clone())).await });
+    let mut job = tokio::spawn(async move { handle.run_while_master(|lease| job(lease, args.id.clone())).await });
 
     let (stop, stopping) = oneshot::channel::<()>();
     let app = Router::new()
@@ -70,26 +72,35 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/members", get(members))
         .route("/health", get(health))
         .with_state(cluster.clone());
-    let server = axum::serve(TcpListener::bind(&args.http).await?, app).with_graceful_shutdown(async {
+    let server = axum::serve(http, app).with_graceful_shutdown(async {
         // It ends when `stop` is dropped.
         let _ = stopping.await;
     });
-    let server = tokio::spawn(server.into_future());
+    let mut server = tokio::spawn(server.into_future());
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        // For example, a newer process has the same id. Then this one is of no use.
-        reason = cluster.stopped() => return Err(format!("the node has stopped: {reason}").into()),
-    }
+    // Without the job or the server, this replica could stay the master, and nobody would do the work. A panic ends them, too.
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        ended = &mut job => Some(match ended {
+            // For example, a newer process has the same id. Then this one is of no use.
+            Ok(Err(Stopped)) => format!("the node has stopped: {}", cluster.stopped().await),
+            ended => format!("the job has ended: {ended:?}"),
+        }),
+        ended = &mut server => Some(format!("the server has ended: {ended:?}")),
+    };
 
     // 1. No request is accepted any more. Those under way get their answers.
     drop(stop);
-    if timeout(REQUESTS, server).await.is_err() {
+    if !server.is_finished() && timeout(REQUESTS, server).await.is_err() {
         eprintln!("requests are left without an answer after {REQUESTS:?}");
     }
     // 2. The step of the job that is under way ends, and the job with it. Then the next master is elected, and this replica leaves the
     // cluster: the others need not wait for its lease to end.
-    cluster.leave_within(GOODBYE).await?;
+    let left = cluster.leave_within(GOODBYE).await;
+    if let Some(failure) = failure {
+        return Err(failure.into());
+    }
+    left?;
     // The node has stopped, so the job has ended, too.
     let _ = job.await?;
     Ok(())
