@@ -1,5 +1,5 @@
-//! A job that runs at fixed times, on the master only. The ledger of the runs is in a store, together with a fence, so that a change of the
-//! master neither loses a run nor lets two masters do it.
+//! A job that runs at fixed times, on the master only. The ledger of the runs is in a store, together with a fence. A change of the master loses
+//! no run, and an earlier master never sets the ledger back. Each run is done at least once: the one under way at the change may be done again.
 //!
 //! ```sh
 //! cargo run -p formation-recipes --bin cron -- --id a --address 127.0.0.1:7001 --every 10s --ledger /tmp/ledger.json \
@@ -24,7 +24,7 @@ use std::{
 
 use clap::Parser;
 use formation_recipes::Store;
-use formation_tokio::{Cluster, Config, Fence, Lease, StaleTerm, Term};
+use formation_tokio::{Cluster, Config, Fence, Lease, StaleTerm, Stopped, Term};
 use serde::{Deserialize, Serialize};
 use tokio::{
     join,
@@ -38,6 +38,9 @@ const MISSED: u64 = 60;
 
 /// The longest time that the job takes. It has to be shorter than the lease, which is 1 s by default. For a longer job, see `run`.
 const JOB: Duration = Duration::from_millis(500);
+
+/// How long the end may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 struct Args {
@@ -113,14 +116,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let ledger = Store::new(&args.ledger);
     let mut work = pin!(cluster.run_while_master(|lease| cron(lease, &args, &ledger)));
     tokio::select! {
-        ended = &mut work => {
-            // With an error: the work never ends by itself. Let another node try its luck.
-            cluster.leave().await?;
-            ended?
-        }
+        // The work never ends by itself.
+        ended = &mut work => match ended {
+            Ok(failed) => {
+                // Let another node try its luck.
+                if let Err(error) = cluster.leave_within(GOODBYE).await {
+                    eprintln!("{error}");
+                }
+                failed
+            }
+            // For example, a newer process has the same id. Then this one is of no use.
+            Err(Stopped) => Err(format!("the node has stopped: {}", cluster.stopped().await).into()),
+        },
         _ = terminate.recv() => {
             // The run under way ends first, so the work must not be dropped before.
-            let (left, _) = join!(cluster.leave(), work);
+            let (left, ended) = join!(cluster.leave_within(GOODBYE), work);
+            // It ends with the node, or has failed before.
+            if let Ok(failed) = ended {
+                failed?;
+            }
             Ok(left?)
         }
     }

@@ -14,7 +14,7 @@
 use std::{error::Error, pin::pin, time::Duration};
 
 use clap::Parser;
-use formation_tokio::{Cluster, Config, Lease};
+use formation_tokio::{Cluster, Config, Lease, Stopped};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::{
     join,
@@ -26,6 +26,9 @@ use tokio::{
 
 /// The longest time that a write takes. It has to be shorter than the lease, which is 1 s by default.
 const WRITE: Duration = Duration::from_millis(500);
+
+/// How long the end may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 struct Args {
@@ -57,14 +60,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
     let mut work = pin!(cluster.run_while_master(|lease| job(lease, &args)));
     tokio::select! {
-        ended = &mut work => {
-            // With an error: the work never ends by itself. Let another node try its luck.
-            cluster.leave().await?;
-            ended?
-        }
+        // The work never ends by itself.
+        ended = &mut work => match ended {
+            Ok(failed) => {
+                // Let another node try its luck.
+                if let Err(error) = cluster.leave_within(GOODBYE).await {
+                    eprintln!("{error}");
+                }
+                failed
+            }
+            // For example, a newer process has the same id. Then this one is of no use.
+            Err(Stopped) => Err(format!("the node has stopped: {}", cluster.stopped().await).into()),
+        },
         _ = terminate.recv() => {
             // The write under way ends first, so the work must not be dropped before.
-            let (left, _) = join!(cluster.leave(), work);
+            let (left, ended) = join!(cluster.leave_within(GOODBYE), work);
+            // It ends with the node, or has failed before.
+            if let Ok(failed) = ended {
+                failed?;
+            }
             Ok(left?)
         }
     }
@@ -72,7 +86,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The master's job. It is dropped when the lease ends, and begins anew when this node is the master again.
 async fn job(lease: Lease, args: &Args) -> Result<(), Box<dyn Error>> {
-    let mut database = Connection::open(&args.database)?;
+    let path = args.database.clone();
+    let mut database = spawn_blocking(move || Connection::open(path)).await??;
     loop {
         // A node that leaves waits for the guard, and gives no other one.
         let Ok(guard) = lease.guard(WRITE) else {
@@ -100,11 +115,15 @@ async fn job(lease: Lease, args: &Args) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// One transaction of the master. If the fence refuses its term, nothing of it is done.
+/// One transaction of the master. If the fence refuses its term, nothing of it is done: the error drops the transaction, which rolls it back.
 fn write(database: &mut Connection, id: &str, term: i64) -> rusqlite::Result<()> {
     // `Immediate` locks at the begin. A transaction that reads first and locks later may fail in between.
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute("UPDATE fence SET term = ?1", params![term])?;
+    let changed = transaction.execute("UPDATE fence SET term = ?1", params![term])?;
+    if changed != 1 {
+        // Without its row, the fence refuses nothing.
+        return Err(rusqlite::Error::StatementChangedRows(changed));
+    }
     transaction.execute("INSERT INTO orders (term, node) VALUES (?1, ?2)", params![term, id])?;
     transaction.commit()
 }

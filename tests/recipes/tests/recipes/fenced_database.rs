@@ -41,3 +41,23 @@ fn the_database_refuses_the_late_write_of_an_earlier_master() {
     let terms = terms(&database);
     assert!(terms.is_sorted() && terms.first() < terms.last(), "{terms:?}");
 }
+
+/// In SQLite, an error undoes its statement only, and the transaction goes on.
+#[test]
+fn a_client_that_ignores_the_fence_changes_nothing() {
+    let database = Connection::open_in_memory().unwrap();
+    database.execute_batch(include_str!("../../sql/fence.sqlite.sql")).unwrap();
+    let execute = |statement: &str| database.execute(statement, []);
+    let raise = |term| execute(&format!("UPDATE fence SET term = {term}"));
+    let insert = |term| execute(&format!("INSERT INTO orders (term, node) VALUES ({term}, 'node of {term}')"));
+    for term in [1, 2] {
+        assert_eq!((raise(term), insert(term)), (Ok(1), Ok(1)));
+    }
+    execute("BEGIN").unwrap();
+    assert!(raise(1).is_err() && insert(1).is_err());
+    execute("COMMIT").unwrap();
+    assert!(insert(1).is_err(), "it has not asked the fence");
+    assert!(insert(3).is_err(), "an earlier master could write after this");
+    assert!(execute("DELETE FROM fence").is_err(), "nothing would be refused any more");
+    assert_eq!(terms(&database), [1, 2]);
+}
