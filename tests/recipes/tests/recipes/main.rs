@@ -1,5 +1,5 @@
-//! Each recipe runs as it is: three replicas in processes of their own, which are killed, paused and told to end. The tests never sleep: they
-//! wait for what the replicas print.
+//! Each recipe runs as it is: three replicas in processes of their own, some of which are killed, paused or told to end. The tests never
+//! sleep: they wait for what the replicas print, with a limit.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]

@@ -3,15 +3,17 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write, stderr},
+    iter,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
 };
 
 use tempfile::TempDir;
 
-use crate::replicas::signal;
+use crate::replicas::{LIMIT, poll, signal};
 
 /// A server of the test, on a socket in its directory.
 struct Server {
@@ -47,11 +49,9 @@ impl Server {
         let mut server = command("postgres");
         server.arg("-k").arg(dir.path()).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
         let mut process = server.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let is_ready = log.any(|line| line.contains("ready to accept connections"));
-        thread::spawn(move || log.for_each(drop));
+        let log = lines(process.stderr.take().unwrap());
         let server = Self { bin, dir, process };
-        assert!(is_ready, "the server does not start");
+        while !log.recv_timeout(LIMIT).unwrap().contains("ready to accept connections") {}
         server
     }
 
@@ -78,7 +78,7 @@ impl Server {
         let mut command = self.psql();
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        Session { process, input, output: BufReader::new(output) }
+        Session { process, input, output: lines(output) }
     }
 }
 
@@ -86,7 +86,7 @@ impl Server {
 struct Session {
     process: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    output: Receiver<String>,
 }
 
 impl Drop for Session {
@@ -103,7 +103,7 @@ impl Session {
 
     /// What the statement returns, or the error.
     fn receive(&mut self) -> Result<String, String> {
-        let lines = self.output.by_ref().lines().map(Result::unwrap);
+        let lines = iter::repeat_with(|| self.output.recv_timeout(LIMIT).unwrap());
         let mut lines: Vec<String> = lines.take_while(|line| line != "end of the answer").collect();
         match lines.pop().unwrap().split_once(' ').unwrap() {
             ("false", _) => Ok(lines.join("\n")),
@@ -115,6 +115,18 @@ impl Session {
         self.send(statement);
         self.receive()
     }
+}
+
+/// The lines of this output. All of them are read, so that the process never waits for a reader.
+fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // Nobody may look at the rest.
+            let _ = sender.send(line);
+        }
+    });
+    lines
 }
 
 /// A number of a user or a group.
@@ -158,12 +170,20 @@ fn postgresql_refuses_the_late_write_of_an_earlier_master() {
         // This is late, and begins all the same before the other one is done: it waits for the lock.
         old.send(&write(term));
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock';";
-        while other.ask(waiting).unwrap() == "0" {}
+        poll("the wait for the lock", || (other.ask(waiting).unwrap() != "0").then_some(()));
         new.ask("COMMIT;").unwrap();
         assert_eq!(old.receive().unwrap_err(), error, "{level}");
         // It is no better the next time.
         let stale = format!("stale term: {term} is over, a master of term {} has written", term + 1);
         assert_eq!(old.ask(&write(term)).unwrap_err(), stale);
+    }
+    // A client that does not ask the fence is refused, too.
+    for term in [2, 4] {
+        let insert = format!("INSERT INTO orders (term, node) VALUES ({term}, 'node of {term}');");
+        assert_eq!(other.ask(&insert).unwrap_err(), format!("not fenced: the fence is not at term {term}"));
+    }
+    for statement in ["DELETE FROM fence;", "TRUNCATE fence;"] {
+        assert_eq!(other.ask(statement).unwrap_err(), "the fence must not be deleted", "{statement}");
     }
     let terms = other.ask("SELECT string_agg(term::text, ' ' ORDER BY number) FROM orders;");
     assert_eq!(terms.unwrap(), "1 2 2 3");

@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Far longer than any test takes. It only ends a test that would hang.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The voters.
 pub(crate) const VOTERS: [&str; 3] = ["a", "b", "c"];
@@ -141,7 +141,23 @@ impl Replicas {
 
     /// Waits for the end of a replica that was told to end.
     pub(crate) fn wait_for_end(&mut self, id: &str) -> ExitStatus {
-        self.running.remove(id).unwrap().wait().unwrap()
+        // It stays among those that end with the test until it has ended.
+        let child = self.running.get_mut(id).unwrap();
+        let status = poll("the end of the replica", || child.try_wait().unwrap());
+        self.running.remove(id);
+        status
+    }
+}
+
+/// Looks again and again, until it finds something. `what` says it.
+pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} is missing");
+        thread::yield_now();
     }
 }
 

@@ -1,18 +1,24 @@
 //! The web service.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
-    thread,
 };
 
 use serde_json::Value;
 
-use crate::replicas::{Line, Replicas, VOTERS, free_address};
+use crate::replicas::{LIMIT, Line, Replicas, VOTERS, free_address, poll};
+
+/// Connects to a replica. It has to answer within the limit.
+fn connect(http: &str) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect(http)?;
+    connection.set_read_timeout(Some(LIMIT))?;
+    Ok(connection)
+}
 
 /// Asks a replica, and returns the status and the body.
 fn get(http: &str, path: &str) -> (u16, String) {
-    let mut connection = TcpStream::connect(http).unwrap();
+    let mut connection = connect(http).unwrap();
     write!(connection, "GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
@@ -33,7 +39,7 @@ struct UnderWay(BufReader<TcpStream>);
 
 impl UnderWay {
     fn begin(http: &str) -> Self {
-        let mut connection = BufReader::new(TcpStream::connect(http).unwrap());
+        let mut connection = BufReader::new(connect(http).unwrap());
         let head = "POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
         connection.get_mut().write_all(head.as_bytes()).unwrap();
         let mut line = String::new();
@@ -69,10 +75,8 @@ fn start() -> (Replicas, Vec<(&'static str, String)>, String) {
     }
     replicas.wait_for_words("begins");
     for (_, http) in &https {
-        // The server listens a moment after the node.
-        while TcpStream::connect(http).is_err() || members(http) < 3 {
-            thread::yield_now();
-        }
+        // A replica that has not started yet does not listen.
+        poll("a replica with three members", || (connect(http).is_ok() && members(http) == 3).then_some(()));
     }
     replicas.catch_up();
     let master = replicas.wait_for_words("begins").id;
@@ -88,9 +92,7 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
 
     let request = UnderWay::begin(&http);
     replicas.signal(&master, "TERM");
-    while TcpStream::connect(&http).is_ok() {
-        thread::yield_now();
-    }
+    poll("the end of the listener", || connect(&http).is_err().then_some(()));
     // It still is a member, and has its job. The request ends in the middle of a step.
     replicas.catch_up();
     for _ in 0..3 {
@@ -107,9 +109,7 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
     assert_no_overlap(replicas.seen());
     // It has said goodbye, so it is in no view.
     for (_, http) in &https {
-        while members(http) > 2 {
-            thread::yield_now();
-        }
+        poll("a view without it", || (members(http) == 2).then_some(()));
     }
 }
 
@@ -125,13 +125,11 @@ fn a_killed_master_is_replaced_and_health_says_why() {
     // One of three voters is no quorum.
     let (_, http) = https.iter().find(|(id, _)| *id != next).unwrap();
     replicas.kill(&next);
-    let why = loop {
-        match get(http, "/health") {
-            (200, _) => thread::yield_now(),
-            (503, why) => break why,
-            other => panic!("{other:?}"),
-        }
-    };
+    let why = poll("a replica without a master", || match get(http, "/health") {
+        (200, _) => None,
+        (503, why) => Some(why),
+        other => panic!("{other:?}"),
+    });
     assert!(why.contains("1 of 3 voters reachable"), "{why}");
 }
 
