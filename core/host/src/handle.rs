@@ -218,12 +218,15 @@ impl ClusterHandle {
     /// [`Fence`](formation_core::Fence)), and protect a step that must not be cut short with a [guard](Lease::guard).
     ///
     /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn sleep(time: Duration) {}
     /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), formation_host::Stopped> {
     /// cluster
     ///     .run_while_master(async |lease| {
     ///         loop {
     ///             println!("one step in term {}, {:?} left", lease.term(), lease.remaining());
-    ///             futures_lite::future::yield_now().await;
+    ///             // A timer of your runtime.
+    ///             sleep(Duration::from_secs(1)).await;
     ///         }
     ///     })
     ///     .await

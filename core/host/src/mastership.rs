@@ -95,13 +95,15 @@ impl Lease {
     ///
     /// # async fn write(term: formation_core::Term) {}
     /// # async fn told_to_end() {}
+    /// # async fn sleep(time: Duration) {} // The timer of the runtime.
     /// let work = cluster.run_while_master(async |lease| {
     ///     loop {
     ///         // A step this short gets its guard at the next heartbeat, or the lease ends.
     ///         if let Ok(guard) = lease.guard(Duration::from_millis(200)) {
     ///             write(guard.term()).await;
     ///         }
-    ///         future::yield_now().await;
+    ///         // A timer of your runtime. Without it, the loop would keep a processor busy until it gets a guard.
+    ///         sleep(Duration::from_millis(20)).await;
     ///     }
     /// });
     /// let leave = async {

@@ -61,7 +61,9 @@ impl Watch {
     }
 
     /// Waits for a view in which this part differs from that of the last view that was seen. Views that differ elsewhere are passed
-    /// over.
+    /// over, so the id of the view that it returned last may be old. Do not send that id along with a write as a fencing token: the
+    /// receiver refuses it once another node has written with a newer view, although the part has not changed. Follow each view with
+    /// [`changed`](Self::changed) for that.
     ///
     /// ```no_run
     /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), formation_host::Stopped> {
