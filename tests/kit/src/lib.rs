@@ -82,7 +82,9 @@
 //!   cluster of its own, it does.
 //! - a step that the service has [recorded](TestNode::record) is one of an earlier master. Formation cannot prevent that: a service
 //!   that does not look at its lease does it, and so does a write without a fence.
-//! - a service panics, or returns an error.
+//! - a service panics, or returns an error. On tokio, a task that it has started counts, too, also if the service catches the panic. Not
+//!   seen are panics on other threads: those of `spawn_blocking`, and on smol those of tasks on the global executor, which also runs the
+//!   nodes. A service on smol awaits the tasks that it starts, and so gets their panics.
 //!
 //! A failed test names its seed, and prints what has happened: who was the master of which term, which views there were, and which
 //! faults. A wait that takes too long fails with what each node says about itself.
@@ -249,6 +251,7 @@ mod cluster;
 mod journal;
 mod network;
 mod node;
+mod panics;
 mod runtime;
 pub mod sim;
 #[cfg(feature = "smol")]

@@ -150,7 +150,6 @@ pub mod engine;
 )]
 mod engine;
 mod faults;
-mod panics;
 mod run;
 mod simulation;
 

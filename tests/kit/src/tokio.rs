@@ -22,6 +22,7 @@ use formation_host::{Environment, StartError};
 use futures_lite::future;
 
 use crate::{
+    panics::{Panic, watched},
     runtime::{Local, NetworkTime, Processes, Runtime},
     sim::engine::Rng,
     transport::Wire,
@@ -127,8 +128,9 @@ impl Runtimes {
         change(&mut slots[node])
     }
 
-    /// Gives each process a turn.
-    fn turns(&self, rng: &mut Rng) {
+    /// Gives each process a turn. Returns the nodes with a panic in a task: the runtime catches those.
+    fn turns(&self, rng: &mut Rng) -> Vec<(usize, Panic)> {
+        let mut panics = Vec::new();
         let mut order: Vec<_> = (0..self.slots.borrow().len()).collect();
         rng.shuffle(&mut order);
         for node in order {
@@ -143,11 +145,14 @@ impl Runtimes {
             drop(ended);
             // What runs may ask for other processes.
             let Some(mut process) = process else { continue };
-            if process.turn() {
+            let (lives, panic) = watched(|| process.turn());
+            panics.extend(panic.map(|panic| (node, panic)));
+            if lives {
                 self.slot(node, |slot| slot.process = Some(process));
             }
         }
         self.now.fetch_add(TICK.as_micros() as u64, Ordering::Relaxed);
+        panics
     }
 
     fn pause(&self, node: usize) {
@@ -226,7 +231,9 @@ impl Runtime for Tokio {
             if let Some(done) = outside.block_on(future::or(ticked(None), done)) {
                 return done;
             }
-            world.processes.turns(&mut rng);
+            for (node, panic) in world.processes.turns(&mut rng) {
+                world.panicked(node, &panic);
+            }
             world.look();
             world.check();
         }

@@ -16,6 +16,7 @@ use futures_lite::future;
 use crate::{
     journal::Journal,
     node::TestNode,
+    panics::Panic,
     runtime::{Local, Processes, Runtime},
     sim::engine::Rng,
     transport::Wire,
@@ -260,6 +261,11 @@ impl<R: Runtime> World<R> {
         } else {
             self.journal.breaks(self.now(), format_args!("the service of {} has failed", slot.host));
         }
+    }
+
+    /// A task of a node has panicked, and the runtime has caught that.
+    pub(crate) fn panicked(&self, number: usize, panic: &Panic) {
+        self.journal.breaks(self.now(), format_args!("a task of {}: {panic}", self.nodes()[number].host));
     }
 
     /// Looks at all nodes: what has changed, and whether two are master at once.

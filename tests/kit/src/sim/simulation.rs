@@ -8,9 +8,9 @@ use super::{
     App, Context, Snapshot,
     engine::{self, number, smallest},
     faults::{Plan, Words},
-    panics::caught,
     run::{Broken, Run},
 };
+use crate::panics::caught;
 
 /// How many smaller sets of faults are tried after a failure.
 const TRIES: usize = 200;
@@ -199,7 +199,8 @@ impl<A: App> Simulation<A> {
         let result = caught(|| run.play(plan));
         let result = match result {
             Ok(result) => result,
-            Err(why) => Err(Broken { name: "a panic".into(), why: format!("a panic: {why}") }),
+            // The place is the name: at another place, it is another bug.
+            Err(panic) => Err(Broken::new(&format!("a panic at {}", panic.place), &panic.message, run.now())),
         };
         (result.map(|()| run.calls), run.trace.into())
     }
@@ -315,5 +316,45 @@ fn again() -> String {
     match thread.name() {
         Some(test) if test != "main" => format!("cargo test{package} -- --exact {test}"),
         _ => "and the same command".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It has two bugs. Only one of them takes a fault.
+    struct Buggy {
+        ticks: u32,
+    }
+
+    impl App for Buggy {
+        type Message = ();
+        type Saved = ();
+        type Outside = ();
+
+        fn timer(&mut self, cx: &mut Context<'_, Self>, _key: u64) {
+            cx.set_timer(Duration::from_millis(200), 0);
+            self.ticks += 1;
+            assert!(cx.leadership().is_none_or(|lease| lease.term.0 < 2), "the second term");
+            assert!(self.ticks < 75, "it is late");
+        }
+    }
+
+    #[test]
+    fn a_smaller_set_of_faults_has_the_same_panic() {
+        let simulation = Simulation::new(|cx: &mut Context<'_, Buggy>| {
+            cx.set_timer(Duration::ZERO, 0);
+            Buggy { ticks: 0 }
+        });
+        let plans = (0..50).map(|seed| Plan::draw(seed, 3, 8, simulation.lasts));
+        let mut failed = plans.filter_map(|plan| Some((simulation.play(&plan, 0).0.err()?, plan)));
+        let found = failed.find(|(broken, _)| broken.why.contains("the second term"));
+        let (broken, plan) = found.expect("the master changes in a run");
+        let without = simulation.play(&plan.only(&[]), 0).0.expect_err("it is late without a fault");
+        assert!(without.why.contains("it is late"), "{}", without.why);
+        let kept: Vec<_> = (0..plan.faults.len()).collect();
+        let failure = simulation.explain(&plan, &kept, &broken);
+        assert!(failure.why().contains("the second term") && !failure.faults().is_empty(), "{failure}");
     }
 }

@@ -117,6 +117,25 @@ fn the_clocks_of_a_process_agree() {
 }
 
 #[test]
+fn a_task_that_panics_fails_the_test() {
+    let spawns = async |node: TestNode| {
+        let is_b = node.id() == "node-b";
+        tokio::spawn(async move {
+            sleep(SECOND).await;
+            assert!(!is_b, "a bug");
+        });
+        node.stopped().await;
+    };
+    let found = panic_of(|| {
+        Network::new(1).run(async |network| {
+            let cluster = network.services(3, spawns).await;
+            cluster.advance(2 * SECOND).await;
+        });
+    });
+    assert!(found.starts_with("a task of node-b: a panic at ") && found.ends_with(": a bug"), "{found}");
+}
+
+#[test]
 fn a_killed_process_leaves_no_task_behind() {
     Network::new(1).run(async |network| {
         let counter = Arc::new(AtomicUsize::new(0));
