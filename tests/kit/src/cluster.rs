@@ -76,7 +76,7 @@ impl<R: Runtime> Cluster<R> {
         let slot = &nodes[number];
         match &slot.state {
             Process::Running(handle) => {
-                TestNode::new(slot.host.clone(), handle.clone(), self.world.wires.clone(), self.world.journal.clone())
+                TestNode::new(slot.run(), handle.clone(), self.world.wires.clone(), self.world.journal.clone())
             }
             Process::Starting => panic!("{} has not started yet; wait for it", slot.host),
             Process::Ended(why) => panic!("{} does not run: {why}", slot.host),
