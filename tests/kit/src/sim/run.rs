@@ -273,7 +273,8 @@ impl<'a, A: App> Run<'a, A> {
                 self.call(ix, |app, cx| app.event(cx, &event))?;
             }
         }
-        Ok(())
+        // A step of a node and a fault change the world without a call.
+        self.check()
     }
 
     /// The run of a node has ended. A write that was in flight is on the disk or not.

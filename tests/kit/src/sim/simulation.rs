@@ -39,6 +39,7 @@ type Check<A> = Box<dyn Fn(&Snapshot<'_, A>) -> Result<(), String>>;
 /// let summary = simulation.run();
 /// assert!(summary.calls > 0, "events are calls, too");
 /// ```
+#[must_use = "nothing is simulated before `run`"]
 pub struct Simulation<A: App> {
     pub(super) start: Start<A>,
     pub(super) always: Vec<(String, Check<A>)>,
@@ -73,7 +74,7 @@ impl<A: App> Simulation<A> {
         }
     }
 
-    /// A check that must hold at every moment: after each call of an app and each request. Its error says what is wrong. The name is part
+    /// A check that must hold at every moment: after each call of an app, each request, each fault and each step of a node. Its error says what is wrong. The name is part
     /// of the report, and tells one failure from another.
     pub fn always(
         mut self,
@@ -152,7 +153,7 @@ impl<A: App> Simulation<A> {
     /// Runs all seeds.
     ///
     /// # Panics
-    /// If a run fails, with the text of the [`Failure`]. Also if the configuration is invalid, or a variable of the environment.
+    /// If a run fails, with the text of the [`Failure`]. Also in the cases of [`try_run`](Self::try_run).
     pub fn run(&self) -> Summary {
         match self.try_run() {
             Ok(summary) => summary,
@@ -166,12 +167,14 @@ impl<A: App> Simulation<A> {
     /// Returns the failure with the smallest set of faults that was found.
     ///
     /// # Panics
-    /// If the configuration is invalid, or a variable of the environment.
+    /// If there is no seed or no voter, if the configuration is invalid, or if a variable of the environment is.
     pub fn try_run(&self) -> Result<Summary, Failure> {
+        assert!(self.voters > 0, "a cluster has a voter");
         let only = chosen_faults();
         let mut summary = Summary { seeds: 0, faults: 0, calls: 0 };
         for seed in engine::seeds(|seeds| seeds.unwrap_or(self.seeds)) {
             let whole = Plan::draw(seed, self.voters + self.others, self.faults, self.lasts);
+            assert_known(&whole, only.as_deref());
             let kept = only.clone().unwrap_or_else(|| (0..whole.faults.len()).collect());
             summary.seeds += 1;
             summary.faults += kept.len() as u64;
@@ -180,6 +183,7 @@ impl<A: App> Simulation<A> {
                 Err(broken) => return Err(self.explain(&whole, &kept, &broken)),
             }
         }
+        assert!(summary.seeds > 0, "no seed is run");
         Ok(summary)
     }
 
@@ -216,6 +220,15 @@ impl<A: App> Simulation<A> {
         let why = last.err().unwrap_or_else(|| broken.clone()).why;
         let faults = smallest.iter().map(|at| (*at, whole.faults[*at].0, Words(whole.faults[*at].1).to_string()));
         Failure { seed: whole.seed, why, drawn: whole.faults.len(), faults: faults.collect(), trace }
+    }
+}
+
+/// # Panics
+/// A number is not that of a fault of the plan.
+fn assert_known(plan: &Plan, only: Option<&[usize]>) {
+    let has = plan.faults.len();
+    if let Some(unknown) = only.into_iter().flatten().find(|fault| **fault >= has) {
+        panic!("FORMATION_SIM_FAULTS: seed {} has only {has} faults, from 0: not {unknown}", plan.seed);
     }
 }
 
