@@ -176,7 +176,7 @@ impl<R: Runtime> Cluster<R> {
         self.note(format_args!("{}: {delay:?} slower", id.as_ref()));
     }
 
-    /// Mends the network: nothing is cut and nobody is slow any more. What was held arrives.
+    /// Mends the network: nothing is cut and nobody is slow any more. The held bytes arrive.
     pub fn heal(&self) {
         self.world.wires.heal();
         self.note("the network is whole");
@@ -224,7 +224,7 @@ impl<R: Runtime> Cluster<R> {
 impl<R: Runtime> Cluster<R> {
     /// Asserts that exactly one node has a valid lease at this moment, and returns it.
     ///
-    /// That two nodes have one at the same time fails the test at any moment, whether or not this is called.
+    /// The test also fails at any other moment at which two nodes have one. Solo masters do not count there.
     ///
     /// # Panics
     /// No node has a valid lease.

@@ -50,6 +50,9 @@ impl TestNode {
     /// Records a step of the master, at the place where it takes effect: behind the [`Fence`](formation_core::Fence), if there is one. The
     /// test fails if a step of an earlier term comes after one of a newer term, or if two nodes have steps of one term.
     ///
+    /// This does not look at the lease, nor at whether the node still runs: a write may arrive after the death of its sender. A run of the
+    /// kit thus finds a step in a wrong order, and not a late one that no other master has overtaken.
+    ///
     /// ```should_panic
     /// # #[cfg(feature = "tokio")] {
     /// # use formation_core::Term;

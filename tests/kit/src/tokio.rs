@@ -27,7 +27,7 @@ use crate::{
     sim::engine::Rng,
     transport::Wire,
     wires::{Stream, Time},
-    world::{TICK, World},
+    world::{self, TICK, World},
 };
 
 /// A network on tokio.
@@ -84,7 +84,7 @@ impl Process {
         let missed = std::mem::take(&mut self.missed);
         let turn = async {
             if !missed.is_zero() {
-                // The time has passed, and what was due since then finds that when it runs.
+                // The time has passed. A timer that was due since then finds that when it runs.
                 advance(missed).await;
             }
             let done = async {
@@ -143,7 +143,7 @@ impl Runtimes {
                 (ended, if runs { slot.process.take() } else { None })
             });
             drop(ended);
-            // What runs may ask for other processes.
+            // The process may ask for other processes.
             let Some(mut process) = process else { continue };
             let (lives, panic) = watched(|| process.turn());
             panics.extend(panic.map(|panic| (node, panic)));
@@ -151,8 +151,12 @@ impl Runtimes {
                 self.slot(node, |slot| slot.process = Some(process));
             }
         }
-        self.now.fetch_add(TICK.as_micros() as u64, Ordering::Relaxed);
         panics
+    }
+
+    /// Lets the clock of all processes go on.
+    fn tick(&self) {
+        self.now.fetch_add(TICK.as_micros() as u64, Ordering::Relaxed);
     }
 
     fn pause(&self, node: usize) {
@@ -173,7 +177,7 @@ impl Runtimes {
 
 impl Processes for Runtimes {
     fn start(&self, node: usize, main: Local<()>) {
-        self.slot(node, |slot| slot.start = Some(main));
+        self.slot(node, |slot| (slot.start, slot.paused) = (Some(main), None));
     }
 
     fn stop(&self, node: usize) {
@@ -234,6 +238,9 @@ impl Runtime for Tokio {
             for (node, panic) in world.processes.turns(&mut rng) {
                 world.panicked(node, &panic);
             }
+            // Before and after the clock moves: a lease may end at the next tick.
+            world.look();
+            world.processes.tick();
             world.look();
             world.check();
         }
@@ -260,15 +267,21 @@ impl Cluster {
     /// ```
     ///
     /// Smol has no such fault: its timers and threads belong to the whole process.
+    ///
+    /// # Panics
+    /// The node does not run.
     pub fn pause(&self, id: impl AsRef<str>) {
         let node = self.world().number(id.as_ref());
+        if let world::Process::Ended(why) = &self.world().nodes()[node].state {
+            panic!("{} does not run: {why}", id.as_ref());
+        }
         if self.world().set_paused(node, true) {
             self.note(format_args!("{}: is paused", id.as_ref()));
             self.world().processes.pause(node);
         }
     }
 
-    /// Lets a paused process go on.
+    /// Lets a paused process go on. On a node that is not paused, this does nothing.
     pub fn resume(&self, id: impl AsRef<str>) {
         let node = self.world().number(id.as_ref());
         if self.world().set_paused(node, false) {

@@ -260,7 +260,7 @@ impl<R: Runtime> World<R> {
     /// The service has returned.
     fn ended(&self, number: usize, exit: ExitCode) {
         let slot = &mut self.nodes.borrow_mut()[number];
-        slot.state = Process::Ended("its service has returned");
+        (slot.state, slot.is_paused) = (Process::Ended("its service has returned"), false);
         self.wires.end_processes(&slot.host);
         self.journal.forget(&slot.host);
         if exit == ExitCode::SUCCESS {
