@@ -96,6 +96,18 @@ fn a_paused_process_stands_still_and_its_clock_goes_on() {
 }
 
 #[test]
+fn a_node_that_does_not_run_is_not_paused() {
+    let found = panic_of(|| {
+        Network::new(1).run(async |network| {
+            let cluster = network.cluster(2).await;
+            cluster.kill("node-a");
+            cluster.pause("node-a");
+        });
+    });
+    assert_eq!(found, "node-a does not run: it was killed");
+}
+
+#[test]
 fn the_clocks_of_a_process_agree() {
     Network::new(1).run(async |network| {
         let agrees = async |node: TestNode| {
