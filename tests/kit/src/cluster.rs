@@ -110,7 +110,7 @@ impl<R: Runtime> Cluster<R> {
     /// Kills the process of a node, like `SIGKILL`: nothing of the service goes on. The operating system of the node lives, and ends the
     /// connections. On a node that does not run, this does nothing.
     ///
-    /// On smol, detached tasks of the service are not ended.
+    /// On smol, detached tasks of the service are not ended. They can no longer listen, connect or send.
     pub fn kill(&self, id: impl AsRef<str>) {
         let number = self.world.number(id.as_ref());
         self.world.wires.end_processes(&self.world.host(id.as_ref()));

@@ -127,7 +127,7 @@ mod tests {
                 // Printed, as a runtime does it.
                 let _ = panic::catch_unwind(|| panic!("{text}"));
             }
-            // What a simulation catches is its own.
+            // A simulation keeps its own panics.
             let _ = caught(|| panic!("inside"));
             line!() - 4
         });

@@ -84,8 +84,9 @@ struct Listening {
     wakers: Vec<Waker>,
 }
 
-impl Listening {
-    fn wake(&mut self) {
+/// Those who accept learn that nothing comes any more. Like a stream, it is not dropped under the lock.
+impl Drop for Listening {
+    fn drop(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 }
@@ -126,9 +127,7 @@ impl State {
     /// The host listens nowhere any more. The result is dropped without the lock: to drop a stream takes it.
     fn stop_listening(&mut self, host: &Host) -> Vec<Listening> {
         let ended: Vec<_> = self.listeners.keys().filter(|address| address.host() == &**host).cloned().collect();
-        let mut listening: Vec<_> = ended.iter().filter_map(|address| self.listeners.remove(address)).collect();
-        listening.iter_mut().for_each(Listening::wake);
-        listening
+        ended.iter().filter_map(|address| self.listeners.remove(address)).collect()
     }
 
     fn find(&self, from: &Host, address: &Address) -> Found {
@@ -303,7 +302,9 @@ impl Wires {
         }
         if let Some(listening) = state.listeners.get_mut(address) {
             listening.waiting.push_back(Stream::new(self.clone(), there, back, from.clone()));
-            listening.wake();
+            let wakers = std::mem::take(&mut listening.wakers);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
         }
         Ok(Some(Stream::new(self.clone(), back, there, to)))
     }
