@@ -76,7 +76,7 @@ impl<R: Runtime> Cluster<R> {
         let slot = &nodes[number];
         match &slot.state {
             Process::Running(handle) => {
-                TestNode::new(slot.host.clone(), handle.clone(), self.world.wires.clone(), self.world.journal.clone())
+                TestNode::new(slot.run(), handle.clone(), self.world.wires.clone(), self.world.journal.clone())
             }
             Process::Starting => panic!("{} has not started yet; wait for it", slot.host),
             Process::Ended(why) => panic!("{} does not run: {why}", slot.host),
@@ -110,7 +110,7 @@ impl<R: Runtime> Cluster<R> {
     /// Kills the process of a node, like `SIGKILL`: nothing of the service goes on. The operating system of the node lives, and ends the
     /// connections. On a node that does not run, this does nothing.
     ///
-    /// On smol, detached tasks of the service are not ended.
+    /// On smol, detached tasks of the service are not ended. They can no longer listen, connect or send.
     pub fn kill(&self, id: impl AsRef<str>) {
         let number = self.world.number(id.as_ref());
         self.world.wires.end_processes(&self.world.host(id.as_ref()));
@@ -176,7 +176,7 @@ impl<R: Runtime> Cluster<R> {
         self.note(format_args!("{}: {delay:?} slower", id.as_ref()));
     }
 
-    /// Mends the network: nothing is cut and nobody is slow any more. What was held arrives.
+    /// Mends the network: nothing is cut and nobody is slow any more. The held bytes arrive.
     pub fn heal(&self) {
         self.world.wires.heal();
         self.note("the network is whole");
@@ -224,7 +224,7 @@ impl<R: Runtime> Cluster<R> {
 impl<R: Runtime> Cluster<R> {
     /// Asserts that exactly one node has a valid lease at this moment, and returns it.
     ///
-    /// That two nodes have one at the same time fails the test at any moment, whether or not this is called.
+    /// The test also fails at any other moment at which two nodes have one. Solo masters do not count there.
     ///
     /// # Panics
     /// No node has a valid lease.

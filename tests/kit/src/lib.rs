@@ -79,12 +79,15 @@
 //! The test fails at the moment at which
 //!
 //! - two nodes have a valid lease at once. With Formation alone this does not happen; with a configuration that gives each node a
-//!   cluster of its own, it does.
+//!   cluster of its own, it does. Solo masters do not count: there may be several of them
+//!   ([`ConfigBuilder::solo_after`](formation_core::ConfigBuilder::solo_after)).
 //! - a step that the service has [recorded](TestNode::record) is one of an earlier master. Formation cannot prevent that: a service
 //!   that does not look at its lease does it, and so does a write without a fence.
-//! - a service panics, or returns an error.
+//! - a service panics, or returns an error. On tokio, a task that it has started counts, too, also if the service catches the panic. Not
+//!   seen are panics on other threads: those of `spawn_blocking`, and on smol those of tasks on the global executor, which also runs the
+//!   nodes. A service on smol awaits the tasks that it starts, and so gets their panics.
 //!
-//! A failed test names its seed, and prints what has happened: who was the master of which term, which views there were, and which
+//! A failed test prints its seed and what has happened to the standard error: who was the master of which term, which views there were, and which
 //! faults. A wait that takes too long fails with what each node says about itself.
 //!
 //! # The faults
@@ -119,7 +122,7 @@
 //!         let send_one_write_after_the_other = async |lease: Lease| {
 //!             loop {
 //!                 let (fence, refused, node, term) = (fence.clone(), counted.clone(), node.clone(), lease.term());
-//!                 // What is sent goes on, whatever becomes of the lease.
+//!                 // A request on its way goes on, also after the end of the lease.
 //!                 tokio::spawn(async move {
 //!                     sleep(ON_ITS_WAY).await;
 //!                     match fence.lock().unwrap().admit(term) {
@@ -285,6 +288,7 @@ mod cluster;
 mod journal;
 mod network;
 mod node;
+mod panics;
 mod runtime;
 pub mod sim;
 #[cfg(feature = "smol")]

@@ -14,6 +14,7 @@ use crate::{
 /// A network in memory, and the cluster on it. Use it as `formation_testing::tokio::Network` or `formation_testing::smol::Network`.
 ///
 /// Set it up, and call [`run`](Self::run).
+#[must_use = "nothing runs before `run`"]
 pub struct Network<R: Runtime> {
     world: Rc<World<R>>,
 }
@@ -49,7 +50,6 @@ impl<R: Runtime> Network<R> {
     /// });
     /// # }
     /// ```
-    #[must_use]
     pub fn latency(self, latency: RangeInclusive<Duration>) -> Self {
         self.world.settings.borrow_mut().latency = latency;
         self
@@ -68,7 +68,6 @@ impl<R: Runtime> Network<R> {
     /// });
     /// # }
     /// ```
-    #[must_use]
     pub fn config(self, configure: impl Fn(&str, ConfigBuilder) -> ConfigBuilder + 'static) -> Self {
         self.world.settings.borrow_mut().configure = Rc::new(configure);
         self
@@ -85,7 +84,6 @@ impl<R: Runtime> Network<R> {
     /// });
     /// # }
     /// ```
-    #[must_use]
     pub fn voters(self, voters: usize) -> Self {
         self.world.settings.borrow_mut().voters = Some(voters);
         self
@@ -104,7 +102,6 @@ impl<R: Runtime> Network<R> {
     /// });
     /// # }
     /// ```
-    #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         self.world.settings.borrow_mut().patience = patience;
         self
@@ -122,7 +119,6 @@ impl<R: Runtime> Network<R> {
     /// });
     /// # }
     /// ```
-    #[must_use]
     pub fn limit(self, limit: Duration) -> Self {
         self.world.settings.borrow_mut().limit = limit;
         self
@@ -135,9 +131,9 @@ impl<R: Runtime> Network<R> {
     ///
     /// # Panics
     /// Two nodes have a valid lease at once, a [recorded](TestNode::record) step is one of an earlier master, a service has failed or
-    /// panicked, or the test panics. The panic names the seed, and what has happened is printed.
+    /// panicked, or the test panics. The seed and what has happened are printed to the standard error.
     pub fn run<T>(self, test: impl AsyncFnOnce(&Self) -> T) -> T {
-        // What runs refers to the world, which refers to what runs.
+        // The processes refer to the world, and the world refers to the processes.
         let _ending = Ending(self.world.clone());
         let done = R::run(&self.world, test(&self));
         self.world.look();

@@ -7,7 +7,7 @@ use formation_host::ClusterHandle;
 
 use crate::{
     journal::Journal,
-    wires::{Host, Listener, Stream, Wires},
+    wires::{HostRun, Listener, Stream, Wires},
 };
 
 /// A node of a test, for the service that runs on it. It is a [`ClusterHandle`] with what the kit adds. Clones are the same node.
@@ -31,24 +31,27 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TestNode {
-    host: Host,
+    run: HostRun,
     handle: ClusterHandle,
     wires: Wires,
     journal: Journal,
 }
 
 impl TestNode {
-    pub(crate) fn new(host: Host, handle: ClusterHandle, wires: Wires, journal: Journal) -> Self {
-        Self { host, handle, wires, journal }
+    pub(crate) fn new(run: HostRun, handle: ClusterHandle, wires: Wires, journal: Journal) -> Self {
+        Self { run, handle, wires, journal }
     }
 
     /// The id of the node: `node-a` and so on.
     pub fn id(&self) -> &str {
-        &self.host
+        &self.run.host
     }
 
     /// Records a step of the master, at the place where it takes effect: behind the [`Fence`](formation_core::Fence), if there is one. The
     /// test fails if a step of an earlier term comes after one of a newer term, or if two nodes have steps of one term.
+    ///
+    /// This does not look at the lease, nor at whether the node still runs: a write may arrive after the death of its sender. A run of the
+    /// kit thus finds a step in a wrong order, and not a late one that no other master has overtaken.
     ///
     /// ```should_panic
     /// # #[cfg(feature = "tokio")] {
@@ -63,7 +66,7 @@ impl TestNode {
     /// # #[cfg(not(feature = "tokio"))] panic!();
     /// ```
     pub fn record(&self, term: Term) {
-        self.journal.record(self.wires.now(), &self.host, term);
+        self.journal.record(self.wires.now(), &self.run.host, term);
     }
 
     /// Listens at a port of this node, for connections that have nothing to do with Formation. All faults of the network are faults of
@@ -90,19 +93,19 @@ impl TestNode {
     /// ```
     ///
     /// # Errors
-    /// The port is in use.
+    /// The port is in use, or this run of the node is over.
     pub fn listen(&self, port: u16) -> io::Result<Listener> {
-        let address = Address::new(format!("{}:{port}", self.host)).map_err(io::Error::other)?;
-        self.wires.listen(address)
+        let address = Address::new(format!("{}:{port}", self.run.host)).map_err(io::Error::other)?;
+        self.wires.listen(&self.run, address)
     }
 
     /// Connects to a node that [listens](Self::listen): `node-b:9000`.
     ///
     /// # Errors
-    /// There is no such node, or nobody listens there. While the network does not answer, this waits.
+    /// There is no such node, nobody listens there, or this run of the node is over. While the network does not answer, this waits.
     pub async fn connect(&self, address: &str) -> io::Result<Stream> {
         let address = Address::new(address).map_err(io::Error::other)?;
-        self.wires.connect(&self.host, &address).await
+        self.wires.connect(&self.run, &address).await
     }
 }
 

@@ -114,9 +114,9 @@
 //!
 //! - **Nodes** die with or without their machine, start again, pause, resign, and start at different times.
 //! - **The network** between the nodes is fast or slow. Two nodes, or the master and all others, are cut off from each other in one or both
-//!   directions. What is sent meanwhile is lost, or arrives later. Connections are reset, and everything from the master may be late.
+//!   directions. Data that is sent meanwhile is lost, or arrives later. Connections are reset, and everything from the master may be late.
 //! - **Clocks** start anywhere, and run at rates that differ by up to 1 %.
-//! - **Disks** take their time. What was not [saved](App::saved) before a crash may be lost.
+//! - **Disks** take their time. A crash may lose data that is not [saved](App::saved) yet.
 //! - **The outside** always answers, and takes from nothing to 3 s in each direction. Requests overtake each other.
 //!
 //! When the faults are over, all cuts end and all nodes run. A run depends on its seed only, as long as the app does. The seeds of another
@@ -150,7 +150,6 @@ pub mod engine;
 )]
 pub(crate) mod engine;
 mod faults;
-mod panics;
 mod run;
 mod simulation;
 

@@ -117,7 +117,12 @@ impl Runtime for Smol {
                 world.check();
             }
         };
-        block_on(world.processes.executor.run(future::or(watching, test)))
+        let done = block_on(world.processes.executor.run(future::or(watching, test)));
+        // The test may have ended in the turn in which a service panicked.
+        if let Some(panic) = world.processes.panicked.borrow_mut().take() {
+            resume_unwind(panic);
+        }
+        done
     }
 }
 

@@ -22,11 +22,12 @@ use formation_host::{Environment, StartError};
 use futures_lite::future;
 
 use crate::{
+    panics::{Panic, watched},
     runtime::{Local, NetworkTime, Processes, Runtime},
     sim::engine::Rng,
     transport::Wire,
     wires::{Stream, Time},
-    world::{TICK, World},
+    world::{self, TICK, World},
 };
 
 /// A network on tokio.
@@ -83,7 +84,7 @@ impl Process {
         let missed = std::mem::take(&mut self.missed);
         let turn = async {
             if !missed.is_zero() {
-                // The time has passed, and what was due since then finds that when it runs.
+                // The time has passed. A timer that was due since then finds that when it runs.
                 advance(missed).await;
             }
             let done = async {
@@ -127,8 +128,9 @@ impl Runtimes {
         change(&mut slots[node])
     }
 
-    /// Gives each process a turn.
-    fn turns(&self, rng: &mut Rng) {
+    /// Gives each process a turn. Returns the nodes with a panic in a task: the runtime catches those.
+    fn turns(&self, rng: &mut Rng) -> Vec<(usize, Panic)> {
+        let mut panics = Vec::new();
         let mut order: Vec<_> = (0..self.slots.borrow().len()).collect();
         rng.shuffle(&mut order);
         for node in order {
@@ -141,12 +143,19 @@ impl Runtimes {
                 (ended, if runs { slot.process.take() } else { None })
             });
             drop(ended);
-            // What runs may ask for other processes.
+            // The process may ask for other processes.
             let Some(mut process) = process else { continue };
-            if process.turn() {
+            let (lives, panic) = watched(|| process.turn());
+            panics.extend(panic.map(|panic| (node, panic)));
+            if lives {
                 self.slot(node, |slot| slot.process = Some(process));
             }
         }
+        panics
+    }
+
+    /// Lets the clock of all processes go on.
+    fn tick(&self) {
         self.now.fetch_add(TICK.as_micros() as u64, Ordering::Relaxed);
     }
 
@@ -168,7 +177,7 @@ impl Runtimes {
 
 impl Processes for Runtimes {
     fn start(&self, node: usize, main: Local<()>) {
-        self.slot(node, |slot| slot.start = Some(main));
+        self.slot(node, |slot| (slot.start, slot.paused) = (Some(main), None));
     }
 
     fn stop(&self, node: usize) {
@@ -226,7 +235,12 @@ impl Runtime for Tokio {
             if let Some(done) = outside.block_on(future::or(ticked(None), done)) {
                 return done;
             }
-            world.processes.turns(&mut rng);
+            for (node, panic) in world.processes.turns(&mut rng) {
+                world.panicked(node, &panic);
+            }
+            // Before and after the clock moves: a lease may end at the next tick.
+            world.look();
+            world.processes.tick();
             world.look();
             world.check();
         }
@@ -256,15 +270,21 @@ impl Cluster {
     /// that the work has sent before: in a store of the test, the write is a task of its own.
     ///
     /// Smol has no such fault: its timers and threads belong to the whole process.
+    ///
+    /// # Panics
+    /// The node does not run.
     pub fn pause(&self, id: impl AsRef<str>) {
         let node = self.world().number(id.as_ref());
+        if let world::Process::Ended(why) = &self.world().nodes()[node].state {
+            panic!("{} does not run: {why}", id.as_ref());
+        }
         if self.world().set_paused(node, true) {
             self.note(format_args!("{}: is paused", id.as_ref()));
             self.world().processes.pause(node);
         }
     }
 
-    /// Lets a paused process go on.
+    /// Lets a paused process go on. On a node that is not paused, this does nothing.
     pub fn resume(&self, id: impl AsRef<str>) {
         let node = self.world().number(id.as_ref());
         if self.world().set_paused(node, false) {

@@ -5,11 +5,11 @@ use std::{io, time::Duration};
 use formation_core::Address;
 use formation_host::{Opening, Transport};
 
-use crate::wires::{Host, Listener, Stream, Wires};
+use crate::wires::{HostRun, Listener, Stream, Wires};
 
 /// How a node reaches the others.
 pub struct Wire {
-    host: Host,
+    run: HostRun,
     wires: Wires,
     listener: Listener,
 }
@@ -17,9 +17,9 @@ pub struct Wire {
 impl Wire {
     /// # Errors
     /// Something listens at the address.
-    pub(crate) fn new(host: Host, wires: Wires, address: &Address) -> io::Result<Self> {
-        let listener = wires.listen(address.clone())?;
-        Ok(Self { host, wires, listener })
+    pub(crate) fn new(run: HostRun, wires: Wires, address: &Address) -> io::Result<Self> {
+        let listener = wires.listen(&run, address.clone())?;
+        Ok(Self { run, wires, listener })
     }
 }
 
@@ -33,7 +33,7 @@ impl Transport for Wire {
     }
 
     async fn connect(&self, address: &Address, _: Duration) -> io::Result<Opening<Stream>> {
-        let stream = self.wires.connect(&self.host, address).await?;
+        let stream = self.wires.connect(&self.run, address).await?;
         Ok(Opening::ready(stream).with_peer(address))
     }
 }

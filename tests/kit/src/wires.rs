@@ -25,6 +25,14 @@ const DIALED_AGAIN: Duration = Duration::from_millis(50);
 const BACKLOG: usize = 128;
 /// The name of a host: the id of its node.
 pub(crate) type Host = Arc<str>;
+/// One run of the processes of a host.
+#[derive(Clone, Debug)]
+pub(crate) struct HostRun {
+    pub(crate) host: Host,
+    /// Its number among the runs of the host, from 1.
+    pub(crate) number: u64,
+}
+
 /// A wait, in the runtime that polls it.
 pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -56,6 +64,7 @@ struct State {
     pipes: BTreeMap<u64, Pipe>,
     newest: u64,
     dials: u64,
+    listens: u64,
 }
 
 /// A host of the network.
@@ -64,12 +73,22 @@ struct Machine {
     /// It answers nothing, not even that nobody listens.
     is_silent: bool,
     delay: Duration,
+    /// The run whose processes live.
+    run: Option<u64>,
 }
 
-#[derive(Default)]
 struct Listening {
+    /// A later listener at the same address has another number.
+    number: u64,
     waiting: VecDeque<Stream>,
-    waker: Option<Waker>,
+    wakers: Vec<Waker>,
+}
+
+/// Those who accept learn that nothing comes any more. Like a stream, it is not dropped under the lock.
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
 }
 
 /// What a dial finds.
@@ -96,6 +115,19 @@ impl State {
 
     fn latency(&self) -> RangeInclusive<Duration> {
         self.latency.clone().unwrap_or(Duration::ZERO..=Duration::ZERO)
+    }
+
+    /// # Errors
+    /// The run is over.
+    fn lives(&self, run: &HostRun) -> io::Result<()> {
+        let living = self.hosts.get(&run.host).and_then(|machine| machine.run);
+        if living == Some(run.number) { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+    }
+
+    /// The host listens nowhere any more. The result is dropped without the lock: to drop a stream takes it.
+    fn stop_listening(&mut self, host: &Host) -> Vec<Listening> {
+        let ended: Vec<_> = self.listeners.keys().filter(|address| address.host() == &**host).cloned().collect();
+        ended.iter().filter_map(|address| self.listeners.remove(address)).collect()
     }
 
     fn find(&self, from: &Host, address: &Address) -> Found {
@@ -140,15 +172,16 @@ impl Wires {
         self.lock().latency = Some(latency);
     }
 
-    /// A host that is up.
+    /// A host on which nothing runs yet.
     pub(crate) fn add(&self, host: &Host) {
         self.lock().hosts.entry(host.clone()).or_default();
     }
 
-    /// The host answers again. It knows nothing of the connections from before.
-    pub(crate) fn boot(&self, host: &Host) {
+    /// A run of the host begins. After a loss of power it knows nothing of the connections from before.
+    pub(crate) fn boot(&self, HostRun { host, number }: &HostRun) {
         let mut state = self.lock();
         let machine = state.hosts.entry(host.clone()).or_default();
+        machine.run = Some(*number);
         if std::mem::take(&mut machine.is_silent) {
             state.pipes.values_mut().filter(|pipe| pipe.joins(host)).for_each(Pipe::reset);
         }
@@ -158,19 +191,22 @@ impl Wires {
     pub(crate) fn end_processes(&self, host: &Host) {
         let now = self.now();
         let mut state = self.lock();
-        let ended: Vec<_> = state.listeners.keys().filter(|address| address.host() == &**host).cloned().collect();
-        let listening: Vec<_> = ended.iter().filter_map(|address| state.listeners.remove(address)).collect();
+        state.hosts.entry(host.clone()).or_default().run = None;
+        let listening = state.stop_listening(host);
         state.pipes.values_mut().filter(|pipe| pipe.joins(host)).for_each(|pipe| pipe.end_at(host, now));
         drop(state);
-        // Not earlier: to drop a stream takes the lock.
         drop(listening);
     }
 
     /// The host has no power: nothing comes from it any more, not even the ends of its connections.
     pub(crate) fn silence(&self, host: &Host) {
         let mut state = self.lock();
-        state.hosts.entry(host.clone()).or_default().is_silent = true;
+        let machine = state.hosts.entry(host.clone()).or_default();
+        (machine.is_silent, machine.run) = (true, None);
+        let listening = state.stop_listening(host);
         state.pipes.values_mut().filter(|pipe| pipe.joins(host)).for_each(|pipe| pipe.silence(host));
+        drop(state);
+        drop(listening);
     }
 
     /// All connections of the host break, and lose the bytes under way.
@@ -201,20 +237,24 @@ impl Wires {
     }
 
     /// Accepts connections to the address from now on.
-    pub(crate) fn listen(&self, address: Address) -> io::Result<Listener> {
+    pub(crate) fn listen(&self, run: &HostRun, address: Address) -> io::Result<Listener> {
         let mut state = self.lock();
+        state.lives(run)?;
         if state.listeners.contains_key(&address) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        state.listeners.insert(address.clone(), Listening::default());
+        state.listens += 1;
+        let number = state.listens;
+        let listening = Listening { number, waiting: VecDeque::new(), wakers: Vec::new() };
+        state.listeners.insert(address.clone(), listening);
         drop(state);
-        Ok(Listener { wires: self.clone(), address })
+        Ok(Listener { wires: self.clone(), address, number })
     }
 
     /// Connects a host to a listener. It waits while there is no answer.
-    pub(crate) async fn connect(&self, from: &Host, address: &Address) -> io::Result<Stream> {
+    pub(crate) async fn connect(&self, from: &HostRun, address: &Address) -> io::Result<Stream> {
         loop {
-            let (found, wait) = self.dial(from, address);
+            let (found, wait) = self.dial(from, address)?;
             match found {
                 Found::Nobody => return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such host")),
                 Found::Silence => (self.0.time.sleep)(DIALED_AGAIN).await,
@@ -224,7 +264,7 @@ impl Wires {
                 }
                 Found::Listener => {
                     (self.0.time.sleep)(wait).await;
-                    if let Some(stream) = self.open(from, address) {
+                    if let Some(stream) = self.open(from, address)? {
                         return Ok(stream);
                     }
                 }
@@ -233,21 +273,25 @@ impl Wires {
     }
 
     /// What is at the address, and how long it takes to know that.
-    fn dial(&self, from: &Host, address: &Address) -> (Found, Duration) {
+    fn dial(&self, from: &HostRun, address: &Address) -> io::Result<(Found, Duration)> {
         let mut state = self.lock();
+        state.lives(from)?;
+        let from = &from.host;
         state.dials += 1;
         let mut rng = Rng::numbered(state.seed, u64::MAX - state.dials);
         let to = Host::from(address.host());
         let wait = rng.in_range(&state.latency()) + rng.in_range(&state.latency()) + 2 * state.delay(from, &to);
-        (state.find(from, address), wait)
+        Ok((state.find(from, address), wait))
     }
 
     /// `None`: the listener is not reached any more.
-    fn open(&self, from: &Host, address: &Address) -> Option<Stream> {
+    fn open(&self, from: &HostRun, address: &Address) -> io::Result<Option<Stream>> {
         let mut state = self.lock();
+        state.lives(from)?;
+        let from = &from.host;
         match state.find(from, address) {
             Found::Listener => {}
-            Found::Nobody | Found::Refused | Found::Silence => return None,
+            Found::Nobody | Found::Refused | Found::Silence => return Ok(None),
         }
         let to = Host::from(address.host());
         let (there, back) = (state.newest + 1, state.newest + 2);
@@ -256,12 +300,13 @@ impl Wires {
             let (rng, latency, delay) = (Rng::numbered(state.seed, pipe), state.latency(), state.delay(from, to));
             state.pipes.insert(pipe, Pipe::new(from.clone(), to.clone(), rng, latency, delay));
         }
-        let listening = state.listeners.get_mut(address)?;
-        listening.waiting.push_back(Stream::new(self.clone(), there, back, from.clone()));
-        let waker = listening.waker.take();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
-        Some(Stream::new(self.clone(), back, there, to))
+        if let Some(listening) = state.listeners.get_mut(address) {
+            listening.waiting.push_back(Stream::new(self.clone(), there, back, from.clone()));
+            let wakers = std::mem::take(&mut listening.wakers);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+        Ok(Some(Stream::new(self.clone(), back, there, to)))
     }
 }
 
@@ -276,6 +321,7 @@ impl fmt::Debug for Wires {
 pub struct Listener {
     wires: Wires,
     address: Address,
+    number: u64,
 }
 
 impl Listener {
@@ -284,20 +330,23 @@ impl Listener {
         &self.address
     }
 
-    /// Waits for the next connection. Cancel safe: no connection is lost.
+    /// Waits for the next connection. Cancel safe: no connection is lost. Several tasks may wait.
     ///
     /// # Errors
-    /// The process of the listener was ended.
+    /// The process of the listener has ended.
     pub async fn accept(&self) -> io::Result<Stream> {
         std::future::poll_fn(|cx| {
             let mut state = self.wires.lock();
-            let Some(listening) = state.listeners.get_mut(&self.address) else {
+            let listening = state.listeners.get_mut(&self.address);
+            let Some(listening) = listening.filter(|listening| listening.number == self.number) else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
             match listening.waiting.pop_front() {
                 Some(stream) => Poll::Ready(Ok(stream)),
                 None => {
-                    listening.waker = Some(cx.waker().clone());
+                    if !listening.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                        listening.wakers.push(cx.waker().clone());
+                    }
                     Poll::Pending
                 }
             }
@@ -308,7 +357,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let listening = self.wires.lock().listeners.remove(&self.address);
+        let mut state = self.wires.lock();
+        let is_own = state.listeners.get(&self.address).is_some_and(|listening| listening.number == self.number);
+        let listening = if is_own { state.listeners.remove(&self.address) } else { None };
+        drop(state);
         // Not earlier: to drop a stream takes the lock.
         drop(listening);
     }

@@ -16,10 +16,11 @@ use futures_lite::future;
 use crate::{
     journal::Journal,
     node::TestNode,
+    panics::Panic,
     runtime::{Local, Processes, Runtime},
     sim::engine::Rng,
     transport::Wire,
-    wires::{Host, Wires},
+    wires::{Host, HostRun, Wires},
 };
 
 /// The port of all nodes. Each is a host of its own.
@@ -75,6 +76,11 @@ pub(crate) enum Process {
 }
 
 impl Slot {
+    /// Its last run.
+    pub(crate) fn run(&self) -> HostRun {
+        HostRun { host: self.host.clone(), number: self.runs }
+    }
+
     pub(crate) fn running(&self) -> Option<&ClusterHandle> {
         match &self.state {
             Process::Running(handle) => Some(handle),
@@ -172,7 +178,8 @@ impl<R: Runtime> World<R> {
         slot.state = Process::Starting;
         slot.runs += 1;
         let before = slot.last.take();
-        self.wires.boot(&slot.host);
+        slot.is_paused = false;
+        self.wires.boot(&slot.run());
         drop(nodes);
         self.processes.start(number, Box::pin(self.clone().process(number, before)));
     }
@@ -214,8 +221,8 @@ impl<R: Runtime> World<R> {
             before.stopped().await;
         }
         let owner = self.begin(number);
-        let (handle, host) = (ClusterHandle::clone(&owner), self.nodes()[number].host.clone());
-        let node = TestNode::new(host.clone(), handle.clone(), self.wires.clone(), self.journal.clone());
+        let (handle, run) = (ClusterHandle::clone(&owner), self.nodes()[number].run());
+        let node = TestNode::new(run, handle.clone(), self.wires.clone(), self.journal.clone());
         self.started(number, handle);
         let service = self.service.borrow().clone().expect("it was set before the first start");
         let exit = service(node).await;
@@ -234,7 +241,8 @@ impl<R: Runtime> World<R> {
     /// The node does not start.
     fn begin(&self, number: usize) -> R::Owner {
         let (nodes, settings) = (self.nodes(), self.settings.borrow());
-        let Slot { host, address, store, runs, .. } = &nodes[number];
+        let slot = &nodes[number];
+        let Slot { host, address, store, runs, .. } = slot;
         let voters = settings.voters.unwrap_or(nodes.len());
         let seeds = nodes.iter().take(voters).map(|slot| &slot.address);
         let builder = Config::builder("test", host, address).seeds(seeds).timing(R::TIMING);
@@ -244,7 +252,7 @@ impl<R: Runtime> World<R> {
         let seed = Rng::numbered(settings.seed ^ *runs, number as u64).draw();
         let environment = R::environment(&self.processes).incarnation(Incarnation(*runs)).rng_seed(seed);
         let environment = environment.store(store.clone());
-        let wire = Wire::new(host.clone(), self.wires.clone(), config.address());
+        let wire = Wire::new(slot.run(), self.wires.clone(), config.address());
         let wire = wire.unwrap_or_else(|error| panic!("{host} cannot listen at {}: {error}", config.address()));
         R::start(config, wire, &environment).unwrap_or_else(|error| panic!("{host} does not start: {error}"))
     }
@@ -252,7 +260,7 @@ impl<R: Runtime> World<R> {
     /// The service has returned.
     fn ended(&self, number: usize, exit: ExitCode) {
         let slot = &mut self.nodes.borrow_mut()[number];
-        slot.state = Process::Ended("its service has returned");
+        (slot.state, slot.is_paused) = (Process::Ended("its service has returned"), false);
         self.wires.end_processes(&slot.host);
         self.journal.forget(&slot.host);
         if exit == ExitCode::SUCCESS {
@@ -260,6 +268,11 @@ impl<R: Runtime> World<R> {
         } else {
             self.journal.breaks(self.now(), format_args!("the service of {} has failed", slot.host));
         }
+    }
+
+    /// A task of a node has panicked, and the runtime has caught that.
+    pub(crate) fn panicked(&self, number: usize, panic: &Panic) {
+        self.journal.breaks(self.now(), format_args!("a task of {}: {panic}", self.nodes()[number].host));
     }
 
     /// Looks at all nodes: what has changed, and whether two are master at once.

@@ -379,7 +379,9 @@ fn a_trace_has_as_many_lines_as_allowed() {
 #[test]
 fn a_panic_of_an_app_is_a_failure() {
     let failure = only(|_| panic!("a bug")).try_run().expect_err("the app panics");
-    assert_eq!(failure.why(), "a panic: a bug");
+    let place = format!("a panic at {}:", file!());
+    assert!(failure.why().starts_with(&place), "{failure}");
+    assert!(failure.why().contains(": a bug, at "), "{failure}");
 }
 
 #[test]
@@ -417,4 +419,38 @@ fn the_printed_command_runs_the_same_again() {
     let printed = String::from_utf8_lossy(&output.stdout);
     // How many faults were drawn is the same, too.
     assert!(printed.contains(&text), "{printed}\n--- instead of\n{text}");
+}
+
+#[test]
+#[should_panic(expected = "no seed is run")]
+fn a_simulation_without_seeds_is_refused() {
+    only(|_| ()).seeds(0).run();
+}
+
+#[test]
+#[should_panic(expected = "a cluster has a voter")]
+fn a_simulation_without_voters_is_refused() {
+    only(|_| ()).voters(0).others(3).run();
+}
+
+#[test]
+fn a_check_holds_also_when_no_app_is_called() {
+    let end = Duration::from_secs(20);
+    let idle = only(|_| ())
+        .faults(0)
+        .lasts(end)
+        .always("the end is not reached", move |world| (world.now() < end).then_some(()).ok_or_else(|| "it is".into()));
+    let failure = idle.try_run().expect_err("there is a moment after the faults");
+    assert_eq!(failure.why(), "the end is not reached: it is, at 20s");
+}
+
+/// A test runs another one with variables.
+#[test]
+fn a_fault_that_a_seed_does_not_have_is_refused() {
+    let mut other = Command::new(env::current_exe().expect("this program"));
+    other.args(["--exact", "a_counter_behind_a_fence_loses_nothing", "--nocapture"]);
+    let output = other.envs([("FORMATION_SIM_SEED", "7"), ("FORMATION_SIM_FAULTS", "0,99")]).output();
+    let output = output.expect("this program runs");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && printed.contains("seed 7 has only "), "{printed}");
 }

@@ -55,7 +55,7 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    fn new(name: &str, why: &str, at: Duration) -> Self {
+    pub(super) fn new(name: &str, why: &str, at: Duration) -> Self {
         let why = if why.is_empty() { format!("{name}, at {at:?}") } else { format!("{name}: {why}, at {at:?}") };
         Self { name: name.into(), why }
     }
@@ -140,6 +140,10 @@ impl<'a, A: App> Run<'a, A> {
             }
             self.advance(self.net.now() + LOOK)?;
         }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.net.now()
     }
 
     fn strike(&mut self, fault: Fault) -> Result<(), Broken> {
@@ -269,7 +273,8 @@ impl<'a, A: App> Run<'a, A> {
                 self.call(ix, |app, cx| app.event(cx, &event))?;
             }
         }
-        Ok(())
+        // A step of a node and a fault change the world without a call.
+        self.check()
     }
 
     /// The run of a node has ended. A write that was in flight is on the disk or not.

@@ -8,9 +8,9 @@ use super::{
     App, Context, Snapshot,
     engine::{self, number, smallest},
     faults::{Plan, Words},
-    panics::caught,
     run::{Broken, Run},
 };
+use crate::panics::caught;
 
 /// How many smaller sets of faults are tried after a failure.
 const TRIES: usize = 200;
@@ -39,6 +39,7 @@ type Check<A> = Box<dyn Fn(&Snapshot<'_, A>) -> Result<(), String>>;
 /// let summary = simulation.run();
 /// assert!(summary.calls > 0, "events are calls, too");
 /// ```
+#[must_use = "nothing is simulated before `run`"]
 pub struct Simulation<A: App> {
     pub(super) start: Start<A>,
     pub(super) always: Vec<(String, Check<A>)>,
@@ -73,7 +74,7 @@ impl<A: App> Simulation<A> {
         }
     }
 
-    /// A check that must hold at every moment: after each call of an app and each request. Its error says what is wrong. The name is part
+    /// A check that must hold at every moment: after each call of an app, each request, each fault and each step of a node. Its error says what is wrong. The name is part
     /// of the report, and tells one failure from another.
     pub fn always(
         mut self,
@@ -152,7 +153,7 @@ impl<A: App> Simulation<A> {
     /// Runs all seeds.
     ///
     /// # Panics
-    /// If a run fails, with the text of the [`Failure`]. Also if the configuration is invalid, or a variable of the environment.
+    /// If a run fails, with the text of the [`Failure`]. Also in the cases of [`try_run`](Self::try_run).
     pub fn run(&self) -> Summary {
         match self.try_run() {
             Ok(summary) => summary,
@@ -166,12 +167,14 @@ impl<A: App> Simulation<A> {
     /// Returns the failure with the smallest set of faults that was found.
     ///
     /// # Panics
-    /// If the configuration is invalid, or a variable of the environment.
+    /// If there is no seed or no voter, if the configuration is invalid, or if a variable of the environment is.
     pub fn try_run(&self) -> Result<Summary, Failure> {
+        assert!(self.voters > 0, "a cluster has a voter");
         let only = chosen_faults();
         let mut summary = Summary { seeds: 0, faults: 0, calls: 0 };
         for seed in engine::seeds(|seeds| seeds.unwrap_or(self.seeds)) {
             let whole = Plan::draw(seed, self.voters + self.others, self.faults, self.lasts);
+            assert_known(&whole, only.as_deref());
             let kept = only.clone().unwrap_or_else(|| (0..whole.faults.len()).collect());
             summary.seeds += 1;
             summary.faults += kept.len() as u64;
@@ -180,6 +183,7 @@ impl<A: App> Simulation<A> {
                 Err(broken) => return Err(self.explain(&whole, &kept, &broken)),
             }
         }
+        assert!(summary.seeds > 0, "no seed is run");
         Ok(summary)
     }
 
@@ -199,7 +203,8 @@ impl<A: App> Simulation<A> {
         let result = caught(|| run.play(plan));
         let result = match result {
             Ok(result) => result,
-            Err(why) => Err(Broken { name: "a panic".into(), why: format!("a panic: {why}") }),
+            // The place is the name: at another place, it is another bug.
+            Err(panic) => Err(Broken::new(&format!("a panic at {}", panic.place), &panic.message, run.now())),
         };
         (result.map(|()| run.calls), run.trace.into())
     }
@@ -215,6 +220,15 @@ impl<A: App> Simulation<A> {
         let why = last.err().unwrap_or_else(|| broken.clone()).why;
         let faults = smallest.iter().map(|at| (*at, whole.faults[*at].0, Words(whole.faults[*at].1).to_string()));
         Failure { seed: whole.seed, why, drawn: whole.faults.len(), faults: faults.collect(), trace }
+    }
+}
+
+/// # Panics
+/// A number is not that of a fault of the plan.
+fn assert_known(plan: &Plan, only: Option<&[usize]>) {
+    let has = plan.faults.len();
+    if let Some(unknown) = only.into_iter().flatten().find(|fault| **fault >= has) {
+        panic!("FORMATION_SIM_FAULTS: seed {} has only {has} faults, from 0: not {unknown}", plan.seed);
     }
 }
 
@@ -315,5 +329,45 @@ fn again() -> String {
     match thread.name() {
         Some(test) if test != "main" => format!("cargo test{package} -- --exact {test}"),
         _ => "and the same command".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It has two bugs. Only one of them takes a fault.
+    struct Buggy {
+        ticks: u32,
+    }
+
+    impl App for Buggy {
+        type Message = ();
+        type Saved = ();
+        type Outside = ();
+
+        fn timer(&mut self, cx: &mut Context<'_, Self>, _key: u64) {
+            cx.set_timer(Duration::from_millis(200), 0);
+            self.ticks += 1;
+            assert!(cx.leadership().is_none_or(|lease| lease.term.0 < 2), "the second term");
+            assert!(self.ticks < 75, "it is late");
+        }
+    }
+
+    #[test]
+    fn a_smaller_set_of_faults_has_the_same_panic() {
+        let simulation = Simulation::new(|cx: &mut Context<'_, Buggy>| {
+            cx.set_timer(Duration::ZERO, 0);
+            Buggy { ticks: 0 }
+        });
+        let plans = (0..50).map(|seed| Plan::draw(seed, 3, 8, simulation.lasts));
+        let mut failed = plans.filter_map(|plan| Some((simulation.play(&plan, 0).0.err()?, plan)));
+        let found = failed.find(|(broken, _)| broken.why.contains("the second term"));
+        let (broken, plan) = found.expect("the master changes in a run");
+        let without = simulation.play(&plan.only(&[]), 0).0.expect_err("it is late without a fault");
+        assert!(without.why.contains("it is late"), "{}", without.why);
+        let kept: Vec<_> = (0..plan.faults.len()).collect();
+        let failure = simulation.explain(&plan, &kept, &broken);
+        assert!(failure.why().contains("the second term") && !failure.faults().is_empty(), "{failure}");
     }
 }

@@ -88,7 +88,7 @@ impl Pipe {
         self.wake();
     }
 
-    /// The host has no power. What it has sent and what has not arrived is lost.
+    /// The host has no power. Its bytes under way are lost.
     pub(super) fn silence(&mut self, host: &Host) {
         if self.from == *host {
             self.is_silent = true;

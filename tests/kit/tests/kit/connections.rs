@@ -1,9 +1,18 @@
 //! Connections of a service that have nothing to do with Formation.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake},
+    time::Duration,
+};
 
 use formation_core::Timing;
-use formation_testing::{Stream, TestNode};
+use formation_testing::{Cluster, Stream, TestNode};
 use futures_lite::{
     AsyncReadExt, AsyncWriteExt,
     future::{or, poll_once},
@@ -19,6 +28,10 @@ on_both! {
     nobody_is_found_where_nobody_listens
     a_listener_has_a_limit
     what_a_node_without_power_has_sent_is_lost
+    an_accept_ends_with_its_process
+    everybody_who_accepts_is_woken
+    an_old_listener_takes_no_connection_of_the_next
+    a_run_that_is_over_has_no_network
 }
 
 const LEASE: Duration = Timing::local().lease;
@@ -30,6 +43,96 @@ async fn connected(a: &TestNode, b: &TestNode) -> (Stream, Stream) {
     let other = listener.accept().await.unwrap();
     assert_eq!((one.peer(), other.peer()), ("node-b", "node-a"));
     (one, other)
+}
+
+/// Whether it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Woken {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Polls a future that has to wait.
+fn wait_for(future: Pin<&mut impl Future>) -> Arc<Woken> {
+    let woken = Arc::new(Woken::default());
+    assert!(future.poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+    woken
+}
+
+fn an_accept_ends_with_its_process<R: Timers>() {
+    network::<R>().run(async |network| {
+        let cluster = network.cluster(2).await;
+        let ends: [fn(&Cluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
+        for end in ends {
+            let listener = cluster.node("node-b").listen(9000).unwrap();
+            let mut accept = pin!(listener.accept());
+            let woken = wait_for(accept.as_mut());
+            end(&cluster);
+            assert!(woken.is_set());
+            assert_eq!(accept.await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+            cluster.restart("node-b");
+            cluster.wait_for_members(2).await;
+        }
+    });
+}
+
+fn everybody_who_accepts_is_woken<R: Timers>() {
+    network::<R>().run(async |network| {
+        let cluster = network.cluster(2).await;
+        let listener = cluster.node("node-b").listen(9000).unwrap();
+        let (mut first, mut second) = (pin!(listener.accept()), pin!(listener.accept()));
+        let (first, second) = (wait_for(first.as_mut()), wait_for(second.as_mut()));
+        cluster.node("node-a").connect("node-b:9000").await.unwrap();
+        assert_eq!((first.is_set(), second.is_set()), (true, true));
+    });
+}
+
+fn an_old_listener_takes_no_connection_of_the_next<R: Timers>() {
+    network::<R>().run(async |network| {
+        let cluster = network.cluster(2).await;
+        let old = cluster.node("node-b").listen(9000).unwrap();
+        cluster.kill("node-b");
+        cluster.restart("node-b");
+        cluster.wait_for_members(2).await;
+        let next = cluster.node("node-b").listen(9000).unwrap();
+        let stream = cluster.node("node-a").connect("node-b:9000").await.unwrap();
+        assert_eq!(old.accept().await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+        drop(old);
+        next.accept().await.unwrap();
+        cluster.node("node-a").connect("node-b:9000").await.unwrap();
+        drop(stream);
+    });
+}
+
+fn a_run_that_is_over_has_no_network<R: Timers>() {
+    network::<R>().run(async |network| {
+        let cluster = network.cluster(2).await;
+        let listener = cluster.node("node-a").listen(9000).unwrap();
+        let refused = async |node: &TestNode| {
+            let errors = [node.listen(9000).unwrap_err(), node.connect("node-a:9000").await.unwrap_err()];
+            assert_eq!(errors.map(|error| error.kind()), [io::ErrorKind::NotConnected; 2]);
+        };
+        let ends: [fn(&Cluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
+        for end in ends {
+            let before = cluster.node("node-b");
+            end(&cluster);
+            refused(&before).await;
+            cluster.restart("node-b");
+            cluster.wait_for_members(2).await;
+            refused(&before).await;
+            cluster.node("node-b").connect("node-a:9000").await.unwrap();
+        }
+        drop(listener);
+    });
 }
 
 /// Whether something does not happen for a while.

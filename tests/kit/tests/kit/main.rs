@@ -1,6 +1,5 @@
 //! The kit, tested by itself: every fault, and what it has to find.
 
-#![cfg(all(feature = "tokio", feature = "smol"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod both;

@@ -96,6 +96,18 @@ fn a_paused_process_stands_still_and_its_clock_goes_on() {
 }
 
 #[test]
+fn a_node_that_does_not_run_is_not_paused() {
+    let found = panic_of(|| {
+        Network::new(1).run(async |network| {
+            let cluster = network.cluster(2).await;
+            cluster.kill("node-a");
+            cluster.pause("node-a");
+        });
+    });
+    assert_eq!(found, "node-a does not run: it was killed");
+}
+
+#[test]
 fn the_clocks_of_a_process_agree() {
     Network::new(1).run(async |network| {
         let agrees = async |node: TestNode| {
@@ -114,6 +126,25 @@ fn the_clocks_of_a_process_agree() {
         cluster.advance(SECOND).await;
         assert_eq!(before.elapsed(), 3 * SECOND, "the time of the test is the same");
     });
+}
+
+#[test]
+fn a_task_that_panics_fails_the_test() {
+    let spawns = async |node: TestNode| {
+        let is_b = node.id() == "node-b";
+        tokio::spawn(async move {
+            sleep(SECOND).await;
+            assert!(!is_b, "a bug");
+        });
+        node.stopped().await;
+    };
+    let found = panic_of(|| {
+        Network::new(1).run(async |network| {
+            let cluster = network.services(3, spawns).await;
+            cluster.advance(2 * SECOND).await;
+        });
+    });
+    assert!(found.starts_with("a task of node-b: a panic at ") && found.ends_with(": a bug"), "{found}");
 }
 
 #[test]

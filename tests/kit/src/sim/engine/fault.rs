@@ -107,9 +107,8 @@ impl Fault {
             | Self::LeaveMaster
             | Self::ResignMaster
             | Self::SlowMaster(_) => {
-                if let Some(master) = net.master() {
-                    self.strike_master(net, master);
-                }
+                let Some(master) = net.master() else { return false };
+                return self.strike_master(net, master);
             }
             Self::Crash { .. } | Self::Start(_) | Self::Pause(..) | Self::DiskFails(_) | Self::Leave(_) => {
                 return false;
@@ -118,7 +117,8 @@ impl Fault {
         true
     }
 
-    fn strike_master<W: Watch>(self, net: &mut Net<W>, master: NodeIx) {
+    /// Returns whether the fault was possible.
+    fn strike_master<W: Watch>(self, net: &mut Net<W>, master: NodeIx) -> bool {
         match self {
             Self::CrashMaster(how) => net.crash(master, how),
             Self::IsolateMaster(how) => net.isolate(master, how),
@@ -127,7 +127,7 @@ impl Fault {
             Self::ResignMaster if net.listens(master) => net.command(master, Command::Resign),
             Self::SlowMaster(by) => net.slow_down(master, by),
             // A paused master gets no commands.
-            Self::LeaveMaster | Self::ResignMaster => {}
+            Self::LeaveMaster | Self::ResignMaster => return false,
             Self::Crash { .. }
             | Self::Start(_)
             | Self::Cut(..)
@@ -144,6 +144,7 @@ impl Fault {
             | Self::DiskFails(_)
             | Self::Leave(_) => debug_assert!(false, "{self:?} is no fault of the master"),
         }
+        true
     }
 
     /// A name for the kind of the fault.
@@ -173,6 +174,21 @@ impl Fault {
             Self::LeaveMaster => "fault: leave of the master",
             Self::ResignMaster => "fault: resignation of the master",
             Self::SlowMaster(_) => "fault: slow master",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Settings, *};
+
+    #[test]
+    fn a_fault_of_the_master_needs_a_master() {
+        let mut net = Net::new(1, Settings::calm(), ());
+        let (long, kill) = (Duration::from_secs(1), Fault::CrashMaster(Crash::Process));
+        let faults = [kill, Fault::IsolateMaster(Cut::Hold), Fault::PauseMaster(long), Fault::ResignMaster];
+        for fault in faults.into_iter().chain([Fault::LeaveMaster, Fault::SlowMaster(long)]) {
+            assert!(!fault.apply(&mut net), "{fault:?}");
         }
     }
 }
