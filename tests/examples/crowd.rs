@@ -157,7 +157,8 @@ fn run_crowd<N: Node>(runtime: &str, count: usize, busy: usize) {
                 node.handle().wait_for_members(count + VOTERS).await.unwrap();
             }
         };
-        let whole = futures_util::future::select(std::pin::pin!(everybody), std::pin::pin!(pause(PATIENCE))).await;
+        let (everybody, patience) = (std::pin::pin!(everybody), std::pin::pin!(pause(PATIENCE)));
+        let whole = futures_util::future::select(everybody, patience).await;
         match whole {
             futures_util::future::Either::Left(_) => println!("all see all after {:?}", begun.elapsed()),
             futures_util::future::Either::Right(_) => {
