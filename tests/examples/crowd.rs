@@ -159,12 +159,13 @@ fn run_crowd<N: Node>(runtime: &str, count: usize, busy: usize) {
         };
         let (everybody, patience) = (std::pin::pin!(everybody), std::pin::pin!(pause(PATIENCE)));
         let whole = futures_util::future::select(everybody, patience).await;
-        match whole {
-            futures_util::future::Either::Left(_) => println!("all see all after {:?}", begun.elapsed()),
+        let whole = match whole {
+            futures_util::future::Either::Left(_) => format!("all see all after {:?}", begun.elapsed()),
             futures_util::future::Either::Right(_) => {
-                println!("NOT WHOLE after {PATIENCE:?}: {} nodes see less", missing())
+                format!("NOT WHOLE after {PATIENCE:?}: {} nodes see less", missing())
             }
-        }
+        };
+        println!("{whole}");
         println!("crowd: {:.2} s of CPU", processor_time().as_secs_f64());
         writeln!(input).unwrap();
         println!("{}", output.next().unwrap().unwrap());
