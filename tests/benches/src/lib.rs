@@ -4,6 +4,8 @@
 //! - [`follower`]: a member that is no master.
 //! - [`master`]: a master and its members.
 
+extern crate alloc;
+
 #[path = "../../../core/src/wire/decoder.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is a part of the core, which needs more of it")]
 mod decoder;
