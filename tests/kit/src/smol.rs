@@ -46,6 +46,16 @@ pub struct Tasks {
     panicked: Rc<RefCell<Option<Box<dyn Any + Send>>>>,
 }
 
+impl Tasks {
+    /// # Panics
+    /// A service has panicked.
+    fn pass_on_panic(&self) {
+        if let Some(panic) = self.panicked.take() {
+            resume_unwind(panic);
+        }
+    }
+}
+
 impl Processes for Tasks {
     fn start(&self, node: usize, main: Local<()>) {
         let panicked = self.panicked.clone();
@@ -110,18 +120,14 @@ impl Runtime for Smol {
         let watching = async {
             loop {
                 Timer::after(TICK).await;
-                if let Some(panic) = world.processes.panicked.borrow_mut().take() {
-                    resume_unwind(panic);
-                }
+                world.processes.pass_on_panic();
                 world.look();
                 world.check();
             }
         };
         let done = block_on(world.processes.executor.run(future::or(watching, test)));
         // The test may have ended in the turn in which a service panicked.
-        if let Some(panic) = world.processes.panicked.borrow_mut().take() {
-            resume_unwind(panic);
-        }
+        world.processes.pass_on_panic();
         done
     }
 }

@@ -106,7 +106,7 @@ impl State {
 
     /// How much longer bytes between two hosts take than the latency.
     fn delay(&self, one: &Host, other: &Host) -> Duration {
-        [one, other].into_iter().filter_map(|host| self.hosts.get(host)).map(|machine| machine.delay).sum()
+        delay(&self.hosts, one, other)
     }
 
     fn is_silent(&self, host: &Host) -> bool {
@@ -143,11 +143,13 @@ impl State {
 
     fn apply_delays(&mut self) {
         for pipe in self.pipes.values_mut() {
-            let delays =
-                [&pipe.from, &pipe.to].map(|host| self.hosts.get(host).map_or(Duration::ZERO, |host| host.delay));
-            pipe.delay = delays.into_iter().sum();
+            pipe.delay = delay(&self.hosts, &pipe.from, &pipe.to);
         }
     }
+}
+
+fn delay(hosts: &BTreeMap<Host, Machine>, one: &Host, other: &Host) -> Duration {
+    [one, other].into_iter().filter_map(|host| hosts.get(host)).map(|machine| machine.delay).sum()
 }
 
 impl Wires {

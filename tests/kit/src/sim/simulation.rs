@@ -74,8 +74,8 @@ impl<A: App> Simulation<A> {
         }
     }
 
-    /// A check that must hold at every moment: after each call of an app, each request, each fault and each step of a node. Its error says what is wrong. The name is part
-    /// of the report, and tells one failure from another.
+    /// A check that must hold at every moment: after each call of an app, each request, each fault and each step of a node. Its error says
+    /// what is wrong. The name is part of the report, and tells one failure from another.
     pub fn always(
         mut self,
         name: impl Into<String>,
