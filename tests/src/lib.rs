@@ -27,6 +27,8 @@ mod scenario;
 mod seeds;
 mod settings;
 pub mod shim;
+#[cfg(unix)]
+mod signal;
 mod tally;
 mod trace;
 
@@ -47,4 +49,6 @@ pub use rig::Rig;
 pub use scenario::{Failure, Scenario};
 pub use seeds::{for_each_seed, seeds};
 pub use settings::Settings;
+#[cfg(unix)]
+pub use signal::send_signal;
 pub use tally::Tally;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::shim;
+use crate::{send_signal, shim};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -233,7 +233,7 @@ impl Program {
     /// The master is stopped. Without the limit, the node would wait for it as long as for a master that has failed.
     pub fn does_not_leave_within_its_limit(self) {
         let (master, mut member, _lines) = self.master_and_member("100ms");
-        signal(master.child.id(), "STOP");
+        send_signal(master.child.id(), "STOP");
         member.terminate();
         let errors = member.errors();
         assert!(errors.contains("the node had not left"), "{errors}");
@@ -298,7 +298,7 @@ impl Process {
         let id = child.id();
         thread::spawn(move || {
             if done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                signal(id, "KILL");
+                send_signal(id, "KILL");
             }
         });
         Self { child, _watchdog: watchdog }
@@ -317,19 +317,13 @@ impl Process {
     }
 
     fn terminate(&self) {
-        signal(self.child.id(), "TERM");
+        send_signal(self.child.id(), "TERM");
     }
 
     /// Waits for the end of the process.
     fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().expect("a child can be waited for").code()
     }
-}
-
-/// Sends a signal to a process.
-fn signal(id: u32, name: &str) {
-    let kill = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
-    assert!(kill.expect("there is a shell").success(), "the process {id} does not run");
 }
 
 /// A free address. A node needs its port in advance, because it is its own seed.

@@ -57,8 +57,11 @@ pub(crate) fn run_round(cluster: &mut Cluster, round: &Round) -> Result<Outcome,
     for (fault, victims) in round.faults.iter().zip(&all_victims) {
         inject(cluster, fault.kind, victims);
         match fault.kind {
-            // Both of them still reach all others. If the first is the master, the last one has no master.
-            FaultKind::CutTwo => drop(untouched.remove(&victims[victims.len() - 1])),
+            // Both of them still reach all others. If one is the master, it stays, and the other has none.
+            FaultKind::CutTwo => {
+                let without = victims.iter().rfind(|victim| **victim != master);
+                untouched.remove(without.expect("two machines are cut off from each other"));
+            }
             FaultKind::Partition if voters(cluster, victims) >= quorum(cluster) => {
                 untouched.retain(|number| victims.contains(number));
             }

@@ -11,9 +11,10 @@ use std::{
     thread,
 };
 
+use formation_tests::send_signal;
 use tempfile::TempDir;
 
-use crate::replicas::{LIMIT, poll, signal};
+use crate::replicas::{LIMIT, poll};
 
 /// A server of the test, on a socket in its directory.
 struct Server {
@@ -24,7 +25,7 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        signal(&self.process, "INT");
+        send_signal(self.process.id(), "INT");
         let _ = self.process.wait();
     }
 }

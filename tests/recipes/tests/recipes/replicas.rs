@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use formation_tests::send_signal;
 use tempfile::TempDir;
 
 /// Far longer than any test takes. It only ends a test that would hang.
@@ -134,9 +135,9 @@ impl Replicas {
         child.wait().unwrap();
     }
 
-    /// Sends a signal, such as `TERM`.
+    /// Sends a signal, such as `TERM`. After `STOP`, the replica stands still.
     pub(crate) fn signal(&self, id: &str, name: &str) {
-        signal(&self.running[id], name);
+        send_signal(self.running[id].id(), name);
     }
 
     /// Waits for the end of a replica that was told to end.
@@ -159,12 +160,6 @@ pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "{what} is missing");
         thread::yield_now();
     }
-}
-
-/// Sends a signal to a process.
-pub(crate) fn signal(process: &Child, name: &str) {
-    let kill = Command::new("sh").args(["-c", &format!("kill -{name} {}", process.id())]).status();
-    assert!(kill.unwrap().success(), "the process does not run");
 }
 
 /// Locks a store of the recipes. Their changes wait until the file is closed.
