@@ -4,7 +4,7 @@
 //! A simulated run depends on its seed only. A failing check prints the seed, the command that replays it, and the
 //! latest inputs and outputs. Environment variables select what runs:
 //!
-//! - `FORMATION_SIM_SEEDS=n`: how many seeds the default run explores (1,000 by default; each test takes its share).
+//! - `FORMATION_SIM_SEEDS=n`: how many seeds the default run explores (250 by default; each test takes its share).
 //! - `FORMATION_SIM_SEED=n`: only this seed.
 //! - `FORMATION_SIM_NODES=n`: the number of voters.
 

@@ -3,7 +3,7 @@
 //! something reaches it, so slow and suspended voters are included. `tests/README.md` has the numbers, and what is left
 //! out.
 //!
-//! `FORMATION_MODEL=full` goes further than the default run.
+//! `FORMATION_MODEL=wide` goes further than the default run, and `FORMATION_MODEL=full` further than that.
 
 extern crate std;
 
@@ -161,9 +161,14 @@ fn judge(what: &str, checker: &impl Checker<Run>, happens: &[&'static str]) {
     assert!(missing.is_empty(), "{what}: this never happens: {missing:?}");
 }
 
-/// The value for the default run, or for the full run.
-fn far<T>(default: T, full: T) -> T {
-    if env::var("FORMATION_MODEL").is_ok_and(|how| how == "full") { full } else { default }
+/// The value for the default run, for the wide run, or for the full run.
+fn far<T>(default: T, wide: T, full: T) -> T {
+    match env::var("FORMATION_MODEL").as_deref() {
+        Err(_) => default,
+        Ok("wide") => wide,
+        Ok("full") => full,
+        Ok(other) => panic!("FORMATION_MODEL={other}: the values are 'wide' and 'full'"),
+    }
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn g1_g2_hold_whatever_a_slow_master_misses() {
         from: World::formed(3, 0, 0),
         rules: Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT },
         terms: 2,
-        time: far(3, 4),
+        time: far(3, 3, 4),
         depth: 0,
     };
     explore("a slow master", bounds, &[LEADS, LEADS_AGAIN, EXPIRED]);
@@ -205,13 +210,14 @@ fn g1_g2_hold_whatever_a_slow_follower_misses() {
 
 #[test]
 fn g1_g2_hold_however_links_break() {
-    let bounds = Bounds { from: World::formed(3, 2, 0), rules: PROMPT, terms: 2, time: 5, depth: 0 };
+    let bounds = Bounds { from: World::formed(3, 2, 0), rules: PROMPT, terms: 2, time: far(4, 5, 5), depth: 0 };
     explore("links break", bounds, &[LEADS, LEADS_NEXT, EXPIRED, CONTESTED, REFUSED, RELEASED, DEFERRED]);
 }
 
 #[test]
 fn g1_g2_e4_hold_when_a_voter_dies_and_keeps_its_disk() {
-    let bounds = Bounds { from: World::formed(3, 0, 1), rules: PROMPT, terms: far(2, 3), time: far(5, 7), depth: 0 };
+    let bounds =
+        Bounds { from: World::formed(3, 0, 1), rules: PROMPT, terms: far(2, 2, 3), time: far(4, 5, 7), depth: 0 };
     const HAPPENS: &[&str] = &[LEADS, LEADS_NEXT, EXPIRED, CONTESTED, REFUSED, RELEASED, DEFERRED, VOTES_AGAIN];
     explore("a voter crashes", bounds, HAPPENS);
 }
@@ -221,7 +227,7 @@ fn g1_g2_e4_hold_when_a_voter_dies_and_keeps_its_disk() {
 fn g1_g2_e4_hold_when_a_disk_fails_and_its_voter_dies() {
     let mut from = World::formed(3, 0, 1);
     from.failures = 1;
-    let bounds = Bounds { from, rules: PROMPT, terms: 2, time: far(3, 4), depth: 0 };
+    let bounds = Bounds { from, rules: PROMPT, terms: 2, time: far(3, 3, 4), depth: 0 };
     explore("a disk fails", bounds, &[LEADS, LEADS_NEXT, EXPIRED, REFUSED, WITHOUT_DISK, VOTES_AGAIN]);
 }
 
@@ -230,8 +236,8 @@ fn e1_g2_hold_when_a_voter_dies_and_forgets_its_votes() {
     let bounds = Bounds {
         from: World::formed(3, 0, 1),
         rules: Rules { forget: true, ..PROMPT },
-        terms: far(2, 3),
-        time: far(4, 7),
+        terms: far(2, 2, 3),
+        time: far(3, 4, 7),
         depth: 0,
     };
     const HAPPENS: &[&str] = &[LEADS, LEADS_NEXT, EXPIRED, CONTESTED, REFUSED, RELEASED, DEFERRED, VOTES_AGAIN];
@@ -245,7 +251,7 @@ fn g1_g2_e4_hold_when_a_slow_master_a_cut_and_a_death_meet() {
         from: World::formed(3, 1, 1),
         rules: Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT },
         terms: 2,
-        time: far(1, 2),
+        time: far(1, 1, 2),
         depth: 0,
     };
     explore("a slow master, a cut and a crash", bounds, &[LEADS, EXPIRED]);
@@ -257,7 +263,7 @@ fn e1_g2_hold_when_all_but_the_master_restart() {
     let slow = |from, to| from == 0 || to == 0;
     let rules = Rules { slow, ..PROMPT };
     let bounds =
-        Bounds { from: World::restarted_around_its_master(3, rules), rules, terms: 2, time: far(2, 3), depth: 0 };
+        Bounds { from: World::restarted_around_its_master(3, rules), rules, terms: 2, time: far(2, 2, 3), depth: 0 };
     explore("all but the master restart", bounds, &[LEADS]);
     // Voters that forget their votes begin with the first term again.
     let rules = Rules { forget: true, slow, ..PROMPT };
@@ -270,7 +276,7 @@ fn e1_g2_hold_when_all_but_the_master_restart() {
 fn e1_g2_hold_when_times_are_lowered_at_a_restart() {
     let rules = Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT };
     let from = World::restarted_with_shorter_times(3, rules);
-    let bounds = Bounds { from, rules, terms: 2, time: far(4, 5), depth: 0 };
+    let bounds = Bounds { from, rules, terms: 2, time: far(4, 4, 5), depth: 0 };
     explore("times are lowered", bounds, &[LEADS]);
 }
 
@@ -279,16 +285,16 @@ fn e1_g2_hold_when_times_are_lowered_at_a_restart() {
 fn g1_g2_hold_when_a_voter_leaves() {
     let mut from = World::formed(3, 1, 0);
     from.leaves = 1;
-    let bounds = Bounds { from, rules: PROMPT, terms: 3, time: far(3, 5), depth: 0 };
+    let bounds = Bounds { from, rules: PROMPT, terms: far(2, 3, 3), time: far(3, 3, 5), depth: 0 };
     explore("a voter leaves", bounds, &[LEADS, LEADS_NEXT, RESIGNED, DEFERRED]);
 }
 
 /// L7: a master that has resigned votes, and may be a candidate again.
 #[test]
 fn l7_g1_g2_hold_when_a_master_resigns_and_stays() {
-    let mut from = World::formed(3, 1, 0);
+    let mut from = World::formed(3, far(0, 1, 1), 0);
     from.resigns = 1;
-    let bounds = Bounds { from, rules: PROMPT, terms: 3, time: far(3, 5), depth: 0 };
+    let bounds = Bounds { from, rules: PROMPT, terms: 3, time: far(3, 3, 5), depth: 0 };
     explore("a master resigns and stays", bounds, &[LEADS, LEADS_NEXT, LEADS_AGAIN, RESIGNED, DEFERRED]);
 }
 
@@ -297,7 +303,7 @@ fn g1_g2_hold_from_the_first_message_on() {
     let bounds = Bounds { from: World::fresh(3, 0, 0), rules: PROMPT, terms: 2, time: 3, depth: 0 };
     explore("all have just started", bounds, &[LEADS]);
     let rules = Rules { bursts: false, ..PROMPT };
-    let bounds = Bounds { from: World::fresh(3, 0, 0), rules, terms: 2, time: 1, depth: 0 };
+    let bounds = Bounds { from: World::fresh(far(2, 3, 3), 0, 0), rules, terms: 2, time: far(3, 1, 1), depth: 0 };
     explore("all have just started, frame by frame", bounds, &[LEADS]);
 }
 
@@ -313,8 +319,8 @@ fn g1_g2_e7_hold_when_a_master_meets_a_newer_term() {
 #[test]
 fn g1_g2_e8_hold_when_a_solo_master_meets_a_quorums() {
     let mut from = World::partitioned(|ix| ix / 2, 3);
-    (from.cuts, from.repairs) = (far(1, 0), Some(far(1, 2)));
-    let bounds = Bounds { from, rules: PROMPT, terms: 4, time: far(2, 1), depth: 0 };
+    (from.cuts, from.repairs) = (far(1, 1, 0), Some(far(1, 1, 2)));
+    let bounds = Bounds { from, rules: PROMPT, terms: 4, time: far(2, 2, 1), depth: 0 };
     const HAPPENS: &[&str] = &[LEADS, LEADS_AGAIN, SOLO, BESIDE_A_QUORUM, YIELDS_TO_A_QUORUM];
     explore("a solo master meets a quorum's master", bounds, HAPPENS);
 }
@@ -323,8 +329,8 @@ fn g1_g2_e8_hold_when_a_solo_master_meets_a_quorums() {
 #[test]
 fn g1_g2_e8_hold_when_solo_masters_meet() {
     let mut from = World::partitioned(|ix| ix, 3);
-    (from.cuts, from.repairs) = (far(1, 0), Some(far(1, 2)));
-    let bounds = Bounds { from, rules: PROMPT, terms: 4, time: far(3, 2), depth: 0 };
+    (from.cuts, from.repairs) = (far(1, 1, 0), Some(far(1, 1, 2)));
+    let bounds = Bounds { from, rules: PROMPT, terms: 4, time: far(3, 3, 2), depth: 0 };
     explore("solo masters meet", bounds, &[LEADS, LEADS_NEXT, SOLO, BESIDE_A_QUORUM, YIELDS_TO_ANOTHER]);
 }
 
@@ -332,6 +338,6 @@ fn g1_g2_e8_hold_when_solo_masters_meet() {
 #[test]
 fn g1_g2_hold_for_five_voters_within_the_bounds() {
     let rules = Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT };
-    let bounds = Bounds { from: World::formed(5, 1, 1), rules, terms: 3, time: 8, depth: far(8, 9) };
+    let bounds = Bounds { from: World::formed(5, 1, 1), rules, terms: 3, time: 8, depth: far(8, 8, 9) };
     explore("five voters", bounds, &[LEADS]);
 }

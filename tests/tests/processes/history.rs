@@ -42,7 +42,6 @@ struct NodeReports {
     view_id: ViewId,
     members: Members,
     master: Option<(Term, Node)>,
-    persist_failed: bool,
     /// The time at which the node reported that it leaves. From then on, its service no longer acts as master.
     left_at: Option<u64>,
 }
@@ -71,7 +70,9 @@ impl History {
             What::Event(Event::MasterLost { .. } | Event::Stopped { .. }) => self.reports(node).master = None,
             What::Event(Event::ViewChanged { view_id, changes }) => self.changes(node, *view_id, changes)?,
             What::Event(Event::Linked { node: peer, .. }) => self.note_start(peer, record.at),
-            What::Event(Event::PersistFailed) => self.reports(node).persist_failed = true,
+            What::Event(Event::PersistFailed) => {
+                return Err(format!("E4: a vote of {node} has failed, not only waited"));
+            }
             What::Event(_) => {}
         }
         Ok(())
@@ -205,11 +206,6 @@ impl History {
 
     fn last_claim(&self, node: &Node) -> Option<&Claim> {
         self.claims.iter().rev().find(|claim| claim.node == *node)
-    }
-
-    /// Whether the node has reported a failed persist. It does not vote until it is started again (E4).
-    pub(crate) fn has_failed_to_persist(&self, node: &Node) -> bool {
-        self.nodes.get(node).is_some_and(|reports| reports.persist_failed)
     }
 
     pub(crate) fn master_of(&self, term: Term) -> Option<&Node> {

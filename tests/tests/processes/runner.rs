@@ -18,8 +18,6 @@ pub(crate) struct Outcome {
     pub(crate) whole: Duration,
     /// The cluster was not whole before the faults. This happens when the processes get too little processor time.
     pub(crate) starved: bool,
-    /// A persist has failed.
-    pub(crate) disk_failed: bool,
 }
 
 /// Starts all nodes at once. The lowest id becomes master (G6).
@@ -53,7 +51,7 @@ pub(crate) fn run_round(cluster: &mut Cluster, round: &Round) -> Result<Outcome,
         apply_condition(cluster, condition);
     }
     let (all_victims, at) = (draw_victims(round, master), now());
-    let mut untouched: BTreeSet<usize> = all.iter().copied().collect();
+    let (mut untouched, mut full) = (all.iter().copied().collect::<BTreeSet<usize>>(), Vec::new());
     for (fault, victims) in round.faults.iter().zip(&all_victims) {
         inject(cluster, fault.kind, victims);
         match fault.kind {
@@ -65,11 +63,14 @@ pub(crate) fn run_round(cluster: &mut Cluster, round: &Round) -> Result<Outcome,
             FaultKind::Partition if voters(cluster, victims) >= quorum(cluster) => {
                 untouched.retain(|number| victims.contains(number));
             }
+            // They may have to wait with a vote, but they follow, and one of them can have voted before.
+            FaultKind::Fill => full.extend(victims),
             _ => untouched.retain(|number| !victims.contains(number)),
         }
     }
     let untouched: Vec<usize> = untouched.into_iter().collect();
-    if round.awaits_master && round.condition.is_none() && voters(cluster, &untouched) >= quorum(cluster) {
+    let able: Vec<usize> = untouched.iter().copied().filter(|number| !full.contains(number)).collect();
+    if round.awaits_master && round.condition.is_none() && voters(cluster, &able) >= quorum(cluster) {
         let what = format!("machines {untouched:?} follow a master among them");
         let (leader, _) =
             cluster.wait_until(time_until_led(cluster.voters), &what, |cluster| cluster.leader(&untouched))?;
@@ -88,7 +89,6 @@ pub(crate) fn run_round(cluster: &mut Cluster, round: &Round) -> Result<Outcome,
     heal(cluster, round);
     ((), outcome.whole) =
         cluster.wait_until(time_until_whole(cluster.voters), "all nodes are one cluster again", |cluster| {
-            outcome.disk_failed |= restart_nodes_with_failed_storage(cluster);
             cluster.is_whole().then_some(())
         })?;
     cluster.history.one_master_at_a_time()?;
@@ -172,17 +172,4 @@ fn heal(cluster: &mut Cluster, round: &Round) {
             cluster.start(number);
         }
     }
-}
-
-/// Restarts the nodes whose persist has failed, as their event asks for. Returns whether there were any.
-fn restart_nodes_with_failed_storage(cluster: &mut Cluster) -> bool {
-    let failed = |cluster: &Cluster, number: usize| {
-        cluster.machines[number].node().is_some_and(|node| cluster.history.has_failed_to_persist(node))
-    };
-    let failed: Vec<usize> = (0..cluster.machines.len()).filter(|number| failed(cluster, *number)).collect();
-    for number in &failed {
-        cluster.machines[*number].kill();
-        cluster.start(*number);
-    }
-    !failed.is_empty()
 }

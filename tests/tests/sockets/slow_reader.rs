@@ -20,11 +20,11 @@ pub(crate) const METADATA: usize = 16 << 10;
 
 with_each_adapter!(c6_g7_a_member_that_stops_reading_delays_nobody);
 
-/// Fast heartbeats, so that many changes go out. The suspicion is slow, so that the stalled member is not marked as
-/// down.
+/// Fast heartbeats, because the changes go out with them. The suspicion is slow, so that the stalled member is not marked as down.
 pub(crate) fn long_suspicion(config: ConfigBuilder) -> ConfigBuilder {
-    let (suspect_after, down_after) = (Duration::from_secs(100), Duration::from_secs(200));
-    config.timing(Timing { suspect_after, down_after, ..Timing::local() }).limits(limits())
+    let [heartbeat_interval, suspect_after, down_after] =
+        [Duration::from_millis(10), Duration::from_secs(100), Duration::from_secs(200)];
+    config.timing(Timing { heartbeat_interval, suspect_after, down_after, ..Timing::local() }).limits(limits())
 }
 
 pub(crate) fn limits() -> Limits {
