@@ -27,7 +27,7 @@ use smol::{
 };
 
 /// How long a step takes, and how long it may take.
-const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
+pub(crate) const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
 
 fn main() -> Result<(), Box<dyn Error>> {
     smol::block_on(run())
@@ -58,7 +58,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// The master's work, step by step. The future is dropped when the lease ends.
-async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut store = BufReader::new(store);
     loop {
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
@@ -98,7 +98,3 @@ async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "fenced_job_smol/tests.rs"]
-mod tests;

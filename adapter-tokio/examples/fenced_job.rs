@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// How long a step takes, and how long it may take.
-const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
+pub(crate) const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The master's work, step by step. The future is dropped when the lease ends.
-async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut store = BufReader::new(store);
     loop {
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
@@ -93,7 +93,3 @@ async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "fenced_job/tests.rs"]
-mod tests;
