@@ -94,6 +94,21 @@ impl<R: Runtime> Cluster<R> {
     }
 
     /// The newest step that was [recorded](TestNode::record).
+    ///
+    /// ```
+    /// # #[cfg(feature = "tokio")] {
+    /// # use formation_core::Term;
+    /// # use formation_testing::tokio::Network;
+    /// use formation_testing::Step;
+    ///
+    /// Network::new(1).run(async |network| {
+    ///     let cluster = network.cluster(3).await;
+    ///     cluster.node("node-b").record(Term(1));
+    ///     let Some(Step { at, node, term, .. }) = cluster.last_step() else { panic!("a step was recorded") };
+    ///     assert_eq!((at, node.as_str(), term), (cluster.now(), "node-b", Term(1)));
+    /// });
+    /// # }
+    /// ```
     pub fn last_step(&self) -> Option<Step> {
         self.world.journal.newest_step()
     }

@@ -261,7 +261,7 @@ pub struct Summary {
 /// A test that plants a bug can look at it:
 ///
 /// ```
-/// # use formation_testing::sim::{App, Simulation};
+/// # use formation_testing::sim::{App, Failure, Simulation};
 /// # struct Idle;
 /// # impl App for Idle {
 /// #     type Message = ();
@@ -272,7 +272,8 @@ pub struct Summary {
 ///     [] => Ok(()),
 ///     [(master, term), ..] => Err(format!("{master} is the master of term {term}")),
 /// });
-/// let failure = impossible.try_run().unwrap_err();
+/// let failure: Failure = impossible.try_run().unwrap_err();
+/// assert_eq!(failure.seed(), 0, "the first one");
 /// assert!(failure.why().starts_with("nobody is the master: n"));
 /// assert_eq!(failure.faults(), [], "it takes no fault");
 /// ```
