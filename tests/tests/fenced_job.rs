@@ -11,7 +11,7 @@ use std::{
 };
 
 use formation_core::{Fence, Term};
-use formation_testing::{Cluster, Network, Runtime, Stream, TestNode, smol::Smol, tokio::Tokio};
+use formation_testing::{Network, Runtime, Stream, TestCluster, TestNode, smol::Smol, tokio::Tokio};
 use formation_tokio::Lease;
 use futures_util::{StreamExt, stream};
 // The streams of the kit have the traits of both runtimes.
@@ -130,7 +130,7 @@ async fn store(node: TestNode, written: &Mutex<Written>) {
 }
 
 /// Runs the service, and a fault of its first master. Returns everything that was written.
-fn run<R: Example>(fault: impl AsyncFnOnce(&Cluster<R>, &str)) -> Written {
+fn run<R: Example>(fault: impl AsyncFnOnce(&TestCluster<R>, &str)) -> Written {
     Network::<R>::new(1).voters(3).run(async |network| {
         let cluster_written = Arc::<Mutex<Written>>::default();
         let written = cluster_written.clone();
@@ -155,7 +155,7 @@ fn counts(written: &Written) -> BTreeMap<Term, usize> {
 }
 
 /// Cuts a voter off from the other voters, but not from the store.
-fn cut_off<R: Example>(cluster: &Cluster<R>, voter: &str) {
+fn cut_off<R: Example>(cluster: &TestCluster<R>, voter: &str) {
     for other in ["node-a", "node-b", "node-c"].into_iter().filter(|other| *other != voter) {
         cluster.cut(voter, other);
         cluster.cut(other, voter);

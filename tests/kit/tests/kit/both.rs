@@ -219,7 +219,7 @@ fn work_without_a_lease_is_found<R: Timers>() {
 fn two_masters_at_once_are_found<R: Timers>() {
     // Each node is a cluster of its own.
     let alone = |id: &str, _| Config::single("test", id, format!("{id}:7000")).local();
-    let found = panic_of(|| network::<R>().config(alone).run(async |network| drop(network.cluster(2).await)));
+    let found = panic_of(|| network::<R>().configure(alone).run(async |network| drop(network.cluster(2).await)));
     let expected = "several nodes have a valid lease at once: node-a in term 1, node-b in term 1";
     assert_eq!(found, expected);
 }
