@@ -100,7 +100,7 @@ pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
     Detector, DialProblem, Event, Explanation, Fence, IdError, Incarnation, Leadership, Limits, LossReason, Member,
     MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId,
-    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleTerm, Status, StopReason, Storage, Tags, Term,
+    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleToken, Status, StopReason, Storage, Tags, Term,
     Timestamp, Timing, TlsFailure, TlsProblem, ViewId, VoterReport,
 };
 #[doc(no_inline)]

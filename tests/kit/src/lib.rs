@@ -9,7 +9,7 @@
 //! };
 //!
 //! use formation_testing::{TestNode, tokio::Network};
-//! use formation_tokio::{ClusterHandle, Fence, StaleTerm, Stopped, Term};
+//! use formation_tokio::{ClusterHandle, Fence, StaleToken, Stopped, Term};
 //!
 //! /// What the master writes to. It refuses the writes of earlier masters.
 //! #[derive(Default)]
@@ -19,7 +19,7 @@
 //! }
 //!
 //! impl Store {
-//!     fn write(&mut self, term: Term) -> Result<(), StaleTerm> {
+//!     fn write(&mut self, term: Term) -> Result<(), StaleToken> {
 //!         self.fence.admit(term)?;
 //!         self.written.push(term);
 //!         Ok(())
