@@ -46,6 +46,7 @@ fn three_nodes_have_one_master<R: Timers>() {
         for id in cluster.ids() {
             let node = cluster.node(&id);
             assert_eq!((node.id(), node.wait_for_master().await.unwrap()), (&*id, master.clone()));
+            assert_eq!(node.master().as_ref(), Some(&master));
         }
     });
 }
@@ -89,7 +90,7 @@ fn a_node_that_hears_nothing_comes_back<R: Timers>() {
         let master = cluster.assert_one_master();
         cluster.cut(&master.node.id, "node-c");
         let deaf = cluster.node("node-c");
-        cluster.wait_until("node-c misses its master", || deaf.status().master.is_none()).await;
+        cluster.wait_until("node-c misses its master", || deaf.master().is_none()).await;
         assert_eq!(cluster.assert_one_master(), master);
         cluster.heal();
         cluster.wait_for_members(3).await;
