@@ -5,7 +5,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use formation_tokio::{Cluster, Config};
+//! use formation_tokio::{Cluster, Config, StopReason};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,12 +28,20 @@
 //!             tokio::time::sleep(Duration::from_secs(1)).await;
 //!         }
 //!     });
+//!     let leave = async {
+//!         tokio::signal::ctrl_c().await?;
+//!         // First the work ends, then the mastership.
+//!         cluster.leave().await.map_err(std::io::Error::other)
+//!     };
 //!     tokio::select! {
-//!         ended = work => ended?,
-//!         pressed = tokio::signal::ctrl_c() => pressed?,
+//!         // The node has stopped.
+//!         Err(_) = work => {}
+//!         left = leave => left?,
 //!     }
-//!     cluster.leave().await?;
-//!     Ok(())
+//!     match cluster.stopped().await {
+//!         StopReason::Left => Ok(()),
+//!         reason => Err(reason.into()),
+//!     }
 //! }
 //! ```
 //!
