@@ -17,17 +17,17 @@ use std::{
 };
 
 use async_signal::{Signal, Signals};
-use formation_smol::{Cluster, Config, Guard, Lease};
+use formation_smol::{Cluster, Config, Guard, Lease, StopReason};
 use smol::{
     Timer,
-    future::try_zip,
+    future::or,
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, unix::UnixStream},
     stream::StreamExt,
 };
 
 /// How long a step takes, and how long it may take.
-const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
+pub(crate) const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
 
 fn main() -> Result<(), Box<dyn Error>> {
     smol::block_on(run())
@@ -42,23 +42,24 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut terminate = Signals::new([Signal::Term])?;
     let cluster = Cluster::start(config, TcpListener::bind(&address).await?)?;
     let work = async {
-        // It ends with `Stopped`, once the node has left.
-        match cluster.run_while_master(async |lease| job(lease, &id, UnixStream::connect(&store).await?).await).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
+        let work = cluster.run_while_master(async |lease| job(lease, &id, UnixStream::connect(&store).await?).await);
+        // An error of the job ends the service. Without one, the node has stopped.
+        work.await.unwrap_or(Ok(()))
     };
     let leave = async {
         terminate.next().await;
         // First the step under way ends, then the mastership. So there is no need to stop the job here.
         cluster.leave().await.map_err(io::Error::other)
     };
-    try_zip(try_zip(work, leave), report(&cluster, &id, &store)).await?;
-    Ok(())
+    or(or(work, leave), report(&cluster, &id, &store)).await?;
+    match cluster.stopped().await {
+        StopReason::Left => Ok(()),
+        reason => Err(reason.into()),
+    }
 }
 
 /// The master's work, step by step. The future is dropped when the lease ends.
-async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut store = BufReader::new(store);
     loop {
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
@@ -98,7 +99,3 @@ async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "fenced_job_smol/tests.rs"]
-mod tests;

@@ -5,7 +5,9 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use formation_smol::{Cluster, Config};
+//! use async_signal::{Signal, Signals};
+//! use formation_smol::{Cluster, Config, StopReason};
+//! use smol::stream::StreamExt;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! // The seed list is the same on every node. The id, the address and the directory belong to this node only.
@@ -20,17 +22,25 @@
 //! println!("{} is the master of term {}", master.node, master.term);
 //!
 //! // Only the master does this. It ends before the lease does, and begins again when this node is the master again.
-//! cluster
-//!     .run_while_master(async |lease| {
-//!         for step in 1..=10 {
-//!             // Send the term along with each write: it is a fencing token.
-//!             println!("step {step} of the master's work, in term {}", lease.term());
-//!             smol::Timer::after(Duration::from_secs(1)).await;
-//!         }
-//!     })
-//!     .await?;
-//! cluster.leave().await?;
-//! # Ok(())
+//! let work = cluster.run_while_master(async |lease| {
+//!     loop {
+//!         // Send the term along with each write: it is a fencing token.
+//!         println!("work of the master, in term {}", lease.term());
+//!         smol::Timer::after(Duration::from_secs(1)).await;
+//!     }
+//! });
+//! let mut pressed = Signals::new([Signal::Int])?;
+//! let leave = async {
+//!     pressed.next().await;
+//!     // First the work ends, then the mastership.
+//!     cluster.leave().await
+//! };
+//! // If the work ends, the node has stopped.
+//! smol::future::or(work, leave).await.ok();
+//! match cluster.stopped().await {
+//!     StopReason::Left => Ok(()),
+//!     reason => Err(reason.into()),
+//! }
 //! # }
 //! ```
 //!
@@ -73,7 +83,7 @@ pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
     Detector, DialProblem, Event, Explanation, Fence, IdError, Incarnation, Leadership, Limits, LossReason, Member,
     MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId,
-    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleTerm, Status, StopReason, Storage, Tags, Term,
+    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleToken, Status, StopReason, Storage, Tags, Term,
     Timestamp, Timing, TlsFailure, TlsProblem, ViewId, VoterReport,
 };
 #[doc(no_inline)]

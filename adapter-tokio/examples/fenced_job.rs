@@ -16,16 +16,16 @@ use std::{
     time::Duration,
 };
 
-use formation_tokio::{Cluster, Config, Guard, Lease};
+use formation_tokio::{Cluster, Config, Guard, Lease, StopReason};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, UnixStream},
+    select,
     signal::unix::{SignalKind, signal},
-    try_join,
 };
 
 /// How long a step takes, and how long it may take.
-const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
+pub(crate) const STEP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -36,24 +36,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = Config::builder("jobs", &id, &address).seeds(args).build()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let cluster = Cluster::start(config, TcpListener::bind(&address).await?)?;
-    let work = async {
-        // It ends with `Stopped`, once the node has left.
-        match cluster.run_while_master(async |lease| job(lease, &id, UnixStream::connect(&store).await?).await).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
-    };
+    let work = cluster.run_while_master(async |lease| job(lease, &id, UnixStream::connect(&store).await?).await);
     let leave = async {
         terminate.recv().await;
         // First the step under way ends, then the mastership. So there is no need to stop the job here.
         cluster.leave().await.map_err(io::Error::other)
     };
-    try_join!(work, leave, report(&cluster, &id, &store))?;
-    Ok(())
+    select! {
+        // An error of the job ends the service. Without one, the node has stopped.
+        ended = work => ended.unwrap_or(Ok(()))?,
+        left = leave => left?,
+        told = report(&cluster, &id, &store) => told?,
+    }
+    match cluster.stopped().await {
+        StopReason::Left => Ok(()),
+        reason => Err(reason.into()),
+    }
 }
 
 /// The master's work, step by step. The future is dropped when the lease ends.
-async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut store = BufReader::new(store);
     loop {
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
@@ -93,7 +95,3 @@ async fn report(cluster: &Cluster, id: &str, store: &Path) -> io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "fenced_job/tests.rs"]
-mod tests;

@@ -5,7 +5,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use formation_tokio::{Cluster, Config};
+//! use formation_tokio::{Cluster, Config, StopReason};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,12 +28,20 @@
 //!             tokio::time::sleep(Duration::from_secs(1)).await;
 //!         }
 //!     });
+//!     let leave = async {
+//!         tokio::signal::ctrl_c().await?;
+//!         // First the work ends, then the mastership.
+//!         cluster.leave().await.map_err(std::io::Error::other)
+//!     };
 //!     tokio::select! {
-//!         ended = work => ended?,
-//!         pressed = tokio::signal::ctrl_c() => pressed?,
+//!         // The node has stopped.
+//!         Err(_) = work => {}
+//!         left = leave => left?,
 //!     }
-//!     cluster.leave().await?;
-//!     Ok(())
+//!     match cluster.stopped().await {
+//!         StopReason::Left => Ok(()),
+//!         reason => Err(reason.into()),
+//!     }
 //! }
 //! ```
 //!
@@ -100,7 +108,7 @@ pub use formation_core::{
     Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
     Detector, DialProblem, Event, Explanation, Fence, IdError, Incarnation, Leadership, Limits, LossReason, Member,
     MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId,
-    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleTerm, Status, StopReason, Storage, Tags, Term,
+    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleToken, Status, StopReason, Storage, Tags, Term,
     Timestamp, Timing, TlsFailure, TlsProblem, ViewId, VoterReport,
 };
 #[doc(no_inline)]

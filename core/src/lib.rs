@@ -84,7 +84,7 @@ pub use api::{
     error::{CloseReason, DialProblem, Misuse, RejectReason, TlsFailure, TlsProblem},
     event::{Event, LossReason, Severity, StopReason, ViewLimit},
     explain::{Explanation, MemberReport, NoMaster, NoMasterReason, Problem, Storage, VoterReport},
-    fence::{Fence, StaleTerm},
+    fence::{Fence, StaleToken},
     input::{Command, Input, Origin, Remote, Start},
     output::Output,
     status::{Counters, Leadership, Phase, Status},

@@ -1,22 +1,21 @@
 //! The handle of a running node: its view, its master, its events, and commands to it.
 
+mod commands;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_broadcast as broadcast;
 use async_channel::{self as channel, Receiver, Sender};
-use bytes::Bytes;
 use formation_core::{
     Address, Command, Config, Event, Explanation, Formation, Leadership, MembersView, MetadataError, Misuse, Node,
     Status, StopReason, Term, Timestamp,
 };
-use serde::Serialize;
 
 use crate::{
-    ending::{End, LeaveError, Unfinished},
+    ending::End,
     events::Events,
     mastership::{self, LeadershipWatch, Lease},
     shared::Shared,
@@ -58,6 +57,14 @@ pub struct Master {
     pub term: Term,
 }
 
+impl Master {
+    /// The master of a node with this status.
+    fn of(status: &Status) -> Option<Self> {
+        let (node, address) = status.master.clone()?;
+        Some(Self { node, address, term: status.master_term? })
+    }
+}
+
 /// `node-a#7 at 10.0.0.1:7000, master of term 3`
 impl fmt::Display for Master {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +99,7 @@ pub(crate) enum Request {
 /// | open and close something with the mastership | [`watch_leadership`](Self::watch_leadership) |
 /// | stop a task or a thread of your own | [`Lease::ended`], or [`Lease::is_valid`] before each step |
 /// | let another node be the master | [`resign`](Self::resign) |
-/// | show who is the master | [`status`](Self::status) with its `master` and `master_term`, [`wait_for_master`](Self::wait_for_master) |
+/// | show who is the master | [`master`](Self::master), [`wait_for_master`](Self::wait_for_master) |
 ///
 /// A lease ends [`lease_margin`](formation_core::ConfigBuilder::lease_margin) before another node can be the master, also when the node
 /// resigns or leaves. Code that checks the lease, and needs less time than the margin after that, runs beside no other master. Nothing
@@ -277,33 +284,6 @@ impl ClusterHandle {
             .map(|usable| Lease::new(usable.term, self.0.shared.clone()))
     }
 
-    /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of
-    /// [`run_while_master`](Self::run_while_master) and all [guards](Lease::guard) are dropped, at the latest when the lease ends for
-    /// the other nodes. Then this returns, and the other voters have their turns before this one (PROTOCOL.md, L7). If no other voter
-    /// can be the master, this node is the next one, too.
-    ///
-    /// On a node that is not the master this does nothing.
-    ///
-    /// ```no_run
-    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
-    /// // This machine is about to be busy. Another voter is the better master meanwhile.
-    /// cluster.resign().await?;
-    /// println!("the next master is {}", cluster.wait_for_master().await?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, with one limit: once the node has taken the command, it resigns, whether or not the future is dropped. Before that,
-    /// with many commands under way, a dropped future changes nothing.
-    ///
-    /// # Errors
-    /// [`Stopped`] if the node stops first.
-    pub async fn resign(&self) -> Result<(), Stopped> {
-        // The core never rejects this command.
-        let _: Result<(), Misuse> = self.answered(Command::Resign).await?;
-        Ok(())
-    }
-
     /// The phase, the term, the master and the counters of this node. The phase of a node that has ended, for whatever reason, is
     /// [`Phase::Stopped`](formation_core::Phase::Stopped).
     ///
@@ -352,6 +332,24 @@ impl ClusterHandle {
         self.0.shared.now()
     }
 
+    /// The master that this node follows, or the node itself if it is the master. To learn of the next one, use
+    /// [`events`](Self::events), and to wait for the first one [`wait_for_master`](Self::wait_for_master).
+    ///
+    /// It is for showing and for forwarding, and not the permission to act as the master: that is [`lease`](Self::lease).
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// match cluster.master() {
+    ///     Some(master) if master.node == *cluster.node() => println!("this node is the master of term {}", master.term),
+    ///     Some(master) => println!("ask {}", master.address),
+    ///     None => println!("there is no master at the moment"),
+    /// }
+    /// # }
+    /// ```
+    pub fn master(&self) -> Option<Master> {
+        Master::of(&self.0.shared.lock().status)
+    }
+
     /// Waits until this node follows a master or is the master.
     ///
     /// ```no_run
@@ -369,13 +367,7 @@ impl ClusterHandle {
     /// # Errors
     /// [`Stopped`] if the node stops first.
     pub async fn wait_for_master(&self) -> Result<Master, Stopped> {
-        self.0
-            .shared
-            .wait(|state| {
-                let (node, address) = state.status.master.clone()?;
-                Some(Master { node, address, term: state.status.master_term? })
-            })
-            .await
+        self.0.shared.wait(|state| Master::of(&state.status)).await
     }
 
     /// Waits until the view has exactly `count` members and all of them are active, and returns that view.
@@ -415,180 +407,6 @@ impl ClusterHandle {
     pub async fn stopped(&self) -> StopReason {
         let End { reason, .. } = self.0.shared.ending.wait(None).await;
         reason.unwrap_or(StopReason::ShutDown)
-    }
-
-    /// Leaves the cluster. On a master, the leases end first, then the mastership, as with [`resign`](Self::resign). It returns once
-    /// the node has stopped, its port is free and its connections are closed. It also waits for a write to the `state_dir` that is in
-    /// progress, for as long as the disk takes. A node that reaches no master gives up after `down_after` (3 s with `Timing::lan`), and
-    /// has left all the same: let the limit of [`leave_within`](Self::leave_within) be a second longer than that.
-    ///
-    /// Cancel safe, with one limit: once the node has taken the command, it leaves, whether or not the future is dropped. Before that,
-    /// with many commands under way, a dropped future changes nothing.
-    ///
-    /// # Errors
-    /// [`Stopped`] if the node had stopped before it could leave. This, too, is returned once everything is free.
-    pub async fn leave(&self) -> Result<(), Stopped> {
-        self.leave_until(None).await.map_err(|_| Stopped)
-    }
-
-    /// As [`leave`](Self::leave), for this long at most. At the limit a node that has not left ends without leaving, as by
-    /// [`shutdown`](Self::shutdown). The limit stays if the future is dropped.
-    ///
-    /// ```no_run
-    /// # async fn example(cluster: &formation_host::ClusterHandle) {
-    /// use std::time::Duration;
-    ///
-    /// use formation_host::{LeaveError, Unfinished};
-    ///
-    /// match cluster.leave_within(Duration::from_secs(5)).await {
-    ///     Ok(()) => println!("goodbye"),
-    ///     Err(LeaveError::Unfinished(Unfinished { write: true, .. })) => println!("the disk does not answer"),
-    ///     Err(error) => println!("not in order: {error}"),
-    /// }
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, as `leave`.
-    ///
-    /// # Errors
-    /// [`LeaveError::Unfinished`] if the limit has passed, [`LeaveError::Stopped`] if the node had stopped before it could leave.
-    pub async fn leave_within(&self, limit: Duration) -> Result<(), LeaveError> {
-        self.leave_until(Some(self.now() + limit)).await
-    }
-
-    async fn leave_until(&self, limit: Option<Timestamp>) -> Result<(), LeaveError> {
-        let had_stopped = self.0.shared.lock().has_stopped();
-        if let Some(limit) = limit {
-            self.0.shared.ending.limit(limit);
-        }
-        // It fails if the node has stopped meanwhile.
-        let was_sent = self.request(Command::Leave).await.is_ok();
-        let End { reason, was_cut, is_writing } = self.0.shared.ending.wait(limit).await;
-        let unfinished = Unfinished { leave: was_cut && !had_stopped, write: is_writing };
-        if unfinished.leave || unfinished.write {
-            return Err(unfinished.into());
-        }
-        if was_sent && reason == Some(StopReason::Left) { Ok(()) } else { Err(Stopped.into()) }
-    }
-
-    /// Ends the node without a message to the other nodes, like a crash. It returns once the node has stopped: its port and its
-    /// `state_dir` are free, and its connections, files and tasks are closed. So the node can be started again at once. If it has
-    /// stopped before, this waits until all of that is free.
-    ///
-    /// A write to the `state_dir` that is in progress is waited for, for as long as the disk takes.
-    ///
-    /// ```no_run
-    /// # async fn example(cluster: &formation_host::ClusterHandle) {
-    /// // In a test: what do the others do when this node is gone at once?
-    /// cluster.shutdown().await;
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, with one limit: once the node has taken the request, it ends, whether or not the future is dropped.
-    pub async fn shutdown(&self) {
-        // It fails if the node has stopped.
-        let _ = self.0.requests.send(Request::ShutDown).await;
-        self.0.shared.ending.wait(None).await;
-    }
-
-    /// As [`shutdown`](Self::shutdown), but waits for the disk for this long at most. The limit stays if the future is dropped.
-    ///
-    /// ```no_run
-    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
-    /// // In a test: what do the others do when this node is gone at once?
-    /// cluster.shutdown_within(std::time::Duration::from_secs(5)).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, as `shutdown`.
-    ///
-    /// # Errors
-    /// [`Unfinished`] if the disk has not answered by then. Everything but the `state_dir` is free.
-    pub async fn shutdown_within(&self, limit: Duration) -> Result<(), Unfinished> {
-        let limit = self.now() + limit;
-        self.0.shared.ending.limit(limit);
-        // It fails if the node has stopped.
-        let _ = self.0.requests.send(Request::ShutDown).await;
-        match self.0.shared.ending.wait(Some(limit)).await.is_writing {
-            true => Err(Unfinished { leave: false, write: true }),
-            false => Ok(()),
-        }
-    }
-
-    /// Changes this node's metadata in the member list.
-    ///
-    /// ```no_run
-    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
-    /// use formation_core::Tags;
-    ///
-    /// // From now on, it is no worker.
-    /// cluster.set_metadata(Tags::new([("role", "spare")])?.to_bytes()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, with one limit: it is unknown whether a dropped future has changed something. If it did, the change is complete.
-    ///
-    /// # Errors
-    /// [`CommandError::Misuse`] if it is too long, [`CommandError::Stopped`] if the node has stopped.
-    pub async fn set_metadata(&self, metadata: Bytes) -> Result<(), CommandError> {
-        self.command(Command::SetMetadata(metadata)).await
-    }
-
-    /// As [`set_metadata`](Self::set_metadata), with a value in postcard's format.
-    /// [`Member::metadata_as`](formation_core::Member::metadata_as) reads it.
-    ///
-    /// ```no_run
-    /// #[derive(serde::Serialize)]
-    /// struct Worker {
-    ///     rack: u16,
-    /// }
-    ///
-    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), formation_host::CommandError> {
-    /// cluster.set_metadata_as(&Worker { rack: 7 }).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, as `set_metadata`.
-    ///
-    /// # Errors
-    /// As `set_metadata`, and [`CommandError::Metadata`] if postcard cannot write the value.
-    pub async fn set_metadata_as(&self, value: &impl Serialize) -> Result<(), CommandError> {
-        self.command(Command::set_metadata_as(value)?).await
-    }
-
-    /// Adds addresses that this node dials while it has no master. They are no seeds, and have no vote.
-    ///
-    /// ```no_run
-    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
-    /// cluster.add_contacts(["10.0.0.9:7000".parse()?]).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Cancel safe, with one limit: it is unknown whether a dropped future has changed something. If it did, the change is complete.
-    ///
-    /// # Errors
-    /// [`CommandError::Misuse`] if there are too many, [`CommandError::Stopped`] if the node has stopped.
-    pub async fn add_contacts(&self, contacts: impl IntoIterator<Item = Address>) -> Result<(), CommandError> {
-        self.command(Command::AddContacts(contacts.into_iter().collect())).await
-    }
-
-    async fn command(&self, command: Command) -> Result<(), CommandError> {
-        Ok(self.answered(command).await??)
-    }
-
-    /// Sends a command, and waits for the answer of the core.
-    async fn answered(&self, command: Command) -> Result<Result<(), Misuse>, Stopped> {
-        self.request(command).await?.recv().await.map_err(|_| Stopped)
-    }
-
-    async fn request(&self, command: Command) -> Result<Receiver<Result<(), Misuse>>, Stopped> {
-        let (reply, result) = channel::bounded(1);
-        self.0.requests.send(Request::Command(command, reply)).await.map_err(|_| Stopped)?;
-        Ok(result)
     }
 }
 

@@ -18,20 +18,36 @@ use crate::id::Term;
 /// assert!(fence.admit(Term(3)).is_ok());
 /// assert!(fence.admit(Term(5)).is_ok(), "the next master writes");
 /// let late = fence.admit(Term(3)).unwrap_err();
-/// assert_eq!(late.to_string(), "the write is of term 3, but term 5 has written already: its sender is no master any more");
+/// assert_eq!(late.to_string(), "the write with Term(3) is too late: one with Term(5) was admitted before");
 /// ```
 ///
-/// It is serializable. A store that keeps the term in a form of its own, such as a column, makes a fence of it by `admit`.
+/// The token is the term, or anything else that is ordered by the term first. With a number behind it, the fence also refuses the late
+/// writes of one master, which have overtaken each other. A write that is sent again has the same token, and is admitted again:
+///
+/// ```
+/// use formation_core::{Fence, Term};
+///
+/// let mut fence: Fence<(Term, u64)> = Fence::default();
+/// fence.admit((Term(3), 1))?;
+/// fence.admit((Term(3), 2))?;
+/// fence.admit((Term(3), 2))?;
+/// assert!(fence.admit((Term(3), 1)).is_err(), "the second write has overtaken it");
+/// fence.admit((Term(4), 1))?;
+/// assert!(fence.admit((Term(3), 3)).is_err(), "the next master has written");
+/// # Ok::<(), formation_core::StaleToken<(Term, u64)>>(())
+/// ```
+///
+/// It is serializable. A store that keeps the token in a form of its own, such as a column, makes a fence of it by `admit`.
 ///
 /// Terms begin again if all voters lose their votes ([`ConfigBuilder::state_dir`](crate::ConfigBuilder::state_dir)). A fence then
 /// refuses every write until it is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Fence {
-    highest: Term,
+pub struct Fence<T = Term> {
+    highest: T,
 }
 
-impl Fence {
-    /// The newest term that has written. The default is no term.
+impl<T: Ord + Copy> Fence<T> {
+    /// The highest token of all writes so far. That of a new fence is the default of its type, for a [`Term`] no term.
     ///
     /// ```
     /// use formation_core::{Fence, Term};
@@ -39,31 +55,31 @@ impl Fence {
     /// let mut fence = Fence::default();
     /// fence.admit(Term(3))?;
     /// assert_eq!(fence.highest(), Term(3));
-    /// # Ok::<(), formation_core::StaleTerm>(())
+    /// # Ok::<(), formation_core::StaleToken>(())
     /// ```
-    pub fn highest(&self) -> Term {
+    pub fn highest(&self) -> T {
         self.highest
     }
 
-    /// Decides about a write of this term, and remembers the term.
+    /// Decides about a write with this token, and remembers the token.
     ///
     /// # Errors
-    /// [`StaleTerm`] if a newer term has written. The fence is unchanged, and the write must not take place.
-    pub fn admit(&mut self, term: Term) -> Result<(), StaleTerm> {
-        if term < self.highest {
-            return Err(StaleTerm { term, highest: self.highest });
+    /// [`StaleToken`] if a write with a higher token was admitted. The fence is unchanged, and the write must not take place.
+    pub fn admit(&mut self, token: T) -> Result<(), StaleToken<T>> {
+        if token < self.highest {
+            return Err(StaleToken { token, highest: self.highest });
         }
-        self.highest = term;
+        self.highest = token;
         Ok(())
     }
 }
 
-/// A write of an earlier master.
+/// A write that is too late: it is one of an earlier master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("the write is of term {term}, but term {highest} has written already: its sender is no master any more")]
-pub struct StaleTerm {
-    /// The term of the write.
-    pub term: Term,
-    /// The newest term that has written.
-    pub highest: Term,
+#[error("the write with {token:?} is too late: one with {highest:?} was admitted before")]
+pub struct StaleToken<T = Term> {
+    /// The token of the write.
+    pub token: T,
+    /// The highest token that was admitted.
+    pub highest: T,
 }

@@ -78,7 +78,8 @@
 //! # What is not promised
 //!
 //! - **A master at all times.** Without a quorum of the voters there is no master. After a master dies, there is none
-//!   for about one lease. After a master leaves, there is none for two round trips; with an adapter, for a
+//!   for about one lease. It takes until the end of [`bootstrap_wait`](crate::Timing::bootstrap_wait), 3 s with `Timing::lan`, if the
+//!   election needs a voter that has just started and has not heard from that master yet (E1). After a master leaves, there is none for two round trips; with an adapter, for a
 //!   [`lease_margin`](crate::ConfigBuilder::lease_margin) and two round trips.
 //! - **Exclusive solo masters.** With [`solo_after`](crate::ConfigBuilder::solo_after) (E8), a master continues with
 //!   the nodes that it can reach, without a quorum. G1, G2 and the second half of G3 then hold only among the masters

@@ -76,5 +76,5 @@
 //!   `partition`, or `cut` for single connections. The work has to end before the next master's work begins, and it does if it looks at
 //!   its lease; a loop that blocks its thread does not look.
 //!
-//! The example `fenced_job` of `formation-tokio`, and `fenced_job_smol` of `formation-smol`, is a service that stands all three. Its tests
-//! use the kit.
+//! The example `fenced_job` of `formation-tokio`, and `fenced_job_smol` of `formation-smol`, is a service that stands all three. The
+//! test of both is `tests/tests/fenced_job.rs` of the repository, which uses the kit.

@@ -19,9 +19,10 @@ use crate::{
 /// ```
 /// # #[cfg(feature = "tokio")] {
 /// # use std::time::Duration;
-/// # use formation_testing::tokio::Network;
+/// use formation_testing::tokio::{Network, TestCluster};
+///
 /// Network::new(1).run(async |network| {
-///     let cluster = network.cluster(5).await;
+///     let cluster: TestCluster = network.cluster(5).await;
 ///     let first = cluster.assert_one_master();
 ///     cluster.partition([first.node.id.as_str(), "node-e"]);
 ///     cluster.slow("node-d", Duration::from_millis(100));
@@ -47,12 +48,12 @@ use crate::{
 /// });
 /// # }
 /// ```
-pub struct Cluster<R: Runtime> {
+pub struct TestCluster<R: Runtime> {
     world: Rc<World<R>>,
 }
 
 /// Asking.
-impl<R: Runtime> Cluster<R> {
+impl<R: Runtime> TestCluster<R> {
     pub(crate) fn new(world: Rc<World<R>>) -> Self {
         Self { world }
     }
@@ -94,6 +95,21 @@ impl<R: Runtime> Cluster<R> {
     }
 
     /// The newest step that was [recorded](TestNode::record).
+    ///
+    /// ```
+    /// # #[cfg(feature = "tokio")] {
+    /// # use formation_core::Term;
+    /// # use formation_testing::tokio::Network;
+    /// use formation_testing::Step;
+    ///
+    /// Network::new(1).run(async |network| {
+    ///     let cluster = network.cluster(3).await;
+    ///     cluster.node("node-b").record(Term(1));
+    ///     let Some(Step { at, node, term, .. }) = cluster.last_step() else { panic!("a step was recorded") };
+    ///     assert_eq!((at, node.as_str(), term), (cluster.now(), "node-b", Term(1)));
+    /// });
+    /// # }
+    /// ```
     pub fn last_step(&self) -> Option<Step> {
         self.world.journal.newest_step()
     }
@@ -106,7 +122,7 @@ impl<R: Runtime> Cluster<R> {
 }
 
 /// Faults of nodes.
-impl<R: Runtime> Cluster<R> {
+impl<R: Runtime> TestCluster<R> {
     /// Kills the process of a node, like `SIGKILL`: nothing of the service goes on. The operating system of the node lives, and ends the
     /// connections. On a node that does not run, this does nothing.
     ///
@@ -142,7 +158,7 @@ impl<R: Runtime> Cluster<R> {
 }
 
 /// Faults of the network. All of them hold for connections that exist, and for new ones.
-impl<R: Runtime> Cluster<R> {
+impl<R: Runtime> TestCluster<R> {
     /// Cuts these nodes off from all others, in both directions. Among themselves they are connected. Connections stay open, and bytes are
     /// held until [`heal`](Self::heal).
     pub fn partition(&self, ids: impl IntoIterator<Item = impl AsRef<str>>) {
@@ -188,7 +204,7 @@ impl<R: Runtime> Cluster<R> {
 }
 
 /// Waiting. Each wait has a limit, [`Network::patience`](crate::Network::patience): after that it panics with what each node says.
-impl<R: Runtime> Cluster<R> {
+impl<R: Runtime> TestCluster<R> {
     /// Lets time pass: virtual time on tokio, and real time on smol.
     pub async fn advance(&self, time: Duration) {
         self.world.sleep(time).await;
@@ -221,7 +237,7 @@ impl<R: Runtime> Cluster<R> {
 }
 
 /// Asserting.
-impl<R: Runtime> Cluster<R> {
+impl<R: Runtime> TestCluster<R> {
     /// Asserts that exactly one node has a valid lease at this moment, and returns it.
     ///
     /// The test also fails at any other moment at which two nodes have one. Solo masters do not count there.
@@ -274,8 +290,8 @@ fn whole_view<R: Runtime>(world: &World<R>, count: usize) -> Option<MembersView>
     (is_complete && views.all(|view| view == first)).then_some(first)
 }
 
-impl<R: Runtime> fmt::Debug for Cluster<R> {
+impl<R: Runtime> fmt::Debug for TestCluster<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("ids", &self.ids()).finish_non_exhaustive()
+        f.debug_struct("TestCluster").field("ids", &self.ids()).finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@
 //! };
 //!
 //! use formation_testing::{TestNode, tokio::Network};
-//! use formation_tokio::{ClusterHandle, Fence, StaleTerm, Stopped, Term};
+//! use formation_tokio::{ClusterHandle, Fence, StaleToken, Stopped, Term};
 //!
 //! /// What the master writes to. It refuses the writes of earlier masters.
 //! #[derive(Default)]
@@ -19,7 +19,7 @@
 //! }
 //!
 //! impl Store {
-//!     fn write(&mut self, term: Term) -> Result<(), StaleTerm> {
+//!     fn write(&mut self, term: Term) -> Result<(), StaleToken> {
 //!         self.fence.admit(term)?;
 //!         self.written.push(term);
 //!         Ok(())
@@ -94,13 +94,13 @@
 //!
 //! | fault | call |
 //! | --- | --- |
-//! | the process ends at once | [`kill`](Cluster::kill), [`restart`](Cluster::restart), [`forget`](Cluster::forget) for a lost disk |
-//! | the machine loses its power, and nobody learns of it | [`power_off`](Cluster::power_off), `restart` |
-//! | the process stands still: `SIGSTOP`, a suspended machine | [`pause`](tokio::Cluster::pause), [`resume`](tokio::Cluster::resume) (only on tokio) |
-//! | nodes are cut off from the others | [`partition`](Cluster::partition), [`heal`](Cluster::heal) |
-//! | one direction between two nodes fails | [`cut`](Cluster::cut), `heal` |
-//! | a node answers late | [`slow`](Cluster::slow), `heal` |
-//! | connections break, and bytes are lost | [`break_connections`](Cluster::break_connections) |
+//! | the process ends at once | [`kill`](TestCluster::kill), [`restart`](TestCluster::restart), [`forget`](TestCluster::forget) for a lost disk |
+//! | the machine loses its power, and nobody learns of it | [`power_off`](TestCluster::power_off), `restart` |
+//! | the process stands still: `SIGSTOP`, a suspended machine | [`pause`](tokio::TestCluster::pause), [`resume`](tokio::TestCluster::resume) (only on tokio) |
+//! | nodes are cut off from the others | [`partition`](TestCluster::partition), [`heal`](TestCluster::heal) |
+//! | one direction between two nodes fails | [`cut`](TestCluster::cut), `heal` |
+//! | a node answers late | [`slow`](TestCluster::slow), `heal` |
+//! | connections break, and bytes are lost | [`break_connections`](TestCluster::break_connections) |
 //! | a node leaves, as at a deployment | `cluster.node("node-a").leave().await` |
 //!
 //! # Three faults that are easily forgotten
@@ -299,7 +299,7 @@ mod transport;
 mod wires;
 mod world;
 
-pub use cluster::Cluster;
+pub use cluster::TestCluster;
 pub use journal::Step;
 pub use network::Network;
 pub use node::TestNode;

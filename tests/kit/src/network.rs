@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, process::Termination, rc::Rc, thread, time::
 use formation_core::ConfigBuilder;
 
 use crate::{
-    cluster::Cluster,
+    cluster::TestCluster,
     node::TestNode,
     runtime::{Processes, Runtime},
     world::World,
@@ -38,7 +38,7 @@ impl<R: Runtime> Network<R> {
         Self { world: Rc::new(World::new(seed)) }
     }
 
-    /// How long bytes take from one node to another, without [`slow`](Cluster::slow). The default is 1 to 3 milliseconds. On tokio, bytes
+    /// How long bytes take from one node to another, without [`slow`](TestCluster::slow). The default is 1 to 3 milliseconds. On tokio, bytes
     /// arrive at whole milliseconds.
     ///
     /// ```
@@ -61,14 +61,14 @@ impl<R: Runtime> Network<R> {
     /// ```
     /// # #[cfg(feature = "tokio")] {
     /// # use formation_testing::tokio::Network;
-    /// let network = Network::new(1).config(|id, builder| builder.priority(if id == "node-c" { 1 } else { 0 }));
+    /// let network = Network::new(1).configure(|id, builder| builder.priority(if id == "node-c" { 1 } else { 0 }));
     /// network.run(async |network| {
     ///     let cluster = network.cluster(3).await;
     ///     assert_eq!(cluster.assert_one_master().node.id.as_str(), "node-c");
     /// });
     /// # }
     /// ```
-    pub fn config(self, configure: impl Fn(&str, ConfigBuilder) -> ConfigBuilder + 'static) -> Self {
+    pub fn configure(self, configure: impl Fn(&str, ConfigBuilder) -> ConfigBuilder + 'static) -> Self {
         self.world.settings.borrow_mut().configure = Rc::new(configure);
         self
     }
@@ -97,7 +97,7 @@ impl<R: Runtime> Network<R> {
     /// # use std::time::Duration;
     /// # use formation_testing::tokio::Network;
     /// let hour = Duration::from_secs(3600);
-    /// Network::new(1).patience(hour).config(|_, builder| builder.wan()).run(async |network| {
+    /// Network::new(1).patience(hour).configure(|_, builder| builder.wan()).run(async |network| {
     ///     network.cluster(3).await;
     /// });
     /// # }
@@ -146,7 +146,7 @@ impl<R: Runtime> Network<R> {
     ///
     /// # Panics
     /// The network has a cluster already, or the nodes do not form one.
-    pub async fn cluster(&self, nodes: usize) -> Cluster<R> {
+    pub async fn cluster(&self, nodes: usize) -> TestCluster<R> {
         self.services(nodes, async |node: TestNode| {
             node.stopped().await;
         })
@@ -186,14 +186,14 @@ impl<R: Runtime> Network<R> {
         &self,
         nodes: usize,
         service: impl AsyncFn(TestNode) -> T + 'static,
-    ) -> Cluster<R> {
+    ) -> TestCluster<R> {
         let service = Rc::new(service);
         let main = move |node| -> crate::runtime::Local<_> {
             let service = service.clone();
             Box::pin(async move { service(node).await.report() })
         };
         self.world.populate(nodes, Rc::new(main));
-        let cluster = Cluster::new(self.world.clone());
+        let cluster = TestCluster::new(self.world.clone());
         cluster.wait_for_members(nodes).await;
         cluster
     }

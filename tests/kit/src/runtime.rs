@@ -11,6 +11,26 @@ use crate::{transport::Wire, wires::Time, world::World};
 pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// A runtime on which the kit works: `Tokio` or `Smol`. It cannot be implemented elsewhere.
+///
+/// A library for both runtimes has one test body:
+///
+/// ```
+/// use formation_testing::{Network, Runtime};
+///
+/// fn a_killed_master_is_replaced<R: Runtime>() {
+///     Network::<R>::new(1).run(async |network| {
+///         let cluster = network.cluster(3).await;
+///         let first = cluster.assert_one_master();
+///         cluster.kill(&first.node.id);
+///         cluster.wait_for_new_master(first.term).await;
+///     });
+/// }
+///
+/// # #[cfg(feature = "tokio")]
+/// a_killed_master_is_replaced::<formation_testing::tokio::Tokio>();
+/// # #[cfg(feature = "smol")]
+/// a_killed_master_is_replaced::<formation_testing::smol::Smol>();
+/// ```
 pub trait Runtime: Sized + 'static {
     /// Owns a node.
     #[doc(hidden)]

@@ -131,11 +131,11 @@
 //!
 //! | limit | default | when it is reached |
 //! | --- | --- | --- |
-//! | [`Simulation::faults`] in a run | 8 | no more faults are drawn |
-//! | [`Simulation::lasts`] | 20 s | the faults end |
-//! | [`Simulation::settles`] | 30 s | the run fails if the goals are not reached |
-//! | [`Simulation::calls`] of apps in a run | 100 000 | the run fails |
-//! | [`Simulation::trace`] | 60 lines | earlier lines are not reported |
+//! | [`Simulation::max_faults`] in a run | 8 | no more faults are drawn |
+//! | [`Simulation::fault_time`] | 20 s | the faults end |
+//! | [`Simulation::settle_time`] | 30 s | the run fails if the goals are not reached |
+//! | [`Simulation::max_calls`] of apps in a run | 100 000 | the run fails |
+//! | [`Simulation::trace_lines`] | 60 lines | earlier lines are not reported |
 //! | smaller sets of faults that are tried | 200 | the smallest so far is reported |
 
 mod app;

@@ -30,7 +30,7 @@ use crate::{
 /// A network on smol.
 pub type Network = crate::Network<Smol>;
 /// A cluster on smol.
-pub type Cluster = crate::Cluster<Smol>;
+pub type TestCluster = crate::TestCluster<Smol>;
 
 /// The runtime smol, as a parameter of the types of this package.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ use crate::{
 /// A network on tokio.
 pub type Network = crate::Network<Tokio>;
 /// A cluster on tokio.
-pub type Cluster = crate::Cluster<Tokio>;
+pub type TestCluster = crate::TestCluster<Tokio>;
 
 /// The runtime tokio, as a parameter of the types of this package.
 #[derive(Debug)]
@@ -248,7 +248,7 @@ impl Runtime for Tokio {
 }
 
 /// Only in virtual time.
-impl Cluster {
+impl TestCluster {
     /// Stops the process of a node, like `SIGSTOP`, until [`resume`](Self::resume): no task of it runs, and its clock goes on. Its
     /// connections stay open, and what arrives waits.
     ///

@@ -8,6 +8,7 @@ use formation_host::{Opening, Transport};
 use crate::wires::{HostRun, Listener, Stream, Wires};
 
 /// How a node reaches the others.
+#[doc(hidden)]
 pub struct Wire {
     run: HostRun,
     wires: Wires,

@@ -44,6 +44,7 @@ pub(crate) struct Settings {
 }
 
 /// Everything that a network consists of.
+#[doc(hidden)]
 pub struct World<R: Runtime> {
     pub(crate) settings: RefCell<Settings>,
     pub(crate) wires: Wires,

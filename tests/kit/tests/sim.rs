@@ -363,14 +363,14 @@ fn only(act: fn(&mut Context<'_, Only>)) -> Simulation<Only> {
 #[test]
 fn endless_calls_reach_their_limit() {
     let endless = only(|cx| cx.set_timer(Duration::ZERO, 0));
-    let failure = endless.calls(500).try_run().expect_err("time stands still");
+    let failure = endless.max_calls(500).try_run().expect_err("time stands still");
     assert!(failure.why().starts_with("the limit of calls is reached: 500 calls"), "{failure}");
 }
 
 #[test]
 fn a_trace_has_as_many_lines_as_allowed() {
     let endless = only(|cx| cx.set_timer(Duration::ZERO, 0));
-    let failure = endless.calls(500).trace(7).try_run().expect_err("time stands still");
+    let failure = endless.max_calls(500).trace_lines(7).try_run().expect_err("time stands still");
     let text = failure.to_string();
     assert!(text.contains("--- the last 7 steps:"), "{text}");
     assert_eq!(text.lines().filter(|line| line.ends_with("<- timer 0")).count(), 7, "{text}");
@@ -396,7 +396,7 @@ fn a_goal_that_is_never_reached_is_a_failure() {
 
 #[test]
 fn a_single_node_is_its_own_master() {
-    let single = only(|_| ()).voters(1).faults(0);
+    let single = only(|_| ()).voters(1).max_faults(0);
     let summary = single
         .finally("it leads", |world| (world.masters().len() == 1).then_some(()).ok_or_else(|| "nobody does".into()));
     assert_eq!(summary.run().faults, 0);
@@ -437,8 +437,8 @@ fn a_simulation_without_voters_is_refused() {
 fn a_check_holds_also_when_no_app_is_called() {
     let end = Duration::from_secs(20);
     let idle = only(|_| ())
-        .faults(0)
-        .lasts(end)
+        .max_faults(0)
+        .fault_time(end)
         .always("the end is not reached", move |world| (world.now() < end).then_some(()).ok_or_else(|| "it is".into()));
     let failure = idle.try_run().expect_err("there is a moment after the faults");
     assert_eq!(failure.why(), "the end is not reached: it is, at 20s");

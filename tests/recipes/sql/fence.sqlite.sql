@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS fence (
     term INTEGER NOT NULL
 );
 
-INSERT OR IGNORE INTO fence VALUES (1, 0);
+INSERT INTO fence SELECT 1, 0 WHERE NOT EXISTS (SELECT * FROM fence);
 
 -- The database refuses an older term, whatever program sends it. This undoes the statement only: the transaction stays open, and the program
 -- has to roll it back.
@@ -20,6 +20,13 @@ CREATE TRIGGER IF NOT EXISTS keep_the_fence
 BEFORE DELETE ON fence
 BEGIN
     SELECT RAISE(ABORT, 'the fence must not be deleted');
+END;
+
+-- `INSERT OR REPLACE` deletes the row without the trigger above, unless `recursive_triggers` is on.
+CREATE TRIGGER IF NOT EXISTS keep_one_fence
+BEFORE INSERT ON fence WHEN EXISTS (SELECT * FROM fence)
+BEGIN
+    SELECT RAISE(ABORT, 'the fence must not be replaced');
 END;
 
 CREATE TABLE IF NOT EXISTS orders (

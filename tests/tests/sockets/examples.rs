@@ -6,8 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const SOURCES: [&str; 4] = ["core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src"];
+const SOURCES: [&str; 5] = ["core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src", "tests/kit/src"];
 const PROGRAMS: [&str; 4] = ["core/examples", "adapter-tokio/examples", "adapter-smol/examples", "tests/recipes/src"];
+
+/// A directory of the kit that is there for Formation's own tests.
+const UNSTABLE: &str = "engine";
 
 /// Items that have no example, because no service uses them: messages, the parts of which an adapter is made, and details of what other
 /// items return.
@@ -23,7 +26,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut all = Vec::new();
     for path in entries.map(|entry| entry.unwrap().path()) {
-        if path.is_dir() {
+        if path.is_dir() && path.file_name() != Some(UNSTABLE.as_ref()) {
             all.extend(files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             all.push(path);
@@ -59,10 +62,18 @@ fn words_of_examples(source: &str) -> BTreeSet<String> {
     all
 }
 
-/// The names of the public items of a source.
+/// The names of the public items of a source, without those that are hidden from users.
 fn items(source: &str) -> BTreeSet<String> {
+    let mut is_hidden = false;
     let code = source.lines().take_while(|line| *line != "#[cfg(test)]").map(str::trim_start);
-    let names = code.filter_map(|line| {
+    let shown = code.filter(|line| {
+        if line.starts_with("#[") {
+            is_hidden |= *line == "#[doc(hidden)]";
+            return false;
+        }
+        !std::mem::take(&mut is_hidden)
+    });
+    let names = shown.filter_map(|line| {
         let item = line.strip_prefix("pub ")?.trim_start_matches("async ");
         let (kind, rest) =
             item.strip_prefix("const fn ").map_or_else(|| item.split_once(' '), |rest| Some(("fn", rest)))?;

@@ -68,6 +68,51 @@ pub(super) enum Effect<A: App> {
 }
 
 /// What an [`App`] sees of its node, and how it acts. Its actions take effect when the call returns.
+///
+/// Each master here notes its turn on its disk, tells the test, and resigns:
+///
+/// ```
+/// use formation_core::{Command, Event, Node};
+/// use formation_testing::sim::{App, Context, Outside, Simulation, Snapshot};
+///
+/// /// How many turns the test was told of.
+/// #[derive(Default)]
+/// struct Told(u64);
+///
+/// impl Outside for Told {
+///     type Request = ();
+///     type Reply = ();
+///
+///     fn handle(&mut self, _from: &Node, _request: ()) {}
+/// }
+///
+/// struct InTurn;
+///
+/// impl App for InTurn {
+///     type Message = ();
+///     type Saved = u64;
+///     type Outside = Told;
+///
+///     fn event(&mut self, cx: &mut Context<'_, Self>, event: &Event) {
+///         if let (Event::MasterElected { .. }, Some(_)) = (event, cx.leadership()) {
+///             cx.save(cx.disk() + 1);
+///         }
+///     }
+///
+///     fn saved(&mut self, cx: &mut Context<'_, Self>, _number: u64) {
+///         cx.observe(|told| told.0 += 1);
+///         cx.command(Command::Resign);
+///     }
+/// }
+///
+/// fn nothing_is_forgotten(world: &Snapshot<'_, InTurn>) -> Result<(), String> {
+///     let (kept, told) = (world.disks().map(|(_, turns)| turns).sum::<u64>(), world.outside().0);
+///     if kept >= told { Ok(()) } else { Err(format!("{told} turns were told, but {kept} are on the disks")) }
+/// }
+///
+/// let simulation = Simulation::new(|_| InTurn).always("nothing is forgotten", nothing_is_forgotten);
+/// simulation.seeds(3).run();
+/// ```
 pub struct Context<'a, A: App> {
     pub(super) node: &'a Formation,
     pub(super) now: Timestamp,

@@ -120,13 +120,13 @@ impl<'a, A: App> Run<'a, A> {
             self.advance(*at)?;
             self.strike(*fault)?;
         }
-        self.advance(self.simulation.lasts)?;
+        self.advance(self.simulation.fault_time)?;
         self.note(None, format_args!("all faults end, and all nodes run"));
         self.net.heal_all();
         for ix in 0..self.slots.len() {
             self.strike(Fault::Start(ix))?;
         }
-        let until = self.net.now() + self.simulation.settles;
+        let until = self.net.now() + self.simulation.settle_time;
         loop {
             let Err(missing) = self.goals() else { return Ok(()) };
             if self.net.now() >= until {
@@ -292,8 +292,8 @@ impl<'a, A: App> Run<'a, A> {
     /// Calls the app of a node, which is started first if it does not run yet.
     fn call(&mut self, ix: NodeIx, f: impl FnOnce(&mut A, &mut Context<'_, A>)) -> Result<(), Broken> {
         self.calls += 1;
-        if self.calls > self.simulation.calls {
-            let why = format!("{} calls in one run", self.simulation.calls);
+        if self.calls > self.simulation.max_calls {
+            let why = format!("{} calls in one run", self.simulation.max_calls);
             return Err(Broken::new("the limit of calls is reached", &why, self.net.now()));
         }
         let (now, slot) = (self.net.now().as_micros() as u64, &mut self.slots[ix]);

@@ -48,11 +48,11 @@ pub struct Simulation<A: App> {
     voters: usize,
     others: usize,
     seeds: u64,
-    faults: usize,
-    trace: usize,
-    pub(super) lasts: Duration,
-    pub(super) settles: Duration,
-    pub(super) calls: u64,
+    max_faults: usize,
+    trace_lines: usize,
+    pub(super) fault_time: Duration,
+    pub(super) settle_time: Duration,
+    pub(super) max_calls: u64,
 }
 
 impl<A: App> Simulation<A> {
@@ -66,11 +66,11 @@ impl<A: App> Simulation<A> {
             voters: 3,
             others: 0,
             seeds: 100,
-            faults: 8,
-            trace: 60,
-            lasts: Duration::from_secs(20),
-            settles: Duration::from_secs(30),
-            calls: 100_000,
+            max_faults: 8,
+            trace_lines: 60,
+            fault_time: Duration::from_secs(20),
+            settle_time: Duration::from_secs(30),
+            max_calls: 100_000,
         }
     }
 
@@ -85,7 +85,7 @@ impl<A: App> Simulation<A> {
         self
     }
 
-    /// A goal that must be reached in the end: at some moment after all faults are over, and not later than [`settles`](Self::settles) says.
+    /// A goal that must be reached in the end: at some moment after all faults are over, and not later than [`settle_time`](Self::settle_time) says.
     /// If there are several goals, all of them must hold at one moment.
     pub fn finally(
         mut self,
@@ -115,32 +115,32 @@ impl<A: App> Simulation<A> {
     }
 
     /// The largest number of faults in a run. Default: 8.
-    pub fn faults(mut self, most: usize) -> Self {
-        self.faults = most;
+    pub fn max_faults(mut self, most: usize) -> Self {
+        self.max_faults = most;
         self
     }
 
     /// How long the faults go on, in virtual time. Default: 20 s.
-    pub fn lasts(mut self, time: Duration) -> Self {
-        self.lasts = time;
+    pub fn fault_time(mut self, time: Duration) -> Self {
+        self.fault_time = time;
         self
     }
 
     /// How long the goals may take once the faults are over, in virtual time. Default: 30 s.
-    pub fn settles(mut self, time: Duration) -> Self {
-        self.settles = time;
+    pub fn settle_time(mut self, time: Duration) -> Self {
+        self.settle_time = time;
         self
     }
 
     /// The largest number of calls of apps in a run. A run with more of them fails. Default: 100 000.
-    pub fn calls(mut self, most: u64) -> Self {
-        self.calls = most;
+    pub fn max_calls(mut self, most: u64) -> Self {
+        self.max_calls = most;
         self
     }
 
     /// The number of lines of the trace in a report, the last ones before the failure. Default: 60.
-    pub fn trace(mut self, lines: usize) -> Self {
-        self.trace = lines;
+    pub fn trace_lines(mut self, lines: usize) -> Self {
+        self.trace_lines = lines;
         self
     }
 
@@ -173,7 +173,7 @@ impl<A: App> Simulation<A> {
         let only = chosen_faults();
         let mut summary = Summary { seeds: 0, faults: 0, calls: 0 };
         for seed in engine::seeds(|seeds| seeds.unwrap_or(self.seeds)) {
-            let whole = Plan::draw(seed, self.voters + self.others, self.faults, self.lasts);
+            let whole = Plan::draw(seed, self.voters + self.others, self.max_faults, self.fault_time);
             assert_known(&whole, only.as_deref());
             let kept = only.clone().unwrap_or_else(|| (0..whole.faults.len()).collect());
             summary.seeds += 1;
@@ -216,7 +216,7 @@ impl<A: App> Simulation<A> {
             self.play(&whole.only(&of(smaller)), 0).0.is_err_and(|failure| failure.name == broken.name)
         };
         let smallest = of(&smallest(kept.len(), TRIES, fails));
-        let (last, trace) = self.play(&whole.only(&smallest), self.trace);
+        let (last, trace) = self.play(&whole.only(&smallest), self.trace_lines);
         let why = last.err().unwrap_or_else(|| broken.clone()).why;
         let faults = smallest.iter().map(|at| (*at, whole.faults[*at].0, Words(whole.faults[*at].1).to_string()));
         Failure { seed: whole.seed, why, drawn: whole.faults.len(), faults: faults.collect(), trace }
@@ -261,7 +261,7 @@ pub struct Summary {
 /// A test that plants a bug can look at it:
 ///
 /// ```
-/// # use formation_testing::sim::{App, Simulation};
+/// # use formation_testing::sim::{App, Failure, Simulation};
 /// # struct Idle;
 /// # impl App for Idle {
 /// #     type Message = ();
@@ -272,7 +272,8 @@ pub struct Summary {
 ///     [] => Ok(()),
 ///     [(master, term), ..] => Err(format!("{master} is the master of term {term}")),
 /// });
-/// let failure = impossible.try_run().unwrap_err();
+/// let failure: Failure = impossible.try_run().unwrap_err();
+/// assert_eq!(failure.seed(), 0, "the first one");
 /// assert!(failure.why().starts_with("nobody is the master: n"));
 /// assert_eq!(failure.faults(), [], "it takes no fault");
 /// ```
@@ -360,7 +361,7 @@ mod tests {
             cx.set_timer(Duration::ZERO, 0);
             Buggy { ticks: 0 }
         });
-        let plans = (0..50).map(|seed| Plan::draw(seed, 3, 8, simulation.lasts));
+        let plans = (0..50).map(|seed| Plan::draw(seed, 3, 8, simulation.fault_time));
         let mut failed = plans.filter_map(|plan| Some((simulation.play(&plan, 0).0.err()?, plan)));
         let found = failed.find(|(broken, _)| broken.why.contains("the second term"));
         let (broken, plan) = found.expect("the master changes in a run");

@@ -46,6 +46,7 @@ fn three_nodes_have_one_master<R: Timers>() {
         for id in cluster.ids() {
             let node = cluster.node(&id);
             assert_eq!((node.id(), node.wait_for_master().await.unwrap()), (&*id, master.clone()));
+            assert_eq!(node.master().as_ref(), Some(&master));
         }
     });
 }
@@ -89,7 +90,7 @@ fn a_node_that_hears_nothing_comes_back<R: Timers>() {
         let master = cluster.assert_one_master();
         cluster.cut(&master.node.id, "node-c");
         let deaf = cluster.node("node-c");
-        cluster.wait_until("node-c misses its master", || deaf.status().master.is_none()).await;
+        cluster.wait_until("node-c misses its master", || deaf.master().is_none()).await;
         assert_eq!(cluster.assert_one_master(), master);
         cluster.heal();
         cluster.wait_for_members(3).await;
@@ -219,7 +220,7 @@ fn work_without_a_lease_is_found<R: Timers>() {
 fn two_masters_at_once_are_found<R: Timers>() {
     // Each node is a cluster of its own.
     let alone = |id: &str, _| Config::single("test", id, format!("{id}:7000")).local();
-    let found = panic_of(|| network::<R>().config(alone).run(async |network| drop(network.cluster(2).await)));
+    let found = panic_of(|| network::<R>().configure(alone).run(async |network| drop(network.cluster(2).await)));
     let expected = "several nodes have a valid lease at once: node-a in term 1, node-b in term 1";
     assert_eq!(found, expected);
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use formation_core::Timing;
-use formation_testing::{Cluster, Stream, TestNode};
+use formation_testing::{Stream, TestCluster, TestNode};
 use futures_lite::{
     AsyncReadExt, AsyncWriteExt,
     future::{or, poll_once},
@@ -71,7 +71,7 @@ fn wait_for(future: Pin<&mut impl Future>) -> Arc<Woken> {
 fn an_accept_ends_with_its_process<R: Timers>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
-        let ends: [fn(&Cluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
+        let ends: [fn(&TestCluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
         for end in ends {
             let listener = cluster.node("node-b").listen(9000).unwrap();
             let mut accept = pin!(listener.accept());
@@ -121,7 +121,7 @@ fn a_run_that_is_over_has_no_network<R: Timers>() {
             let errors = [node.listen(9000).unwrap_err(), node.connect("node-a:9000").await.unwrap_err()];
             assert_eq!(errors.map(|error| error.kind()), [io::ErrorKind::NotConnected; 2]);
         };
-        let ends: [fn(&Cluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
+        let ends: [fn(&TestCluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
         for end in ends {
             let before = cluster.node("node-b");
             end(&cluster);

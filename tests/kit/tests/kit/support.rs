@@ -43,7 +43,7 @@ pub(crate) use on_both;
 
 /// A network whose nodes have short times, so that the tests on smol are short.
 pub(crate) fn network<R: Runtime>() -> Network<R> {
-    Network::new(7).config(|_, builder| builder.local())
+    Network::new(7).configure(|_, builder| builder.local())
 }
 
 /// The master does one step after the other.

@@ -24,7 +24,7 @@ use std::{
 
 use clap::Parser;
 use formation_recipes::Store;
-use formation_tokio::{Cluster, Config, Fence, Lease, StaleTerm, Stopped, Term};
+use formation_tokio::{Cluster, Config, Fence, Lease, StaleToken, Stopped, Term};
 use serde::{Deserialize, Serialize};
 use tokio::{
     join,
@@ -83,7 +83,7 @@ enum Next {
 
 impl Ledger {
     /// Begins the run that is due.
-    fn begin(&mut self, term: Term, every: u64) -> Result<Next, StaleTerm> {
+    fn begin(&mut self, term: Term, every: u64) -> Result<Next, StaleToken> {
         self.fence.admit(term)?;
         let now = now();
         let latest = now - now % every;
@@ -99,7 +99,7 @@ impl Ledger {
     }
 
     /// Without the fence, a late master would set the ledger back, and everything since then would run again.
-    fn finish(&mut self, term: Term, time: u64) -> Result<(), StaleTerm> {
+    fn finish(&mut self, term: Term, time: u64) -> Result<(), StaleToken> {
         self.fence.admit(term)?;
         self.done = Some(time);
         Ok(())

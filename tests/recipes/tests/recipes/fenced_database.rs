@@ -46,7 +46,8 @@ fn the_database_refuses_the_late_write_of_an_earlier_master() {
 #[test]
 fn a_client_that_ignores_the_fence_changes_nothing() {
     let database = Connection::open_in_memory().unwrap();
-    database.execute_batch(include_str!("../../sql/fence.sqlite.sql")).unwrap();
+    let schema = include_str!("../../sql/fence.sqlite.sql");
+    database.execute_batch(schema).unwrap();
     let execute = |statement: &str| database.execute(statement, []);
     let raise = |term| execute(&format!("UPDATE fence SET term = {term}"));
     let insert = |term| execute(&format!("INSERT INTO orders (term, node) VALUES ({term}, 'node of {term}')"));
@@ -59,5 +60,12 @@ fn a_client_that_ignores_the_fence_changes_nothing() {
     assert!(insert(1).is_err(), "it has not asked the fence");
     assert!(insert(3).is_err(), "an earlier master could write after this");
     assert!(execute("DELETE FROM fence").is_err(), "nothing would be refused any more");
+    for replacing in ["INSERT OR REPLACE INTO", "REPLACE INTO", "INSERT OR IGNORE INTO"] {
+        let replaced = execute(&format!("{replacing} fence VALUES (1, 0)"));
+        assert!(replaced.is_err(), "an earlier master could write after {replacing}");
+    }
+    assert!(raise(1).is_err());
     assert_eq!(terms(&database), [1, 2]);
+    database.execute_batch(schema).unwrap();
+    assert_eq!((raise(2), terms(&database)), (Ok(1), vec![1, 2]), "each start of a replica runs the schema again");
 }
