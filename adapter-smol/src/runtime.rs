@@ -37,7 +37,4 @@ impl Runtime for Smol {
     async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         smol::unblock(work).await
     }
-
-    /// A read asks the operating system at once.
-    async fn poll_sockets() {}
 }

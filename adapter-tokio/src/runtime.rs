@@ -14,7 +14,7 @@ use futures_lite::io::{AsyncRead, AsyncWrite};
 use tokio::{
     io::ReadBuf,
     runtime::Handle,
-    task::{JoinHandle, spawn_blocking, yield_now},
+    task::{JoinHandle, spawn_blocking},
 };
 
 /// The runtime tokio, as a parameter of types of `formation-host`.
@@ -79,11 +79,6 @@ impl Runtime for Tokio {
             // The work does not panic, so the runtime is shutting down, and the driver with it.
             Err(_) => pending().await,
         }
-    }
-
-    /// A new socket counts as not readable until the runtime has polled for events.
-    async fn poll_sockets() {
-        yield_now().await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use formation_core::Limits;
+use formation_core::{Limits, Timing};
 
 use crate::{
     opening::Opening,
@@ -14,28 +14,55 @@ use crate::{
 /// How long nothing is accepted after a failure, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The most connections that were accepted and not read once, however large the limit is: each takes some memory in advance.
-const MOST_UNREAD: usize = 1024;
+/// The most connections that were accepted and have sent nothing, however large the limit is: each takes some memory in advance.
+const MOST_SILENT: usize = 1024;
 
-/// How many connections may have been accepted without having been read once: a quarter of `Limits::pending_connections`.
+/// How many times shorter than `Timing::handshake_timeout` the time is that a connection may be silent in its place.
+const SHORT: u32 = 20;
+
+/// The places of connections that were accepted and have sent nothing: half of `Limits::pending_connections`. While all are taken,
+/// further connections wait in the queue of the listener.
 ///
-/// When too many connections have not finished their handshake, the core closes one, of those without a `Hello` first. If many
-/// peers connect at once, honest ones would be closed whose `Hello` has arrived and is not read yet.
-pub(crate) fn unread(limits: &Limits) -> Permits {
-    Permits::new((limits.pending_connections / 4).min(MOST_UNREAD))
+/// When too many connections have not finished their handshake, the core closes one, of those without a `Hello` first. If many nodes
+/// connect at once, honest ones would be closed whose `Hello` is on its way. A connection loses its place after a short time, so that
+/// silent ones cannot stop others.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    permits: Permits,
+    limit: Duration,
+}
+
+/// The place of a connection that was accepted and has sent nothing. It is free once this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: Permit,
+    /// How long the connection may keep it.
+    pub(crate) limit: Duration,
+}
+
+impl Places {
+    pub(crate) fn new(limits: &Limits, timing: &Timing) -> Self {
+        let permits = Permits::new((limits.pending_connections / 2).min(MOST_SILENT));
+        Self { permits, limit: timing.handshake_timeout / SHORT }
+    }
+
+    /// Waits until one is free.
+    pub(crate) async fn take(&self) -> Place {
+        Place { _permit: self.permits.take().await, limit: self.limit }
+    }
 }
 
 /// Waits for the next connection of a peer; for a moment longer if the last attempt has failed.
 pub(crate) async fn accept<R: Runtime, T: Transport>(
     transport: Arc<T>,
-    permits: Permits,
+    places: Places,
     has_failed: bool,
-) -> io::Result<(Opening<T::Stream>, Permit)> {
+) -> io::Result<(Opening<T::Stream>, Place)> {
     if has_failed {
         R::sleep(PAUSE).await;
     }
-    let permit = permits.take().await;
-    Ok((transport.accept().await?, permit))
+    let place = places.take().await;
+    Ok((transport.accept().await?, place))
 }
 
 #[cfg(test)]
@@ -44,6 +71,6 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_turned_off_needs_no_memory() {
-        unread(&Limits { pending_connections: usize::MAX, ..Limits::default() });
+        Places::new(&Limits { pending_connections: usize::MAX, ..Limits::default() }, &Timing::lan());
     }
 }

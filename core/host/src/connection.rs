@@ -11,15 +11,20 @@ use futures_lite::{
 };
 
 use crate::{
+    accept::Place,
     driver::{self, Report, SecondSend},
     opening::Opening,
-    permits::{Permit, Permits},
+    permits::Permits,
     runtime::{ByteStream, Runtime, timeout},
     tasks::Spawner,
 };
 
-/// How many bytes are read at once. It is small, since an idle connection keeps its buffer.
-const READ: usize = 8 * 1024;
+/// How many bytes are read at once on a connection that has little to read. An idle connection keeps its buffer.
+const READ_AT_FIRST: usize = 512;
+/// The most bytes that are read at once.
+const READ_AT_MOST: usize = 16 * 1024;
+/// After so many short reads in a row, less is read at once.
+const SHORT_READS: u32 = 16;
 /// How many bytes are read at once from a closed connection, to be dropped.
 const WASTE: usize = 1024;
 /// How long a closed connection may take to write what was sent last and to read until the end of its peer.
@@ -46,7 +51,7 @@ impl<R: Runtime> Connection<R> {
         opening: Opening<S>,
         into_io: fn(S) -> D,
         certified: impl FnOnce(&S) -> BTreeSet<Address> + Send + 'static,
-        permit: Option<Permit>,
+        place: Option<Place>,
         spawner: &Spawner<S>,
     ) -> Self
     where
@@ -56,6 +61,7 @@ impl<R: Runtime> Connection<R> {
         let (outbox, to_write) = channel::bounded(1);
         let (_closing, closing) = channel::bounded(1);
         let reports = spawner.reports().clone();
+        let (silent, heard) = channel::bounded(1);
         // Boxed, or the task below would be as large as two of it.
         let mut carrying = Box::pin(async move {
             let opened = future::or(until_closed(&closing), async { Some(opening.await) });
@@ -66,7 +72,7 @@ impl<R: Runtime> Connection<R> {
                         // It fails if the driver is gone.
                         let _ = reports.send(Report::Certified { conn, seeds }).await;
                     }
-                    carry::<R, _, _>(conn, into_io(stream), &closing, to_write, &reports).await
+                    carry::<R, _, _>(conn, into_io(stream), (&closing, silent), to_write, &reports).await
                 }
                 Some(Err(error)) => End::Failed(error),
                 // The driver has sent nothing yet that would have to arrive.
@@ -81,14 +87,20 @@ impl<R: Runtime> Connection<R> {
             let _ = reports.send(Report::Closed { conn, error }).await;
         });
         let serving = async move {
-            if permit.is_some() {
-                R::poll_sockets().await;
+            if let Some(place) = place {
+                let carried = async {
+                    carrying.as_mut().await;
+                    true
+                };
+                let first = async {
+                    timeout::<R, _>(place.limit, heard.recv()).await;
+                    false
+                };
+                if future::or(carried, first).await {
+                    return;
+                }
             }
-            let done = future::poll_once(carrying.as_mut()).await;
-            drop(permit);
-            if done.is_none() {
-                carrying.await;
-            }
+            carrying.await;
         };
         let panicked = move |error| Report::Closed { conn, error: Some(error) };
         let task = spawner.spawn_for_peer::<R>(serving, panicked);
@@ -155,7 +167,7 @@ async fn until_closed<T>(closing: &Receiver<Infallible>) -> Option<T> {
 async fn carry<R, D, S>(
     conn: ConnId,
     stream: D,
-    closing: &Receiver<Infallible>,
+    (closing, silent): (&Receiver<Infallible>, Sender<Infallible>),
     to_write: Receiver<Bytes>,
     reports: &Sender<Report<S>>,
 ) -> End
@@ -164,7 +176,7 @@ where
     D: ByteStream,
 {
     let (reader, writer) = split(stream);
-    let mut reading = pin!(read::<R, _>(conn, reader, closing, reports));
+    let mut reading = pin!(read::<R, _>(conn, reader, (closing, silent), reports));
     let writing = write(conn, writer, &to_write, reports);
     let written = future::or(async { Err(reading.as_mut().await) }, async { Ok(writing.await) }).await;
     match written {
@@ -176,19 +188,22 @@ where
 }
 
 /// Reports what arrives until the peer or the driver ends the connection. The next read waits until the driver has handled
-/// the last chunk: a peer that floods its connection has one chunk among those of the others, and then has to wait.
+/// the last chunk: a peer that floods its connection has one chunk among those of the others, and then has to wait. `silent` is dropped
+/// once the first chunk is handled.
 async fn read<R: Runtime, S>(
     conn: ConnId,
     mut stream: impl AsyncRead + Unpin,
-    closing: &Receiver<Infallible>,
+    (closing, silent): (&Receiver<Infallible>, Sender<Infallible>),
     reports: &Sender<Report<S>>,
 ) -> End {
-    let mut buffer = vec![0; READ];
+    let mut buffer = ReadBuffer::new();
     let permits = Permits::new(1);
+    let (mut silent, mut has_read) = (Some(silent), false);
     loop {
         let read = async {
             let permit = permits.take().await;
-            Some((stream.read(&mut buffer).await, permit))
+            silent.take_if(|_| has_read);
+            Some((stream.read(buffer.room()).await, permit))
         };
         let (length, permit) = match future::or(until_closed(closing), read).await {
             None => break,
@@ -196,7 +211,8 @@ async fn read<R: Runtime, S>(
             Some((Ok(length), permit)) => (length, permit),
             Some((Err(error), _)) => return End::Failed(error),
         };
-        let chunk = Bytes::copy_from_slice(&buffer[..length]);
+        let chunk = buffer.take(length);
+        has_read = true;
         if reports.send(Report::Received { conn, chunk, permit }).await.is_err() {
             break;
         }
@@ -204,6 +220,47 @@ async fn read<R: Runtime, S>(
     drop(buffer);
     timeout::<R, _>(LINGER, drain(&mut stream)).await;
     End::ByDriver
+}
+
+/// Where a connection reads to. It grows while the reads fill it, and shrinks when they are short.
+struct ReadBuffer {
+    bytes: Vec<u8>,
+    /// How many short reads there were since the last long one.
+    short: u32,
+}
+
+impl ReadBuffer {
+    fn new() -> Self {
+        Self { bytes: vec![0; READ_AT_FIRST], short: 0 }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The bytes that were read, and room for the next read.
+    fn take(&mut self, length: usize) -> Bytes {
+        let chunk = Bytes::copy_from_slice(&self.bytes[..length]);
+        let room = self.bytes.len();
+        if length == room {
+            self.resize((4 * room).min(READ_AT_MOST));
+        } else if length > READ_AT_FIRST || room == READ_AT_FIRST {
+            self.short = 0;
+        } else {
+            self.short += 1;
+            if self.short >= SHORT_READS {
+                self.resize(READ_AT_FIRST);
+            }
+        }
+        chunk
+    }
+
+    fn resize(&mut self, room: usize) {
+        self.short = 0;
+        if room != self.bytes.len() {
+            self.bytes = vec![0; room];
+        }
+    }
 }
 
 /// Writes what the driver sends until the driver closes the connection, and then the end of the stream.

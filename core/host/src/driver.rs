@@ -18,6 +18,7 @@ use formation_core::{
 };
 
 use crate::{
+    accept::Place,
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
     log::{About, Log, Members},
@@ -66,8 +67,8 @@ pub(crate) trait Io {
 
     /// `is_configured`: whether the address is a seed or a contact. Any other one was named by a peer.
     fn dial(&mut self, dial: DialId, address: Address, limit: Duration, is_configured: bool);
-    /// Starts to secure and to read a new connection. It ends the permit once it has read what has already arrived.
-    fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, permit: Option<Permit>) -> Self::Connection;
+    /// Starts to secure and to read a new connection. It leaves its place once its first bytes are handled, or after a short time.
+    fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, place: Option<Place>) -> Self::Connection;
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
     /// Whether one end of a connection does not trust the other.
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure>;
@@ -244,13 +245,7 @@ impl<I: Io> Driver<I> {
     }
 
     /// There is a new connection. It gets a larger id than any before.
-    pub(crate) fn opened(
-        &mut self,
-        now: Timestamp,
-        opening: Opening<I::Stream>,
-        origin: Origin,
-        permit: Option<Permit>,
-    ) {
+    pub(crate) fn opened(&mut self, now: Timestamp, opening: Opening<I::Stream>, origin: Origin, place: Option<Place>) {
         if self.is_stopped() {
             return;
         }
@@ -259,7 +254,7 @@ impl<I: Io> Driver<I> {
         let peer_addr = opening.peer().map(Box::from);
         self.log.opened(conn, origin, peer_addr.as_deref());
         let remote = opening.addr().map(Remote::at).unwrap_or_default();
-        let connection = self.io.open(conn, opening, permit);
+        let connection = self.io.open(conn, opening, place);
         self.open.insert(conn, Known { connection, peer_addr });
         self.handle_own(now, Input::Opened { conn, origin, remote });
     }

@@ -8,7 +8,7 @@ use futures_lite::future::{self, FutureExt, pending, yield_now};
 use tracing::Instrument;
 
 use crate::{
-    accept::{accept, unread},
+    accept::{Place, Places, accept},
     clock::Clock,
     descriptors::{fit, open_files},
     driver::{Driver, Remains, Report},
@@ -19,7 +19,6 @@ use crate::{
     log::Log,
     mastership::keep,
     opening::Opening,
-    permits::{Permit, Permits},
     runtime::{ByteStream, Runtime},
     shared::Publisher,
     start::StartError,
@@ -77,12 +76,12 @@ where
     let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
-    let permits = unread(formation.config().limits());
+    let places = Places::new(formation.config().limits(), formation.config().timing());
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
     let sources = Sources { turns: Turns::new(), requests: Inbox(requests), reports: Inbox(reports) };
-    let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
+    let node = Node { clock, places, sources, handover: None, keeper: None, driver };
     Ok((handle, supervise(node.run(), log)))
 }
 
@@ -132,7 +131,7 @@ impl<M> Drop for Inbox<M> {
     }
 }
 
-type Accepted<S> = io::Result<(Opening<S>, Permit)>;
+type Accepted<S> = io::Result<(Opening<S>, Place)>;
 
 /// The next thing to be handled.
 enum Next<S> {
@@ -171,7 +170,7 @@ async fn received<M>(channel: &Receiver<M>) -> M {
 
 struct Node<R: Runtime, T: Transport, D: ByteStream> {
     clock: Clock,
-    permits: Permits,
+    places: Places,
     sources: Sources<T::Stream>,
     /// The node is about to resign or to leave.
     handover: Option<Handover>,
@@ -283,19 +282,19 @@ where
 
     /// Owns all that it needs, so that it goes on while other inputs are handled.
     fn accept(&self, has_failed: bool) -> impl Future<Output = Accepted<T::Stream>> + Send + use<R, T, D> {
-        accept::<R, T>(self.driver.io.transport(), self.permits.clone(), has_failed)
+        accept::<R, T>(self.driver.io.transport(), self.places.clone(), has_failed)
     }
 
     fn accepted(&mut self, accepted: Accepted<T::Stream>) {
         match accepted {
-            Ok((opening, permit)) => {
+            Ok((opening, place)) => {
                 // First everything that was read on the older connections, of which the core may have to close one.
                 for _ in 0..self.sources.reports.0.len().min(REPORTS) {
                     if let Ok(report) = self.sources.reports.0.try_recv() {
                         self.driver.report(self.clock.now(), report);
                     }
                 }
-                self.driver.opened(self.clock.now(), opening, Origin::Accepted, Some(permit));
+                self.driver.opened(self.clock.now(), opening, Origin::Accepted, Some(place));
             }
             Err(error) => self.driver.accept_failed(self.clock.now(), &error),
         }
@@ -303,7 +302,7 @@ where
 
     /// Waits until nothing of a node that has stopped is left. The connections that it has closed may still deliver the last bytes.
     async fn finish(self, ending: &Ending) {
-        let Self { clock, permits: _, sources, handover, keeper, driver } = self;
+        let Self { clock, places: _, sources, handover, keeper, driver } = self;
         // Callers that wait for one of them learn that the node has stopped.
         drop((sources, handover));
         // The first one here is dropped last: the publisher announces that everything else is free.

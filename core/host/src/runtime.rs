@@ -34,10 +34,6 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Runs work that blocks on a thread that may be blocked. The work does not panic.
     fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send;
-
-    /// Lets the runtime check its sockets, so that the next read of a new socket finds the bytes that have already arrived.
-    /// It does nothing where a read asks the operating system at once.
-    fn poll_sockets() -> impl Future<Output = ()> + Send;
 }
 
 /// Bytes in both directions, by the traits of `futures-io`.

@@ -19,11 +19,11 @@ use futures_lite::future::FutureExt;
 use tracing::Instrument;
 
 use crate::{
+    accept::Place,
     connection::Connection,
     driver::{Io, Report, SharedStore},
     log::Log,
     opening::Opening,
-    permits::Permit,
     persist::Persist,
     resolve::configured,
     runtime::{ByteStream, Runtime, timeout},
@@ -209,10 +209,10 @@ where
         self.dials.push(self.spawner.spawn_for_peer::<R>(dialing, panicked));
     }
 
-    fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, permit: Option<Permit>) -> Connection<R> {
+    fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, place: Option<Place>) -> Connection<R> {
         let (transport, seeds) = (self.transport.clone(), self.seeds.clone());
         let certified = move |stream: &T::Stream| transport.certified(stream, &seeds);
-        Connection::open(conn, opening, self.into_io, certified, permit, &self.spawner)
+        Connection::open(conn, opening, self.into_io, certified, place, &self.spawner)
     }
 
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState) {

@@ -40,8 +40,6 @@ impl Runtime for Smol {
     async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         smol::unblock(work).await
     }
-
-    async fn poll_sockets() {}
 }
 
 /// One end of a connection: a pipe in each direction.

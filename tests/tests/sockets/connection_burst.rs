@@ -2,10 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    time::Duration,
 };
 
-use formation_core::{Config, Event, Limits};
+use ::tokio::task::yield_now;
+use bytes::Bytes;
+use formation_core::{Config, Event, Limits, Timing};
 use formation_tests::Peer;
 
 use crate::{
@@ -17,30 +20,67 @@ use crate::{
 const PEERS: usize = 100;
 const PENDING: usize = 16;
 
-with_each_adapter!(every_peer_of_a_burst_that_sent_its_hello_is_linked);
+with_each_adapter!(
+    every_peer_of_a_burst_that_sent_its_hello_is_linked,
+    every_peer_of_a_burst_is_linked_when_its_hello_is_late
+);
 
-async fn every_peer_of_a_burst_that_sent_its_hello_is_linked<A: Adapter>() {
+struct Burst {
+    config: Config,
+    listener: TcpListener,
+    peers: Vec<(TcpStream, Bytes)>,
+}
+
+/// The node does not accept yet.
+fn connect() -> Burst {
     let (listener, address) = listen();
     let limits = Limits { pending_connections: PENDING, ..Limits::default() };
-    let config = Config::single(CLUSTER, "master", address.as_str()).wan().limits(limits).build().unwrap();
+    // Nothing ends because a machine is slow.
+    let timing = Timing { handshake_timeout: Duration::from_secs(3_600), ..Timing::wan() };
+    let config = Config::single(CLUSTER, "master", address.as_str()).timing(timing).limits(limits).build().unwrap();
     let connect = |number: usize| {
-        let mut stream = TcpStream::connect(&address).unwrap();
-        let hello = Peer::of(&config, &format!("peer-{number}"), &format!("127.0.0.1:{}", number + 1)).hello();
-        stream.write_all(&hello).unwrap();
-        stream
+        let stream = TcpStream::connect(&address).unwrap();
+        (stream, Peer::of(&config, &format!("peer-{number}"), &format!("127.0.0.1:{}", number + 1)).hello())
     };
-    let peers: Vec<TcpStream> = (0..PEERS).map(connect).collect();
-    let node = A::start(config, listener);
-    let mut events = node.events();
+    let peers = (0..PEERS).map(connect).collect();
+    Burst { config, listener, peers }
+}
+
+async fn all_are_linked<A: Adapter>(node: &A, peers: Vec<(TcpStream, Bytes)>, events: &mut A::Events) {
     let mut linked = 0;
     while linked < PEERS {
-        match A::next(&mut events).await.expect("the node runs") {
+        match A::next(events).await.expect("the node runs") {
             Event::Linked { .. } => linked += 1,
             Event::ConnClosed { conn, reason, .. } => panic!("{conn} is closed after {linked} links: {reason}"),
             _ => {}
         }
     }
-    for mut stream in peers {
+    for (mut stream, _) in peers {
         stream.read_exact(&mut [0; 4]).unwrap();
     }
+    assert_eq!(node.status().pending_connections, 0);
+}
+
+async fn every_peer_of_a_burst_that_sent_its_hello_is_linked<A: Adapter>() {
+    let Burst { config, listener, mut peers } = connect();
+    for (stream, hello) in &mut peers {
+        stream.write_all(hello).unwrap();
+    }
+    let node = A::start(config, listener);
+    let mut events = node.events();
+    all_are_linked(&node, peers, &mut events).await;
+}
+
+/// The node accepts no more of them than may be pending, until the first ones have sent something.
+async fn every_peer_of_a_burst_is_linked_when_its_hello_is_late<A: Adapter>() {
+    let Burst { config, listener, mut peers } = connect();
+    let node = A::start(config, listener);
+    let mut events = node.events();
+    while node.status().pending_connections < PENDING / 2 {
+        yield_now().await;
+    }
+    for (stream, hello) in &mut peers {
+        stream.write_all(hello).unwrap();
+    }
+    all_are_linked(&node, peers, &mut events).await;
 }

@@ -68,8 +68,8 @@ impl<A: Adapter> LoadedCluster<A> {
         Self::form_on(None, shape).await
     }
 
-    async fn form_secured() -> Self {
-        Self::form_on(Some(Credentials::new(Authority::new("the cluster's").config())), |config| config).await
+    async fn form_secured(shape: fn(ConfigBuilder) -> ConfigBuilder) -> Self {
+        Self::form_on(Some(Credentials::new(Authority::new("the cluster's").config())), shape).await
     }
 
     async fn form_on(tls: Option<Credentials>, shape: fn(ConfigBuilder) -> ConfigBuilder) -> Self {

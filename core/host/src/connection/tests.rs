@@ -3,10 +3,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use formation_core::{Incarnation, Node, NodeId};
+use formation_core::{Incarnation, Limits, Node, NodeId, Timing};
 
 use super::*;
 use crate::{
+    accept::Places,
     driver::Connection as _,
     log::Log,
     testing::{Pipes, Smol, pipes},
@@ -205,6 +206,71 @@ fn a_flood_has_at_most_one_chunk_in_the_inbox() {
         }
         assert_eq!(waiting.len(), 1);
     });
+}
+
+/// A connection that was accepted, the only place, its peer, and what it reports.
+fn accepted(timing: &Timing) -> (Connection<Smol>, Places, Pipes, Receiver<Report<Pipes>>) {
+    let limits = Limits { pending_connections: 2, ..Limits::default() };
+    let places = Places::new(&limits, timing);
+    let place = future::block_on(places.take());
+    let (ours, peer) = pipes(64);
+    let (to_driver, reports) = channel::bounded(4);
+    let (opening, spawner) = (Opening::ready(ours), spawner(&to_driver));
+    let connection = Connection::open(CONN, opening, std::convert::identity, nothing, Some(place), &spawner);
+    (connection, places, peer, reports)
+}
+
+#[test]
+fn an_accepted_connection_has_a_place_until_its_first_bytes() {
+    smol::block_on(async {
+        let timing = Timing { handshake_timeout: Duration::from_secs(3_600), ..Timing::lan() };
+        let (_connection, places, mut peer, reports) = accepted(&timing);
+        peer.write_all(b"hello").await.unwrap();
+        let first = reports.recv().await;
+        assert!(matches!(first, Ok(Report::Received { .. })));
+        assert!(future::poll_once(places.take()).await.is_none(), "its first bytes are not handled yet");
+        drop(first);
+        places.take().await;
+    });
+}
+
+#[test]
+fn an_accepted_connection_that_is_silent_loses_its_place() {
+    smol::block_on(async {
+        let (_connection, places, _peer, _reports) = accepted(&Timing::local());
+        places.take().await;
+    });
+}
+
+#[test]
+fn an_accepted_connection_that_ends_leaves_its_place() {
+    smol::block_on(async {
+        let timing = Timing { handshake_timeout: Duration::from_secs(3_600), ..Timing::lan() };
+        let (_connection, places, peer, _reports) = accepted(&timing);
+        drop(peer);
+        places.take().await;
+    });
+}
+
+#[test]
+fn a_read_buffer_is_large_only_while_much_is_read() {
+    let mut buffer = ReadBuffer::new();
+    let mut room = Vec::new();
+    for _ in 0..4 {
+        let length = buffer.room().len();
+        room.push(length);
+        buffer.room().fill(7);
+        assert!(buffer.take(length).iter().eq(vec![7; length].iter()));
+    }
+    assert_eq!(room, [READ_AT_FIRST, 4 * READ_AT_FIRST, 16 * READ_AT_FIRST, READ_AT_MOST]);
+    assert_eq!(buffer.room().len(), READ_AT_MOST);
+    // A long read in between shows that the room is used.
+    for length in [1, READ_AT_FIRST + 1].into_iter().chain([READ_AT_FIRST; SHORT_READS as usize - 1]) {
+        buffer.take(length);
+    }
+    assert_eq!(buffer.room().len(), READ_AT_MOST);
+    buffer.take(0);
+    assert_eq!(buffer.room().len(), READ_AT_FIRST);
 }
 
 /// The core may send until it has handled the end of a connection.

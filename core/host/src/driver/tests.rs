@@ -15,7 +15,7 @@ use formation_core::{
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{log::tests::logged, permits::Permits, store::MemoryStore};
+use crate::{accept::Place, log::tests::logged, permits::Permits, store::MemoryStore};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
@@ -98,7 +98,7 @@ impl Io for Recorder {
         self.record.add(Call::Dial(address));
     }
 
-    fn open(&mut self, conn: ConnId, _: Opening<()>, _: Option<Permit>) -> Recorded {
+    fn open(&mut self, conn: ConnId, _: Opening<()>, _: Option<Place>) -> Recorded {
         self.record.add(Call::Open(conn));
         Recorded { conn, record: self.record.clone(), is_finished: self.is_finished.clone() }
     }

@@ -17,6 +17,7 @@ use crate::{
     ending::{LeaveError, Unfinished},
     events::RecvError,
     handle::{CommandError, Stopped},
+    permits::Permits,
 };
 
 /// A node that is reached by pipes in memory. Its dials never end.
@@ -57,12 +58,12 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
-    let permits = unread(formation.config().limits());
+    let places = Places::new(formation.config().limits(), formation.config().timing());
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: Inbox(requests), reports: Inbox(reports.clone()) };
-    let node = Node { clock, permits, sources, handover: None, keeper: None, driver };
+    let node = Node { clock, places, sources, handover: None, keeper: None, driver };
     (node, Ends { handle, calls, reports, to_driver })
 }
 
@@ -161,9 +162,9 @@ fn a_node_that_a_panic_has_ended_stays_stopped() {
     assert_eq!(ends.handle.status().phase, Phase::Master);
     ends.to_driver.try_send(Report::Panicked).unwrap();
     ends.to_driver.try_send(Report::PersistDelayed { seq: 0 }).unwrap();
-    let permit = future::block_on(Permits::new(1).take());
+    let place = future::block_on(node.places.take());
     let (stream, _peer) = pipes(64);
-    node.accepted(Ok((Opening::ready(stream), permit)));
+    node.accepted(Ok((Opening::ready(stream), place)));
     assert_eq!((ends.handle.status().phase, ends.handle.leadership()), (Phase::Stopped, None));
     assert_eq!(node.driver.end().open.len(), 0);
 }
@@ -223,12 +224,12 @@ fn a_turn_ends_after_so_many_inputs_or_bytes() {
 
 /// A transport with a bug at the place that is named.
 struct Faulty {
-    place: Place,
+    place: FaultPlace,
     calls: Switchboard,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum FaultPlace {
     Accept,
     Connect,
     Opening,
@@ -239,15 +240,15 @@ impl Transport for Faulty {
 
     async fn accept(&self) -> io::Result<Opening<Pipes>> {
         let opening = self.calls.accept().await?;
-        assert_ne!(self.place, Place::Accept, "a bug");
+        assert_ne!(self.place, FaultPlace::Accept, "a bug");
         match self.place {
-            Place::Opening => Ok(Opening::new(async { panic!("a bug") })),
-            Place::Accept | Place::Connect => Ok(opening),
+            FaultPlace::Opening => Ok(Opening::new(async { panic!("a bug") })),
+            FaultPlace::Accept | FaultPlace::Connect => Ok(opening),
         }
     }
 
     async fn connect(&self, _: &Address, _: Duration) -> io::Result<Opening<Pipes>> {
-        assert_ne!(self.place, Place::Connect, "a bug");
+        assert_ne!(self.place, FaultPlace::Connect, "a bug");
         pending().await
     }
 }
@@ -270,7 +271,7 @@ fn is_over(handle: &ClusterHandle) {
     assert_eq!(smol::block_on(handle.wait_for_members(1)), Err(Stopped));
 }
 
-fn start_faulty(place: Place, config: Config) -> (ClusterHandle, smol::Task<()>, channel::Sender<Pipes>) {
+fn start_faulty(place: FaultPlace, config: Config) -> (ClusterHandle, smol::Task<()>, channel::Sender<Pipes>) {
     let (calls, called) = channel::unbounded();
     let transport = Faulty { place, calls: Switchboard(called) };
     let (handle, driver) = start_node::<Smol, _, _>(config, transport, &Environment::system(), identity).unwrap();
@@ -280,7 +281,7 @@ fn start_faulty(place: Place, config: Config) -> (ClusterHandle, smol::Task<()>,
 #[test]
 fn a_panic_of_the_listener_ends_the_node_and_its_handle_says_so() {
     let ends = async {
-        let (handle, running, calls) = start_faulty(Place::Accept, single());
+        let (handle, running, calls) = start_faulty(FaultPlace::Accept, single());
         handle.wait_for_master().await.unwrap();
         calls.send(pipes(64).0).await.unwrap();
         assert_eq!(last_event(&handle).await, Event::Stopped { reason: StopReason::Failed });
@@ -294,7 +295,7 @@ fn a_panic_of_the_listener_ends_the_node_and_its_handle_says_so() {
 #[test]
 fn a_panic_on_one_connection_ends_only_that_connection() {
     let goes_on = async {
-        let (handle, _running, calls) = start_faulty(Place::Opening, single());
+        let (handle, _running, calls) = start_faulty(FaultPlace::Opening, single());
         handle.wait_for_master().await.unwrap();
         for _ in 0..3 {
             let (ours, mut theirs) = pipes(64);
@@ -310,7 +311,7 @@ fn a_panic_on_one_connection_ends_only_that_connection() {
 fn a_panic_of_a_dial_is_a_dial_that_has_failed() {
     let fails = async {
         let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).local().build().unwrap();
-        let (handle, _running, _calls) = start_faulty(Place::Connect, config);
+        let (handle, _running, _calls) = start_faulty(FaultPlace::Connect, config);
         let problem = loop {
             let explanation = handle.explain().await.unwrap();
             if let Some(problem) = explanation.voters.iter().find_map(|voter| voter.problem) {
@@ -555,8 +556,6 @@ fn a_node_does_not_start_where_it_cannot_run() {
         async fn unblock<T: Send + 'static>(_: impl FnOnce() -> T + Send + 'static) -> T {
             unreachable!("nothing is started")
         }
-
-        async fn poll_sockets() {}
     }
 
     let (_calls, called) = channel::unbounded();

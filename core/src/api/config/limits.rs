@@ -64,7 +64,7 @@ impl Default for Limits {
             frame_before_handshake: 1 << 10,
             max_frame: 128 << 10,
             send: 64 << 10,
-            pending_connections: 64,
+            pending_connections: 1_024,
             connections: 16_384,
             partial_bytes: 64 << 20,
             unsent_bytes: 64 << 20,

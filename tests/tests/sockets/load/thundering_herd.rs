@@ -20,7 +20,7 @@ async fn g5_a_thundering_herd_joins_and_keeps_the_master<A: Adapter>() {
 }
 
 async fn g5_a_thundering_herd_on_tls_joins_and_keeps_the_master<A: Adapter>() {
-    herd_joins(LoadedCluster::<A>::form_secured().await).await;
+    herd_joins(LoadedCluster::<A>::form_secured(|config| config).await).await;
 }
 
 /// 1,000 complete nodes join at once.

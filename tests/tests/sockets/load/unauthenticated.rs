@@ -19,6 +19,8 @@ use crate::{
 
 /// The heap usage of one unauthenticated peer of this test itself.
 const PEER_HEAP: usize = 2 << 10;
+/// How many connections may be pending at a voter with unfinished handshakes.
+const PENDING: usize = 64;
 /// The time until a closed peer connects again. In this time, as many new peers connect as were closed.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// The time between the joins of two correct nodes.
@@ -33,6 +35,11 @@ with_each_adapter!(;
     g7_unfinished_handshakes_on_tls_delay_nobody,
     g7_garbage_costs_only_its_own_connection,
 );
+
+/// Fewer connections may be pending than there are unfinished handshakes.
+fn few_pending(config: ConfigBuilder) -> ConfigBuilder {
+    config.limits(Limits { pending_connections: PENDING, ..Limits::default() })
+}
 
 async fn read_to_end(stream: &mut TcpStream) {
     while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
@@ -52,20 +59,20 @@ async fn never_finishes(number: usize, address: String, handshake: Vec<u8>) {
 }
 
 async fn g7_unfinished_handshakes_delay_nobody<A: Adapter>() {
-    run_unfinished_handshakes(LoadedCluster::<A>::form().await, &hello(&[])).await;
+    run_unfinished_handshakes(LoadedCluster::<A>::form_as(few_pending).await, &hello(&[])).await;
 }
 
 /// An unauthenticated peer may even send a whole `Hello`.
 async fn g7_unfinished_handshakes_with_a_key_delay_nobody<A: Adapter>() {
     const KEY: &[u8; 32] = b"a key of thirty-two bytes, so so";
-    let keyed = |config: ConfigBuilder| config.key(KEY);
+    let keyed = |config: ConfigBuilder| few_pending(config).key(KEY);
     run_unfinished_handshakes(LoadedCluster::<A>::form_as(keyed).await, &[&hello(KEY)[..], &[0]].concat()).await;
 }
 
 async fn g7_unfinished_handshakes_on_tls_delay_nobody<A: Adapter>() {
     // The start of a TLS record with the start of a handshake message.
     let handshake = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 32]].concat();
-    run_unfinished_handshakes(LoadedCluster::<A>::form_secured().await, &handshake).await;
+    run_unfinished_handshakes(LoadedCluster::<A>::form_secured(few_pending).await, &handshake).await;
 }
 
 /// The first frame of a node of the cluster.
@@ -85,7 +92,7 @@ async fn run_unfinished_handshakes<A: Adapter>(mut cluster: LoadedCluster<A>, ha
     for number in 0..count {
         peers.spawn(never_finishes(number, cluster.seeds[number % VOTERS].clone(), handshake.to_vec()));
     }
-    let full = |node: &A| node.status().pending_connections == Limits::default().pending_connections;
+    let full = |node: &A| node.status().pending_connections == PENDING;
     while !cluster.voters.iter().any(full) {
         yield_now().await;
     }
@@ -96,7 +103,9 @@ async fn run_unfinished_handshakes<A: Adapter>(mut cluster: LoadedCluster<A>, ha
     }
     assert!(peers.try_join_next().is_none(), "an unauthenticated peer has given up");
     peers.shutdown().await;
-    let limit = VOTERS * allowed_for_pending(&Limits::default()) + count * PEER_HEAP + join_heap;
+    let limit = VOTERS * allowed_for_pending(&Limits { pending_connections: PENDING, ..Limits::default() })
+        + count * PEER_HEAP
+        + join_heap;
     heap.stays_below(limit, count, &format!("{count} unfinished handshakes at {VOTERS} voters"));
     cluster.keeps_its_master().await;
 }
@@ -161,7 +170,7 @@ async fn run_short_connections<A: Adapter>(
         cluster.join(&format!("beside {what}")).await;
     }
     let most = flood.await.unwrap();
-    let limit = VOTERS * allowed_for_pending(&Limits::default()) + join_heap;
+    let limit = VOTERS * allowed_for_pending(&Limits { pending_connections: PENDING, ..Limits::default() }) + join_heap;
     heap.stays_below(limit, most.max(1), &format!("{count} connections with {what}"));
     cluster.keeps_its_master().await;
 }
