@@ -15,9 +15,9 @@ const UNSTABLE: &str = "engine";
 /// Items that have no example, because no service uses them: messages, the parts of which an adapter is made, and details of what other
 /// items return.
 const WITHOUT: [&str; 3] = [
-    "MAGIC PROTOCOL KNOWN_PROTOCOL Message ProtocolRange Rejected Holder StatusReport Role JoinResponse MembersUpdate VoteRequest Vote \
-     Voting Release Heartbeat HeartbeatAck Resign Proof Voucher encode to_frame decode electorate ElectorateDigest",
-    "Smol Tokio Task ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
+    "MAGIC PROTOCOL KNOWN_PROTOCOL ProtocolRange Rejected Holder StatusReport Role JoinResponse MembersUpdate VoteRequest Vote \
+     Voting Release Heartbeat HeartbeatAck Proof Voucher encode to_frame decode electorate ElectorateDigest",
+    "Task ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
      Part server_name certified tls_failure is_configured",
     "Members TlsError ViewLimit",
 ];
