@@ -6,8 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const SOURCES: [&str; 5] = ["core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src", "tests/kit/src"];
-const PROGRAMS: [&str; 4] = ["core/examples", "adapter-tokio/examples", "adapter-smol/examples", "tests/recipes/src"];
+const SOURCES: [&str; 6] =
+    ["adapter-tokio/http/src", "core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src", "tests/kit/src"];
+const PROGRAMS: [&str; 5] = [
+    "adapter-tokio/http/examples",
+    "core/examples",
+    "adapter-tokio/examples",
+    "adapter-smol/examples",
+    "tests/recipes/src",
+];
 
 /// A directory of the kit that is there for Formation's own tests.
 const UNSTABLE: &str = "engine";
