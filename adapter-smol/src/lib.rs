@@ -91,9 +91,9 @@ pub use formation_core::{
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, LeadershipChange, LeadershipWatch, Lease,
-    LeaseTooShort, LeaveError, Master, MemoryStore, Opening, RecvError, StartError, Stopped, StoreError, Transport,
-    Unfinished, Watch,
+    ClusterHandle, CommandError, EVENT_BUFFER, EVENT_HISTORY, Environment, Events, Guard, LeadershipChange,
+    LeadershipWatch, Lease, LeaseTooShort, LeaveError, Master, MemoryStore, Opening, PastEvent, RecvError, StartError,
+    Stopped, StoreError, Transport, Unfinished, Watch, describe,
 };
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use formation_node::describe;
+use formation_tokio::describe;
 use formation_tokio::{Change, Event, Events, Member, MembersView, Node, NodeId, RecvError, Term};
 use tokio::sync::Notify;
 

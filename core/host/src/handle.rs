@@ -17,6 +17,7 @@ use formation_core::{
 use crate::{
     ending::End,
     events::Events,
+    history::PastEvent,
     mastership::{self, LeadershipWatch, Lease},
     shared::Shared,
     watch::Watch,
@@ -172,6 +173,41 @@ impl ClusterHandle {
     pub fn events(&self) -> Events {
         let first = self.0.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
         Events::new(first.unwrap_or_else(|| self.0.events.activate_cloned()))
+    }
+
+    /// The last events after the one with this number, the oldest first: up to [`EVENT_HISTORY`](crate::EVENT_HISTORY) of them, and at
+    /// most 64 about peers that have proven nothing. It takes no event away from [`events`](Self::events), and works on a node that has
+    /// stopped, too.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use formation_host::{EVENT_HISTORY, PastEvent, describe};
+    ///
+    /// let mut last = 0;
+    /// println!("{} of the last {EVENT_HISTORY} events", cluster.past_events(last).len());
+    /// loop {
+    ///     for PastEvent { number, at, event, .. } in cluster.wait_for_events(last).await? {
+    ///         if let Some(line) = describe(cluster.node(), &event) {
+    ///             println!("{number}, {:?} ago: {line}", cluster.now().since(at));
+    ///         }
+    ///         last = number;
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn past_events(&self, after: u64) -> Vec<PastEvent> {
+        self.0.shared.lock().history.after(after)
+    }
+
+    /// As [`past_events`](Self::past_events), but waits until there is at least one.
+    ///
+    /// Cancel safe: it changes nothing.
+    ///
+    /// # Errors
+    /// [`Stopped`] if there is none, and the node has stopped: there will be none.
+    pub async fn wait_for_events(&self, after: u64) -> Result<Vec<PastEvent>, Stopped> {
+        let found = |events: Vec<PastEvent>| (!events.is_empty()).then_some(events);
+        self.0.shared.wait_for_event(|state| found(state.history.after(after))).await
     }
 
     /// How many events were not reported. There is a limit on events about peers that have proven nothing: connections that
@@ -348,6 +384,19 @@ impl ClusterHandle {
     /// ```
     pub fn master(&self) -> Option<Master> {
         Master::of(&self.0.shared.lock().status)
+    }
+
+    /// Since when this node has no master. `None` while it has one.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// if let Some(since) = cluster.without_master_since() {
+    ///     println!("there has been no master for {:?}", cluster.now().since(since));
+    /// }
+    /// # }
+    /// ```
+    pub fn without_master_since(&self) -> Option<Timestamp> {
+        self.0.shared.lock().without_master_since
     }
 
     /// Waits until this node follows a master or is the master.

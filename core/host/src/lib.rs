@@ -83,6 +83,7 @@
 mod accept;
 mod clock;
 mod connection;
+mod describe;
 mod descriptors;
 mod dial_failures;
 mod driver;
@@ -92,6 +93,7 @@ mod events;
 mod format;
 mod handle;
 mod handover;
+mod history;
 mod limiter;
 mod log;
 mod mastership;
@@ -118,10 +120,12 @@ mod watch;
 
 pub use clock::Clock;
 pub use connection::close_gracefully;
+pub use describe::describe;
 pub use ending::{LeaveError, Unfinished};
 pub use environment::Environment;
 pub use events::{EVENT_BUFFER, Events, RecvError};
 pub use handle::{ClusterHandle, CommandError, Master, Stopped};
+pub use history::{EVENT_HISTORY, PastEvent};
 pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
 pub use node::start_node;
 pub use opening::Opening;

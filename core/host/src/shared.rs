@@ -16,7 +16,7 @@ use formation_core::{
     Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
 };
 
-use crate::{clock::Clock, ending::Ending, events::EVENT_BUFFER, handle::Stopped};
+use crate::{clock::Clock, ending::Ending, events::EVENT_BUFFER, handle::Stopped, history::History};
 
 /// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
 const UNPROVEN_EVENTS: usize = 64;
@@ -41,19 +41,23 @@ pub(crate) struct State {
     last_loss: Option<(Term, LossReason)>,
     /// How many events were not reported.
     pub(crate) suppressed: u64,
+    /// Since when the node has no master, if it has none.
+    pub(crate) without_master_since: Option<Timestamp>,
+    pub(crate) history: History,
     /// The node does nothing any more. There will be no other state.
     stopped: bool,
 }
 
 impl State {
     /// What is true of a node that does nothing any more. The view stays the last one.
-    fn end(&mut self) {
+    fn end(&mut self, now: Timestamp) {
         self.stopped = true;
         self.leadership = None;
         let status = &mut self.status;
         status.phase = Phase::Stopped;
         (status.master, status.master_term, status.can_vote) = (None, None, false);
         (status.links, status.pending_connections, status.partial_bytes) = (0, 0, 0);
+        self.without_master_since.get_or_insert(now);
     }
 
     pub(crate) fn has_stopped(&self) -> bool {
@@ -138,6 +142,8 @@ pub(crate) struct Shared {
     changed: Changed,
     /// The lease has begun, was renewed, or has ended.
     lease_changed: Changed,
+    /// There is one more event.
+    reported: Changed,
     /// Nothing depends on the lease any more.
     idle: Changed,
     pub(crate) ending: Ending,
@@ -162,6 +168,11 @@ impl Shared {
     /// Waits until `ready` finds in the state what it looks for: the lease.
     pub(crate) async fn wait_for_lease<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
         self.wait_on(&self.lease_changed, ready).await
+    }
+
+    /// Waits until `ready` finds in the state what it looks for: an event.
+    pub(crate) async fn wait_for_event<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
+        self.wait_on(&self.reported, ready).await
     }
 
     /// Resolves with the next change of the view or the master, or the end of the node.
@@ -282,10 +293,11 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// The publisher of a node, the state that it publishes, and the receiver of the first event and of all others.
     pub(crate) fn new(formation: &Formation, clock: Clock) -> (Self, Arc<Shared>, broadcast::Receiver<Event>) {
+        let now = clock.now();
         let state = State {
             view: formation.view().clone(),
             status: formation.status(),
-            leadership: formation.leadership(clock.now()),
+            leadership: formation.leadership(now),
             announced: None,
             margin: formation.config().lease_margin(),
             hands_over: false,
@@ -293,11 +305,13 @@ impl Publisher {
             guards: 0,
             last_loss: None,
             suppressed: 0,
+            without_master_since: Some(now),
+            history: History::default(),
             stopped: false,
         };
-        let (changed, lease_changed, idle) = (Changed::new(), Changed::new(), Changed::new());
+        let [changed, lease_changed, reported, idle] = [(); 4].map(|()| Changed::new());
         let (state, ending) = (Mutex::new(state), Ending::default());
-        let shared = Arc::new(Shared { clock, state, changed, lease_changed, idle, ending });
+        let shared = Arc::new(Shared { clock, state, changed, lease_changed, reported, idle, ending });
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
@@ -327,6 +341,10 @@ impl Publisher {
         if is_news {
             state.view = formation.view().clone();
         }
+        state.without_master_since = match status.master {
+            Some(_) => None,
+            None => state.without_master_since.or(Some(now)),
+        };
         state.status = status;
         let leadership = formation.leadership(now);
         state.leadership = leadership;
@@ -350,12 +368,19 @@ impl Publisher {
     }
 
     pub(crate) fn publish_event(&mut self, event: Event) {
+        self.publish(event, false);
+    }
+
+    fn publish(&mut self, event: Event, is_unproven: bool) {
+        let now = self.shared.now();
+        self.shared.lock().history.push(now, event.clone(), is_unproven);
         if let Some(reason) = event.stop_reason() {
-            self.shared.lock().end();
+            self.shared.lock().end(now);
             self.shared.changed.notify(usize::MAX);
             self.shared.lease_has_changed();
             self.shared.ending.stopped(reason);
         }
+        self.shared.reported.notify(usize::MAX);
         // It fails only if there is no subscriber. A full buffer drops its oldest event and counts it.
         if self.events.try_broadcast(event).is_ok() {
             self.published += 1;
@@ -370,7 +395,7 @@ impl Publisher {
             return self.suppress_event();
         }
         self.unproven.push_back(self.published);
-        self.publish_event(event);
+        self.publish(event, true);
     }
 
     /// Counts an event that is not reported.

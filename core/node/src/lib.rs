@@ -1,7 +1,6 @@
 //! The half of the node programs that needs no runtime: `formation-tokio-node` and `formation-smol-node` have the same flags,
 //! output, signals and exit codes, so that both can run in one cluster. Each of them implements [`Adapter`] and calls [`main`].
 //!
-//! - `describe`: an event as a line for a person.
 //! - `log`: the log on the standard error.
 //! - `settings`: the flags and the configuration file.
 //! - `report`: the output, for a person or as JSON.
@@ -13,7 +12,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod describe;
 mod log;
 #[cfg(feature = "program")]
 mod report;
@@ -22,7 +20,6 @@ mod run;
 #[cfg(feature = "program")]
 mod settings;
 
-pub use describe::describe;
 pub use log::log;
 #[cfg(feature = "program")]
 pub use run::{Adapter, Request, main};

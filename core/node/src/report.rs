@@ -11,7 +11,7 @@ use std::{
 use formation_core::{Event, Leadership, Node, Timestamp};
 use serde::Serialize;
 
-use crate::describe;
+use formation_host::describe;
 
 /// How many lines wait for a slow reader. Further lines are counted and dropped.
 const LINES: usize = 1024;

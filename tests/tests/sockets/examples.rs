@@ -6,8 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const SOURCES: [&str; 5] = ["core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src", "tests/kit/src"];
-const PROGRAMS: [&str; 4] = ["core/examples", "adapter-tokio/examples", "adapter-smol/examples", "tests/recipes/src"];
+const SOURCES: [&str; 6] =
+    ["adapter-tokio/http/src", "core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src", "tests/kit/src"];
+const PROGRAMS: [&str; 5] = [
+    "adapter-tokio/http/examples",
+    "core/examples",
+    "adapter-tokio/examples",
+    "adapter-smol/examples",
+    "tests/recipes/src",
+];
 
 /// A directory of the kit that is there for Formation's own tests.
 const UNSTABLE: &str = "engine";
@@ -15,9 +22,9 @@ const UNSTABLE: &str = "engine";
 /// Items that have no example, because no service uses them: messages, the parts of which an adapter is made, and details of what other
 /// items return.
 const WITHOUT: [&str; 3] = [
-    "MAGIC PROTOCOL KNOWN_PROTOCOL Message ProtocolRange Rejected Holder StatusReport Role JoinResponse MembersUpdate VoteRequest Vote \
-     Voting Release Heartbeat HeartbeatAck Resign Proof Voucher encode to_frame decode electorate ElectorateDigest",
-    "Smol Tokio Task ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
+    "MAGIC PROTOCOL KNOWN_PROTOCOL ProtocolRange Rejected Holder StatusReport Role JoinResponse MembersUpdate VoteRequest Vote \
+     Voting Release Heartbeat HeartbeatAck Proof Voucher encode to_frame decode electorate ElectorateDigest",
+    "Task ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
      Part server_name certified tls_failure is_configured",
     "Members TlsError ViewLimit",
 ];

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use formation_core::{Config, Phase, Timing};
+use formation_core::{Config, Event, Phase, StopReason, Timing};
+use formation_host::{PastEvent, Stopped};
 use formation_testing::TestNode;
 
 use crate::support::{STEP, Timers, network, on_both, panic_of, service};
@@ -22,6 +23,7 @@ on_both! {
     a_master_that_is_slow_is_replaced
     a_node_without_power_is_found_by_its_silence
     broken_connections_are_made_again
+    each_event_has_its_number_and_can_be_read_later
     a_whole_cluster_starts_again
     a_node_that_has_forgotten_joins_again
     a_process_ends_with_its_service
@@ -90,10 +92,13 @@ fn a_node_that_hears_nothing_comes_back<R: Timers>() {
         let master = cluster.assert_one_master();
         cluster.cut(&master.node.id, "node-c");
         let deaf = cluster.node("node-c");
+        assert_eq!(deaf.without_master_since(), None);
         cluster.wait_until("node-c misses its master", || deaf.master().is_none()).await;
+        assert!(deaf.without_master_since().unwrap() <= deaf.now());
         assert_eq!(cluster.assert_one_master(), master);
         cluster.heal();
         cluster.wait_for_members(3).await;
+        assert_eq!(deaf.without_master_since(), None);
     });
 }
 
@@ -134,6 +139,30 @@ fn broken_connections_are_made_again<R: Timers>() {
         cluster.wait_until("the links are gone", || node.status().links == 0).await;
         cluster.wait_until("the links are back", || node.status().links == 2).await;
         cluster.wait_for_members(3).await;
+    });
+}
+
+fn each_event_has_its_number_and_can_be_read_later<R: Timers>() {
+    network::<R>().run(async |network| {
+        let cluster = network.cluster(3).await;
+        let (node, first) = (cluster.node("node-b"), cluster.assert_one_master());
+        let seen = node.past_events(0);
+        let numbers = |events: &[PastEvent]| events.iter().map(|event| event.number).collect::<Vec<_>>();
+        let last = seen.len() as u64;
+        assert_eq!(numbers(&seen), (1..=last).collect::<Vec<_>>());
+        assert!(seen.is_sorted_by_key(|event| event.at) && seen[0].at <= node.now(), "{seen:?}");
+        assert!(seen.iter().any(|past| matches!(past.event, Event::MasterElected { .. })), "{seen:?}");
+        // Whoever reads them takes none away from the first subscriber.
+        assert_eq!(node.events().recv().await.unwrap(), seen[0].event);
+
+        cluster.kill(&first.node.id);
+        let next = node.wait_for_events(last).await.unwrap();
+        assert_eq!(next[0].number, last + 1);
+        node.leave().await.unwrap();
+        let stopped = node.past_events(0).pop().unwrap();
+        assert_eq!(stopped.event, Event::Stopped { reason: StopReason::Left });
+        assert_eq!(node.wait_for_events(stopped.number - 1).await, Ok(vec![stopped.clone()]));
+        assert_eq!(node.wait_for_events(stopped.number).await, Err(Stopped));
     });
 }
 

@@ -4,19 +4,16 @@
 //! ```sh
 //! cargo run -p formation-recipes --bin web_service -- --id a --address 127.0.0.1:7001 --http 127.0.0.1:8001 \
 //!     --state-dir /tmp/shop-a --seed 127.0.0.1:7001 --seed 127.0.0.1:7002 --seed 127.0.0.1:7003
-//! curl http://127.0.0.1:8001/members http://127.0.0.1:8001/health
+//! curl http://127.0.0.1:8001/formation/cluster
 //! ```
+//!
+//! The page at `http://127.0.0.1:8001/formation` shows the cluster. A load balancer asks `/formation/readyz`.
 
 use std::{error::Error, time::Duration};
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Router, routing::post};
 use clap::Parser;
-use formation_tokio::{Cluster, ClusterHandle, Config, Lease, MembersView, Stopped};
+use formation_tokio::{Cluster, Config, Lease, Stopped};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -67,11 +64,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut job = tokio::spawn(async move { handle.run_while_master(|lease| job(lease, args.id.clone())).await });
 
     let (stop, stopping) = oneshot::channel::<()>();
-    let app = Router::new()
-        .route("/orders", post(order))
-        .route("/members", get(members))
-        .route("/health", get(health))
-        .with_state(cluster.clone());
+    // Everybody who reaches this port can read the page. An open page is a request under way, too.
+    let app = Router::new().route("/orders", post(order)).nest("/formation", formation_http::router(cluster.clone()));
     let server = axum::serve(http, app).with_graceful_shutdown(async {
         // It ends when `stop` is dropped.
         let _ = stopping.await;
@@ -109,23 +103,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// What the service is there for. Every replica does it.
 async fn order(what: String) -> String {
     format!("you get {what}\n")
-}
-
-/// The members, as far as this replica knows: another one may be a moment ahead.
-async fn members(State(cluster): State<ClusterHandle>) -> Json<MembersView> {
-    Json(cluster.view())
-}
-
-/// Whether there is a master, and if not, why.
-///
-/// It is for people and for alarms. A load balancer should not ask it if the service can do its work without a master: it would take out
-/// all replicas at once.
-async fn health(State(cluster): State<ClusterHandle>) -> (StatusCode, String) {
-    match cluster.explain().await {
-        Ok(explanation) if explanation.no_master.is_none() => (StatusCode::OK, explanation.to_string()),
-        Ok(explanation) => (StatusCode::SERVICE_UNAVAILABLE, explanation.to_string()),
-        Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, stopped.to_string()),
-    }
 }
 
 /// The master's job, step by step. It is dropped when the lease ends, and begins anew when this replica is the master again.

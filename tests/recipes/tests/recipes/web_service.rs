@@ -26,12 +26,16 @@ fn get(http: &str, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.into())
 }
 
+/// What this replica knows of the cluster.
+fn cluster(http: &str) -> Value {
+    let (status, body) = get(http, "/formation/cluster");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
 /// How many members this replica knows.
 fn members(http: &str) -> usize {
-    let (status, body) = get(http, "/members");
-    assert_eq!(status, 200, "{body}");
-    let view: Value = serde_json::from_str(&body).unwrap();
-    view["members"].as_array().unwrap().len()
+    cluster(http)["view"]["members"].as_array().unwrap().len()
 }
 
 /// A request that the replica works on: it has begun to read the body, which is still to be sent.
@@ -88,7 +92,7 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
     let (mut replicas, mut https, master) = start();
     let place = https.iter().position(|(id, _)| *id == master).unwrap();
     let (_, http) = https.remove(place);
-    assert_eq!(get(&http, "/health").0, 200);
+    assert_eq!(get(&http, "/formation/readyz"), (200, "ok\n".to_owned()));
 
     let request = UnderWay::begin(&http);
     replicas.signal(&master, "TERM");
@@ -114,7 +118,7 @@ fn a_replica_ends_its_requests_and_its_job_in_order() {
 }
 
 #[test]
-fn a_killed_master_is_replaced_and_health_says_why() {
+fn a_killed_master_is_replaced_and_the_page_says_why() {
     let (mut replicas, mut https, master) = start();
     let place = https.iter().position(|(id, _)| *id == master).unwrap();
     https.remove(place);
@@ -125,12 +129,9 @@ fn a_killed_master_is_replaced_and_health_says_why() {
     // One of three voters is no quorum.
     let (_, http) = https.iter().find(|(id, _)| *id != next).unwrap();
     replicas.kill(&next);
-    let why = poll("a replica without a master", || match get(http, "/health") {
-        (200, _) => None,
-        (503, why) => Some(why),
-        other => panic!("{other:?}"),
-    });
+    let why = poll("a replica without a master", || cluster(http)["no_master"].as_str().map(str::to_owned));
     assert!(why.contains("1 of 3 voters reachable"), "{why}");
+    assert_eq!(get(http, "/formation/readyz").0, 200, "the next master may be a moment away");
 }
 
 #[test]

@@ -2,7 +2,18 @@
 
 use formation_core::{Change, Event, MemberState, Node, RemovalReason, Severity, message::Holder};
 
-/// One line for an event of the node `own`, or `None` for an event that only matters in a log.
+/// One line for a person about an event of the node `own`, or `None` for an event that only matters in a log. If somebody has to do
+/// something, the line says what. Its words may change with any version.
+///
+/// ```
+/// use formation_core::{Event, Incarnation, Node, NodeId, Term};
+/// use formation_host::describe;
+///
+/// let own = Node { id: NodeId::new("node-a")?, incarnation: Incarnation(1) };
+/// let event = Event::MasterElected { term: Term(3), master: own.clone(), address: "10.0.0.1:7000".parse()? };
+/// assert_eq!(describe(&own, &event).unwrap(), "is the MASTER of term 3");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn describe(own: &Node, event: &Event) -> Option<String> {
     let line = match event {
         Event::MasterElected { term, master, .. } if master == own => format!("is the MASTER of term {term}"),

@@ -1,0 +1,127 @@
+//! The events of a node, as server-sent events.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use formation_core::Severity;
+use formation_host::{ClusterHandle, PastEvent, describe};
+use futures_lite::stream;
+use serde::Serialize;
+
+use crate::{App, millis};
+
+/// How many streams of events a router serves at once.
+///
+/// ```
+/// assert!(formation_http::EVENT_STREAMS >= 16);
+/// ```
+pub const EVENT_STREAMS: usize = 32;
+
+/// A client learns within this time that the other end is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How many streams there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Arc<AtomicUsize>);
+
+impl Places {
+    fn take(&self) -> Option<Place> {
+        let one_more = |taken: usize| (taken < EVENT_STREAMS).then_some(taken + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Place(self.0.clone()))
+    }
+}
+
+/// The place of one stream. It is free again when this is dropped.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) async fn stream(State(app): State<App>, headers: HeaderMap) -> Response {
+    let Some(place) = app.places.take() else {
+        let why = format!("there are {EVENT_STREAMS} streams of events already\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why).into_response();
+    };
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let seen = seen(last, app.handle.node().incarnation.0);
+    let reader = Reader { handle: app.handle, seen, next: VecDeque::new(), _place: place };
+    let events = stream::unfold(reader, async |mut reader: Reader| {
+        let event = reader.next().await?;
+        Some((Ok::<_, Infallible>(event), reader))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+/// The number of the event that a client has seen last. The numbers of another run say nothing.
+fn seen(id: &str, incarnation: u64) -> u64 {
+    let parts = id.split_once('-').and_then(|(run, number)| Some((run.parse().ok()?, number.parse().ok()?)));
+    parts.filter(|(run, _): &(u64, u64)| *run == incarnation).map_or(0, |(_, number)| number)
+}
+
+/// One client.
+#[derive(Debug)]
+struct Reader {
+    handle: ClusterHandle,
+    /// The number of the event that was sent last.
+    seen: u64,
+    next: VecDeque<PastEvent>,
+    _place: Place,
+}
+
+impl Reader {
+    /// The next event. `None`: the node has stopped, and all were sent.
+    async fn next(&mut self) -> Option<Event> {
+        if self.next.is_empty() {
+            self.next = self.handle.wait_for_events(self.seen).await.ok()?.into();
+        }
+        let past = self.next.pop_front()?;
+        self.seen = past.number;
+        let own = self.handle.node();
+        let age = self.handle.now().since(past.at);
+        let at = (SystemTime::now() - age).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let data = Data {
+            number: past.number,
+            unix_ms: millis(at),
+            severity: match past.event.severity() {
+                Severity::Detail => "detail",
+                Severity::Progress => "progress",
+                Severity::Problem => "problem",
+            },
+            line: describe(own, &past.event),
+            event: past.event,
+        };
+        // It fails for no event: all maps in them have texts as keys.
+        let event = Event::default().json_data(data).unwrap_or_default();
+        Some(event.id(format!("{}-{}", own.incarnation.0, past.number)))
+    }
+}
+
+/// The data of an event.
+#[derive(Debug, Serialize)]
+struct Data {
+    number: u64,
+    unix_ms: u64,
+    severity: &'static str,
+    line: Option<String>,
+    event: formation_core::Event,
+}

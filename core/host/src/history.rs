@@ -1,0 +1,92 @@
+//! The last events of a node, with numbers: for those who come later, and for those who have lost their place.
+
+use std::collections::VecDeque;
+
+use formation_core::{Event, Timestamp};
+
+/// How many events of the past a node keeps for [`ClusterHandle::past_events`](crate::ClusterHandle::past_events). After that the oldest
+/// goes for each new one.
+pub const EVENT_HISTORY: usize = 256;
+
+/// How many of them may be about peers that have proven nothing, so that such peers do not push out everything else.
+const UNPROVEN: usize = 64;
+
+/// An event of the past. [`ClusterHandle::past_events`](crate::ClusterHandle::past_events) returns it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct PastEvent {
+    /// Its number among the events of this run of the node, from 1.
+    pub number: u64,
+    /// When it was reported, on the [clock of the node](crate::ClusterHandle::now).
+    pub at: Timestamp,
+    /// What has happened.
+    pub event: Event,
+}
+
+/// The last events, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    events: VecDeque<Kept>,
+    /// How many events there have been.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    event: PastEvent,
+    is_unproven: bool,
+}
+
+impl History {
+    pub(crate) fn push(&mut self, at: Timestamp, event: Event, is_unproven: bool) {
+        let unproven = || self.events.iter().enumerate().filter(|(_, kept)| kept.is_unproven).map(|(place, _)| place);
+        if is_unproven && unproven().count() >= UNPROVEN {
+            let oldest = unproven().next();
+            oldest.and_then(|oldest| self.events.remove(oldest));
+        } else if self.events.len() >= EVENT_HISTORY {
+            self.events.pop_front();
+        }
+        self.count += 1;
+        self.events.push_back(Kept { event: PastEvent { number: self.count, at, event }, is_unproven });
+    }
+
+    /// The kept events after this number.
+    pub(crate) fn after(&self, number: u64) -> Vec<PastEvent> {
+        let first = self.events.partition_point(|kept| kept.event.number <= number);
+        self.events.range(first..).map(|kept| kept.event.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(history: &History, after: u64) -> Vec<u64> {
+        history.after(after).iter().map(|event| event.number).collect()
+    }
+
+    #[test]
+    fn the_last_events_are_kept_with_their_numbers() {
+        let mut history = History::default();
+        assert_eq!(numbers(&history, 0), []);
+        for _ in 0..EVENT_HISTORY + 3 {
+            history.push(Timestamp::ZERO, Event::PersistDelayed, false);
+        }
+        let last = EVENT_HISTORY as u64 + 3;
+        assert_eq!(numbers(&history, 0), (4..=last).collect::<Vec<_>>());
+        assert_eq!(numbers(&history, last - 2), [last - 1, last]);
+        assert_eq!(numbers(&history, last + 7), []);
+    }
+
+    #[test]
+    fn unproven_peers_do_not_push_out_the_other_events() {
+        let mut history = History::default();
+        history.push(Timestamp::ZERO, Event::PersistFailed, false);
+        for _ in 0..10 * EVENT_HISTORY {
+            history.push(Timestamp::ZERO, Event::PersistDelayed, true);
+        }
+        let kept = history.after(0);
+        assert_eq!((kept.len(), kept[0].number), (1 + UNPROVEN, 1));
+        assert_eq!(kept.last().unwrap().number, 1 + 10 * EVENT_HISTORY as u64);
+    }
+}
