@@ -13,16 +13,19 @@ use std::{
     collections::BTreeMap,
     env,
     io::{BufRead, BufReader, Write, stdin, stdout},
+    mem,
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 
-use formation_tokio::{ClusterHandle, Config, Event, Master};
+use formation_tokio::{Change, ClusterHandle, Config, Event, Master, MemberState};
 
 const VOTERS: usize = 3;
 /// Nobody waits longer for the crowd.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running node on one of the runtimes. Dropping it is a crash.
 trait Node: Send + 'static {
@@ -78,6 +81,27 @@ fn processor_time() -> Duration {
     Duration::ZERO
 }
 
+/// What is counted of an event.
+fn name(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::ConnClosed { reason, .. } => format!("closed: {reason:?}"),
+        Event::Unlinked { reason, .. } => format!("unlinked: {reason:?}"),
+        Event::MasterLost { reason, .. } => format!("master lost: {reason:?}"),
+        Event::Linked { .. } => "linked".into(),
+        Event::ViewChanged { changes, .. } => {
+            let removed = changes.iter().any(|change| matches!(change, Change::Remove { .. }));
+            let suspect =
+                |change: &Change| matches!(change, Change::Upsert(member) if member.state == MemberState::Suspect);
+            format!(
+                "view with{}{}",
+                if removed { " removals" } else { "" },
+                if changes.iter().any(suspect) { " suspects" } else { "" }
+            )
+        }
+        _ => return None,
+    })
+}
+
 /// The process of the voters. It prints their addresses, and at each line of its input what has happened since the last one.
 fn run_voters<N: Node>() {
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..VOTERS).map(|_| listen()).unzip();
@@ -87,7 +111,24 @@ fn run_voters<N: Node>() {
             N::start(config.build().unwrap(), listener)
         };
         let voters: Vec<N> = listeners.into_iter().enumerate().map(start).collect();
-        let mut events: Vec<_> = voters.iter().map(|voter| voter.handle().events()).collect();
+        let counts = Arc::new(Mutex::new(BTreeMap::new()));
+        for voter in &voters {
+            let (mut events, counts) = (voter.handle().events(), counts.clone());
+            thread::spawn(move || {
+                smol::block_on(async {
+                    loop {
+                        let what = match events.recv().await {
+                            Ok(event) => name(&event),
+                            Err(formation_tokio::RecvError::Skipped(_)) => Some("not read".into()),
+                            Err(_) => return,
+                        };
+                        if let Some(what) = what {
+                            *counts.lock().unwrap().entry(what).or_insert(0) += 1;
+                        }
+                    }
+                });
+            });
+        }
         for voter in &voters {
             voter.handle().wait_for_members(VOTERS).await.unwrap();
         }
@@ -97,25 +138,12 @@ fn run_voters<N: Node>() {
         let mut before = processor_time();
         for line in stdin().lines() {
             line.unwrap();
-            let mut counts = BTreeMap::<String, usize>::new();
-            let (mut lost, mut suppressed) = (0, 0);
-            for (events, voter) in events.iter_mut().zip(&voters) {
-                suppressed += voter.handle().suppressed_events();
-                while let Some(next) = futures_util::FutureExt::now_or_never(events.recv()) {
-                    match next {
-                        Ok(Event::ConnClosed { reason, .. }) => *counts.entry(format!("{reason:?}")).or_default() += 1,
-                        Ok(Event::ViewChanged { .. }) => *counts.entry("ViewChanged".into()).or_default() += 1,
-                        Ok(Event::MasterLost { .. }) => *counts.entry("MasterLost".into()).or_default() += 1,
-                        Ok(_) => {}
-                        Err(formation_tokio::RecvError::Skipped(count)) => lost += count,
-                        Err(_) => break,
-                    }
-                }
-            }
+            let suppressed: u64 = voters.iter().map(|voter| voter.handle().suppressed_events()).sum();
+            let counts: BTreeMap<String, usize> = mem::take(&mut *counts.lock().unwrap());
             let now = processor_time();
             let master: Master = voters[0].handle().wait_for_master().await.unwrap();
             println!(
-                "voters: {:.2} s of CPU, master {}, {counts:?}, {suppressed} events suppressed, {lost} not read",
+                "voters: {:.2} s of CPU, master {}, {counts:?}, {suppressed} events suppressed",
                 (now - before).as_secs_f64(),
                 if master == first {
                     "kept".into()
