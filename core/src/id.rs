@@ -172,6 +172,10 @@ fn name_problem(name: &str) -> Option<&'static str> {
 
 /// What a reader of this text would not see.
 fn hidden(text: &str) -> Option<&'static str> {
+    // Most texts are of this kind, and a view has many.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return None;
+    }
     if text.contains(char::is_control) {
         return Some("it has a control character");
     }

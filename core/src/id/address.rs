@@ -9,45 +9,59 @@ use alloc::{
 use core::{
     borrow::Borrow,
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{IdError, hidden};
 
+/// A DNS name of 253 bytes, a colon and a port.
+const MAX_LEN: usize = 259;
+
 text! {
     /// `host:port` text that other nodes can dial. In its normal form it is trimmed, the host is in lower case, the port has no
     /// leading zeros, and an IP address has the form of RFC 5952, without IPv4 in IPv6. The core does not interpret it further. It
     /// has at most 259 bytes: a DNS name of 253, a colon and a port. The host has no white space, no control characters and no
     /// invisible ones.
-    Address, |text| {
-        let fail = |problem| Err(IdError::Address { address: text.to_owned(), problem });
-        let trimmed = text.trim();
-        let Some((host, port)) = trimmed.rsplit_once(':') else { return fail("it has no port") };
-        if trimmed.parse::<Ipv6Addr>().is_ok() {
-            return fail("an IPv6 host needs brackets");
-        }
-        if let Some(problem) = host_problem(host) {
-            return fail(problem);
-        }
-        let host = normal_host(host);
-        let host = &*host;
-        let number = if port.bytes().all(|b| b.is_ascii_digit()) { port.parse::<u16>().ok() } else { None };
-        match number {
-            None | Some(0) => fail("its port is not a number from 1 to 65535"),
-            // It is in its normal form already, as all addresses on the wire are.
-            Some(_) if trimmed.len() <= 259 && !port.starts_with('0') && host.bytes().all(is_normal) && trimmed.starts_with(host) => {
-                Ok(trimmed.into())
-            }
-            Some(number) => match format!("{}:{number}", host.to_lowercase()) {
-                // Some letters are longer in lower case. The limit is for the normal form, because that is sent to other
-                // nodes.
-                long if long.len() > 259 => fail("it is longer than 259 bytes"),
-                address => Ok(address.into()),
-            },
-        }
+    Address, |text| if is_plain(text) { Ok(text.into()) } else { normalized(text) }
+}
+
+/// The normal form of an address.
+fn normalized(text: &str) -> Result<Arc<str>, IdError> {
+    let fail = |problem| Err(IdError::Address { address: text.to_owned(), problem });
+    let trimmed = text.trim();
+    let Some((host, port)) = trimmed.rsplit_once(':') else { return fail("it has no port") };
+    if trimmed.parse::<Ipv6Addr>().is_ok() {
+        return fail("an IPv6 host needs brackets");
     }
+    if let Some(problem) = host_problem(host) {
+        return fail(problem);
+    }
+    let number = if port.bytes().all(|b| b.is_ascii_digit()) { port.parse::<u16>().ok() } else { None };
+    let Some(number) = number.filter(|number| *number > 0) else {
+        return fail("its port is not a number from 1 to 65535");
+    };
+    let address = format!("{}:{number}", normal_host(host).to_lowercase());
+    // Some letters are longer in lower case. The limit is for the normal form, because that is sent to other nodes.
+    if address.len() > MAX_LEN { fail("it is longer than 259 bytes") } else { Ok(address.into()) }
+}
+
+/// Whether a text is an address in its normal form, of the usual kind: a name of ASCII characters, or an IPv4 address. A view has many
+/// addresses, so this takes one look at each byte.
+fn is_plain(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let Some(colon) = bytes.iter().rposition(|byte| *byte == b':') else { return false };
+    let (host, port) = (&bytes[..colon], &bytes[colon + 1..]);
+    let number = port.iter().fold(0_u32, |number, digit| 10 * number + u32::from(digit.wrapping_sub(b'0')));
+    let is_port = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit) && port[0] != b'0';
+    let is_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    let is_host = !host.is_empty() && bytes.len() <= MAX_LEN && host.iter().all(is_name);
+    if !is_port || number > u32::from(u16::MAX) || !is_host {
+        return false;
+    }
+    // A name ends with a letter, or it may be meant as an IPv4 address, which has one form only.
+    host.last().is_some_and(u8::is_ascii_lowercase) || text[..colon].parse::<Ipv4Addr>().is_ok()
 }
 
 impl Address {
@@ -170,13 +184,10 @@ fn host_problem(host: &str) -> Option<&'static str> {
     (looks_like_ipv4 && ip(host).is_none()).then_some("it looks like an IPv4 address, and is none")
 }
 
-/// Whether a byte of a host stays the same in lower case.
-fn is_normal(byte: u8) -> bool {
-    byte.is_ascii() && !byte.is_ascii_uppercase()
-}
-
 #[cfg(test)]
 mod tests {
+    use alloc::{vec, vec::Vec};
+
     use super::*;
 
     #[test]
@@ -210,6 +221,35 @@ mod tests {
             assert!(error.contains(why), "{bad}: {error}");
         }
         assert!(Address::new(format!("{}:1", "h".repeat(258))).is_err());
+    }
+
+    #[test]
+    fn a_plain_address_is_in_its_normal_form() {
+        let mut texts = vec![String::new()];
+        for _ in 0..4 {
+            let longer = |text: &String| "aA10.:[]-/ é".chars().map(|next| format!("{text}{next}")).collect::<Vec<_>>();
+            texts = texts.iter().flat_map(longer).chain([String::new()]).collect();
+        }
+        let hosts =
+            texts.iter().flat_map(|text| [format!("{text}:80"), format!("1{text}:080"), format!("1.2.3.{text}:1")]);
+        let ports = texts.iter().map(|text| format!("h:{text}"));
+        let long = [258, 259, 260].map(|len| format!("{}:1", "h".repeat(len - 2)));
+        let others = ["h:65535", "h:65536", "h:99999", "10.0.0.255:1", "10.0.0.256:1", "1.2.3:1", "1.2.3.4.5:1"]
+            .map(String::from);
+        let (mut plain, mut other) = (0, 0);
+        for text in hosts.chain(ports).chain(long).chain(others) {
+            if is_plain(&text) {
+                assert_eq!(normalized(&text).as_deref(), Ok(&*text));
+                plain += 1;
+            } else {
+                other += 1;
+            }
+        }
+        assert!(plain > 300 && other > 1_000, "{plain} {other}");
+        // The usual ones are plain.
+        for text in ["10.0.0.1:7000", "node-a.example:7000", "localhost:1", "db_1.x:65535"] {
+            assert!(is_plain(text), "{text}");
+        }
     }
 
     #[test]
