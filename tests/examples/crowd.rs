@@ -5,7 +5,7 @@
 //! cargo run --release -p formation-tests --example crowd -- smol 997 4
 //! ```
 //! The arguments are the runtime, the number of joining nodes (997 by default), and the number of busy loops beside them (none by
-//! default). It prints how long it took until everybody saw everybody, and what that has cost the voters.
+//! default). With `CROWD_PROGRESS=1`, it also prints how the crowd grows. It prints how long it took until everybody saw everybody, and what that has cost the voters.
 
 #![expect(clippy::unwrap_used, reason = "a measurement ends with a panic if it cannot be made")]
 
@@ -24,6 +24,8 @@ use std::{
 use formation_tokio::{Change, ClusterHandle, Config, Event, Master, MemberState};
 
 const VOTERS: usize = 3;
+/// How often it is looked whether everybody sees everybody.
+const LOOK: Duration = Duration::from_millis(50);
 /// Nobody waits longer for the crowd.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -180,17 +182,24 @@ fn run_crowd<N: Node>(runtime: &str, count: usize, busy: usize) {
         let crowd: Vec<N> = places.into_iter().enumerate().map(start).collect();
         println!("{count} nodes started within {:?}", begun.elapsed());
         let missing = || crowd.iter().filter(|node| node.handle().view().len() < count + VOTERS).count();
-        let everybody = async {
-            for node in &crowd {
-                node.handle().wait_for_members(count + VOTERS).await.unwrap();
+        let whole = loop {
+            pause(LOOK).await;
+            let (missing, passed) = (missing(), begun.elapsed());
+            if missing == 0 {
+                break format!("all see all after {passed:?}");
             }
-        };
-        let (everybody, patience) = (std::pin::pin!(everybody), std::pin::pin!(pause(PATIENCE)));
-        let whole = futures_util::future::select(everybody, patience).await;
-        let whole = match whole {
-            futures_util::future::Either::Left(_) => format!("all see all after {:?}", begun.elapsed()),
-            futures_util::future::Either::Right(_) => {
-                format!("NOT WHOLE after {PATIENCE:?}: {} nodes see less", missing())
+            if passed > PATIENCE {
+                break format!("NOT WHOLE after {PATIENCE:?}: {missing} nodes see less");
+            }
+            if env::var_os("CROWD_PROGRESS").is_some() {
+                let views: Vec<usize> = crowd.iter().map(|node| node.handle().view().len()).collect();
+                println!(
+                    "{passed:?}: {missing} see less, {} see nobody, the largest view has {:?}",
+                    views.iter().filter(|len| **len == 0).count(),
+                    views.iter().max()
+                );
+                writeln!(input).unwrap();
+                println!("{}", output.next().unwrap().unwrap());
             }
         };
         println!("{whole}");

@@ -30,7 +30,9 @@ impl PeerTable {
             assert!(self.nonces.contains(&(connection.nonce(), *conn)), "{conn} is found by its nonce");
             let is_claim = connection.claim().is_some();
             assert_eq!(self.claimed.contains(conn), is_claim, "{conn} is among the claims iff it is one");
-            let is_accepted = connection.origin() == Origin::Accepted && !connection.is_apart();
+            let is_dialed = connection.origin() != Origin::Accepted;
+            assert_eq!(self.dialed.contains(conn), is_dialed, "{conn} is dialed iff it is not accepted");
+            let is_accepted = !is_dialed && !connection.is_apart();
             let is_pending = is_accepted && !connection.is_established();
             assert_eq!(self.pending.contains(conn), is_pending, "{conn} is pending iff accepted and not established");
             assert!(self.newest_conn() >= Some(*conn), "{conn} is not newer than the newest");
@@ -62,6 +64,7 @@ impl PeerTable {
             "each pending connection is in the table"
         );
         let is_known = |conn: &ConnId| self.connections.contains_key(conn);
+        assert!(self.dialed.iter().all(is_known), "each dialed connection is in the table");
         assert!(timers.conns().all(|conn| is_known(&conn)), "no timer outlives its connection");
     }
 
@@ -169,7 +172,7 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 21] = [
+    const CONNECTIONS: [Violation<Table>; 23] = [
         (table, |t| t.peers.nonces.clear(), "1 is found by its nonce"),
         (
             table,
@@ -184,6 +187,20 @@ mod tests {
                 t.peers.claimed.insert(PENDING);
             },
             "2 is among the claims iff it is one",
+        ),
+        (
+            table,
+            |t| {
+                t.peers.dialed.insert(PENDING);
+            },
+            "2 is dialed iff it is not accepted",
+        ),
+        (
+            table,
+            |t| {
+                t.peers.dialed.insert(UNKNOWN);
+            },
+            "each dialed connection is in the table",
         ),
         (
             table,

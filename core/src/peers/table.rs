@@ -42,6 +42,8 @@ pub(crate) struct PeerTable {
     newest_conn: Option<ConnId>,
     /// The connections by the nonces of this node's `Hello`s on them.
     pub(super) nonces: BTreeSet<([u8; 16], ConnId)>,
+    /// The connections that this node has dialed. A node that many others dial has few of them.
+    pub(super) dialed: BTreeSet<ConnId>,
     /// The connections that are accepted and not established, without the claims of voters.
     pub(super) pending: BTreeSet<ConnId>,
     /// The connections whose peers claim an identity. There are few for each identity.
@@ -112,6 +114,7 @@ impl PeerTable {
             newest_key: PeerKey(0),
             newest_conn: None,
             nonces: BTreeSet::new(),
+            dialed: BTreeSet::new(),
             pending: BTreeSet::new(),
             claimed: BTreeSet::new(),
             established: 0,
@@ -229,11 +232,11 @@ impl PeerTable {
 
     /// The links that this node has dialed to peers of this kind.
     pub(crate) fn dialed_links_to(&self, is_meant: impl Fn(&Peer) -> bool) -> Vec<ConnId> {
-        let is_one = |connection: &Connection| {
-            let peer = connection.link().and_then(|link| self.peer(link.peer()));
-            connection.dialed().is_some() && peer.is_some_and(&is_meant)
+        let is_one = |conn: &ConnId| {
+            let link = self.connection(*conn).and_then(Connection::link);
+            link.and_then(|link| self.peer(link.peer())).is_some_and(&is_meant)
         };
-        self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(conn, _)| *conn).collect()
+        self.dialed.iter().copied().filter(is_one).collect()
     }
 
     /// The other end of a connection that this node has opened to itself: it carries this nonce, and is not established either.
@@ -266,11 +269,9 @@ impl PeerTable {
         (origin, dialed, remote): (Origin, Option<Address>, Remote),
     ) {
         match origin {
-            Origin::Accepted => {
-                self.pending.insert(conn);
-            }
-            Origin::Dialed(_) => {}
-        }
+            Origin::Accepted => self.pending.insert(conn),
+            Origin::Dialed(_) => self.dialed.insert(conn),
+        };
         let drawn = self.rng.bytes();
         // With a key, a nonce does not depend on the generator alone.
         let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
@@ -335,6 +336,7 @@ impl PeerTable {
     /// Takes a connection out of the table, and its peer with the last link.
     pub(crate) fn remove(&mut self, sink: &mut Sink, conn: ConnId) -> Option<Ended> {
         let connection = self.connections.remove(&conn)?;
+        self.dialed.remove(&conn);
         self.nonces.remove(&(connection.nonce(), conn));
         self.partial_bytes -= connection.buffered();
         self.unsent_bytes -= connection.unsent();
