@@ -35,6 +35,9 @@ pub const EVENT_STREAMS: usize = 32;
 /// A client learns within this time that the other end is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// How long a client waits until it connects again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// How many streams there are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places(Arc<AtomicUsize>);
@@ -112,7 +115,7 @@ impl Reader {
         };
         // It fails for no event: all maps in them have texts as keys.
         let event = Event::default().json_data(data).unwrap_or_default();
-        Some(event.id(format!("{}-{}", own.incarnation.0, past.number)))
+        Some(event.retry(RETRY).id(format!("{}-{}", own.incarnation.0, past.number)))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ending::{End, LeaveError, Unfinished};
 
 impl ClusterHandle {
     /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of
-    /// [`run_while_master`](Self::run_while_master) and all [guards](Lease::guard) are dropped, at the latest when the lease ends for
+    /// [`run_while_master`](Self::run_while_master) and all [guards](crate::Lease::guard) are dropped, at the latest when the lease ends for
     /// the other nodes. Then this returns, and the other voters have their turns before this one (PROTOCOL.md, L7). If no other voter
     /// can be the master, this node is the next one, too.
     ///
