@@ -20,14 +20,11 @@ pub(crate) struct Env {
     pub(crate) config: Arc<Config>,
     pub(crate) me: Node,
     pub(crate) now: Timestamp,
-    /// How this node votes, as its next connections report it.
-    pub(crate) voting: Voting,
 }
 
 impl Env {
     pub(crate) fn new(config: Config, me: Node, now: Timestamp) -> Self {
-        let voting = Voting::of(&config);
-        Self { config: Arc::new(config), me, now, voting }
+        Self { config: Arc::new(config), me, now }
     }
 
     pub(crate) fn timing(&self) -> &Timing {

@@ -70,9 +70,11 @@ fn master() -> Parts {
     let hello = Hello {
         id: node("b").id,
         address: Address::new("b:1").unwrap(),
-        ..context.env.own_hello([0; 16], &context.env.voting)
+        ..context.env.own_hello([0; 16], &context.election.voting())
     };
-    context.peers.open(context.env, context.sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
+    let voting = context.election.voting();
+    let opened = (Origin::Accepted, None, Remote::default());
+    context.peers.open(context.env, context.sink, ConnId(1), opened, voting);
     let hello = (hello, Bytes::new(), None, false);
     let key = context.peers.establish(context.env, context.sink, ConnId(1), hello).unwrap().peer;
     let (view_id, metadata) = (ViewId::default(), Bytes::new());

@@ -146,10 +146,9 @@ pub(crate) struct Proving {
 impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { addr, certified }): (Origin, Option<Address>, Remote),
-        nonce: [u8; 16],
-        env: &Env,
+        (nonce, voting): ([u8; 16], Voting),
+        now: Timestamp,
     ) -> Self {
-        let now = env.now;
         let hello_due = match origin {
             Origin::Dialed(_) => true,
             Origin::Accepted => false,
@@ -160,7 +159,7 @@ impl Connection {
             addr,
             certified,
             nonce,
-            voting: env.voting.clone(),
+            voting,
             decoder: Decoder::new(),
             buffered: 0,
             is_apart: false,
@@ -550,7 +549,9 @@ mod tests {
     }
 
     fn classified(state: ConnectionState, message: &Message) -> Received {
-        let mut connection = Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], &env());
+        let voting = Voting::of(&env().config);
+        let opened = (Origin::Dialed(DialId(1)), None, Remote::default());
+        let mut connection = Connection::new(opened, ([0; 16], voting), Timestamp::ZERO);
         connection.state = state;
         let body = message.to_frame().slice(4..);
         connection.classify(&env(), body)
