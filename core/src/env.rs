@@ -81,6 +81,11 @@ impl Sink {
         self.timers.set(timer, at);
     }
 
+    /// Sets the timer, unless it is set to an earlier time.
+    pub(crate) fn bring_forward(&mut self, timer: Timer, at: Timestamp) {
+        self.timers.bring_forward(timer, at);
+    }
+
     pub(crate) fn clear_timer(&mut self, timer: &Timer) {
         self.timers.clear(timer);
     }

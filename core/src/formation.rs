@@ -379,22 +379,30 @@ impl Formation {
 
     /// The same where nothing but what can be sent has changed.
     fn conclude_writes(&mut self) {
+        self.settle_writes();
+        self.fire_due();
+    }
+
+    fn settle_writes(&mut self) {
         match self.flush() {
             true => self.settle(),
             false => self.finish_leaving(),
         }
-        self.fire_due();
     }
 
     fn fire_due(&mut self) {
         while let Some(timer) = self.sink.next_due(self.env.now) {
-            self.fire(timer);
-            self.settle();
+            match self.fire(timer) {
+                Follows::Nothing => {}
+                Follows::Writes => self.settle_writes(),
+                Follows::Anything => self.settle(),
+            }
         }
         self.election_due = self.election.next_deadline();
     }
 
-    fn fire(&mut self, timer: Timer) {
+    /// A timer that is only set again changes nothing.
+    fn fire(&mut self, timer: Timer) -> Follows {
         match timer {
             Timer::Heartbeat => self.beat(),
             Timer::Redial => self.discovery.invalidate(),
@@ -409,19 +417,26 @@ impl Formation {
             Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
-            Timer::Member(member) => self.judge_member(member),
+            Timer::Members => {
+                let due = self.membership.due(context!(self));
+                if due.is_empty() {
+                    return Follows::Nothing;
+                }
+                due.into_iter().for_each(|member| self.judge_member(member));
+            }
             Timer::Handshake(conn) => self.handshake_timed_out(conn),
             Timer::Silence(conn) => {
-                if self.peers.is_silent(&self.env, &mut self.sink, conn) {
-                    self.end(conn, End::Closed(CloseReason::Silent));
+                if !self.peers.is_silent(&self.env, &mut self.sink, conn) {
+                    return Follows::Nothing;
                 }
+                self.end(conn, End::Closed(CloseReason::Silent));
             }
-            Timer::Ping(conn) => {
-                if let Some(reason) = self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
-                    self.end(conn, End::Closed(reason));
-                }
-            }
+            Timer::Ping(conn) => match self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
+                Some(reason) => self.end(conn, End::Closed(reason)),
+                None => return Follows::Writes,
+            },
         }
+        Follows::Anything
     }
 
     fn judge_member(&mut self, member: MemberKey) {
