@@ -225,7 +225,7 @@ mod tests {
         (
             table,
             |t| {
-                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                let later = Timestamp::ZERO + 2 * env().timing().heartbeat_interval;
                 assert!(connection(t, PENDING).make_ping_due(&Env { now: later, ..env() }).0);
             },
             "a ping is due on 2 only while it is a link",
@@ -309,7 +309,7 @@ mod tests {
         (
             table,
             |t| {
-                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                let later = Timestamp::ZERO + 2 * env().timing().heartbeat_interval;
                 assert!(connection(t, LINK).make_ping_due(&Env { now: later, ..env() }).0);
             },
             "1 has sent what it can",

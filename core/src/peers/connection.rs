@@ -5,7 +5,10 @@ mod classify;
 pub(crate) use self::classify::Received;
 
 use alloc::{boxed::Box, collections::BTreeSet};
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -26,6 +29,12 @@ use crate::{
 
 /// A write that is not flushed for this many `down_after` has stalled, and so has a frame that is not complete.
 const STALLS: u32 = 2;
+
+/// For how long a link carries nothing of this node's until a `Ping` is due (D5). Heartbeats and acknowledgements come once per interval,
+/// not quite regularly. Where they flow, no `Ping` is needed.
+fn ping_after(env: &Env) -> Duration {
+    env.timing().heartbeat_interval.saturating_mul(3) / 2
+}
 
 /// A connection in any state. The peer table changes it through its methods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -389,7 +398,7 @@ impl Connection {
     /// It is a link from now on. Returns when a `Ping` is due, and when it counts as silent.
     pub(super) fn establish(&mut self, env: &Env, link: Link) -> (Timestamp, Timestamp) {
         self.state = ConnectionState::Established(link);
-        self.ping_at = env.now + env.timing().heartbeat_interval;
+        self.ping_at = env.now + ping_after(env);
         self.silent_at = env.now + env.timing().down_after;
         self.stands_at = Some(self.silent_at);
         (self.ping_at, self.silent_at)
@@ -460,7 +469,7 @@ impl Connection {
         self.unsent = length;
         self.slow_at = env.now + env.timing().suspect_after;
         self.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
-        self.ping_at = env.now + env.timing().heartbeat_interval;
+        self.ping_at = env.now + ping_after(env);
         self.ping_due = false;
     }
 
@@ -519,7 +528,7 @@ impl Connection {
         let is_due = self.ping_at <= env.now;
         if is_due {
             self.ping_due = true;
-            self.ping_at = env.now + env.timing().heartbeat_interval;
+            self.ping_at = env.now + ping_after(env);
         }
         (is_due, self.ping_at)
     }
