@@ -258,7 +258,7 @@ impl Election {
         (now < valid_until).then_some(Leadership { term: self.hard.term, valid_until })
     }
 
-    /// When to call [`advance`](Self::advance) at the latest.
+    /// When to call [`advance`](Self::advance) at the latest. At any time before that it would change nothing.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let own = match &self.state {
             State::Master(mastership) if self.quorum > 1 && !mastership.solo => {
@@ -271,14 +271,20 @@ impl Election {
         let bootstrap = self.is_voter.then(|| self.bootstrap_end());
         let promise = self.promise.as_ref().map(|promise| promise.until);
         let turns = self.free_since.into_iter().flat_map(|since| {
-            let own = (since + self.wait_of(self.own_rank())).max(self.not_before);
+            let own = since + self.wait_of(self.own_rank());
             let deferred =
                 self.deferred.values().map(move |(candidate, _)| since + self.wait_of(self.rank_of(&candidate.id)));
-            deferred.chain([own])
+            // In its own turn this voter grants a deferred request, even if it does not become a candidate yet.
+            deferred.chain([own.max(self.not_before)]).chain((!self.deferred.is_empty()).then_some(own))
         });
         let (solo, far) = (self.solo_at(), [self.climbs_at(), self.goes_back_at(), self.held_until()]);
         let all = [own, following, bootstrap, promise, solo].into_iter().chain(far).flatten().chain(turns);
         all.filter(|at| *at > self.now).min()
+    }
+
+    /// Reports a time at which nothing is due.
+    pub(crate) fn pass_time(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
     /// Reports the time. E6: an expired lease ends before any other input is handled, so this is called first.

@@ -20,14 +20,11 @@ pub(crate) struct Env {
     pub(crate) config: Arc<Config>,
     pub(crate) me: Node,
     pub(crate) now: Timestamp,
-    /// How this node votes, as its next connections report it.
-    pub(crate) voting: Voting,
 }
 
 impl Env {
     pub(crate) fn new(config: Config, me: Node, now: Timestamp) -> Self {
-        let voting = Voting::of(&config);
-        Self { config: Arc::new(config), me, now, voting }
+        Self { config: Arc::new(config), me, now }
     }
 
     pub(crate) fn timing(&self) -> &Timing {
@@ -82,6 +79,11 @@ impl Sink {
 
     pub(crate) fn set_timer(&mut self, timer: Timer, at: Timestamp) {
         self.timers.set(timer, at);
+    }
+
+    /// Sets the timer, unless it is set to an earlier time.
+    pub(crate) fn bring_forward(&mut self, timer: Timer, at: Timestamp) {
+        self.timers.bring_forward(timer, at);
     }
 
     pub(crate) fn clear_timer(&mut self, timer: &Timer) {

@@ -9,6 +9,7 @@ mod dispatch;
 mod effects;
 mod explain;
 mod flush;
+mod invariants;
 
 use bytes::Bytes;
 
@@ -30,14 +31,13 @@ use crate::{
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
-    peers::{Peer, PeerTable, Received},
+    peers::{PeerTable, Received},
     preference::Preference,
     replacements::Replacements,
     rng::Rng,
     stranded::Stranded,
     time::Timestamp,
     timers::Timer,
-    wire::message::Role,
 };
 
 /// What the membership reads and changes beside itself.
@@ -84,6 +84,17 @@ pub struct Formation {
     replacements: Replacements,
     /// Outputs and deadlines.
     sink: Sink,
+    /// The election's deadline, as of the last conclusions: no time before it changes anything.
+    election_due: Option<Timestamp>,
+}
+
+/// What may follow from an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follows {
+    Nothing,
+    /// Something may be sent, and nothing else has changed.
+    Writes,
+    Anything,
 }
 
 impl Formation {
@@ -108,9 +119,10 @@ impl Formation {
             preference: Preference::default(),
             replacements: Replacements::default(),
             sink: Sink::default(),
+            election_due: None,
             env: Env::new(config, me, now),
         };
-        formation.settle();
+        formation.conclude();
         formation
     }
 
@@ -127,10 +139,11 @@ impl Formation {
         // The node may have stopped just now: the time for leaving may be over.
         match self.lifecycle.is_stopped() {
             true => self.handle_stopped(input),
-            false => {
-                self.handle(input);
-                self.conclude();
-            }
+            false => match self.handle(input) {
+                Follows::Nothing => {}
+                Follows::Writes => self.conclude_writes(),
+                Follows::Anything => self.conclude(),
+            },
         }
         if cfg!(debug_assertions) {
             self.check_invariants();
@@ -148,7 +161,7 @@ impl Formation {
         if self.lifecycle.is_stopped() {
             return None;
         }
-        [self.sink.timers().next_deadline(), self.election.next_deadline()].into_iter().flatten().min()
+        [self.sink.timers().next_deadline(), self.election_due].into_iter().flatten().min()
     }
 
     /// The last members that this node knew. They change only with an [`Event::ViewChanged`], and the id of the view also
@@ -252,18 +265,18 @@ impl Formation {
         if self.discovery.knows(dial) { Ok(()) } else { Err(Misuse::UnknownDial(dial)) }
     }
 
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) -> Follows {
         match input {
-            Input::Tick => {}
+            // What is due was done before.
+            Input::Tick => return Follows::Nothing,
             Input::Opened { conn, origin, remote } => self.opened(conn, origin, remote),
             Input::DialFailed { dial, problem } => self.dial_failed(dial, problem),
             Input::Certified { conn, seeds } => self.peers.certify(conn, seeds),
-            Input::Received { conn, chunk } => self.received(conn, chunk),
-            Input::Flushed { conn } => {
-                if let Some(reason) = self.peers.flushed(conn) {
-                    self.end(conn, End::Closed(reason));
-                }
-            }
+            Input::Received { conn, chunk } => return self.received(conn, chunk),
+            Input::Flushed { conn } => match self.peers.flushed(conn) {
+                Some(reason) => self.end(conn, End::Closed(reason)),
+                None => return Follows::Writes,
+            },
             Input::Closed { conn } => self.end(conn, End::Reported),
             Input::TlsFailed { conn, failure } => self.end(conn, End::TlsFailed(failure)),
             Input::Persisted { .. } => {
@@ -287,13 +300,14 @@ impl Formation {
                 self.discovery.add_contacts(&self.env, contacts.iter());
             }
         }
+        Follows::Anything
     }
 
-    /// Bytes have come on a connection.
-    fn received(&mut self, conn: ConnId, mut chunk: Bytes) {
-        self.peers.begin_chunk(&self.env, conn, chunk.len());
+    /// Bytes have come on a connection. Nothing follows from a part of a frame.
+    fn received(&mut self, conn: ConnId, mut chunk: Bytes) -> Follows {
+        let mut next = self.peers.begin_chunk(&self.env, conn, &mut chunk);
         // One frame at a time, with everything that follows from it: how frames share a chunk cannot matter (G4).
-        while let Some(received) = self.peers.receive(&self.env, conn, &mut chunk) {
+        while let Some(received) = next {
             match received {
                 Received::Hello(hello, body) => self.hello_received(conn, hello, &body),
                 Received::Proof(proof) => self.proof_received(conn, &proof),
@@ -304,11 +318,14 @@ impl Formation {
                 Received::Fault(reason) => self.end(conn, End::Closed(reason)),
             }
             self.conclude();
+            next = self.peers.next_frame(&self.env, conn, &mut chunk);
         }
-        self.peers.end_chunk(&self.env, conn);
+        let mut follows = Follows::Nothing;
         while let Some(largest) = self.peers.largest_holder(&self.env) {
             self.end(largest, End::Closed(CloseReason::TooManyPartialBytes));
+            follows = Follows::Anything;
         }
+        follows
     }
 
     /// A node that has stopped closes what still opens, and does nothing else.
@@ -335,28 +352,57 @@ impl Formation {
 
     /// Expired leases (E6) and due timers are handled before the input. Splitting an input therefore changes nothing (G4).
     fn pass_time(&mut self, now: Timestamp) {
-        let now = now.max(self.env.now);
-        let timing = self.env.timing();
-        if now.since(self.env.now) > timing.suspect_after {
+        if now <= self.env.now {
+            return;
+        }
+        let has_paused = now.since(self.env.now) > self.env.timing().suspect_after;
+        if has_paused {
             // This node has paused: what it has not received meanwhile does not count against the others.
-            self.peers.reset_allowances(now + timing.down_after);
+            self.peers.reset_allowances(now + self.env.timing().down_after);
             self.membership.reset_allowances(now);
         }
+        let is_due = self.next_deadline().is_some_and(|at| at <= now);
         self.env.now = now;
-        self.conclude();
+        self.election.pass_time(now);
+        self.preference.pass_time(&self.env, &self.election);
+        if is_due {
+            self.conclude();
+        }
     }
 
     /// Draws conclusions until nothing follows any more. A node that stops has no timers any more.
     fn conclude(&mut self) {
         self.election.advance(self.env.now);
         self.settle();
-        while let Some(timer) = self.sink.next_due(self.env.now) {
-            self.fire(timer);
-            self.settle();
+        self.fire_due();
+    }
+
+    /// The same where nothing but what can be sent has changed.
+    fn conclude_writes(&mut self) {
+        self.settle_writes();
+        self.fire_due();
+    }
+
+    fn settle_writes(&mut self) {
+        match self.flush() {
+            true => self.settle(),
+            false => self.finish_leaving(),
         }
     }
 
-    fn fire(&mut self, timer: Timer) {
+    fn fire_due(&mut self) {
+        while let Some(timer) = self.sink.next_due(self.env.now) {
+            match self.fire(timer) {
+                Follows::Nothing => {}
+                Follows::Writes => self.settle_writes(),
+                Follows::Anything => self.settle(),
+            }
+        }
+        self.election_due = self.election.next_deadline();
+    }
+
+    /// A timer that is only set again changes nothing.
+    fn fire(&mut self, timer: Timer) -> Follows {
         match timer {
             Timer::Heartbeat => self.beat(),
             Timer::Redial => self.discovery.invalidate(),
@@ -371,19 +417,26 @@ impl Formation {
             Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
-            Timer::Member(member) => self.judge_member(member),
+            Timer::Members => {
+                let due = self.membership.due(context!(self));
+                if due.is_empty() {
+                    return Follows::Nothing;
+                }
+                due.into_iter().for_each(|member| self.judge_member(member));
+            }
             Timer::Handshake(conn) => self.handshake_timed_out(conn),
             Timer::Silence(conn) => {
-                if self.peers.is_silent(&self.env, &mut self.sink, conn) {
-                    self.end(conn, End::Closed(CloseReason::Silent));
+                if !self.peers.is_silent(&self.env, &mut self.sink, conn) {
+                    return Follows::Nothing;
                 }
+                self.end(conn, End::Closed(CloseReason::Silent));
             }
-            Timer::Ping(conn) => {
-                if let Some(reason) = self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
-                    self.end(conn, End::Closed(reason));
-                }
-            }
+            Timer::Ping(conn) => match self.peers.ping_is_due(&self.env, &mut self.sink, conn) {
+                Some(reason) => self.end(conn, End::Closed(reason)),
+                None => return Follows::Writes,
+            },
         }
+        Follows::Anything
     }
 
     fn judge_member(&mut self, member: MemberKey) {
@@ -399,55 +452,60 @@ impl Formation {
         self.view_may_have_changed();
     }
 
-    /// Does what follows from the state as it is now, in this order.
+    /// Does what follows from the state as it is now, in this order. A new status, or the end of a connection, may change what the
+    /// election concludes: then it begins again.
     fn settle(&mut self) {
-        self.apply_effects();
-        let lacks_master = self.lifecycle.is_running() && self.election.master().is_none();
-        self.absence.update(&self.env, &mut self.sink, lacks_master);
-        self.stranded.update(&self.env, &mut self.sink, &self.election, self.lifecycle.is_running());
-        let parts = (&self.election, &self.membership);
-        self.preference.update(&self.env, &mut self.sink, parts, self.lifecycle.is_running());
-        self.refresh_status();
-        self.settle_dials();
-        self.flush();
+        loop {
+            while self.apply_effects() {
+                self.election.advance(self.env.now);
+            }
+            let lacks_master = self.lifecycle.is_running() && self.election.master().is_none();
+            self.absence.update(&self.env, &mut self.sink, lacks_master);
+            self.stranded.update(&self.env, &mut self.sink, &self.election, self.lifecycle.is_running());
+            let parts = (&self.election, &self.membership);
+            self.preference.update(&self.env, &mut self.sink, parts, self.lifecycle.is_running());
+            if !self.refresh_status() && !self.settle_dials() && !self.flush() {
+                break;
+            }
+        }
         self.finish_leaving();
     }
 
-    fn settle_dials(&mut self) {
-        // Closing a link can make another address worth dialing.
+    /// Returns whether it has closed connections. Closing a link can make another address worth dialing.
+    fn settle_dials(&mut self) -> bool {
+        let mut has_closed = false;
         while self.discovery.take_stale() && !self.lifecycle.is_stopped() {
-            self.prune_links();
+            has_closed |= self.prune_links();
             self.discovery.dial(&self.env, &mut self.sink, &self.peers, &self.election);
         }
+        has_closed
     }
 
     /// Closes what this node has dialed and neither end needs: voters keep links to each other, and all nodes to their master.
-    fn prune_links(&mut self) {
+    /// Returns whether there was any.
+    fn prune_links(&mut self) -> bool {
         if self.election.is_master() || self.election.follows_solo() || !self.lifecycle.is_running() {
-            return;
+            return false;
         }
-        let Some((master, _)) = self.election.master() else { return };
+        let Some((master, _)) = self.election.master() else { return false };
         let is_voter = self.env.config.is_voter();
         let needless = self.peers.dialed_links_to(|peer| {
             let is_claimed = self.peers.is_claimed(peer.address());
             peer.node() != master && !(is_voter && peer.is_voter()) && !is_claimed
         });
-        for conn in needless {
-            self.end(conn, End::Closed(CloseReason::NotNeeded));
+        for conn in &needless {
+            self.end(*conn, End::Closed(CloseReason::NotNeeded));
         }
+        !needless.is_empty()
     }
 
-    /// Sends what there is to send. A connection that keeps too much memory from the others closes, and what follows is done first.
-    fn flush(&mut self) {
-        loop {
-            let Self { env, own_status, election, membership, peers, sink, .. } = self;
-            peers.flush(env, sink, &mut Sources { env, own_status, election, membership });
-            let Some(largest) = self.peers.largest_unsent(&self.env) else { return };
-            self.end(largest, End::Closed(CloseReason::TooManyUnsentBytes));
-            self.apply_effects();
-            self.refresh_status();
-            self.settle_dials();
-        }
+    /// Sends what there is to send. Returns whether it has closed a connection that keeps too much memory from the others.
+    fn flush(&mut self) -> bool {
+        let Self { env, own_status, election, membership, peers, sink, .. } = self;
+        peers.flush(env, sink, &mut Sources { env, own_status, election, membership });
+        let Some(largest) = self.peers.largest_unsent(&self.env) else { return false };
+        self.end(largest, End::Closed(CloseReason::TooManyUnsentBytes));
+        true
     }
 
     /// From now on this node's status reports that it leaves, on every link that it has or gets.
@@ -488,79 +546,5 @@ impl Formation {
         if !waits && !is_busy {
             self.stop(StopReason::Left);
         }
-    }
-}
-
-impl Formation {
-    /// Checks what holds between two inputs, in every part and between parts.
-    ///
-    /// # Panics
-    /// When something does not hold.
-    fn check_invariants(&self) {
-        const SMALL: usize = 128;
-        let size = self.peers.len() + self.membership.view().len();
-        // The checks go through everything: a large node is checked once in so many frames.
-        if size > SMALL && !self.peers.counters().frames_received.is_multiple_of(256) {
-            return;
-        }
-        let timers = self.sink.timers();
-        timers.check();
-        self.election.check_invariants();
-        let (newest_status, _) = self.own_status.frame();
-        self.peers.check(timers, newest_status, self.election.is_master());
-        self.rejections.check();
-        self.membership.check(&self.env, &self.election, &self.peers, timers);
-        if self.lifecycle.is_stopped() {
-            assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection");
-            assert_eq!(timers.next_deadline(), None, "a node that has stopped has no timer");
-            return;
-        }
-        self.election.check_node(|address| self.peers.at(address).map(Peer::node));
-        self.preference.check(&self.election, timers);
-        self.own_status.check(&self.election, timers);
-        self.discovery.check(&self.peers, &self.election, timers);
-        let is_leaving = self.lifecycle.awaits_ack().is_some();
-        assert_eq!(self.election.role() == Role::Leaving, is_leaving, "a leaving node takes no part in elections");
-        assert_eq!(timers.is_set(&Timer::Leave), is_leaving, "the leave timer is set exactly while this node leaves");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::input::Remote;
-    use crate::violations::{Violation, expect_all_listed, expect_violations};
-
-    /// A node with one connection, which it has accepted.
-    fn running() -> Formation {
-        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
-        let mut formation = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-        let opened = Input::Opened { conn: ConnId(1), origin: Origin::Accepted, remote: Remote::default() };
-        formation.handle_input(Timestamp::ZERO, opened).unwrap();
-        formation
-    }
-
-    fn stopped() -> Formation {
-        let mut formation = running();
-        formation.handle_input(Timestamp::ZERO, Input::Command(Command::Leave)).unwrap();
-        assert!(formation.lifecycle.is_stopped());
-        formation
-    }
-
-    const VIOLATIONS: [Violation<Formation>; 4] = [
-        (running, |f| f.lifecycle.stop(), "a node that has stopped has no connection"),
-        (stopped, |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO), "a node that has stopped has no timer"),
-        (running, |f| f.lifecycle.leave(), "a leaving node takes no part in elections"),
-        (
-            running,
-            |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO),
-            "the leave timer is set exactly while this node leaves",
-        ),
-    ];
-
-    #[test]
-    fn every_invariant_of_the_lifecycle_notices_its_violation() {
-        expect_violations(&VIOLATIONS, Formation::check_invariants);
-        expect_all_listed(include_str!("formation.rs"), &VIOLATIONS);
     }
 }

@@ -43,7 +43,7 @@ impl Preference {
         (election, membership): (&Election, &Membership),
         is_running: bool,
     ) {
-        self.judge_last(env, election);
+        self.pass_time(env, election);
         let mut better = election.better_masters();
         better.retain(|_| is_running);
         let is_sound = |node: &Node| {
@@ -66,7 +66,7 @@ impl Preference {
     }
 
     /// The mastership of the voter that was reported last has lasted once it is as long as the wait for the next report.
-    fn judge_last(&mut self, env: &Env, election: &Election) {
+    pub(crate) fn pass_time(&mut self, env: &Env, election: &Election) {
         let Some((node, since)) = &mut self.reported else { return };
         if election.master().is_none_or(|(master, _)| master != node) {
             *since = None;

@@ -4,7 +4,6 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{ConnId, DialId},
-    membership::MemberKey,
     time::Timestamp,
 };
 
@@ -24,6 +23,8 @@ pub(crate) enum Timer {
     Leave,
     /// New metadata may be reported.
     Metadata,
+    /// Members may be suspect, or down. One timer for all of them: each acknowledgement moves a member's deadline.
+    Members,
     /// A dial has taken too long.
     Dial(DialId),
     /// A handshake has taken too long.
@@ -32,8 +33,6 @@ pub(crate) enum Timer {
     Ping(ConnId),
     /// A link has carried nothing from the peer.
     Silence(ConnId),
-    /// A member may be suspect, or down.
-    Member(MemberKey),
 }
 
 /// The subject of a timer.
@@ -42,7 +41,6 @@ enum Subject {
     Node,
     Connection(ConnId),
     Dial(DialId),
-    Member(MemberKey),
 }
 
 impl Timer {
@@ -54,10 +52,10 @@ impl Timer {
             | Self::Stranded
             | Self::BetterMaster
             | Self::Leave
-            | Self::Metadata => Subject::Node,
+            | Self::Metadata
+            | Self::Members => Subject::Node,
             Self::Dial(dial) => Subject::Dial(*dial),
             Self::Handshake(conn) | Self::Ping(conn) | Self::Silence(conn) => Subject::Connection(*conn),
-            Self::Member(member) => Subject::Member(*member),
         }
     }
 }
@@ -76,6 +74,13 @@ impl Timers {
         self.at.insert(timer, at);
     }
 
+    /// Sets the timer, unless it is set to an earlier time.
+    pub(crate) fn bring_forward(&mut self, timer: Timer, at: Timestamp) {
+        if self.at.get(&timer).is_none_or(|known| at < *known) {
+            self.set(timer, at);
+        }
+    }
+
     pub(crate) fn clear(&mut self, timer: &Timer) {
         if let Some((timer, at)) = self.at.remove_entry(timer) {
             self.order.remove(&(at, timer));
@@ -90,15 +95,7 @@ impl Timers {
     pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
         self.at.keys().filter_map(|timer| match timer.subject() {
             Subject::Connection(conn) => Some(conn),
-            Subject::Node | Subject::Dial(_) | Subject::Member(_) => None,
-        })
-    }
-
-    /// The members that timers are set for.
-    pub(crate) fn members(&self) -> impl Iterator<Item = MemberKey> {
-        self.at.keys().filter_map(|timer| match timer.subject() {
-            Subject::Member(member) => Some(member),
-            Subject::Node | Subject::Connection(_) | Subject::Dial(_) => None,
+            Subject::Node | Subject::Dial(_) => None,
         })
     }
 
@@ -106,7 +103,7 @@ impl Timers {
     pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
         self.at.keys().filter_map(|timer| match timer.subject() {
             Subject::Dial(dial) => Some(dial),
-            Subject::Node | Subject::Connection(_) | Subject::Member(_) => None,
+            Subject::Node | Subject::Connection(_) => None,
         })
     }
 
@@ -166,8 +163,11 @@ mod tests {
         timers.set(Timer::Redial, at(7));
         timers.set(Timer::Leave, at(1));
         timers.clear(&Timer::Leave);
-        assert_eq!(timers.next_deadline(), Some(at(7)));
-        assert_eq!(timers.pop_due(at(6)), None);
+        timers.bring_forward(Timer::Heartbeat, at(12));
+        timers.bring_forward(Timer::Redial, at(6));
+        timers.bring_forward(Timer::Redial, at(7));
+        assert_eq!(timers.next_deadline(), Some(at(6)));
+        assert_eq!(timers.pop_due(at(5)), None);
         assert_eq!(timers.pop_due(at(9)), Some(Timer::Redial));
         assert_eq!(timers.pop_due(at(9)), Some(Timer::Heartbeat));
         assert_eq!(timers, Timers::default());

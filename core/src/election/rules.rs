@@ -36,9 +36,7 @@ impl Election {
         if self.following.as_ref().is_some_and(|following| following.deadline <= self.now) {
             self.lose_master(LossReason::Silent);
         }
-        if self.promise.as_ref().is_some_and(|promise| promise.until <= self.now) {
-            self.promise = None;
-        }
+        self.drop_ended_promise();
         self.climb();
         self.go_back();
         self.send_durable_votes();
@@ -46,18 +44,33 @@ impl Election {
         self.resolve_rivals();
         self.watch_quorum();
         self.free_since = self.is_free().then(|| self.free_since.unwrap_or(self.now));
-        let mut candidates: Vec<NodeId> = self.deferred.keys().cloned().collect();
-        // Of two requests that can be granted now, the one of the voter that ranks first gets the vote.
-        candidates.sort_by(|a, b| self.rank_of(a).cmp(&self.rank_of(b)));
-        for candidate in candidates {
-            self.judge_request(&candidate);
-        }
+        self.judge_requests();
         self.await_turn_again();
         if self.may_become_candidate() {
             self.become_candidate(false);
+            self.judge_requests();
         } else if self.solo_is_due() {
             self.become_solo();
+            self.judge_requests();
         }
+        self.drop_ended_promise();
+    }
+
+    /// E3: judges the deferred requests again. A vote for one of them may decide about the others.
+    fn judge_requests(&mut self) {
+        let mut votes = true;
+        while core::mem::take(&mut votes) && !self.deferred.is_empty() {
+            let mut candidates: Vec<NodeId> = self.deferred.keys().cloned().collect();
+            // Of two requests that can be granted now, the one of the voter that ranks first gets the vote.
+            candidates.sort_by(|a, b| self.rank_of(a).cmp(&self.rank_of(b)));
+            for candidate in candidates {
+                votes |= self.judge_request(&candidate);
+            }
+        }
+    }
+
+    fn drop_ended_promise(&mut self) {
+        self.promise.take_if(|promise| promise.until <= self.now);
     }
 
     /// Whether this node votes and may become a candidate: it is a voter, may form a cluster (D7), can make its votes
@@ -271,19 +284,21 @@ impl Election {
         self.timing.stagger.saturating_mul(u32::try_from(others + 1).unwrap_or(u32::MAX))
     }
 
-    /// E3: answers the deferred request of this candidate, if it can be answered now.
-    fn judge_request(&mut self, candidate: &NodeId) {
-        let Some((node, request)) = self.deferred.get(candidate).cloned() else { return };
+    /// E3: answers the deferred request of this candidate, if it can be answered now. Returns whether it gets the vote.
+    fn judge_request(&mut self, candidate: &NodeId) -> bool {
+        let Some((node, request)) = self.deferred.get(candidate).cloned() else { return false };
         match self.verdict(&node, &request) {
-            Verdict::Defer => {}
+            Verdict::Defer => false,
             Verdict::Refuse => {
                 self.deferred.remove(candidate);
                 let vote = Vote { term: self.hard.term, number: request.number, granted: false };
                 self.effects.push_back(Effect::Answer { to: node, vote });
+                false
             }
             Verdict::Grant => {
                 self.deferred.remove(candidate);
                 self.grant(node, request);
+                true
             }
         }
     }

@@ -49,7 +49,8 @@ impl Formation {
                 }
             }
         }
-        self.peers.open(&self.env, &mut self.sink, conn, (origin, dialed, remote));
+        let voting = self.election.voting();
+        self.peers.open(&self.env, &mut self.sink, conn, (origin, dialed, remote), voting);
     }
 
     /// The socket address of the other end, if the transport knows it.

@@ -26,9 +26,11 @@ pub(super) enum End {
 }
 
 impl Formation {
-    /// Does what the election has concluded.
-    pub(super) fn apply_effects(&mut self) {
+    /// Does what the election has concluded. Returns whether that was anything.
+    pub(super) fn apply_effects(&mut self) -> bool {
+        let mut has_any = false;
         while let Some(effect) = self.election.next_effect() {
+            has_any = true;
             match effect {
                 Effect::Persist { seq, state } => self.sink.output(Output::Persist { seq, state }),
                 Effect::Ask(to) => self.post_to_voter(&to, Post::VoteRequest),
@@ -50,6 +52,7 @@ impl Formation {
                 Effect::Lost { term, master, reason } => self.master_lost(term, master, reason),
             }
         }
+        has_any
     }
 
     /// Nothing is posted to a voter that has no link: once it is linked, the election concludes again what it needs.
@@ -130,9 +133,8 @@ impl Formation {
         }
     }
 
-    /// Reports this node's status again where it has changed.
-    pub(super) fn refresh_status(&mut self) {
-        self.env.voting = self.election.voting();
+    /// Reports this node's status again where it has changed. Returns whether it has.
+    pub(super) fn refresh_status(&mut self) -> bool {
         let held = (self.membership.held_id(), self.peers.established());
         let is_new = self.own_status.refresh(&self.env, &self.election, held);
         if let Some(at) = self.own_status.metadata_due().filter(|_| !self.lifecycle.is_stopped()) {
@@ -143,6 +145,7 @@ impl Formation {
             self.membership.write_own(context!(self), self.own_status.reported_metadata());
             self.view_may_have_changed();
         }
+        is_new
     }
 
     /// A connection is over: only what depended on it ends with it.

@@ -44,7 +44,12 @@ impl Mastering {
         assert!(self.tracker.members().eq(others()), "exactly the other members are tracked");
         assert!(view.get(&env.me.id).is_some_and(|member| member.node == env.me), "a master is a member of its view");
         self.tracker.check(view, |node| peers.with_node(node).is_some());
-        assert!(timers.members().eq(self.tracker.keys()), "exactly the members that are tracked have a deadline");
+        let is_watched = timers.is_set(&Timer::Members);
+        assert_eq!(
+            is_watched,
+            self.tracker.members().next().is_some(),
+            "the members have a deadline, if there are any"
+        );
         assert!(timers.is_set(&Timer::Heartbeat), "the next heartbeat has a deadline");
     }
 }
@@ -113,9 +118,11 @@ impl Membership {
 
     /// This node is master no more.
     pub(crate) fn end_term(&mut self, context: &mut Context<'_>) {
-        let Some(mastering) = self.mastering.take() else { return never!("a mastership that ends has begun") };
+        if self.mastering.take().is_none() {
+            return never!("a mastership that ends has begun");
+        }
         context.sink.clear_timer(&Timer::Heartbeat);
-        mastering.tracker.keys().for_each(|member| context.sink.clear_timer(&Timer::Member(member)));
+        context.sink.clear_timer(&Timer::Members);
         context.peers.end_mastership();
     }
 
@@ -226,12 +233,22 @@ impl Membership {
         context.peers.post(key, Post::LeaveAck);
     }
 
+    /// The members whose deadlines have come, the earliest first. The timer is set for the others.
+    pub(crate) fn due(&self, context: &mut Context<'_>) -> Vec<MemberKey> {
+        let Some(tracker) = self.tracker() else { return never!("only a master watches members", Vec::new()) };
+        let (due, next) = tracker.due(self.held.view(), context.env.now);
+        if let Some(next) = next {
+            context.sink.bring_forward(Timer::Members, next);
+        }
+        due
+    }
+
     /// Judges a member whose deadline has come: it is suspect, then down. Only while this master has its lease.
     pub(crate) fn judge(&mut self, context: &mut Context<'_>, member: MemberKey) -> Judged {
         let now = context.env.now;
         let Some((tracker, id)) = self.tracker().and_then(|tracker| Some((tracker, tracker.id_of(member)?.clone())))
         else {
-            return never!("a member takes its timer along", Judged::Member);
+            return never!("a member that is due is tracked", Judged::Member);
         };
         let Some(deadline) = tracker.deadline(self.held.view(), &id) else {
             return never!("a member that is tracked has a deadline", Judged::Member);
@@ -239,7 +256,7 @@ impl Membership {
         if deadline > now {
             self.watch(context, &id);
         } else if context.election.leadership(now).is_none() {
-            context.sink.set_timer(Timer::Member(member), now + context.env.timing().heartbeat_interval);
+            context.sink.bring_forward(Timer::Members, now + context.env.timing().heartbeat_interval);
         } else if tracker.is_down(&id, now) {
             return Judged::Down(self.remove(context, &id, RemovalReason::Down));
         } else {
@@ -257,11 +274,10 @@ impl Membership {
         if let (Some(node), RemovalReason::Down) = (&removed, reason) {
             mastering.unresponsive.removed(node, mastering.tracker.has_acked(id), context.env.now);
         }
-        // A peer that leaves need not be a member.
-        if let Some(member) = mastering.tracker.key_of(id) {
-            context.sink.clear_timer(&Timer::Member(member));
-        }
         let changes = mastering.tracker.remove(&mut self.held, id, reason);
+        if mastering.tracker.members().next().is_none() {
+            context.sink.clear_timer(&Timer::Members);
+        }
         // A newer run of the node may be linked already, and not be a member yet.
         let linked = removed.and_then(|node| context.peers.with_node(&node)).map(Peer::key);
         Removal { changes, linked }
@@ -343,12 +359,12 @@ impl Membership {
         self.watch(context, id);
     }
 
-    /// Sets the timer for the member's next deadline.
+    /// The timer is due no later than the member's next deadline.
     fn watch(&self, context: &mut Context<'_>, id: &NodeId) {
         let Some(tracker) = self.tracker() else { return never!("only a master watches members") };
         // A linked node need not be a member.
-        if let (Some(member), Some(at)) = (tracker.key_of(id), tracker.deadline(self.held.view(), id)) {
-            context.sink.set_timer(Timer::Member(member), at);
+        if let Some(at) = tracker.deadline(self.held.view(), id) {
+            context.sink.bring_forward(Timer::Members, at);
         }
     }
 

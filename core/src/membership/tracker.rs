@@ -180,11 +180,7 @@ impl Tracker {
         self.tracked.contains_key(id)
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = MemberKey> {
-        self.ids.keys().copied()
-    }
-
-    pub(crate) fn key_of(&self, id: &NodeId) -> Option<MemberKey> {
+    fn key_of(&self, id: &NodeId) -> Option<MemberKey> {
         self.tracked.get(id).map(|tracked| tracked.key)
     }
 
@@ -594,6 +590,9 @@ impl Tracker {
         }
     }
 }
+
+#[path = "tracker_due.rs"]
+mod due;
 
 #[cfg(test)]
 #[path = "tracker_tests.rs"]

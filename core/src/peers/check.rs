@@ -119,6 +119,7 @@ mod tests {
         violations::{Violation, expect_all_listed, expect_violations},
         wire::frame::SharedFrame,
         wire::message::{Hello, Message},
+        wire::voting::Voting,
     };
 
     /// The peer table of the node a, and what is checked with it.
@@ -148,10 +149,11 @@ mod tests {
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
         for conn in [LINK, PENDING] {
             peers.note_conn(conn);
-            peers.open(&env, &mut sink, conn, (Origin::Accepted, None, Remote::default()));
+            let opened = (Origin::Accepted, None, Remote::default());
+            peers.open(&env, &mut sink, conn, opened, Voting::of(&env.config));
         }
         let (id, address) = (node("b").id, Address::new("b:1").unwrap());
-        let hello = Hello { id, address, ..env.own_hello([0; 16], &env.voting) };
+        let hello = Hello { id, address, ..env.own_hello([0; 16], &Voting::of(&env.config)) };
         peers.establish(&env, &mut sink, LINK, (hello, Bytes::new(), None, false)).unwrap();
         let mut content = OnlyStatus(SharedFrame::new(&Message::Ping));
         peers.flush(&env, &mut sink, &mut content);
@@ -223,7 +225,7 @@ mod tests {
         (
             table,
             |t| {
-                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                let later = Timestamp::ZERO + 2 * env().timing().heartbeat_interval;
                 assert!(connection(t, PENDING).make_ping_due(&Env { now: later, ..env() }).0);
             },
             "a ping is due on 2 only while it is a link",
@@ -307,7 +309,7 @@ mod tests {
         (
             table,
             |t| {
-                let later = Timestamp::ZERO + env().timing().heartbeat_interval;
+                let later = Timestamp::ZERO + 2 * env().timing().heartbeat_interval;
                 assert!(connection(t, LINK).make_ping_due(&Env { now: later, ..env() }).0);
             },
             "1 has sent what it can",

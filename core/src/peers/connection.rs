@@ -5,7 +5,10 @@ mod classify;
 pub(crate) use self::classify::Received;
 
 use alloc::{boxed::Box, collections::BTreeSet};
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -26,6 +29,12 @@ use crate::{
 
 /// A write that is not flushed for this many `down_after` has stalled, and so has a frame that is not complete.
 const STALLS: u32 = 2;
+
+/// For how long a link carries nothing of this node's until a `Ping` is due (D5). Heartbeats and acknowledgements come once per interval,
+/// not quite regularly. Where they flow, no `Ping` is needed.
+fn ping_after(env: &Env) -> Duration {
+    env.timing().heartbeat_interval.saturating_mul(3) / 2
+}
 
 /// A connection in any state. The peer table changes it through its methods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,10 +155,9 @@ pub(crate) struct Proving {
 impl Connection {
     pub(super) fn new(
         (origin, dialed, Remote { addr, certified }): (Origin, Option<Address>, Remote),
-        nonce: [u8; 16],
-        env: &Env,
+        (nonce, voting): ([u8; 16], Voting),
+        now: Timestamp,
     ) -> Self {
-        let now = env.now;
         let hello_due = match origin {
             Origin::Dialed(_) => true,
             Origin::Accepted => false,
@@ -160,7 +168,7 @@ impl Connection {
             addr,
             certified,
             nonce,
-            voting: env.voting.clone(),
+            voting,
             decoder: Decoder::new(),
             buffered: 0,
             is_apart: false,
@@ -390,7 +398,7 @@ impl Connection {
     /// It is a link from now on. Returns when a `Ping` is due, and when it counts as silent.
     pub(super) fn establish(&mut self, env: &Env, link: Link) -> (Timestamp, Timestamp) {
         self.state = ConnectionState::Established(link);
-        self.ping_at = env.now + env.timing().heartbeat_interval;
+        self.ping_at = env.now + ping_after(env);
         self.silent_at = env.now + env.timing().down_after;
         self.stands_at = Some(self.silent_at);
         (self.ping_at, self.silent_at)
@@ -461,7 +469,7 @@ impl Connection {
         self.unsent = length;
         self.slow_at = env.now + env.timing().suspect_after;
         self.stalled_at = env.now + env.timing().down_after.saturating_mul(STALLS);
-        self.ping_at = env.now + env.timing().heartbeat_interval;
+        self.ping_at = env.now + ping_after(env);
         self.ping_due = false;
     }
 
@@ -520,7 +528,7 @@ impl Connection {
         let is_due = self.ping_at <= env.now;
         if is_due {
             self.ping_due = true;
-            self.ping_at = env.now + env.timing().heartbeat_interval;
+            self.ping_at = env.now + ping_after(env);
         }
         (is_due, self.ping_at)
     }
@@ -550,7 +558,9 @@ mod tests {
     }
 
     fn classified(state: ConnectionState, message: &Message) -> Received {
-        let mut connection = Connection::new((Origin::Dialed(DialId(1)), None, Remote::default()), [0; 16], &env());
+        let voting = Voting::of(&env().config);
+        let opened = (Origin::Dialed(DialId(1)), None, Remote::default());
+        let mut connection = Connection::new(opened, ([0; 16], voting), Timestamp::ZERO);
         connection.state = state;
         let body = message.to_frame().slice(4..);
         connection.classify(&env(), body)

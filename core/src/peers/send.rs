@@ -139,6 +139,7 @@ pub(super) mod tests {
         rng::Rng,
         time::Timestamp,
         wire::message::Rejected,
+        wire::voting::Voting,
     };
 
     /// A node that has a status to send, and nothing else.
@@ -171,7 +172,8 @@ pub(super) mod tests {
         let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
         let env = Env::new(config, me, Timestamp::ZERO);
         let (mut peers, mut sink) = (PeerTable::new(Rng::new(1)), Sink::default());
-        peers.open(&env, &mut sink, ConnId(1), (Origin::Accepted, None, Remote::default()));
+        let opened = (Origin::Accepted, None, Remote::default());
+        peers.open(&env, &mut sink, ConnId(1), opened, Voting::of(&env.config));
         let rejected = Rejected { reason: RejectReason::WrongCluster, holder: None };
         peers.reject(ConnId(1), rejected, 0, Bytes::new());
         peers.flush(&env, &mut sink, &mut OnlyStatus(SharedFrame::default()));

@@ -26,6 +26,7 @@ use crate::{
     time::Timestamp,
     timers::Timer,
     wire::message::{Hello, Rejected, StatusReport},
+    wire::voting::Voting,
 };
 
 /// Every connection, and every peer that has one that is established.
@@ -261,12 +262,14 @@ impl PeerTable {
         self.newest_conn = Some(conn);
     }
 
+    /// `voting`: how this node votes, as its `Hello` reports it.
     pub(crate) fn open(
         &mut self,
         env: &Env,
         sink: &mut Sink,
         conn: ConnId,
         (origin, dialed, remote): (Origin, Option<Address>, Remote),
+        voting: Voting,
     ) {
         match origin {
             Origin::Accepted => self.pending.insert(conn),
@@ -276,7 +279,7 @@ impl PeerTable {
         // With a key, a nonce does not depend on the generator alone.
         let nonce = env.config.keys().first().map_or(drawn, |key| key.nonce(drawn));
         self.nonces.insert((nonce, conn));
-        self.connections.insert(conn, Connection::new((origin, dialed, remote), nonce, env));
+        self.connections.insert(conn, Connection::new((origin, dialed, remote), (nonce, voting), env.now));
         sink.set_timer(Timer::Handshake(conn), env.now + env.timing().handshake_timeout);
         self.awake.insert(conn);
     }
@@ -293,31 +296,28 @@ impl PeerTable {
         self.counters.bytes_received += len as u64;
     }
 
-    /// Begins to read a chunk. Bytes for a connection that is closed are counted, and not read.
-    pub(crate) fn begin_chunk(&mut self, env: &Env, conn: ConnId, len: usize) {
-        self.counters.bytes_received += len as u64;
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            self.partial_bytes -= connection.begin_chunk(env);
-        }
+    /// Begins to read a chunk. Returns what its first frame is, as [`next_frame`](Self::next_frame). Bytes for a connection that is
+    /// closed are counted, and not read.
+    pub(crate) fn begin_chunk(&mut self, env: &Env, conn: ConnId, chunk: &mut Bytes) -> Option<Received> {
+        self.counters.bytes_received += chunk.len() as u64;
+        let connection = self.connections.get_mut(&conn)?;
+        self.partial_bytes -= connection.begin_chunk(env);
+        self.next_frame(env, conn, chunk)
     }
 
-    /// What the next frame of the chunk is; `None` once the chunk is used up, or the connection is over.
-    pub(crate) fn receive(&mut self, env: &Env, conn: ConnId, chunk: &mut Bytes) -> Option<Received> {
+    /// What the next frame of the chunk is; `None` once the chunk is used up, which ends it, or the connection is over.
+    pub(crate) fn next_frame(&mut self, env: &Env, conn: ConnId, chunk: &mut Bytes) -> Option<Received> {
         let connection = self.connections.get_mut(&conn)?;
         match connection.next_body(env, chunk) {
-            Ok(body) => {
-                let body = body?;
+            Ok(Some(body)) => {
                 self.counters.frames_received += 1;
                 Some(connection.classify(env, body))
             }
+            Ok(None) => {
+                self.partial_bytes += connection.end_chunk(env);
+                None
+            }
             Err(reason) => Some(Received::Fault(reason)),
-        }
-    }
-
-    /// Ends the reading of a chunk.
-    pub(crate) fn end_chunk(&mut self, env: &Env, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            self.partial_bytes += connection.end_chunk(env);
         }
     }
 

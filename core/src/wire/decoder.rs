@@ -1,8 +1,8 @@
 //! The frame decoder: each connection has exactly one for its whole life (PROTOCOL.md, H1 and H2).
 //!
 //! A frame is a 4-byte big-endian length, followed by that many bytes. The length is checked as soon as it has arrived. A
-//! frame that is complete in one chunk is a slice of that chunk, without a copy. Only an unfinished frame is buffered. No
-//! byte is scanned twice. An error is final: every later call returns it again.
+//! frame that is complete in one chunk is a slice of that chunk, without a copy. Only an unfinished frame is buffered, and a
+//! short buffer is used again for the next one. No byte is scanned twice. An error is final: every later call returns it again.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -10,17 +10,23 @@ use crate::api::error::CloseReason;
 
 const PREFIX: usize = 4;
 
+/// A buffer of up to this capacity is kept for the next unfinished frame. A master has many connections, and most frames on
+/// them are short.
+const KEPT: usize = 1 << 10;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Decoder {
     /// The start of an unfinished frame, with its length prefix.
     partial: BytesMut,
+    /// The length of that frame's body, once it has arrived; 0 before that.
+    body: usize,
     /// The final error, and the length prefix that has caused it.
     failed: Option<(CloseReason, [u8; PREFIX])>,
 }
 
 impl Decoder {
     pub(crate) fn new() -> Self {
-        Self { partial: BytesMut::new(), failed: None }
+        Self { partial: BytesMut::new(), body: 0, failed: None }
     }
 
     /// The number of buffered bytes, which are those of an unfinished frame.
@@ -34,26 +40,38 @@ impl Decoder {
     /// # Errors
     /// `EmptyFrame` or `FrameTooLong`. From then on, every call returns this error, and nothing is buffered.
     pub(crate) fn next(&mut self, chunk: &mut Bytes, max_frame: usize) -> Result<Option<Bytes>, CloseReason> {
-        if let Some((reason, _)) = self.failed {
-            return Err(reason);
-        }
-        if self.partial.is_empty() && chunk.len() >= PREFIX {
-            let body = self.check_length([chunk[0], chunk[1], chunk[2], chunk[3]], max_frame)?;
-            if chunk.len() >= PREFIX + body {
-                chunk.advance(PREFIX);
-                return Ok(Some(chunk.split_to(body)));
+        if self.partial.is_empty() {
+            if let Some((reason, _)) = self.failed {
+                return Err(reason);
+            }
+            if let Some(prefix) = chunk.first_chunk::<PREFIX>() {
+                let body = self.check_length(*prefix, max_frame)?;
+                if chunk.len() >= PREFIX + body {
+                    chunk.advance(PREFIX);
+                    return Ok(Some(chunk.split_to(body)));
+                }
             }
         }
-        self.take(chunk, PREFIX);
-        let Some(prefix) = self.partial.first_chunk::<PREFIX>() else { return Ok(None) };
-        let body = self.check_length(*prefix, max_frame)?;
-        self.take(chunk, PREFIX + body);
-        if self.partial.len() < PREFIX + body {
+        if self.body == 0 {
+            self.take(chunk, PREFIX);
+            let Some(prefix) = self.partial.first_chunk::<PREFIX>() else { return Ok(None) };
+            self.body = self.check_length(*prefix, max_frame)?;
+        } else if self.body > max_frame {
+            // The limit has become lower since the length has arrived.
+            let prefix = self.partial.first_chunk::<PREFIX>().copied().unwrap_or_default();
+            self.check_length(prefix, max_frame)?;
+        }
+        self.take(chunk, PREFIX + self.body);
+        if self.partial.len() < PREFIX + self.body {
             return Ok(None);
         }
-        let mut frame = core::mem::take(&mut self.partial).freeze();
+        self.body = 0;
+        let mut frame = match self.partial.capacity() > KEPT {
+            true => core::mem::take(&mut self.partial),
+            false => self.partial.split(),
+        };
         frame.advance(PREFIX);
-        Ok(Some(frame))
+        Ok(Some(frame.freeze()))
     }
 
     /// The length prefix that has caused the final error.
@@ -77,6 +95,7 @@ impl Decoder {
         };
         self.failed = Some((reason, prefix));
         self.partial.clear();
+        self.body = 0;
         Err(reason)
     }
 }
@@ -284,6 +303,18 @@ mod tests {
                 _ => 0,
             };
             assert_eq!((decoder.buffered(), found.is_some()), (expected, expected == 0), "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_short_buffer_is_used_again_and_a_long_one_is_not_kept() {
+        for (body, is_kept) in [(100, true), (KEPT, false)] {
+            let mut decoder = Decoder::new();
+            let frame = Bytes::from(framed(&vec![7; body]));
+            for part in [frame.slice(..9), frame.slice(9..)] {
+                decoder.next(&mut part.clone(), 2 * KEPT).unwrap();
+            }
+            assert_eq!((decoder.buffered(), decoder.partial.try_reclaim(body)), (0, is_kept), "after {body} bytes");
         }
     }
 

@@ -42,7 +42,7 @@ pub enum Message {
     Release(Release),
     Heartbeat(Heartbeat),
     HeartbeatAck(HeartbeatAck),
-    /// Sent on a link that has carried nothing for a [`heartbeat_interval`](crate::Timing::heartbeat_interval) (D5).
+    /// Sent on a link that has carried nothing of the sender's for 1.5 [`heartbeat_interval`](crate::Timing::heartbeat_interval)s (D5).
     Ping,
     /// The master's answer to a node whose status is `Leaving`: that node is in no view any more (L2).
     LeaveAck,

@@ -7,7 +7,6 @@ use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Extension, Hello};
-use crate::api::config::{Bootstrap, Config};
 
 /// With which times a node stands and votes, and whether it does (PROTOCOL.md, "Extensions").
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,9 +26,10 @@ pub struct Voting {
 
 impl Voting {
     /// How a node with this configuration votes that has promised nothing.
-    pub(crate) fn of(config: &Config) -> Self {
+    #[cfg(test)]
+    pub(crate) fn of(config: &crate::Config) -> Self {
         let (lease, bootstrap_wait) = (config.timing().lease, config.timing().bootstrap_wait);
-        let may_form = config.bootstrap() == Bootstrap::Form;
+        let may_form = config.bootstrap() == crate::Bootstrap::Form;
         Self { lease, bootstrap_wait, longest_lease: lease, may_form, priority: config.priority() }
     }
 
@@ -60,13 +60,13 @@ impl Hello {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Incarnation, Timestamp, env::Env, id::Node};
+    use crate::{Config, Incarnation, Timestamp, env::Env, id::Node};
 
     fn hello(priority: u8) -> Hello {
         let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).priority(priority).build().unwrap();
         let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
         let env = Env::new(config, me, Timestamp::ZERO);
-        env.own_hello([0; 16], &env.voting)
+        env.own_hello([0; 16], &Voting::of(&env.config))
     }
 
     #[test]

@@ -199,3 +199,24 @@ fn d3_a_master_whose_handshake_fails_is_unreachable() {
     rig.give(Input::Closed { conn });
     assert_eq!(unreachable(&rig), [""; 0]);
 }
+
+#[test]
+fn d5_no_ping_is_sent_where_heartbeats_flow() {
+    let config = Config::builder("test", "x", "x:1").seeds(["m:1"]).build().unwrap();
+    let mut rig = Rig::new(config.clone());
+    let conn = rig.answer("m:1");
+    let mut master = Peer::of(&config, "m", "m:1");
+    rig.receive(conn, [master.hello(), master.master(1), Peer::accepted(1)].concat());
+    let pings = |rig: &mut Rig| rig.messages(conn).iter().filter(|message| **message == Message::Ping).count();
+    let interval = config.timing().heartbeat_interval;
+    for number in 1..50 {
+        // Each other one is late by a fifth of the interval.
+        rig.advance(if number % 2 == 0 { interval * 4 / 5 } else { interval * 6 / 5 });
+        rig.receive(conn, Peer::heartbeat(1, number));
+    }
+    assert_eq!(pings(&mut rig), 0);
+    for expected in [1, 1, 0] {
+        rig.advance(if expected == 0 { interval } else { interval * 3 / 2 });
+        assert_eq!(pings(&mut rig), expected);
+    }
+}

@@ -490,3 +490,13 @@ fn e5_a_candidate_that_leaves_at_once_is_bound_to_nobody() {
     rig.election.leave();
     assert_eq!(rig.election.promised_to(), None);
 }
+
+/// It may not become a candidate yet.
+#[test]
+fn e3_a_deferred_request_is_due_at_the_voters_own_turn() {
+    let mut rig = Rig::past_bootstrap("b");
+    rig.election.not_before = Timestamp::from_micros(60_000 * MS);
+    assert_eq!(answer(&rig.request("c", 1)), None);
+    assert_eq!(rig.election.next_deadline(), Some(Timestamp::from_micros(3_100 * MS)));
+    assert_eq!(answer(&rig.wait(100)), Some(true));
+}
