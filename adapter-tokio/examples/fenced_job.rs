@@ -7,6 +7,9 @@
 //!
 //! The store listens at the Unix socket STORE. The service sends it the lines `write TERM ID` and `members COUNT ID`, and gets a line back
 //! for each `write`: `ok`, or `stale` if a newer term has written.
+//!
+//! To keep the example short, votes are in memory only. Give a real service a `state_dir`: without it, the terms begin again when all
+//! voters were down at once, and a store that remembers the last term refuses every write.
 
 use std::{
     env,

@@ -105,11 +105,11 @@ pub use cluster::{Cluster, paused_environment};
 pub use formation_core::message::{Holder, ProtocolRange};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, Counters,
-    Detector, DialProblem, Event, Explanation, Fence, IdError, Incarnation, Leadership, Limits, LossReason, Member,
-    MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId,
-    Phase, PhiAccrual, Problem, RejectReason, RemovalReason, StaleToken, Status, StopReason, Storage, Tags, Term,
-    Timestamp, Timing, TlsFailure, TlsProblem, ViewId, VoterReport,
+    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, ConnId,
+    Counters, Detector, DialProblem, ElectorateDigest, Event, Explanation, Fence, IdError, Incarnation, Leadership,
+    Limits, LossReason, Member, MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster,
+    NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem, RejectReason, RemovalReason, Severity, StaleToken,
+    Status, StopReason, Storage, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewId, ViewLimit, VoterReport,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]

@@ -32,11 +32,14 @@ use crate::{App, millis};
 /// ```
 pub const EVENT_STREAMS: usize = 32;
 
-/// A client learns within this time that the other end is gone.
+/// How often something is sent, so that a client that is gone is noticed, and proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a client waits until it connects again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The header with which a proxy is told to pass each event on at once.
+const NO_BUFFERING: &str = "x-accel-buffering";
 
 /// How many streams there are.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +75,9 @@ pub(crate) async fn stream(State(app): State<App>, headers: HeaderMap) -> Respon
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
     });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // A proxy such as nginx would hold the events back until it has many.
+    ([(NO_BUFFERING, "no")], events).into_response()
 }
 
 /// The number of the event that a client has seen last. The numbers of another run say nothing.

@@ -46,9 +46,9 @@
 //! ```
 //!
 //! The id is the incarnation of the node and the number of the event in this run. A client that sends the last one as `Last-Event-ID`, as
-//! browsers do, gets what it has missed. The node keeps the last [`EVENT_HISTORY`](formation_host::EVENT_HISTORY) events, so a number that
-//! is missing means that the client came too late. `line` is a sentence for people, and missing for details. `event` is the
-//! [`Event`](formation_core::Event).
+//! browsers do, gets what it has missed. The node keeps the last [`EVENT_HISTORY`](formation_host::EVENT_HISTORY) events, and fewer of those
+//! that are details or are about unproven peers. A number that is missing was not kept. `line` is a sentence for people, and `null` for
+//! details. `event` is the [`Event`](formation_core::Event).
 //!
 //! There are at most [`EVENT_STREAMS`] streams. Further ones get 503. A stream ends with its node, and not before. So a server that waits
 //! for its connections at its end waits for an open page, too: leave the cluster first, serve this router on a listener of its own, or give
@@ -57,7 +57,11 @@
 //! # Who may read it
 //!
 //! Everybody who reaches the port. The answers name ids, addresses and the metadata of the members, and no keys. Serve it on an address
-//! that only your operators reach, or behind the authentication of your service.
+//! that only your operators reach, or behind the authentication of your service. A web site that an operator visits can read it too, by DNS
+//! rebinding, where nothing checks the header `Host`.
+//!
+//! Each connection takes a file of the process, as the connections of the node do, and [`axum`] has no limit for them. Give the listener
+//! one, or keep the port to yourself.
 //!
 //! # Map
 //!
@@ -173,7 +177,7 @@ async fn explain(State(app): State<App>) -> Response {
     }
 }
 
-/// An answer that is none.
+/// The answer when there is nothing to show.
 #[derive(Debug, Serialize)]
 struct Failure {
     error: String,

@@ -17,8 +17,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The most connections that were accepted and have sent nothing, however large the limit is: each takes some memory in advance.
 const MOST_SILENT: usize = 1024;
 
-/// How many times shorter than `Timing::handshake_timeout` the time is that a connection may be silent in its place.
-const SHORT: u32 = 20;
+/// The longest time that a connection may be silent in its place. With a short `Timing::handshake_timeout`, it is less.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// The places of connections that were accepted and have sent nothing: half of `Limits::pending_connections`. While all are taken,
 /// further connections wait in the queue of the listener.
@@ -43,7 +43,13 @@ pub(crate) struct Place {
 impl Places {
     pub(crate) fn new(limits: &Limits, timing: &Timing) -> Self {
         let permits = Permits::new((limits.pending_connections / 2).min(MOST_SILENT));
-        Self { permits, limit: timing.handshake_timeout / SHORT }
+        Self { permits, limit: SILENCE.min(timing.handshake_timeout / 10) }
+    }
+
+    /// One place that a connection may keep for so long.
+    #[cfg(test)]
+    pub(crate) fn one(limit: Duration) -> Self {
+        Self { permits: Permits::new(1), limit }
     }
 
     /// Waits until one is free.

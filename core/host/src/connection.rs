@@ -217,7 +217,7 @@ async fn read<R: Runtime, S>(
             break;
         }
     }
-    drop(buffer);
+    drop((buffer, silent));
     timeout::<R, _>(LINGER, drain(&mut stream)).await;
     End::ByDriver
 }

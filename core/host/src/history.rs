@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use formation_core::{Event, Timestamp};
+use formation_core::{Event, Severity, Timestamp};
 
 /// How many events of the past a node keeps for [`ClusterHandle::past_events`](crate::ClusterHandle::past_events). After that the oldest
 /// goes for each new one.
@@ -10,6 +10,9 @@ pub const EVENT_HISTORY: usize = 256;
 
 /// How many of them may be about peers that have proven nothing, so that such peers do not push out everything else.
 const UNPROVEN: usize = 64;
+
+/// How many of them may be details, of which a large cluster has many at each change of the master.
+const DETAILS: usize = 64;
 
 /// An event of the past. [`ClusterHandle::past_events`](crate::ClusterHandle::past_events) returns it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,20 +37,43 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Kept {
     event: PastEvent,
-    is_unproven: bool,
+    kind: Kind,
+}
+
+/// A kind of events that has a limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Unproven,
+    Detail,
+    Other,
+}
+
+impl Kind {
+    fn limit(self) -> usize {
+        match self {
+            Self::Unproven => UNPROVEN,
+            Self::Detail => DETAILS,
+            Self::Other => EVENT_HISTORY,
+        }
+    }
 }
 
 impl History {
     pub(crate) fn push(&mut self, at: Timestamp, event: Event, is_unproven: bool) {
-        let unproven = || self.events.iter().enumerate().filter(|(_, kept)| kept.is_unproven).map(|(place, _)| place);
-        if is_unproven && unproven().count() >= UNPROVEN {
-            let oldest = unproven().next();
+        let kind = match event.severity() {
+            _ if is_unproven => Kind::Unproven,
+            Severity::Detail => Kind::Detail,
+            Severity::Progress | Severity::Problem => Kind::Other,
+        };
+        let same = || self.events.iter().enumerate().filter(|(_, kept)| kept.kind == kind).map(|(place, _)| place);
+        if same().count() >= kind.limit() {
+            let oldest = same().next();
             oldest.and_then(|oldest| self.events.remove(oldest));
         } else if self.events.len() >= EVENT_HISTORY {
             self.events.pop_front();
         }
         self.count += 1;
-        self.events.push_back(Kept { event: PastEvent { number: self.count, at, event }, is_unproven });
+        self.events.push_back(Kept { event: PastEvent { number: self.count, at, event }, kind });
     }
 
     /// The kept events after this number.
@@ -59,6 +85,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use formation_core::{Incarnation, Node, NodeId};
+
     use super::*;
 
     fn numbers(history: &History, after: u64) -> Vec<u64> {
@@ -76,6 +104,19 @@ mod tests {
         assert_eq!(numbers(&history, 0), (4..=last).collect::<Vec<_>>());
         assert_eq!(numbers(&history, last - 2), [last - 1, last]);
         assert_eq!(numbers(&history, last + 7), []);
+    }
+
+    #[test]
+    fn details_do_not_push_out_the_other_events() {
+        let mut history = History::default();
+        history.push(Timestamp::ZERO, Event::PersistFailed, false);
+        let node = Node { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) };
+        let detail = Event::Unlinked { node, reason: None, peer_addr: None };
+        assert_eq!(detail.severity(), Severity::Detail);
+        for _ in 0..10 * EVENT_HISTORY {
+            history.push(Timestamp::ZERO, detail.clone(), false);
+        }
+        assert_eq!((history.after(0).len(), history.after(0)[0].number), (1 + DETAILS, 1));
     }
 
     #[test]

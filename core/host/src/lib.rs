@@ -51,6 +51,8 @@
 //!
 //! - `handle`: the handle of the application, and its commands.
 //! - `watch`, `events`: how the application follows the view, and what happens.
+//! - `history`: the last events, with numbers, for those who come later.
+//! - `describe`: a line for people about an event.
 //! - `mastership`: the lease of a master, and the work that depends on it.
 //! - `handover`: a node that resigns or leaves waits for that work.
 //! - `shared`: the state that the driver publishes and that all handles read.

@@ -74,7 +74,7 @@ impl<T: Ord + Copy> Fence<T> {
     }
 }
 
-/// A write that is too late: it is one of an earlier master.
+/// A write that is too late: one with a higher token was admitted before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the write with {token:?} is too late: one with {highest:?} was admitted before")]
 pub struct StaleToken<T = Term> {

@@ -53,11 +53,11 @@ fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     let Some(colon) = bytes.iter().rposition(|byte| *byte == b':') else { return false };
     let (host, port) = (&bytes[..colon], &bytes[colon + 1..]);
-    let number = port.iter().fold(0_u32, |number, digit| 10 * number + u32::from(digit.wrapping_sub(b'0')));
-    let is_port = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit) && port[0] != b'0';
+    let is_number = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit) && port[0] != b'0';
+    let number = || port.iter().fold(0_u32, |number, digit| 10 * number + u32::from(digit - b'0'));
     let is_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
     let is_host = !host.is_empty() && bytes.len() <= MAX_LEN && host.iter().all(is_name);
-    if !is_port || number > u32::from(u16::MAX) || !is_host {
+    if !is_number || number() > u32::from(u16::MAX) || !is_host {
         return false;
     }
     // A name ends with a letter, or it may be meant as an IPv4 address, which has one form only.
@@ -232,7 +232,7 @@ mod tests {
         }
         let hosts =
             texts.iter().flat_map(|text| [format!("{text}:80"), format!("1{text}:080"), format!("1.2.3.{text}:1")]);
-        let ports = texts.iter().map(|text| format!("h:{text}"));
+        let ports = texts.iter().flat_map(|text| [format!("h:{text}"), format!("h:99999999999{text}")]);
         let long = [258, 259, 260].map(|len| format!("{}:1", "h".repeat(len - 2)));
         let others = ["h:65535", "h:65536", "h:99999", "10.0.0.255:1", "10.0.0.256:1", "1.2.3:1", "1.2.3.4.5:1"]
             .map(String::from);

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use ::tokio::task::yield_now;
 use bytes::Bytes;
 use formation_core::{Config, Event, Limits, Timing};
 use formation_tests::Peer;
@@ -20,10 +19,7 @@ use crate::{
 const PEERS: usize = 100;
 const PENDING: usize = 16;
 
-with_each_adapter!(
-    every_peer_of_a_burst_that_sent_its_hello_is_linked,
-    every_peer_of_a_burst_is_linked_when_its_hello_is_late
-);
+with_each_adapter!(every_peer_of_a_burst_that_sent_its_hello_is_linked);
 
 struct Burst {
     config: Config,
@@ -68,19 +64,5 @@ async fn every_peer_of_a_burst_that_sent_its_hello_is_linked<A: Adapter>() {
     }
     let node = A::start(config, listener);
     let mut events = node.events();
-    all_are_linked(&node, peers, &mut events).await;
-}
-
-/// The node accepts no more of them than may be pending, until the first ones have sent something.
-async fn every_peer_of_a_burst_is_linked_when_its_hello_is_late<A: Adapter>() {
-    let Burst { config, listener, mut peers } = connect();
-    let node = A::start(config, listener);
-    let mut events = node.events();
-    while node.status().pending_connections < PENDING / 2 {
-        yield_now().await;
-    }
-    for (stream, hello) in &mut peers {
-        stream.write_all(hello).unwrap();
-    }
     all_are_linked(&node, peers, &mut events).await;
 }

@@ -3,7 +3,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use formation_core::{Incarnation, Limits, Node, NodeId, Timing};
+use formation_core::{Incarnation, Node, NodeId};
 
 use super::*;
 use crate::{
@@ -209,9 +209,8 @@ fn a_flood_has_at_most_one_chunk_in_the_inbox() {
 }
 
 /// A connection that was accepted, the only place, its peer, and what it reports.
-fn accepted(timing: &Timing) -> (Connection<Smol>, Places, Pipes, Receiver<Report<Pipes>>) {
-    let limits = Limits { pending_connections: 2, ..Limits::default() };
-    let places = Places::new(&limits, timing);
+fn accepted(limit: Duration) -> (Connection<Smol>, Places, Pipes, Receiver<Report<Pipes>>) {
+    let places = Places::one(limit);
     let place = future::block_on(places.take());
     let (ours, peer) = pipes(64);
     let (to_driver, reports) = channel::bounded(4);
@@ -223,8 +222,7 @@ fn accepted(timing: &Timing) -> (Connection<Smol>, Places, Pipes, Receiver<Repor
 #[test]
 fn an_accepted_connection_has_a_place_until_its_first_bytes() {
     smol::block_on(async {
-        let timing = Timing { handshake_timeout: Duration::from_secs(3_600), ..Timing::lan() };
-        let (_connection, places, mut peer, reports) = accepted(&timing);
+        let (_connection, places, mut peer, reports) = accepted(Duration::from_secs(3_600));
         peer.write_all(b"hello").await.unwrap();
         let first = reports.recv().await;
         assert!(matches!(first, Ok(Report::Received { .. })));
@@ -237,7 +235,7 @@ fn an_accepted_connection_has_a_place_until_its_first_bytes() {
 #[test]
 fn an_accepted_connection_that_is_silent_loses_its_place() {
     smol::block_on(async {
-        let (_connection, places, _peer, _reports) = accepted(&Timing::local());
+        let (_connection, places, _peer, _reports) = accepted(Duration::from_millis(1));
         places.take().await;
     });
 }
@@ -245,8 +243,7 @@ fn an_accepted_connection_that_is_silent_loses_its_place() {
 #[test]
 fn an_accepted_connection_that_ends_leaves_its_place() {
     smol::block_on(async {
-        let timing = Timing { handshake_timeout: Duration::from_secs(3_600), ..Timing::lan() };
-        let (_connection, places, peer, _reports) = accepted(&timing);
+        let (_connection, places, peer, _reports) = accepted(Duration::from_secs(3_600));
         drop(peer);
         places.take().await;
     });

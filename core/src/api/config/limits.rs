@@ -24,7 +24,8 @@ pub struct Limits {
     pub max_frame: usize,
     /// The largest `Send`, in bytes; at least 4096. The rest waits for the next one.
     pub send: usize,
-    /// The most accepted connections that are not established. With one more, one of them closes (`TooManyPending`).
+    /// The most accepted connections that are not established. With one more, one of them closes (`TooManyPending`). The adapters accept
+    /// no more while half of this number (at most 1,024) have just been accepted and are silent.
     pub pending_connections: usize,
     /// The most connections; more than there are seeds. One more is closed (`TooManyConnections`), and some places are kept for
     /// voters. The adapters lower it to what the process may open.
