@@ -6,6 +6,7 @@
 //! - `pace`: how often a node changes its entry.
 //! - `unresponsive`: who became a member and acknowledged nothing.
 //! - `arrivals`: how regularly a member acknowledges, for the φ accrual detector.
+//! - `roster`: the members of a view, in chunks that views share.
 //! - `view`: the member list.
 
 mod arrivals;
@@ -15,6 +16,7 @@ mod invariants;
 mod master;
 mod pace;
 mod pages;
+mod roster;
 mod tracker;
 mod unresponsive;
 pub(crate) mod view;

@@ -202,7 +202,7 @@ impl HeldView {
         if self.view.id().term < term {
             return;
         }
-        self.view = MembersView::new(ViewId::default(), self.view.iter().cloned());
+        self.view.apply(ViewId::default(), &[]);
         self.assembly = None;
         self.diverged = true;
     }

@@ -1,11 +1,10 @@
 //! The view: the list of members (PROTOCOL.md, section 6).
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, btree_map},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
-use core::{borrow::Borrow, fmt, iter::FusedIterator};
+use core::{borrow::Borrow, fmt};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeStruct};
@@ -13,8 +12,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     id::{Address, Node, NodeId, ViewDigest, ViewId},
+    membership::roster::Roster,
     metadata::{self, MetadataError, Tags, readable},
 };
+
+pub use crate::membership::roster::Members;
 
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -193,7 +195,7 @@ pub enum RemovalReason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MembersView {
     view_id: ViewId,
-    members: Arc<BTreeMap<NodeId, Arc<Member>>>,
+    members: Roster,
 }
 
 impl MembersView {
@@ -209,7 +211,7 @@ impl MembersView {
 
     /// Whether there is no member. This is so before the first view.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.members.len() == 0
     }
 
     /// The member with this id, a [`NodeId`] or its text.
@@ -226,12 +228,12 @@ impl MembersView {
     where
         NodeId: Borrow<Q>,
     {
-        self.members.get(id).map(Arc::as_ref)
+        self.members.get(id)
     }
 
     /// The members, in the order of their ids.
     pub fn iter(&self) -> Members<'_> {
-        Members(self.members.values())
+        self.members.iter()
     }
 
     /// The members that have this [tag](Tags), in the order of their ids. A member whose metadata is not tags has none.
@@ -269,48 +271,58 @@ impl MembersView {
     }
 
     pub(crate) fn new(view_id: ViewId, members: impl IntoIterator<Item = Member>) -> Self {
-        let members = members.into_iter().map(|m| (m.node.id.clone(), Arc::new(m))).collect();
-        Self { view_id, members: Arc::new(members) }
+        Self { view_id, members: Roster::new(members) }
     }
 
     /// Turns this view into the view `view_id`. Returns exactly what differs then: a master merges the changes of several views, so
     /// a change may have been undone, or may remove a member that came and went in between.
     pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change]) -> Vec<Change> {
         self.view_id = view_id;
-        let last: BTreeMap<&NodeId, usize> = changes.iter().enumerate().map(|(at, change)| (change.id(), at)).collect();
-        let is_last = |at: usize, change: &Change| last.get(change.id()) == Some(&at);
-        let differs = |change: &Change| self.get(change.id()) != change.member();
-        let differing = changes.iter().enumerate().filter(|(at, change)| is_last(*at, change) && differs(change));
-        let differing: Vec<Change> = differing.map(|(_, change)| change.clone()).collect();
-        let members = Arc::make_mut(&mut self.members);
-        for change in &differing {
-            match change {
-                Change::Upsert(member) => drop(members.insert(member.node.id.clone(), Arc::new(member.clone()))),
-                Change::Remove { id, .. } => drop(members.remove(id)),
-            }
-        }
+        let differs = |change: &&Change| self.get(change.id()) != change.member();
+        let differing: Vec<Change> = last_of_each(changes).into_iter().filter(differs).cloned().collect();
+        self.members.apply(&differing);
         differing
     }
 
     /// How many members this view would have with these changes.
     pub(crate) fn len_with(&self, changes: &[Change]) -> usize {
-        let are_members: BTreeMap<&NodeId, bool> =
-            changes.iter().map(|change| (change.id(), change.member().is_some())).collect();
-        let others = self.len() - are_members.keys().filter(|id| self.members.contains_key(**id)).count();
-        others + are_members.values().filter(|is_member| **is_member).count()
+        let changes = last_of_each(changes);
+        let others = self.len() - changes.iter().filter(|change| self.members.contains(change.id())).count();
+        others + changes.iter().filter(|change| change.member().is_some()).count()
     }
 
     /// The changes that turn this view into `next`. A member that is missing there has left if it is one of the `leavers`.
     /// Otherwise nobody has told why (PROTOCOL.md, L6).
     pub(crate) fn changes_to(&self, next: &Self, leavers: &BTreeSet<Node>) -> Vec<Change> {
-        let missing = self.members.values().filter(|m| !next.members.contains_key(&m.node.id));
-        let missing = missing.map(|m| {
-            let reason = if leavers.contains(&m.node) { RemovalReason::Left } else { RemovalReason::Unknown };
-            Change::Remove { id: m.node.id.clone(), reason }
-        });
-        let new = next.members.values().filter(|m| self.members.get(&m.node.id) != Some(m));
-        missing.chain(new.map(|m| Change::Upsert((**m).clone()))).collect()
+        let (mut changes, mut new) = (Vec::new(), Vec::new());
+        let missing = |member: &Member| {
+            let reason = if leavers.contains(&member.node) { RemovalReason::Left } else { RemovalReason::Unknown };
+            Change::Remove { id: member.node.id.clone(), reason }
+        };
+        let mut known = self.iter().peekable();
+        for member in next {
+            while let Some(gone) = known.next_if(|known| known.node.id < member.node.id) {
+                changes.push(missing(gone));
+            }
+            if known.next_if(|known| known.node.id == member.node.id) != Some(member) {
+                new.push(Change::Upsert(member.clone()));
+            }
+        }
+        changes.extend(known.map(missing));
+        changes.append(&mut new);
+        changes
     }
+}
+
+/// The changes without those that a later one of the same id replaces.
+fn last_of_each(changes: &[Change]) -> Vec<&Change> {
+    // A master's changes are in this order.
+    if changes.is_sorted_by(|a, b| a.id() < b.id()) {
+        return changes.iter().collect();
+    }
+    let last: BTreeMap<&NodeId, usize> = changes.iter().enumerate().map(|(at, change)| (change.id(), at)).collect();
+    let is_last = |(at, change): &(usize, &Change)| last.get(change.id()) == Some(at);
+    changes.iter().enumerate().filter(is_last).map(|(_, change)| change).collect()
 }
 
 /// The short form for people: the id of the view, and how many members it has. `3.12 (5 members, 1 suspect)`
@@ -345,32 +357,6 @@ impl<'a> IntoIterator for &'a MembersView {
     }
 }
 
-/// The members of a view, in the order of their ids. [`MembersView::iter`] returns it.
-#[derive(Clone, Debug)]
-pub struct Members<'a>(btree_map::Values<'a, NodeId, Arc<Member>>);
-
-impl<'a> Iterator for Members<'a> {
-    type Item = &'a Member;
-
-    fn next(&mut self) -> Option<&'a Member> {
-        self.0.next().map(Arc::as_ref)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl DoubleEndedIterator for Members<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.next_back().map(Arc::as_ref)
-    }
-}
-
-impl ExactSizeIterator for Members<'_> {}
-
-impl FusedIterator for Members<'_> {}
-
 /// Hashes what is encoded.
 struct Hasher(Sha256);
 
@@ -395,7 +381,7 @@ impl postcard::ser_flavors::Flavor for Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Incarnation;
+    use crate::{id::Incarnation, rng::Rng};
 
     #[test]
     fn v9_the_digest_covers_every_field_and_not_the_view_id() {
@@ -424,6 +410,41 @@ mod tests {
         assert_ne!(known, digest(alloc::vec![a]));
         // It must never change: nodes compare it.
         assert_eq!(alloc::format!("{known:?}"), "718e944f77113c157e18b545994e2ddb");
+    }
+
+    #[test]
+    fn the_changes_to_a_view_lead_to_it_and_removals_come_first() {
+        let mut rng = Rng::new(1);
+        let mut view = || {
+            let ids = (0..100).filter(|_| rng.up_to(2) == 0).collect::<Vec<_>>();
+            let member = |ix: u64| Member {
+                node: Node {
+                    id: NodeId::new(alloc::format!("n{ix:02}")).unwrap(),
+                    incarnation: Incarnation(rng.up_to(1)),
+                },
+                address: Address::new("h:1").unwrap(),
+                state: MemberState::Active,
+                metadata: Bytes::new(),
+            };
+            MembersView::new(ViewId::default(), ids.into_iter().map(member))
+        };
+        for _ in 0..50 {
+            let (mut known, next) = (view(), view());
+            let leavers: BTreeSet<Node> = known.iter().take(20).map(|member| member.node.clone()).collect();
+            let removed = known.iter().filter(|member| next.get(&member.node.id).is_none());
+            let reason = |member: &Member| match leavers.contains(&member.node) {
+                true => RemovalReason::Left,
+                false => RemovalReason::Unknown,
+            };
+            let removed = removed.map(|member| Change::Remove { id: member.node.id.clone(), reason: reason(member) });
+            let new = next.iter().filter(|member| known.get(&member.node.id) != Some(member));
+            let expected: Vec<Change> = removed.chain(new.cloned().map(Change::Upsert)).collect();
+            let changes = known.changes_to(&next, &leavers);
+            assert_eq!(changes, expected);
+            assert_eq!(known.len_with(&changes), next.len());
+            assert_eq!(known.apply(next.id(), &changes), changes);
+            assert_eq!(known, next);
+        }
     }
 
     #[test]
