@@ -60,8 +60,11 @@ fn is_plain(text: &str) -> bool {
     if !is_number || number() > u32::from(u16::MAX) || !is_host {
         return false;
     }
-    // A name ends with a letter, or it may be meant as an IPv4 address, which has one form only.
-    host.last().is_some_and(u8::is_ascii_lowercase) || text[..colon].parse::<Ipv4Addr>().is_ok()
+    // A host whose last label is a number looks like an IPv4 address, which has one form only.
+    let mut labels = host.rsplit(|byte| *byte == b'.');
+    let last = labels.next().unwrap_or_default();
+    let is_name = labels.next().is_none() || last.iter().any(|byte| !byte.is_ascii_digit());
+    is_name || text[..colon].parse::<Ipv4Addr>().is_ok()
 }
 
 impl Address {
@@ -247,7 +250,7 @@ mod tests {
         }
         assert!(plain > 300 && other > 1_000, "{plain} {other}");
         // The usual ones are plain.
-        for text in ["10.0.0.1:7000", "node-a.example:7000", "localhost:1", "db_1.x:65535"] {
+        for text in ["10.0.0.1:7000", "node-a.example:7000", "localhost:1", "db_1.x:65535", "h.node-3:1", "h00017:1"] {
             assert!(is_plain(text), "{text}");
         }
     }
