@@ -109,7 +109,11 @@ impl<A: App> Simulation<A> {
     }
 
     /// The number of runs, each with a seed of its own, from 0. `FORMATION_SIM_SEEDS` is stronger. Default: 100.
+    ///
+    /// # Panics
+    /// If it is 0: such a simulation could not fail.
     pub fn seeds(mut self, seeds: u64) -> Self {
+        assert!(seeds > 0, "no seed is run");
         self.seeds = seeds;
         self
     }
