@@ -267,7 +267,7 @@ impl Formation {
 
     fn handle(&mut self, input: Input) -> Follows {
         match input {
-            // What is due was done before.
+            // Everything that is due was done before.
             Input::Tick => return Follows::Nothing,
             Input::Opened { conn, origin, remote } => self.opened(conn, origin, remote),
             Input::DialFailed { dial, problem } => self.dial_failed(dial, problem),

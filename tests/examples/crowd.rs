@@ -83,7 +83,7 @@ fn processor_time() -> Duration {
     Duration::ZERO
 }
 
-/// What is counted of an event.
+/// The name under which an event is counted.
 fn name(event: &Event) -> Option<String> {
     Some(match event {
         Event::ConnClosed { reason, .. } => format!("closed: {reason:?}"),

@@ -98,7 +98,7 @@ const READY_WITHOUT_MASTER: u32 = 10;
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Clone, Debug)]
 struct App {
     handle: ClusterHandle,

@@ -75,7 +75,7 @@ async fn metrics(router: &Router) -> BTreeMap<String, f64> {
     samples
 }
 
-/// What is open of a stream of events.
+/// An open stream of events.
 struct Stream(BodyDataStream, String);
 
 impl Stream {
@@ -293,7 +293,7 @@ fn there_are_only_so_many_streams_of_events() {
 }
 
 #[test]
-fn the_page_needs_nothing_from_elsewhere_and_nothing_can_be_changed() {
+fn the_page_loads_nothing_from_elsewhere_and_changes_nothing() {
     Network::new(1).run(async |network| {
         let cluster = network.cluster(1).await;
         let router = Router::new().nest("/formation", of(&cluster, "node-a"));

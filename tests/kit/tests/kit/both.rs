@@ -152,7 +152,7 @@ fn each_event_has_its_number_and_can_be_read_later<R: Timers>() {
         assert_eq!(numbers(&seen), (1..=last).collect::<Vec<_>>());
         assert!(seen.is_sorted_by_key(|event| event.at) && seen[0].at <= node.now(), "{seen:?}");
         assert!(seen.iter().any(|past| matches!(past.event, Event::MasterElected { .. })), "{seen:?}");
-        // Whoever reads them takes none away from the first subscriber.
+        // To read them takes none away from the first subscriber.
         assert_eq!(node.events().recv().await.unwrap(), seen[0].event);
 
         cluster.kill(&first.node.id);
