@@ -536,10 +536,9 @@ impl Election {
             return false;
         }
         self.step_down(LossReason::NewerTerm);
-        if term > self.hard.term {
-            self.hard.voted_for = None;
+        if term != self.hard.term {
+            self.enter(term, None);
         }
-        self.hard.term = term;
         // E3: accepting a master spends the vote of its term.
         self.hard.voted_for.get_or_insert_with(|| master.clone());
         self.hard.joined = true;

@@ -133,9 +133,8 @@ impl Election {
         assert!(may_defer || self.deferred.is_empty(), "E3: a node that cannot vote defers nothing");
         if let Some((to, vote)) = &self.pending_vote {
             assert!(vote.granted, "E4: only a granted vote waits for its Persist");
-            assert!(vote.term <= self.hard.term, "E4: the pending vote is of a term that this node knows");
-            let is_current = vote.term < self.hard.term || self.hard.voted_for.as_ref() == Some(to);
-            assert!(is_current, "E3: the pending vote is the vote of its term");
+            assert!(vote.term == self.hard.term, "E4: the pending vote is of the term of this node");
+            assert!(self.hard.voted_for.as_ref() == Some(to), "E3: the pending vote is the vote of its term");
             assert!(!is_durable(to, vote.term, &self.persistence.durable), "E4: a durable vote is sent at once");
             assert!(!self.persistence.failed, "E4: a vote that cannot become durable is dropped");
         }

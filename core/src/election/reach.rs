@@ -99,8 +99,8 @@ impl Election {
         };
         self.ahead_since.get_or_insert(self.now);
         if self.goes_back_at().is_some_and(|at| at <= self.now) {
-            let from = core::mem::replace(&mut self.hard.term, to);
-            self.hard.voted_for = None;
+            let from = self.hard.term;
+            self.enter(to, None);
             self.known_master = None;
             self.ahead_since = None;
             self.persist();

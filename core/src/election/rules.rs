@@ -208,8 +208,7 @@ impl Election {
 
     /// E2: starts a candidacy in the next term. With `solo`, it asks nobody (E8).
     pub(super) fn become_candidate(&mut self, solo: bool) {
-        self.hard.term = self.hard.term.next();
-        self.hard.voted_for = Some(self.me.clone());
+        self.enter(self.hard.term.next(), Some(self.me.clone()));
         self.resigned = None;
         let until = (self.now + self.timing.lease).max(self.lease_end);
         let (to, term) = (self.me.clone(), self.hard.term);
@@ -303,11 +302,19 @@ impl Election {
         }
     }
 
+    /// This node is in this term now. A vote of another term is not sent any more (E4).
+    pub(super) fn enter(&mut self, term: Term, voted_for: Option<Node>) {
+        if term != self.hard.term {
+            self.pending_vote = None;
+        }
+        self.hard.term = term;
+        self.hard.voted_for = voted_for;
+    }
+
     /// E3, E5: votes for the candidate, which is also a promise. The vote is sent once it is durable (E4).
     fn grant(&mut self, node: Node, request: VoteRequest) {
         self.within_reach(request.term);
-        self.hard.term = request.term;
-        self.hard.voted_for = Some(node.clone());
+        self.enter(request.term, Some(node.clone()));
         // A promise to this node from an earlier term stays in force after a `Release` of this one.
         let earlier = self.live_promise().filter(|p| p.to == node && p.term < request.term).map(|p| p.until);
         let repeated = || self.promise.as_ref().filter(|p| p.to == node).map(|p| p.until_after_release);
@@ -347,16 +354,11 @@ impl Election {
     }
 
     /// E4: sends the votes that have become durable: the pending vote for another node, and a candidate's requests, which
-    /// contain its vote for itself. A vote whose term has passed is not sent at all.
+    /// contain its vote for itself.
     pub(super) fn send_durable_votes(&mut self) {
         let durable = &self.persistence.durable;
-        if let Some((to, vote)) = &self.pending_vote {
-            if vote.term < self.hard.term {
-                self.pending_vote = None;
-            } else if is_durable(to, vote.term, durable) {
-                self.effects.extend(self.pending_vote.take().map(|(to, vote)| Effect::Answer { to, vote }));
-            }
-        }
+        let answered = self.pending_vote.take_if(|(to, vote)| is_durable(to, vote.term, durable));
+        self.effects.extend(answered.map(|(to, vote)| Effect::Answer { to, vote }));
         if let State::Candidate(candidacy) = &mut self.state
             && candidacy.requested_at.is_none()
             && is_durable(&self.me, self.hard.term, durable)
@@ -409,8 +411,7 @@ impl Election {
         }
         let (was_master, solo) = (self.is_master(), self.is_solo());
         self.step_down(LossReason::NewerTerm);
-        self.hard.term = term;
-        self.hard.voted_for = None;
+        self.enter(term, None);
         self.persist();
         if was_master && self.can_vote() {
             self.become_candidate(solo);

@@ -169,8 +169,7 @@ impl Election {
     /// This master becomes a candidate in the term after this one (E7), or continues there as a solo master.
     fn continue_above(&mut self, term: Term, solo: bool) {
         self.end_mastership(LossReason::NewerTerm);
-        self.hard.term = term;
-        self.hard.voted_for = None;
+        self.enter(term, None);
         if self.can_vote() {
             self.become_candidate(solo);
         } else {

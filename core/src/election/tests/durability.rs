@@ -39,6 +39,28 @@ fn e4_a_vote_whose_term_has_passed_is_never_sent() {
 }
 
 #[test]
+fn e4_a_pending_vote_ends_with_its_term() {
+    let ends: [fn(&mut Election); 3] = [
+        |e| e.learn(Term(2)),
+        |e| assert!(e.accept_master(&node("c"), &at("c"), Term(2))),
+        |e| {
+            e.status_received(&node("a"), &at("a"), &status(Role::Joining));
+            // The promise ends, and then the turn of a.
+            [10, 20].map(|seconds| e.advance(Timestamp::from_micros(seconds * 1_000 * MS)));
+            assert_eq!(e.role(), Role::Candidate);
+        },
+    ];
+    for end in ends {
+        let mut rig = Rig::past_bootstrap("b");
+        rig.election.vote_request(&node("a"), vote_request(1));
+        assert!(rig.election.pending_vote.is_some());
+        end(&mut rig.election);
+        assert_eq!(rig.election.pending_vote, None);
+        rig.election.check_invariants();
+    }
+}
+
+#[test]
 fn e4_a_candidate_asks_nobody_before_its_own_vote_is_durable() {
     let mut rig = Rig::past_bootstrap("a");
     rig.election.status_received(&node("b"), &at("b"), &status(Role::Joining));

@@ -187,7 +187,7 @@ const VOTES: [Violation; 10] = [
     ),
     (in_grace, |e| e.is_voter = false, "E3: a node that cannot vote defers nothing"),
     (pending, |e| vote(e).1.granted = false, "E4: only a granted vote waits for its Persist"),
-    (pending, |e| vote(e).1.term = Term(9), "E4: the pending vote is of a term that this node knows"),
+    (pending, |e| vote(e).1.term = Term(9), "E4: the pending vote is of the term of this node"),
     (pending, |e| vote(e).0 = node("b"), "E3: the pending vote is the vote of its term"),
     (
         pending,
