@@ -17,6 +17,7 @@ mod master;
 mod pace;
 mod pages;
 mod roster;
+mod suspicions;
 mod tracker;
 mod unresponsive;
 pub(crate) mod view;

@@ -105,6 +105,7 @@ impl Scene {
             metadata: 2_000,
             change_log: 4,
             updates_at_once: 1,
+            suspicions: 1,
             contacts: 4,
             pinned_views: 1,
         };

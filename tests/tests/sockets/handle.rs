@@ -72,6 +72,7 @@ async fn nodes_with_limits_that_are_turned_off_form_a_cluster<A: Adapter>() {
         members: most,
         change_log: most,
         updates_at_once: most,
+        suspicions: most,
         contacts: most,
         pinned_views: most,
         max_frame: 1 << 30,
