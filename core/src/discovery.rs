@@ -125,6 +125,11 @@ impl Discovery {
         let needs_check = |address: &Address| {
             *address == *env.config.address() || peers.is_claimed(address) || peers.is_contested(address)
         };
+        if master.is_none() {
+            // Only voters are believed about masters.
+            let named = peers.iter().filter(|peer| peer.is_voter()).filter_map(Peer::follows);
+            named.for_each(|(_, address)| self.dialer.take_turn(address, env.now));
+        }
         let timeout = env.timing().handshake_timeout;
         let has_room = self.recheck_claims(env, peers);
         let due = self.dialer.dial_due(env.now, wanted, needs_check);

@@ -1,6 +1,7 @@
 //! Which addresses are dialed, and when again (PROTOCOL.md, "Finding each other").
 
 mod checked;
+mod search;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -99,6 +100,8 @@ struct Target {
     /// When to dial again to see where the address leads: the peer advertises another address, or it is this node itself.
     look_at: Option<Timestamp>,
     retry_at: Timestamp,
+    /// D1: it is dialed at `retry_at` because others have their turn before it. No dial has failed.
+    waits_for_turn: bool,
     backoff: Duration,
     /// What was found there the last time, if that was not the node that is wanted.
     problem: Option<Problem>,
@@ -195,6 +198,9 @@ impl Dialer {
         for contact in config.contacts().iter().filter(|contact| *contact != config.address()) {
             dialer.add_contact(contact, now);
         }
+        if !config.is_voter() {
+            dialer.wait_for_turns(config.timing().stagger, now);
+        }
         dialer
     }
 
@@ -214,6 +220,7 @@ impl Dialer {
             found: None,
             look_at: None,
             retry_at: now,
+            waits_for_turn: false,
             backoff: self.backoff_min,
             problem: None,
             is_self: false,
@@ -260,6 +267,7 @@ impl Dialer {
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
                 target.state = TargetState::Dialing { is_check: checks };
+                target.waits_for_turn = false;
                 target.look_at = target.look_at.map(|_| now + self.look_again);
                 self.dials.insert(dial, address.clone());
                 due.dials.push((dial, address.clone()));
@@ -487,6 +495,7 @@ impl Dialer {
         if now.since(target.check.last) < self.look_again {
             target.check.last = now;
         }
+        self.next_turn(now);
     }
 }
 
