@@ -18,7 +18,7 @@ use self::{
 use crate::{
     api::config::Config,
     api::error::{CloseReason, DialProblem, RejectReason},
-    api::event::Event,
+    api::event::{Event, LossReason},
     api::explain::Problem,
     api::output::Output,
     election::Election,
@@ -302,6 +302,19 @@ impl Discovery {
     pub(crate) fn found_master(&mut self) {
         self.id_in_use.clear();
         self.unreachable = None;
+        self.invalidate();
+    }
+
+    /// There is no master any more. If it has only been silent, it may be this node that is slow.
+    pub(crate) fn lost_master(&mut self, env: &Env, reason: LossReason) {
+        match reason {
+            LossReason::Silent => self.dialer.wait_for_turns(env.now),
+            LossReason::Ended
+            | LossReason::LeaseExpired
+            | LossReason::NewerTerm
+            | LossReason::Resigned
+            | LossReason::GaveWay => {}
+        }
         self.invalidate();
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Dialer {
     look_again: Duration,
     /// How long a dial or a connection in progress may take to show which node is at an address, before the address is dialed again.
     patience: Duration,
+    /// D1: a node that is no voter dials its addresses in turn, each this much later. A voter dials all at once.
+    stagger: Option<Duration>,
     rng: Rng,
 }
 
@@ -191,16 +193,16 @@ impl Dialer {
         let look_again = config.timing().down_after;
         let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
         let patience = config.timing().handshake_timeout / 2;
-        let mut dialer = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, rng };
+        let stagger = (!config.is_voter()).then_some(config.timing().stagger);
+        let mut dialer =
+            Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, stagger, rng };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
             dialer.add(seed, TargetKind::Seed, now);
         }
         for contact in config.contacts().iter().filter(|contact| *contact != config.address()) {
             dialer.add_contact(contact, now);
         }
-        if !config.is_voter() {
-            dialer.wait_for_turns(config.timing().stagger, now);
-        }
+        dialer.wait_for_turns(now);
         dialer
     }
 

@@ -1,4 +1,4 @@
-//! In which order a starting node that is no voter looks for the master (PROTOCOL.md, D1).
+//! In which order a node that is no voter looks for the master (PROTOCOL.md, D1).
 //!
 //! Each of a thousand joining nodes needs one link, to the master. If all of them dialed all seeds at once, most of the work would be
 //! for links that are closed again.
@@ -10,11 +10,14 @@ use super::{Dialer, Target, TargetKind};
 use crate::{id::Address, time::Timestamp};
 
 impl Dialer {
-    /// The node starts. It dials one address at once, and after each `stagger` twice as many, seeds first, each in a random order. A node
-    /// that loses its master later dials all at once: it knows that there was one.
-    pub(super) fn wait_for_turns(&mut self, stagger: Duration, now: Timestamp) {
+    /// The node starts, or has not heard from its master for too long. It dials one address at once, and after each `stagger` twice as
+    /// many, seeds first, each in a random order. Addresses that wait for the end of their backoff are left alone.
+    pub(crate) fn wait_for_turns(&mut self, now: Timestamp) {
+        let Some(stagger) = self.stagger else { return };
         let of_kind = |kind| {
-            let is_meant = move |(_, target): &(&Address, &Target)| target.kind == kind;
+            let is_open =
+                move |target: &Target| target.retry_due().is_some_and(|at| target.waits_for_turn || at <= now);
+            let is_meant = move |(_, target): &(&Address, &Target)| target.kind == kind && is_open(target);
             self.targets.iter().filter(is_meant).map(|(address, _)| address.clone()).collect::<Vec<_>>()
         };
         let mut kinds = [of_kind(TargetKind::Seed), of_kind(TargetKind::Contact)];
@@ -115,5 +118,15 @@ mod tests {
         dialer.take_turn(&named, Timestamp::ZERO);
         let next: Vec<Address> = dialed(&mut dialer, Timestamp::ZERO).into_iter().map(|(_, address)| address).collect();
         assert_eq!(next, [named]);
+    }
+
+    #[test]
+    fn d1_a_new_search_leaves_an_address_alone_that_has_just_failed() {
+        let mut dialer = dialer();
+        let (dial, first) = dialed(&mut dialer, Timestamp::ZERO)[0].clone();
+        dialer.failed(dial, DialProblem::Refused, Timestamp::ZERO);
+        dialer.wait_for_turns(Timestamp::ZERO);
+        let now = dialed(&mut dialer, Timestamp::ZERO);
+        assert!(now.len() == 1 && now[0].1 != first, "{now:?}");
     }
 }
