@@ -165,9 +165,10 @@ impl Discovery {
     }
 
     /// A dial has succeeded. The address that was dialed, unless the dial had been given up.
-    pub(crate) fn opened(&mut self, sink: &mut Sink, dial: DialId, conn: ConnId) -> Option<Address> {
+    pub(crate) fn opened(&mut self, env: &Env, sink: &mut Sink, dial: DialId, conn: ConnId) -> Option<Address> {
         sink.clear_timer(&Timer::Dial(dial));
-        self.dialer.opened(dial, conn)
+        self.invalidate();
+        self.dialer.opened(dial, conn, env.now)
     }
 
     /// A dial has failed, or has taken too long. The address that was dialed, unless that was known.
@@ -186,6 +187,11 @@ impl Discovery {
     /// The dialed address has led to this peer.
     pub(crate) fn established(&mut self, env: &Env, dialed: &Address, peer: &Peer) {
         self.led_to(env, dialed, &peer.node().id, peer.address());
+        if !peer.is_voter() {
+            // Such a node is not believed about the master.
+            self.dialer.next_turn(env.now);
+            self.invalidate();
+        }
     }
 
     /// The dialed address has led to a node of this id, which advertises this address.
@@ -299,7 +305,8 @@ impl Discovery {
     }
 
     /// There is a master.
-    pub(crate) fn found_master(&mut self) {
+    pub(crate) fn found_master(&mut self, env: &Env) {
+        self.dialer.end_turns(env.now);
         self.id_in_use.clear();
         self.unreachable = None;
         self.invalidate();

@@ -245,6 +245,7 @@ impl Dialer {
         needs_check: impl Fn(&Address) -> bool,
     ) -> Due {
         let mut due = Due::default();
+        self.allow_for_lateness(now);
         for (address, target) in &mut self.targets {
             let retries = target.retry_due().is_some_and(|at| at <= now);
             let looks = target.look_due().is_some_and(|at| at <= now);
@@ -373,8 +374,9 @@ impl Dialer {
     }
 
     /// The dial has succeeded. `None` when it had been given up.
-    pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId) -> Option<Address> {
+    pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId, now: Timestamp) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
+        self.await_answer(now);
         if let Some(target) = self.targets.get_mut(&address) {
             target.state = TargetState::Connected { conn, is_elsewhere: false };
         }
@@ -516,7 +518,7 @@ mod tests {
 
     const VIOLATIONS: [Violation<Dialer>; 2] = [
         (dialing, |d| d.dials.clear(), "each address that is dialed has one dial under way"),
-        (dialing, |d| drop(d.opened(DialId(1), ConnId(1))), "1 was dialed to b:1"),
+        (dialing, |d| drop(d.opened(DialId(1), ConnId(1), Timestamp::ZERO)), "1 was dialed to b:1"),
     ];
 
     #[test]

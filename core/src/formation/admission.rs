@@ -26,7 +26,7 @@ impl Formation {
         self.peers.note_conn(conn);
         let dialed = match origin {
             Origin::Accepted => None,
-            Origin::Dialed(dial) => match self.discovery.opened(&mut self.sink, dial, conn) {
+            Origin::Dialed(dial) => match self.discovery.opened(&self.env, &mut self.sink, dial, conn) {
                 Some(address) => Some(address),
                 None => return self.close_unused(conn, None, remote.addr, CloseReason::DialGivenUp),
             },

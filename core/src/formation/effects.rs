@@ -64,7 +64,7 @@ impl Formation {
 
     fn master_found(&mut self, term: Term, master: Node, address: Address) {
         let is_me = master == self.env.me;
-        self.discovery.found_master();
+        self.discovery.found_master(&self.env);
         self.membership.forget_pages();
         self.sink.event(Event::MasterElected { term, master, address });
         if is_me {

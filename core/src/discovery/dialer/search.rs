@@ -41,8 +41,39 @@ impl Dialer {
         }
     }
 
+    /// There is a master: nobody waits for a turn any more.
+    pub(crate) fn end_turns(&mut self, now: Timestamp) {
+        for target in self.targets.values_mut().filter(|target| target.waits_for_turn) {
+            (target.retry_at, target.waits_for_turn) = (now, false);
+        }
+    }
+
+    /// Moves the next turn, and with it all further ones, to this time or later.
+    fn postpone_turns(&mut self, until: Timestamp) {
+        let waiting = || self.targets.values().filter(|target| target.waits_for_turn);
+        let Some(next) = waiting().map(|target| target.retry_at).min() else { return };
+        let by = until.since(next);
+        for target in self.targets.values_mut().filter(|target| target.waits_for_turn) {
+            target.retry_at = target.retry_at + by;
+        }
+    }
+
+    /// A node answers at an address: the next turn waits until it has had time to show which one it is.
+    pub(super) fn await_answer(&mut self, now: Timestamp) {
+        self.postpone_turns(now + self.patience);
+    }
+
+    /// If this node runs late, what it has not read yet may make the next dial unnecessary.
+    pub(super) fn allow_for_lateness(&mut self, now: Timestamp) {
+        let Some(stagger) = self.stagger else { return };
+        let is_late = |target: &Target| target.waits_for_turn && now.since(target.retry_at) > stagger;
+        if self.targets.values().any(is_late) {
+            self.postpone_turns(now + stagger);
+        }
+    }
+
     /// The turn of the next address has come: one before it has led to nothing.
-    pub(super) fn next_turn(&mut self, now: Timestamp) {
+    pub(crate) fn next_turn(&mut self, now: Timestamp) {
         let waiting = self.targets.iter().filter(|(_, target)| target.waits_for_turn);
         let next = waiting.min_by_key(|(_, target)| target.retry_at).map(|(address, _)| address.clone());
         if let Some(address) = next {
@@ -59,7 +90,12 @@ fn turn(place: usize, stagger: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::config::Config, api::error::DialProblem, id::DialId, rng::Rng};
+    use crate::{
+        api::config::Config,
+        api::error::DialProblem,
+        id::{ConnId, DialId},
+        rng::Rng,
+    };
 
     const STAGGER: Duration = Duration::from_millis(100);
 
@@ -128,5 +164,22 @@ mod tests {
         dialer.wait_for_turns(Timestamp::ZERO);
         let now = dialed(&mut dialer, Timestamp::ZERO);
         assert!(now.len() == 1 && now[0].1 != first, "{now:?}");
+    }
+
+    #[test]
+    fn d1_while_a_node_answers_the_next_address_waits() {
+        let mut dialer = dialer();
+        let (dial, _) = dialed(&mut dialer, Timestamp::ZERO)[0].clone();
+        dialer.opened(dial, ConnId(1), Timestamp::ZERO);
+        let counts = [9, 10, 11, 12].map(|turns| dialed(&mut dialer, at(turns)).len());
+        assert_eq!(counts, [0, 1, 2, 4], "half of the time for a handshake, and then as before");
+    }
+
+    #[test]
+    fn d1_a_node_that_runs_late_reads_on_before_it_dials_more() {
+        let mut dialer = dialer();
+        dialed(&mut dialer, Timestamp::ZERO);
+        let counts = [4, 5, 6, 7].map(|turns| dialed(&mut dialer, at(turns)).len());
+        assert_eq!(counts, [0, 1, 2, 4]);
     }
 }
