@@ -198,7 +198,7 @@ impl NodeId {
 
 /// Whether a text is a name of the usual kind. A view has many names.
 fn is_plain_name(name: &[u8]) -> bool {
-    (1..=64).contains(&name.len()) && each(name, u8::is_ascii_graphic)
+    (1..=64).contains(&name.len()) && each_is(GRAPHIC, name)
 }
 
 /// What is wrong with the name of a node or a cluster. People read names, and programs write them into logs.
@@ -214,9 +214,29 @@ fn name_problem(name: &str) -> Option<&'static str> {
     hidden(name)
 }
 
-/// Whether each of these few bytes is of a kind. It looks at all of them, which needs no branches.
-fn each(bytes: &[u8], is_of_kind: impl Fn(&u8) -> bool) -> bool {
-    bytes.iter().fold(true, |all, byte| all & is_of_kind(byte))
+/// A byte that is seen: ASCII without white space and control characters.
+const GRAPHIC: u8 = 1;
+/// A byte of a host that is a name, in its normal form, or of an IPv4 address.
+const HOST: u8 = 2;
+const DIGIT: u8 = 4;
+
+/// The kinds of each byte. A view has many texts, so one look at each byte has to do.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let is_host = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+        kinds[byte as usize] = if byte.is_ascii_graphic() { GRAPHIC } else { 0 }
+            | if is_host { HOST } else { 0 }
+            | if byte.is_ascii_digit() { DIGIT } else { 0 };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Whether each of these bytes is of this kind.
+fn each_is(kind: u8, bytes: &[u8]) -> bool {
+    bytes.iter().fold(kind, |all, byte| all & KINDS[usize::from(*byte)]) != 0
 }
 
 /// What a reader of this text would not see.

@@ -13,7 +13,7 @@ use core::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{IdError, Text, each, hidden};
+use super::{DIGIT, HOST, IdError, Text, each_is, hidden};
 
 /// A DNS name of 253 bytes, a colon and a port.
 const MAX_LEN: usize = 259;
@@ -51,8 +51,7 @@ fn normalized(text: &str) -> Result<Cow<'_, str>, IdError> {
 fn is_plain(bytes: &[u8]) -> bool {
     let Some(colon) = bytes.iter().rposition(|byte| *byte == b':') else { return false };
     let (host, port) = (&bytes[..colon], &bytes[colon + 1..]);
-    let is_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
-    if host.is_empty() || bytes.len() > MAX_LEN || !is_port(port) || !each(host, is_name) {
+    if host.is_empty() || bytes.len() > MAX_LEN || !is_port(port) || !each_is(HOST, host) {
         return false;
     }
     // A host whose last label is a number looks like an IPv4 address, which has one form only.
@@ -80,7 +79,7 @@ fn is_ipv4(host: &[u8]) -> bool {
 
 /// Whether this is the number of a port, in its normal form.
 fn is_port(port: &[u8]) -> bool {
-    let is_number = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit) && port[0] != b'0';
+    let is_number = (1..=5).contains(&port.len()) && port[0] != b'0' && each_is(DIGIT, port);
     let number = || port.iter().fold(0_u32, |number, digit| 10 * number + u32::from(digit - b'0'));
     is_number && number() <= u32::from(u16::MAX)
 }

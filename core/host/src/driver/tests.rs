@@ -494,14 +494,17 @@ fn each_view_is_logged_against_the_one_before() {
     let newer = Member { node: Node { incarnation: Incarnation(2), ..active.node.clone() }, ..active.clone() };
     let removed = Change::Remove { id: active.node.id.clone(), reason: RemovalReason::Left };
     let changes = [Change::Upsert(active), Change::Upsert(suspect.clone()), Change::Upsert(newer), removed];
-    let changes = changes.into_iter().chain([Change::Upsert(suspect)]);
-    let lines = logged(|| {
-        for change in changes {
-            rig.driver.event(NOW, Event::ViewChanged { view_id: ViewId::default(), changes: [change].into() });
-        }
-    });
+    let changes = changes.into_iter().chain([Change::Upsert(suspect.clone())]);
+    // The core has only the view of this node alone.
+    let own = rig.driver.formation.view().get("a").unwrap().clone();
+    let changes = changes.chain([Change::Upsert(Member { metadata: Bytes::from_static(b"x"), ..own })]);
+    let event = |change| Event::ViewChanged { view_id: ViewId::default(), changes: [change].into() };
+    let mut lines = logged(|| changes.for_each(|change| rig.driver.event(NOW, event(change))));
+    // After an input, the view of the core is the one before.
+    rig.driver.handle(NOW, Input::Tick).unwrap();
+    lines.extend(logged(|| rig.driver.event(NOW, event(Change::Upsert(suspect)))));
     let told: Vec<_> = lines.iter().map(|line| line.message().trim_start_matches("view changed: ")).collect();
-    assert_eq!(told, ["joined: c", "suspect: c", "restarted: c", "left: c", "joined: c"]);
+    assert_eq!(told, ["joined: c", "suspect: c", "restarted: c", "left: c", "joined: c", "updated: a", "joined: c"]);
 }
 
 /// A probe of the port, say. The count follows in the log.
