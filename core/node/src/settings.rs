@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     contact: Vec<String>,
     /// The directory for the votes of this node alone
     #[arg(long, value_name = "DIRECTORY")]
-    state_dir: Option<String>,
+    state_dir: Option<PathBuf>,
     /// Join a cluster, but never form one
     #[arg(long)]
     join_only: bool,

@@ -13,6 +13,7 @@ use crate::{
 
 /// The state that has to be durable for a voter's votes to be durable (PROTOCOL.md, E4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HardState {
     /// The newest term that the node has known.
     pub term: Term,
@@ -34,6 +35,7 @@ impl HardState {
 /// The durable state of a node: its [`HardState`], and to which node of which cluster it belongs. Only the `HardState`
 /// changes while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DurableState {
     /// The cluster of the node.
     pub cluster: ClusterName,

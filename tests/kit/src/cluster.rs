@@ -273,7 +273,7 @@ fn master<R: Runtime>(world: &World<R>) -> Option<Master> {
     world.nodes().iter().find_map(|slot| {
         let node = slot.running()?;
         let term = node.leadership()?.term;
-        Some(Master { node: node.node().clone(), address: slot.address.clone(), term })
+        Some(Master::new(node.node().clone(), slot.address.clone(), term))
     })
 }
 

@@ -242,13 +242,13 @@
 //!
 //! - **Its signal is a future**, and not a handler inside. In a test, that future waits for a channel, such as `tokio::sync::watch`, which
 //!   works across the nodes and the test. `leave` of the node tests only what Formation does.
-//! - **Its listener is a parameter.** With `axum`, the [`Listener`] of [`TestNode::listen`] is served behind a type of the test:
+//! - **Its listener is a parameter.** With `axum`, the [`TestListener`] of [`TestNode::listen`] is served behind a type of the test:
 //!
 //! ```text
-//! struct Http(formation_testing::Listener);
+//! struct Http(formation_testing::TestListener);
 //!
 //! impl axum::serve::Listener for Http {
-//!     type Io = formation_testing::Stream;
+//!     type Io = formation_testing::TestStream;
 //!     type Addr = String;
 //!
 //!     async fn accept(&mut self) -> (Self::Io, String) {
@@ -304,4 +304,4 @@ pub use journal::Step;
 pub use network::Network;
 pub use node::TestNode;
 pub use runtime::Runtime;
-pub use wires::{Listener, Stream};
+pub use wires::{TestListener, TestStream};

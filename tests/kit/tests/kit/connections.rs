@@ -12,7 +12,7 @@ use std::{
 };
 
 use formation_core::Timing;
-use formation_testing::{Stream, TestCluster, TestNode};
+use formation_testing::{TestCluster, TestNode, TestStream};
 use futures_lite::{
     AsyncReadExt, AsyncWriteExt,
     future::{or, poll_once},
@@ -37,7 +37,7 @@ on_both! {
 const LEASE: Duration = Timing::local().lease;
 
 /// A connection from `node-a` to `node-b`.
-async fn connected(a: &TestNode, b: &TestNode) -> (Stream, Stream) {
+async fn connected(a: &TestNode, b: &TestNode) -> (TestStream, TestStream) {
     let listener = b.listen(9000).unwrap();
     let one = a.connect("node-b:9000").await.unwrap();
     let other = listener.accept().await.unwrap();
