@@ -88,6 +88,7 @@ impl Processes for Tasks {
 }
 
 impl Runtime for Smol {
+    type Runtime = formation_smol::Smol;
     type Owner = formation_smol::Cluster;
     type Processes = Tasks;
     const TIMING: Timing = Timing::local();

@@ -195,6 +195,7 @@ impl Processes for Runtimes {
 }
 
 impl Runtime for Tokio {
+    type Runtime = formation_tokio::Tokio;
     type Owner = formation_tokio::Cluster;
     type Processes = Runtimes;
     const TIMING: Timing = Timing::lan();
