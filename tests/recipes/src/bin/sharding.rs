@@ -16,7 +16,7 @@
 //! - Let the master assign the shards, in `run_while_master`, and write the assignment to a store with its term. A shard then moves when the
 //!   store says so. It takes one more step, and a master.
 
-use std::{cell::Cell, collections::BTreeMap, error::Error, io, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, error::Error, io, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use formation_recipes::Store;
@@ -47,7 +47,7 @@ struct Args {
     store: String,
     /// A directory of its own, for its votes
     #[arg(long)]
-    state_dir: String,
+    state_dir: PathBuf,
     /// The addresses of the voters, the same on all nodes
     #[arg(long = "seed")]
     seeds: Vec<String>,

@@ -9,4 +9,5 @@ mod fenced_database;
 mod postgresql;
 mod replicas;
 mod sharding;
+mod shop;
 mod web_service;
