@@ -190,3 +190,22 @@ fn a_memory_store_belongs_to_one_run_at_a_time_and_outlives_it() {
     let (_store, next) = memory.open(&config, Incarnation(2), 1).unwrap();
     assert_eq!((next.hard_state.term, next.incarnation), (Term(7), Incarnation(2)));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_state_dir_is_any_path() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+
+    let dir = tempfile::tempdir().unwrap();
+    let no_text: PathBuf = dir.path().join(OsStr::from_bytes(b"\xff"));
+    let node = || Config::single("test", "a", "a:1");
+    for builder in [node().state_dir(&no_text), node().state_dir(no_text.as_path()), node().state_dir(no_text.clone())]
+    {
+        let config = builder.build().unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+        assert_eq!(config.state_dir().unwrap().to_path_buf(), no_text);
+        drop(crate::begin(&config).unwrap());
+        fs::remove_dir_all(&no_text).unwrap();
+    }
+}
