@@ -1,5 +1,7 @@
 //! What a service may show over HTTP, as JSON. Those who read it depend on these texts.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::fmt::Debug;
 
 use formation_core::{
