@@ -24,7 +24,7 @@ const UNSTABLE: &str = "engine";
 const WITHOUT: [&str; 3] = [
     "MAGIC PROTOCOL KNOWN_PROTOCOL ProtocolRange Rejected Holder StatusReport Role JoinResponse MembersUpdate VoteRequest Vote \
      Voting Release Heartbeat HeartbeatAck Proof Voucher encode to_frame decode electorate ElectorateDigest",
-    "Task ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
+    "ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
      Part server_name tls_failure is_configured",
     "Members TlsError ViewLimit",
 ];
