@@ -145,7 +145,12 @@ impl WirePeer {
         self.receive_hello().await;
         let master = self.receive_status().await;
         assert_eq!(master.role, Role::Master);
-        assert_eq!(self.receive().await, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
+        let mut answer = self.receive().await;
+        // The view may change first, and with it the status.
+        while let Message::Status(_) = answer {
+            answer = self.receive().await;
+        }
+        assert_eq!(answer, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
         match self.receive().await {
             Message::MembersUpdate(MembersUpdate::Page { view_id, index: 0, last: true, members }) => {
                 assert_eq!(view_id.term, master.term);
