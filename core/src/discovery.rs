@@ -18,7 +18,7 @@ use self::{
 use crate::{
     api::config::Config,
     api::error::{CloseReason, DialProblem, RejectReason},
-    api::event::Event,
+    api::event::{Event, LossReason},
     api::explain::Problem,
     api::output::Output,
     election::Election,
@@ -125,6 +125,11 @@ impl Discovery {
         let needs_check = |address: &Address| {
             *address == *env.config.address() || peers.is_claimed(address) || peers.is_contested(address)
         };
+        if master.is_none() {
+            // Only voters are believed about masters.
+            let named = peers.iter().filter(|peer| peer.is_voter()).filter_map(Peer::follows);
+            named.for_each(|(_, address)| self.dialer.take_turn(address, env.now));
+        }
         let timeout = env.timing().handshake_timeout;
         let has_room = self.recheck_claims(env, peers);
         let due = self.dialer.dial_due(env.now, wanted, needs_check);
@@ -297,6 +302,19 @@ impl Discovery {
     pub(crate) fn found_master(&mut self) {
         self.id_in_use.clear();
         self.unreachable = None;
+        self.invalidate();
+    }
+
+    /// There is no master any more. If it has only been silent, it may be this node that is slow.
+    pub(crate) fn lost_master(&mut self, env: &Env, reason: LossReason) {
+        match reason {
+            LossReason::Silent => self.dialer.wait_for_turns(env.now),
+            LossReason::Ended
+            | LossReason::LeaseExpired
+            | LossReason::NewerTerm
+            | LossReason::Resigned
+            | LossReason::GaveWay => {}
+        }
         self.invalidate();
     }
 

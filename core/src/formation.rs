@@ -360,6 +360,8 @@ impl Formation {
             // This node has paused: what it has not received meanwhile does not count against the others.
             self.peers.reset_allowances(now + self.env.timing().down_after);
             self.membership.reset_allowances(now);
+            self.election.excuse_master(now + self.env.timing().heartbeat_interval);
+            self.election_due = self.election.next_deadline();
         }
         let is_due = self.next_deadline().is_some_and(|at| at <= now);
         self.env.now = now;

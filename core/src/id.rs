@@ -1,6 +1,10 @@
 //! Names: of nodes, addresses, clusters, terms, views, connections and dials.
 
-use alloc::{borrow::ToOwned, collections::BTreeSet, string::String, sync::Arc};
+use alloc::{
+    borrow::{Cow, ToOwned},
+    collections::BTreeSet,
+    string::String,
+};
 use core::{borrow::Borrow, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -35,39 +39,55 @@ pub enum IdError {
     },
 }
 
-/// A text in one shared allocation. `$check` checks it, wherever it comes from: the wire too.
+/// A checked text. `$check` checks it, wherever it comes from: the wire too. It returns the normal form of the text. A text that is
+/// `$plain` is in its normal form, and needs no further check.
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $plain:ident, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(Text);
 
         impl $name {
+            const CHECK: fn(&str) -> Result<Cow<'_, str>, IdError> = $check;
+
             /// Checks the text, and brings it into its normal form.
             ///
             /// # Errors
             /// [`IdError`] has the text and says what is wrong with it.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
-                let check: fn(&str) -> Result<Arc<str>, IdError> = $check;
-                check(text.as_ref()).map(Self)
+                let text = text.as_ref();
+                if $plain(text.as_bytes()) {
+                    return Ok(Self(Text::of(text.as_bytes())));
+                }
+                Self::CHECK(text).map(|text| Self(Text::of(text.as_bytes())))
             }
 
             /// The text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
+            }
+
+            /// Checks a text that comes from the wire. Each value has one spelling there, so a text that would be changed is an error.
+            pub(super) fn in_normal_form<E: de::Error>(bytes: &[u8]) -> Result<&[u8], E> {
+                if $plain(bytes) {
+                    return Ok(bytes);
+                }
+                let text = core::str::from_utf8(bytes).map_err(E::custom)?;
+                let normal = Self::CHECK(text).map_err(E::custom)?;
+                if normal == text { Ok(bytes) } else { Err(E::custom("the text is not in its normal form")) }
             }
         }
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
         /// It is equal, ordered and hashed as its text.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
@@ -89,13 +109,13 @@ macro_rules! text {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
+                write!(f, "{:?}", self.as_str())
             }
         }
 
@@ -109,14 +129,14 @@ macro_rules! text {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(&self.0)
+                to.serialize_str(self.as_str())
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl de::Visitor<'_> for Text {
+                struct Visitor;
+                impl de::Visitor<'_> for Visitor {
                     type Value = $name;
 
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,25 +144,26 @@ macro_rules! text {
                     }
 
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
-                        let name = $name::new(text).map_err(E::custom)?;
-                        // Each value has one spelling on the wire, so a text that would be changed is an error.
-                        if &*name.0 == text { Ok(name) } else { Err(E::custom("the text is not in its normal form")) }
+                        $name::in_normal_form(text.as_bytes()).map(|text| $name(Text::of(text)))
                     }
                 }
-                from.deserialize_str(Text)
+                from.deserialize_str(Visitor)
             }
         }
     };
 }
 
 mod address;
+mod text;
 
 pub use address::Address;
+
+use self::text::Text;
 
 text! {
     /// The name of a node: 1 to 64 bytes, ordered bytewise. It has no control characters, no invisible ones, and no white space
     /// at its ends. Of voters with the same priority, the one with the lowest id is preferred as master.
-    NodeId, |text| match name_problem(text) {
+    NodeId, is_plain_name, |text| match name_problem(text) {
         None => Ok(text.into()),
         Some(problem) => Err(IdError::NodeId { id: text.to_owned(), problem }),
     }
@@ -151,10 +172,33 @@ text! {
 text! {
     /// The name of a cluster: 1 to 64 bytes. It has no control characters, no invisible ones, and no white space at its ends.
     /// Nodes of clusters with different names never work together.
-    ClusterName, |text| match name_problem(text) {
+    ClusterName, is_plain_name, |text| match name_problem(text) {
         None => Ok(text.into()),
         Some(problem) => Err(IdError::Cluster { name: text.to_owned(), problem }),
     }
+}
+
+impl NodeId {
+    /// The id as it is on the wire.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// The id that this text on the wire is.
+    pub(crate) fn from_wire<E: de::Error>(text: &[u8]) -> Result<Self, E> {
+        Self::in_normal_form(text).map(|text| Self(Text::of(text)))
+    }
+
+    /// The id and the address of one node, from the wire. They need one allocation at most.
+    pub(crate) fn with_address_from_wire<E: de::Error>(id: &[u8], address: &[u8]) -> Result<(Self, Address), E> {
+        let (id, address) = Text::pair(Self::in_normal_form(id)?, Address::in_normal_form(address)?);
+        Ok((Self(id), Address::of(address)))
+    }
+}
+
+/// Whether a text is a name of the usual kind. A view has many names.
+fn is_plain_name(name: &[u8]) -> bool {
+    (1..=64).contains(&name.len()) && each(name, u8::is_ascii_graphic)
 }
 
 /// What is wrong with the name of a node or a cluster. People read names, and programs write them into logs.
@@ -170,12 +214,13 @@ fn name_problem(name: &str) -> Option<&'static str> {
     hidden(name)
 }
 
+/// Whether each of these few bytes is of a kind. It looks at all of them, which needs no branches.
+fn each(bytes: &[u8], is_of_kind: impl Fn(&u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is_of_kind(byte))
+}
+
 /// What a reader of this text would not see.
 fn hidden(text: &str) -> Option<&'static str> {
-    // Most texts are of this kind, and a view has many.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return None;
-    }
     if text.contains(char::is_control) {
         return Some("it has a control character");
     }

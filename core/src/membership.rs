@@ -17,6 +17,7 @@ mod master;
 mod pace;
 mod pages;
 mod roster;
+mod suspicions;
 mod tracker;
 mod unresponsive;
 pub(crate) mod view;
@@ -144,7 +145,7 @@ impl Membership {
         self.held.forget_leavers();
         self.announced = true;
         if !changes.is_empty() {
-            context.sink.event(Event::ViewChanged { view_id: self.held.view().id(), changes });
+            context.sink.event(Event::ViewChanged { view_id: self.held.view().id(), changes: changes.into() });
         }
         if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(self.held.view())) {
             context.peers.wake_links_of(tracker.members());

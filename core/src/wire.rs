@@ -4,9 +4,11 @@
 //! - [`message`]: what a frame contains.
 //! - `versions`: which protocol version each part of a message came with.
 //! - `voting`: how a node votes, as its `Hello` says.
+//! - `entries`: members and changes, of which a message has many.
 //! - `frame`: a message that goes to many peers, encoded once.
 
 pub(crate) mod decoder;
+pub(crate) mod entries;
 pub(crate) mod frame;
 pub mod message;
 mod versions;

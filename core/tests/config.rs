@@ -274,7 +274,7 @@ fn a_safe_lease_allows_for_clock_drift_and_is_rounded_down() {
 #[test]
 fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
     type Field = fn(&mut Limits) -> &mut usize;
-    let fields: [(&str, usize, Field); 9] = [
+    let fields: [(&str, usize, Field); 10] = [
         ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
         ("max_frame", 640, |l| &mut l.max_frame),
         ("send", 4096, |l| &mut l.send),
@@ -283,6 +283,7 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         ("members", 1, |l| &mut l.members),
         ("messages", 64, |l| &mut l.messages),
         ("change_log", 1, |l| &mut l.change_log),
+        ("suspicions", 1, |l| &mut l.suspicions),
         ("pinned_views", 1, |l| &mut l.pinned_views),
     ];
     for (name, least, field) in fields {
@@ -303,6 +304,7 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         .with_metadata(0)
         .with_change_log(1)
         .with_updates_at_once(0)
+        .with_suspicions(1)
         .with_contacts(0)
         .with_pinned_views(1);
     builder().limits(smallest).build().unwrap();

@@ -172,11 +172,17 @@ impl Rig {
         self.dials.remove(at.unwrap_or_else(|| panic!("{address} is not being dialed"))).0
     }
 
-    /// The oldest open dial of the address succeeds.
+    /// The oldest open dial of the address succeeds. The node may dial it later than others (D1): a second passes at most.
     ///
     /// # Panics
     /// If the address is not being dialed.
     pub fn answer(&mut self, address: &str) -> ConnId {
+        let until = self.now + Duration::from_secs(1);
+        while !self.dials.iter().any(|(_, dialed)| dialed.as_str() == address)
+            && let Some(next) = self.formation.next_deadline().filter(|next| *next <= until)
+        {
+            self.advance(next.since(self.now));
+        }
         let dial = self.take_dial(address);
         self.open(Origin::Dialed(dial), Remote::default())
     }

@@ -256,10 +256,11 @@ impl Scenario {
     }
 
     /// In one scenario of six, the limits leave just enough room for a formed cluster, and not always enough before. In
-    /// one of five, most changes of the view wait for a heartbeat.
+    /// one of five, most changes of the view wait for a heartbeat. In one of seven, suspicions wait for each other.
     fn limits(&self) -> Limits {
         let updates_at_once = if self.seed % 5 == 2 { self.seed / 5 % 8 } else { 512 };
-        let limits = Limits::new().with_updates_at_once(updates_at_once as usize);
+        let suspicions = if self.seed % 7 == 3 { 1 } else { 16 };
+        let limits = Limits::new().with_updates_at_once(updates_at_once as usize).with_suspicions(suspicions);
         if self.seed % 6 != 1 || self.faults.is_empty() || self.attack.is_some() {
             return limits;
         }

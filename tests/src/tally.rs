@@ -102,7 +102,7 @@ impl Tally {
             Event::Stopped { reason: StopReason::Left } => "node left",
             Event::Stopped { .. } => "node superseded",
             Event::ViewChanged { view_id, changes } => {
-                for change in changes {
+                for change in changes.iter() {
                     if view_id.version == 1 && matches!(change, Change::Remove { reason: RemovalReason::Left, .. }) {
                         self.count("leaving member not carried over");
                     }

@@ -86,7 +86,7 @@ impl Timeline {
         match event {
             Event::ViewChanged { changes, .. } => {
                 let members = printed.views.entry(own.clone()).or_default();
-                for change in changes {
+                for change in changes.iter() {
                     match change {
                         Change::Upsert(member) => drop(members.insert(member.node.id.clone(), member.clone())),
                         Change::Remove { id, .. } => drop(members.remove(id)),

@@ -313,6 +313,7 @@ impl<I: Io> Driver<I> {
         while let Some(output) = self.formation.poll_output() {
             self.perform(now, output);
         }
+        self.logged.catch_up(self.formation.view());
         result
     }
 
@@ -396,8 +397,8 @@ impl<I: Io> Driver<I> {
         let peer_addr = event.conn().and_then(|conn| self.peer_addr(conn));
         let (term, config) = (self.formation.status().term, self.formation.config());
         self.log.event(&event, &About { term, before: &self.logged, config, peer_addr });
-        if let Event::ViewChanged { changes, .. } = &event {
-            self.logged.apply(changes);
+        if let Event::ViewChanged { view_id, changes } = &event {
+            self.logged.apply(*view_id, changes, self.formation.view());
         }
         match kind {
             Some(_) => self.publisher.publish_unproven(event),

@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -30,11 +31,11 @@ pub enum RecvError {
 #[derive(Debug)]
 #[must_use = "events are buffered for it, and lost with it"]
 pub struct Events {
-    events: broadcast::Receiver<Event>,
+    events: broadcast::Receiver<Arc<Event>>,
 }
 
 impl Events {
-    pub(crate) fn new(events: broadcast::Receiver<Event>) -> Self {
+    pub(crate) fn new(events: broadcast::Receiver<Arc<Event>>) -> Self {
         Self { events }
     }
 
@@ -66,7 +67,7 @@ impl Events {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, RecvError>>> {
         Pin::new(&mut self.events).poll_recv(cx).map(|next| match next? {
-            Ok(event) => Some(Ok(event)),
+            Ok(event) => Some(Ok(Arc::unwrap_or_clone(event))),
             Err(broadcast::RecvError::Overflowed(count)) => Some(Err(RecvError::Skipped(count))),
             Err(broadcast::RecvError::Closed) => None,
         })

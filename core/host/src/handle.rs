@@ -131,9 +131,9 @@ struct Inner {
     config: Config,
     shared: Arc<Shared>,
     /// Keeps no event in the buffer.
-    events: broadcast::InactiveReceiver<Event>,
+    events: broadcast::InactiveReceiver<Arc<Event>>,
     /// Created before the driver ran, so that the first subscriber gets every event.
-    first_events: Mutex<Option<broadcast::Receiver<Event>>>,
+    first_events: Mutex<Option<broadcast::Receiver<Arc<Event>>>>,
     requests: Sender<Request>,
 }
 
@@ -141,7 +141,7 @@ impl ClusterHandle {
     pub(crate) fn new(
         formation: &Formation,
         shared: Arc<Shared>,
-        events: broadcast::Receiver<Event>,
+        events: broadcast::Receiver<Arc<Event>>,
     ) -> (Self, Receiver<Request>) {
         let (requests, receiver) = channel::bounded(REQUESTS);
         let inactive = events.new_receiver().deactivate();

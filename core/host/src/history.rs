@@ -1,6 +1,6 @@
 //! The last events of a node, with numbers: for those who come later, and for those who have lost their place.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use formation_core::{Event, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -31,13 +31,18 @@ pub struct PastEvent {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     events: VecDeque<Kept>,
+    /// How many of them are of each kind.
+    kept: [usize; 3],
     /// How many events there have been.
     count: u64,
 }
 
+/// An event, which the subscribers share.
 #[derive(Debug)]
 struct Kept {
-    event: PastEvent,
+    number: u64,
+    at: Timestamp,
+    event: Arc<Event>,
     kind: Kind,
 }
 
@@ -60,27 +65,33 @@ impl Kind {
 }
 
 impl History {
-    pub(crate) fn push(&mut self, at: Timestamp, event: Event, is_unproven: bool) {
+    pub(crate) fn push(&mut self, at: Timestamp, event: Arc<Event>, is_unproven: bool) {
         let kind = match event.severity() {
             _ if is_unproven => Kind::Unproven,
             Severity::Detail => Kind::Detail,
             Severity::Progress | Severity::Problem => Kind::Other,
         };
-        let same = || self.events.iter().enumerate().filter(|(_, kept)| kept.kind == kind).map(|(place, _)| place);
-        if same().count() >= kind.limit() {
-            let oldest = same().next();
-            oldest.and_then(|oldest| self.events.remove(oldest));
+        let gone = if self.kept[kind as usize] >= kind.limit() {
+            let oldest = self.events.iter().position(|kept| kept.kind == kind);
+            oldest.and_then(|oldest| self.events.remove(oldest))
         } else if self.events.len() >= EVENT_HISTORY {
-            self.events.pop_front();
+            self.events.pop_front()
+        } else {
+            None
+        };
+        if let Some(gone) = gone {
+            self.kept[gone.kind as usize] -= 1;
         }
         self.count += 1;
-        self.events.push_back(Kept { event: PastEvent { number: self.count, at, event }, kind });
+        self.kept[kind as usize] += 1;
+        self.events.push_back(Kept { number: self.count, at, event, kind });
     }
 
     /// The kept events after this number.
     pub(crate) fn after(&self, number: u64) -> Vec<PastEvent> {
-        let first = self.events.partition_point(|kept| kept.event.number <= number);
-        self.events.range(first..).map(|kept| kept.event.clone()).collect()
+        let first = self.events.partition_point(|kept| kept.number <= number);
+        let past = |kept: &Kept| PastEvent { number: kept.number, at: kept.at, event: Event::clone(&kept.event) };
+        self.events.range(first..).map(past).collect()
     }
 }
 
@@ -99,7 +110,7 @@ mod tests {
         let mut history = History::default();
         assert!(numbers(&history, 0).is_empty());
         for _ in 0..EVENT_HISTORY + 3 {
-            history.push(Timestamp::ZERO, Event::PersistDelayed, false);
+            history.push(Timestamp::ZERO, Event::PersistDelayed.into(), false);
         }
         let last = EVENT_HISTORY as u64 + 3;
         assert_eq!(numbers(&history, 0), (4..=last).collect::<Vec<_>>());
@@ -110,12 +121,12 @@ mod tests {
     #[test]
     fn details_do_not_push_out_the_other_events() {
         let mut history = History::default();
-        history.push(Timestamp::ZERO, Event::PersistFailed, false);
+        history.push(Timestamp::ZERO, Event::PersistFailed.into(), false);
         let node = Node { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) };
         let detail = Event::Unlinked { node, reason: None, peer_addr: None };
         assert_eq!(detail.severity(), Severity::Detail);
         for _ in 0..10 * EVENT_HISTORY {
-            history.push(Timestamp::ZERO, detail.clone(), false);
+            history.push(Timestamp::ZERO, detail.clone().into(), false);
         }
         assert_eq!((history.after(0).len(), history.after(0)[0].number), (1 + DETAILS, 1));
     }
@@ -123,9 +134,9 @@ mod tests {
     #[test]
     fn unproven_peers_do_not_push_out_the_other_events() {
         let mut history = History::default();
-        history.push(Timestamp::ZERO, Event::PersistFailed, false);
+        history.push(Timestamp::ZERO, Event::PersistFailed.into(), false);
         for _ in 0..10 * EVENT_HISTORY {
-            history.push(Timestamp::ZERO, Event::PersistDelayed, true);
+            history.push(Timestamp::ZERO, Event::PersistDelayed.into(), true);
         }
         let kept = history.after(0);
         assert_eq!((kept.len(), kept[0].number), (1 + UNPROVEN, 1));

@@ -283,7 +283,7 @@ impl Listening {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<Arc<Event>>,
     /// How many events were published.
     published: u64,
     /// The numbers of those in the buffer that are about unproven peers.
@@ -292,7 +292,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// The publisher of a node, the state that it publishes, and the receiver of the first event and of all others.
-    pub(crate) fn new(formation: &Formation, clock: Clock) -> (Self, Arc<Shared>, broadcast::Receiver<Event>) {
+    pub(crate) fn new(formation: &Formation, clock: Clock) -> (Self, Arc<Shared>, broadcast::Receiver<Arc<Event>>) {
         let now = clock.now();
         let state = State {
             view: formation.view().clone(),
@@ -372,7 +372,7 @@ impl Publisher {
     }
 
     fn publish(&mut self, event: Event, is_unproven: bool) {
-        let now = self.shared.now();
+        let (now, event) = (self.shared.now(), Arc::new(event));
         self.shared.lock().history.push(now, event.clone(), is_unproven);
         if let Some(reason) = event.stop_reason() {
             self.shared.lock().end(now);
@@ -447,12 +447,12 @@ mod tests {
             publisher.publish_event(Event::PersistFailed);
         }
         // Its places are free again, but the buffer is full.
-        assert_eq!(receiver.try_recv(), Ok(Event::PersistFailed));
+        assert_eq!(receiver.try_recv(), Ok(Event::PersistFailed.into()));
         publisher.publish_event(Event::PersistFailed);
         publisher.publish_unproven(unproven(0));
-        assert_eq!(receiver.try_recv(), Ok(unproven(0)), "the oldest is still there");
+        assert_eq!(receiver.try_recv(), Ok(unproven(0).into()), "the oldest is still there");
         while receiver.try_recv().is_ok() {}
         publisher.publish_unproven(unproven(1));
-        assert_eq!(receiver.try_recv(), Ok(unproven(1)));
+        assert_eq!(receiver.try_recv(), Ok(unproven(1).into()));
     }
 }

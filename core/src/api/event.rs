@@ -1,6 +1,6 @@
 //! What has happened, and why.
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use core::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ pub enum Event {
         view_id: ViewId,
         /// Exactly the differences from the last view that was reported: each member that is new or has changed, and each that was
         /// removed. There is at least one.
-        changes: Vec<Change>,
+        changes: Arc<[Change]>,
     },
     /// A peer rejected this node (PROTOCOL.md, H10). It is reported once per address and reason, until a peer at that
     /// address has sent a message on a link, or, for a rejection by the master, until that master has made this node a

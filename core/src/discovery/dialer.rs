@@ -1,6 +1,7 @@
 //! Which addresses are dialed, and when again (PROTOCOL.md, "Finding each other").
 
 mod checked;
+mod search;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -28,6 +29,8 @@ pub(crate) struct Dialer {
     look_again: Duration,
     /// How long a dial or a connection in progress may take to show which node is at an address, before the address is dialed again.
     patience: Duration,
+    /// D1: a node that is no voter dials its addresses in turn, each this much later. A voter dials all at once.
+    stagger: Option<Duration>,
     rng: Rng,
 }
 
@@ -99,6 +102,8 @@ struct Target {
     /// When to dial again to see where the address leads: the peer advertises another address, or it is this node itself.
     look_at: Option<Timestamp>,
     retry_at: Timestamp,
+    /// D1: it is dialed at `retry_at` because others have their turn before it. No dial has failed.
+    waits_for_turn: bool,
     backoff: Duration,
     /// What was found there the last time, if that was not the node that is wanted.
     problem: Option<Problem>,
@@ -188,13 +193,16 @@ impl Dialer {
         let look_again = config.timing().down_after;
         let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
         let patience = config.timing().handshake_timeout / 2;
-        let mut dialer = Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, rng };
+        let stagger = (!config.is_voter()).then_some(config.timing().stagger);
+        let mut dialer =
+            Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, stagger, rng };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
             dialer.add(seed, TargetKind::Seed, now);
         }
         for contact in config.contacts().iter().filter(|contact| *contact != config.address()) {
             dialer.add_contact(contact, now);
         }
+        dialer.wait_for_turns(now);
         dialer
     }
 
@@ -214,6 +222,7 @@ impl Dialer {
             found: None,
             look_at: None,
             retry_at: now,
+            waits_for_turn: false,
             backoff: self.backoff_min,
             problem: None,
             is_self: false,
@@ -260,6 +269,7 @@ impl Dialer {
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
                 target.state = TargetState::Dialing { is_check: checks };
+                target.waits_for_turn = false;
                 target.look_at = target.look_at.map(|_| now + self.look_again);
                 self.dials.insert(dial, address.clone());
                 due.dials.push((dial, address.clone()));
@@ -487,6 +497,7 @@ impl Dialer {
         if now.since(target.check.last) < self.look_again {
             target.check.last = now;
         }
+        self.next_turn(now);
     }
 }
 

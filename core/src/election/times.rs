@@ -79,6 +79,14 @@ impl Election {
         }
     }
 
+    /// V10: a node that is no voter, and has paused, follows its master until then at least. What the master has sent meanwhile may be
+    /// the next input.
+    pub(crate) fn excuse_master(&mut self, until: Timestamp) {
+        if let (false, Some(following)) = (self.is_voter, &mut self.following) {
+            following.deadline = following.deadline.max(until);
+        }
+    }
+
     /// How long this node follows the master at this address without hearing from it: for the lease that the master names, because it
     /// does not act for longer. No voter confirms a lease longer than its own `bootstrap_wait`, so nobody waits for longer, either.
     pub(super) fn patience_with(&self, master: &Address, named: Option<Duration>) -> Duration {

@@ -150,6 +150,10 @@ impl Formation {
             (true, false) if !peer.is_solo() => self.election.master_greets(peer.node(), peer.address(), status),
             (true | false, _) => self.election.status_received(peer.node(), peer.address(), status),
         }
+        if peer.follows().is_some() && self.election.master().is_none() {
+            // It may name an address that is not dialed yet.
+            self.discovery.invalidate();
+        }
         let is_solo_news = peer.is_solo() && !was_solo && self.env.config.solo_after().is_none();
         let ignored = is_solo_news.then(|| (peer.node().clone(), peer.address().clone()));
         if peer.is_leaving() {

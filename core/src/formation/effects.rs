@@ -78,7 +78,7 @@ impl Formation {
         }
         // The view shows for a while who lives: as long as it would keep the id of a dead member otherwise.
         self.view_counts_until = self.env.now + 2 * self.env.timing().down_after;
-        self.discovery.invalidate();
+        self.discovery.lost_master(&self.env, reason);
         self.sink.event(Event::MasterLost { term, master, reason });
     }
 

@@ -88,7 +88,7 @@ impl HeldView {
 
     /// Makes these changes, which lead to the view of this id. Returns what differs then.
     pub(super) fn apply(&mut self, view_id: ViewId, changes: &[Change]) -> Vec<Change> {
-        self.view.apply(view_id, changes)
+        self.view.apply(view_id, changes.to_vec())
     }
 
     /// The view is now one of this master's.
@@ -145,37 +145,39 @@ impl HeldView {
                     return Ok(None);
                 }
                 self.check_metadata(changes.iter().filter_map(Change::member))?;
-                if !self.diverged {
-                    self.check_members(self.view.len_with(&changes))?;
-                    let differing = self.view.apply(view_id, &changes);
-                    self.written_by(by);
-                    return Ok(Some(differing));
-                }
                 // A delta from nothing: what is held does not count.
-                let mut next = MembersView::default();
-                self.check_members(next.len_with(&changes))?;
-                next.apply(view_id, &changes);
-                Ok(Some(self.replace(by, next)))
+                let mut next = if self.diverged { MembersView::default() } else { self.view.clone() };
+                let differing = next.apply(view_id, changes);
+                self.check_members(next.len())?;
+                if self.diverged {
+                    return Ok(Some(self.replace(by, next)));
+                }
+                self.view = next;
+                self.written_by(by);
+                Ok(Some(differing))
             }
             MembersUpdate::Page { view_id, index, last, members } => {
                 let begun = self.assembly.take();
                 if view_id <= self.view.id() {
                     return Ok(None);
                 }
-                let mut assembly = match begun {
-                    Some(assembly) if assembly.view_id == view_id && assembly.next == index => assembly,
-                    _ if index == 0 => Assembly { view_id, next: 0, members: Vec::new() },
-                    _ => return Ok(None),
+                let begun = begun.filter(|assembly| assembly.view_id == view_id && assembly.next == index);
+                let mut all = match begun {
+                    Some(assembly) => assembly.members,
+                    None if index == 0 => Vec::new(),
+                    None => return Ok(None),
                 };
-                self.check_members(assembly.members.len() + members.len())?;
+                self.check_members(all.len() + members.len())?;
                 self.check_metadata(members.iter())?;
-                assembly.members.extend(members);
-                assembly.next = index.saturating_add(1);
+                match all.is_empty() {
+                    true => all = members,
+                    false => all.extend(members),
+                }
                 if !last {
-                    self.assembly = Some(assembly);
+                    self.assembly = Some(Assembly { view_id, next: index.saturating_add(1), members: all });
                     return Ok(None);
                 }
-                Ok(Some(self.replace(by, MembersView::new(view_id, assembly.members))))
+                Ok(Some(self.replace(by, MembersView::new(view_id, all))))
             }
         }
     }
@@ -202,7 +204,7 @@ impl HeldView {
         if self.view.id().term < term {
             return;
         }
-        self.view.apply(ViewId::default(), &[]);
+        self.view.apply(ViewId::default(), Vec::new());
         self.assembly = None;
         self.diverged = true;
     }

@@ -260,7 +260,7 @@ impl Membership {
         } else if tracker.is_down(&id, now) {
             return Judged::Down(self.remove(context, &id, RemovalReason::Down));
         } else {
-            self.set_state(context, &id, MemberState::Suspect);
+            self.suspect(context, &id);
         }
         Judged::Member
     }
@@ -325,7 +325,7 @@ impl Membership {
             return never!("a peer that acknowledges is linked");
         };
         match mastering.tracker.ack(self.held.view(), &id, ack.number, ack.view_id, context.env.now) {
-            Ack::Revived => self.set_state(context, &id, MemberState::Active),
+            Ack::Revived => self.revive(context, &id),
             Ack::Expected | Ack::Old => {}
         }
         // The acknowledgement may have shown that something is missing.
@@ -352,9 +352,16 @@ impl Membership {
         }
     }
 
-    fn set_state(&mut self, context: &mut Context<'_>, id: &NodeId, state: MemberState) {
+    fn suspect(&mut self, context: &mut Context<'_>, id: &NodeId) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
-        let changes = mastering.tracker.set_state(&mut self.held, id, state);
+        let changes = mastering.tracker.suspect(&mut self.held, id, context.env.now);
+        self.announce_if_any(context, changes);
+        self.watch(context, id);
+    }
+
+    fn revive(&mut self, context: &mut Context<'_>, id: &NodeId) {
+        let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
+        let changes = mastering.tracker.set_state(&mut self.held, id, MemberState::Active);
         self.announce_if_any(context, changes);
         self.watch(context, id);
     }

@@ -3,11 +3,7 @@
 use alloc::vec::Vec;
 
 use super::tracker::HEAD_ROOM;
-use crate::{
-    membership::view::MembersView,
-    wire::frame::SharedFrame,
-    wire::message::{MembersUpdate, Message},
-};
+use crate::{membership::view::MembersView, wire::frame::SharedFrame};
 
 /// The frames of a snapshot. Each of them, with the room for a heartbeat beside it, is within the limit of one write.
 pub(super) fn pages(view: &MembersView, limit: usize) -> Vec<SharedFrame> {
@@ -19,15 +15,13 @@ pub(super) fn pages(view: &MembersView, limit: usize) -> Vec<SharedFrame> {
             size = 0;
         }
         size += more;
-        page.push(member.clone());
+        page.push(member);
     }
     pages.push(page);
     let last = pages.len() - 1;
-    let page = |(index, members): (usize, _)| MembersUpdate::Page {
-        view_id: view.id(),
-        index: u32::try_from(index).unwrap_or(u32::MAX),
-        last: index == last,
-        members,
+    let frame = |(index, members): (usize, Vec<_>)| {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        SharedFrame::of_page((view.id(), number, index == last), &members)
     };
-    pages.into_iter().enumerate().map(page).map(|page| SharedFrame::new(&Message::MembersUpdate(page))).collect()
+    pages.into_iter().enumerate().map(frame).collect()
 }

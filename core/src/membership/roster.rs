@@ -56,10 +56,6 @@ impl Roster {
         chunk.get(at)
     }
 
-    pub(super) fn contains(&self, id: &NodeId) -> bool {
-        self.get(id).is_some()
-    }
-
     /// The place of the chunk that the id is in, or would be in.
     fn chunk_of<Q: Ord + ?Sized>(&self, id: &Q) -> usize
     where
@@ -74,52 +70,109 @@ impl Roster {
         Members { chunks: self.chunks.iter(), front: [].iter(), back: [].iter(), left: self.len }
     }
 
-    /// Makes these changes, of which no two have the same id.
-    pub(super) fn apply(&mut self, changes: &[Change]) {
-        let mut changes: Vec<&Change> = changes.iter().collect();
-        changes.sort_by(|a, b| a.id().cmp(b.id()));
+    /// Makes these changes. Of several with one id, the last one counts. Returns those that make a difference, in their order.
+    pub(super) fn apply(&mut self, mut changes: Vec<Change>) -> Vec<Change> {
+        let order = order_of(&changes);
+        let mut differs = alloc::vec![false; changes.len()];
+        let (mut rest, mut edits) = (&order[..], Vec::new());
         // From the last chunk to the first one: dividing a chunk moves only those behind it, which have been changed already.
-        while let Some(last) = changes.last() {
-            let at = self.chunk_of(last.id());
-            let known = self.chunks.get(at).cloned().unwrap_or_default();
+        while let Some(last) = rest.last() {
+            let at = self.chunk_of(changes[*last].id());
+            let known = self.chunks.get(at).map_or(&[][..], |chunk| chunk);
             let begins = known.first().map(|first| &first.node.id).filter(|_| at > 0);
-            let from = begins.map_or(0, |begins| changes.partition_point(|change| change.id() < begins));
-            let merged = merge(&known, &changes[from..]);
-            changes.truncate(from);
-            self.len = self.len + merged.len() - known.len();
-            let chunks = Arc::make_mut(&mut self.chunks);
-            let range = at..(at + 1).min(chunks.len());
-            match merged.len() {
-                1..=LONGEST if !range.is_empty() => chunks[at] = merged.into(),
-                _ => drop(chunks.splice(range, chunks_of(merged))),
+            let is_before = |change: &usize| begins.is_some_and(|begins| changes[*change].id() < begins);
+            let (before, here) = rest.split_at(rest.iter().rposition(is_before).map_or(0, |before| before + 1));
+            rest = before;
+            edits.clear();
+            find_edits(known, here.iter().map(|change| (*change, &changes[*change])), &mut edits);
+            if !edits.is_empty() {
+                edits.iter().for_each(|edit| differs[edit.change] = true);
+                self.edit(at, &edits, &changes);
             }
         }
         // Removals leave short chunks behind. It takes many of them until all chunks are made again.
         if self.chunks.len() > 2 + self.len / (CHUNK / 4) {
             *self = Self::new(self.iter().cloned());
         }
+        let mut differs = differs.into_iter();
+        changes.retain(|_| differs.next() == Some(true));
+        changes
     }
-}
 
-/// The members of a chunk with these changes, which are in the order of the ids.
-fn merge(known: &[Member], changes: &[&Change]) -> Vec<Member> {
-    let mut merged = Vec::with_capacity(known.len() + changes.len());
-    let mut known = known.iter().peekable();
-    for change in changes {
-        while let Some(member) = known.next_if(|member| member.node.id < *change.id()) {
-            merged.push(member.clone());
+    /// Makes these changes in the chunk at this place, or in the first one if there is none.
+    fn edit(&mut self, at: usize, edits: &[Edit], changes: &[Change]) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if let Some(chunk) = chunks.get_mut(at)
+            && edits.iter().all(|edit| edit.is_known && changes[edit.change].member().is_some())
+        {
+            let members = Arc::make_mut(chunk);
+            for edit in edits {
+                if let Some(member) = changes[edit.change].member() {
+                    members[edit.at] = member.clone();
+                }
+            }
+            return;
         }
-        known.next_if(|member| member.node.id == *change.id());
-        merged.extend(change.member().cloned());
+        let known = chunks.get(at).map_or(&[][..], |chunk| chunk);
+        let mut merged = Vec::with_capacity(known.len() + edits.len());
+        let mut from = 0;
+        for Edit { at, is_known, change } in edits {
+            merged.extend_from_slice(&known[from..*at]);
+            merged.extend(changes[*change].member().cloned());
+            from = at + usize::from(*is_known);
+        }
+        merged.extend_from_slice(&known[from..]);
+        self.len = self.len + merged.len() - known.len();
+        let range = at..(at + 1).min(chunks.len());
+        match merged.len() {
+            1..=LONGEST if !range.is_empty() => chunks[at] = merged.into(),
+            _ => drop(chunks.splice(range, chunks_of(merged))),
+        }
     }
-    merged.extend(known.cloned());
-    merged
 }
 
-fn chunks_of(members: Vec<Member>) -> Vec<Chunk> {
+/// A change that makes a difference to a chunk.
+struct Edit {
+    /// The place of the member, or the place that it would have.
+    at: usize,
+    /// The member is there.
+    is_known: bool,
+    /// The place of the change among the changes.
+    change: usize,
+}
+
+/// The places of the changes in the order of the ids. Of several changes with one id, it has the last one.
+fn order_of(changes: &[Change]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..changes.len()).collect();
+    // A master's changes are in this order.
+    if !changes.is_sorted_by(|a, b| a.id() < b.id()) {
+        order.reverse();
+        order.sort_by(|a, b| changes[*a].id().cmp(changes[*b].id()));
+        order.dedup_by(|a, b| changes[*a].id() == changes[*b].id());
+    }
+    order
+}
+
+/// Which of these changes make a difference to these members. Both are in the order of the ids.
+fn find_edits<'a>(known: &[Member], changes: impl Iterator<Item = (usize, &'a Change)>, edits: &mut Vec<Edit>) {
+    let mut from = 0;
+    for (change, changed) in changes {
+        let found = known[from..].binary_search_by(|member| member.node.id.cmp(changed.id()));
+        let (Ok(after) | Err(after)) = found;
+        let (at, is_known) = (from + after, found.is_ok());
+        if known.get(at).filter(|_| is_known) != changed.member() {
+            edits.push(Edit { at, is_known, change });
+        }
+        from = at + usize::from(is_known);
+    }
+}
+
+fn chunks_of(mut members: Vec<Member>) -> Vec<Chunk> {
     let count = members.len().div_ceil(CHUNK);
-    let mut members = members.into_iter();
-    (0..count).map(|_| members.by_ref().take(CHUNK).collect()).collect()
+    // From the last one, so that no other member is moved.
+    let mut chunks: Vec<Chunk> = (0..count).rev().map(|at| members.drain(at * CHUNK..).collect()).collect();
+    chunks.reverse();
+    chunks
 }
 
 /// How the members are divided does not matter.

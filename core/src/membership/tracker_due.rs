@@ -10,7 +10,8 @@ impl Tracker {
         let (mut due, mut next) = (Vec::new(), None);
         for (id, tracked) in &self.tracked {
             // A member is down no earlier than it is suspect. Only for a few does the view have to tell which of them is due.
-            let at = if tracked.suspect_at <= now { self.deadline(view, id) } else { Some(tracked.suspect_at) };
+            let suspect_at = self.suspect_at(tracked);
+            let at = if suspect_at <= now { self.deadline(view, id) } else { Some(suspect_at) };
             match at {
                 Some(at) if at <= now => due.push((at, tracked.key)),
                 Some(at) => next = Some(next.map_or(at, |next: Timestamp| next.min(at))),

@@ -11,11 +11,14 @@ use alloc::{
     vec,
 };
 
+use bytes::Bytes;
+
 use super::*;
 use crate::{
     api::config::Limits,
     id::{Address, Incarnation},
     membership::follower::Outcome,
+    wire::message::{MembersUpdate, Message},
 };
 
 /// Of members of 512 bytes, as the tracker counts, this many fit in a page.

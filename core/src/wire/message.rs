@@ -3,6 +3,7 @@
 //! The order of variants and fields *is* the format. New variants are only appended. A variant that is newer than the
 //! negotiated protocol version is never sent. `Hello` never changes, except for its `extensions`.
 
+use super::entries::MembersOut;
 pub use super::voting::Voting;
 
 use alloc::vec::Vec;
@@ -225,6 +226,7 @@ pub enum MembersUpdate {
         /// Whether this is the last page.
         last: bool,
         /// The members on this page, in the order of their ids.
+        #[serde(with = "super::entries::members")]
         members: Vec<Member>,
     },
     /// The changes that turn the view `base` into the view `view_id`.
@@ -237,6 +239,7 @@ pub enum MembersUpdate {
         /// The view that results.
         view_id: ViewId,
         /// The changes, in the order of the ids, at most one for each id.
+        #[serde(with = "super::entries::changes")]
         changes: Vec<Change>,
     },
 }
@@ -329,12 +332,19 @@ impl Message {
     /// # Panics
     /// If the message cannot be encoded. No value of these types causes this.
     pub fn encode(&self, into: &mut BytesMut) {
-        let start = into.len();
-        into.put_u32(0);
-        // Only growing the buffer could fail here, and `BytesMut` grows or aborts.
-        postcard::serialize_with_flavor(self, FrameWriter(into)).expect("a message of plain data always encodes");
-        let body = u32::try_from(into.len() - start - 4).expect("a frame is far below 4 GiB");
-        into[start..start + 4].copy_from_slice(&body.to_be_bytes());
+        append_frame(into, |into| append(self, into));
+    }
+
+    /// Appends a page of these members as one frame: the id of the view, the number of the page, and whether it is the last one. It makes
+    /// no copy of the members.
+    pub(crate) fn encode_page((view_id, index, last): (ViewId, u32, bool), members: &[&Member], into: &mut BytesMut) {
+        let empty = Self::MembersUpdate(MembersUpdate::Page { view_id, index, last, members: Vec::new() });
+        append_frame(into, |into| {
+            append(&empty, into);
+            // The list is the last field. The one byte of an empty list is its length.
+            into.truncate(into.len() - 1);
+            append(&MembersOut(members), into);
+        });
     }
 
     /// The message as one frame.
@@ -355,6 +365,20 @@ impl Message {
             _ => Err(CloseReason::Malformed),
         }
     }
+}
+
+/// Appends what is written as the body of a frame.
+fn append_frame(into: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let start = into.len();
+    into.put_u32(0);
+    write(into);
+    let body = u32::try_from(into.len() - start - 4).expect("a frame is far below 4 GiB");
+    into[start..start + 4].copy_from_slice(&body.to_be_bytes());
+}
+
+fn append(value: &impl Serialize, into: &mut BytesMut) {
+    // Only growing the buffer could fail here, and `BytesMut` grows or aborts.
+    postcard::serialize_with_flavor(value, FrameWriter(into)).expect("a message of plain data always encodes");
 }
 
 struct FrameWriter<'a>(&'a mut BytesMut);

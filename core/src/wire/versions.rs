@@ -45,6 +45,11 @@ impl Message {
     }
 }
 
+/// The protocol version that a peer has to speak to read a page of these members.
+pub(super) fn since_of_page(members: &[&Member]) -> u16 {
+    newest(members.iter().map(|member| member.since()))
+}
+
 impl Role {
     fn since(&self) -> u16 {
         match self {

@@ -105,6 +105,7 @@ impl Scene {
             .with_metadata(2_000)
             .with_change_log(4)
             .with_updates_at_once(1)
+            .with_suspicions(1)
             .with_contacts(4)
             .with_pinned_views(1);
         let builder = match self.place {

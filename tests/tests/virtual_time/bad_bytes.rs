@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    CloseReason, Config, Event, Incarnation, RejectReason, Term, ViewId,
+    CloseReason, Command, Config, Event, Incarnation, RejectReason, Term, ViewId,
     message::{Message, ProtocolRange, Release, Resign, Role, Vote},
 };
 use formation_tests::{Crash, Net, NodeIx, Peer, Rng, Settings, WireId, for_each_seed};
@@ -65,9 +65,9 @@ impl Target {
             self.net.name(&address, formation_tests::Target::Test);
             let config =
                 Config::builder("test", format!("joining{}", self.net.len()), format!("j{}:1", self.net.len()));
-            let new =
-                self.net.add(config.seeds((0..3).map(Net::address)).contacts([address.as_str()]).build().unwrap());
+            let new = self.net.add(config.seeds((0..3).map(Net::address)).build().unwrap());
             self.net.start(new);
+            self.net.command(new, Command::AddContacts(vec![peer.address.clone()]));
             self.net.run_for(ms(20));
             let wire = self.net.accepted().pop().expect("the contact is dialed");
             return (wire, peer);

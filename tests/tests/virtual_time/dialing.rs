@@ -19,8 +19,13 @@ fn config(id: &str, address: &str) -> ConfigBuilder {
     Config::builder("test", id, address).seeds(["h0:1", "h1:1", "h2:1"]).contacts(["c:1"])
 }
 
+/// It is dialing all its addresses.
 fn node(id: &str, address: &str) -> Rig {
-    Rig::new(config(id, address).build().unwrap())
+    let mut rig = Rig::new(config(id, address).build().unwrap());
+    if !rig.formation.config().is_voter() {
+        rig.advance(SECOND);
+    }
+    rig
 }
 
 fn peer(id: &str, address: &str) -> Peer {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use formation_core::{
-    Command, Event, LossReason, Phase, Term, ViewId,
+    Command, Event, Input, LossReason, Phase, Term, ViewId,
     message::{Message, Role},
 };
 use formation_tests::{Crash, Cut, Net, NodeIx, Peer, Rig, Settings, for_each_seed};
@@ -124,6 +124,26 @@ fn v10_followers_of_a_lost_master_find_and_follow_the_next() {
         let rest = net.living();
         await_next_master(&mut net, &rest, before);
     });
+}
+
+/// The next heartbeat has arrived before the node runs again. A voter must not wait: the others may need its vote.
+#[test]
+fn v10_a_member_that_has_paused_reads_on_before_it_gives_up() {
+    for (ix, is_voter) in [(3, false), (1, true)] {
+        let config = Net::config(ix, 3);
+        let mut rig = Rig::new(config.clone());
+        let mut master = Peer::of(&config, "n0", "h0:1");
+        let to_master = rig.answer("h0:1");
+        rig.receive(to_master, [master.hello(), master.master(1), Peer::accepted(1)].concat());
+        rig.receive(to_master, Peer::heartbeat(1, 1));
+        rig.now = rig.now + 5 * SECOND;
+        rig.receive(to_master, Peer::heartbeat(1, 2));
+        assert_eq!(rig.events().filter(|event| lost(event)).count(), usize::from(is_voter));
+        rig.now = rig.now + 5 * SECOND;
+        rig.give(Input::Tick);
+        rig.advance(config.timing().heartbeat_interval);
+        assert_eq!(rig.events().filter(|event| lost(event)).count(), 1 + usize::from(is_voter), "it is silent");
+    }
 }
 
 /// From these status reports, the other voters learn that a master is lost and whether they may vote (E1, E2).

@@ -33,7 +33,7 @@ fn left(event: &Event) -> bool {
 
 fn removals<'a>(net: &'a Net, ix: NodeIx, of: &'a Node) -> impl Iterator<Item = RemovalReason> + 'a {
     let changes = net.host(ix).events.iter().flat_map(|(_, event)| match event {
-        Event::ViewChanged { changes, .. } => changes.as_slice(),
+        Event::ViewChanged { changes, .. } => &changes[..],
         _ => &[],
     });
     changes.filter_map(|change| match change {
@@ -389,7 +389,7 @@ fn l2_a_master_confirms_a_leave_as_often_as_it_is_reported() {
 
 fn changes_of(rig: &Rig) -> Vec<Change> {
     let changes = rig.events().filter_map(|event| match event {
-        Event::ViewChanged { changes, .. } => Some(changes.clone()),
+        Event::ViewChanged { changes, .. } => Some(changes.to_vec()),
         _ => None,
     });
     changes.last().unwrap_or_default()

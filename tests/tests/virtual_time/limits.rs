@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Address, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Event, Input, Limits, Misuse,
-    RejectReason, Term, Timing, ViewId,
-    message::{JoinResponse, MembersUpdate, Message, Role},
+    Address, Change, CloseReason, Command, Config, ConfigBuilder, ConfigError, ConnId, Event, Input, Limits,
+    MemberState, Misuse, RejectReason, Term, Timing, ViewId,
+    message::{HeartbeatAck, JoinResponse, MembersUpdate, Message, Role},
 };
 use formation_tests::{Net, Peer, Rig, Settings};
 
@@ -376,4 +376,47 @@ fn g7_v7_slow_readers_share_pinned_views_and_get_everything() {
     assert_eq!(count_pinned_views(4), 3);
     assert_eq!(count_pinned_views(2), 2);
     assert_eq!(count_pinned_views(1), 1);
+}
+
+/// The ids of the members that have become suspect, in this order.
+fn suspected(rig: &Rig) -> Vec<String> {
+    let changes = rig.events().filter_map(|event| match event {
+        Event::ViewChanged { changes, .. } => Some(changes.iter()),
+        _ => None,
+    });
+    let suspect = |change: &Change| match change {
+        Change::Upsert(member) if member.state == MemberState::Suspect => Some(member.node.id.to_string()),
+        _ => None,
+    };
+    changes.flatten().filter_map(suspect).collect()
+}
+
+/// Thirty members are silent at once. Half of them answer before it is their turn to become suspect.
+#[test]
+fn g7_v3_suspicions_beyond_the_limit_wait_and_end_with_an_answer() {
+    let times = Timing::lan();
+    let mut rig = master(Limits::new().with_suspicions(3));
+    let ids = || (10..40).map(|at| format!("member-{at}"));
+    let conns: Vec<ConnId> = ids().map(|id| join(&mut rig, &id).0).collect();
+    rig.advance(times.suspect_after);
+    assert_eq!(suspected(&rig), ids().take(3).collect::<Vec<_>>());
+    for (id, conn) in ids().zip(conns).skip(15) {
+        let sent = rig.messages(conn);
+        let beat = sent.iter().rev().find_map(|message| match message {
+            Message::Heartbeat(beat) => Some(*beat),
+            _ => None,
+        });
+        let (beat, view_id) = (beat.unwrap(), rig.formation.view().id());
+        let ack = HeartbeatAck { term: beat.term, number: beat.number, view_id, confirms: false };
+        rig.receive(conn, Message::HeartbeatAck(ack).to_frame());
+        assert!(rig.formation.view().get(id.as_str()).unwrap().state.is_active());
+    }
+    for more in [6, 9, 12] {
+        rig.advance(times.heartbeat_interval);
+        assert_eq!(suspected(&rig), ids().take(more).collect::<Vec<_>>());
+    }
+    rig.advance(times.down_after - times.suspect_after - 3 * times.heartbeat_interval);
+    let left: Vec<String> = rig.formation.view().iter().map(|member| member.node.id.to_string()).collect();
+    let answered = ["m".to_owned()].into_iter().chain(ids().skip(15));
+    assert_eq!(left, answered.collect::<Vec<_>>(), "those that are down are removed in time");
 }

@@ -2,30 +2,46 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use formation_core::{Change, Incarnation, MemberState, NodeId, RemovalReason};
+use formation_core::{Change, Incarnation, MemberState, MembersView, NodeId, RemovalReason, ViewId};
 
 use super::First;
 
 /// How many members are named for one kind of change.
 const NAMED: usize = 8;
 
-/// The members of the view that was logged last, as far as the log tells how they change.
+/// The members of the view that was logged last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Members(BTreeMap<NodeId, (Incarnation, MemberState)>);
+pub(crate) struct Members {
+    view: MembersView,
+    /// How the members that have changed since then were logged; `None`: they are removed. One input can lead to several views, of which
+    /// the core has only the last one.
+    since: BTreeMap<NodeId, Option<(Incarnation, MemberState)>>,
+}
 
 impl Members {
-    /// These changes are logged.
-    pub(crate) fn apply(&mut self, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::Upsert(member) => {
-                    self.0.insert(member.node.id.clone(), (member.node.incarnation, member.state));
-                }
-                Change::Remove { id, .. } => {
-                    self.0.remove(id);
-                }
-            }
+    /// These changes are logged, which have led to the view of this id. `present` is the view of the core.
+    pub(crate) fn apply(&mut self, view_id: ViewId, changes: &[Change], present: &MembersView) {
+        if present.id() == view_id {
+            return self.catch_up(present);
         }
+        let after = |change: &Change| match change {
+            Change::Upsert(member) => Some((member.node.incarnation, member.state)),
+            Change::Remove { .. } => None,
+        };
+        self.since.extend(changes.iter().map(|change| (change.id().clone(), after(change))));
+    }
+
+    /// All changes up to the view of the core are logged.
+    pub(crate) fn catch_up(&mut self, present: &MembersView) {
+        if self.view.id() != present.id() {
+            self.view = present.clone();
+        }
+        self.since.clear();
+    }
+
+    fn get(&self, id: &NodeId) -> Option<(Incarnation, MemberState)> {
+        let of_view = || self.view.get(id).map(|member| (member.node.incarnation, member.state));
+        self.since.get(id).copied().unwrap_or_else(of_view)
     }
 }
 
@@ -48,10 +64,10 @@ impl Kind {
             Change::Remove { reason, .. } => return Self::Removed(*reason),
             Change::Upsert(member) => member,
         };
-        match before.0.get(change.id()) {
+        match before.get(change.id()) {
             None => Self::Joined,
-            Some((incarnation, _)) if *incarnation != member.node.incarnation => Self::Restarted,
-            Some((_, state)) if *state == member.state => Self::Updated,
+            Some((incarnation, _)) if incarnation != member.node.incarnation => Self::Restarted,
+            Some((_, state)) if state == member.state => Self::Updated,
             Some(_) if member.state.is_active() => Self::Active,
             Some(_) => Self::Suspect,
         }
@@ -113,7 +129,11 @@ mod tests {
     fn changes_are_named_by_what_has_happened() {
         let own = member("a");
         let mut before = Members::default();
-        before.apply(&[Change::Upsert(own.clone())]);
+        before.apply(
+            ViewId { version: 1, ..ViewId::default() },
+            &[Change::Upsert(own.clone())],
+            &MembersView::default(),
+        );
         let suspect = own.clone().with_state(MemberState::Suspect);
         let newer = Node { incarnation: Incarnation(2), ..own.node.clone() };
         let told = |changes: &[Change]| Summary(changes, &before).to_string();

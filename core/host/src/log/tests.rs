@@ -138,7 +138,7 @@ fn events() -> Vec<Event> {
             peer_address: address.clone(),
             peers: 1,
         },
-        Event::ViewChanged { view_id: ViewId::default(), changes: Vec::new() },
+        Event::ViewChanged { view_id: ViewId::default(), changes: [].into() },
         Event::RejectedByPeer { address: address.clone(), reason, holder: holder.clone(), peer_addr: None },
         Event::PeerRejected {
             node: node.clone(),

@@ -100,6 +100,8 @@ overrides! {
         limit_change_log: usize => change_log,
         /// The most updates of the view between two heartbeats; 0 sends all of them with the heartbeat
         limit_updates_at_once: usize => updates_at_once,
+        /// The most members that become suspect within a heartbeat interval because of their silence
+        limit_suspicions: usize => suspicions,
         /// The most addresses to dial beside the seeds
         limit_contacts: usize => contacts,
         /// The most views that are kept for slow readers of snapshots

@@ -79,6 +79,7 @@ fn every_option_of_the_library_has_a_flag() {
         limit_metadata = 51
         limit_change_log = 52
         limit_updates_at_once = 53
+        limit_suspicions = 15
         limit_contacts = 54
         limit_pinned_views = 5
     "#;

@@ -64,6 +64,10 @@ pub struct Limits {
     /// The most updates of the view that a master sends between two heartbeats, counting one per member and change. Further
     /// changes are sent with the next heartbeat. With 0, all of them are.
     pub updates_at_once: usize,
+    /// The most members that become suspect because of their silence within a
+    /// [`heartbeat_interval`](crate::Timing::heartbeat_interval). The next ones wait, and do not become suspect if they answer
+    /// meanwhile. Members that are down are removed all the same.
+    pub suspicions: usize,
     /// The most addresses to dial beside the seeds. More of them are [`Misuse`](crate::Misuse).
     pub contacts: usize,
     /// The most views that are kept for slow readers of snapshots. One more reader gets the newest of these views.
@@ -84,6 +88,7 @@ setters! {
         with_metadata: metadata: usize,
         with_change_log: change_log: usize,
         with_updates_at_once: updates_at_once: usize,
+        with_suspicions: suspicions: usize,
         with_contacts: contacts: usize,
         with_pinned_views: pinned_views: usize,
     }
@@ -111,6 +116,7 @@ impl Limits {
             metadata: 512,
             change_log: 4_096,
             updates_at_once: 512,
+            suspicions: 16,
             contacts: 1_024,
             pinned_views: 4,
         }
@@ -127,6 +133,7 @@ impl Limits {
             ("messages", self.messages, 64, u32::MAX as usize),
             ("members", self.members, 1, usize::MAX),
             ("change_log", self.change_log, 1, usize::MAX),
+            ("suspicions", self.suspicions, 1, usize::MAX),
             ("pinned_views", self.pinned_views, 1, usize::MAX),
         ] {
             size(field, value, min, max)?;
