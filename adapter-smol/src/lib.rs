@@ -84,7 +84,8 @@ pub use formation_core::{
     Counters, Detector, DialProblem, ElectorateDigest, Event, Explanation, Fence, IdError, Incarnation, Leadership,
     Limits, LossReason, Member, MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster,
     NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem, RejectReason, RemovalReason, Severity, StaleToken,
-    Status, StopReason, Storage, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewId, ViewLimit, VoterReport,
+    StateDir, Status, StopReason, Storage, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewId, ViewLimit,
+    VoterReport,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
@@ -92,9 +93,10 @@ pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
 #[doc(inline)]
 pub use formation_host::{
     ClusterHandle, CommandError, EVENT_BUFFER, EVENT_HISTORY, Environment, Events, Guard, LeadershipChange,
-    LeadershipWatch, Lease, LeaseTooShort, LeaveError, Master, MemoryStore, Opening, PastEvent, RecvError, StartError,
-    Stopped, StoreError, Transport, Unfinished, Watch, describe,
+    LeadershipWatch, Lease, LeaseTooShort, LeaveError, Master, MemoryStore, Opening, PastEvent, RecvError, Runtime,
+    StartError, Stopped, StoreError, Transport, Unfinished, Watch, describe,
 };
+pub use runtime::Smol;
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]
 pub use tls::Tls;

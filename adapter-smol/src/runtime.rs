@@ -5,8 +5,7 @@ use std::time::Duration;
 use formation_host::Runtime;
 use smol::{Task, Timer};
 
-/// The runtime smol, as a parameter of types of `formation-host`.
-#[cfg_attr(not(feature = "tls"), expect(unreachable_pub, reason = "only the public type `Tls` names it"))]
+/// The runtime smol, as a parameter of types and functions that work on any: see [`Runtime`].
 #[derive(Debug)]
 pub struct Smol;
 

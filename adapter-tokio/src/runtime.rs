@@ -17,13 +17,11 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-/// The runtime tokio, as a parameter of types of `formation-host`.
-#[cfg_attr(not(feature = "tls"), expect(unreachable_pub, reason = "only the public type `Tls` names it"))]
+/// The runtime tokio, as a parameter of types and functions that work on any: see [`Runtime`].
 #[derive(Debug)]
 pub struct Tokio;
 
 /// A task that is cancelled when it is dropped.
-#[cfg_attr(not(feature = "tls"), expect(unreachable_pub, reason = "only the public type `Tls` names it"))]
 #[derive(Debug)]
 pub struct Task(JoinHandle<()>);
 

@@ -7,6 +7,7 @@
 //! - `fence`: refuses the writes of earlier masters.
 //! - `config`: what a node is configured with.
 //! - `status`: a snapshot of a node's state, and its mastership.
+//! - `member`: a member, for tests.
 //! - `error`: what can go wrong, by who is to blame.
 //! - `durable`: what a node keeps over a restart.
 
@@ -17,5 +18,6 @@ pub(crate) mod event;
 pub(crate) mod explain;
 pub(crate) mod fence;
 pub(crate) mod input;
+mod member;
 pub(crate) mod output;
 pub(crate) mod status;

@@ -79,7 +79,7 @@ mod violations;
 mod wire;
 
 pub use api::{
-    config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing},
+    config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, StateDir, Timing},
     durable::{DurableState, HardState, ResumeError},
     error::{CloseReason, DialProblem, Misuse, RejectReason, TlsFailure, TlsProblem},
     event::{Event, LossReason, Severity, StopReason, ViewLimit},

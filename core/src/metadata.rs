@@ -73,7 +73,8 @@ pub(crate) fn decode<T: DeserializeOwned>(metadata: &[u8]) -> Result<T, Metadata
 ///
 /// [`Member::tags`](crate::Member::tags) reads them, and [`MembersView::with_tag`](crate::MembersView::with_tag) finds the members
 /// that have one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Tags(BTreeMap<String, String>);
 
 impl Tags {

@@ -46,7 +46,7 @@ fn getters_return_what_was_given() {
         .state_dir("/var/lib/prod")
         .build()
         .unwrap();
-    assert_eq!(config.state_dir(), Some("/var/lib/prod"));
+    assert_eq!(config.state_dir().map(ToString::to_string).as_deref(), Some("/var/lib/prod"));
     assert_eq!((config.cluster().as_str(), config.id().as_str(), config.address().as_str()), ("prod", "a", "a:1"));
     assert_eq!(config.seeds().iter().map(Address::as_str).collect::<Vec<_>>(), ["a:1", "b:1", "c:1"]);
     assert_eq!(config.contacts().iter().map(Address::as_str).collect::<Vec<_>>(), ["d:1"]);
@@ -110,10 +110,10 @@ fn a_missing_seed_list_is_an_error_that_names_both_fixes() {
 fn a_detector_with_an_invalid_value_is_an_error() {
     let phi = PhiAccrual::default;
     for (phi, expected) in [
-        (PhiAccrual { threshold: 0, ..phi() }, "threshold is 0, but has to be from 1 to 12"),
-        (PhiAccrual { threshold: 13, ..phi() }, "threshold is 13"),
-        (PhiAccrual { window: 1, ..phi() }, "window is 1, but has to be from 2 to 1000"),
-        (PhiAccrual { min_deviation: Duration::ZERO, ..phi() }, "min_deviation is 0ns"),
+        (phi().with_threshold(0), "threshold is 0, but has to be from 1 to 12"),
+        (phi().with_threshold(13), "threshold is 13"),
+        (phi().with_window(1), "window is 1, but has to be from 2 to 1000"),
+        (phi().with_min_deviation(Duration::ZERO), "min_deviation is 0ns"),
     ] {
         expect_error(builder().detector(Detector::PhiAccrual(phi)), expected);
     }
@@ -181,23 +181,19 @@ fn every_time_has_a_minimum_and_a_maximum() {
             expect_error(builder().timing(timing), &expected);
         }
     }
-    let shortest = Timing {
-        heartbeat_interval: MS(1),
-        stagger: US(1),
-        handshake_timeout: US(1),
-        dial_backoff_min: US(1),
-        dial_backoff_max: US(1),
-        ..Timing::local()
-    };
-    let longest = Timing {
-        lease: HOUR,
-        down_after: HOUR,
-        bootstrap_wait: HOUR,
-        handshake_timeout: HOUR,
-        dial_backoff_min: HOUR,
-        dial_backoff_max: HOUR,
-        ..Timing::wan()
-    };
+    let shortest = Timing::local()
+        .with_heartbeat_interval(MS(1))
+        .with_stagger(US(1))
+        .with_handshake_timeout(US(1))
+        .with_dial_backoff_min(US(1))
+        .with_dial_backoff_max(US(1));
+    let longest = Timing::wan()
+        .with_lease(HOUR)
+        .with_down_after(HOUR)
+        .with_bootstrap_wait(HOUR)
+        .with_handshake_timeout(HOUR)
+        .with_dial_backoff_min(HOUR)
+        .with_dial_backoff_max(HOUR);
     for timing in [shortest, longest] {
         builder().timing(timing).build().unwrap();
     }
@@ -208,43 +204,43 @@ fn times_have_to_fit_together() {
     let lan = Timing::lan;
     let rules: [(Timing, Timing, &str); 8] = [
         (
-            Timing { lease: US(599_999), ..lan() },
-            Timing { lease: MS(600), ..lan() },
+            lan().with_lease(US(599_999)),
+            lan().with_lease(MS(600)),
             "lease is 599.999ms, but has to be at least 3 times heartbeat_interval, which is 200ms; raise lease or lower heartbeat_interval",
         ),
         (
-            Timing { suspect_after: US(399_999), ..lan() },
-            Timing { suspect_after: MS(400), ..lan() },
+            lan().with_suspect_after(US(399_999)),
+            lan().with_suspect_after(MS(400)),
             "suspect_after is 399.999ms, but has to be at least 2 times heartbeat_interval, which is 200ms; raise suspect_after",
         ),
         (
-            Timing { suspect_after: MS(3000), ..lan() },
-            Timing { suspect_after: US(2_999_999), ..lan() },
+            lan().with_suspect_after(MS(3000)),
+            lan().with_suspect_after(US(2_999_999)),
             "down_after is 3s, but has to be more than suspect_after, which is 3s; raise down_after or lower suspect_after",
         ),
         (
-            Timing { lease: MS(3000), down_after: US(2_999_999), ..lan() },
-            Timing { lease: MS(3000), down_after: MS(3000), ..lan() },
+            lan().with_lease(MS(3000)).with_down_after(US(2_999_999)),
+            lan().with_lease(MS(3000)).with_down_after(MS(3000)),
             "down_after is 2.999999s, but has to be at least lease, which is 3s; raise down_after or lower lease",
         ),
         (
-            Timing { bootstrap_wait: US(999_999), ..lan() },
-            Timing { bootstrap_wait: MS(1000), ..lan() },
+            lan().with_bootstrap_wait(US(999_999)),
+            lan().with_bootstrap_wait(MS(1000)),
             "bootstrap_wait is 999.999ms, but has to be at least lease, which is 1s; raise bootstrap_wait or lower lease",
         ),
         (
-            Timing { election_timeout: MS(990), ..lan() },
-            Timing { election_timeout: US(989_999), ..lan() },
+            lan().with_election_timeout(MS(990)),
+            lan().with_election_timeout(US(989_999)),
             "lease less max_clock_drift_percent is 990ms, but has to be more than election_timeout, which is 990ms; raise lease or lower",
         ),
         (
-            Timing { stagger: MS(500), ..lan() },
-            Timing { stagger: US(499_999), ..lan() },
+            lan().with_stagger(MS(500)),
+            lan().with_stagger(US(499_999)),
             "election_timeout is 500ms, but has to be more than stagger, which is 500ms; raise election_timeout or lower stagger",
         ),
         (
-            Timing { dial_backoff_min: US(1_000_001), ..lan() },
-            Timing { dial_backoff_min: MS(1000), ..lan() },
+            lan().with_dial_backoff_min(US(1_000_001)),
+            lan().with_dial_backoff_min(MS(1000)),
             "dial_backoff_max is 1s, but has to be at least dial_backoff_min, which is 1.000001s; raise dial_backoff_max",
         ),
     ];
@@ -256,7 +252,8 @@ fn times_have_to_fit_together() {
 
 #[test]
 fn clocks_may_not_drift_by_half() {
-    let drifting = |max_clock_drift_percent| builder().timing(Timing { max_clock_drift_percent, ..Timing::lan() });
+    let drifting =
+        |max_clock_drift_percent| builder().timing(Timing::lan().with_max_clock_drift_percent(max_clock_drift_percent));
     expect_error(drifting(50), "max_clock_drift_percent is 50, but has to be from 0 to 49; choose");
     drifting(49).build().unwrap();
     drifting(0).build().unwrap();
@@ -264,7 +261,9 @@ fn clocks_may_not_drift_by_half() {
 
 #[test]
 fn a_safe_lease_allows_for_clock_drift_and_is_rounded_down() {
-    let safe = |lease, max_clock_drift_percent| Timing { lease, max_clock_drift_percent, ..Timing::lan() }.safe_lease();
+    let safe = |lease, max_clock_drift_percent| {
+        Timing::lan().with_lease(lease).with_max_clock_drift_percent(max_clock_drift_percent).safe_lease()
+    };
     assert_eq!(safe(MS(1000), 1), MS(990));
     assert_eq!(safe(MS(1000), 0), MS(1000));
     assert_eq!(safe(US(199), 1), US(197));
@@ -292,25 +291,24 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         *field(&mut limits) = least - 1;
         expect_error(builder().limits(limits), &format!("{name} is {}, but has to be from {least} to ", least - 1));
     }
-    let smallest = Limits {
-        frame_before_handshake: 640,
-        max_frame: 4096,
-        send: 4096,
-        pending_connections: 1,
-        connections: 4,
-        partial_bytes: 4096,
-        unsent_bytes: 4096,
-        messages: 64,
-        members: 1,
-        metadata: 0,
-        change_log: 1,
-        updates_at_once: 0,
-        suspicions: 1,
-        contacts: 0,
-        pinned_views: 1,
-    };
+    let smallest = Limits::new()
+        .with_frame_before_handshake(640)
+        .with_max_frame(4096)
+        .with_send(4096)
+        .with_pending_connections(1)
+        .with_connections(4)
+        .with_partial_bytes(4096)
+        .with_unsent_bytes(4096)
+        .with_messages(64)
+        .with_members(1)
+        .with_metadata(0)
+        .with_change_log(1)
+        .with_updates_at_once(0)
+        .with_suspicions(1)
+        .with_contacts(0)
+        .with_pinned_views(1);
     builder().limits(smallest).build().unwrap();
-    let frame = |max_frame| builder().limits(Limits { max_frame, partial_bytes: 2 << 30, ..Limits::default() });
+    let frame = |max_frame| builder().limits(Limits::new().with_max_frame(max_frame).with_partial_bytes(2 << 30));
     expect_error(frame((1 << 30) + 1), "max_frame is 1073741825, but has to be from 640 to 1073741824; choose");
     frame(1 << 30).build().unwrap();
 }
@@ -320,33 +318,33 @@ fn limits_have_to_fit_together() {
     let base = Limits::default;
     let rules: [(Limits, Limits, &str); 6] = [
         (
-            Limits { frame_before_handshake: 131_073, ..base() },
-            Limits { frame_before_handshake: 131_072, ..base() },
+            base().with_frame_before_handshake(131_073),
+            base().with_frame_before_handshake(131_072),
             "max_frame is 131072, but has to be at least frame_before_handshake, which is 131073; raise max_frame or lower",
         ),
         (
-            Limits { send: 131_073, ..base() },
-            Limits { send: 131_072, ..base() },
+            base().with_send(131_073),
+            base().with_send(131_072),
             "max_frame is 131072, but has to be at least send, which is 131073; raise max_frame or lower send",
         ),
         (
-            Limits { partial_bytes: 131_071, ..base() },
-            Limits { partial_bytes: 131_072, ..base() },
+            base().with_partial_bytes(131_071),
+            base().with_partial_bytes(131_072),
             "partial_bytes is 131071, but has to be at least max_frame, which is 131072; raise partial_bytes or lower max_frame",
         ),
         (
-            Limits { unsent_bytes: 65_535, ..base() },
-            Limits { unsent_bytes: 65_536, ..base() },
+            base().with_unsent_bytes(65_535),
+            base().with_unsent_bytes(65_536),
             "unsent_bytes is 65535, but has to be at least send, which is 65536; raise unsent_bytes or lower send",
         ),
         (
-            Limits { metadata: 64_513, ..base() },
-            Limits { metadata: 64_512, ..base() },
+            base().with_metadata(64_513),
+            base().with_metadata(64_512),
             "send is 65536, but has to be at least 1024 more than metadata, which is 64513; raise send or lower metadata",
         ),
         (
-            Limits { connections: 3, ..base() },
-            Limits { connections: 4, ..base() },
+            base().with_connections(3),
+            base().with_connections(4),
             "connections is 3, but has to be more than the number of seeds, which is 3; raise connections or lower the number of seeds",
         ),
     ];
@@ -362,7 +360,7 @@ fn the_given_values_must_keep_the_limits() {
     expect_error(seeds(65), "the number of seeds is 65, but has to be from 1 to 64; choose");
     seeds(64).build().unwrap();
 
-    let contacts = |count| builder().limits(Limits { contacts: 2, ..Limits::default() }).contacts(numbered(count));
+    let contacts = |count| builder().limits(Limits::new().with_contacts(2)).contacts(numbered(count));
     expect_error(
         contacts(3),
         "contacts is 2, but has to be at least the number of contacts, which is 3; raise contacts",
@@ -389,7 +387,7 @@ fn a_configuration_survives_serialization() {
 #[test]
 fn a_configuration_file_needs_only_changed_values() {
     let json = r#"{"cluster":"prod","id":"a","address":"a:1","seeds":["a:1","b:1","c:1"],"timing":{"stagger":{"secs":0,"nanos":5000000}}}"#;
-    let written = builder().timing(Timing { stagger: MS(5), ..Timing::lan() }).build().unwrap();
+    let written = builder().timing(Timing::lan().with_stagger(MS(5))).build().unwrap();
     assert_eq!(serde_json::from_str::<Config>(json).unwrap(), written);
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use formation_core::{
     Address, ClusterName, Config, Formation, Incarnation, Input, Leadership, LossReason, MemberState, MembersView,
-    NodeId, Origin, Output, Phase, RemovalReason, Start, StopReason, Storage, Term, Timestamp,
+    NodeId, Origin, Output, Phase, RemovalReason, Start, StopReason, Storage, Timestamp,
 };
 
 /// The view of a node that is alone.
@@ -109,7 +109,7 @@ fn the_members_of_a_view_are_found_and_iterated() {
 fn what_a_person_reads_is_written_in_words() {
     assert_eq!(view_of("a").to_string(), "1.1 (1 member)");
     assert_eq!(MembersView::default().to_string(), "0.0 (0 members)");
-    let leadership = Leadership { term: Term(3), valid_until: Timestamp::from_micros(12_500_000) };
+    let leadership: Leadership = serde_json::from_str(r#"{"term":3,"valid_until":12500000}"#).unwrap();
     assert_eq!(leadership.to_string(), "master of term 3 until 12.5s");
     for (shown, words) in [
         (Phase::Joining.to_string(), "without a master"),

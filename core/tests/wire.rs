@@ -41,7 +41,7 @@ fn view_id(term: u64, version: u64) -> ViewId {
 }
 
 fn member(id: &str, incarnation: u64, at: &str, state: MemberState, metadata: &'static [u8]) -> Member {
-    Member { node: node(id, incarnation), address: address(at), state, metadata: Bytes::from_static(metadata) }
+    Member::new(node(id, incarnation), address(at)).with_state(state).with_metadata(metadata)
 }
 
 fn hello() -> Hello {
@@ -367,12 +367,8 @@ fn the_largest_status_and_member_fit_beside_their_metadata() {
         ..status(u64::MAX, u64::MAX, Role::Follower { master: longest_node(), address: longest_address() })
     };
     assert!(Message::Status(status).to_frame().len() <= metadata.len() + 1024);
-    let member = Member {
-        node: longest_node(),
-        address: longest_address(),
-        state: MemberState::Suspect,
-        metadata: metadata.clone(),
-    };
+    let member = Member::new(longest_node(), longest_address()).with_state(MemberState::Suspect);
+    let member = member.with_metadata(metadata.clone());
     let far = view_id(u64::MAX, u64::MAX);
     for update in [
         MembersUpdate::Page { view_id: far, index: u32::MAX, last: true, members: vec![member.clone()] },

@@ -97,7 +97,7 @@ impl Checks {
         leadership: Leadership,
         (votes_last, leases_never_overlap): (bool, bool),
     ) -> Result<(), String> {
-        let Leadership { term, valid_until } = leadership;
+        let Leadership { term, valid_until, .. } = leadership;
         if votes_last
             && let known = self.masters.entry(term).or_insert_with(|| node.clone())
             && known != node

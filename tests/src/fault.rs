@@ -48,15 +48,15 @@ pub enum Pace {
 impl Pace {
     fn timing(self) -> Timing {
         let ms = Duration::from_millis;
-        let times = |heartbeat, lease, bootstrap| Timing {
-            heartbeat_interval: ms(heartbeat),
-            lease: ms(lease),
-            bootstrap_wait: ms(bootstrap),
-            ..Timing::lan()
+        let times = |heartbeat, lease, bootstrap| {
+            Timing::lan()
+                .with_heartbeat_interval(ms(heartbeat))
+                .with_lease(ms(lease))
+                .with_bootstrap_wait(ms(bootstrap))
         };
         match self {
             Self::Usual => Timing::lan(),
-            Self::Fast => Timing { election_timeout: ms(300), ..times(100, 400, 600) },
+            Self::Fast => times(100, 400, 600).with_election_timeout(ms(300)),
             Self::Slow => times(300, 2_500, 3_000),
         }
     }

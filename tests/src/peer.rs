@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    Address, ClusterName, Config, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId, Term, ViewId,
+    Address, ClusterName, Config, ElectorateDigest, Incarnation, Member, Node, NodeId, Term, ViewId,
     message::{
         Heartbeat, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof, ProtocolRange, Role,
         StatusReport, Vote, VoteRequest,
@@ -172,7 +172,7 @@ fn hmac_of(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 /// An active member without metadata.
 pub(crate) fn member(node: Node, address: Address) -> Member {
-    Member { node, address, state: MemberState::Active, metadata: Bytes::new() }
+    Member::new(node, address)
 }
 
 /// Takes the whole frames out of a stream and decodes them.

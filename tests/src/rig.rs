@@ -124,7 +124,7 @@ impl Rig {
     /// A peer opens a connection. Its certificate covers every seed.
     pub fn accept(&mut self) -> ConnId {
         let certified = self.formation.config().seeds().clone();
-        self.accept_from(Remote { addr: None, certified })
+        self.accept_from(Remote::default().with_certified(certified))
     }
 
     /// A peer of which the transport knows this opens a connection.

@@ -260,19 +260,17 @@ impl Scenario {
     fn limits(&self) -> Limits {
         let updates_at_once = if self.seed % 5 == 2 { self.seed / 5 % 8 } else { 512 };
         let suspicions = if self.seed % 7 == 3 { 1 } else { 16 };
-        let limits = Limits { updates_at_once: updates_at_once as usize, suspicions, ..Limits::default() };
+        let limits = Limits::new().with_updates_at_once(updates_at_once as usize).with_suspicions(suspicions);
         if self.seed % 6 != 1 || self.faults.is_empty() || self.attack.is_some() {
             return limits;
         }
         let nodes = self.voters + self.others;
-        Limits {
-            pending_connections: 1,
-            connections: nodes.max(self.voters + 1),
-            members: nodes,
-            change_log: 1,
-            pinned_views: 1,
-            ..limits
-        }
+        limits
+            .with_pending_connections(1)
+            .with_connections(nodes.max(self.voters + 1))
+            .with_members(nodes)
+            .with_change_log(1)
+            .with_pinned_views(1)
     }
 
     /// G5: once the network is quiet, the nodes agree, and the agreement lasts.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use formation_core::{Fence, Term};
-use formation_testing::{Network, Runtime, Stream, TestCluster, TestNode, smol::Smol, tokio::Tokio};
+use formation_testing::{Network, Runtime, TestCluster, TestNode, TestStream, smol::Smol, tokio::Tokio};
 use formation_tokio::Lease;
 use futures_util::{StreamExt, stream};
 // The streams of the kit have the traits of both runtimes.
@@ -29,13 +29,13 @@ trait Example: Runtime {
     /// How long a step takes, and how long it may take.
     const STEP: (Duration, Duration);
 
-    async fn job(lease: Lease, id: &str, store: Stream) -> io::Result<()>;
+    async fn job(lease: Lease, id: &str, store: TestStream) -> io::Result<()>;
 }
 
 impl Example for Tokio {
     const STEP: (Duration, Duration) = example_on_tokio::STEP;
 
-    async fn job(lease: Lease, id: &str, store: Stream) -> io::Result<()> {
+    async fn job(lease: Lease, id: &str, store: TestStream) -> io::Result<()> {
         example_on_tokio::job(lease, id, store).await
     }
 }
@@ -43,7 +43,7 @@ impl Example for Tokio {
 impl Example for Smol {
     const STEP: (Duration, Duration) = example_on_smol::STEP;
 
-    async fn job(lease: Lease, id: &str, store: Stream) -> io::Result<()> {
+    async fn job(lease: Lease, id: &str, store: TestStream) -> io::Result<()> {
         example_on_smol::job(lease, id, store).await
     }
 }
@@ -118,7 +118,7 @@ async fn store(node: TestNode, written: &Mutex<Written>) {
     let listener = node.listen(PORT).unwrap();
     let accepted = stream::unfold(listener, async |listener| Some((listener.accept().await.unwrap(), listener)));
     let serve = async |writer| {
-        let (mut writer, mut line): (BufReader<Stream>, _) = (BufReader::new(writer), String::new());
+        let (mut writer, mut line): (BufReader<TestStream>, _) = (BufReader::new(writer), String::new());
         // A writer that is gone has closed its end.
         while let Ok(1..) = writer.read_line(&mut line).await {
             let answer = written.lock().unwrap().write(&line);

@@ -87,7 +87,7 @@ impl Nodes {
     }
 
     fn common_master(&self) -> Option<Master> {
-        let mut masters = self.running.values().map(master_of);
+        let mut masters = self.running.values().map(|cluster| cluster.master());
         let first = masters.next()??;
         let runs = self.running.get(&first.node.id)?.node() == &first.node;
         (runs && masters.all(|master| master.as_ref() == Some(&first))).then_some(first)
@@ -146,10 +146,4 @@ fn address_of(listener: &TcpListener) -> Result<Address, String> {
 /// Two digits, so that the bytewise order is that of the numbers.
 pub(crate) fn name(index: usize) -> String {
     format!("node-{:02}", index + 1)
-}
-
-fn master_of(cluster: &Cluster) -> Option<Master> {
-    let status = cluster.status();
-    let (node, address) = status.master?;
-    Some(Master { node, address, term: status.master_term? })
 }

@@ -43,21 +43,21 @@ const NO_BUFFERING: &str = "x-accel-buffering";
 
 /// How many streams there are.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places(Arc<AtomicUsize>);
+pub(crate) struct StreamPlaces(Arc<AtomicUsize>);
 
-impl Places {
-    fn take(&self) -> Option<Place> {
+impl StreamPlaces {
+    fn take(&self) -> Option<StreamPlace> {
         let one_more = |taken: usize| (taken < EVENT_STREAMS).then_some(taken + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Place(self.0.clone()))
+        Some(StreamPlace(self.0.clone()))
     }
 }
 
 /// The place of one stream. It is free again when this is dropped.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+struct StreamPlace(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ struct Reader {
     /// The number of the event that was sent last.
     seen: u64,
     next: VecDeque<PastEvent>,
-    _place: Place,
+    _place: StreamPlace,
 }
 
 impl Reader {
@@ -110,11 +110,7 @@ impl Reader {
         let data = Data {
             number: past.number,
             unix_ms: millis(at),
-            severity: match past.event.severity() {
-                Severity::Detail => "detail",
-                Severity::Progress => "progress",
-                Severity::Problem => "problem",
-            },
+            severity: past.event.severity(),
             line: describe(own, &past.event),
             event: past.event,
         };
@@ -129,7 +125,7 @@ impl Reader {
 struct Data {
     number: u64,
     unix_ms: u64,
-    severity: &'static str,
+    severity: Severity,
     line: Option<String>,
     event: formation_core::Event,
 }

@@ -42,7 +42,7 @@
 //!
 //! ```text
 //! id: 7-12
-//! data: {"number":12,"unix_ms":1764453600000,"severity":"progress","line":"follows node-b, master of term 3","event":{…}}
+//! data: {"number":12,"unix_ms":1764453600000,"severity":"Progress","line":"follows node-b, master of term 3","event":{…}}
 //! ```
 //!
 //! The id is the incarnation of the node and the number of the event in this run. A client that sends the last one as `Last-Event-ID`, as
@@ -84,12 +84,12 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use formation_core::{Address, ClusterName, MembersView, Node, Phase, Status, Term};
-use formation_host::ClusterHandle;
+use formation_core::{Address, ClusterName, MembersView, Node, Phase, Status};
+use formation_host::{ClusterHandle, Master};
 use serde::Serialize;
 
 pub use self::events::EVENT_STREAMS;
-use self::events::Places;
+use self::events::StreamPlaces;
 
 /// A node without a master is ready for this many times `down_after`.
 const READY_WITHOUT_MASTER: u32 = 10;
@@ -102,7 +102,7 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
 #[derive(Clone, Debug)]
 struct App {
     handle: ClusterHandle,
-    places: Places,
+    places: StreamPlaces,
 }
 
 /// The routes of a node. The documentation of this package lists them.
@@ -126,7 +126,7 @@ pub fn router(handle: ClusterHandle) -> Router {
         .route("/explain", get(explain))
         .route("/events", get(events::stream))
         .layer(map_response(secure))
-        .with_state(App { handle, places: Places::default() })
+        .with_state(App { handle, places: StreamPlaces::default() })
 }
 
 /// Each answer is of this moment, and is what it says.
@@ -191,7 +191,7 @@ struct Overview<'a> {
     address: &'a Address,
     is_voter: bool,
     is_ready: bool,
-    master: Option<Master>,
+    master: Option<Shown>,
     /// How long this node is the master, if its lease is not renewed again. `None`: it is not the master.
     lease_ms: Option<u64>,
     /// How long a lease is.
@@ -206,10 +206,9 @@ struct Overview<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Master {
-    node: Node,
-    address: Address,
-    term: Term,
+struct Shown {
+    #[serde(flatten)]
+    master: Master,
     is_this_node: bool,
 }
 
@@ -222,12 +221,7 @@ async fn cluster(State(app): State<App>) -> Response {
         address: config.address(),
         is_voter: config.is_voter(),
         is_ready: not_ready(handle).is_none(),
-        master: handle.master().map(|master| Master {
-            is_this_node: master.node == *handle.node(),
-            node: master.node,
-            address: master.address,
-            term: master.term,
-        }),
+        master: handle.master().map(|master| Shown { is_this_node: master.node == *handle.node(), master }),
         lease_ms: handle.leadership().map(|leadership| millis(leadership.valid_until.since(now))),
         lease_length_ms: millis(config.timing().lease),
         without_master_ms: handle.without_master_since().map(|since| millis(now.since(since))),

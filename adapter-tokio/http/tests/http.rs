@@ -245,7 +245,7 @@ fn a_client_gets_the_events_that_it_has_missed() {
         assert!(lines.contains(&format!("follows {}, master of term 1", first.node.id).as_str()), "{lines:?}");
         for (_, data) in &seen {
             let event: Event = serde_json::from_value(data["event"].clone()).unwrap();
-            assert_eq!(data["line"].is_null(), event.conn().is_some() && data["severity"] == "detail", "{data}");
+            assert_eq!(data["line"].is_null(), event.conn().is_some() && data["severity"] == "Detail", "{data}");
         }
 
         drop(stream);

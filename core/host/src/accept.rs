@@ -27,20 +27,20 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// connect at once, honest ones would be closed whose `Hello` is on its way. A connection loses its place after a short time, so that
 /// silent ones cannot stop others.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct AcceptPlaces {
     permits: Permits,
     limit: Duration,
 }
 
 /// The place of a connection that was accepted and has sent nothing. It is free once this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct AcceptPlace {
     _permit: Permit,
     /// How long the connection may keep it.
     pub(crate) limit: Duration,
 }
 
-impl Places {
+impl AcceptPlaces {
     pub(crate) fn new(limits: &Limits, timing: &Timing) -> Self {
         let permits = Permits::new((limits.pending_connections / 2).min(MOST_SILENT));
         Self { permits, limit: SILENCE.min(timing.handshake_timeout / 10) }
@@ -53,17 +53,17 @@ impl Places {
     }
 
     /// Waits until one is free.
-    pub(crate) async fn take(&self) -> Place {
-        Place { _permit: self.permits.take().await, limit: self.limit }
+    pub(crate) async fn take(&self) -> AcceptPlace {
+        AcceptPlace { _permit: self.permits.take().await, limit: self.limit }
     }
 }
 
 /// Waits for the next connection of a peer; for a moment longer if the last attempt has failed.
 pub(crate) async fn accept<R: Runtime, T: Transport>(
     transport: Arc<T>,
-    places: Places,
+    places: AcceptPlaces,
     has_failed: bool,
-) -> io::Result<(Opening<T::Stream>, Place)> {
+) -> io::Result<(Opening<T::Stream>, AcceptPlace)> {
     if has_failed {
         R::sleep(PAUSE).await;
     }
@@ -77,6 +77,6 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_turned_off_needs_no_memory() {
-        Places::new(&Limits { pending_connections: usize::MAX, ..Limits::default() }, &Timing::lan());
+        AcceptPlaces::new(&Limits::new().with_pending_connections(usize::MAX), &Timing::lan());
     }
 }

@@ -11,7 +11,7 @@ use futures_lite::{
 };
 
 use crate::{
-    accept::Place,
+    accept::AcceptPlace,
     driver::{self, Report, SecondSend},
     opening::Opening,
     permits::Permits,
@@ -51,7 +51,7 @@ impl<R: Runtime> Connection<R> {
         opening: Opening<S>,
         into_io: fn(S) -> D,
         certified: impl FnOnce(&S) -> BTreeSet<Address> + Send + 'static,
-        place: Option<Place>,
+        place: Option<AcceptPlace>,
         spawner: &Spawner<S>,
     ) -> Self
     where

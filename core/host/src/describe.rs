@@ -1,6 +1,6 @@
 //! Events as lines for a person.
 
-use formation_core::{Change, Event, MemberState, Node, RemovalReason, Severity, message::Holder};
+use formation_core::{Change, Event, Node, RemovalReason, Severity, message::Holder};
 
 /// One line for a person about an event of the node `own`, or `None` for an event that only matters in a log. If somebody has to do
 /// something, the line says what. Its words may change with any version.
@@ -105,10 +105,8 @@ fn describe_changes(changes: &[Change]) -> String {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for change in changes {
         let (group, id) = match change {
-            Change::Upsert(member) => match member.state {
-                MemberState::Active => ("active", &member.node.id),
-                MemberState::Suspect => ("suspect", &member.node.id),
-            },
+            Change::Upsert(member) if member.state.is_active() => ("active", &member.node.id),
+            Change::Upsert(member) => ("suspect", &member.node.id),
             Change::Remove { id, reason: RemovalReason::Left } => ("left", id),
             Change::Remove { id, reason: RemovalReason::Down } => ("down", id),
             Change::Remove { id, reason: RemovalReason::Unknown } => ("removed, perhaps left or down", id),

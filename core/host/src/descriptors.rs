@@ -1,6 +1,6 @@
 //! How many connections fit into what the process may open.
 
-use formation_core::{Config, ConfigBuilder, Limits};
+use formation_core::{Config, ConfigBuilder};
 
 /// The reserve for everything that is not a connection of a running node: its files, its listener, connections that are
 /// still closing, and the files and sockets of the application.
@@ -21,7 +21,7 @@ pub(crate) struct Lowered {
 /// a vote, a dial or the application needs.
 pub(crate) fn fit(config: Config, open_files: Option<u64>) -> (Config, Option<Lowered>) {
     let Some(lowered) = open_files.and_then(|open_files| lowered(&config, open_files)) else { return (config, None) };
-    let limits = Limits { connections: lowered.connections, ..config.limits().clone() };
+    let limits = config.limits().clone().with_connections(lowered.connections);
     match ConfigBuilder::from(config.clone()).limits(limits).build() {
         Ok(fitting) => (fitting, Some(lowered)),
         // The limit is not below its minimum, and nothing else has changed.
@@ -51,10 +51,12 @@ pub(crate) fn open_files() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use formation_core::Limits;
+
     use super::*;
 
     fn fitted(configured: usize, open_files: u64) -> usize {
-        let limits = Limits { connections: configured, ..Limits::default() };
+        let limits = Limits::new().with_connections(configured);
         let config =
             Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).key("sixteen bytes at least").limits(limits);
         let config = config.build().unwrap();

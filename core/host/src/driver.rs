@@ -18,7 +18,7 @@ use formation_core::{
 };
 
 use crate::{
-    accept::Place,
+    accept::AcceptPlace,
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
     log::{About, Log, Members},
@@ -68,7 +68,7 @@ pub(crate) trait Io {
     /// `is_configured`: whether the address is a seed or a contact. Any other one was named by a peer.
     fn dial(&mut self, dial: DialId, address: Address, limit: Duration, is_configured: bool);
     /// Starts to secure and to read a new connection. It leaves its place once its first bytes are handled, or after a short time.
-    fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, place: Option<Place>) -> Self::Connection;
+    fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, place: Option<AcceptPlace>) -> Self::Connection;
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
     /// Whether one end of a connection does not trust the other.
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure>;
@@ -245,7 +245,13 @@ impl<I: Io> Driver<I> {
     }
 
     /// There is a new connection. It gets a larger id than any before.
-    pub(crate) fn opened(&mut self, now: Timestamp, opening: Opening<I::Stream>, origin: Origin, place: Option<Place>) {
+    pub(crate) fn opened(
+        &mut self,
+        now: Timestamp,
+        opening: Opening<I::Stream>,
+        origin: Origin,
+        place: Option<AcceptPlace>,
+    ) {
         if self.is_stopped() {
             return;
         }

@@ -8,12 +8,13 @@ use std::{
 use event_listener::Event as Changed;
 use formation_core::{StopReason, Timestamp};
 use futures_lite::future;
+use serde::Serialize;
 
 use crate::{clock::Clock, handle::Stopped, runtime::Runtime};
 
 /// The time limit has passed, and this was not finished. The node does nothing any more: its last event is
 /// [`Event::Stopped`](formation_core::Event::Stopped), its port is free, and its connections are closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub struct Unfinished {
     /// The node had not left the cluster, and was ended as by [`shutdown`](crate::ClusterHandle::shutdown). The other nodes notice
@@ -40,6 +41,7 @@ impl fmt::Display for Unfinished {
 
 /// Why a node has not left in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaveError {
     /// The node had stopped before it could leave.
     #[error(transparent)]

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Display,
-    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -92,7 +91,7 @@ impl Environment {
                 Ok((start, Some(store)))
             }
             (None, Some(dir)) => {
-                let (keeper, start) = Keeper::open(Disk::default(), Path::new(dir), config, incarnation, rng_seed)?;
+                let (keeper, start) = Keeper::open(Disk::default(), &dir.to_path_buf(), config, incarnation, rng_seed)?;
                 Ok((start, Some(Store::on_disk(keeper))))
             }
         }

@@ -13,6 +13,7 @@ use formation_core::{
     Address, Command, Config, Event, Explanation, Formation, Leadership, MembersView, MetadataError, Misuse, Node,
     Status, StopReason, Term, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ending::End,
@@ -48,7 +49,8 @@ pub enum CommandError {
 }
 
 /// The master that a node follows, or the node itself if it is the master.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Master {
     /// The master.
     pub node: Node,
@@ -59,6 +61,21 @@ pub struct Master {
 }
 
 impl Master {
+    /// A master, for tests of what depends on one.
+    ///
+    /// ```
+    /// use formation_core::{Address, Incarnation, Node, NodeId, Term};
+    /// use formation_host::Master;
+    ///
+    /// let node = Node { id: NodeId::new("node-a")?, incarnation: Incarnation(7) };
+    /// let master = Master::new(node, Address::new("10.0.0.1:7000")?, Term(3));
+    /// assert_eq!(master.to_string(), "node-a#7 at 10.0.0.1:7000, master of term 3");
+    /// # Ok::<(), formation_core::IdError>(())
+    /// ```
+    pub fn new(node: Node, address: Address, term: Term) -> Self {
+        Self { node, address, term }
+    }
+
     /// The master of a node with this status.
     fn of(status: &Status) -> Option<Self> {
         let (node, address) = status.master.clone()?;
@@ -405,7 +422,7 @@ impl ClusterHandle {
     /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
     /// use formation_host::Master;
     ///
-    /// let Master { node, address, term } = cluster.wait_for_master().await?;
+    /// let Master { node, address, term, .. } = cluster.wait_for_master().await?;
     /// println!("{node} at {address} is the master of term {term}");
     /// # Ok(())
     /// # }

@@ -8,7 +8,7 @@
 //! use formation_host::{Clock, Store, begin};
 //!
 //! # let dir = tempfile::tempdir()?;
-//! # let dir = dir.path().to_str().unwrap();
+//! # let dir = dir.path();
 //! let config = Config::single("orders", "node-a", "127.0.0.1:7000").state_dir(dir).build()?;
 //! let (start, mut store) = begin(&config)?;
 //! if store.as_ref().is_some_and(Store::is_new) {
@@ -96,6 +96,8 @@ mod format;
 mod handle;
 mod handover;
 mod history;
+#[cfg(test)]
+mod json;
 mod limiter;
 mod log;
 mod mastership;

@@ -4,6 +4,7 @@
 use std::{
     fmt::{self, Write},
     io,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -189,9 +190,9 @@ impl Log {
         }
     }
 
-    pub(crate) fn state_dir_is_empty(&self, state_dir: &str) {
+    pub(crate) fn state_dir_is_empty(&self, state_dir: &Path) {
         tracing::info!(
-            target: TARGET, node = %self.node, state_dir,
+            target: TARGET, node = %self.node, state_dir = %state_dir.display(),
             "the state directory is empty, so this node has never voted; if it has run before, check the path"
         );
     }

@@ -12,6 +12,7 @@ mod work;
 use std::{fmt, sync::Arc, time::Duration};
 
 use formation_core::{Leadership, Term, Timestamp};
+use serde::Serialize;
 
 pub use self::watch::{LeadershipChange, LeadershipWatch};
 pub(crate) use self::{keeper::keep, work::run};
@@ -224,7 +225,8 @@ impl Guard {
 }
 
 /// A step would take longer than this node may act as the master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[non_exhaustive]
 #[error("the step needs {needed:?}, but the lease of this master has only {left:?} left; try again once it is renewed")]
 pub struct LeaseTooShort {
     /// How long the step needs.

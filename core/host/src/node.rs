@@ -8,7 +8,7 @@ use futures_lite::future::{self, FutureExt, pending, yield_now};
 use tracing::Instrument;
 
 use crate::{
-    accept::{Place, Places, accept},
+    accept::{AcceptPlace, AcceptPlaces, accept},
     clock::Clock,
     descriptors::{fit, open_files},
     driver::{Driver, Remains, Report},
@@ -69,14 +69,14 @@ where
     if let Some(dir) = formation.config().state_dir()
         && store.as_ref().is_some_and(Store::is_new)
     {
-        log.state_dir_is_empty(dir);
+        log.state_dir_is_empty(&dir.to_path_buf());
     }
     warn_about(formation.config(), store.is_some(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, clock.clone());
     let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
-    let places = Places::new(formation.config().limits(), formation.config().timing());
+    let places = AcceptPlaces::new(formation.config().limits(), formation.config().timing());
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
@@ -131,7 +131,7 @@ impl<M> Drop for Inbox<M> {
     }
 }
 
-type Accepted<S> = io::Result<(Opening<S>, Place)>;
+type Accepted<S> = io::Result<(Opening<S>, AcceptPlace)>;
 
 /// The next thing to be handled.
 enum Next<S> {
@@ -170,7 +170,7 @@ async fn received<M>(channel: &Receiver<M>) -> M {
 
 struct Node<R: Runtime, T: Transport, D: ByteStream> {
     clock: Clock,
-    places: Places,
+    places: AcceptPlaces,
     sources: Sources<T::Stream>,
     /// The node is about to resign or to leave.
     handover: Option<Handover>,

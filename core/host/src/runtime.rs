@@ -9,7 +9,29 @@ use futures_lite::{
 
 /// An async runtime: it spawns tasks, waits for a time to pass, and runs blocking work elsewhere.
 ///
-/// An adapter implements it once. Everything else that a node does with its runtime is built on these functions.
+/// `formation_tokio::Tokio` and `formation_smol::Smol` implement it. Everything else that a node does with its runtime is built on these
+/// functions. A library for services on both runtimes takes it as a parameter where the handle of the node is not enough. Like that
+/// handle, the library then names no adapter:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use formation_host::{ClusterHandle, Runtime};
+///
+/// /// Cleans up on the master, as long as the task is kept. What blocks runs on a thread of its own.
+/// fn keep_clean<R: Runtime>(cluster: ClusterHandle, period: Duration, clean: fn()) -> R::Task {
+///     R::spawn(async move {
+///         let work = async |_lease| {
+///             loop {
+///                 R::unblock(clean).await;
+///                 R::sleep(period).await;
+///             }
+///         };
+///         // It ends with the node.
+///         let _ = cluster.run_while_master(work).await;
+///     })
+/// }
+/// ```
 pub trait Runtime: Send + Sync + 'static {
     /// A spawned task. It resolves when the task has ended, and dropping it cancels the task.
     type Task: Future<Output = ()> + Send + Sync + Unpin + 'static;
@@ -20,7 +42,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// What is missing, and the remedy.
     fn check() -> Result<(), &'static str>;
 
-    /// Starts a task. The task does not panic.
+    /// Starts a task. Call it where [`check`](Self::check) succeeds. The task must not panic: a runtime may end the process, or only the
+    /// task.
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self::Task;
 
     /// Whether a task has ended.
@@ -32,7 +55,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Waits.
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Runs work that blocks on a thread that may be blocked. The work does not panic.
+    /// Runs work that blocks on a thread that may be blocked. The work must not panic. It goes on if the future is dropped.
     fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send;
 }
 

@@ -81,10 +81,10 @@ impl State {
     }
 
     fn within_margin(&self, now: Timestamp) -> Option<Leadership> {
-        let Leadership { term, valid_until } = self.leadership?;
+        let mut leadership = self.leadership?;
         let margin = u64::try_from(self.margin.as_micros()).unwrap_or(u64::MAX);
-        let valid_until = Timestamp::from_micros(valid_until.as_micros().saturating_sub(margin));
-        (now < valid_until).then_some(Leadership { term, valid_until })
+        leadership.valid_until = Timestamp::from_micros(leadership.valid_until.as_micros().saturating_sub(margin));
+        (now < leadership.valid_until).then_some(leadership)
     }
 
     /// Why a mastership that was usable is not any more. `None`: the driver is about to publish it.

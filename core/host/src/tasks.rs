@@ -19,7 +19,7 @@ use futures_lite::future::FutureExt;
 use tracing::Instrument;
 
 use crate::{
-    accept::Place,
+    accept::AcceptPlace,
     connection::Connection,
     driver::{Io, Report, SharedStore},
     log::Log,
@@ -209,7 +209,7 @@ where
         self.dials.push(self.spawner.spawn_for_peer::<R>(dialing, panicked));
     }
 
-    fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, place: Option<Place>) -> Connection<R> {
+    fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, place: Option<AcceptPlace>) -> Connection<R> {
         let (transport, seeds) = (self.transport.clone(), self.seeds.clone());
         let certified = move |stream: &T::Stream| transport.certified(stream, &seeds);
         Connection::open(conn, opening, self.into_io, certified, place, &self.spawner)

@@ -25,6 +25,7 @@ pub use self::layer::{Secure, Tls};
 
 /// The TLS configuration of a node, for the connections that it dials and for those that it accepts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TlsConfig {
     /// For dialed connections. The peer's certificate must be for the host of the dialed address.
     pub client: Arc<ClientConfig>,
@@ -70,7 +71,13 @@ impl TlsConfig {
         let client = client.map_err(refused)?.with_root_certificates(trusted);
         let mut client = client.with_client_auth_cert(chain, key).map_err(refused)?;
         client.resumption = Resumption::disabled();
-        Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+        Ok(Self::new(client, server))
+    }
+
+    /// TLS with these configurations of rustls, for example with a private key that is not in a file. [`mutual`](Self::mutual) is the
+    /// common case. Its fields can be replaced, too.
+    pub fn new(client: impl Into<Arc<ClientConfig>>, server: impl Into<Arc<ServerConfig>>) -> Self {
+        Self { client: client.into(), server: server.into() }
     }
 }
 
@@ -190,7 +197,7 @@ pub fn tls_failure(error: &io::Error) -> Option<TlsFailure> {
         // The connection was secured, and has failed later.
         _ => return None,
     };
-    Some(TlsFailure { by_peer, problem })
+    Some(TlsFailure::new(by_peer, problem))
 }
 
 fn from_certificate(error: &CertificateError) -> TlsProblem {
@@ -313,7 +320,7 @@ mod tests {
         let of = |error: Error| tls_failure(&io::Error::new(io::ErrorKind::InvalidData, error));
         assert_eq!(of(Error::AlertReceived(AlertDescription::InternalError)), None);
         assert_eq!(of(Error::DecryptError), None);
-        let bad = Some(TlsFailure { by_peer: true, problem: TlsProblem::Other });
+        let bad = Some(TlsFailure::new(true, TlsProblem::Other));
         assert_eq!(of(Error::AlertReceived(AlertDescription::BadCertificate)), bad);
         assert_eq!(tls_failure(&io::ErrorKind::ConnectionReset.into()), None);
         assert_eq!(tls_failure(&io::Error::other("something else")), None);

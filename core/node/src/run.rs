@@ -206,9 +206,9 @@ async fn leave(node: &ClusterHandle, limit: Option<Duration>) -> Option<Unfinish
         None => node.leave().await.map_err(Into::into),
     };
     match left {
-        // A node that has stopped already has nothing to leave.
-        Ok(()) | Err(LeaveError::Stopped(_)) => None,
         Err(LeaveError::Unfinished(unfinished)) => Some(unfinished),
+        // A node that has stopped already has nothing to leave.
+        Ok(()) | Err(_) => None,
     }
 }
 

@@ -9,7 +9,11 @@ mod tests;
 
 use std::{error::Error, ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+    error::ErrorKind,
+};
 use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
 use formation_host::tls::{Credentials, TlsConfig};
 
@@ -60,8 +64,9 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ADDRESS")]
     contact: Vec<String>,
     /// The directory for the votes of this node alone
-    #[arg(long, value_name = "DIRECTORY")]
-    state_dir: Option<String>,
+    // An empty one has an error of its own, which says what to do.
+    #[arg(long, value_name = "DIRECTORY", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    state_dir: Option<PathBuf>,
     /// Join a cluster, but never form one
     #[arg(long)]
     join_only: bool,

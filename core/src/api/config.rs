@@ -1,9 +1,12 @@
 //! The configuration of a node. A [`Config`] is always valid: [`ConfigBuilder::build`] is the only way to create one, and
 //! deserializing uses it too.
 
+mod bootstrap;
 mod detector;
 mod error;
 mod limits;
+mod setters;
+mod state_dir;
 mod timing;
 
 use alloc::{
@@ -18,9 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use self::error::{size, sizes, time, times};
 pub use self::{
+    bootstrap::Bootstrap,
     detector::{Detector, PhiAccrual},
     error::ConfigError,
     limits::Limits,
+    state_dir::StateDir,
     timing::Timing,
 };
 use crate::{
@@ -57,7 +62,7 @@ pub struct Config {
     contacts: BTreeSet<Address>,
     bootstrap: Bootstrap,
     priority: u8,
-    state_dir: Option<String>,
+    state_dir: Option<StateDir>,
     metadata: Bytes,
     timing: Timing,
     detector: Detector,
@@ -145,8 +150,8 @@ impl Config {
     }
 
     /// The directory in which the embedder stores the durable state. The core does not use it.
-    pub fn state_dir(&self) -> Option<&str> {
-        self.state_dir.as_deref()
+    pub fn state_dir(&self) -> Option<&StateDir> {
+        self.state_dir.as_ref()
     }
 
     /// The addresses that the node dials beside the seeds while it has no master.
@@ -273,10 +278,10 @@ impl From<Config> for ConfigBuilder {
 /// let config = common
 ///     .priority(10)
 ///     .bootstrap(Bootstrap::JoinOnly)
-///     .timing(Timing { lease: Duration::from_secs(2), ..Timing::lan() })
+///     .timing(Timing::lan().with_lease(Duration::from_secs(2)))
 ///     .lease_margin(Duration::from_millis(500))
-///     .detector(Detector::PhiAccrual(PhiAccrual { threshold: 6, ..PhiAccrual::default() }))
-///     .limits(Limits { members: 100, ..Limits::default() })
+///     .detector(Detector::PhiAccrual(PhiAccrual::new().with_threshold(6)))
+///     .limits(Limits::new().with_members(100))
 ///     .key(ClusterKey::new(*b"32 random bytes from a safe file"))
 ///     .former_seeds(["10.0.0.1:7000"])
 ///     .contacts(["10.0.0.9:7000"])
@@ -301,7 +306,7 @@ pub struct ConfigBuilder {
     #[serde(default)]
     priority: u8,
     #[serde(default)]
-    state_dir: Option<String>,
+    state_dir: Option<StateDir>,
     #[serde(default, with = "readable")]
     metadata: Bytes,
     #[serde(default)]
@@ -347,13 +352,12 @@ impl ConfigBuilder {
         self
     }
 
-    /// The directory in which the node stores its votes (PROTOCOL.md, E4). Each node needs its own. The directory is
-    /// created if it does not exist. It is a text, because a configuration can be serialized: a path has to be UTF-8
-    /// (`Path::to_str`).
+    /// The directory in which the node stores its votes (PROTOCOL.md, E4): a text or a path. Each node needs its own. The directory
+    /// is created if it does not exist.
     ///
     /// Without a directory, votes are kept in memory only. A voter that restarts may then vote twice in one term, so two
     /// nodes may be masters of the same term, one after the other (G1). Terms start again once no voter is alive.
-    pub fn state_dir(mut self, dir: impl Into<String>) -> Self {
+    pub fn state_dir(mut self, dir: impl Into<StateDir>) -> Self {
         self.state_dir = Some(dir.into());
         self
     }
@@ -511,8 +515,10 @@ impl ConfigBuilder {
         if is_only_own && !self.single {
             return Err(ConfigError::OnlyOwnSeed { address });
         }
-        if self.state_dir.as_deref() == Some("") {
-            return Err(ConfigError::NoStateDir);
+        match &self.state_dir {
+            Some(dir) if dir.is_empty() => return Err(ConfigError::NoStateDir),
+            Some(dir) if !dir.is_path() => return Err(ConfigError::StateDir { dir: dir.clone() }),
+            Some(_) | None => {}
         }
         size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
         if self.keyed && self.keys.is_empty() {
@@ -577,17 +583,6 @@ impl ConfigBuilder {
 
 fn default_protocol() -> ProtocolRange {
     PROTOCOL
-}
-
-/// Whether a node may form a cluster, or only join one (PROTOCOL.md, D7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Bootstrap {
-    /// A quorum of voters may form a cluster.
-    #[default]
-    Form,
-    /// A voter neither becomes a candidate nor votes before it has once joined a master, in this run or, according to its
-    /// durable state, in an earlier one.
-    JoinOnly,
 }
 
 fn name_error(field: &'static str) -> impl Fn(IdError) -> ConfigError {

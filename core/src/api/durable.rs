@@ -13,6 +13,7 @@ use crate::{
 
 /// The state that has to be durable for a voter's votes to be durable (PROTOCOL.md, E4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HardState {
     /// The newest term that the node has known.
     pub term: Term,
@@ -34,6 +35,7 @@ impl HardState {
 /// The durable state of a node: its [`HardState`], and to which node of which cluster it belongs. Only the `HardState`
 /// changes while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DurableState {
     /// The cluster of the node.
     pub cluster: ClusterName,
@@ -71,10 +73,11 @@ impl Start {
     /// let config = Config::single("orders", "node-a", "127.0.0.1:7000").build()?;
     /// // The first run has stored this.
     /// let mut stored = DurableState::of(&config, &Start::new(Incarnation(1), 42));
-    /// stored.hard_state = HardState { term: Term(3), ..HardState::default() };
+    /// stored.hard_state.term = Term(3);
     /// // The clock has gone back since then.
     /// let next = Start::resume(&config, stored.clone(), Incarnation(1), 43)?;
-    /// assert_eq!((next.incarnation, next.hard_state.term), (Incarnation(2), Term(3)));
+    /// let HardState { term, .. } = next.hard_state;
+    /// assert_eq!((next.incarnation, term), (Incarnation(2), Term(3)));
     /// // Another node cannot have these votes.
     /// let other = Config::single("orders", "node-b", "127.0.0.1:7000").build()?;
     /// let refused = Start::resume(&other, stored, Incarnation(1), 44);

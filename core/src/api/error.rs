@@ -213,11 +213,26 @@ impl CloseReason {
 /// A connection could not be secured, for example by TLS: which end does not trust the other, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {problem}", if *by_peer { "the peer does not trust this node" } else { "this node does not trust the peer" })]
+#[non_exhaustive]
 pub struct TlsFailure {
     /// The peer does not trust this node. Otherwise this node does not trust the peer.
     pub by_peer: bool,
     /// What is wrong with the end that is not trusted.
     pub problem: TlsProblem,
+}
+
+impl TlsFailure {
+    /// A failure that the transport reports. With `by_peer`, the peer does not trust this node.
+    ///
+    /// ```
+    /// use formation_core::{TlsFailure, TlsProblem};
+    ///
+    /// let failure = TlsFailure::new(true, TlsProblem::Expired);
+    /// assert!(failure.to_string().starts_with("the peer does not trust this node: its certificate has expired"));
+    /// ```
+    pub const fn new(by_peer: bool, problem: TlsProblem) -> Self {
+        Self { by_peer, problem }
+    }
 }
 
 /// Why an end of a connection is not trusted.

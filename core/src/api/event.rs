@@ -233,7 +233,7 @@ pub enum Event {
 }
 
 /// How much attention an event needs, for logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Severity {
     /// It is about one link, and nobody has to know.
     Detail,

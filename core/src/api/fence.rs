@@ -75,7 +75,8 @@ impl<T: Ord + Copy> Fence<T> {
 }
 
 /// A write that is too late: one with a higher token was admitted before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+#[non_exhaustive]
 #[error("the write with {token:?} is too late: one with {highest:?} was admitted before")]
 pub struct StaleToken<T = Term> {
     /// The token of the write.

@@ -15,6 +15,7 @@ use crate::{
 
 /// What a node starts with, beside its [`Config`](crate::Config).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Start {
     /// The number of this run. It has to be larger than that of any run before, for example the wall clock in microseconds.
     pub incarnation: Incarnation,
@@ -33,6 +34,7 @@ impl Start {
 
 /// What can happen to a node. Inputs are owned and serializable, so a run can be recorded and replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Input {
     /// Time has passed. Report it when [`next_deadline`](crate::Formation::next_deadline) has been reached.
     Tick,
@@ -135,6 +137,7 @@ impl fmt::Display for Origin {
 
 /// What the transport knows about the other end of a connection. The default is that it knows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Remote {
     /// Its socket address, if known. Events name it, so that a person finds out who connects, and limits are shared fairly between IP
     /// addresses. Nothing else depends on it.
@@ -149,6 +152,21 @@ impl Remote {
     /// An other end of which only the socket address is known.
     pub fn at(addr: impl Into<SocketAddr>) -> Self {
         Self { addr: Some(addr.into()), certified: BTreeSet::new() }
+    }
+
+    /// The same end, whose certificate covers the hosts of these seeds.
+    ///
+    /// ```
+    /// use formation_core::{Address, Remote};
+    ///
+    /// let seed = Address::new("node-b.example:7000")?;
+    /// let remote = Remote::at(([10, 0, 0, 2], 41_000)).with_certified([seed.clone()]);
+    /// assert!(remote.certified.contains(&seed));
+    /// # Ok::<(), formation_core::IdError>(())
+    /// ```
+    #[must_use = "it returns the changed value"]
+    pub fn with_certified(self, seeds: impl IntoIterator<Item = Address>) -> Self {
+        Self { certified: seeds.into_iter().collect(), ..self }
     }
 }
 

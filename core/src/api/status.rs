@@ -113,6 +113,7 @@ pub struct Status {
 /// Use `term` as a fencing token: a resource that remembers the largest term that it has seen can refuse requests of an
 /// earlier master. G1 says on which conditions a term has one master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Leadership {
     /// The term of the mastership. It is larger than that of every earlier master.
     pub term: Term,

@@ -1,11 +1,12 @@
 //! Services to copy from. Each is a program of its own in `tests/recipes` of the source of this project, says why it does what it does, and
-//! runs in the tests as three processes, under the faults below.
+//! runs in the tests as three processes, under the faults below. The whole of `web_service` and of
+//! `sharding` also runs in memory, in virtual time.
 //!
 //! | recipe | what it shows | faults in the tests |
 //! | --- | --- | --- |
-//! | `web_service` | `axum` beside the job of the master, with the page, the probes and the metrics of `formation-http`, and an end in order at SIGTERM, with limits | the master is killed, or told to end |
+//! | `web_service` | `axum` beside the job of the master, with the page, the probes and the metrics of `formation-http`, a fence at its database, and an end in order at SIGTERM, with limits. Its test with the kit is `tests/recipes/web_service_in_memory.rs` there | the master is killed, cut off, or told to end |
 //! | `cron` | a job at fixed times, on the master only; a change of the master loses no run (at least once: the one under way may be done again), and never sets the ledger back | the master is killed, paused, or told to end |
-//! | `sharding` | work that is divided among the members that have a tag, by rendezvous hashing, and a fence for each shard | a worker is killed or paused |
+//! | `sharding` | work that is divided among the members that have a tag, by rendezvous hashing, and a fence for each shard | a worker is killed, paused or cut off |
 //! | `fenced_database` | SQLite or PostgreSQL that refuses the late writes of earlier masters, in the same transaction | the master is paused; clients that ignore the fence |
 //!
 //! The examples of `formation-tokio` and `formation-smol` show more: `fenced_job` and `fenced_job_smol` a job with steps that must not be cut

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! `my_service` takes a `ClusterHandle`. So it is the code that runs in production, where the `Cluster` of an adapter gives it the handle.
-//! The documentation of `formation-testing` starts with a complete example.
+//! The documentation of `formation-testing` starts with a complete example. The recipe `web_service` in `tests/recipes` of the source of
+//! this project is a whole service that is tested so: HTTP, the job of the master, its database, and its end at SIGTERM.
 //!
 //! The test fails at the moment at which two nodes have a valid lease at once, also if nobody asks. Record each step where it takes
 //! effect (`node.record(term)`), and a step of an earlier master fails the test, too. A wait does not hang: it fails with what each node

@@ -18,6 +18,7 @@ pub use crate::membership::roster::Members;
 
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Member {
     /// The node.
     pub node: Node,
@@ -77,6 +78,7 @@ impl Member {
 
 /// Whether a member answers the master (PROTOCOL.md, V3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum MemberState {
     /// It answers.
     Active,

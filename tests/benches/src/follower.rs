@@ -137,7 +137,7 @@ impl Follower {
         let step = (self.members / count).max(1);
         let change = |at: usize| {
             let ix = (at * step + self.version as usize / 2) % self.members;
-            Change::Upsert(formation_core::Member { state, ..self.names.member(ix) })
+            Change::Upsert(self.names.member(ix).with_state(state))
         };
         let changes: Vec<Change> = (0..count).map(change).collect();
         let mut changes = changes;

@@ -48,12 +48,8 @@ impl Names {
     }
 
     pub fn member(self, ix: usize) -> Member {
-        Member {
-            node: Node { id: id(&self.id(ix)), incarnation: Incarnation(1_700_000_000_000_000 + ix as u64) },
-            address: address(&self.address(ix)),
-            state: MemberState::Active,
-            metadata: Default::default(),
-        }
+        let node = Node { id: id(&self.id(ix)), incarnation: Incarnation(1_700_000_000_000_000 + ix as u64) };
+        Member::new(node, address(&self.address(ix)))
     }
 
     pub fn members(self, count: usize) -> Vec<Member> {

@@ -230,6 +230,25 @@ impl<R: Runtime> TestCluster<R> {
         self.world.wait(&format!("all nodes hold one view of {count} members"), |world| whole_view(world, count)).await
     }
 
+    /// Waits for anything that the test can ask for: a row in a database, or the answer of a service. It asks again and again, and returns
+    /// what it finds.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tokio")] {
+    /// # use formation_testing::tokio::Network;
+    /// Network::new(1).run(async |network| {
+    ///     let cluster = network.cluster(3).await;
+    ///     let node = cluster.node("node-b");
+    ///     let is_linked = async || node.explain().await.ok().filter(|said| said.voters.iter().all(|voter| voter.problem.is_none()));
+    ///     let said = cluster.wait_for("links to all voters", is_linked).await;
+    ///     assert_eq!(said.voters.len(), 3);
+    /// });
+    /// # }
+    /// ```
+    pub async fn wait_for<T>(&self, what: &str, find: impl AsyncFnMut() -> Option<T>) -> T {
+        self.world.wait_for(what, find).await
+    }
+
     /// Waits for anything that the test can see.
     pub async fn wait_until(&self, what: &str, mut is_true: impl FnMut() -> bool) {
         self.world.wait(what, |_| is_true().then_some(())).await;
@@ -273,7 +292,7 @@ fn master<R: Runtime>(world: &World<R>) -> Option<Master> {
     world.nodes().iter().find_map(|slot| {
         let node = slot.running()?;
         let term = node.leadership()?.term;
-        Some(Master { node: node.node().clone(), address: slot.address.clone(), term })
+        Some(Master::new(node.node().clone(), slot.address.clone(), term))
     })
 }
 

@@ -242,33 +242,11 @@
 //!
 //! - **Its signal is a future**, and not a handler inside. In a test, that future waits for a channel, such as `tokio::sync::watch`, which
 //!   works across the nodes and the test. `leave` of the node tests only what Formation does.
-//! - **Its listener is a parameter.** With `axum`, the [`Listener`] of [`TestNode::listen`] is served behind a type of the test:
+//! - **Its listener is a parameter.** With `axum`, it is any `impl axum::serve::Listener`. The [`TestListener`] of [`TestNode::listen`] is
+//!   one, with the feature `axum` of this package.
 //!
-//! ```text
-//! struct Http(formation_testing::Listener);
-//!
-//! impl axum::serve::Listener for Http {
-//!     type Io = formation_testing::Stream;
-//!     type Addr = String;
-//!
-//!     async fn accept(&mut self) -> (Self::Io, String) {
-//!         match self.0.accept().await {
-//!             Ok(stream) => {
-//!                 let peer = stream.peer().to_owned();
-//!                 (stream, peer)
-//!             }
-//!             // The process was ended.
-//!             Err(_) => std::future::pending().await,
-//!         }
-//!     }
-//!
-//!     fn local_addr(&self) -> std::io::Result<String> {
-//!         Ok(self.0.address().to_string())
-//!     }
-//! }
-//! ```
-//!
-//! A test asks with `connect("node-b:80")`, and reads and writes HTTP on the stream.
+//! A test asks with `connect("node-b:80")`, and reads and writes HTTP on the stream. The recipe `web_service` is tested so: see
+//! [`formation_core::guide::recipes`].
 //!
 //! # Map
 //!
@@ -284,6 +262,8 @@
 // The lint sees the whole package with the feature.
 #![cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "virtual time uses more of what both runtimes share"))]
 
+#[cfg(feature = "axum")]
+mod axum;
 mod cluster;
 mod journal;
 mod network;
@@ -304,4 +284,4 @@ pub use journal::Step;
 pub use network::Network;
 pub use node::TestNode;
 pub use runtime::Runtime;
-pub use wires::{Listener, Stream};
+pub use wires::{TestListener, TestStream};

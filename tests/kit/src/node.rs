@@ -7,7 +7,7 @@ use formation_host::ClusterHandle;
 
 use crate::{
     journal::Journal,
-    wires::{HostRun, Listener, Stream, Wires},
+    wires::{HostRun, TestListener, TestStream, Wires},
 };
 
 /// A node of a test, for the service that runs on it. It is a [`ClusterHandle`] with what the kit adds. Clones are the same node.
@@ -75,14 +75,14 @@ impl TestNode {
     /// ```
     /// # #[cfg(feature = "tokio")] {
     /// # use futures_lite::{AsyncReadExt, AsyncWriteExt};
-    /// # use formation_testing::{Listener, Stream, tokio::Network};
+    /// # use formation_testing::{TestListener, TestStream, tokio::Network};
     /// # // The streams have the traits of both runtimes.
     /// # #[cfg(feature = "smol")]
     /// Network::new(1).run(async |network| {
     ///     let cluster = network.cluster(2).await;
-    ///     let listener: Listener = cluster.node("node-b").listen(9000).unwrap();
-    ///     let mut asks: Stream = cluster.node("node-a").connect("node-b:9000").await.unwrap();
-    ///     let mut answers: Stream = listener.accept().await.unwrap();
+    ///     let listener: TestListener = cluster.node("node-b").listen(9000).unwrap();
+    ///     let mut asks: TestStream = cluster.node("node-a").connect("node-b:9000").await.unwrap();
+    ///     let mut answers: TestStream = listener.accept().await.unwrap();
     ///     assert_eq!(answers.peer(), "node-a");
     ///     asks.write_all(b"hello").await.unwrap();
     ///     let mut bytes = [0; 5];
@@ -94,7 +94,7 @@ impl TestNode {
     ///
     /// # Errors
     /// The port is in use, or this run of the node is over.
-    pub fn listen(&self, port: u16) -> io::Result<Listener> {
+    pub fn listen(&self, port: u16) -> io::Result<TestListener> {
         let address = Address::new(format!("{}:{port}", self.run.host)).map_err(io::Error::other)?;
         self.wires.listen(&self.run, address)
     }
@@ -103,7 +103,7 @@ impl TestNode {
     ///
     /// # Errors
     /// There is no such node, nobody listens there, or this run of the node is over. While the network does not answer, this waits.
-    pub async fn connect(&self, address: &str) -> io::Result<Stream> {
+    pub async fn connect(&self, address: &str) -> io::Result<TestStream> {
         let address = Address::new(address).map_err(io::Error::other)?;
         self.wires.connect(&self.run, &address).await
     }

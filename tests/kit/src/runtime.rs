@@ -32,6 +32,42 @@ pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
 /// a_killed_master_is_replaced::<formation_testing::smol::Smol>();
 /// ```
 pub trait Runtime: Sized + 'static {
+    /// The runtime as a library sees it that uses timers and tasks on both:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use formation_host::{ClusterHandle, Runtime as _, Stopped};
+    /// use formation_testing::{Network, Runtime, TestNode};
+    ///
+    /// /// A function of the library.
+    /// async fn every_100_ms<R: formation_host::Runtime>(cluster: &ClusterHandle, step: impl Fn()) -> Result<(), Stopped> {
+    ///     let work = async |_lease| {
+    ///         loop {
+    ///             step();
+    ///             R::sleep(Duration::from_millis(100)).await;
+    ///         }
+    ///     };
+    ///     cluster.run_while_master(work).await
+    /// }
+    ///
+    /// fn the_master_does_its_steps<K: Runtime>() {
+    ///     Network::<K>::new(1).run(async |network| {
+    ///         let service = async |node: TestNode| {
+    ///             let step = || node.record(node.lease().expect("it is the master").term());
+    ///             every_100_ms::<K::Runtime>(&node, step).await
+    ///         };
+    ///         let cluster = network.services(3, service).await;
+    ///         cluster.wait_until("three steps", || cluster.steps() >= 3).await;
+    ///     });
+    /// }
+    ///
+    /// # #[cfg(feature = "tokio")]
+    /// the_master_does_its_steps::<formation_testing::tokio::Tokio>();
+    /// # #[cfg(feature = "smol")]
+    /// the_master_does_its_steps::<formation_testing::smol::Smol>();
+    /// ```
+    type Runtime: formation_host::Runtime;
     /// Owns a node.
     #[doc(hidden)]
     type Owner: Deref<Target = ClusterHandle> + 'static;

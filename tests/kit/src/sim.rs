@@ -86,7 +86,7 @@
 //!         let writes = world.outside().writes.len();
 //!         (writes >= 5).then_some(()).ok_or_else(|| format!("there are {writes}"))
 //!     })
-//!     .seeds(10)
+//!     .runs(10)
 //!     .run();
 //! ```
 //!
@@ -106,7 +106,7 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `FORMATION_SIM_SEEDS` | the number of seeds, in place of [`Simulation::seeds`] |
+//! | `FORMATION_SIM_SEEDS` | the number of runs, in place of [`Simulation::runs`] |
 //! | `FORMATION_SIM_SEED` | only this seed |
 //! | `FORMATION_SIM_FAULTS` | with a seed: only the faults with these numbers, such as `2,5`, or `none` |
 //!

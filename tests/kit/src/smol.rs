@@ -23,7 +23,7 @@ use formation_host::{Environment, StartError};
 use crate::{
     runtime::{Local, NetworkTime, Processes, Runtime},
     transport::Wire,
-    wires::{Stream, Time},
+    wires::{TestStream, Time},
     world::{TICK, World},
 };
 
@@ -88,6 +88,7 @@ impl Processes for Tasks {
 }
 
 impl Runtime for Smol {
+    type Runtime = formation_smol::Smol;
     type Owner = formation_smol::Cluster;
     type Processes = Tasks;
     const TIMING: Timing = Timing::local();
@@ -132,13 +133,13 @@ impl Runtime for Smol {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for TestStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_bytes(cx, buffer)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for TestStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_send(cx, bytes)
     }

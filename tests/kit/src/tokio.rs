@@ -26,7 +26,7 @@ use crate::{
     runtime::{Local, NetworkTime, Processes, Runtime},
     sim::engine::Rng,
     transport::Wire,
-    wires::{Stream, Time},
+    wires::{TestStream, Time},
     world::{self, TICK, World},
 };
 
@@ -195,6 +195,7 @@ impl Processes for Runtimes {
 }
 
 impl Runtime for Tokio {
+    type Runtime = formation_tokio::Tokio;
     type Owner = formation_tokio::Cluster;
     type Processes = Runtimes;
     const TIMING: Timing = Timing::lan();
@@ -294,7 +295,7 @@ impl TestCluster {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for TestStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -306,7 +307,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for TestStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.poll_send(cx, bytes)
     }

@@ -5,14 +5,14 @@ use std::{io, time::Duration};
 use formation_core::Address;
 use formation_host::{Opening, Transport};
 
-use crate::wires::{HostRun, Listener, Stream, Wires};
+use crate::wires::{HostRun, TestListener, TestStream, Wires};
 
 /// How a node reaches the others.
 #[doc(hidden)]
 pub struct Wire {
     run: HostRun,
     wires: Wires,
-    listener: Listener,
+    listener: TestListener,
 }
 
 impl Wire {
@@ -25,15 +25,15 @@ impl Wire {
 }
 
 impl Transport for Wire {
-    type Stream = Stream;
+    type Stream = TestStream;
 
-    async fn accept(&self) -> io::Result<Opening<Stream>> {
+    async fn accept(&self) -> io::Result<Opening<TestStream>> {
         let stream = self.listener.accept().await?;
         let peer = stream.peer().to_owned();
         Ok(Opening::ready(stream).with_peer(peer))
     }
 
-    async fn connect(&self, address: &Address, _: Duration) -> io::Result<Opening<Stream>> {
+    async fn connect(&self, address: &Address, _: Duration) -> io::Result<Opening<TestStream>> {
         let stream = self.wires.connect(&self.run, address).await?;
         Ok(Opening::ready(stream).with_peer(address))
     }

@@ -16,7 +16,7 @@ use std::{
 use formation_core::Address;
 
 use self::pipe::Pipe;
-pub use self::stream::Stream;
+pub use self::stream::TestStream;
 use crate::sim::engine::Rng;
 
 /// How long a dial waits until it tries again to reach a host that does not answer.
@@ -80,7 +80,7 @@ struct Machine {
 struct Listening {
     /// A later listener at the same address has another number.
     number: u64,
-    waiting: VecDeque<Stream>,
+    waiting: VecDeque<TestStream>,
     wakers: Vec<Waker>,
 }
 
@@ -239,7 +239,7 @@ impl Wires {
     }
 
     /// Accepts connections to the address from now on.
-    pub(crate) fn listen(&self, run: &HostRun, address: Address) -> io::Result<Listener> {
+    pub(crate) fn listen(&self, run: &HostRun, address: Address) -> io::Result<TestListener> {
         let mut state = self.lock();
         state.lives(run)?;
         if state.listeners.contains_key(&address) {
@@ -250,11 +250,11 @@ impl Wires {
         let listening = Listening { number, waiting: VecDeque::new(), wakers: Vec::new() };
         state.listeners.insert(address.clone(), listening);
         drop(state);
-        Ok(Listener { wires: self.clone(), address, number })
+        Ok(TestListener { wires: self.clone(), address, number })
     }
 
     /// Connects a host to a listener. It waits while there is no answer.
-    pub(crate) async fn connect(&self, from: &HostRun, address: &Address) -> io::Result<Stream> {
+    pub(crate) async fn connect(&self, from: &HostRun, address: &Address) -> io::Result<TestStream> {
         loop {
             let (found, wait) = self.dial(from, address)?;
             match found {
@@ -287,7 +287,7 @@ impl Wires {
     }
 
     /// `None`: the listener is not reached any more.
-    fn open(&self, from: &HostRun, address: &Address) -> io::Result<Option<Stream>> {
+    fn open(&self, from: &HostRun, address: &Address) -> io::Result<Option<TestStream>> {
         let mut state = self.lock();
         state.lives(from)?;
         let from = &from.host;
@@ -303,12 +303,12 @@ impl Wires {
             state.pipes.insert(pipe, Pipe::new(from.clone(), to.clone(), rng, latency, delay));
         }
         if let Some(listening) = state.listeners.get_mut(address) {
-            listening.waiting.push_back(Stream::new(self.clone(), there, back, from.clone()));
+            listening.waiting.push_back(TestStream::new(self.clone(), there, back, from.clone()));
             let wakers = std::mem::take(&mut listening.wakers);
             drop(state);
             wakers.into_iter().for_each(Waker::wake);
         }
-        Ok(Some(Stream::new(self.clone(), back, there, to)))
+        Ok(Some(TestStream::new(self.clone(), back, there, to)))
     }
 }
 
@@ -320,13 +320,13 @@ impl fmt::Debug for Wires {
 
 /// Takes the connections to one address. Dropping it ends that.
 #[derive(Debug)]
-pub struct Listener {
+pub struct TestListener {
     wires: Wires,
     address: Address,
     number: u64,
 }
 
-impl Listener {
+impl TestListener {
     /// The address at which others connect.
     pub fn address(&self) -> &Address {
         &self.address
@@ -336,7 +336,7 @@ impl Listener {
     ///
     /// # Errors
     /// The process of the listener has ended.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub async fn accept(&self) -> io::Result<TestStream> {
         std::future::poll_fn(|cx| {
             let mut state = self.wires.lock();
             let listening = state.listeners.get_mut(&self.address);
@@ -357,7 +357,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for TestListener {
     fn drop(&mut self) {
         let mut state = self.wires.lock();
         let is_own = state.listeners.get(&self.address).is_some_and(|listening| listening.number == self.number);

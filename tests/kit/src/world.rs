@@ -303,12 +303,20 @@ impl<R: Runtime> World<R> {
     /// # Panics
     /// It does not, for as long as the test has patience.
     pub(crate) async fn wait<T>(&self, what: &str, mut ready: impl FnMut(&Self) -> Option<T>) -> T {
+        self.wait_for(what, async || ready(self)).await
+    }
+
+    /// As `wait`, for what has to be asked for.
+    ///
+    /// # Panics
+    /// As `wait`.
+    pub(crate) async fn wait_for<T>(&self, what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> T {
         let patience = self.settings.borrow().patience;
         let limit = self.now() + patience;
         loop {
             self.look();
             self.check();
-            if let Some(found) = ready(self) {
+            if let Some(found) = find().await {
                 return found;
             }
             if self.now() >= limit {

@@ -134,7 +134,7 @@ fn role(from: Source<'_, '_>) -> Result<Role> {
 
 fn member(from: Source<'_, '_>) -> Result<Member> {
     let state = if from.arbitrary()? { MemberState::Active } else { MemberState::Suspect };
-    Ok(Member { node: node(from)?, address: address(from)?, state, metadata: bytes(from)? })
+    Ok(Member::new(node(from)?, address(from)?).with_state(state).with_metadata(bytes(from)?))
 }
 
 fn change(from: Source<'_, '_>) -> Result<Change> {

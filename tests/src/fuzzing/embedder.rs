@@ -206,7 +206,7 @@ impl Embedder {
         self.conns.insert(conn, Conn { in_flight: false, proven: false, transcript: Transcript::on(origin) });
         self.changing_conn = Some(conn);
         // Peers have certificates, so each counts as the node that it claims to be. Those without are the target `hostile`.
-        let remote = Remote { certified: self.node.config().seeds().iter().cloned().collect(), ..Remote::default() };
+        let remote = Remote::default().with_certified(self.node.config().seeds().iter().cloned());
         self.input(Input::Opened { conn, origin, remote });
         self.changing_conn = None;
         assert!(!self.stopped || !self.is_open(conn), "{conn} opens on a node that has stopped");
@@ -238,7 +238,7 @@ impl Embedder {
     pub(super) fn close(&mut self, conn: ConnId) {
         self.changing_conn = Some(conn);
         // Every fourth connection ends with a TLS failure.
-        let failure = TlsFailure { by_peer: conn.0 % 8 == 3, problem: TlsProblem::UnknownIssuer };
+        let failure = TlsFailure::new(conn.0 % 8 == 3, TlsProblem::UnknownIssuer);
         self.input(if conn.0 % 4 == 3 { Input::TlsFailed { conn, failure } } else { Input::Closed { conn } });
         self.changing_conn = None;
         // Only now, because the node first handles due timers, and may still send on this connection.

@@ -276,7 +276,7 @@ impl Identity {
 
 fn member(MemberEntry(identity, suspect, metadata): MemberEntry) -> Member {
     let state = if suspect { MemberState::Suspect } else { MemberState::Active };
-    Member { node: identity.node(), address: identity.address(), state, metadata: bytes(metadata) }
+    Member::new(identity.node(), identity.address()).with_state(state).with_metadata(bytes(metadata))
 }
 
 /// `len` bytes. The last few numbers stand for lengths that fill a page of a snapshot or exceed the limit of metadata.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use formation_core::{
-    Bootstrap, Config, ConnId, Detector, DurableState, HardState, Incarnation, Limits, Origin, PhiAccrual, Start, Term,
-    Timing, message::ProtocolRange,
+    Bootstrap, Config, ConnId, Detector, DurableState, Incarnation, Limits, Origin, PhiAccrual, Start, Term, Timing,
+    message::ProtocolRange,
 };
 
 use super::{
@@ -91,24 +91,23 @@ impl Scene {
 
     /// The configuration with this limit for the bytes of unfinished frames and of writes in flight. A fuzzer can reach all other limits.
     pub(super) fn with_room(self, partial_bytes: usize) -> Config {
-        let limits = Limits {
-            frame_before_handshake: 1024,
-            max_frame: 8192,
-            send: 4096,
-            pending_connections: 8,
-            connections: 10,
-            partial_bytes,
+        let limits = Limits::new()
+            .with_frame_before_handshake(1024)
+            .with_max_frame(8192)
+            .with_send(4096)
+            .with_pending_connections(8)
+            .with_connections(10)
+            .with_partial_bytes(partial_bytes)
             // It depends on the chunks as well: they decide what is flushed by then.
-            unsent_bytes: partial_bytes,
-            messages: 256,
-            members: 3,
-            metadata: 2_000,
-            change_log: 4,
-            updates_at_once: 1,
-            suspicions: 1,
-            contacts: 4,
-            pinned_views: 1,
-        };
+            .with_unsent_bytes(partial_bytes)
+            .with_messages(256)
+            .with_members(3)
+            .with_metadata(2_000)
+            .with_change_log(4)
+            .with_updates_at_once(1)
+            .with_suspicions(1)
+            .with_contacts(4)
+            .with_pinned_views(1);
         let builder = match self.place {
             Place::Voter | Place::Follower | Place::Master | Place::Resumed => Net::builder(OWN, 3),
             Place::NonVoter => Net::builder(3, 3).contacts([Net::address(4)]),
@@ -120,7 +119,7 @@ impl Scene {
             builder = builder.solo_after(Timing::lan().bootstrap_wait);
         }
         if self.phi {
-            builder = builder.detector(Detector::PhiAccrual(PhiAccrual { window: 10, ..PhiAccrual::default() }));
+            builder = builder.detector(Detector::PhiAccrual(PhiAccrual::new().with_window(10)));
         }
         let max = if self.next { 2 } else { 1 };
         builder.protocol(ProtocolRange { min: 1, max }).limits(limits).build().expect("a valid configuration")
@@ -128,15 +127,13 @@ impl Scene {
 
     pub(super) fn start(self) -> Start {
         let config = self.config();
-        let hard_state = match self.place {
-            Place::Restarted => HardState { term: Term(3), voted_for: None, joined: true, ..HardState::default() },
-            Place::Resumed => {
-                let other = Identity { who: 1, elsewhere: None, incarnation: 1 };
-                HardState { term: Term(3), voted_for: Some(other.node()), joined: true, ..HardState::default() }
-            }
-            _ => HardState::default(),
-        };
-        let before = Start { hard_state, ..Start::new(Incarnation(4), 0) };
+        let mut before = Start::new(Incarnation(4), 0);
+        if let Place::Restarted | Place::Resumed = self.place {
+            (before.hard_state.term, before.hard_state.joined) = (Term(3), true);
+        }
+        if let Place::Resumed = self.place {
+            before.hard_state.voted_for = Some(Identity { who: 1, elsewhere: None, incarnation: 1 }.node());
+        }
         Start::resume(&config, DurableState::of(&config, &before), Incarnation(5), 1)
             .expect("the state is the node's own")
     }

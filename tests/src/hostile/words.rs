@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{
-    Change, Incarnation, Member, MemberState, Node, NodeId, RejectReason, RemovalReason, Term, ViewDigest, ViewId,
+    Change, Incarnation, Member, Node, NodeId, RejectReason, RemovalReason, Term, ViewDigest, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Proof,
         ProtocolRange, Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest, Voucher,
@@ -232,7 +232,7 @@ impl Words<'_> {
         let mut members = self.known.view.clone();
         for _ in 0..self.dice.below(3) {
             let Identity { node, address } = ghost(self.dice, &self.claim.address);
-            members.push(Member { node, address, state: MemberState::Active, metadata: Bytes::new() });
+            members.push(Member::new(node, address));
         }
         if !members.is_empty() && self.dice.one_in(2) {
             members.remove(self.dice.below(members.len()));

@@ -25,7 +25,7 @@ impl Net {
         let lease = 3 * timing.heartbeat_interval;
         assert!(lease < timing.lease, "the node would confirm a lease of {:?}", timing.lease);
         let liar = under(&format!("liar{}", self.len()), &self.host(of).config, address.as_str(), stage);
-        let liar = liar.timing(Timing { lease, bootstrap_wait: lease, ..timing }).bootstrap(Bootstrap::Form);
+        let liar = liar.timing(timing.with_lease(lease).with_bootstrap_wait(lease)).bootstrap(Bootstrap::Form);
         let leads = self.target(&address);
         let liar = self.add(liar.build().expect("a valid configuration"));
         match leads {

@@ -52,7 +52,7 @@ struct Attacked<A: Adapter> {
 
 /// A claim that nobody can prove ends soon. The leases are long enough for a busy machine.
 fn shaped(config: ConfigBuilder) -> ConfigBuilder {
-    config.timing(Timing { handshake_timeout: Duration::from_millis(500), ..Timing::lan() })
+    config.timing(Timing::lan().with_handshake_timeout(Duration::from_millis(500)))
 }
 
 impl<A: Adapter> Attacked<A> {
@@ -334,7 +334,7 @@ async fn t2_h11_a_leaving_copy_of_a_node_removes_nobody<A: Adapter>() {
 fn as_master(peer: &WirePeer, term: Term) -> Vec<Message> {
     let ghost = Node { id: NodeId::new("ghost").unwrap(), incarnation: Incarnation(1) };
     let view_id = ViewId { term, version: u64::MAX };
-    let members = vec![Member { node: ghost, ..peer.member.clone() }, peer.member.clone()];
+    let members = vec![Member::new(ghost, peer.member.address.clone()), peer.member.clone()];
     vec![
         peer.hello(),
         report(u64::MAX, term, Role::Master),
@@ -364,7 +364,7 @@ async fn t2_h11_a_false_master_at_a_voters_address_leads_nobody<A: Adapter>() {
 
 /// A voter with a directory for its votes.
 fn durable(dir: &Path, number: usize, config: ConfigBuilder) -> ConfigBuilder {
-    config.state_dir(dir.join(number.to_string()).to_str().unwrap())
+    config.state_dir(dir.join(number.to_string()))
 }
 
 async fn t2_e4_a_vote_is_durable_beside_a_thousand_connections<A: Adapter>() {

@@ -90,7 +90,7 @@ async fn e4_a_disk_that_is_full_for_a_moment_costs_no_voter<A: Adapter>() {
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..3).map(|_| listen()).unzip();
     let start = |(number, listener): (usize, _)| {
         let dir = dir.path().join(number.to_string());
-        A::start(voter(number, &seeds).local().state_dir(dir.to_str().unwrap()).build().unwrap(), listener)
+        A::start(voter(number, &seeds).local().state_dir(dir).build().unwrap(), listener)
     };
     let mut nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
     agreed_view(&nodes, 3).await;
@@ -118,7 +118,7 @@ async fn a_file_system_without_directory_syncs_is_named<A: Adapter>() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (listener, address) = listen();
-    let config = voter(0, &[address]).state_dir(dir.path().to_str().unwrap()).build().unwrap();
+    let config = voter(0, &[address]).state_dir(dir.path()).build().unwrap();
     let error = A::try_start(config, listener).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("file system") && error.contains(dir.path().to_str().unwrap()), "{error}");
 }
@@ -134,7 +134,7 @@ async fn a_limit_ends_the_wait_for_a_hung_disk<A: Adapter>() {
     // Enough to leave, even on a busy machine.
     let limit = Duration::from_secs(1);
     let (mut listener, address) = listen();
-    let config = || voter(0, std::slice::from_ref(&address)).local().state_dir(dir.path().to_str().unwrap()).build();
+    let config = || voter(0, std::slice::from_ref(&address)).local().state_dir(dir.path()).build();
     for by_leaving in [true, false] {
         fs::write(&hangs, "").unwrap();
         let node = A::start(config().unwrap(), listener);

@@ -30,9 +30,9 @@ struct Burst {
 /// The node does not accept yet.
 fn connect() -> Burst {
     let (listener, address) = listen();
-    let limits = Limits { pending_connections: PENDING, ..Limits::default() };
+    let limits = Limits::new().with_pending_connections(PENDING);
     // Nothing ends because a machine is slow.
-    let timing = Timing { handshake_timeout: Duration::from_secs(3_600), ..Timing::wan() };
+    let timing = Timing::wan().with_handshake_timeout(Duration::from_secs(3_600));
     let config = Config::single(CLUSTER, "master", address.as_str()).timing(timing).limits(limits).build().unwrap();
     let connect = |number: usize| {
         let stream = TcpStream::connect(&address).unwrap();

@@ -20,7 +20,7 @@ with_each_adapter!(
 
 /// The voter with this number and its own directory.
 fn durable(number: usize, seeds: &[String], dir: &Path) -> ConfigBuilder {
-    voter(number, seeds).local().state_dir(dir.join(number.to_string()).to_str().unwrap())
+    voter(number, seeds).local().state_dir(dir.join(number.to_string()))
 }
 
 fn listen_at(address: &str) -> TcpListener {
@@ -98,7 +98,7 @@ async fn a_start_from_an_empty_state_dir_is_logged_once<A: Adapter>() {
     let (listener, address) = listen();
     let seeds = [address];
     let config = || durable(0, &seeds, dir.path()).build().unwrap();
-    let path = config().state_dir().unwrap().to_owned();
+    let path = config().state_dir().unwrap().to_string();
     let count_lines = |log: &str| {
         log.lines().filter(|line| line.contains(" INFO ") && line.contains(&path) && line.contains("node-0")).count()
     };

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const SOURCES: [&str; 6] =
+pub(crate) const SOURCES: [&str; 6] =
     ["adapter-tokio/http/src", "core/src", "core/host/src", "adapter-tokio/src", "adapter-smol/src", "tests/kit/src"];
 const PROGRAMS: [&str; 5] = [
     "adapter-tokio/http/examples",
@@ -24,8 +24,8 @@ const UNSTABLE: &str = "engine";
 const WITHOUT: [&str; 3] = [
     "MAGIC PROTOCOL KNOWN_PROTOCOL ProtocolRange Rejected Holder StatusReport Role JoinResponse MembersUpdate VoteRequest Vote \
      Voting Release Heartbeat HeartbeatAck Proof Voucher encode to_frame decode electorate ElectorateDigest",
-    "Task ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
-     Part server_name certified tls_failure is_configured",
+    "ByteStream start_node close_gracefully connect_any check_not_self_connected of_tcp with_peer with_addr secured Secure \
+     Part server_name tls_failure is_configured",
     "Members TlsError ViewLimit",
 ];
 
@@ -42,13 +42,13 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn sources(dirs: &[&str]) -> Vec<String> {
+pub(crate) fn sources(dirs: &[&str]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let paths = dirs.iter().flat_map(|dir| files(&root.join(dir)));
     paths.map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
-fn words(code: &str) -> impl Iterator<Item = String> {
+pub(crate) fn words(code: &str) -> impl Iterator<Item = String> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned)
 }
 

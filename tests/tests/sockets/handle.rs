@@ -63,22 +63,23 @@ fn a_node_does_not_start_on_a_runtime_without_timers() {
 /// A limit is turned off with the largest value that it may have.
 async fn nodes_with_limits_that_are_turned_off_form_a_cluster<A: Adapter>() {
     let most = usize::MAX;
-    let limits = || Limits {
-        pending_connections: most,
-        connections: most,
-        partial_bytes: most,
-        unsent_bytes: most,
-        messages: u32::MAX as usize,
-        members: most,
-        change_log: most,
-        updates_at_once: most,
-        suspicions: most,
-        contacts: most,
-        pinned_views: most,
-        max_frame: 1 << 30,
-        send: 1 << 30,
-        frame_before_handshake: 1 << 30,
-        metadata: (1 << 30) - 1024,
+    let limits = || {
+        Limits::new()
+            .with_pending_connections(most)
+            .with_connections(most)
+            .with_partial_bytes(most)
+            .with_unsent_bytes(most)
+            .with_messages(u32::MAX as usize)
+            .with_members(most)
+            .with_change_log(most)
+            .with_updates_at_once(most)
+            .with_suspicions(most)
+            .with_contacts(most)
+            .with_pinned_views(most)
+            .with_max_frame(1 << 30)
+            .with_send(1 << 30)
+            .with_frame_before_handshake(1 << 30)
+            .with_metadata((1 << 30) - 1024)
     };
     form_as::<A>(3, |_, config| config.local().limits(limits())).await;
 }
@@ -178,7 +179,7 @@ async fn dropping_the_handle_closes_all_sockets_and_ends_all_waits<A: Adapter>()
 async fn a_node_starts_again_at_once_after_its_shutdown<A: Adapter>() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, address) = listen();
-    let config = Config::single(CLUSTER, "only", address.as_str()).local().state_dir(dir.path().to_str().unwrap());
+    let config = Config::single(CLUSTER, "only", address.as_str()).local().state_dir(dir.path());
     let config = config.build().unwrap();
     let mut listener = Some(listener);
     for _ in 0..10 {
@@ -221,7 +222,7 @@ async fn a_node_that_has_stopped_says_why_once_everything_is_free<A: Adapter>() 
 
 /// Without its master it would wait for the next one, to be removed from its view.
 async fn a_node_that_leaves_too_slowly_ends_without_leaving<A: Adapter>() {
-    let timing = Timing { down_after: Duration::from_secs(3600), ..Timing::local() };
+    let timing = Timing::local().with_down_after(Duration::from_secs(3600));
     let (mut nodes, seeds) = form_as::<A>(2, |_, config| config.timing(timing.clone())).await;
     let at = nodes.iter().position(|node| node.leadership().is_some()).unwrap();
     nodes.remove(at).shutdown().await;

@@ -111,7 +111,7 @@ async fn with_disks_and_a_silent_peer<A: Adapter>() {
     let (listeners, seeds): (Vec<_>, Vec<_>) = (0..NODES).map(|_| listen()).unzip();
     let start = |(number, listener): (usize, _)| {
         let dir = dir.path().join(number.to_string());
-        A::start(voter(number, &seeds).local().state_dir(dir.to_str().unwrap()).build().unwrap(), listener)
+        A::start(voter(number, &seeds).local().state_dir(dir).build().unwrap(), listener)
     };
     let mut nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
     let _silent_peer = TcpStream::connect(&seeds[1]).await.unwrap();

@@ -58,6 +58,7 @@ mod load;
 mod mastership;
 mod own_process;
 mod peer_disconnects;
+mod public_types;
 mod resigning;
 mod same_interface;
 mod seeds;

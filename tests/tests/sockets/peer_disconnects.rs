@@ -18,7 +18,7 @@ with_each_adapter!(; alone: a_send_to_a_closed_connection_logs_no_error);
 async fn a_send_to_a_closed_connection_logs_no_error<A: Adapter>() {
     let (subscriber, log) = support::log();
     tracing::subscriber::set_global_default(subscriber).unwrap();
-    let timing = Timing { heartbeat_interval: Duration::from_millis(1), ..Timing::local() };
+    let timing = Timing::local().with_heartbeat_interval(Duration::from_millis(1));
     let (listener, address) = listen();
     let node = A::start(Config::single(CLUSTER, "master", address.as_str()).timing(timing).build().unwrap(), listener);
     node.wait_for_master().await;

@@ -22,14 +22,12 @@ with_each_adapter!(; alone: l3_a_leaving_master_ends_its_lease_before_voters_lea
 /// The test does not depend on time: a lease that is not ended explicitly outlives the test.
 fn long_times(number: usize, seeds: &[String]) -> Config {
     let hour = Duration::from_secs(3600);
-    let timing = Timing {
-        lease: hour,
-        down_after: hour,
-        bootstrap_wait: hour,
-        election_timeout: hour / 2,
-        handshake_timeout: hour,
-        ..Timing::wan()
-    };
+    let timing = Timing::wan()
+        .with_lease(hour)
+        .with_down_after(hour)
+        .with_bootstrap_wait(hour)
+        .with_election_timeout(hour / 2)
+        .with_handshake_timeout(hour);
     // A master hands over after the margin.
     voter(number, seeds).timing(timing).lease_margin(Duration::ZERO).build().unwrap()
 }

@@ -80,7 +80,7 @@ async fn votes_do_not_wait_for_names<A: Adapter>() {
     seeds.extend(["silent-a.example:7000", "silent-b.example:7000"].map(str::to_owned));
     let start = |(number, listener): (usize, _)| {
         let dir = dir.path().join(number.to_string());
-        A::start(voter(number, &seeds).local().state_dir(dir.to_str().unwrap()).build().unwrap(), listener)
+        A::start(voter(number, &seeds).local().state_dir(dir).build().unwrap(), listener)
     };
     let nodes: Vec<A> = listeners.into_iter().enumerate().map(start).collect();
     agreed_view(&nodes, 3).await;

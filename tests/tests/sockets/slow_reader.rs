@@ -24,11 +24,18 @@ with_each_adapter!(c6_g7_a_member_that_stops_reading_delays_nobody);
 pub(crate) fn long_suspicion(config: ConfigBuilder) -> ConfigBuilder {
     let [heartbeat_interval, suspect_after, down_after] =
         [Duration::from_millis(10), Duration::from_secs(100), Duration::from_secs(200)];
-    config.timing(Timing { heartbeat_interval, suspect_after, down_after, ..Timing::local() }).limits(limits())
+    config
+        .timing(
+            Timing::local()
+                .with_heartbeat_interval(heartbeat_interval)
+                .with_suspect_after(suspect_after)
+                .with_down_after(down_after),
+        )
+        .limits(limits())
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { metadata: METADATA, ..Limits::default() }
+    Limits::new().with_metadata(METADATA)
 }
 
 /// Changes the metadata of this node many times. Each change is a new view.

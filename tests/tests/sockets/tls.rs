@@ -79,12 +79,12 @@ async fn expect_failures<A: Adapter>(nodes: [Security; 2], [first, second]: [&[(
 
 /// A problem that the node finds at the other end, on connections in either direction.
 fn found_by_node(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
-    [true, false].map(|dialed| (dialed, TlsFailure { by_peer: false, problem }))
+    [true, false].map(|dialed| (dialed, TlsFailure::new(false, problem)))
 }
 
 /// A problem that the other end reports to the node, on connections in either direction.
 fn reported_by_peer(problem: TlsProblem) -> [(bool, TlsFailure); 2] {
-    [true, false].map(|dialed| (dialed, TlsFailure { by_peer: true, problem }))
+    [true, false].map(|dialed| (dialed, TlsFailure::new(true, problem)))
 }
 
 with_each_adapter!(
@@ -120,8 +120,8 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster<A: Adapter>() {
 async fn h9_a_certificate_of_another_authority_fails_at_both_ends<A: Adapter>() {
     let nodes = ["one", "another"].map(Authority::new).map(|authority| Security::Tls(authority.config()));
     // The dialing node checks first, and reports the problem to the other.
-    let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::UnknownIssuer });
-    let dialed = (false, TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer });
+    let dialing = (true, TlsFailure::new(false, TlsProblem::UnknownIssuer));
+    let dialed = (false, TlsFailure::new(true, TlsProblem::UnknownIssuer));
     expect_failures::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
@@ -149,17 +149,17 @@ async fn h9_a_certificate_that_is_not_valid_yet_fails<A: Adapter>() {
 async fn h9_a_certificate_for_another_name_fails_at_the_dialing_node<A: Adapter>() {
     let authority = Authority::new("one");
     let nodes = [(), ()].map(|()| Security::Tls(authority.config_for("127.0.0.2", &[&authority], |_| {})));
-    let dialing = (true, TlsFailure { by_peer: false, problem: TlsProblem::WrongName });
+    let dialing = (true, TlsFailure::new(false, TlsProblem::WrongName));
     // The alert only says that the certificate is bad.
-    let dialed = (false, TlsFailure { by_peer: true, problem: TlsProblem::Other });
+    let dialed = (false, TlsFailure::new(true, TlsProblem::Other));
     expect_failures::<A>(nodes, [&[dialing, dialed], &[dialing, dialed]]).await;
 }
 
 async fn h9_a_node_without_a_certificate_fails_and_learns_it<A: Adapter>() {
     let authority = Authority::new("one");
-    let without_certificate = TlsConfig { client: without_certificate(&authority), ..authority.config() };
-    let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NoCertificate });
-    let reported = (true, TlsFailure { by_peer: true, problem: TlsProblem::NoCertificate });
+    let without_certificate = TlsConfig::new(without_certificate(&authority), authority.config().server);
+    let found = (false, TlsFailure::new(false, TlsProblem::NoCertificate));
+    let reported = (true, TlsFailure::new(true, TlsProblem::NoCertificate));
     let (first, address) = listen();
     // Nothing listens at the other seed. In the other direction, both nodes would be trusted.
     let dead = Dead::anywhere();
@@ -203,7 +203,7 @@ async fn an_untrusted_peer_gets_the_alert_even_if_it_reads_late<A: Adapter>() {
 
 async fn h9_a_peer_without_tls_fails<A: Adapter>() {
     let nodes = [Security::Tls(Authority::new("one").config()), Security::Plain];
-    let found = (false, TlsFailure { by_peer: false, problem: TlsProblem::NotSecured });
+    let found = (false, TlsFailure::new(false, TlsProblem::NotSecured));
     expect_failures::<A>(nodes, [&[found], &[]]).await;
 }
 
@@ -226,7 +226,7 @@ async fn tls_against_plain_is_named_by_the_node_without_tls<A: Adapter>() {
 
 /// A port that is probed by HTTP, without and with TLS.
 async fn health_checks_are_reported_once_with_their_address<A: Adapter>() {
-    let not_secured = TlsFailure { by_peer: false, problem: TlsProblem::NotSecured };
+    let not_secured = TlsFailure::new(false, TlsProblem::NotSecured);
     let cases = [
         (Security::Plain, CloseReason::SpeaksHttp),
         (Security::Tls(Authority::new("one").config()), CloseReason::TlsFailed(not_secured)),
@@ -277,7 +277,7 @@ async fn credentials_are_replaced_while_nodes_run<A: Adapter>() {
     loop {
         let event = A::next(&mut events).await.expect("the node runs");
         if let Event::ConnClosed { reason: CloseReason::TlsFailed(failure), .. } = event {
-            assert_eq!(failure, TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer });
+            assert_eq!(failure, TlsFailure::new(true, TlsProblem::UnknownIssuer));
             break;
         }
     }

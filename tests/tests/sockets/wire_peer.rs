@@ -7,7 +7,7 @@ use ::tokio::net::{TcpSocket, TcpStream};
 use ::tokio_util::codec::{Framed, LengthDelimitedCodec};
 use bytes::Bytes;
 use formation_core::{
-    Address, Config, Incarnation, Member, MemberState, Node, NodeId, Term, ViewId,
+    Address, Config, Incarnation, Member, Node, NodeId, Term, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, JoinResponse, MAGIC, MembersUpdate, Message, PROTOCOL, Role, StatusReport,
     },
@@ -38,12 +38,8 @@ pub(crate) struct WirePeer {
 
 impl WirePeer {
     fn new(stream: TcpStream, config: Config) -> Self {
-        let member = Member {
-            node: Node { id: config.id().clone(), incarnation: Incarnation(7) },
-            address: config.address().clone(),
-            state: MemberState::Active,
-            metadata: Bytes::new(),
-        };
+        let node = Node { id: config.id().clone(), incarnation: Incarnation(7) };
+        let member = Member::new(node, config.address().clone());
         Self { stream: Framed::new(stream, LengthDelimitedCodec::new()), member, config }
     }
 
@@ -149,7 +145,12 @@ impl WirePeer {
         self.receive_hello().await;
         let master = self.receive_status().await;
         assert_eq!(master.role, Role::Master);
-        assert_eq!(self.receive().await, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
+        let mut answer = self.receive().await;
+        // The view may change first, and with it the status.
+        while let Message::Status(_) = answer {
+            answer = self.receive().await;
+        }
+        assert_eq!(answer, Message::JoinResponse(JoinResponse::Accepted { term: master.term }));
         match self.receive().await {
             Message::MembersUpdate(MembersUpdate::Page { view_id, index: 0, last: true, members }) => {
                 assert_eq!(view_id.term, master.term);
@@ -198,7 +199,7 @@ async fn dialed_master<A: Adapter>() -> (WirePeer, A, Address) {
 }
 
 fn admission<A: Adapter>(master: &WirePeer, joiner: &A) -> [Message; 2] {
-    let joiner = Member { node: joiner.node().clone(), address: to_address("127.0.0.1:1"), ..master.member.clone() };
+    let joiner = Member::new(joiner.node().clone(), to_address("127.0.0.1:1"));
     [
         Message::JoinResponse(JoinResponse::Accepted { term: VIEW_ID.term }),
         Message::MembersUpdate(MembersUpdate::Page {

@@ -84,7 +84,8 @@ fn network(seed: u64) -> (Net, Voters) {
         let bootstrap_wait = if shortest { Timing::lan().lease } else { bootstrap_wait };
         let election_timeout = Timing::lan().election_timeout.min(lease * 9 / 10);
         let builder = Net::builder(ix, voters.count);
-        let timing = Timing { lease, bootstrap_wait, election_timeout, ..Timing::lan() };
+        let timing =
+            Timing::lan().with_lease(lease).with_bootstrap_wait(bootstrap_wait).with_election_timeout(election_timeout);
         let builder = builder.timing(timing);
         let builder = if solo { builder.solo_after(4 * SECOND) } else { builder };
         net.add(builder.build().expect("a valid configuration"));

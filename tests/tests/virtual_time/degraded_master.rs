@@ -15,8 +15,9 @@ fn ms(millis: u64) -> Duration {
 
 /// The times of a LAN, all different, and times with a lease as long as `down_after`.
 fn timings() -> [Timing; 2] {
-    let lan = Timing { bootstrap_wait: 4 * SECOND, ..Timing::lan() };
-    [lan.clone(), Timing { lease: lan.down_after, ..lan }]
+    let lan = Timing::lan().with_bootstrap_wait(4 * SECOND);
+    let down_after = lan.down_after;
+    [lan.clone(), lan.with_lease(down_after)]
 }
 
 /// Durations just before, at, and just after each timeout.

@@ -170,7 +170,7 @@ fn d1_a_dial_takes_the_place_of_a_pending_connection() {
     };
     let config = config("n0", "h0:1");
     let timeout = config.clone().build().unwrap().timing().handshake_timeout;
-    let mut rig = Rig::new(config.limits(Limits { connections: 4, ..Limits::default() }).build().unwrap());
+    let mut rig = Rig::new(config.limits(Limits::new().with_connections(4)).build().unwrap());
     rig.advance(timeout);
     let late = rig.answer("h1:1");
     let pending = [(); 4].map(|()| rig.accept());

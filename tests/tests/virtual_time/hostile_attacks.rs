@@ -268,7 +268,7 @@ fn as_master(peer: &mut Peer, term: u64) -> Vec<Bytes> {
     let view_id = ViewId { term: Term(term), version: u64::MAX };
     let ghost = Node { id: NodeId::new("ghost").unwrap(), incarnation: Incarnation(1) };
     let address = Address::new("ghost:1").unwrap();
-    let ghost = Member { node: ghost, address, state: MemberState::Active, metadata: Bytes::new() };
+    let ghost = Member::new(ghost, address);
     let view = Peer::page(view_id, vec![ghost]);
     vec![peer.master(term), Peer::accepted(term), view, Peer::heartbeat(term, 1)]
 }
@@ -388,7 +388,7 @@ fn t1_silent_connections_do_not_keep_out_a_new_node() {
 #[test]
 fn t1_links_of_one_source_leave_room_for_a_voter() {
     let mut net = Net::new(1, NetSettings { test_ip: Some(ip()), ..NetSettings::calm() });
-    let limits = Limits { connections: 40, pending_connections: 10, ..Limits::default() };
+    let limits = Limits::new().with_connections(40).with_pending_connections(10);
     for ix in 0..3 {
         net.add(Net::builder(ix, 3).limits(limits.clone()).build().unwrap());
     }
@@ -432,7 +432,7 @@ pub(super) fn part(len: usize) -> Bytes {
 
 #[test]
 fn g7_the_holder_of_most_partial_bytes_is_closed() {
-    let mut rig = single(Limits { partial_bytes: 140_000, ..Limits::default() });
+    let mut rig = single(Limits::new().with_partial_bytes(140_000));
     let (hostile, _) = joins(&mut rig, "z");
     let (innocent, _) = joins(&mut rig, "a");
     rig.receive(hostile, part(99_000));

@@ -35,7 +35,7 @@ fn id(id: &str) -> NodeId {
 fn member(id: &str, metadata: usize) -> Member {
     let node = Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) };
     let address = Address::new(format!("{id}:1")).unwrap();
-    Member { node, address, state: MemberState::Active, metadata: vec![7; metadata].into() }
+    Member::new(node, address).with_metadata(vec![7; metadata])
 }
 
 fn ack(number: u64, view_id: ViewId) -> Bytes {
@@ -63,12 +63,7 @@ fn t3_v9_views_that_a_master_has_split_become_one_again() {
     net.start(0);
     net.start(3);
     net.run_for(INTERVAL);
-    let honest = [0, 3].map(|ix| Member {
-        node: net.node(ix),
-        address: net.host(ix).config.address().clone(),
-        state: MemberState::Active,
-        metadata: Bytes::new(),
-    });
+    let honest = [0, 3].map(|ix| Member::new(net.node(ix), net.host(ix).config.address().clone()));
     let view_id = ViewId { term: Term(1), version: 1 };
     let mut first = honest.to_vec();
     first.push(hostile.member());
@@ -197,7 +192,7 @@ fn t2_v8_a_member_that_leaves_and_joins_in_turn_is_slowed_down() {
 /// It reads nothing of its snapshot, and the change log does not reach back for others.
 #[test]
 fn t2_v7_a_stuck_reader_of_a_snapshot_starves_nobody() {
-    let mut rig = single(Limits { pinned_views: 1, change_log: 1, send: 4_096, ..Limits::default() });
+    let mut rig = single(Limits::new().with_pinned_views(1).with_change_log(1).with_send(4_096));
     for at in 0..100 {
         joins(&mut rig, &format!("member-with-a-long-name-{at}"));
     }
@@ -341,7 +336,7 @@ fn t2_g7_a_small_frame_keeps_no_large_chunk() {
 /// Readers that take nothing keep the room for writes from those that read.
 #[test]
 fn g7_unsent_bytes_have_a_limit_and_slow_readers_go() {
-    let mut rig = single(Limits { send: 4_096, unsent_bytes: 8_192, ..Limits::default() });
+    let mut rig = single(Limits::new().with_send(4_096).with_unsent_bytes(8_192));
     for at in 0..100 {
         joins(&mut rig, &format!("member-with-a-long-name-{at}"));
     }
@@ -370,7 +365,7 @@ fn g7_unsent_bytes_have_a_limit_and_slow_readers_go() {
 /// The view for a member waits. The member is linked and not proven, and then it is reached at its address.
 #[test]
 fn g7_a_view_may_wait_on_a_link_that_becomes_a_claim() {
-    let mut rig = single(Limits { send: 4_096, unsent_bytes: 8_192, ..Limits::default() });
+    let mut rig = single(Limits::new().with_send(4_096).with_unsent_bytes(8_192));
     for at in 0..30 {
         let mut peer = Peer::of(rig.formation.config(), &format!("large-{at}"), &format!("large-{at}:1"));
         peer.metadata = vec![7; 500].into();
@@ -409,7 +404,7 @@ fn d5_no_ping_is_due_on_a_link_that_becomes_a_claim() {
 /// A crowd that reads is slowed down, and nobody is closed.
 #[test]
 fn g7_a_crowd_within_the_limit_of_unsent_bytes_is_served() {
-    let mut rig = single(Limits { send: 4_096, unsent_bytes: 8_192, ..Limits::default() });
+    let mut rig = single(Limits::new().with_send(4_096).with_unsent_bytes(8_192));
     for at in 0..60 {
         joins(&mut rig, &format!("member-with-a-long-name-{at}"));
     }
@@ -434,7 +429,7 @@ fn g7_a_crowd_within_the_limit_of_unsent_bytes_is_served() {
 /// Each write that is flushed makes room for one page of the view.
 #[test]
 fn g7_readers_take_turns_when_the_room_is_short() {
-    let mut rig = single(Limits { send: 4_096, unsent_bytes: 4_096, ..Limits::default() });
+    let mut rig = single(Limits::new().with_send(4_096).with_unsent_bytes(4_096));
     for at in 0..300 {
         joins(&mut rig, &format!("member-with-a-long-name-{at}"));
     }
@@ -480,7 +475,7 @@ fn v8_new_metadata_is_reported_once_per_heartbeat() {
 #[test]
 fn t1_a_source_of_wrong_proofs_goes_first() {
     let key = [7; 32];
-    let limits = Limits { pending_connections: 3, ..Limits::default() };
+    let limits = Limits::new().with_pending_connections(3);
     let config = Config::single("test", "m", "m:1").limits(limits).key(key).build().unwrap();
     for fails in [false, true] {
         let mut rig = Rig::new(config.clone());

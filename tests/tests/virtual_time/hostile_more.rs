@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use formation_core::{
     Address, Change, CloseReason, Config, Event, Remote, ViewId,
@@ -33,7 +33,7 @@ fn with_a_copy_of_b() -> (Rig, Peer, Peer) {
 
 /// A connection of a peer without a certificate, with its `Hello`.
 fn greets(rig: &mut Rig, peer: &mut Peer) -> formation_core::ConnId {
-    let conn = rig.accept_from(Remote { addr: None, certified: BTreeSet::new() });
+    let conn = rig.accept_from(Remote::default());
     let hello = peer.hello();
     rig.receive(conn, hello);
     conn

@@ -65,7 +65,7 @@ fn t2_h11_claims_do_not_flood_an_address_with_dials() {
 
 /// 70 addresses are dialed because of claims from one network, and none of these dials ends.
 fn dialing_for_one_network() -> Rig {
-    let mut rig = single(Limits { pending_connections: 200, ..Limits::default() });
+    let mut rig = single(Limits::new().with_pending_connections(200));
     for ix in 0..70 {
         let mut peer = peer(&rig, &format!("x{ix}"), &format!("x:{}", ix + 1));
         connects(&mut rig, ip(), &mut peer);
@@ -149,7 +149,7 @@ fn t1_claims_do_not_cut_a_slow_dial_short() {
 /// Claims to the address of a voter that is not there hold the places that are kept for it.
 #[test]
 fn t1_h11_claims_to_a_voter_leave_it_a_place() {
-    let limits = Limits { connections: 12, pending_connections: 4, ..Limits::default() };
+    let limits = Limits::new().with_connections(12).with_pending_connections(4);
     let seeds = ["h0:1", "h1:1", "h2:1"];
     let config = Config::builder("test", "n0", "h0:1").seeds(seeds).limits(limits).build().unwrap();
     let mut rig = Rig::new(config);
@@ -175,7 +175,7 @@ fn t1_h11_claims_to_a_voter_leave_it_a_place() {
 /// All voters are linked. There is a place for one more connection, so that a voter that returns can replace its link.
 #[test]
 fn g7_a_place_is_kept_when_every_voter_is_linked() {
-    let mut rig = single(Limits { connections: 4, ..Limits::default() });
+    let mut rig = single(Limits::new().with_connections(4));
     let conns: Vec<_> = (0..6)
         .map(|ix| {
             let mut other = peer(&rig, &format!("x{ix}"), &format!("x{ix}:1"));
@@ -189,7 +189,7 @@ fn g7_a_place_is_kept_when_every_voter_is_linked() {
 /// The source that holds most of the bytes closes first, however many connections it spreads them over.
 #[test]
 fn g7_partial_bytes_count_by_source() {
-    let mut rig = single(Limits { partial_bytes: 140_000, ..Limits::default() });
+    let mut rig = single(Limits::new().with_partial_bytes(140_000));
     let mut links = Vec::new();
     for (id, ip) in [("x", ip()), ("y", ip()), ("z", ip()), ("a", other_ip())] {
         let mut peer = peer(&rig, id, &format!("{id}:1"));
@@ -205,7 +205,7 @@ fn g7_partial_bytes_count_by_source() {
 /// Who has not proven anything goes before a link, and a voter goes last.
 #[test]
 fn g7_partial_bytes_of_voters_stay_longest() {
-    let limits = Limits { partial_bytes: 140_000, ..Limits::default() };
+    let limits = Limits::new().with_partial_bytes(140_000);
     let config = Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1"]).limits(limits).build().unwrap();
     let mut rig = Rig::new(config);
     let voter = rig.answer("h1:1");

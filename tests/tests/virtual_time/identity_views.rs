@@ -3,10 +3,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bytes::Bytes;
 use formation_core::{
-    Address, Command, Config, Event, Incarnation, Member, MemberState, Node, Phase, RejectReason, StopReason, Term,
-    ViewId,
+    Address, Command, Config, Event, Incarnation, Member, Node, Phase, RejectReason, StopReason, Term, ViewId,
     message::{Holder, Message, Rejected},
 };
 use formation_tests::{Crash, Cut, Net, NodeIx, Peer, Settings, Target, for_each_seed};
@@ -51,14 +49,14 @@ fn says_why(net: &Net, ix: NodeIx, since: Duration) -> bool {
 
 fn member(net: &Net, ix: NodeIx) -> Member {
     let address = net.host(ix).config.address().clone();
-    Member { node: net.node(ix), address, state: MemberState::Active, metadata: Bytes::new() }
+    Member::new(net.node(ix), address)
 }
 
 /// A member with the id of this node, at another address.
 fn false_entry(net: &Net, ix: NodeIx, address: &str) -> Member {
     let node = Node { id: net.host(ix).config.id().clone(), incarnation: Incarnation(1) };
     let address = Address::new(address).expect("a valid address");
-    Member { node, address, state: MemberState::Active, metadata: Bytes::new() }
+    Member::new(node, address)
 }
 
 /// The compromised voter n2 is the master of the nodes `first`. Its view names another node under the id of `victim`. The victim starts

@@ -410,7 +410,7 @@ fn one_of_five() -> (Rig, Vec<(Peer, ConnId)>) {
         rig.receive(conn, [peer.hello(), peer.joining()].concat());
         peers.push((peer, conn));
     }
-    let own = Member { node: rig.formation.node().clone(), ..Peer::of(&config, "n1", "h1:1").member() };
+    let own = Member::new(rig.formation.node().clone(), Peer::of(&config, "n1", "h1:1").member().address);
     let members = peers.iter().map(|(peer, _)| peer.member()).chain([own]).collect();
     let view_id = ViewId { term: Term(7), version: 3 };
     let (master, conn) = &mut peers[0];

@@ -50,7 +50,7 @@ fn length_prefix(len: usize) -> Bytes {
 
 #[test]
 fn g7_h1_a_frame_before_the_handshake_has_its_own_limit() {
-    let limits = Limits { frame_before_handshake: 700, ..Limits::default() };
+    let limits = Limits::new().with_frame_before_handshake(700);
     let mut rig = master(limits);
     let (long, fits) = (rig.accept(), rig.accept());
     rig.receive(long, length_prefix(701));
@@ -61,7 +61,7 @@ fn g7_h1_a_frame_before_the_handshake_has_its_own_limit() {
 
 #[test]
 fn g7_h1_a_frame_on_a_link_has_a_limit() {
-    let limits = Limits { max_frame: 70_000, ..Limits::default() };
+    let limits = Limits::new().with_max_frame(70_000);
     let mut rig = master(limits);
     let (long, _) = join(&mut rig, "a");
     let (fits, _) = join(&mut rig, "b");
@@ -73,7 +73,7 @@ fn g7_h1_a_frame_on_a_link_has_a_limit() {
 
 #[test]
 fn g7_v7_a_view_larger_than_a_send_comes_in_pages() {
-    let limits = Limits { send: 4_096, ..Limits::default() };
+    let limits = Limits::new().with_send(4_096);
     let mut net = Net::new(0, Settings::default());
     for ix in 0..40 {
         let builder = Net::builder(ix, 3).limits(limits.clone()).metadata(Bytes::from(vec![7; 500]));
@@ -96,7 +96,7 @@ fn g7_v7_a_view_larger_than_a_send_comes_in_pages() {
 
 #[test]
 fn g7_one_pending_connection_too_many_closes_the_oldest() {
-    let mut rig = master(Limits { pending_connections: 2, ..Limits::default() });
+    let mut rig = master(Limits::new().with_pending_connections(2));
     let conns: Vec<_> = (0..5).map(|_| rig.accept()).collect();
     let closed: Vec<_> = conns.iter().map(|conn| rig.closed(*conn)).collect();
     let evicted = Some(CloseReason::TooManyPending);
@@ -114,7 +114,7 @@ fn g7_one_pending_connection_too_many_closes_the_oldest() {
 #[test]
 fn g7_a_connection_over_the_limit_is_closed() {
     // One place is kept free.
-    let mut rig = master(Limits { connections: 4, ..Limits::default() });
+    let mut rig = master(Limits::new().with_connections(4));
     let joined: Vec<_> = ["a", "b", "c"].map(|name| join(&mut rig, name).0).into();
     let (more, _) = join(&mut rig, "d");
     let reason = CloseReason::TooManyConnections;
@@ -130,13 +130,8 @@ fn g7_a_connection_over_the_limit_is_closed() {
 
 #[test]
 fn g7_bytes_of_unfinished_frames_have_a_common_limit() {
-    let limits = Limits {
-        send: 4_096,
-        max_frame: 8_000,
-        partial_bytes: 8_000,
-        frame_before_handshake: 640,
-        ..Limits::default()
-    };
+    let limits =
+        Limits::new().with_send(4_096).with_max_frame(8_000).with_partial_bytes(8_000).with_frame_before_handshake(640);
     let mut rig = master(limits);
     let (a, _) = join(&mut rig, "a");
     let (b, mut peer) = join(&mut rig, "b");
@@ -156,7 +151,7 @@ fn g7_bytes_of_unfinished_frames_have_a_common_limit() {
 
 #[test]
 fn g7_a_full_cluster_rejects_a_node_until_there_is_room() {
-    let limits = Limits { members: 3, ..Limits::default() };
+    let limits = Limits::new().with_members(3);
     let mut net = Net::new(0, Settings::default());
     for ix in 0..4 {
         net.add(Net::builder(ix, 1).limits(limits.clone()).build().unwrap());
@@ -178,7 +173,7 @@ fn g7_a_full_cluster_rejects_a_node_until_there_is_room() {
 /// The limit of members is also the limit of remembered rejections. With one more, all can be reported again.
 #[test]
 fn g7_h10_reported_rejections_are_remembered_up_to_a_limit() {
-    let mut rig = master(Limits { members: 2, ..Limits::default() });
+    let mut rig = master(Limits::new().with_members(2));
     let other = Config::single("other", "x", "x:1").build().unwrap();
     let reported = ["a", "b", "a", "b", "c", "c", "a", "a"].map(|name| {
         let before = rig.events().count();
@@ -200,7 +195,7 @@ fn rejected_peers(rig: &Rig, why: RejectReason) -> Vec<String> {
 
 #[test]
 fn h10_a_full_master_reports_a_rejected_node_once() {
-    let mut rig = master(Limits { members: 2, ..Limits::default() });
+    let mut rig = master(Limits::new().with_members(2));
     let (member, _) = join(&mut rig, "a");
     let (conn, mut peer) = join(&mut rig, "b");
     assert_eq!(rejected_peers(&rig, RejectReason::ClusterFull), ["b"]);
@@ -251,7 +246,7 @@ fn h10_a_rejected_node_reports_a_full_master_once() {
 
 #[test]
 fn g7_metadata_over_the_masters_limit_is_rejected() {
-    let mut rig = master(Limits { metadata: 10, ..Limits::default() });
+    let mut rig = master(Limits::new().with_metadata(10));
     let config = with(Limits::default()).build().unwrap();
     let (conn, _) = accept_hello(&mut rig, &config, "a");
     let status = formation_core::message::StatusReport {
@@ -278,7 +273,7 @@ fn g7_metadata_over_the_masters_limit_is_rejected() {
 /// A mistake of the embedder, which leaves the state unchanged.
 #[test]
 fn metadata_over_the_own_limit_is_misuse() {
-    let mut rig = master(Limits { metadata: 10, ..Limits::default() });
+    let mut rig = master(Limits::new().with_metadata(10));
     let before = rig.formation.clone();
     let long = Input::Command(Command::SetMetadata(Bytes::from(vec![0; 11])));
     let result = rig.formation.handle_input(rig.now, long);
@@ -286,13 +281,13 @@ fn metadata_over_the_own_limit_is_misuse() {
     assert_eq!(rig.formation, before);
     let fits = Input::Command(Command::SetMetadata(Bytes::from(vec![0; 10])));
     assert_eq!(rig.formation.handle_input(rig.now, fits), Ok(()));
-    let config = with(Limits { metadata: 10, ..Limits::default() }).metadata(Bytes::from(vec![0; 11])).build();
+    let config = with(Limits::new().with_metadata(10)).metadata(Bytes::from(vec![0; 11])).build();
     assert!(matches!(config, Err(ConfigError::Sizes { field: "metadata", .. })), "{config:?}");
 }
 
 #[test]
 fn contacts_over_the_limit_are_misuse() {
-    let limits = Limits { contacts: 2, ..Limits::default() };
+    let limits = Limits::new().with_contacts(2);
     let config = Net::builder(0, 3).limits(limits.clone()).contacts(["a:1"]).build().unwrap();
     let mut rig = Rig::new(config);
     let contacts = |names: &[&str]| {
@@ -333,14 +328,14 @@ fn g7_v7_a_snapshot_replaces_a_delta_beyond_the_change_log() {
     };
     let long = messages_after_three_joins(Limits::default());
     assert_eq!(pages(&long), 0, "the log reaches back: {long:?}");
-    let short = messages_after_three_joins(Limits { change_log: 1, ..Limits::default() });
+    let short = messages_after_three_joins(Limits::new().with_change_log(1));
     assert_eq!(pages(&short), 1, "the log does not reach back: {short:?}");
 }
 
 /// Three slow readers join a cluster whose view has several pages, each after a change. Returns the number of different
 /// view ids of the pages that they get.
 fn count_pinned_views(limit: usize) -> usize {
-    let mut rig = master(Limits { pinned_views: limit, send: 4_096, ..Limits::default() });
+    let mut rig = master(Limits::new().with_pinned_views(limit).with_send(4_096));
     for at in 0..300 {
         join(&mut rig, &format!("member-with-a-long-name-{at}"));
     }
@@ -400,7 +395,7 @@ fn suspected(rig: &Rig) -> Vec<String> {
 #[test]
 fn g7_v3_suspicions_beyond_the_limit_wait_and_end_with_an_answer() {
     let times = Timing::lan();
-    let mut rig = master(Limits { suspicions: 3, ..Limits::default() });
+    let mut rig = master(Limits::new().with_suspicions(3));
     let ids = || (10..40).map(|at| format!("member-{at}"));
     let conns: Vec<ConnId> = ids().map(|id| join(&mut rig, &id).0).collect();
     rig.advance(times.suspect_after);

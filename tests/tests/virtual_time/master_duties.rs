@@ -97,7 +97,7 @@ fn v2_a_leaving_node_is_not_admitted() {
 
 #[test]
 fn metadata_of_a_member_is_stored_if_it_is_not_too_long() {
-    let (mut rig, config) = master(Limits { metadata: 10, ..Limits::default() });
+    let (mut rig, config) = master(Limits::new().with_metadata(10));
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.joined_by(&mut peer);
     rig.messages(conn);
@@ -127,7 +127,7 @@ fn metadata_of_a_member_is_stored_if_it_is_not_too_long() {
 /// A node stores no metadata over the limit of any peer, whether it is the master or not.
 #[test]
 fn g7_metadata_over_the_limit_is_not_kept() {
-    let limits = Limits { metadata: 10, ..Limits::default() };
+    let limits = Limits::new().with_metadata(10);
     let voter = Config::builder("test", "n0", "h0:1").seeds(["h0:1", "h1:1", "h2:1"]).limits(limits.clone());
     let (alone, config) = master(limits);
     let voter = voter.build().unwrap();
@@ -148,7 +148,7 @@ fn g7_metadata_over_the_limit_is_not_kept() {
 
 #[test]
 fn a_full_cluster_still_serves_its_members() {
-    let (mut rig, config) = master(Limits { members: 2, ..Limits::default() });
+    let (mut rig, config) = master(Limits::new().with_members(2));
     let mut peer = Peer::of(&config, "j", "j:1");
     let conn = rig.joined_by(&mut peer);
     let more = rig.joined_by(&mut Peer::of(&config, "k", "k:1"));

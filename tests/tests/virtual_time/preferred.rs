@@ -14,7 +14,7 @@ const AGAIN: Duration = Duration::from_secs(100);
 /// Few heartbeats in a `down_after`, because the tests take many of these.
 fn timing() -> Timing {
     let (heartbeat_interval, suspect_after) = (Duration::from_millis(330), Duration::from_millis(700));
-    Timing { heartbeat_interval, suspect_after, down_after: SECOND, ..Timing::lan() }
+    Timing::lan().with_heartbeat_interval(heartbeat_interval).with_suspect_after(suspect_after).with_down_after(SECOND)
 }
 
 /// Voters with these priorities, of which none is started.

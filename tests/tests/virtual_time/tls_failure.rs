@@ -5,7 +5,7 @@ use std::time::Duration;
 use formation_core::{Address, CloseReason, ConnId, Event, Input, Misuse, Output, Timestamp, TlsFailure, TlsProblem};
 use formation_tests::{Net, Peer, Rig};
 
-const EXPIRED: TlsFailure = TlsFailure { by_peer: false, problem: TlsProblem::Expired };
+const EXPIRED: TlsFailure = TlsFailure::new(false, TlsProblem::Expired);
 
 fn tls_failed(rig: &mut Rig, conn: ConnId) {
     rig.give(Input::TlsFailed { conn, failure: EXPIRED });
@@ -67,7 +67,7 @@ fn h9_a_tls_failure_ends_a_link_with_that_reason() {
     let mut peer = Peer::of(&Net::config(0, 2), "n1", "h1:1");
     let conn = rig.joined_by(&mut peer);
     assert_eq!(rig.formation.status().links, 1);
-    let failure = TlsFailure { by_peer: true, problem: TlsProblem::UnknownIssuer };
+    let failure = TlsFailure::new(true, TlsProblem::UnknownIssuer);
     rig.give(Input::TlsFailed { conn, failure });
     let reason = Some(CloseReason::TlsFailed(failure));
     assert_eq!(reported(&rig, conn), [&Event::Unlinked { node: peer.node, reason, peer_addr: None }]);
@@ -91,7 +91,7 @@ fn a_tls_failure_of_an_unknown_connection_is_misuse() {
 
 #[test]
 fn a_tls_failure_names_who_does_not_trust_whom_and_why() {
-    let by_peer = TlsFailure { by_peer: true, problem: TlsProblem::WrongName };
+    let by_peer = TlsFailure::new(true, TlsProblem::WrongName);
     assert_eq!(
         by_peer.to_string(),
         "the peer does not trust this node: its certificate is not for the name that was dialed"

@@ -7,7 +7,7 @@ use formation_core::{Incarnation, Node, NodeId};
 
 use super::*;
 use crate::{
-    accept::Places,
+    accept::AcceptPlaces,
     driver::Connection as _,
     log::Log,
     testing::{Pipes, Smol, pipes},
@@ -209,8 +209,8 @@ fn a_flood_has_at_most_one_chunk_in_the_inbox() {
 }
 
 /// A connection that was accepted, the only place, its peer, and what it reports.
-fn accepted(limit: Duration) -> (Connection<Smol>, Places, Pipes, Receiver<Report<Pipes>>) {
-    let places = Places::one(limit);
+fn accepted(limit: Duration) -> (Connection<Smol>, AcceptPlaces, Pipes, Receiver<Report<Pipes>>) {
+    let places = AcceptPlaces::one(limit);
     let place = future::block_on(places.take());
     let (ours, peer) = pipes(64);
     let (to_driver, reports) = channel::bounded(4);

@@ -15,10 +15,10 @@ use formation_core::{
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::{accept::Place, log::tests::logged, permits::Permits, store::MemoryStore};
+use crate::{accept::AcceptPlace, log::tests::logged, permits::Permits, store::MemoryStore};
 
 const NOW: Timestamp = Timestamp::ZERO;
-const FAILURE: TlsFailure = TlsFailure { by_peer: true, problem: TlsProblem::Expired };
+const FAILURE: TlsFailure = TlsFailure::new(true, TlsProblem::Expired);
 
 /// What a driver has called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Io for Recorder {
         self.record.add(Call::Dial(address));
     }
 
-    fn open(&mut self, conn: ConnId, _: Opening<()>, _: Option<Place>) -> Recorded {
+    fn open(&mut self, conn: ConnId, _: Opening<()>, _: Option<AcceptPlace>) -> Recorded {
         self.record.add(Call::Open(conn));
         Recorded { conn, record: self.record.clone(), is_finished: self.is_finished.clone() }
     }
@@ -312,7 +312,7 @@ fn a_vote_in_memory_is_persisted_at_once() {
 #[test]
 fn a_vote_with_a_store_waits_for_its_report() {
     let dir = tempfile::tempdir().unwrap();
-    let config = || Config::single("test", "a", "a:1").state_dir(dir.path().to_str().unwrap());
+    let config = || Config::single("test", "a", "a:1").state_dir(dir.path());
     let (_, store) = crate::begin(&config().local().build().unwrap()).unwrap();
     let mut rig = Rig::new(config(), store);
     let [Call::Persist(seq)] = rig.record.take()[..] else { panic!("one Persist") };
@@ -489,9 +489,9 @@ fn each_view_is_logged_against_the_one_before() {
     let mut rig = Rig::single();
     let node = Node { id: NodeId::new("c").unwrap(), incarnation: Incarnation(1) };
     let address = Address::new("c:1").unwrap();
-    let active = Member { node, address, state: MemberState::Active, metadata: Bytes::new() };
-    let suspect = Member { state: MemberState::Suspect, ..active.clone() };
-    let newer = Member { node: Node { incarnation: Incarnation(2), ..active.node.clone() }, ..active.clone() };
+    let active = Member::new(node, address);
+    let suspect = active.clone().with_state(MemberState::Suspect);
+    let newer = Member::new(Node { incarnation: Incarnation(2), ..active.node.clone() }, active.address.clone());
     let removed = Change::Remove { id: active.node.id.clone(), reason: RemovalReason::Left };
     let changes = [Change::Upsert(active), Change::Upsert(suspect.clone()), Change::Upsert(newer), removed];
     let changes = changes.into_iter().chain([Change::Upsert(suspect.clone())]);

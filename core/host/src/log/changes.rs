@@ -68,10 +68,8 @@ impl Kind {
             None => Self::Joined,
             Some((incarnation, _)) if incarnation != member.node.incarnation => Self::Restarted,
             Some((_, state)) if state == member.state => Self::Updated,
-            Some(_) => match member.state {
-                MemberState::Active => Self::Active,
-                MemberState::Suspect => Self::Suspect,
-            },
+            Some(_) if member.state.is_active() => Self::Active,
+            Some(_) => Self::Suspect,
         }
     }
 }
@@ -120,12 +118,7 @@ mod tests {
 
     fn member(id: &str) -> Member {
         let node = Node { id: NodeId::new(id).unwrap(), incarnation: Incarnation(1) };
-        Member {
-            node,
-            address: Address::new(format!("{id}:1")).unwrap(),
-            state: MemberState::Active,
-            metadata: Default::default(),
-        }
+        Member::new(node, Address::new(format!("{id}:1")).unwrap())
     }
 
     fn removed(id: &str, reason: RemovalReason) -> Change {
@@ -141,13 +134,13 @@ mod tests {
             &[Change::Upsert(own.clone())],
             &MembersView::default(),
         );
-        let suspect = Member { state: MemberState::Suspect, ..own.clone() };
+        let suspect = own.clone().with_state(MemberState::Suspect);
         let newer = Node { incarnation: Incarnation(2), ..own.node.clone() };
         let told = |changes: &[Change]| Summary(changes, &before).to_string();
         assert_eq!(told(&[member("b"), member("c")].map(Change::Upsert)), "joined: b, c");
         assert_eq!(told(&[Change::Upsert(suspect)]), "suspect: a");
-        assert_eq!(told(&[Change::Upsert(Member { node: newer, ..own.clone() })]), "restarted: a");
-        assert_eq!(told(&[Change::Upsert(Member { metadata: vec![7].into(), ..own })]), "updated: a");
+        assert_eq!(told(&[Change::Upsert(Member::new(newer, own.address.clone()))]), "restarted: a");
+        assert_eq!(told(&[Change::Upsert(own.with_metadata(vec![7]))]), "updated: a");
         let removals = [
             ("b", RemovalReason::Left),
             ("c", RemovalReason::Down),

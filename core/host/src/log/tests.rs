@@ -174,7 +174,7 @@ fn every_line_names_its_node_and_events_have_their_own_target() {
     let events = events();
     let lines = logged(|| {
         events.iter().for_each(|event| log.event(event, &about(&config(), None)));
-        log.state_dir_is_empty("dir");
+        log.state_dir_is_empty("dir".as_ref());
         log.connections_lowered(Lowered { configured: 3, connections: 2, open_files: 4 });
         log.suppressed(Kind::AcceptFailed, 7);
         log.repeated(&(Source::Dialed(address()), CloseReason::WrongMagic), 7);
@@ -234,7 +234,7 @@ fn reasons_are_logged_in_words() {
 
 #[test]
 fn a_closed_connection_is_logged_with_both_addresses() {
-    let failure = TlsFailure { by_peer: false, problem: TlsProblem::Expired };
+    let failure = TlsFailure::new(false, TlsProblem::Expired);
     let closed = Event::ConnClosed {
         conn: CONN,
         dialed: Some(address()),

@@ -58,7 +58,7 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
-    let places = Places::new(formation.config().limits(), formation.config().timing());
+    let places = AcceptPlaces::new(formation.config().limits(), formation.config().timing());
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
     let driver = Driver::new(formation, tasks, None, log, publisher);
@@ -114,7 +114,7 @@ fn no_task_outlives_its_driver() {
 
 async fn ends(by_leaving: bool) {
     // No task ends because its time is up.
-    let timing = Timing { handshake_timeout: Duration::from_secs(3600), ..Timing::local() };
+    let timing = Timing::local().with_handshake_timeout(Duration::from_secs(3600));
     let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).timing(timing).build().unwrap();
     let (node, Ends { handle, calls, reports, to_driver }) = node(config, Clock::start().now());
     drop(to_driver);
@@ -346,7 +346,7 @@ fn a_node_starts_again_at_once_after_it_was_shut_down() {
         let dir = tempfile::tempdir().unwrap();
         let seeds = ["a:1", "b:1"];
         for _ in 0..10 {
-            let dir = dir.path().to_str().unwrap();
+            let dir = dir.path();
             let config = Config::builder("test", "a", "a:1").seeds(seeds).local().state_dir(dir).build().unwrap();
             let (calls, called) = channel::unbounded();
             let (handle, driver) =
@@ -366,7 +366,7 @@ fn a_node_starts_again_at_once_after_it_was_shut_down() {
 /// A disk that does not answer before the lock of the store is released.
 fn hung_disk() -> (tempfile::TempDir, SharedStore) {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config::single("test", "a", "a:1").state_dir(dir.path().to_str().unwrap()).build().unwrap();
+    let config = Config::single("test", "a", "a:1").state_dir(dir.path()).build().unwrap();
     let (_, store) = crate::begin(&config).unwrap();
     (dir, Arc::new(Mutex::new(store.expect("there is a state_dir"))))
 }
@@ -468,7 +468,7 @@ impl Transport for Network {
 #[test]
 fn a_node_that_leaves_too_slowly_ends_without_leaving() {
     let ends = async {
-        let timing = Timing { down_after: Duration::from_secs(3600), ..Timing::local() };
+        let timing = Timing::local().with_down_after(Duration::from_secs(3600));
         let [(to_a, at_a), (to_b, at_b)] = [channel::unbounded(), channel::unbounded()];
         let nodes = [("a", at_a, to_b), ("b", at_b, to_a)].map(|(id, own, other)| {
             let seeds = ["a:1", "b:1"];
@@ -567,7 +567,7 @@ fn a_node_does_not_start_where_it_cannot_run() {
 
 #[test]
 fn a_limit_that_is_turned_off_starts() {
-    let limits = formation_core::Limits { pending_connections: usize::MAX, ..Default::default() };
+    let limits = formation_core::Limits::new().with_pending_connections(usize::MAX);
     let config = Config::single("test", "a", "a:1").local().limits(limits).build().unwrap();
     let (_calls, called) = channel::unbounded();
     let (handle, driver) =

@@ -29,7 +29,7 @@ const VOTES: [(u64, &str); 2] = [(5, "a"), (6, "b")];
 fn config(dir: &Path) -> Config {
     let dir = dir.join("made for it");
     let config = Config::builder("test", "voter", "c:1").seeds(["a:1", "b:1", "c:1"]);
-    config.state_dir(dir.to_str().unwrap()).build().unwrap()
+    config.state_dir(dir).build().unwrap()
 }
 
 /// A voter that has waited long enough to vote (E1), on a clock of its own.
@@ -55,7 +55,7 @@ impl<K: FnMut(HardState)> Voter<K> {
         self.conn += 1;
         let (conn, term) = (ConnId(self.conn), Term(term));
         // The candidate has a certificate for its address.
-        let remote = Remote { certified: self.config.seeds().iter().cloned().collect(), ..Remote::default() };
+        let remote = Remote::default().with_certified(self.config.seeds().iter().cloned());
         let mut answers = self.handle(Input::Opened { conn, origin: Origin::Accepted, remote });
         let hello = Hello {
             magic: MAGIC,
@@ -132,7 +132,7 @@ fn live(steps: usize, config: &Config) -> ! {
     println!();
     let files = Until { files: Disk::default(), left: steps, then: wait };
     let (dir, incarnation) = (config.state_dir().expect("there is a state_dir"), by_wall_clock().unwrap());
-    let (mut keeper, start) = Keeper::open(files, Path::new(dir), config, incarnation, 1).unwrap();
+    let (mut keeper, start) = Keeper::open(files, &dir.to_path_buf(), config, incarnation, 1).unwrap();
     println!("started {}", start.incarnation.0);
     let mut voter = Voter::new(config.clone(), start, |state| {
         println!("keeping {state:?}");
@@ -214,7 +214,7 @@ fn e4_a_voter_killed_at_any_step_never_votes_twice() {
         let printed = Printed::by_one_killed_after(steps, dir.path());
 
         // Incarnation 1 is the lowest, unless a stored one is not lower.
-        let state_dir = Path::new(config.state_dir().unwrap());
+        let state_dir = &config.state_dir().unwrap().to_path_buf();
         let (keeper, start) = Keeper::open(Disk::default(), state_dir, &config, Incarnation(1), 1).unwrap();
         match printed.incarnation {
             Some(Incarnation(last)) => assert_eq!(start.incarnation, Incarnation(last + 1), "after {steps} steps"),
@@ -233,7 +233,8 @@ fn e4_a_voter_killed_at_any_step_never_votes_twice() {
 
         let (again, store) = begin(&config).unwrap();
         // The start has stored the lease that this node may promise.
-        let stored = HardState { promised_lease: config.timing().lease, ..start.hard_state.clone() };
+        let mut stored = start.hard_state.clone();
+        stored.promised_lease = config.timing().lease;
         assert_eq!(again.hard_state, stored);
         assert!(again.incarnation > start.incarnation);
         let mut store = store.expect("there is a state_dir");

@@ -12,6 +12,12 @@ fn open(dir: &Path, incarnation: u64) -> Result<(Keeper<Disk>, Start), StoreErro
     Keeper::open(Disk::default(), dir, &config("a"), Incarnation(incarnation), 1)
 }
 
+fn in_term(term: u64) -> HardState {
+    let mut state = HardState::default();
+    state.term = Term(term);
+    state
+}
+
 #[test]
 fn e4_the_next_run_starts_with_the_stored_state() {
     let dir = tempfile::tempdir().unwrap();
@@ -20,12 +26,15 @@ fn e4_the_next_run_starts_with_the_stored_state() {
     assert!(store.is_new);
     assert_eq!(start, Start::new(Incarnation(5), 1));
     let voted_for = Some(Node { id: config("b").id().clone(), incarnation: Incarnation(3) });
-    let hard_state = HardState { term: Term(9), voted_for, joined: true, ..HardState::default() };
+    let mut hard_state = in_term(9);
+    (hard_state.voted_for, hard_state.joined) = (voted_for, true);
     store.keep(hard_state.clone()).unwrap();
     drop(store);
     let (store, start) = open(&dir, 6).unwrap();
     assert!(!store.is_new);
-    assert_eq!(start, Start { hard_state, ..Start::new(Incarnation(6), 1) });
+    let mut expected = Start::new(Incarnation(6), 1);
+    expected.hard_state = hard_state;
+    assert_eq!(start, expected);
 }
 
 #[test]
@@ -159,7 +168,7 @@ mod unix {
         let dir = tempfile::tempdir().unwrap();
         let (mut store, _) = open(dir.path(), 1).unwrap();
         let inodes = (1..10).map(|term| {
-            store.keep(HardState { term: Term(term), ..HardState::default() }).unwrap();
+            store.keep(in_term(term)).unwrap();
             fs::metadata(dir.path().join("formation.state")).unwrap().ino()
         });
         let inodes: Vec<_> = inodes.collect();
@@ -175,9 +184,28 @@ fn a_memory_store_belongs_to_one_run_at_a_time_and_outlives_it() {
     let (memory, config) = (MemoryStore::new(), config("a"));
     let (mut store, first) = memory.open(&config, Incarnation(1), 1).unwrap();
     assert_eq!(first.hard_state.term, Term(0));
-    store.keep(HardState { term: Term(7), ..HardState::default() }).unwrap();
+    store.keep(in_term(7)).unwrap();
     assert!(matches!(memory.open(&config, Incarnation(2), 1), Err(StoreError::Locked { .. })));
     drop(store);
     let (_store, next) = memory.open(&config, Incarnation(2), 1).unwrap();
     assert_eq!((next.hard_state.term, next.incarnation), (Term(7), Incarnation(2)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_state_dir_is_any_path() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+
+    let dir = tempfile::tempdir().unwrap();
+    let no_text: PathBuf = dir.path().join(OsStr::from_bytes(b"\xff"));
+    let node = || Config::single("test", "a", "a:1");
+    for builder in [node().state_dir(&no_text), node().state_dir(no_text.as_path()), node().state_dir(no_text.clone())]
+    {
+        let config = builder.build().unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+        assert_eq!(config.state_dir().unwrap().to_path_buf(), no_text);
+        drop(crate::begin(&config).unwrap());
+        fs::remove_dir_all(&no_text).unwrap();
+    }
 }

@@ -24,6 +24,9 @@ pub(super) fn describe(error: &ConfigError) -> String {
             "--state-dir is empty; name a directory that only this node uses, or leave it out to keep votes in memory"
                 .into()
         }
+        ConfigError::StateDir { dir } => {
+            format!("--state-dir {dir} is no path on this system, because it is not Unicode; choose another directory")
+        }
         ConfigError::Protocol { min, max, known } => format!(
             "the program cannot speak the protocol versions {min} to {max}; choose --protocol-min and --protocol-max within \
              {} to {}",

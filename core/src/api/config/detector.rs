@@ -4,7 +4,10 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, size, time};
+use super::{
+    error::{ConfigError, size, time},
+    setters::setters,
+};
 
 /// How a master decides that a member is suspect. With every detector, a member is removed after
 /// [`down_after`](super::Timing::down_after), and suspect no later than that. Leases do not depend on the detector.
@@ -20,10 +23,19 @@ pub enum Detector {
 }
 
 /// The settings of the φ accrual failure detector, by Hayashibara, Défago, Yared and Katayama (SRDS 2004). Start from the
-/// default:
-/// `PhiAccrual { threshold: 6, ..PhiAccrual::default() }`.
+/// default, and set what differs.
+///
+/// ```
+/// use core::time::Duration;
+///
+/// use formation_core::{Detector, PhiAccrual};
+///
+/// let phi = PhiAccrual::new().with_threshold(6).with_window(200).with_min_deviation(Duration::from_millis(50));
+/// let detector = Detector::PhiAccrual(phi);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PhiAccrual {
     /// The φ at which a member becomes suspect, from 1 to 12. With normally distributed intervals, the probability of a
     /// false suspicion is 1 in 10^φ.
@@ -34,9 +46,17 @@ pub struct PhiAccrual {
     pub min_deviation: Duration,
 }
 
+setters! {
+    PhiAccrual {
+        with_threshold: threshold: u8,
+        with_window: window: usize,
+        with_min_deviation: min_deviation: Duration,
+    }
+}
+
 impl Default for PhiAccrual {
     fn default() -> Self {
-        Self { threshold: 8, window: 100, min_deviation: Duration::from_millis(20) }
+        Self::new()
     }
 }
 
@@ -50,6 +70,11 @@ impl Detector {
 }
 
 impl PhiAccrual {
+    /// The settings for an ordinary network. They are the default.
+    pub const fn new() -> Self {
+        Self { threshold: 8, window: 100, min_deviation: Duration::from_millis(20) }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         size("threshold", self.threshold.into(), 1, 12)?;
         size("window", self.window, 2, 1_000)?;

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::state_dir::StateDir;
 use crate::{
     id::{Address, IdError},
     wire::message::ProtocolRange,
@@ -43,6 +44,12 @@ pub enum ConfigError {
     /// The name of the state directory is empty.
     #[error("state_dir is empty; name a directory that only this node uses, or leave it out to keep votes in memory")]
     NoStateDir,
+    /// The name of the state directory is no path on this system.
+    #[error("state_dir {dir} is no path on this system, because it is not Unicode; choose another directory")]
+    StateDir {
+        /// The directory.
+        dir: StateDir,
+    },
     /// The protocol versions are not a range, or the program does not know all of them.
     #[error(
         "the program cannot speak the protocol versions {min} to {max}; choose a range within {} to {}",

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, size, sizes};
+use super::{
+    error::{ConfigError, size, sizes},
+    setters::setters,
+};
 
 /// The largest `Hello` without extensions has 445 bytes. The rest is for extensions.
 const MIN_FIRST_FRAME: usize = 640;
@@ -11,10 +14,18 @@ const MIN_FIRST_FRAME: usize = 640;
 const METADATA_ROOM: usize = 1024;
 
 /// The limits of a node (PROTOCOL.md, section 8). Each field says what happens when its limit is reached. Start from the
-/// default:
-/// `Limits { members: 100, ..Limits::default() }`.
+/// default, and set what differs.
+///
+/// ```
+/// use formation_core::Limits;
+///
+/// const SMALL: Limits = Limits::new().with_members(100).with_connections(500);
+/// assert_eq!(Limits::default(), Limits::new());
+/// assert_eq!((SMALL.members, SMALL.metadata), (100, Limits::new().metadata));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Limits {
     /// The largest frame on a connection that is not established, in bytes; at least 640. A larger one closes the
     /// connection (`FrameTooLong`).
@@ -63,8 +74,35 @@ pub struct Limits {
     pub pinned_views: usize,
 }
 
+setters! {
+    Limits {
+        with_frame_before_handshake: frame_before_handshake: usize,
+        with_max_frame: max_frame: usize,
+        with_send: send: usize,
+        with_pending_connections: pending_connections: usize,
+        with_connections: connections: usize,
+        with_partial_bytes: partial_bytes: usize,
+        with_unsent_bytes: unsent_bytes: usize,
+        with_messages: messages: usize,
+        with_members: members: usize,
+        with_metadata: metadata: usize,
+        with_change_log: change_log: usize,
+        with_updates_at_once: updates_at_once: usize,
+        with_suspicions: suspicions: usize,
+        with_contacts: contacts: usize,
+        with_pinned_views: pinned_views: usize,
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Limits {
+    /// The limits for nodes of an ordinary service. They are the default.
+    pub const fn new() -> Self {
         Self {
             frame_before_handshake: 1 << 10,
             max_frame: 128 << 10,
@@ -83,9 +121,7 @@ impl Default for Limits {
             pinned_views: 4,
         }
     }
-}
 
-impl Limits {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (field, value, min, max) in [
             ("frame_before_handshake", self.frame_before_handshake, MIN_FIRST_FRAME, usize::MAX),

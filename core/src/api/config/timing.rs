@@ -4,13 +4,19 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, size, time, times};
+use super::{
+    error::{ConfigError, size, time, times},
+    setters::setters,
+};
 
-/// The times of a node (PROTOCOL.md, section 7). Start from a preset: `Timing { lease, ..Timing::lan() }`. No time is
-/// longer than an hour.
+/// The times of a node (PROTOCOL.md, section 7). Start from a preset, and set what differs. No time is longer than an hour.
 ///
 /// ```
+/// use core::time::Duration;
+///
 /// use formation_core::{Config, Timing};
+///
+/// const PATIENT: Timing = Timing::lan().with_lease(Duration::from_secs(2)).with_down_after(Duration::from_secs(10));
 ///
 /// let seeds = ["eu.example:7000", "us.example:7000", "asia.example:7000"];
 /// let far = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).wan().build()?;
@@ -21,10 +27,13 @@ use super::error::{ConfigError, size, time, times};
 /// // Where two masters are better than none: without a quorum for so long, a voter goes on alone.
 /// let cache = Config::builder("cache", "node-a", seeds[0]).seeds(seeds).lan().solo_after(Timing::lan().bootstrap_wait).build()?;
 /// assert!(cache.solo_after().is_some());
+/// let patient = Config::builder("orders", "node-a", seeds[0]).seeds(seeds).timing(PATIENT).build()?;
+/// assert_eq!(patient.timing().lease, Duration::from_secs(2));
 /// # Ok::<(), formation_core::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Timing {
     /// The time between two heartbeats of the master to every member; at least 1 ms.
     pub heartbeat_interval: Duration,
@@ -50,6 +59,22 @@ pub struct Timing {
     pub dial_backoff_max: Duration,
     /// How much the rates of two nodes' clocks may differ, in percent; at most 49. G2 depends on it.
     pub max_clock_drift_percent: u8,
+}
+
+setters! {
+    Timing {
+        with_heartbeat_interval: heartbeat_interval: Duration,
+        with_lease: lease: Duration,
+        with_suspect_after: suspect_after: Duration,
+        with_down_after: down_after: Duration,
+        with_bootstrap_wait: bootstrap_wait: Duration,
+        with_stagger: stagger: Duration,
+        with_election_timeout: election_timeout: Duration,
+        with_handshake_timeout: handshake_timeout: Duration,
+        with_dial_backoff_min: dial_backoff_min: Duration,
+        with_dial_backoff_max: dial_backoff_max: Duration,
+        with_max_clock_drift_percent: max_clock_drift_percent: u8,
+    }
 }
 
 impl Default for Timing {

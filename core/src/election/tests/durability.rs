@@ -46,7 +46,9 @@ fn e4_a_pending_vote_ends_with_its_term() {
         |e| {
             e.status_received(&node("a"), &at("a"), &status(Role::Joining));
             // The promise ends, and then the turn of a.
-            [10, 20].map(|seconds| e.advance(Timestamp::from_micros(seconds * 1_000 * MS)));
+            for seconds in [10, 20] {
+                e.advance(Timestamp::from_micros(seconds * 1_000 * MS));
+            }
             assert_eq!(e.role(), Role::Candidate);
         },
     ];

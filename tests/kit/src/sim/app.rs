@@ -86,7 +86,10 @@ pub(super) enum Effect<A: App> {
 ///     fn handle(&mut self, _from: &Node, _request: ()) {}
 /// }
 ///
-/// struct InTurn;
+/// struct InTurn {
+///     /// Also those that are not on the disk yet.
+///     turns: u64,
+/// }
 ///
 /// impl App for InTurn {
 ///     type Message = ();
@@ -95,7 +98,8 @@ pub(super) enum Effect<A: App> {
 ///
 ///     fn event(&mut self, cx: &mut Context<'_, Self>, event: &Event) {
 ///         if let (Event::MasterElected { .. }, Some(_)) = (event, cx.leadership()) {
-///             cx.save(cx.disk() + 1);
+///             self.turns += 1;
+///             cx.save(self.turns);
 ///         }
 ///     }
 ///
@@ -110,8 +114,8 @@ pub(super) enum Effect<A: App> {
 ///     if kept >= told { Ok(()) } else { Err(format!("{told} turns were told, but {kept} are on the disks")) }
 /// }
 ///
-/// let simulation = Simulation::new(|_| InTurn).always("nothing is forgotten", nothing_is_forgotten);
-/// simulation.seeds(3).run();
+/// let simulation = Simulation::new(|cx| InTurn { turns: *cx.disk() }).always("nothing is forgotten", nothing_is_forgotten);
+/// simulation.runs(3).run();
 /// ```
 pub struct Context<'a, A: App> {
     pub(super) node: &'a Formation,

@@ -9,7 +9,7 @@ use super::{Host, Sleep, Wires, pipe::Read};
 
 /// One end of a connection of the network. It implements the traits for reading and writing of both runtimes. Dropping it closes the
 /// connection.
-pub struct Stream {
+pub struct TestStream {
     wires: Wires,
     incoming: u64,
     outgoing: u64,
@@ -18,7 +18,7 @@ pub struct Stream {
     arriving: Option<Sleep>,
 }
 
-impl Stream {
+impl TestStream {
     pub(super) fn new(wires: Wires, incoming: u64, outgoing: u64, peer: Host) -> Self {
         Self { wires, incoming, outgoing, peer, arriving: None }
     }
@@ -83,7 +83,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for TestStream {
     fn drop(&mut self) {
         let now = self.wires.now();
         let mut state = self.wires.lock();
@@ -103,8 +103,8 @@ impl Drop for Stream {
     }
 }
 
-impl fmt::Debug for Stream {
+impl fmt::Debug for TestStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("TestStream").field("peer", &self.peer).finish_non_exhaustive()
     }
 }

@@ -12,13 +12,14 @@ use std::{
 };
 
 use formation_core::Timing;
-use formation_testing::{Stream, TestCluster, TestNode};
+use formation_host::Runtime as _;
+use formation_testing::{Runtime, TestCluster, TestNode, TestStream};
 use futures_lite::{
     AsyncReadExt, AsyncWriteExt,
     future::{or, poll_once},
 };
 
-use crate::support::{Timers, network, on_both};
+use crate::support::{network, on_both};
 
 on_both! {
     a_service_has_connections_of_its_own
@@ -37,7 +38,7 @@ on_both! {
 const LEASE: Duration = Timing::local().lease;
 
 /// A connection from `node-a` to `node-b`.
-async fn connected(a: &TestNode, b: &TestNode) -> (Stream, Stream) {
+async fn connected(a: &TestNode, b: &TestNode) -> (TestStream, TestStream) {
     let listener = b.listen(9000).unwrap();
     let one = a.connect("node-b:9000").await.unwrap();
     let other = listener.accept().await.unwrap();
@@ -68,7 +69,7 @@ fn wait_for(future: Pin<&mut impl Future>) -> Arc<Woken> {
     woken
 }
 
-fn an_accept_ends_with_its_process<R: Timers>() {
+fn an_accept_ends_with_its_process<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let ends: [fn(&TestCluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
@@ -85,7 +86,7 @@ fn an_accept_ends_with_its_process<R: Timers>() {
     });
 }
 
-fn everybody_who_accepts_is_woken<R: Timers>() {
+fn everybody_who_accepts_is_woken<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let listener = cluster.node("node-b").listen(9000).unwrap();
@@ -96,7 +97,7 @@ fn everybody_who_accepts_is_woken<R: Timers>() {
     });
 }
 
-fn an_old_listener_takes_no_connection_of_the_next<R: Timers>() {
+fn an_old_listener_takes_no_connection_of_the_next<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let old = cluster.node("node-b").listen(9000).unwrap();
@@ -113,7 +114,7 @@ fn an_old_listener_takes_no_connection_of_the_next<R: Timers>() {
     });
 }
 
-fn a_run_that_is_over_has_no_network<R: Timers>() {
+fn a_run_that_is_over_has_no_network<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let listener = cluster.node("node-a").listen(9000).unwrap();
@@ -136,19 +137,19 @@ fn a_run_that_is_over_has_no_network<R: Timers>() {
 }
 
 /// Whether something does not happen for a while.
-async fn never<R: Timers>(future: impl Future) -> bool {
+async fn never<R: Runtime>(future: impl Future) -> bool {
     let happens = async {
         future.await;
         false
     };
     let late = async {
-        R::sleep(LEASE).await;
+        R::Runtime::sleep(LEASE).await;
         true
     };
     or(happens, late).await
 }
 
-fn a_service_has_connections_of_its_own<R: Timers>() {
+fn a_service_has_connections_of_its_own<R: Runtime>() {
     let service = async |node: TestNode| -> io::Result<()> {
         let listener = node.listen(9000)?;
         assert_eq!(listener.address().as_str(), format!("{}:9000", node.id()));
@@ -170,7 +171,7 @@ fn a_service_has_connections_of_its_own<R: Timers>() {
     });
 }
 
-fn a_partition_holds_what_is_on_its_way<R: Timers>() {
+fn a_partition_holds_what_is_on_its_way<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (a, b) = (cluster.node("node-a"), cluster.node("node-b"));
@@ -190,7 +191,7 @@ fn a_partition_holds_what_is_on_its_way<R: Timers>() {
     });
 }
 
-fn a_writer_waits_for_a_reader<R: Timers>() {
+fn a_writer_waits_for_a_reader<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (mut one, mut other) = connected(&cluster.node("node-a"), &cluster.node("node-b")).await;
@@ -206,7 +207,7 @@ fn a_writer_waits_for_a_reader<R: Timers>() {
     });
 }
 
-fn a_connection_ends_with_its_process<R: Timers>() {
+fn a_connection_ends_with_its_process<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (mut one, mut other) = connected(&cluster.node("node-a"), &cluster.node("node-b")).await;
@@ -219,7 +220,7 @@ fn a_connection_ends_with_its_process<R: Timers>() {
     });
 }
 
-fn nobody_is_found_where_nobody_listens<R: Timers>() {
+fn nobody_is_found_where_nobody_listens<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let node = cluster.node("node-a");
@@ -233,7 +234,7 @@ fn nobody_is_found_where_nobody_listens<R: Timers>() {
     });
 }
 
-fn a_listener_has_a_limit<R: Timers>() {
+fn a_listener_has_a_limit<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let node = cluster.node("node-a");
@@ -254,7 +255,7 @@ fn a_listener_has_a_limit<R: Timers>() {
     });
 }
 
-fn what_a_node_without_power_has_sent_is_lost<R: Timers>() {
+fn what_a_node_without_power_has_sent_is_lost<R: Runtime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (mut one, mut other) = connected(&cluster.node("node-a"), &cluster.node("node-b")).await;

@@ -5,28 +5,11 @@ use std::{
     time::Duration,
 };
 
-use formation_host::{Lease, Stopped};
-use formation_testing::{Network, Runtime, TestNode, smol::Smol, tokio::Tokio};
+use formation_host::{Lease, Runtime as _, Stopped};
+use formation_testing::{Network, Runtime, TestNode};
 
 /// How often the service does a step.
 pub(crate) const STEP: Duration = Duration::from_millis(10);
-
-/// A runtime, as a service uses it.
-pub(crate) trait Timers: Runtime {
-    async fn sleep(time: Duration);
-}
-
-impl Timers for Tokio {
-    async fn sleep(time: Duration) {
-        tokio::time::sleep(time).await;
-    }
-}
-
-impl Timers for Smol {
-    async fn sleep(time: Duration) {
-        smol::Timer::after(time).await;
-    }
-}
 
 /// Runs tests on both runtimes.
 macro_rules! on_both {
@@ -47,14 +30,14 @@ pub(crate) fn network<R: Runtime>() -> Network<R> {
 }
 
 /// The master does one step after the other.
-pub(crate) async fn service<R: Timers>(node: &TestNode) {
+pub(crate) async fn service<R: Runtime>(node: &TestNode) {
     let _: Result<(), Stopped> = node.run_while_master(async |lease| steps::<R>(node, &lease).await).await;
 }
 
-async fn steps<R: Timers>(node: &TestNode, lease: &Lease) {
+async fn steps<R: Runtime>(node: &TestNode, lease: &Lease) {
     loop {
         node.record(lease.term());
-        R::sleep(STEP).await;
+        R::Runtime::sleep(STEP).await;
     }
 }
 

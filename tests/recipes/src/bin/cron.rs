@@ -18,6 +18,7 @@
 
 use std::{
     error::Error,
+    path::PathBuf,
     pin::pin,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -58,7 +59,7 @@ struct Args {
     ledger: String,
     /// A directory of its own, for its votes. Without it, terms could begin again, and the fence would refuse everything
     #[arg(long)]
-    state_dir: String,
+    state_dir: PathBuf,
     /// The addresses of the voters, the same on all nodes
     #[arg(long = "seed")]
     seeds: Vec<String>,

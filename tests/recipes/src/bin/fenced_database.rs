@@ -11,7 +11,7 @@
 //! A master looks at its lease and sends a write. Then its process is paused, or the write is stuck in a network or behind a lock. When it
 //! arrives, the lease is over, and the next master has written already. Only the database can know that.
 
-use std::{error::Error, pin::pin, time::Duration};
+use std::{error::Error, path::PathBuf, pin::pin, time::Duration};
 
 use clap::Parser;
 use formation_tokio::{Cluster, Config, Lease, Stopped};
@@ -43,7 +43,7 @@ struct Args {
     database: String,
     /// A directory of its own, for its votes. Without it, terms could begin again, and the database would refuse everything
     #[arg(long)]
-    state_dir: String,
+    state_dir: PathBuf,
     /// The addresses of the voters, the same on all nodes
     #[arg(long = "seed")]
     seeds: Vec<String>,

@@ -16,11 +16,11 @@
 //! - Let the master assign the shards, in `run_while_master`, and write the assignment to a store with its term. A shard then moves when the
 //!   store says so. It takes one more step, and a master.
 
-use std::{cell::Cell, collections::BTreeMap, error::Error, io, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, error::Error, io, path::PathBuf, pin::pin, time::Duration};
 
 use clap::Parser;
 use formation_recipes::Store;
-use formation_tokio::{Cluster, Config, MembersView, NodeId, Stopped, Tags, ViewId, Watch};
+use formation_tokio::{Cluster, ClusterHandle, Config, MembersView, NodeId, Stopped, Tags, ViewId, Watch};
 use sha2::{Digest, Sha256};
 use tokio::{
     net::TcpListener,
@@ -47,7 +47,7 @@ struct Args {
     store: String,
     /// A directory of its own, for its votes
     #[arg(long)]
-    state_dir: String,
+    state_dir: PathBuf,
     /// The addresses of the voters, the same on all nodes
     #[arg(long = "seed")]
     seeds: Vec<String>,
@@ -73,7 +73,7 @@ fn own(id: &NodeId, view: &MembersView) -> Vec<u32> {
 }
 
 /// What is stored of each shard: here only with which view it was written last.
-type Shards = BTreeMap<u32, ViewId>;
+pub(crate) type Shards = BTreeMap<u32, ViewId>;
 
 /// One write to a shard. It is refused if the shard was written with a newer view.
 fn write(shards: &mut Shards, shard: u32, view: ViewId) -> Result<(), ViewId> {
@@ -96,8 +96,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
-    let store = Store::new(&args.store);
+    serve(&cluster, &Store::new(&args.store), terminate.recv()).await
+}
 
+/// The service on a running node, from its first view to its end. It ends when it is terminated.
+///
+/// # Errors
+/// It has ended by itself, or the store has failed.
+pub(crate) async fn serve(
+    cluster: &ClusterHandle,
+    store: &Store<Shards>,
+    terminated: impl Future,
+) -> Result<(), Box<dyn Error>> {
+    let mut terminated = pin!(terminated);
     let id = &cluster.node().id;
     let mut watch = cluster.watch();
     let mut view = watch.current();
@@ -106,8 +117,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let newest = Cell::new(view.id());
         tokio::select! {
             next = moved(id, &shards, &newest, &mut watch) => (view, shards) = next?,
-            worked = work(id, &shards, &newest, &store) => worked?,
-            _ = terminate.recv() => break,
+            worked = work(id, &shards, &newest, store) => worked?,
+            _ = &mut terminated => break,
         }
     }
     cluster.leave().await?;

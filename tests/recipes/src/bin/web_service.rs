@@ -1,19 +1,24 @@
-//! A web service with `axum`. Every replica answers requests, and one of them, the master, has a job beside that. At SIGTERM a replica ends
-//! in order: requests first, then the job, then the mastership, then its membership.
+//! A web service with `axum`. Every replica takes orders, and one of them, the master, ships them: that is its job. At SIGTERM a replica
+//! ends in order: requests first, then the job, then the mastership, then its membership.
 //!
 //! ```sh
 //! cargo run -p formation-recipes --bin web_service -- --id a --address 127.0.0.1:7001 --http 127.0.0.1:8001 \
-//!     --state-dir /tmp/shop-a --seed 127.0.0.1:7001 --seed 127.0.0.1:7002 --seed 127.0.0.1:7003
+//!     --state-dir /tmp/shop-a --shop /tmp/shop.json --seed 127.0.0.1:7001 --seed 127.0.0.1:7002 --seed 127.0.0.1:7003
 //! curl http://127.0.0.1:8001/formation/cluster
 //! ```
 //!
 //! The page at `http://127.0.0.1:8001/formation` shows the cluster. A load balancer asks `/formation/readyz`.
+//!
+//! All but `main` is tested with three replicas in memory, in virtual time: `tests/recipes/web_service_in_memory.rs` of this package. `main` only makes what
+//! a test makes in another way: the node, the listener and the signal.
 
-use std::{error::Error, time::Duration};
+use std::{collections::VecDeque, error::Error, fmt::Debug, io, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{Router, routing::post};
+use axum::{Router, extract::State, http::StatusCode, routing::post, serve::Listener};
 use clap::Parser;
-use formation_tokio::{Cluster, Config, Lease, Stopped};
+use formation_recipes::Store;
+use formation_tokio::{Cluster, ClusterHandle, Config, Fence, Lease, StaleToken, Stopped, Term};
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -42,10 +47,32 @@ struct Args {
     http: String,
     /// A directory of its own, for its votes
     #[arg(long)]
-    state_dir: String,
+    state_dir: PathBuf,
+    /// The file of the shop, the same for all replicas. It stands for a database
+    #[arg(long)]
+    shop: PathBuf,
     /// The addresses of the voters, the same on all replicas
     #[arg(long = "seed")]
     seeds: Vec<String>,
+}
+
+/// What is in the database.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Shop {
+    /// It refuses a master that does not know yet that it is none any more.
+    fence: Fence,
+    pub(crate) ordered: VecDeque<String>,
+    /// What was shipped, and in which term.
+    pub(crate) shipped: Vec<(Term, String)>,
+}
+
+impl Shop {
+    /// Ships the oldest order, if there is one. Without the fence, a late master would ship beside the next one.
+    pub(crate) fn ship(&mut self, term: Term) -> Result<(), StaleToken> {
+        self.fence.admit(term)?;
+        self.shipped.extend(self.ordered.pop_front().map(|order| (term, order)));
+        Ok(())
+    }
 }
 
 #[tokio::main]
@@ -58,14 +85,31 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Before the node starts, too: a replica whose port is in use never becomes a member.
     let http = TcpListener::bind(&args.http).await?;
     let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
+    // The node ends when `cluster` is dropped, which is after the service.
+    serve(&cluster, http, Arc::new(Store::new(args.shop)), terminate.recv()).await
+}
 
-    // Both run in tasks of their own, which need a handle of the node. The node itself ends when `cluster` is dropped.
-    let handle = cluster.clone();
-    let mut job = tokio::spawn(async move { handle.run_while_master(|lease| job(lease, args.id.clone())).await });
+/// The service, from its first request to its end. It ends when it is terminated.
+///
+/// # Errors
+/// It has ended by itself, or has not left in time.
+pub(crate) async fn serve<L: Listener<Addr: Debug>>(
+    cluster: &ClusterHandle,
+    http: L,
+    shop: Arc<Store<Shop>>,
+    terminated: impl Future,
+) -> Result<(), Box<dyn Error>> {
+    // Both run in tasks of their own, which need a handle of the node.
+    let (handle, shop_of_job) = (cluster.clone(), shop.clone());
+    let mut job = tokio::spawn(async move {
+        let id = handle.node().id.clone();
+        handle.run_while_master(|lease| job(lease, id.to_string(), shop_of_job.clone())).await
+    });
 
     let (stop, stopping) = oneshot::channel::<()>();
     // Everybody who reaches this port can read the page. An open page is a request under way, too.
-    let app = Router::new().route("/orders", post(order)).nest("/formation", formation_http::router(cluster.clone()));
+    let app = Router::new().route("/orders", post(order)).with_state(shop);
+    let app = app.nest("/formation", formation_http::router(cluster.clone()));
     let server = axum::serve(http, app).with_graceful_shutdown(async {
         // It ends when `stop` is dropped.
         let _ = stopping.await;
@@ -74,7 +118,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Without the job or the server, this replica could stay the master, and nobody would do the work. A panic ends them, too.
     let failure = tokio::select! {
-        _ = terminate.recv() => None,
+        _ = terminated => None,
         ended = &mut job => Some(match ended {
             // For example, a newer process has the same id. Then this one is of no use.
             Ok(Err(Stopped)) => format!("the node has stopped: {}", cluster.stopped().await),
@@ -101,18 +145,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What the service is there for. Every replica does it.
-async fn order(what: String) -> String {
-    format!("you get {what}\n")
+async fn order(State(shop): State<Arc<Store<Shop>>>, what: String) -> Result<String, (StatusCode, String)> {
+    let answer = format!("you get {what}\n");
+    let ordered = shop.change(|shop| shop.ordered.push_back(what)).await;
+    ordered.map(|()| answer).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
 }
 
 /// The master's job, step by step. It is dropped when the lease ends, and begins anew when this replica is the master again.
-async fn job(lease: Lease, id: String) {
+async fn job(lease: Lease, id: String, shop: Arc<Store<Shop>>) -> io::Result<()> {
+    let term = lease.term();
     loop {
         // Without a guard, `leave` would drop the job in the middle of a step.
         if let Ok(_guard) = lease.guard(STEP) {
-            println!("{id} begins a step in term {}", lease.term());
+            println!("{id} begins a step in term {term}");
+            // It takes a while to pack.
             sleep(Duration::from_millis(50)).await;
-            println!("{id} ends a step in term {}", lease.term());
+            match shop.change(move |shop| shop.ship(term)).await? {
+                Ok(()) => println!("{id} ends a step in term {term}"),
+                // There is a newer master, so this lease has ended or is about to.
+                Err(stale) => println!("{id} is refused: {stale}"),
+            }
         }
         sleep(Duration::from_millis(50)).await;
     }

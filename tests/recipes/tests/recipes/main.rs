@@ -9,4 +9,6 @@ mod fenced_database;
 mod postgresql;
 mod replicas;
 mod sharding;
+mod sharding_in_memory;
 mod web_service;
+mod web_service_in_memory;

@@ -75,7 +75,8 @@ fn start() -> (Replicas, Vec<(&'static str, String)>, String) {
     let mut replicas = Replicas::new(env!("CARGO_BIN_EXE_web_service"));
     let https = VOTERS.map(|id| (id, free_address()));
     for (id, http) in &https {
-        replicas.start(id, &["--http", http]);
+        let shop = replicas.path("shop.json");
+        replicas.start(id, &["--http", http, "--shop", shop.to_str().unwrap()]);
     }
     replicas.wait_for_words("begins");
     for (_, http) in &https {

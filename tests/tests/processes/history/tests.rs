@@ -35,7 +35,7 @@ fn view_id(term: u64, version: u64) -> ViewId {
 
 fn member(id: &str, state: MemberState) -> Change {
     let address = Address::new(format!("{id}:1")).unwrap();
-    Change::Upsert(Member { node: node(id), address, state, metadata: Default::default() })
+    Change::Upsert(Member::new(node(id), address).with_state(state))
 }
 
 fn view(at: u64, id: &str, view_id: ViewId, changes: &[Change]) -> Record {

@@ -38,7 +38,7 @@ with_each_adapter!(;
 
 /// Fewer connections may be pending than there are unfinished handshakes.
 fn few_pending(config: ConfigBuilder) -> ConfigBuilder {
-    config.limits(Limits { pending_connections: PENDING, ..Limits::default() })
+    config.limits(Limits::new().with_pending_connections(PENDING))
 }
 
 async fn read_to_end(stream: &mut TcpStream) {
@@ -103,9 +103,8 @@ async fn run_unfinished_handshakes<A: Adapter>(mut cluster: LoadedCluster<A>, ha
     }
     assert!(peers.try_join_next().is_none(), "an unauthenticated peer has given up");
     peers.shutdown().await;
-    let limit = VOTERS * allowed_for_pending(&Limits { pending_connections: PENDING, ..Limits::default() })
-        + count * PEER_HEAP
-        + join_heap;
+    let limit =
+        VOTERS * allowed_for_pending(&Limits::new().with_pending_connections(PENDING)) + count * PEER_HEAP + join_heap;
     heap.stays_below(limit, count, &format!("{count} unfinished handshakes at {VOTERS} voters"));
     cluster.keeps_its_master().await;
 }
@@ -170,7 +169,7 @@ async fn run_short_connections<A: Adapter>(
         cluster.join(&format!("beside {what}")).await;
     }
     let most = flood.await.unwrap();
-    let limit = VOTERS * allowed_for_pending(&Limits { pending_connections: PENDING, ..Limits::default() }) + join_heap;
+    let limit = VOTERS * allowed_for_pending(&Limits::new().with_pending_connections(PENDING)) + join_heap;
     heap.stays_below(limit, most.max(1), &format!("{count} connections with {what}"));
     cluster.keeps_its_master().await;
 }

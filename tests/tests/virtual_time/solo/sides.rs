@@ -1,7 +1,7 @@
 //! The sides of a split (E8): which members a solo master counts and admits, and when a node has changed sides. One
 //! node on the test rig.
 
-use formation_core::{ConnId, Incarnation, Input, Member, MemberState};
+use formation_core::{ConnId, Incarnation, Input, MemberState};
 
 use super::*;
 
@@ -84,7 +84,7 @@ fn changes_sides(end: End, n1_in_view: Option<(Incarnation, MemberState)>) -> bo
     let role = Role::Solo { members: 3 };
     let mut view = vec![n0.member()];
     if let Some((incarnation, state)) = n1_in_view {
-        let mut listed = Member { state, ..n1.member() };
+        let mut listed = n1.member().with_state(state);
         listed.node.incarnation = incarnation;
         view.push(listed);
     }

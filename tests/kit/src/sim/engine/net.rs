@@ -142,7 +142,8 @@ impl<W: Watch> Net<W> {
         // Unique across all nodes, because nodes may share an id.
         let wall = (self.world.now + 1 + u64::from(host.generation)).saturating_sub(host.wall_clock_slow_by);
         let incarnation = Incarnation(wall.max(1) * 1_000 + ix as u64);
-        let start = Start { incarnation, rng_seed: self.world.rng.draw(), hard_state: host.disk.clone() };
+        let mut start = Start::new(incarnation, self.world.rng.draw());
+        start.hard_state = host.disk.clone();
         let at = host.clock.local(self.world.now);
         self.note(ix, format_args!("starts as incarnation {}", incarnation.0));
         self.watch.starts(&self.world, ix, last, &start, at);

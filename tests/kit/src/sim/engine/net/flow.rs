@@ -189,9 +189,9 @@ impl<W: Watch> Net<W> {
             Owner::Node(peer) => {
                 let address =
                     self.world.settings.certified.then(|| self.world.hosts[peer.host].config.address().clone());
-                Remote { certified: address.into_iter().collect(), ..Remote::at((host::ip(peer.host), 1)) }
+                Remote::at((host::ip(peer.host), 1)).with_certified(address)
             }
-            Owner::Test => Remote { addr: self.world.settings.test_ip.map(|ip| (ip, 1).into()), ..Remote::default() },
+            Owner::Test => self.world.settings.test_ip.map_or_else(Remote::default, |ip| Remote::at((ip, 1))),
         };
         self.give(run.host, Input::Opened { conn, origin, remote });
     }
