@@ -497,7 +497,7 @@ fn each_view_is_logged_against_the_one_before() {
     let changes = changes.into_iter().chain([Change::Upsert(suspect.clone())]);
     // The core has only the view of this node alone.
     let own = rig.driver.formation.view().get("a").unwrap().clone();
-    let changes = changes.chain([Change::Upsert(Member { metadata: Bytes::from_static(b"x"), ..own })]);
+    let changes = changes.chain([Change::Upsert(own.with_metadata("x"))]);
     let event = |change| Event::ViewChanged { view_id: ViewId::default(), changes: [change].into() };
     let mut lines = logged(|| changes.for_each(|change| rig.driver.event(NOW, event(change))));
     // After an input, the view of the core is the one before.
