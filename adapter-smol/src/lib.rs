@@ -21,7 +21,8 @@
 //! let master = cluster.wait_for_master().await?;
 //! println!("{} is the master of term {}", master.node, master.term);
 //!
-//! // Only the master does this. It ends before the lease does, and begins again when this node is the master again.
+//! // Only the master does this. It ends a margin before another node can be the master, and begins again when this
+//! // node is the master again.
 //! let work = cluster.run_while_master(async |lease| {
 //!     loop {
 //!         // Send the term along with each write: it is a fencing token.
@@ -35,7 +36,7 @@
 //!     // First the work ends, then the mastership.
 //!     cluster.leave().await
 //! };
-//! // If the work ends, the node has stopped.
+//! // The work never returns by itself. It ends when the node has stopped.
 //! smol::future::or(work, leave).await.ok();
 //! match cluster.stopped().await {
 //!     StopReason::Left => Ok(()),
@@ -53,13 +54,15 @@
 //! - [How to test a service](formation_core::guide::testing) that depends on being the master.
 //! - [`ClusterHandle`] has all methods of a running node, and a table of the ways to act as the master.
 //!
+//! The examples on the pages of shared items name `formation_host` and `formation_core`. Write `formation_smol` in their place.
+//!
 //! # The log
 //!
 //! A node logs with [`tracing`](https://docs.rs/tracing), and prints nothing by itself: install a subscriber, for example
-//! `tracing_subscriber::fmt::init()`. The target is `formation::event` for what [`events`](ClusterHandle::events) reports too, and
-//! `formation` for everything else.
+//! `tracing_subscriber::fmt::init()`. Log lines about what [`events`](ClusterHandle::events) also reports have the target
+//! `formation::event`. All others have `formation`.
 //!
-//! # Map
+//! # Map of the source
 //!
 //! - `cluster`: a running node.
 //! - `tcp`, and `tls` on any other transport: what carries the bytes.

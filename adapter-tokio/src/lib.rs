@@ -20,7 +20,8 @@
 //!     let master = cluster.wait_for_master().await?;
 //!     println!("{} is the master of term {}", master.node, master.term);
 //!
-//!     // Only the master does this. It ends before the lease does, and begins again when this node is the master again.
+//!     // Only the master does this. It ends a margin before another node can be the master, and begins again when this
+//!     // node is the master again.
 //!     let work = cluster.run_while_master(async |lease| {
 //!         loop {
 //!             // Send the term along with each write: it is a fencing token.
@@ -34,7 +35,7 @@
 //!         cluster.leave().await.map_err(std::io::Error::other)
 //!     };
 //!     tokio::select! {
-//!         // The node has stopped.
+//!         // The work never returns by itself. It ends when the node has stopped.
 //!         Err(_) = work => {}
 //!         left = leave => left?,
 //!     }
@@ -54,20 +55,23 @@
 //! - [How to test a service](formation_core::guide::testing) that depends on being the master.
 //! - [`ClusterHandle`] has all methods of a running node, and a table of the ways to act as the master.
 //!
+//! The examples on the pages of shared items name `formation_host` and `formation_core`. Write `formation_tokio` in their place.
+//!
 //! # The log
 //!
 //! A node logs with [`tracing`](https://docs.rs/tracing), and prints nothing by itself: install a subscriber, for example
-//! `tracing_subscriber::fmt::init()`. The target is `formation::event` for what [`events`](ClusterHandle::events) reports too, and
-//! `formation` for everything else.
+//! `tracing_subscriber::fmt::init()`. Log lines about what [`events`](ClusterHandle::events) also reports have the target
+//! `formation::event`. All others have `formation`.
 //!
 //! # Paused time
 //!
 //! A node reads the clock of the system, because a lease has to end while the machine is suspended. With the paused time of
-//! tokio (`start_paused`), its timers would end at once and its leases would not. A test gives the node the clock of tokio instead:
+//! tokio (`start_paused`), its timers would fire at once, but its leases would not end. A test gives the node the clock of tokio instead:
 //!
 //! ```
 //! use formation_tokio::{Cluster, Config, Tcp, paused_environment};
 //!
+//! // In a test with `start_paused = true`, which needs the feature `test-util` of tokio.
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
 //! # runtime.block_on(async {
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -84,7 +88,7 @@
 //! Real sockets take real time, so use them only where nothing waits for a peer. For several nodes in virtual time, use the package
 //! `formation-testing`, or another network in memory as a [`Transport`]: see [`formation_core::guide::testing`].
 //!
-//! # Map
+//! # Map of the source
 //!
 //! - `cluster`: a running node.
 //! - `tcp`, and `tls` on any other transport: what carries the bytes.

@@ -268,8 +268,8 @@ impl ClusterHandle {
     /// An `async` closure cannot change a variable that it captures: the compiler says that it “does not implement `FnMut`”. Keep such a
     /// value in an atomic or a `Mutex`, or inside the closure, where each mastership begins anew.
     ///
-    /// The future of `work` is polled only while this node may act as the master. It is dropped when the lease ends, and `work` is called again
-    /// when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
+    /// The future of `work` is polled only while this node may act as the master. It is dropped when the [`Lease`] ends, which is a margin
+    /// before another node can be the master, and `work` is called again when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
     /// after that. They let a step that has a [guard](Lease::guard) end before. If you drop the future of `run_while_master` instead, for
     /// example with `select!`, the work is dropped at once, in the middle of a step with a guard, too.
     ///
@@ -293,7 +293,8 @@ impl ClusterHandle {
     /// # }
     /// ```
     ///
-    /// Cancel safe: dropping the future drops the work.
+    /// Dropping the future drops the work at once, also in the middle of a step with a guard. To end in order, call `leave` or `resign`
+    /// while it still runs. Otherwise it is cancel safe.
     ///
     /// # Errors
     /// [`Stopped`] if the node stops first. The work is dropped then.

@@ -29,7 +29,7 @@ pub(crate) struct Dialer {
     look_again: Duration,
     /// How long a dial or a connection in progress may take to show which node is at an address, before the address is dialed again.
     patience: Duration,
-    /// D1: a node that is no voter dials its addresses in turn, each this much later. A voter dials all at once.
+    /// D1: a node that is no voter dials one address first, and after each of these times twice as many. A voter dials all at once.
     stagger: Option<Duration>,
     rng: Rng,
 }

@@ -7,7 +7,7 @@
 //! | | promise | it depends on |
 //! | --- | --- | --- |
 //! | G1 | a term has at most one master | votes that survive a restart: [`state_dir`](crate::ConfigBuilder::state_dir) |
-//! | G2 | two nodes never have a lease at the same time. A lease ends early if the node leaves, and with its process | clocks whose rates differ by at most `max_clock_drift_percent`, and that keep running while a machine is suspended |
+//! | G2 | two nodes never have a lease at the same time. A lease ends early if the node leaves or resigns, and with its process | clocks whose rates differ by at most `max_clock_drift_percent`, and that keep running while a machine is suspended |
 //! | G3 | the view of a node only moves forward; one view id names one member list | the same as G1 |
 //! | G4 | how the bytes are cut into chunks changes nothing | – |
 //! | G5 | where a quorum of voters can talk to each other, there is a master after a bounded time, and then one view | – |
@@ -78,9 +78,9 @@
 //! # What is not promised
 //!
 //! - **A master at all times.** Without a quorum of the voters there is no master. After a master dies, there is none
-//!   for about one lease. It takes until the end of [`bootstrap_wait`](crate::Timing::bootstrap_wait), 3 s with `Timing::lan`, if the
-//!   election needs a voter that has just started and has not heard from that master yet (E1). After a master leaves, there is none for two round trips; with an adapter, for a
-//!   [`lease_margin`](crate::ConfigBuilder::lease_margin) and two round trips.
+//!   for about one lease. If the election needs a voter that has itself just started, and that has not heard from the old master, there
+//!   is none until the end of its [`bootstrap_wait`](crate::Timing::bootstrap_wait) (3 s with `Timing::lan`, E1). After a master leaves,
+//!   there is none for two round trips; with an adapter, for a [`lease_margin`](crate::ConfigBuilder::lease_margin) and two round trips.
 //! - **Exclusive solo masters.** With [`solo_after`](crate::ConfigBuilder::solo_after) (E8), a master continues with
 //!   the nodes that it can reach, without a quorum. G1, G2 and the second half of G3 then hold only among the masters
 //!   that a quorum has elected. A solo master is shown as [`Phase::Solo`](crate::Phase::Solo). Its `leadership` does

@@ -4,8 +4,8 @@
 //!
 //! | recipe | what it shows | faults in the tests |
 //! | --- | --- | --- |
-//! | `web_service` | `axum` beside the job of the master, with the page, the probes and the metrics of `formation-http`, a fence at its database, and an end in order at SIGTERM, with limits. Its test with the kit is `tests/recipes/web_service_in_memory.rs` there | the master is killed, cut off, or told to end |
-//! | `cron` | a job at fixed times, on the master only; a change of the master loses no run (at least once: the one under way may be done again), and never sets the ledger back | the master is killed, paused, or told to end |
+//! | `web_service` | `axum` beside the job of the master, with the page, the probes and the metrics of `formation-http`, a fence at its database, and an end in order at SIGTERM, with limits. Its test with the kit is `tests/recipes/tests/recipes/web_service_in_memory.rs` | the master is killed, cut off, or told to end |
+//! | `cron` | a job at fixed times, on the master only; no run is lost when the master changes; the run under way may be done again (at least once). A late master never overwrites what the next one has recorded | the master is killed, paused, or told to end |
 //! | `sharding` | work that is divided among the members that have a tag, by rendezvous hashing, and a fence for each shard | a worker is killed, paused or cut off |
 //! | `fenced_database` | SQLite or PostgreSQL that refuses the late writes of earlier masters, in the same transaction | the master is paused; clients that ignore the fence |
 //!
@@ -14,7 +14,8 @@
 //!
 //! # What all of them do
 //!
-//! - They handle SIGTERM before the node starts. Otherwise an early signal ends the process, and the others have to find out.
+//! - They install the handler of SIGTERM before the node starts. Otherwise an early SIGTERM ends the process without a goodbye, and the
+//!   others notice only after a while.
 //! - They end with `leave` or `leave_within`, while the future of `run_while_master` still runs. Dropping that future first would cut a step
 //!   short.
 //! - They do what blocks (a database, a file) on a thread of its own, such as that of `spawn_blocking`. A node whose thread is blocked does not

@@ -3,9 +3,11 @@
 //! # The kit
 //!
 //! The package `formation-testing` runs a whole cluster of your service in one test: a network in memory, nodes with processes and
-//! storage, and the faults that a service has to stand. Add it to the development dependencies, with the feature `tokio` or `smol`:
+//! storage, and the faults that a service has to survive. Add it to the development dependencies, with the feature `tokio` or `smol`:
 //!
 //! ```text
+//! use formation_testing::{TestNode, tokio::Network};
+//!
 //! #[test]
 //! fn the_next_master_goes_on() {
 //!     Network::new(7).run(async |network| {
@@ -19,12 +21,12 @@
 //! }
 //! ```
 //!
-//! `my_service` takes a `ClusterHandle`. So it is the code that runs in production, where the `Cluster` of an adapter gives it the handle.
+//! `my_service` takes a `&ClusterHandle`, which `&node` becomes by itself. So it is the code that runs in production, where the `Cluster` of an adapter gives it the handle.
 //! The documentation of `formation-testing` starts with a complete example. The recipe `web_service` in `tests/recipes` of the source of
 //! this project is a whole service that is tested so: HTTP, the job of the master, its database, and its end at SIGTERM.
 //!
-//! The test fails at the moment at which two nodes have a valid lease at once, also if nobody asks. Record each step where it takes
-//! effect (`node.record(term)`), and a step of an earlier master fails the test, too. A wait does not hang: it fails with what each node
+//! The test fails as soon as two nodes have a valid lease at the same time, even if no code looks at it. Call `node.record(term)` where
+//! a step takes effect. Then the test also fails at a step of an earlier master. A wait does not hang: it fails with what each node
 //! says about itself.
 //!
 //! # Which one to choose
@@ -46,15 +48,15 @@
 //! # Without IO
 //!
 //! A service that is itself a state machine is simulated as a whole: `formation_testing::sim` of the package `formation-testing` runs it
-//! above the real [`Formation`](crate::Formation), with crashes, pauses, partitions and late writes at random times. It finds a service
-//! that does not stand them by itself, and reports the few faults that it takes.
+//! above the real [`Formation`](crate::Formation), with crashes, pauses, partitions and late writes at random times. It finds by
+//! itself whether your service fails under them, and reports the few faults that it takes.
 //!
 //! # Three faults that are easily forgotten
 //!
 //! The documentation of `formation-testing` has a test for each.
 //!
-//! - **A pause between the look at the lease and the write.** The process is stopped, its machine is suspended, or a garbage
-//!   collection of a neighbour takes all processors. When it continues, it writes with a lease that has ended. With the kit, `pause` the
+//! - **A pause between the look at the lease and the write.** The process is stopped, its machine is suspended, or another
+//!   program uses all processors. When the process continues, it writes although its lease has ended. With the kit, `pause` the
 //!   master, `wait_for_new_master`, and `resume` it; with processes, stop a master with `SIGSTOP` for longer than its lease. Only
 //!   the receiver of the write can refuse it:
 //!
@@ -71,11 +73,11 @@
 //!   ```
 //!
 //! - **A master that leaves in the middle of a step.** Each deployment does this. With the kit, call `leave` of the node while the service
-//!   works, or let the service take its signal as a future, which the test completes; with processes, send `SIGTERM`. A step with a guard ends first; a task that was spawned without one goes on beside the next
-//!   master.
+//!   works. Or pass the service its signal as a future, which the test completes. With processes, send `SIGTERM`. A step with a guard
+//!   ends first. A task that was spawned without a guard goes on beside the next master.
 //! - **A master that is cut off and does not notice.** The service still reaches its database, but no other node. With the kit, use
 //!   `partition`, or `cut` for single connections. The work has to end before the next master's work begins, and it does if it looks at
 //!   its lease; a loop that blocks its thread does not look.
 //!
-//! The example `fenced_job` of `formation-tokio`, and `fenced_job_smol` of `formation-smol`, is a service that stands all three. The
+//! The example `fenced_job` of `formation-tokio`, and `fenced_job_smol` of `formation-smol`, is a service that survives all three. The
 //! test of both is `tests/tests/fenced_job.rs` of the repository, which uses the kit.

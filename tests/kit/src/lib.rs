@@ -1,5 +1,5 @@
 //! Tests of services that are written on Formation: a whole cluster of your service in one process, on a network in memory, and the
-//! faults that it has to stand.
+//! faults that it has to survive.
 //!
 //! ```
 //! # #[cfg(feature = "tokio")] {

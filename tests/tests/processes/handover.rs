@@ -216,7 +216,7 @@ impl Nodes {
         self.wait_until_whole()?;
         // A process may be paused between its last look at its lease and its write. Only the fence helps then.
         let stale = &self.stale[stale_before..];
-        let most = if end == End::Leaves { 0 } else { 1 };
+        let most = usize::from(end == End::IsPaused);
         if stale.len() > most || stale.iter().any(|from| *from != master) {
             return Err(format!("the work of two masters overlaps: late writes of {stale:?}, as {master} {end:?}"));
         }

@@ -46,7 +46,7 @@ overrides! {
         down_after: humantime::Duration => down_after,
         /// How long a voter that has just started waits for all others; at least the lease
         bootstrap_wait: humantime::Duration => bootstrap_wait,
-        /// The time between the turns of two candidates
+        /// The time between the turns of two candidates, and between the dials of a joining node
         stagger: humantime::Duration => stagger,
         /// The time until a candidate gives up
         election_timeout: humantime::Duration => election_timeout,

@@ -3,6 +3,11 @@
 /// Makes a setter for each field, to be used in a constant, too.
 macro_rules! setters {
     ($target:ident { $($setter:ident: $field:ident: $type:ty,)* }) => {
+        // Each field has its setter.
+        const _: fn($target) = |target| {
+            let $target { $($field: _,)* } = target;
+        };
+
         impl $target {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]

@@ -81,9 +81,16 @@ impl From<String> for StateDir {
 }
 
 #[cfg(not(feature = "std"))]
-impl<T: AsRef<str> + ?Sized> From<&T> for StateDir {
-    fn from(path: &T) -> Self {
-        Self(Bytes::copy_from_slice(path.as_ref().as_bytes()))
+impl From<&str> for StateDir {
+    fn from(path: &str) -> Self {
+        Self(Bytes::copy_from_slice(path.as_bytes()))
+    }
+}
+
+#[cfg(not(feature = "std"))]
+impl From<&String> for StateDir {
+    fn from(path: &String) -> Self {
+        Self::from(path.as_str())
     }
 }
 

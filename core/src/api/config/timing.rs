@@ -46,12 +46,13 @@ pub struct Timing {
     pub down_after: Duration,
     /// How long a voter that has just started waits for all others (E1); at least `lease`.
     pub bootstrap_wait: Duration,
-    /// The time between the turns of two candidates (E2).
+    /// The time between the turns of two candidates (E2), and between the dials of a joining node (D1).
     pub stagger: Duration,
     /// The time until a candidate gives up (E2). It should be longer than a round trip and a persist together. It has to be
     /// longer than `stagger`, and shorter than the [`safe_lease`](Self::safe_lease).
     pub election_timeout: Duration,
-    /// The time from the opening of a connection, or from the start of a dial, to an established link (D1).
+    /// The time from the opening of a connection, or from the start of a dial, to an established link (D1). A joining node
+    /// waits half of it for a seed that answers, before it dials the next.
     pub handshake_timeout: Duration,
     /// The first wait before an address is dialed again (D1). It doubles with each failure, and has a jitter of ± 50 %.
     pub dial_backoff_min: Duration,

@@ -108,7 +108,7 @@ impl<A: App> Simulation<A> {
         self
     }
 
-    /// The number of runs, each with a seed of its own, from 0. `FORMATION_SIM_SEEDS` is stronger. Default: 100.
+    /// The number of runs, each with a seed of its own, from 0. `FORMATION_SIM_SEEDS` takes precedence. Default: 100.
     ///
     /// # Panics
     /// If it is 0: such a simulation could not fail.
@@ -171,7 +171,7 @@ impl<A: App> Simulation<A> {
     /// Returns the failure with the smallest set of faults that was found.
     ///
     /// # Panics
-    /// If there is no seed or no voter, if the configuration is invalid, or if a variable of the environment is.
+    /// If there is no voter, if the configuration is invalid, or if a variable of the environment is.
     pub fn try_run(&self) -> Result<Summary, Failure> {
         assert!(self.voters > 0, "a cluster has a voter");
         let only = chosen_faults();

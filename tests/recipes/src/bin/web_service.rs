@@ -9,8 +9,8 @@
 //!
 //! The page at `http://127.0.0.1:8001/formation` shows the cluster. A load balancer asks `/formation/readyz`.
 //!
-//! All but `main` is tested with three replicas in memory, in virtual time: `tests/recipes/web_service_in_memory.rs` of this package. `main` only makes what
-//! a test makes in another way: the node, the listener and the signal.
+//! All but `main` is tested with three replicas in memory, in virtual time: `tests/recipes/web_service_in_memory.rs` of this package.
+//! `main` only makes what a test makes in another way: the node, the listener and the signal.
 
 use std::{collections::VecDeque, error::Error, fmt::Debug, io, path::PathBuf, sync::Arc, time::Duration};
 
