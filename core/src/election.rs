@@ -551,10 +551,19 @@ impl Election {
         let deadline = self.now + self.patience_with(address, lease);
         self.failures = 0;
         match &mut self.following {
-            Some(known) if known.master == *master && known.term == term => known.deadline = deadline,
+            Some(known) if known.master == *master && known.term == term => {
+                (known.deadline, known.is_excused) = (deadline, false);
+            }
             other => {
                 let (master, address) = (master.clone(), address.clone());
-                *other = Some(Followed { master: master.clone(), address: address.clone(), term, solo, deadline });
+                *other = Some(Followed {
+                    master: master.clone(),
+                    address: address.clone(),
+                    term,
+                    solo,
+                    deadline,
+                    is_excused: false,
+                });
                 self.effects.push_back(Effect::Found { term, master, address });
             }
         }

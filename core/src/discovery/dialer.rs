@@ -245,7 +245,6 @@ impl Dialer {
         needs_check: impl Fn(&Address) -> bool,
     ) -> Due {
         let mut due = Due::default();
-        self.allow_for_lateness(now);
         for (address, target) in &mut self.targets {
             let retries = target.retry_due().is_some_and(|at| at <= now);
             let looks = target.look_due().is_some_and(|at| at <= now);
@@ -376,7 +375,10 @@ impl Dialer {
     /// The dial has succeeded. `None` when it had been given up.
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId, now: Timestamp) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
-        self.await_answer(now);
+        let is_check = |target: &Target| target.state == TargetState::Dialing { is_check: true };
+        if self.targets.get(&address).is_some_and(|target| target.kind.is_configured() && !is_check(target)) {
+            self.await_answer(now);
+        }
         if let Some(target) = self.targets.get_mut(&address) {
             target.state = TargetState::Connected { conn, is_elsewhere: false };
         }

@@ -108,6 +108,8 @@ pub(super) struct Followed {
     pub(super) solo: bool,
     /// When it counts as lost, unless something arrives from it.
     pub(super) deadline: Timestamp,
+    /// V10: nothing has arrived from it since this node has paused, and it has got more time for that.
+    pub(super) is_excused: bool,
 }
 
 /// E5: a commitment not to vote for another node before a given time.

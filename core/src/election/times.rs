@@ -82,7 +82,9 @@ impl Election {
     /// V10: a node that is no voter, and has paused, follows its master until then at least. What the master has sent meanwhile may be
     /// the next input.
     pub(crate) fn excuse_master(&mut self, until: Timestamp) {
-        if let (false, Some(following)) = (self.is_voter, &mut self.following) {
+        if let (false, Some(following)) = (self.is_voter, &mut self.following)
+            && !core::mem::replace(&mut following.is_excused, true)
+        {
             following.deadline = following.deadline.max(until);
         }
     }

@@ -13,12 +13,12 @@ impl Tracker {
             let suspect_at = self.suspect_at(tracked);
             let at = if suspect_at <= now { self.deadline(view, id) } else { Some(suspect_at) };
             match at {
-                Some(at) if at <= now => due.push((at, tracked.key)),
+                Some(at) if at <= now => due.push((at, tracked.suspect_at, tracked.key)),
                 Some(at) => next = Some(next.map_or(at, |next: Timestamp| next.min(at))),
                 None => {}
             }
         }
         due.sort_unstable();
-        (due.into_iter().map(|(_, key)| key).collect(), next)
+        (due.into_iter().map(|(_, _, key)| key).collect(), next)
     }
 }

@@ -62,13 +62,18 @@ fn t3_v9_views_that_a_master_has_split_become_one_again() {
     net.redirect("h2:1", Some(Target::Test));
     net.start(0);
     net.start(3);
-    net.run_for(INTERVAL);
+    // Node 3 dials one seed after the other.
+    let mut wires = Vec::new();
+    net.run_until(2 * SECOND, |net| {
+        wires.extend(net.accepted());
+        wires.len() == 2
+    });
     let honest = [0, 3].map(|ix| Member::new(net.node(ix), net.host(ix).config.address().clone()));
     let view_id = ViewId { term: Term(1), version: 1 };
     let mut first = honest.to_vec();
     first.push(hostile.member());
     let with_ghost = [first.clone(), vec![member("ghost", 0)]].concat();
-    for wire in net.accepted() {
+    for wire in wires {
         let members = if net.open_at(wire, 0) { first.clone() } else { with_ghost.clone() };
         let words = [hostile.hello(), hostile.master(1), Peer::accepted(1), Peer::page(view_id, members)];
         net.send(wire, words.concat());

@@ -63,15 +63,6 @@ impl Dialer {
         self.postpone_turns(now + self.patience);
     }
 
-    /// If this node runs late, what it has not read yet may make the next dial unnecessary.
-    pub(super) fn allow_for_lateness(&mut self, now: Timestamp) {
-        let Some(stagger) = self.stagger else { return };
-        let is_late = |target: &Target| target.waits_for_turn && now.since(target.retry_at) > stagger;
-        if self.targets.values().any(is_late) {
-            self.postpone_turns(now + stagger);
-        }
-    }
-
     /// The turn of the next address has come: one before it has led to nothing.
     pub(crate) fn next_turn(&mut self, now: Timestamp) {
         let waiting = self.targets.iter().filter(|(_, target)| target.waits_for_turn);
@@ -173,13 +164,5 @@ mod tests {
         dialer.opened(dial, ConnId(1), Timestamp::ZERO);
         let counts = [9, 10, 11, 12].map(|turns| dialed(&mut dialer, at(turns)).len());
         assert_eq!(counts, [0, 1, 2, 4], "half of the time for a handshake, and then as before");
-    }
-
-    #[test]
-    fn d1_a_node_that_runs_late_reads_on_before_it_dials_more() {
-        let mut dialer = dialer();
-        dialed(&mut dialer, Timestamp::ZERO);
-        let counts = [4, 5, 6, 7].map(|turns| dialed(&mut dialer, at(turns)).len());
-        assert_eq!(counts, [0, 1, 2, 4]);
     }
 }
