@@ -139,10 +139,11 @@ fn v10_a_member_that_has_paused_reads_on_before_it_gives_up() {
         rig.now = rig.now + 5 * SECOND;
         rig.receive(to_master, Peer::heartbeat(1, 2));
         assert_eq!(rig.events().filter(|event| lost(event)).count(), usize::from(is_voter));
-        rig.now = rig.now + 5 * SECOND;
-        rig.give(Input::Tick);
-        rig.advance(config.timing().heartbeat_interval);
-        assert_eq!(rig.events().filter(|event| lost(event)).count(), 1 + usize::from(is_voter), "it is silent");
+        for _ in 0..2 {
+            rig.now = rig.now + 5 * SECOND;
+            rig.give(Input::Tick);
+        }
+        assert_eq!(rig.events().filter(|event| lost(event)).count(), 1 + usize::from(is_voter), "it is excused once");
     }
 }
 
