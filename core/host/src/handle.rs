@@ -269,8 +269,8 @@ impl ClusterHandle {
     /// value in an atomic or a `Mutex`, or inside the closure, where each mastership begins anew.
     ///
     /// The future of `work` is polled only while this node may act as the master. It is dropped when the [`Lease`] ends, which is a margin
-    /// before another node can be the master, and `work` is called again when this node is the master again. [`leave`](Self::leave) and [`resign`](Self::resign) end the work first, and the mastership
-    /// after that. They let a step that has a [guard](Lease::guard) end before. If you drop the future of `run_while_master` instead, for
+    /// before another node can be the master, and `work` is called again when this node is the master again. [`leave`](Self::leave) and
+    /// [`resign`](Self::resign) end the work first, and the mastership after that. They let a step that has a [guard](Lease::guard) end before. If you drop the future of `run_while_master` instead, for
     /// example with `select!`, the work is dropped at once, in the middle of a step with a guard, too.
     ///
     /// Dropping a future stops it only where it awaits something. It cannot stop code that blocks, tasks and threads that `work`

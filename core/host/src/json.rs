@@ -1,4 +1,4 @@
-//! What a service may show over HTTP, as JSON. Those who read it depend on these texts.
+//! The types that a service may show over HTTP, as JSON. Those who read it depend on these texts.
 
 use std::time::Duration;
 

@@ -305,8 +305,7 @@ impl Membership {
     pub(crate) fn link_down(&mut self, context: &mut Context<'_>, id: &NodeId) {
         if let Some(mastering) = &mut self.mastering {
             let changes = mastering.tracker.link_down(&mut self.held, id);
-            self.announce_if_any(context, changes);
-            self.watch(context, id);
+            self.judged(context, id, changes);
         }
     }
 
@@ -355,13 +354,17 @@ impl Membership {
     fn suspect(&mut self, context: &mut Context<'_>, id: &NodeId) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
         let changes = mastering.tracker.suspect(&mut self.held, id, context.env.now);
-        self.announce_if_any(context, changes);
-        self.watch(context, id);
+        self.judged(context, id, changes);
     }
 
     fn revive(&mut self, context: &mut Context<'_>, id: &NodeId) {
         let Some(mastering) = &mut self.mastering else { return never!("only a master judges members") };
         let changes = mastering.tracker.set_state(&mut self.held, id, MemberState::Active);
+        self.judged(context, id, changes);
+    }
+
+    /// The state of a member may have changed, and with it its next deadline.
+    fn judged(&mut self, context: &mut Context<'_>, id: &NodeId, changes: Vec<Change>) {
         self.announce_if_any(context, changes);
         self.watch(context, id);
     }

@@ -1,4 +1,4 @@
-//! What a member is sent next: a delta, or a page of a snapshot (PROTOCOL.md, V6 and V7).
+//! The next update for a member: a delta, or a page of a snapshot (PROTOCOL.md, V6 and V7).
 
 use alloc::{collections::BTreeMap, vec::Vec};
 

@@ -210,7 +210,7 @@ mod tests {
         MembersUpdate::Delta { base: ViewId::default(), base_digest: None, view_id: ViewId::default(), changes }
     }
 
-    /// What the derived implementations write behind a message with an empty list.
+    /// The output of the derived implementations, behind a message with an empty list.
     fn derived(empty: MembersUpdate, list: &impl Serialize) -> Vec<u8> {
         let mut expected = postcard::to_allocvec(&Message::MembersUpdate(empty)).unwrap();
         assert_eq!(expected.pop(), Some(0), "the length of the list is the last byte");

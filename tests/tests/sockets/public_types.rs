@@ -1,4 +1,4 @@
-//! What the public types promise: those that may grow are `#[non_exhaustive]`, and what a service may show can be serialized.
+//! The promises of the public types: those that may grow are `#[non_exhaustive]`, and what a service may show can be serialized.
 
 use std::collections::BTreeSet;
 

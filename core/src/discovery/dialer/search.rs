@@ -9,6 +9,15 @@ use core::time::Duration;
 use super::{Dialer, Target, TargetKind};
 use crate::{id::Address, time::Timestamp};
 
+impl Target {
+    /// Its turn has come, if it waits for one.
+    fn take_turn(&mut self, now: Timestamp) {
+        if core::mem::take(&mut self.waits_for_turn) {
+            self.retry_at = now;
+        }
+    }
+}
+
 impl Dialer {
     /// The node starts, or has not heard from its master for too long. It dials one address at once, and after each `stagger` twice as
     /// many, seeds first, each in a random order. Addresses that wait for the end of their backoff are left alone.
@@ -36,31 +45,25 @@ impl Dialer {
 
     /// The turn of this address has come: a voter names it as the master's.
     pub(crate) fn take_turn(&mut self, address: &Address, now: Timestamp) {
-        if let Some(target) = self.targets.get_mut(address).filter(|target| target.waits_for_turn) {
-            (target.retry_at, target.waits_for_turn) = (now, false);
+        if let Some(target) = self.targets.get_mut(address) {
+            target.take_turn(now);
         }
     }
 
     /// There is a master: nobody waits for a turn any more.
     pub(crate) fn end_turns(&mut self, now: Timestamp) {
-        for target in self.targets.values_mut().filter(|target| target.waits_for_turn) {
-            (target.retry_at, target.waits_for_turn) = (now, false);
-        }
+        self.targets.values_mut().for_each(|target| target.take_turn(now));
     }
 
-    /// Moves the next turn, and with it all further ones, to this time or later.
-    fn postpone_turns(&mut self, until: Timestamp) {
+    /// A node answers at an address: the next turn, and with it all further ones, waits until the node has had time to show which one
+    /// it is.
+    pub(super) fn await_answer(&mut self, now: Timestamp) {
         let waiting = || self.targets.values().filter(|target| target.waits_for_turn);
         let Some(next) = waiting().map(|target| target.retry_at).min() else { return };
-        let by = until.since(next);
+        let by = (now + self.patience).since(next);
         for target in self.targets.values_mut().filter(|target| target.waits_for_turn) {
             target.retry_at = target.retry_at + by;
         }
-    }
-
-    /// A node answers at an address: the next turn waits until it has had time to show which one it is.
-    pub(super) fn await_answer(&mut self, now: Timestamp) {
-        self.postpone_turns(now + self.patience);
     }
 
     /// The turn of the next address has come: one before it has led to nothing.

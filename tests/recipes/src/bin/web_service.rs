@@ -56,13 +56,13 @@ struct Args {
     seeds: Vec<String>,
 }
 
-/// What is in the database.
+/// The contents of the database.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Shop {
     /// It refuses a master that does not know yet that it is none any more.
     fence: Fence,
     pub(crate) ordered: VecDeque<String>,
-    /// What was shipped, and in which term.
+    /// The shipped orders, and the term of each.
     pub(crate) shipped: Vec<(Term, String)>,
 }
 
