@@ -11,7 +11,7 @@ use std::{
 };
 
 use formation_core::{Fence, Term};
-use formation_testing::{Network, Runtime, TestCluster, TestNode, TestStream, smol::Smol, tokio::Tokio};
+use formation_testing::{Network, TestCluster, TestNode, TestRuntime, TestStream, smol::Smol, tokio::Tokio};
 use formation_tokio::Lease;
 use futures_util::{StreamExt, stream};
 // The streams of the kit have the traits of both runtimes.
@@ -25,7 +25,7 @@ mod example_on_smol;
 mod example_on_tokio;
 
 /// An example.
-trait Example: Runtime {
+trait Example: TestRuntime {
     /// How long a step takes, and how long it may take.
     const STEP: (Duration, Duration);
 

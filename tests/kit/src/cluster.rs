@@ -8,7 +8,7 @@ use formation_host::{ClusterHandle, Master};
 use crate::{
     journal::Step,
     node::TestNode,
-    runtime::Runtime,
+    runtime::TestRuntime,
     world::{Process, World},
 };
 
@@ -48,12 +48,12 @@ use crate::{
 /// });
 /// # }
 /// ```
-pub struct TestCluster<R: Runtime> {
+pub struct TestCluster<R: TestRuntime> {
     world: Rc<World<R>>,
 }
 
 /// Asking.
-impl<R: Runtime> TestCluster<R> {
+impl<R: TestRuntime> TestCluster<R> {
     pub(crate) fn new(world: Rc<World<R>>) -> Self {
         Self { world }
     }
@@ -122,7 +122,7 @@ impl<R: Runtime> TestCluster<R> {
 }
 
 /// Faults of nodes.
-impl<R: Runtime> TestCluster<R> {
+impl<R: TestRuntime> TestCluster<R> {
     /// Kills the process of a node, like `SIGKILL`: nothing of the service goes on. The operating system of the node lives, and ends the
     /// connections. On a node that does not run, this does nothing.
     ///
@@ -158,7 +158,7 @@ impl<R: Runtime> TestCluster<R> {
 }
 
 /// Faults of the network. All of them hold for connections that exist, and for new ones.
-impl<R: Runtime> TestCluster<R> {
+impl<R: TestRuntime> TestCluster<R> {
     /// Cuts these nodes off from all others, in both directions. Among themselves they are connected. Connections stay open, and bytes are
     /// held until [`heal`](Self::heal).
     pub fn partition(&self, ids: impl IntoIterator<Item = impl AsRef<str>>) {
@@ -204,8 +204,10 @@ impl<R: Runtime> TestCluster<R> {
 }
 
 /// Waiting. Each wait has a limit, [`Network::patience`](crate::Network::patience): after that it panics with what each node says.
-impl<R: Runtime> TestCluster<R> {
+impl<R: TestRuntime> TestCluster<R> {
     /// Lets time pass: virtual time on tokio, and real time on smol.
+    ///
+    /// Cancel safe: the time that has passed has passed.
     pub async fn advance(&self, time: Duration) {
         self.world.sleep(time).await;
         self.world.look();
@@ -214,11 +216,26 @@ impl<R: Runtime> TestCluster<R> {
 
     /// Waits until one node has a valid lease. It may be a master that is about to lose its lease: see
     /// [`wait_for_new_master`](Self::wait_for_new_master).
+    ///
+    /// ```
+    /// # #[cfg(feature = "tokio")] {
+    /// # use formation_testing::tokio::Network;
+    /// Network::new(1).run(async |network| {
+    ///     let cluster = network.cluster(3).await;
+    ///     cluster.node(&cluster.assert_one_master().node.id).resign().await.unwrap();
+    ///     println!("{}", cluster.wait_for_master().await);
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// Cancel safe: it changes nothing.
     pub async fn wait_for_master(&self) -> Master {
         self.world.wait("a node is the master", |world| master(world)).await
     }
 
     /// Waits for a master of a newer term than this one.
+    ///
+    /// Cancel safe: it changes nothing.
     pub async fn wait_for_new_master(&self, than: Term) -> Master {
         let what = format!("a node is the master of a term after {than}");
         self.world.wait(&what, |world| master(world).filter(|master| master.term > than)).await
@@ -226,6 +243,8 @@ impl<R: Runtime> TestCluster<R> {
 
     /// Waits until all nodes that run hold the same view, with this many members which are all active, and until their master has a valid
     /// lease.
+    ///
+    /// Cancel safe: it changes nothing.
     pub async fn wait_for_members(&self, count: usize) -> MembersView {
         self.world.wait(&format!("all nodes hold one view of {count} members"), |world| whole_view(world, count)).await
     }
@@ -245,18 +264,22 @@ impl<R: Runtime> TestCluster<R> {
     /// });
     /// # }
     /// ```
+    ///
+    /// Cancel safe, if `find` is: the question that is under way is dropped.
     pub async fn wait_for<T>(&self, what: &str, find: impl AsyncFnMut() -> Option<T>) -> T {
         self.world.wait_for(what, find).await
     }
 
     /// Waits for anything that the test can see.
+    ///
+    /// Cancel safe: it changes nothing.
     pub async fn wait_until(&self, what: &str, mut is_true: impl FnMut() -> bool) {
         self.world.wait(what, |_| is_true().then_some(())).await;
     }
 }
 
 /// Asserting.
-impl<R: Runtime> TestCluster<R> {
+impl<R: TestRuntime> TestCluster<R> {
     /// Asserts that exactly one node has a valid lease at this moment, and returns it.
     ///
     /// The test also fails at any other moment at which two nodes have one. Solo masters do not count there.
@@ -282,13 +305,15 @@ impl<R: Runtime> TestCluster<R> {
     }
 
     /// What each node says about itself ([`ClusterHandle::explain`]), for people.
+    ///
+    /// Cancel safe: it changes nothing.
     pub async fn explain(&self) -> String {
         self.world.explain().await
     }
 }
 
 /// The node that has a valid lease.
-fn master<R: Runtime>(world: &World<R>) -> Option<Master> {
+fn master<R: TestRuntime>(world: &World<R>) -> Option<Master> {
     world.nodes().iter().find_map(|slot| {
         let node = slot.running()?;
         let term = node.leadership()?.term;
@@ -297,7 +322,7 @@ fn master<R: Runtime>(world: &World<R>) -> Option<Master> {
 }
 
 /// The view that all nodes hold, if they do.
-fn whole_view<R: Runtime>(world: &World<R>, count: usize) -> Option<MembersView> {
+fn whole_view<R: TestRuntime>(world: &World<R>, count: usize) -> Option<MembersView> {
     master(world)?;
     let nodes = world.nodes();
     if nodes.iter().any(|slot| matches!(slot.state, Process::Starting)) {
@@ -309,7 +334,7 @@ fn whole_view<R: Runtime>(world: &World<R>, count: usize) -> Option<MembersView>
     (is_complete && views.all(|view| view == first)).then_some(first)
 }
 
-impl<R: Runtime> fmt::Debug for TestCluster<R> {
+impl<R: TestRuntime> fmt::Debug for TestCluster<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestCluster").field("ids", &self.ids()).finish_non_exhaustive()
     }

@@ -236,6 +236,15 @@
 //! `spawn_blocking` takes no virtual time, however long it takes. A thread of your own does not stop the time: seconds of it pass
 //! while the thread works for some milliseconds.
 //!
+//! # Features
+//!
+//! All are off by default. Choose the runtime of your service.
+//!
+//! - `tokio`: the module `tokio`, a cluster in virtual time.
+//! - `smol`: the module `smol`, a cluster in real time.
+//! - `axum`: a [`TestListener`] is served by `axum::serve`. It includes `tokio`.
+//! - `unstable-engine`: for Formation's own tests. It may change with any version.
+//!
 //! # The whole service
 //!
 //! Two seams make all of a service testable, its end at SIGTERM included:
@@ -283,5 +292,5 @@ pub use cluster::TestCluster;
 pub use journal::Step;
 pub use network::Network;
 pub use node::TestNode;
-pub use runtime::Runtime;
+pub use runtime::TestRuntime;
 pub use wires::{TestListener, TestStream};

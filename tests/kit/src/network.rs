@@ -7,7 +7,7 @@ use formation_core::ConfigBuilder;
 use crate::{
     cluster::TestCluster,
     node::TestNode,
-    runtime::{Processes, Runtime},
+    runtime::{Processes, TestRuntime},
     world::World,
 };
 
@@ -15,11 +15,11 @@ use crate::{
 ///
 /// Set it up, and call [`run`](Self::run).
 #[must_use = "nothing runs before `run`"]
-pub struct Network<R: Runtime> {
+pub struct Network<R: TestRuntime> {
     world: Rc<World<R>>,
 }
 
-impl<R: Runtime> Network<R> {
+impl<R: TestRuntime> Network<R> {
     /// A network without nodes. All randomness of the network and of its nodes comes from the seed. On tokio, the same seed repeats the
     /// same run.
     ///
@@ -144,6 +144,8 @@ impl<R: Runtime> Network<R> {
     /// Starts a cluster of this many nodes without a service, and waits until all of them are in one view. Their ids are `node-a`, `node-b`
     /// and so on.
     ///
+    /// Not cancel safe: if the future is dropped, the nodes go on, and the network has its cluster.
+    ///
     /// # Panics
     /// The network has a cluster already, or the nodes do not form one.
     pub async fn cluster(&self, nodes: usize) -> TestCluster<R> {
@@ -180,6 +182,8 @@ impl<R: Runtime> Network<R> {
     /// # }
     /// ```
     ///
+    /// Not cancel safe, as [`cluster`](Self::cluster).
+    ///
     /// # Panics
     /// The network has a cluster already, or the nodes do not form one.
     pub async fn services<T: Termination>(
@@ -199,16 +203,16 @@ impl<R: Runtime> Network<R> {
     }
 }
 
-impl<R: Runtime> fmt::Debug for Network<R> {
+impl<R: TestRuntime> fmt::Debug for Network<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network").field("now", &self.world.now()).finish_non_exhaustive()
     }
 }
 
 /// Ends all processes with the run.
-struct Ending<R: Runtime>(Rc<World<R>>);
+struct Ending<R: TestRuntime>(Rc<World<R>>);
 
-impl<R: Runtime> Drop for Ending<R> {
+impl<R: TestRuntime> Drop for Ending<R> {
     fn drop(&mut self) {
         if thread::panicking() {
             let seed = self.0.settings.borrow().seed;

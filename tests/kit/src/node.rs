@@ -83,7 +83,7 @@ impl TestNode {
     ///     let listener: TestListener = cluster.node("node-b").listen(9000).unwrap();
     ///     let mut asks: TestStream = cluster.node("node-a").connect("node-b:9000").await.unwrap();
     ///     let mut answers: TestStream = listener.accept().await.unwrap();
-    ///     assert_eq!(answers.peer(), "node-a");
+    ///     assert_eq!((answers.peer(), listener.address().port()), ("node-a", 9000));
     ///     asks.write_all(b"hello").await.unwrap();
     ///     let mut bytes = [0; 5];
     ///     answers.read_exact(&mut bytes).await.unwrap();
@@ -100,6 +100,8 @@ impl TestNode {
     }
 
     /// Connects to a node that [listens](Self::listen): `node-b:9000`.
+    ///
+    /// Cancel safe: if the future is dropped, there is no connection.
     ///
     /// # Errors
     /// There is no such node, nobody listens there, or this run of the node is over. While the network does not answer, this waits.

@@ -15,9 +15,9 @@ pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A library for both runtimes has one test body:
 ///
 /// ```
-/// use formation_testing::{Network, Runtime};
+/// use formation_testing::{Network, TestRuntime};
 ///
-/// fn a_killed_master_is_replaced<R: Runtime>() {
+/// fn a_killed_master_is_replaced<R: TestRuntime>() {
 ///     Network::<R>::new(1).run(async |network| {
 ///         let cluster = network.cluster(3).await;
 ///         let first = cluster.assert_one_master();
@@ -31,17 +31,17 @@ pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
 /// # #[cfg(feature = "smol")]
 /// a_killed_master_is_replaced::<formation_testing::smol::Smol>();
 /// ```
-pub trait Runtime: Sized + 'static {
+pub trait TestRuntime: Sized + 'static {
     /// The runtime as a library sees it that uses timers and tasks on both:
     ///
     /// ```
     /// use std::time::Duration;
     ///
-    /// use formation_host::{ClusterHandle, Runtime as _, Stopped};
-    /// use formation_testing::{Network, Runtime, TestNode};
+    /// use formation_host::{ClusterHandle, Runtime, Stopped};
+    /// use formation_testing::{Network, TestNode, TestRuntime};
     ///
     /// /// A function of the library.
-    /// async fn every_100_ms<R: formation_host::Runtime>(cluster: &ClusterHandle, step: impl Fn()) -> Result<(), Stopped> {
+    /// async fn every_100_ms<R: Runtime>(cluster: &ClusterHandle, step: impl Fn()) -> Result<(), Stopped> {
     ///     let work = async |_lease| {
     ///         loop {
     ///             step();
@@ -51,7 +51,7 @@ pub trait Runtime: Sized + 'static {
     ///     cluster.run_while_master(work).await
     /// }
     ///
-    /// fn the_master_does_its_steps<K: Runtime>() {
+    /// fn the_master_does_its_steps<K: TestRuntime>() {
     ///     Network::<K>::new(1).run(async |network| {
     ///         let service = async |node: TestNode| {
     ///             let step = || node.record(node.lease().expect("it is the master").term());

@@ -21,7 +21,7 @@ use formation_core::{Config, Timing};
 use formation_host::{Environment, StartError};
 
 use crate::{
-    runtime::{Local, NetworkTime, Processes, Runtime},
+    runtime::{Local, NetworkTime, Processes, TestRuntime},
     transport::Wire,
     wires::{TestStream, Time},
     world::{TICK, World},
@@ -87,7 +87,7 @@ impl Processes for Tasks {
     }
 }
 
-impl Runtime for Smol {
+impl TestRuntime for Smol {
     type Runtime = formation_smol::Smol;
     type Owner = formation_smol::Cluster;
     type Processes = Tasks;

@@ -23,7 +23,7 @@ use futures_lite::future;
 
 use crate::{
     panics::{Panic, watched},
-    runtime::{Local, NetworkTime, Processes, Runtime},
+    runtime::{Local, NetworkTime, Processes, TestRuntime},
     sim::engine::Rng,
     transport::Wire,
     wires::{TestStream, Time},
@@ -194,7 +194,7 @@ impl Processes for Runtimes {
     }
 }
 
-impl Runtime for Tokio {
+impl TestRuntime for Tokio {
     type Runtime = formation_tokio::Tokio;
     type Owner = formation_tokio::Cluster;
     type Processes = Runtimes;

@@ -17,7 +17,7 @@ use crate::{
     journal::Journal,
     node::TestNode,
     panics::Panic,
-    runtime::{Local, Processes, Runtime},
+    runtime::{Local, Processes, TestRuntime},
     sim::engine::Rng,
     transport::Wire,
     wires::{Host, HostRun, Wires},
@@ -45,7 +45,7 @@ pub(crate) struct Settings {
 
 /// Everything that a network consists of.
 #[doc(hidden)]
-pub struct World<R: Runtime> {
+pub struct World<R: TestRuntime> {
     pub(crate) settings: RefCell<Settings>,
     pub(crate) wires: Wires,
     pub(crate) journal: Journal,
@@ -101,7 +101,7 @@ fn id(mut number: usize) -> String {
     id
 }
 
-impl<R: Runtime> World<R> {
+impl<R: TestRuntime> World<R> {
     pub(crate) fn new(seed: u64) -> Self {
         let processes = R::processes();
         let time = R::time(&processes).0;

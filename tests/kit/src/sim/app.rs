@@ -117,6 +117,16 @@ pub(super) enum Effect<A: App> {
 /// let simulation = Simulation::new(|cx| InTurn { turns: *cx.disk() }).always("nothing is forgotten", nothing_is_forgotten);
 /// simulation.runs(3).run();
 /// ```
+///
+/// It also says what the node knows:
+///
+/// ```
+/// use formation_testing::sim::{App, Context};
+///
+/// fn describe<A: App>(cx: &Context<'_, A>) -> String {
+///     format!("{} at {}: {}, view {}", cx.node(), cx.now(), cx.status(), cx.view())
+/// }
+/// ```
 pub struct Context<'a, A: App> {
     pub(super) node: &'a Formation,
     pub(super) now: Timestamp,
@@ -154,6 +164,25 @@ impl<'a, A: App> Context<'a, A> {
 
     /// Sends a message to a node. The messages of one run of a node to another node arrive in order and at most once. They are lost or
     /// late when the network between the two is cut, and lost when the other node does not run.
+    ///
+    /// ```
+    /// use formation_core::NodeId;
+    /// use formation_testing::sim::{App, Context};
+    ///
+    /// struct CountsDown;
+    ///
+    /// impl App for CountsDown {
+    ///     type Message = u8;
+    ///     type Saved = ();
+    ///     type Outside = ();
+    ///
+    ///     fn message(&mut self, cx: &mut Context<'_, Self>, from: &NodeId, number: u8) {
+    ///         if let Some(next) = number.checked_sub(1) {
+    ///             cx.send(from, next);
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn send(&mut self, to: &NodeId, message: A::Message) {
         self.effects.push(Effect::Send(to.clone(), message));
     }

@@ -395,6 +395,14 @@ impl<'a, A: App> Run<'a, A> {
 }
 
 /// The whole simulated world at one moment, for the checks of a test.
+///
+/// ```
+/// use formation_testing::sim::{App, Snapshot};
+///
+/// fn an_app_runs<A: App>(world: &Snapshot<'_, A>) -> Result<(), String> {
+///     world.apps().next().map(|_| ()).ok_or_else(|| format!("nothing runs {:?} after the start", world.now()))
+/// }
+/// ```
 pub struct Snapshot<'a, A: App> {
     run: &'a Run<'a, A>,
 }

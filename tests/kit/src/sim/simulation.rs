@@ -149,6 +149,14 @@ impl<A: App> Simulation<A> {
     }
 
     /// Changes the configuration of every node, such as its times. Ids, addresses and seeds are those of the simulator.
+    ///
+    /// ```
+    /// use formation_testing::sim::{App, Simulation};
+    ///
+    /// fn far_apart<A: App>(simulation: Simulation<A>) -> Simulation<A> {
+    ///     simulation.configure(|builder| builder.wan())
+    /// }
+    /// ```
     pub fn configure(mut self, configure: impl Fn(ConfigBuilder) -> ConfigBuilder + 'static) -> Self {
         self.configure = Box::new(configure);
         self

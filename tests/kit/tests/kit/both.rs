@@ -11,7 +11,7 @@ use std::{
 
 use formation_core::{Config, Event, Phase, StopReason, Timing};
 use formation_host::{PastEvent, Runtime as _, Stopped};
-use formation_testing::{Runtime, TestNode};
+use formation_testing::{TestNode, TestRuntime};
 
 use crate::support::{STEP, network, on_both, panic_of, service};
 
@@ -40,7 +40,7 @@ on_both! {
 
 const LEASE: Duration = Timing::local().lease;
 
-fn three_nodes_have_one_master<R: Runtime>() {
+fn three_nodes_have_one_master<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         assert_eq!(cluster.ids(), ["node-a", "node-b", "node-c"]);
@@ -53,7 +53,7 @@ fn three_nodes_have_one_master<R: Runtime>() {
     });
 }
 
-fn a_killed_master_is_replaced_and_comes_back<R: Runtime>() {
+fn a_killed_master_is_replaced_and_comes_back<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.services(3, async |node: TestNode| service::<R>(&node).await).await;
         let first = cluster.assert_one_master();
@@ -72,7 +72,7 @@ fn a_killed_master_is_replaced_and_comes_back<R: Runtime>() {
     });
 }
 
-fn a_master_that_is_cut_off_loses_its_lease<R: Runtime>() {
+fn a_master_that_is_cut_off_loses_its_lease<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.services(3, async |node: TestNode| service::<R>(&node).await).await;
         let first = cluster.assert_one_master();
@@ -86,7 +86,7 @@ fn a_master_that_is_cut_off_loses_its_lease<R: Runtime>() {
     });
 }
 
-fn a_node_that_hears_nothing_comes_back<R: Runtime>() {
+fn a_node_that_hears_nothing_comes_back<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let master = cluster.assert_one_master();
@@ -102,7 +102,7 @@ fn a_node_that_hears_nothing_comes_back<R: Runtime>() {
     });
 }
 
-fn a_master_that_is_slow_is_replaced<R: Runtime>() {
+fn a_master_that_is_slow_is_replaced<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let first = cluster.assert_one_master();
@@ -115,7 +115,7 @@ fn a_master_that_is_slow_is_replaced<R: Runtime>() {
     });
 }
 
-fn a_node_without_power_is_found_by_its_silence<R: Runtime>() {
+fn a_node_without_power_is_found_by_its_silence<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let master = cluster.assert_one_master();
@@ -130,7 +130,7 @@ fn a_node_without_power_is_found_by_its_silence<R: Runtime>() {
     });
 }
 
-fn broken_connections_are_made_again<R: Runtime>() {
+fn broken_connections_are_made_again<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let master = cluster.assert_one_master();
@@ -142,7 +142,7 @@ fn broken_connections_are_made_again<R: Runtime>() {
     });
 }
 
-fn each_event_has_its_number_and_can_be_read_later<R: Runtime>() {
+fn each_event_has_its_number_and_can_be_read_later<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (node, first) = (cluster.node("node-b"), cluster.assert_one_master());
@@ -166,7 +166,7 @@ fn each_event_has_its_number_and_can_be_read_later<R: Runtime>() {
     });
 }
 
-fn a_whole_cluster_starts_again<R: Runtime>() {
+fn a_whole_cluster_starts_again<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let first = cluster.assert_one_master();
@@ -180,7 +180,7 @@ fn a_whole_cluster_starts_again<R: Runtime>() {
     });
 }
 
-fn a_node_that_has_forgotten_joins_again<R: Runtime>() {
+fn a_node_that_has_forgotten_joins_again<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         cluster.ids().iter().for_each(|id| cluster.kill(id));
@@ -193,7 +193,7 @@ fn a_node_that_has_forgotten_joins_again<R: Runtime>() {
     assert_eq!(panic_of(forgets), "node-a runs: kill it before it forgets");
 }
 
-fn a_process_ends_with_its_service<R: Runtime>() {
+fn a_process_ends_with_its_service<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let starts = Arc::new(AtomicUsize::new(0));
         let counted = starts.clone();
@@ -212,7 +212,7 @@ fn a_process_ends_with_its_service<R: Runtime>() {
     });
 }
 
-fn only_the_first_nodes_vote<R: Runtime>() {
+fn only_the_first_nodes_vote<R: TestRuntime>() {
     network::<R>().voters(3).run(async |network| {
         let cluster = network.cluster(5).await;
         let votes = |id: &String| cluster.node(id).config().is_voter();
@@ -223,7 +223,7 @@ fn only_the_first_nodes_vote<R: Runtime>() {
 }
 
 /// It looks at its lease once, and never again.
-async fn careless<R: Runtime>(node: &TestNode) {
+async fn careless<R: TestRuntime>(node: &TestNode) {
     let Ok(lease) = node.wait_until_master().await else { return };
     loop {
         node.record(lease.term());
@@ -231,7 +231,7 @@ async fn careless<R: Runtime>(node: &TestNode) {
     }
 }
 
-fn work_without_a_lease_is_found<R: Runtime>() {
+fn work_without_a_lease_is_found<R: TestRuntime>() {
     let test = || {
         network::<R>().run(async |network| {
             let cluster = network.services(3, async |node: TestNode| careless::<R>(&node).await).await;
@@ -246,7 +246,7 @@ fn work_without_a_lease_is_found<R: Runtime>() {
     assert!(found.contains("after one of another master: of node-b in term 2, at "), "{found}");
 }
 
-fn two_masters_at_once_are_found<R: Runtime>() {
+fn two_masters_at_once_are_found<R: TestRuntime>() {
     // Each node is a cluster of its own.
     let alone = |id: &str, _| Config::single("test", id, format!("{id}:7000")).local();
     let found = panic_of(|| network::<R>().configure(alone).run(async |network| drop(network.cluster(2).await)));
@@ -254,7 +254,7 @@ fn two_masters_at_once_are_found<R: Runtime>() {
     assert_eq!(found, expected);
 }
 
-fn a_wait_ends_with_what_each_node_says<R: Runtime>() {
+fn a_wait_ends_with_what_each_node_says<R: TestRuntime>() {
     let test = || {
         network::<R>().patience(2 * LEASE).run(async |network| {
             let cluster = network.cluster(3).await;
@@ -271,7 +271,7 @@ fn a_wait_ends_with_what_each_node_says<R: Runtime>() {
     }
 }
 
-fn a_run_has_a_limit<R: Runtime>() {
+fn a_run_has_a_limit<R: TestRuntime>() {
     let test = || {
         network::<R>().limit(LEASE).run(async |network| {
             let cluster = network.cluster(3).await;
@@ -281,7 +281,7 @@ fn a_run_has_a_limit<R: Runtime>() {
     assert_eq!(panic_of(test), "the test has not ended within 250ms; it waits for something in vain");
 }
 
-fn a_service_that_fails_fails_the_test<R: Runtime>() {
+fn a_service_that_fails_fails_the_test<R: TestRuntime>() {
     let fails = async |node: TestNode| {
         if node.id() == "node-b" {
             return ExitCode::FAILURE;
@@ -293,7 +293,7 @@ fn a_service_that_fails_fails_the_test<R: Runtime>() {
     assert_eq!(found, "the service of node-b has failed");
 }
 
-fn a_service_that_panics_fails_the_test<R: Runtime>() {
+fn a_service_that_panics_fails_the_test<R: TestRuntime>() {
     let panics = async |node: TestNode| {
         assert_ne!(node.id(), "node-b", "a bug");
         node.stopped().await;
@@ -302,7 +302,7 @@ fn a_service_that_panics_fails_the_test<R: Runtime>() {
     assert!(found.contains("a bug"), "{found}");
 }
 
-fn an_unknown_node_is_named<R: Runtime>() {
+fn an_unknown_node_is_named<R: TestRuntime>() {
     let found = panic_of(|| network::<R>().run(async |network| network.cluster(2).await.kill("node-x")));
     assert_eq!(found, "there is no node `node-x`; there are: node-a, node-b");
     let found = panic_of(|| {
@@ -316,7 +316,7 @@ fn an_unknown_node_is_named<R: Runtime>() {
     assert_eq!(found, "node-a does not run: it was killed");
 }
 
-fn a_network_has_one_cluster<R: Runtime>() {
+fn a_network_has_one_cluster<R: TestRuntime>() {
     let found = panic_of(|| {
         network::<R>().run(async |network| {
             network.cluster(1).await;

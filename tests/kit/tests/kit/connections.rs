@@ -13,7 +13,7 @@ use std::{
 
 use formation_core::Timing;
 use formation_host::Runtime as _;
-use formation_testing::{Runtime, TestCluster, TestNode, TestStream};
+use formation_testing::{TestCluster, TestNode, TestRuntime, TestStream};
 use futures_lite::{
     AsyncReadExt, AsyncWriteExt,
     future::{or, poll_once},
@@ -69,7 +69,7 @@ fn wait_for(future: Pin<&mut impl Future>) -> Arc<Woken> {
     woken
 }
 
-fn an_accept_ends_with_its_process<R: Runtime>() {
+fn an_accept_ends_with_its_process<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let ends: [fn(&TestCluster<R>); 2] = [|cluster| cluster.kill("node-b"), |cluster| cluster.power_off("node-b")];
@@ -86,7 +86,7 @@ fn an_accept_ends_with_its_process<R: Runtime>() {
     });
 }
 
-fn everybody_who_accepts_is_woken<R: Runtime>() {
+fn everybody_who_accepts_is_woken<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let listener = cluster.node("node-b").listen(9000).unwrap();
@@ -97,7 +97,7 @@ fn everybody_who_accepts_is_woken<R: Runtime>() {
     });
 }
 
-fn an_old_listener_takes_no_connection_of_the_next<R: Runtime>() {
+fn an_old_listener_takes_no_connection_of_the_next<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let old = cluster.node("node-b").listen(9000).unwrap();
@@ -114,7 +114,7 @@ fn an_old_listener_takes_no_connection_of_the_next<R: Runtime>() {
     });
 }
 
-fn a_run_that_is_over_has_no_network<R: Runtime>() {
+fn a_run_that_is_over_has_no_network<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let listener = cluster.node("node-a").listen(9000).unwrap();
@@ -137,7 +137,7 @@ fn a_run_that_is_over_has_no_network<R: Runtime>() {
 }
 
 /// Whether something does not happen for a while.
-async fn never<R: Runtime>(future: impl Future) -> bool {
+async fn never<R: TestRuntime>(future: impl Future) -> bool {
     let happens = async {
         future.await;
         false
@@ -149,7 +149,7 @@ async fn never<R: Runtime>(future: impl Future) -> bool {
     or(happens, late).await
 }
 
-fn a_service_has_connections_of_its_own<R: Runtime>() {
+fn a_service_has_connections_of_its_own<R: TestRuntime>() {
     let service = async |node: TestNode| -> io::Result<()> {
         let listener = node.listen(9000)?;
         assert_eq!(listener.address().as_str(), format!("{}:9000", node.id()));
@@ -171,7 +171,7 @@ fn a_service_has_connections_of_its_own<R: Runtime>() {
     });
 }
 
-fn a_partition_holds_what_is_on_its_way<R: Runtime>() {
+fn a_partition_holds_what_is_on_its_way<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (a, b) = (cluster.node("node-a"), cluster.node("node-b"));
@@ -191,7 +191,7 @@ fn a_partition_holds_what_is_on_its_way<R: Runtime>() {
     });
 }
 
-fn a_writer_waits_for_a_reader<R: Runtime>() {
+fn a_writer_waits_for_a_reader<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (mut one, mut other) = connected(&cluster.node("node-a"), &cluster.node("node-b")).await;
@@ -207,7 +207,7 @@ fn a_writer_waits_for_a_reader<R: Runtime>() {
     });
 }
 
-fn a_connection_ends_with_its_process<R: Runtime>() {
+fn a_connection_ends_with_its_process<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (mut one, mut other) = connected(&cluster.node("node-a"), &cluster.node("node-b")).await;
@@ -220,7 +220,7 @@ fn a_connection_ends_with_its_process<R: Runtime>() {
     });
 }
 
-fn nobody_is_found_where_nobody_listens<R: Runtime>() {
+fn nobody_is_found_where_nobody_listens<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let node = cluster.node("node-a");
@@ -234,7 +234,7 @@ fn nobody_is_found_where_nobody_listens<R: Runtime>() {
     });
 }
 
-fn a_listener_has_a_limit<R: Runtime>() {
+fn a_listener_has_a_limit<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(2).await;
         let node = cluster.node("node-a");
@@ -255,7 +255,7 @@ fn a_listener_has_a_limit<R: Runtime>() {
     });
 }
 
-fn what_a_node_without_power_has_sent_is_lost<R: Runtime>() {
+fn what_a_node_without_power_has_sent_is_lost<R: TestRuntime>() {
     network::<R>().run(async |network| {
         let cluster = network.cluster(3).await;
         let (mut one, mut other) = connected(&cluster.node("node-a"), &cluster.node("node-b")).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use formation_host::{Lease, Runtime as _, Stopped};
-use formation_testing::{Network, Runtime, TestNode};
+use formation_testing::{Network, TestNode, TestRuntime};
 
 /// How often the service does a step.
 pub(crate) const STEP: Duration = Duration::from_millis(10);
@@ -25,16 +25,16 @@ macro_rules! on_both {
 pub(crate) use on_both;
 
 /// A network whose nodes have short times, so that the tests on smol are short.
-pub(crate) fn network<R: Runtime>() -> Network<R> {
+pub(crate) fn network<R: TestRuntime>() -> Network<R> {
     Network::new(7).configure(|_, builder| builder.local())
 }
 
 /// The master does one step after the other.
-pub(crate) async fn service<R: Runtime>(node: &TestNode) {
+pub(crate) async fn service<R: TestRuntime>(node: &TestNode) {
     let _: Result<(), Stopped> = node.run_while_master(async |lease| steps::<R>(node, &lease).await).await;
 }
 
-async fn steps<R: Runtime>(node: &TestNode, lease: &Lease) {
+async fn steps<R: TestRuntime>(node: &TestNode, lease: &Lease) {
     loop {
         node.record(lease.term());
         R::Runtime::sleep(STEP).await;
