@@ -7,7 +7,7 @@
 //! - `fence`: refuses the writes of earlier masters.
 //! - `config`: what a node is configured with.
 //! - `status`: a snapshot of a node's state, and its mastership.
-//! - `member`: a member, for tests.
+//! - `member`: a member as a text, and one for tests.
 //! - `error`: what can go wrong, by who is to blame.
 //! - `durable`: what a node keeps over a restart.
 

@@ -88,7 +88,7 @@ pub struct Formation {
     election_due: Option<Timestamp>,
 }
 
-/// What may follow from an input.
+/// The possible consequences of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follows {
     Nothing,
@@ -179,6 +179,12 @@ impl Formation {
     }
 
     /// The configuration that this node was started with.
+    ///
+    /// ```
+    /// fn votes(node: &formation_core::Formation) -> bool {
+    ///     node.config().is_voter() && node.status().can_vote
+    /// }
+    /// ```
     pub fn config(&self) -> &Config {
         &self.env.config
     }

@@ -172,6 +172,14 @@ text! {
 text! {
     /// The name of a cluster: 1 to 64 bytes. It has no control characters, no invisible ones, and no white space at its ends.
     /// Nodes of clusters with different names never work together.
+    ///
+    /// ```
+    /// use formation_core::ClusterName;
+    ///
+    /// assert_eq!(ClusterName::new("orders")?.as_str(), "orders");
+    /// assert!(ClusterName::new(" orders").is_err());
+    /// # Ok::<(), formation_core::IdError>(())
+    /// ```
     ClusterName, is_plain_name, |text| match name_problem(text) {
         None => Ok(text.into()),
         Some(problem) => Err(IdError::Cluster { name: text.to_owned(), problem }),

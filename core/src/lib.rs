@@ -19,7 +19,7 @@
 //!             Output::Send { conn, bytes } => println!("write {} bytes to {conn}, report Flushed", bytes.len()),
 //!             Output::Close { conn, reason } => println!("close {conn}: {reason}"),
 //!             Output::Persist { seq, .. } => node.handle_input(now, Input::Persisted { seq })?,
-//!             Output::Event(event) => println!("{event:?}"),
+//!             Output::Event(event) => println!("node-a {event}"),
 //!         }
 //!     }
 //!     // ... then wait for the next input: an accepted connection, bytes, or the deadline.
@@ -29,6 +29,11 @@
 //! assert_eq!(node.view().len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//!
+//! - `std`: [`ConfigBuilder::state_dir`] takes any path. Nothing else depends on it. Off by default.
+//! - `unstable-next-protocol`: for Formation's own tests. It may change with any version.
 //!
 //! # The way of an input
 //!
@@ -89,6 +94,7 @@ pub use api::{
     output::Output,
     status::{Counters, Leadership, Phase, Status},
 };
+pub use bytes::Bytes;
 pub use formation::Formation;
 pub use id::{
     Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewDigest,

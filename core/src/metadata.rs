@@ -5,6 +5,8 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::fmt;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -66,7 +68,8 @@ pub(crate) fn decode<T: DeserializeOwned>(metadata: &[u8]) -> Result<T, Metadata
 ///
 /// let tags = Tags::new([("role", "worker"), ("zone", "eu-1")])?;
 /// assert_eq!(tags.get("role"), Some("worker"));
-/// let config = Config::single("orders", "node-a", "127.0.0.1:7000").metadata(tags.to_bytes()).build()?;
+/// assert_eq!(tags.to_string(), "role=worker, zone=eu-1");
+/// let config = Config::single("orders", "node-a", "127.0.0.1:7000").metadata(tags).build()?;
 /// assert_eq!(&config.metadata()[..], b"role=worker\nzone=eu-1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -118,6 +121,12 @@ impl Tags {
     }
 
     /// The tags as metadata.
+    ///
+    /// ```
+    /// let tags = formation_core::Tags::new([("role", "worker"), ("zone", "eu-1")])?;
+    /// assert_eq!(&tags.to_bytes()[..], b"role=worker\nzone=eu-1");
+    /// # Ok::<(), formation_core::MetadataError>(())
+    /// ```
     pub fn to_bytes(&self) -> Bytes {
         let lines: Vec<String> = self.iter().map(|(key, value)| alloc::format!("{key}={value}")).collect();
         lines.join("\n").into()
@@ -138,6 +147,22 @@ impl Tags {
     pub fn from_bytes(metadata: &[u8]) -> Result<Self, MetadataError> {
         let tags = parse(metadata)?;
         Ok(Self(tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect()))
+    }
+}
+
+impl From<Tags> for Bytes {
+    fn from(tags: Tags) -> Self {
+        tags.to_bytes()
+    }
+}
+
+/// `role=worker, zone=eu-1`
+impl fmt::Display for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (key, value)) in self.iter().enumerate() {
+            write!(f, "{}{key}={value}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

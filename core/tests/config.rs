@@ -367,7 +367,7 @@ fn the_given_values_must_keep_the_limits() {
     );
     contacts(2).build().unwrap();
 
-    let metadata = |len| builder().metadata(vec![7; len].into());
+    let metadata = |len| builder().metadata(vec![7; len]);
     expect_error(
         metadata(513),
         "metadata is 512, but has to be at least the length of the metadata, which is 513; raise",

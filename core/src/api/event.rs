@@ -1,4 +1,8 @@
 //! What has happened, and why.
+//!
+//! - `display`: an event as a line for people.
+
+mod display;
 
 use alloc::sync::Arc;
 use core::{net::SocketAddr, time::Duration};
@@ -24,7 +28,7 @@ use crate::{
 ///         Event::MasterLost { reason: LossReason::LeaseExpired, .. } => println!("this node was cut off from the other voters"),
 ///         Event::MasterLost { reason, .. } => println!("there is no master: {reason}"),
 ///         Event::ViewChanged { changes, .. } => changes.iter().for_each(|change| println!("{}", change.id())),
-///         other => println!("{other:?}"),
+///         other => println!("this node {other}"),
 ///     }
 /// }
 /// ```
@@ -279,6 +283,14 @@ impl Event {
     }
 
     /// The connection that the event is about.
+    ///
+    /// ```
+    /// use formation_core::{CloseReason, ConnId, Event};
+    ///
+    /// let event = Event::ConnClosed { conn: ConnId(4), dialed: None, peer_addr: None, reason: CloseReason::SpeaksHttp };
+    /// assert_eq!(event.conn(), Some(ConnId(4)));
+    /// assert_eq!(event.to_string(), "has no link to a peer that connected: the peer speaks HTTP: it is no node");
+    /// ```
     pub fn conn(&self) -> Option<ConnId> {
         match self {
             Self::Linked { conn, .. } | Self::ConnClosed { conn, .. } => Some(*conn),

@@ -201,7 +201,7 @@ pub struct VoterReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Storage {
-    /// What had to be durable is durable.
+    /// Everything that had to be durable is durable.
     Idle,
     /// A state is being made durable.
     Writing,
@@ -340,6 +340,48 @@ impl fmt::Display for NoMaster {
     }
 }
 
+/// `10.0.0.2:7000: node-b#7, follower`
+impl fmt::Display for VoterReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, node, role, abstains, problem, dialed_again_in } = self;
+        write!(f, "{address}: ")?;
+        match node {
+            Some(node) => write!(f, "{node}")?,
+            None => write!(f, "not linked")?,
+        }
+        if let Some(role) = role {
+            write!(f, ", {role}")?;
+        }
+        if *abstains {
+            write!(f, ", cannot vote now")?;
+        }
+        if let Some(problem) = problem {
+            write!(f, "; {problem}")?;
+        }
+        if let Some(wait) = dialed_again_in {
+            write!(f, "; dialed again in {wait:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `node-b: active, linked, has view 3.12, judged in 2.5s`
+impl fmt::Display for MemberReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, state, linked, view_id, judged_in } = self;
+        let link = if *linked { "linked" } else { "not linked" };
+        write!(f, "{id}: {state}, {link}")?;
+        match view_id {
+            Some(held) => write!(f, ", has view {held}")?,
+            None => write!(f, ", has acknowledged no view")?,
+        }
+        if let Some(left) = judged_in {
+            write!(f, ", judged in {left:?}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node, address, phase, term, view_id, quorum, .. } = self;
@@ -357,25 +399,8 @@ impl fmt::Display for Explanation {
             storage @ (Storage::Writing | Storage::Delayed | Storage::Failed) => writeln!(f, "storage: {storage}")?,
         }
         writeln!(f, "voters, of which {quorum} elect a master:")?;
-        for VoterReport { address, node, role, abstains, problem, dialed_again_in } in &self.voters {
-            write!(f, "  {address}: ")?;
-            match node {
-                Some(node) => write!(f, "{node}")?,
-                None => write!(f, "not linked")?,
-            }
-            if let Some(role) = role {
-                write!(f, ", {role}")?;
-            }
-            if *abstains {
-                write!(f, ", cannot vote now")?;
-            }
-            if let Some(problem) = problem {
-                write!(f, "; {problem}")?;
-            }
-            if let Some(wait) = dialed_again_in {
-                write!(f, "; dialed again in {wait:?}")?;
-            }
-            writeln!(f)?;
+        for voter in &self.voters {
+            writeln!(f, "  {voter}")?;
         }
         for (peer, at) in self.without_master.iter().take(SHOWN) {
             writeln!(f, "  linked, without a master: {peer} at {at}")?;
@@ -383,18 +408,8 @@ impl fmt::Display for Explanation {
         if let Some(more) = self.without_master.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             writeln!(f, "  linked, without a master: {more} more")?;
         }
-        for MemberReport { id, state, linked, view_id, judged_in } in &self.members {
-            let link = if *linked { "linked" } else { "not linked" };
-            write!(f, "  member {id}: {state}, {link}")?;
-            match view_id {
-                Some(held) if held == &self.view_id => write!(f, ", has the view")?,
-                Some(held) => write!(f, ", has view {held}")?,
-                None => write!(f, ", has acknowledged no view")?,
-            }
-            match judged_in {
-                Some(left) => writeln!(f, ", judged in {left:?}")?,
-                None => writeln!(f)?,
-            }
+        for member in &self.members {
+            writeln!(f, "  member {member}")?;
         }
         Ok(())
     }

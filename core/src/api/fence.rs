@@ -18,7 +18,7 @@ use crate::id::Term;
 /// assert!(fence.admit(Term(3)).is_ok());
 /// assert!(fence.admit(Term(5)).is_ok(), "the next master writes");
 /// let late = fence.admit(Term(3)).unwrap_err();
-/// assert_eq!(late.to_string(), "the write with Term(3) is too late: one with Term(5) was admitted before");
+/// assert_eq!(late.to_string(), "the write with 3 is too late: one with 5 was admitted before");
 /// ```
 ///
 /// The token is the term, or anything else that is ordered by the term first. With a number behind it, the fence also refuses the late
@@ -36,6 +36,9 @@ use crate::id::Term;
 /// assert!(fence.admit((Term(3), 3)).is_err(), "the next master has written");
 /// # Ok::<(), formation_core::StaleToken<(Term, u64)>>(())
 /// ```
+///
+/// The [error](StaleToken) shows the token. So let a token of several parts be a type with a `Display`, such as
+/// [`ViewId`](crate::ViewId), where people see the error.
 ///
 /// It is serializable. A store that keeps the token in a form of its own, such as a column, makes a fence of it by `admit`.
 ///
@@ -74,10 +77,11 @@ impl<T: Ord + Copy> Fence<T> {
     }
 }
 
-/// A write that is too late: one with a higher token was admitted before.
+/// A write that is too late: one with a higher token was admitted before. It is an [`Error`](core::error::Error) if the token has a
+/// [`Display`](core::fmt::Display).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
 #[non_exhaustive]
-#[error("the write with {token:?} is too late: one with {highest:?} was admitted before")]
+#[error("the write with {token} is too late: one with {highest} was admitted before")]
 pub struct StaleToken<T = Term> {
     /// The token of the write.
     pub token: T,

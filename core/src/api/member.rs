@@ -1,4 +1,6 @@
-//! A member, for the tests of what depends on one.
+//! A member as a text, and one for the tests of what depends on it.
+
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -33,5 +35,12 @@ impl Member {
     #[must_use = "it returns the changed member"]
     pub fn with_metadata(self, metadata: impl Into<Bytes>) -> Self {
         Self { metadata: metadata.into(), ..self }
+    }
+}
+
+/// `node-a#7 at 10.0.0.1:7000, active`
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}, {}", self.node, self.address, self.state)
     }
 }

@@ -71,6 +71,17 @@ pub struct Counters {
     pub candidacies: u64,
 }
 
+/// `sent 1200 bytes, received 900 bytes in 7 frames, candidacies: 1`
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes_sent, bytes_received, frames_received, candidacies } = self;
+        write!(
+            f,
+            "sent {bytes_sent} bytes, received {bytes_received} bytes in {frames_received} frames, candidacies: {candidacies}"
+        )
+    }
+}
+
 /// A snapshot of a node.
 ///
 /// ```
@@ -106,6 +117,17 @@ pub struct Status {
     pub partial_bytes: usize,
     /// Counts since the start.
     pub counters: Counters,
+}
+
+/// `follower in term 3 of node-a#7 at 10.0.0.1:7000, links: 2`
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in term {}", self.phase, self.term)?;
+        if let (Phase::Follower, Some((master, address))) = (self.phase, &self.master) {
+            write!(f, " of {master} at {address}")?;
+        }
+        write!(f, ", links: {}", self.links)
+    }
 }
 
 /// A mastership with a valid lease (PROTOCOL.md, E6).

@@ -405,7 +405,7 @@ impl Dialer {
         }
     }
 
-    /// H10: the peer at the address has accepted this node, too. What kept this node from a link is over.
+    /// H10: the peer at the address has accepted this node, too. The reason that kept this node from a link is gone.
     pub(crate) fn accepted(&mut self, address: &Address) {
         if let Some(target) = self.targets.get_mut(address) {
             target.reported.retain(|reason| reason.is_from_master());

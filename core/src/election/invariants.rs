@@ -1,10 +1,10 @@
-//! What holds between the fields of an election whenever one of its methods has returned, whatever peers have sent.
+//! The invariants of an election. They hold whenever one of its methods has returned, whatever peers have sent.
 
 use super::{Election, rules::is_durable, state::State};
 use crate::id::{Address, Node, Term};
 
 impl Election {
-    /// Checks what holds between two inputs.
+    /// Checks the invariants between two inputs.
     ///
     /// # Panics
     /// When something does not hold.

@@ -244,7 +244,7 @@ fn e1_g2_hold_when_a_voter_dies_and_forgets_its_votes() {
     explore("a voter forgets", bounds, HAPPENS);
 }
 
-/// What the runs above try one by one happens at once here.
+/// The faults that the runs above try one by one happen at once here.
 #[test]
 fn g1_g2_e4_hold_when_a_slow_master_a_cut_and_a_death_meet() {
     let bounds = Bounds {

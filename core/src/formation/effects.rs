@@ -108,7 +108,7 @@ impl Formation {
     /// Sends the next heartbeat of this master.
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.election.next_heartbeat() else { return never!("only a master beats") };
-        // What has waited for the heartbeat goes with it.
+        // Changes that have waited for the heartbeat go with it.
         self.membership.admit_waiting(context!(self), &mut self.rejections);
         self.membership.beat(context!(self), heartbeat);
         if self.election.is_solo() {

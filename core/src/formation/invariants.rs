@@ -1,4 +1,4 @@
-//! What holds between two inputs, in every part of a node and between the parts.
+//! The invariants of a node between two inputs, in every part and between the parts.
 
 use alloc::{format, string::String};
 
@@ -6,7 +6,7 @@ use super::Formation;
 use crate::{peers::Peer, time::Timestamp, timers::Timer, wire::message::Role};
 
 impl Formation {
-    /// Checks what holds between two inputs, in every part and between parts.
+    /// Checks the invariants of every part, and those between parts.
     ///
     /// # Panics
     /// When something does not hold.

@@ -58,7 +58,7 @@ impl Both {
     }
 }
 
-/// What is hashed.
+/// The bytes that are hashed.
 #[derive(Default)]
 struct Hashed(Vec<u8>);
 

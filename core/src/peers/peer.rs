@@ -1,4 +1,4 @@
-//! Another node, for as long as it has a link. What this node knows about it is kept here, and not per connection.
+//! Another node, for as long as it has a link. Everything that this node knows about it is kept here, and not per connection.
 
 use alloc::vec::Vec;
 

@@ -191,6 +191,13 @@ pub enum Role {
     },
 }
 
+/// `node-a#7 at 10.0.0.1:7000`
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.node, self.address)
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Phase::from(self).fmt(f)

@@ -84,7 +84,7 @@ fn t2_i3_nobody_takes_the_id_of_an_unlinked_member() {
     assert_eq!(rig.formation.status().links, 2, "n1 and the owner, and not the thief");
 }
 
-/// This node never dials a member by itself. What keeps another one from its id has to be seen first.
+/// This node never dials a member by itself. The reason why another node cannot have its id has to show first.
 #[test]
 fn t2_i3_who_cannot_be_reached_gives_the_id_to_who_can() {
     let mut rig = single(Limits::default());

@@ -1,6 +1,6 @@
 //! How a master decides that a member is suspect (PROTOCOL.md, V5).
 
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,15 @@ setters! {
 impl Default for PhiAccrual {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl fmt::Display for Detector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadlines => f.pad("deadlines"),
+            Self::PhiAccrual(PhiAccrual { threshold, .. }) => write!(f, "phi accrual, threshold {threshold}"),
+        }
     }
 }
 

@@ -129,9 +129,9 @@ pub(super) enum Step {
     Tick(usize),
     /// The oldest frame arrives.
     Deliver { from: usize, to: usize },
-    /// What a voter is writing is durable.
+    /// The write of a voter is durable.
     Persisted(usize),
-    /// What a voter is writing fails. The disk may have `kept` it, but nobody knows.
+    /// The write of a voter fails. The disk may have `kept` it, but nobody knows.
     PersistFails { ix: usize, kept: bool },
     /// The link between two voters breaks, and loses the frames in transit.
     Cut(usize, usize),

@@ -165,7 +165,7 @@ fn e1_a_voter_waits_for_the_longest_lease_that_others_name() {
     }
 }
 
-/// A voter that lies must not make the waits of later runs longer. What this voter has promised itself is durable.
+/// A voter that lies must not make the waits of later runs longer. This voter's own promise is durable.
 #[test]
 fn e1_a_lease_that_only_others_name_is_not_made_durable() {
     let config = Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).local().build().unwrap();
@@ -187,7 +187,7 @@ fn e1_a_lease_that_only_others_name_is_not_made_durable() {
     }
 }
 
-/// What is granted is sent once it is durable. Until then, nobody is to wait for this voter.
+/// A vote is sent once it is durable. Until then, nobody is to wait for this voter.
 #[test]
 fn e4_a_delayed_voter_abstains_until_its_vote_is_durable() {
     let mut rig = Rig::past_bootstrap("b");

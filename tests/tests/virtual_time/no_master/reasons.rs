@@ -76,7 +76,7 @@ fn not_admitted() -> (Net, NodeIx) {
 fn too_much_metadata() -> (Net, NodeIx) {
     let mut net = Net::new(0, Settings::calm());
     net.add(Net::builder(0, 1).limits(Limits::new().with_metadata(4)).build().expect("valid"));
-    let ix = net.add(Net::builder(1, 1).metadata("much metadata".into()).build().expect("valid"));
+    let ix = net.add(Net::builder(1, 1).metadata("much metadata").build().expect("valid"));
     net.start_all();
     (net, ix)
 }
