@@ -289,6 +289,8 @@ async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
 
 /// Closes a stream so that the bytes that were written last reach the peer. A transport ends a stream like this that it
 /// could not secure: the last bytes say why.
+///
+/// Not cancel safe: if the future is dropped, the stream is closed at once, and the peer may lose the last bytes.
 pub async fn close_gracefully<R: Runtime>(mut stream: impl ByteStream) {
     timeout::<R, _>(LINGER, async {
         if stream.close().await.is_ok() {

@@ -160,7 +160,7 @@ impl<I: Io> Driver<I> {
         self.publisher.has_stopped()
     }
 
-    /// Ends the node without leaving. What it has published says so at once; the core is not asked any more.
+    /// Ends the node without leaving. The published state says so at once; the core is not asked any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
         if !self.is_stopped() {
             self.log_last_counts();
@@ -355,7 +355,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// A vote is kept in memory: there is nothing to wait for. What follows from it joins the outputs that
+    /// A vote is kept in memory: there is nothing to wait for. Its consequences join the outputs that
     /// are being performed, and the state comes first here as well.
     fn persisted_in_memory(&mut self, now: Timestamp, seq: u64) {
         if let Err(misuse) = self.formation.handle_input(now, Input::Persisted { seq }) {

@@ -25,7 +25,7 @@ use crate::{
 /// use formation_host::{Environment, MemoryStore};
 ///
 /// // A disk that a test keeps from one run of the node to the next.
-/// let disk = MemoryStore::default();
+/// let disk = MemoryStore::new();
 /// let config = Config::single("test", "node-a", "127.0.0.1:7000").build()?;
 /// for run in 1..=2 {
 ///     let environment = Environment::system().incarnation(Incarnation(run)).rng_seed(run).store(disk.clone());

@@ -48,7 +48,7 @@ impl Events {
     /// let mut events: Events = cluster.events();
     /// loop {
     ///     match events.recv().await {
-    ///         Ok(event) => println!("{event:?}"),
+    ///         Ok(event) => println!("this node {event}"),
     ///         Err(RecvError::Skipped(count)) => println!("{count} are missing: more than {EVENT_BUFFER} had to wait"),
     ///         Err(RecvError::Stopped) => break,
     ///     }

@@ -152,6 +152,12 @@ impl ClusterHandle {
     }
 
     /// This node, with its incarnation.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// println!("this is {}, run {}", cluster.node().id, cluster.node().incarnation);
+    /// # }
+    /// ```
     pub fn node(&self) -> &Node {
         &self.0.node
     }
@@ -182,11 +188,38 @@ impl ClusterHandle {
     }
 
     /// Follows the view. The current view counts as seen.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) {
+    /// let mut watch = cluster.watch();
+    /// println!("at first {}", cluster.view());
+    /// while let Ok(view) = watch.changed().await {
+    ///     println!("then {view}");
+    /// }
+    /// # }
+    /// ```
     pub fn watch(&self) -> Watch {
         Watch::new(self.0.shared.clone())
     }
 
     /// Subscribes to events. The first subscriber gets all events since the start, and every other one those from now on.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) {
+    /// use formation_core::Event;
+    /// use formation_host::RecvError;
+    ///
+    /// let mut events = cluster.events();
+    /// loop {
+    ///     match events.recv().await {
+    ///         Ok(Event::ViewChanged { changes, .. }) => changes.iter().for_each(|change| println!("{change}")),
+    ///         Ok(event) => println!("this node {event}"),
+    ///         Err(RecvError::Skipped(count)) => println!("{count} events are missing"),
+    ///         Err(RecvError::Stopped) => break,
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub fn events(&self) -> Events {
         let first = self.0.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
         Events::new(first.unwrap_or_else(|| self.0.events.activate_cloned()))
@@ -218,6 +251,15 @@ impl ClusterHandle {
 
     /// As [`past_events`](Self::past_events), but waits until there is at least one.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// for past in cluster.wait_for_events(0).await? {
+    ///     println!("{past}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel safe: it changes nothing.
     ///
     /// # Errors
@@ -232,6 +274,12 @@ impl ClusterHandle {
     /// and they never take the place of other events. A connection that fails again and again is reported once for each reason and
     /// source (the IP address that it comes from, or the address that was dialed), until it has not failed for a minute. The log
     /// names what was not reported, with the counts.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// println!("{} events were not reported", cluster.suppressed_events());
+    /// # }
+    /// ```
     pub fn suppressed_events(&self) -> u64 {
         self.0.shared.lock().suppressed
     }
@@ -243,6 +291,15 @@ impl ClusterHandle {
     /// the process ends before: a write that it has started may take effect beside the next master, so send the term along as a
     /// fencing token. A [`lease`](Self::lease) ends earlier, by the margin, and at once when the node is about to resign or to leave. To
     /// act as the master, use that.
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// if let Some(leadership) = cluster.leadership() {
+    ///     let left = leadership.valid_until.since(cluster.now());
+    ///     println!("{leadership}: {left:?} are left");
+    /// }
+    /// # }
+    /// ```
     pub fn leadership(&self) -> Option<Leadership> {
         let leadership = self.0.shared.lock().leadership;
         leadership.filter(|leadership| self.now() < leadership.valid_until)
@@ -326,6 +383,14 @@ impl ClusterHandle {
 
     /// Waits until this node is the master.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let lease = cluster.wait_until_master().await?;
+    /// println!("this node may act as the master: {lease}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel safe: it changes nothing.
     ///
     /// # Errors
@@ -381,7 +446,16 @@ impl ClusterHandle {
         answer.recv().await.map_err(|_| Stopped)
     }
 
-    /// This moment on the node's clock, which is the clock of [`Leadership::valid_until`].
+    /// This moment on the node's clock, which is the clock of [`Leadership::valid_until`] and of
+    /// [`PastEvent::at`](crate::PastEvent::at).
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// for past in cluster.past_events(0) {
+    ///     println!("{:?} ago: {}", cluster.now().since(past.at), past.event);
+    /// }
+    /// # }
+    /// ```
     pub fn now(&self) -> Timestamp {
         self.0.shared.now()
     }

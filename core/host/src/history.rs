@@ -1,6 +1,6 @@
 //! The last events of a node, with numbers: for those who come later, and for those who have lost their place.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use formation_core::{Event, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,13 @@ pub struct PastEvent {
     pub at: Timestamp,
     /// What has happened.
     pub event: Event,
+}
+
+/// `12 at 3.5s: can store its votes again`
+impl fmt::Display for PastEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.number, self.at, self.event)
+    }
 }
 
 /// The last events, the oldest first.

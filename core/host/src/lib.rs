@@ -37,6 +37,10 @@
 //!
 //! For an async runtime, implement [`Runtime`] and call [`start_node`], as the adapters do.
 //!
+//! # Features
+//!
+//! - `tls`: the module `tls`, TLS by rustls with ring. It needs a C compiler. Off by default.
+//!
 //! # Map
 //! What every embedding needs:
 //!

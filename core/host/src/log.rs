@@ -356,7 +356,7 @@ impl<I: ExactSizeIterator<Item: fmt::Display> + Clone> fmt::Display for First<I>
     }
 }
 
-/// A text of which a part may come from a peer, such as a name in its certificate. What cannot be seen is escaped, so that it
+/// A text of which a part may come from a peer, such as a name in its certificate. An invisible character is escaped, so that it
 /// cannot forge a line.
 struct Escaped<T>(T);
 

@@ -39,6 +39,8 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 /// driver ends the node like a crash, with all of its tasks and sockets. `into_io` converts the transport's stream into a
 /// [`ByteStream`].
 ///
+/// The driver is not cancel safe: to drop it is to end the node.
+///
 /// The limit of connections is lowered to what the process may open, and the log says so.
 ///
 /// With a [`state_dir`](formation_core::ConfigBuilder::state_dir) it waits for the disk: it returns once the votes of the

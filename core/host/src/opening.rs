@@ -12,6 +12,23 @@ use std::{
 /// (TLS) does so in this future, and not before.
 ///
 /// An error ends the connection.
+///
+/// ```
+/// use std::{io, net::SocketAddr};
+///
+/// use formation_host::Opening;
+///
+/// # struct Stream;
+/// # async fn secure(stream: Stream) -> io::Result<Stream> { Ok(stream) }
+/// fn of_socket(stream: Stream, peer: SocketAddr) -> Opening<Stream> {
+///     Opening::new(secure(stream)).with_addr(peer)
+/// }
+///
+/// let opening = of_socket(Stream, ([10, 0, 0, 2], 41_000).into());
+/// assert_eq!(opening.addr().unwrap().port(), 41_000);
+/// // A pipe has no address, but it may have a name for the log.
+/// assert_eq!(Opening::ready(Stream).with_peer("node-b").peer(), Some("node-b"));
+/// ```
 pub struct Opening<S> {
     ready: Pin<Box<dyn Future<Output = io::Result<S>> + Send>>,
     peer: Option<String>,

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, mem, net::IpAddr, time::Duration};
 
 use formation_core::{Address, CloseReason, Event, Timestamp};
 
-/// How often the count is logged. What has not been repeated for as long is forgotten, and reported again.
+/// How often the count is logged. A failure that has not been repeated for as long is forgotten, and
+/// reported again.
 const PERIOD: Duration = Duration::from_secs(60);
 /// How many sources and reasons are remembered. Beyond it, only the limit on all sources together holds.
 const REMEMBERED: usize = 1024;

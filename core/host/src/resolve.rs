@@ -36,7 +36,9 @@ type Found = io::Result<Vec<SocketAddr>>;
 type Lookup = dyn Fn(&str) -> Found + Send + Sync;
 
 /// The IP addresses and the port of an address. A name is resolved by the system, on one of a few threads that all nodes of the
-/// process share. Nothing waits for a lookup whose future was dropped.
+/// process share.
+///
+/// Cancel safe: nothing waits for a lookup whose future was dropped.
 ///
 /// # Errors
 /// The name does not resolve at this moment.

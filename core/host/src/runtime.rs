@@ -18,7 +18,7 @@ use futures_lite::{
 ///
 /// use formation_host::{ClusterHandle, Runtime};
 ///
-/// /// Cleans up on the master, as long as the task is kept. What blocks runs on a thread of its own.
+/// /// Cleans up on the master, as long as the task is kept. Blocking code runs on a thread of its own.
 /// fn keep_clean<R: Runtime>(cluster: ClusterHandle, period: Duration, clean: fn()) -> R::Task {
 ///     R::spawn(async move {
 ///         let work = async |_lease| {
@@ -49,13 +49,15 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether a task has ended.
     fn is_finished(task: &Self::Task) -> bool;
 
-    /// Cancels a task, and returns once everything that the task owned is dropped.
+    /// Cancels a task, and returns once everything that the task owned is dropped. If the future is dropped, the task is cancelled all the
+    /// same.
     fn cancel(task: Self::Task) -> impl Future<Output = ()> + Send;
 
-    /// Waits.
+    /// Waits. It has to be cancel safe: a dropped future leaves nothing behind.
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Runs work that blocks on a thread that may be blocked. The work must not panic. It goes on if the future is dropped.
+    /// Runs work that blocks on a thread that may be blocked. The work must not panic. It is not cancelled: it goes
+    /// on if the future is dropped.
     fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send;
 }
 

@@ -12,6 +12,8 @@ use crate::runtime::{Runtime, timeout};
 ///
 /// Each address gets an equal share of the time that is left. A silent one does not use up the time of those behind it.
 ///
+/// Cancel safe: if the future is dropped, the attempt that is under way is dropped, and no stream stays open.
+///
 /// # Errors
 /// The error of the last address: `TimedOut` if its share has passed. `NotFound` if the name has no address.
 pub async fn connect_any<R, S, A, F>(

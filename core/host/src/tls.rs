@@ -22,6 +22,8 @@ use rustls::{
 };
 
 pub use self::layer::{Secure, Tls};
+/// The version of rustls in the signatures of this module.
+pub use rustls;
 
 /// The TLS configuration of a node, for the connections that it dials and for those that it accepts.
 #[derive(Clone, Debug)]

@@ -16,14 +16,14 @@ pub trait Transport: Send + Sync + 'static {
     /// the stream was closed have to arrive if the peer goes on reading.
     type Stream: Send + 'static;
 
-    /// Waits for the next connection that a peer opens. Dropping the future must not lose a connection.
+    /// Waits for the next connection that a peer opens. It has to be cancel safe: dropping the future must not lose a connection.
     ///
     /// # Errors
     /// Nothing can be accepted at this moment. The node tries again a little later, for as long as it runs.
     fn accept(&self) -> impl Future<Output = io::Result<Opening<Self::Stream>>> + Send;
 
     /// Connects to an address from the configuration or from a peer. The future is dropped when it takes longer than
-    /// `limit`. If the address resolves to several, each should get a share of that time.
+    /// `limit`. So it has to be cancel safe: the attempt ends with the future. If the address resolves to several, each should get a share of that time.
     ///
     /// # Errors
     /// The address cannot be reached at this moment. The node dials it again for as long as it wants a link to it.

@@ -34,7 +34,7 @@ pub trait Adapter {
     /// The signals that the process receives.
     type Signals;
 
-    /// Listens at an address.
+    /// Listens at an address. If the future is cancelled, nothing listens.
     fn listen(address: &str) -> impl Future<Output = io::Result<Self::Listener>>;
 
     /// Starts a node that accepts connections from `listener`: on TLS with credentials, on TCP without.
@@ -47,10 +47,10 @@ pub trait Adapter {
     /// Handles signals from now on: SIGINT, SIGTERM and SIGHUP.
     fn signals() -> io::Result<Self::Signals>;
 
-    /// Waits for the next signal.
+    /// Waits for the next signal. It has to be cancel safe: dropping the future must not lose a signal.
     fn next_request(signals: &mut Self::Signals) -> impl Future<Output = Request>;
 
-    /// Waits for that long.
+    /// Waits for that long. It has to be cancel safe: a dropped future leaves nothing behind.
     fn pause(time: Duration) -> impl Future<Output = ()>;
 }
 
@@ -64,6 +64,8 @@ pub enum Request {
 }
 
 /// The whole program: reads the flags, runs one node, and returns its exit code.
+///
+/// Not cancel safe: if the future is dropped, the node ends like by a crash.
 pub async fn main<A: Adapter>() -> ExitCode {
     log();
     let settings = match Settings::read(A::PROGRAM, env::args_os()) {

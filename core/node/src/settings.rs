@@ -210,7 +210,7 @@ impl Settings {
             config = config.solo_after(time.into());
         }
         if let Some(metadata) = &self.metadata {
-            config = config.metadata(metadata.clone().into());
+            config = config.metadata(metadata.clone());
         }
         for path in &self.key_file {
             // Editors end the last line with a newline.

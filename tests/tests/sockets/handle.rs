@@ -201,11 +201,11 @@ async fn a_handle_neither_keeps_its_node_nor_ends_it<A: Adapter>() {
     let handle = node.handle();
     drop(handle.clone());
     assert_eq!((handle.node(), handle.config().address().as_str()), (node.node(), address.as_str()));
-    handle.set_metadata("by the handle".into()).await.unwrap();
+    handle.set_metadata("by the handle").await.unwrap();
     assert_eq!(&node.view().get("only").unwrap().metadata[..], b"by the handle");
     drop(node);
     assert_eq!(handle.stopped().await, StopReason::ShutDown);
-    assert_eq!(handle.set_metadata("late".into()).await.unwrap_err().to_string(), STOPPED);
+    assert_eq!(handle.set_metadata("late").await.unwrap_err().to_string(), STOPPED);
     assert!(handle.wait_for_master().await.is_err());
     // It has ended the node and not only itself.
     assert_eq!(handle.clone().status().phase, Phase::Stopped);

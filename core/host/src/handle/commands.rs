@@ -43,6 +43,14 @@ impl ClusterHandle {
     /// progress, for as long as the disk takes. A node that reaches no master gives up after `down_after` (3 s with `Timing::lan`), and
     /// has left all the same: let the limit of [`leave_within`](Self::leave_within) be a second longer than that.
     ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// cluster.leave().await?;
+    /// println!("goodbye");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel safe, with one limit: once the node has taken the command, it leaves, whether or not the future is dropped. Before that,
     /// with many commands under way, a dropped future changes nothing.
     ///
@@ -137,14 +145,14 @@ impl ClusterHandle {
         }
     }
 
-    /// Changes this node's metadata in the member list.
+    /// Changes this node's metadata in the member list: a `Vec` of bytes, a `String`, a constant text, or [`Bytes`].
     ///
     /// ```no_run
     /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
     /// use formation_core::Tags;
     ///
     /// // From now on, it is no worker.
-    /// cluster.set_metadata(Tags::new([("role", "spare")])?.to_bytes()).await?;
+    /// cluster.set_metadata(Tags::new([("role", "spare")])?).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -153,8 +161,8 @@ impl ClusterHandle {
     ///
     /// # Errors
     /// [`CommandError::Misuse`] if it is too long, [`CommandError::Stopped`] if the node has stopped.
-    pub async fn set_metadata(&self, metadata: Bytes) -> Result<(), CommandError> {
-        self.command(Command::SetMetadata(metadata)).await
+    pub async fn set_metadata(&self, metadata: impl Into<Bytes>) -> Result<(), CommandError> {
+        self.command(Command::SetMetadata(metadata.into())).await
     }
 
     /// As [`set_metadata`](Self::set_metadata), with a value in postcard's format.

@@ -48,6 +48,15 @@ impl fmt::Display for LeadershipChange {
 /// different terms.
 ///
 /// It is a [`Stream`] of changes, too, which ends when the node has stopped.
+///
+/// ```no_run
+/// # async fn example(cluster: &formation_host::ClusterHandle) {
+/// let mut watch: formation_host::LeadershipWatch = cluster.watch_leadership();
+/// while let Ok(change) = watch.changed().await {
+///     println!("this node {change}");
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a watch does nothing unless it is asked"]
 pub struct LeadershipWatch {

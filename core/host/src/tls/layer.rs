@@ -16,14 +16,15 @@ pub trait Secure<S>: Runtime {
     /// A secured stream.
     type Secured: Send + 'static;
 
-    /// Secures a connection that was accepted. An error returns the stream, so that the TLS alert can be delivered.
+    /// Secures a connection that was accepted. An error returns the stream, so that the TLS alert can be delivered. If
+    /// the future is cancelled, the stream is dropped with it.
     fn accept(
         stream: S,
         config: Arc<ServerConfig>,
     ) -> impl Future<Output = Result<Self::Secured, (io::Error, S)>> + Send;
 
-    /// Secures a connection that was dialed. The peer's certificate must be valid for `name`. Errors are those of
-    /// [`accept`](Self::accept).
+    /// Secures a connection that was dialed. The peer's certificate must be valid for `name`. Errors and what happens
+    /// if the future is cancelled are those of [`accept`](Self::accept).
     fn connect(
         stream: S,
         name: ServerName<'static>,

@@ -86,7 +86,7 @@ fn name_flag(field: &str) -> &str {
     }
 }
 
-/// The flag of a field with a time or a number. What is no field stays as it is, for example "the number of seeds".
+/// The flag of a field with a time or a number. Any other text stays as it is, for example "the number of seeds".
 pub(super) fn flag(field: &str) -> String {
     let of_structs = [TimingFlags::FLAGS, PhiFlags::FLAGS, LimitFlags::FLAGS].concat();
     let name = match of_structs.iter().find(|(_, of)| *of == field) {

@@ -92,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = Config::builder("shards", &args.id, &args.address)
         .seeds(&args.seeds)
         .state_dir(&args.state_dir)
-        .metadata(tags.to_bytes())
+        .metadata(tags)
         .build()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let cluster = Cluster::start(config, TcpListener::bind(&args.address).await?)?;
