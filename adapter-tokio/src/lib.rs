@@ -57,6 +57,10 @@
 //!
 //! The examples on the pages of shared items name `formation_host` and `formation_core`. Write `formation_tokio` in their place.
 //!
+//! # Features
+//!
+//! - `tls`: the transport [`Tls`], by rustls with ring. It needs a C compiler. Off by default.
+//!
 //! # The log
 //!
 //! A node logs with [`tracing`](https://docs.rs/tracing), and prints nothing by itself: install a subscriber, for example
@@ -106,24 +110,24 @@ mod tls;
 
 pub use cluster::{Cluster, paused_environment};
 #[doc(no_inline)]
-pub use formation_core::message::{Holder, ProtocolRange};
+pub use formation_core::message::{Holder, ProtocolRange, Role};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError, ConnId,
-    Counters, Detector, DialProblem, ElectorateDigest, Event, Explanation, Fence, IdError, Incarnation, Leadership,
-    Limits, LossReason, Member, MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster,
-    NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem, RejectReason, RemovalReason, Severity, StaleToken,
-    StateDir, Status, StopReason, Storage, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewId, ViewLimit,
-    VoterReport,
+    Address, Bootstrap, Bytes, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError,
+    ConnId, Counters, Detector, DialId, DialProblem, DurableState, ElectorateDigest, Event, Explanation, Fence,
+    HardState, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberReport, MemberState, Members,
+    MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem,
+    RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status, StopReason, Storage, Tags,
+    Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId, ViewLimit, VoterReport,
 };
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
-pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError};
+pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};
 #[doc(inline)]
 pub use formation_host::{
     ClusterHandle, CommandError, EVENT_BUFFER, EVENT_HISTORY, Environment, Events, Guard, LeadershipChange,
     LeadershipWatch, Lease, LeaseTooShort, LeaveError, Master, MemoryStore, Opening, PastEvent, RecvError, Runtime,
-    StartError, Stopped, StoreError, Transport, Unfinished, Watch, describe,
+    StartError, Stopped, Store, StoreError, Transport, Unfinished, Watch, describe,
 };
 pub use runtime::Tokio;
 pub use tcp::Tcp;
