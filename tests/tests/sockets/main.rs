@@ -49,7 +49,6 @@ mod bad_disk;
 mod bootstrap;
 mod connection_burst;
 mod durable;
-mod examples;
 mod failover;
 mod handle;
 #[cfg(target_os = "linux")]
@@ -58,9 +57,7 @@ mod load;
 mod mastership;
 mod own_process;
 mod peer_disconnects;
-mod public_types;
 mod resigning;
-mod same_interface;
 mod seeds;
 #[cfg(target_os = "linux")]
 mod shim;
