@@ -59,7 +59,7 @@
 //!
 //! # Features
 //!
-//! - `tls`: the transport [`Tls`], by rustls with ring. It needs a C compiler. Off by default.
+//! - `tls`: the transport `Tls`, by rustls with ring. It needs a C compiler. Off by default.
 //!
 //! # The log
 //!
