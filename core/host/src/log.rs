@@ -76,7 +76,7 @@ impl Log {
                 let peer_addr = peer_addr.map(display);
                 tracing::debug!(target: EVENT, %node, %term, %peer, peer_addr, reason = reason.map(display), "unlinked");
             }
-            other => tracing::debug!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::debug!(target: EVENT, %node, %term, event = %other, "unexpected event"),
         }
     }
 
@@ -97,7 +97,7 @@ impl Log {
                 tracing::info!(target: EVENT, %node, %term, "the storage works again, and this node votes again");
             }
             Event::Stopped { reason } => tracing::info!(target: EVENT, %node, %term, %reason, "node stopped"),
-            other => tracing::info!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::info!(target: EVENT, %node, %term, event = %other, "unexpected event"),
         }
     }
 
@@ -158,7 +158,7 @@ impl Log {
                 target: EVENT, %node, %term,
                 "this node does not vote any more; repair its storage and restart it"
             ),
-            other => tracing::warn!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::warn!(target: EVENT, %node, %term, event = %other, "unexpected event"),
         }
     }
 
@@ -186,7 +186,7 @@ impl Log {
                     holder_address = held_at.map(display), "this node rejected a peer"
                 );
             }
-            other => tracing::warn!(target: EVENT, %node, %term, event = ?other, "unexpected event"),
+            other => tracing::warn!(target: EVENT, %node, %term, event = %other, "unexpected event"),
         }
     }
 
