@@ -7,7 +7,8 @@ use std::{
 };
 
 use syn::{
-    Attribute, Fields, GenericParam, Generics, ImplItem, ReturnType, Signature, TraitItem, Type, Visibility,
+    Attribute, Fields, GenericParam, Generics, Ident, ImplItem, ReturnType, Signature, TraitItem, Type, Visibility,
+    parse::ParseStream,
     visit::{self, Visit},
 };
 
@@ -206,7 +207,7 @@ impl Reader<'_> {
                 use_leaves(&it.tree, &[], &mut leaves);
                 self.api.exports.extend(leaves.into_iter().map(|(_, name)| name));
             }
-            syn::Item::Macro(it) => self.texts(&it.mac),
+            syn::Item::Macro(it) => self.macro_items(&it.mac),
             _ => {}
         }
     }
@@ -256,24 +257,19 @@ impl Reader<'_> {
         self.push(Kind::Function, owner.map(|(name, _)| name), &signature.ident, attributes, item);
     }
 
-    /// The types of the macro `text!`: a line of documentation for each, and its name.
-    fn texts(&mut self, call: &syn::Macro) {
-        if call.path.is_ident("text")
-            && let Ok((attributes, name)) = call.parse_body_with(|input: syn::parse::ParseStream<'_>| {
-                let parsed = (input.call(Attribute::parse_outer)?, input.parse::<syn::Ident>()?);
-                // What follows is how a text is checked.
-                input.step(|rest| {
-                    let mut rest = *rest;
-                    while let Some((_, next)) = rest.token_tree() {
-                        rest = next;
-                    }
-                    Ok(((), rest))
-                })?;
-                Ok(parsed)
-            })
-        {
-            self.push(Kind::Data, None, &name, &attributes, Item::new());
-            self.api.implemented.extend(["Display", "Serialize"].map(|name_of| (name.to_string(), name_of.to_owned())));
+    /// What a macro makes: `text!` makes a type of its documentation and its name, and `setters!` a setter for each field.
+    fn macro_items(&mut self, call: &syn::Macro) {
+        let name = call.path.segments.last().unwrap().ident.to_string();
+        match name.as_str() {
+            "text" => {
+                let (attributes, name) = call.parse_body_with(documented_name).expect("the arguments of `text!`");
+                self.push(Kind::Data, None, &name, &attributes, Item::new());
+                let traits = ["Display", "Serialize"].map(|of| (name.to_string(), of.to_owned()));
+                self.api.implemented.extend(traits);
+            }
+            // The setters have their documentation and their types from their fields. The others make nothing public.
+            "macro_rules" | "overrides" | "setters" | "thread_local" => {}
+            other => panic!("the macro {other}! may make public items, which this reader does not see"),
         }
     }
 
@@ -285,7 +281,7 @@ impl Reader<'_> {
         names.found
     }
 
-    fn push(&mut self, kind: Kind, owner: Option<&str>, name: &syn::Ident, attributes: &[Attribute], item: Item) {
+    fn push(&mut self, kind: Kind, owner: Option<&str>, name: &Ident, attributes: &[Attribute], item: Item) {
         let of_attributes = attributes.iter().filter(|attribute| !attribute.path().is_ident("doc"));
         let attributes_words = of_attributes.flat_map(attribute_words).collect();
         self.api.items.push(Item {
@@ -314,6 +310,19 @@ impl Item {
             is_open: false,
         }
     }
+}
+
+/// The documentation and the name before the other arguments of a macro.
+fn documented_name(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, Ident)> {
+    let parsed = (input.call(Attribute::parse_outer)?, input.parse()?);
+    input.step(|rest| {
+        let mut rest = *rest;
+        while let Some((_, next)) = rest.token_tree() {
+            rest = next;
+        }
+        Ok(((), rest))
+    })?;
+    Ok(parsed)
 }
 
 /// Collects the types and traits that a part of a signature names.
@@ -415,7 +424,7 @@ fn imports(items: &[syn::Item]) -> BTreeMap<String, String> {
 
 /// Each name that an import brings, and the first part of its path. `path` is what stands before the tree.
 fn use_leaves(tree: &syn::UseTree, path: &[String], leaves: &mut Vec<(String, String)>) {
-    let mut push = |name: &syn::Ident, own: &syn::Ident| {
+    let mut push = |name: &Ident, own: &Ident| {
         // `a::b::{self}` brings `b`.
         let name = if name == "self" { path.last().cloned().unwrap_or_default() } else { name.to_string() };
         leaves.push((path.first().cloned().unwrap_or_else(|| own.to_string()), name));
