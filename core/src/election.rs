@@ -487,6 +487,12 @@ impl Election {
         self.settle();
     }
 
+    /// When a heartbeat of this number was sent, if a lease that begins with it may still run.
+    pub(crate) fn sent_at(&self, number: u64) -> Option<Timestamp> {
+        let State::Master(mastership) = &self.state else { return None };
+        mastership.sent.iter().find(|(sent, _)| *sent == number).map(|(_, at)| *at)
+    }
+
     /// The last number that was given to a request or a heartbeat.
     pub(crate) fn newest_number(&self) -> u64 {
         self.number

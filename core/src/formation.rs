@@ -11,6 +11,8 @@ mod explain;
 mod flush;
 mod invariants;
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use self::{effects::End, flush::Sources};
@@ -133,6 +135,7 @@ impl Formation {
     /// peer's connection, and an event reports it. Late inputs for a connection that was closed are ignored.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
         self.check_input(&input)?;
+        self.membership.begin_input();
         if !self.lifecycle.is_stopped() {
             self.pass_time(now);
         }
@@ -208,6 +211,22 @@ impl Formation {
             partial_bytes: self.peers.partial_bytes(),
             counters: Counters { candidacies: self.election.candidacies(), ..self.peers.counters() },
         }
+    }
+
+    /// How long after their sending the heartbeats of this master were acknowledged of which the last input had the acknowledgements, in
+    /// their order. It is empty on any other node. A heartbeat that is acknowledged later than a [`lease`](crate::Timing::lease) is not
+    /// measured. A host makes a histogram of them; [`explain`](Self::explain) has the last one of each member.
+    ///
+    /// ```
+    /// use formation_core::{Config, Formation, Incarnation, Start, Timestamp};
+    ///
+    /// let config = Config::single("orders", "node-a", "127.0.0.1:7000").build()?;
+    /// let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
+    /// assert!(node.round_trips().is_empty(), "nobody has acknowledged a heartbeat");
+    /// # Ok::<(), formation_core::ConfigError>(())
+    /// ```
+    pub fn round_trips(&self) -> &[Duration] {
+        self.membership.round_trips()
     }
 
     /// Whether this address is a seed or a contact. This node dials other addresses, too, but only because peers claim them (H11): what

@@ -23,6 +23,7 @@ mod unresponsive;
 pub(crate) mod view;
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -52,6 +53,8 @@ pub(crate) struct Membership {
     mastering: Option<Mastering>,
     /// There was a new view since [`take_announced`](Self::take_announced).
     announced: bool,
+    /// How long after their sending the heartbeats were acknowledged of which the present input has the acknowledgements.
+    round_trips: Vec<Duration>,
 }
 
 /// What the membership reads, and what it changes beside itself.
@@ -78,11 +81,21 @@ pub(crate) enum Update {
 
 impl Membership {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { held: HeldView::new(limits), mastering: None, announced: false }
+        Self { held: HeldView::new(limits), mastering: None, announced: false, round_trips: Vec::new() }
     }
 
     pub(crate) fn view(&self) -> &MembersView {
         self.held.view()
+    }
+
+    /// The next input is about to be handled.
+    pub(crate) fn begin_input(&mut self) {
+        self.round_trips.clear();
+    }
+
+    /// How long after their sending the heartbeats were acknowledged of which the last input had the acknowledgements.
+    pub(crate) fn round_trips(&self) -> &[Duration] {
+        &self.round_trips
     }
 
     /// The view that this node reports to hold: none, when only a snapshot can repair it.

@@ -274,7 +274,7 @@ fn a_safe_lease_allows_for_clock_drift_and_is_rounded_down() {
 #[test]
 fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
     type Field = fn(&mut Limits) -> &mut usize;
-    let fields: [(&str, usize, Field); 10] = [
+    let fields: [(&str, usize, Field); 11] = [
         ("frame_before_handshake", 640, |l| &mut l.frame_before_handshake),
         ("max_frame", 640, |l| &mut l.max_frame),
         ("send", 4096, |l| &mut l.send),
@@ -285,6 +285,7 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         ("change_log", 1, |l| &mut l.change_log),
         ("suspicions", 1, |l| &mut l.suspicions),
         ("pinned_views", 1, |l| &mut l.pinned_views),
+        ("event_history", 1, |l| &mut l.event_history),
     ];
     for (name, least, field) in fields {
         let mut limits = Limits::default();
@@ -306,7 +307,9 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         .with_updates_at_once(0)
         .with_suspicions(1)
         .with_contacts(0)
-        .with_pinned_views(1);
+        .with_pinned_views(1)
+        .with_event_history(1)
+        .with_event_history_bytes(0);
     builder().limits(smallest).build().unwrap();
     let frame = |max_frame| builder().limits(Limits::new().with_max_frame(max_frame).with_partial_bytes(2 << 30));
     expect_error(frame((1 << 30) + 1), "max_frame is 1073741825, but has to be from 640 to 1073741824; choose");

@@ -234,6 +234,9 @@ pub struct MemberReport {
     pub view_id: Option<ViewId>,
     /// When it becomes suspect, or is removed, unless it acknowledges a heartbeat.
     pub judged_in: Option<Duration>,
+    /// How long after its sending it has acknowledged a heartbeat, the last time that this was measured. It includes the time for which
+    /// the heartbeat waited for the last write to the member. A heartbeat that is acknowledged later than a lease is not measured.
+    pub round_trip: Option<Duration>,
 }
 
 impl fmt::Display for Storage {
@@ -368,7 +371,7 @@ impl fmt::Display for VoterReport {
 /// `node-b: active, linked, has view 3.12, judged in 2.5s`
 impl fmt::Display for MemberReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, state, linked, view_id, judged_in } = self;
+        let Self { id, state, linked, view_id, judged_in, round_trip } = self;
         let link = if *linked { "linked" } else { "not linked" };
         write!(f, "{id}: {state}, {link}")?;
         match view_id {
@@ -377,6 +380,9 @@ impl fmt::Display for MemberReport {
         }
         if let Some(left) = judged_in {
             write!(f, ", judged in {left:?}")?;
+        }
+        if let Some(time) = round_trip {
+            write!(f, ", round trip {time:?}")?;
         }
         Ok(())
     }

@@ -75,9 +75,9 @@ impl Membership {
         let Some(Mastering { tracker, .. }) = &self.mastering else { return Vec::new() };
         let report = |member: &Member| {
             let id = &member.node.id;
-            let (view_id, linked) = tracker.known(id)?;
+            let (view_id, linked, round_trip) = tracker.known(id)?;
             let judged_in = tracker.deadline(self.held.view(), id).map(|at| at.since(now));
-            Some(MemberReport { id: id.clone(), state: member.state, linked, view_id, judged_in })
+            Some(MemberReport { id: id.clone(), state: member.state, linked, view_id, judged_in, round_trip })
         };
         self.held.view().iter().filter_map(report).collect()
     }
@@ -323,7 +323,15 @@ impl Membership {
         let Some(id) = context.peers.peer(key).map(|peer| peer.node().id.clone()) else {
             return never!("a peer that acknowledges is linked");
         };
-        match mastering.tracker.ack(self.held.view(), &id, ack.number, ack.view_id, context.env.now) {
+        let known = mastering.tracker.ack(self.held.view(), &id, ack.number, ack.view_id, context.env.now);
+        if known != Ack::Old
+            && let Some(sent) = context.election.sent_at(ack.number)
+        {
+            let round_trip = context.env.now.since(sent);
+            mastering.tracker.took(&id, round_trip);
+            self.round_trips.push(round_trip);
+        }
+        match known {
             Ack::Revived => self.revive(context, &id),
             Ack::Expected | Ack::Old => {}
         }

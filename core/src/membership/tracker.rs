@@ -76,6 +76,8 @@ struct Tracked {
     beats: Option<(u64, u64)>,
     /// The newest of these that it has acknowledged.
     acked_beat: Option<u64>,
+    /// How long after its sending a heartbeat was acknowledged, the last time that this was measured.
+    round_trip: Option<Duration>,
     /// The view that it holds once it has read everything that was sent; `None` if it needs a snapshot.
     holds: Option<ViewId>,
     /// The view that it holds by its last acknowledgement.
@@ -303,6 +305,13 @@ impl Tracker {
         }
     }
 
+    /// The member has acknowledged a heartbeat so long after it was sent.
+    pub(crate) fn took(&mut self, id: &NodeId, round_trip: Duration) {
+        if let Some(tracked) = self.tracked.get_mut(id) {
+            tracked.round_trip = Some(round_trip);
+        }
+    }
+
     /// Whether members get the present view before the next heartbeat (V8).
     pub(crate) fn is_due(&self, view: &MembersView) -> bool {
         self.due == view.id()
@@ -340,9 +349,9 @@ impl Tracker {
         }
     }
 
-    /// The view that the member has acknowledged last, and whether it is linked.
-    pub(crate) fn known(&self, id: &NodeId) -> Option<(Option<ViewId>, bool)> {
-        self.tracked.get(id).map(|tracked| (tracked.acked, tracked.linked))
+    /// The view that the member has acknowledged last, whether it is linked, and its last round trip.
+    pub(crate) fn known(&self, id: &NodeId) -> Option<(Option<ViewId>, bool, Option<Duration>)> {
+        self.tracked.get(id).map(|tracked| (tracked.acked, tracked.linked, tracked.round_trip))
     }
 
     /// When the member is to be judged next: first as suspect, then as down.
@@ -437,6 +446,7 @@ impl Tracker {
             is_excused: false,
             beats: None,
             acked_beat: None,
+            round_trip: None,
             holds: None,
             acked: None,
             series: None,

@@ -106,6 +106,10 @@ overrides! {
         limit_contacts: usize => contacts,
         /// The most views that are kept for slow readers of snapshots
         limit_pinned_views: usize => pinned_views,
+        /// The most events of the past that are kept for those who come later
+        limit_event_history: usize => event_history,
+        /// The most bytes that these events may take, about
+        limit_event_history_bytes: usize => event_history_bytes,
     }
 }
 

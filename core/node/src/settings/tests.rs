@@ -82,6 +82,8 @@ fn every_option_of_the_library_has_a_flag() {
         limit_suspicions = 15
         limit_contacts = 54
         limit_pinned_views = 5
+        limit_event_history = 57
+        limit_event_history_bytes = 58000
     "#;
     let plain = values(&read_flags(&format!("{NEEDED} --detector phi")).unwrap().config().unwrap());
     let changed = format!("seed = ['b:1', 'e:1']\nkey_file = {key_file:?}\n{all}");

@@ -72,6 +72,10 @@ pub struct Limits {
     pub contacts: usize,
     /// The most views that are kept for slow readers of snapshots. One more reader gets the newest of these views.
     pub pinned_views: usize,
+    /// The most events of the past that an adapter keeps for those who come later (`past_events`). The oldest goes for each new one.
+    pub event_history: usize,
+    /// The most bytes that these events may take, about. The newest event is kept in any case.
+    pub event_history_bytes: usize,
 }
 
 setters! {
@@ -91,6 +95,8 @@ setters! {
         with_suspicions: suspicions: usize,
         with_contacts: contacts: usize,
         with_pinned_views: pinned_views: usize,
+        with_event_history: event_history: usize,
+        with_event_history_bytes: event_history_bytes: usize,
     }
 }
 
@@ -119,6 +125,8 @@ impl Limits {
             suspicions: 16,
             contacts: 1_024,
             pinned_views: 4,
+            event_history: 256,
+            event_history_bytes: 1 << 20,
         }
     }
 
@@ -135,6 +143,7 @@ impl Limits {
             ("change_log", self.change_log, 1, usize::MAX),
             ("suspicions", self.suspicions, 1, usize::MAX),
             ("pinned_views", self.pinned_views, 1, usize::MAX),
+            ("event_history", self.event_history, 1, usize::MAX),
         ] {
             size(field, value, min, max)?;
         }

@@ -57,6 +57,23 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(first, run(2));
 }
 
+/// Only the master measures, and only what the network takes: nothing waits for anything else here.
+#[test]
+fn a_heartbeat_takes_twice_the_latency() {
+    let latency = Duration::from_millis(5);
+    Network::new(1).latency(latency..=latency).run(async |network| {
+        let cluster = network.cluster(3).await;
+        cluster.advance(SECOND).await;
+        let master = cluster.assert_one_master().node.id;
+        for id in cluster.ids() {
+            let members = cluster.node(&id).explain().await.unwrap().members;
+            let measured: Vec<_> = members.iter().map(|member| member.round_trip.unwrap()).collect();
+            let expected = if id == master.as_str() { vec![2 * latency; 2] } else { vec![] };
+            assert_eq!(measured, expected, "{id}");
+        }
+    });
+}
+
 fn note(saw: &Mutex<(Duration, usize)>, elapsed: Duration) {
     let mut saw = saw.lock().unwrap();
     *saw = (elapsed, saw.1 + 1);
