@@ -99,9 +99,10 @@ pub use formation_core::{
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, EVENT_HISTORY, Environment, Events, Guard, LeadershipChange,
-    LeadershipWatch, Lease, LeaseTooShort, LeaveError, Master, MemoryStore, Opening, PastEvent, RecvError, Runtime,
-    StartError, Stopped, Store, StoreError, Transport, Unfinished, Watch, describe,
+    ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, Histogram, LeadershipChange,
+    LeadershipWatch, Lease, LeaseTooShort, LeaveError, METRICS, Master, MemoryStore, Metric, MetricKind, MetricValue,
+    Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, StartError, Stopped, Store, StoreError, Transport, Unfinished,
+    Watch, describe,
 };
 pub use runtime::Smol;
 pub use tcp::Tcp;

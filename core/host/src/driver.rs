@@ -22,6 +22,10 @@ use crate::{
     dial_failures::DialFailures,
     limiter::{Kind, Limiter},
     log::{About, Log, Members},
+    metrics::{
+        REACHED, snake,
+        table::{CLOSED, DIALS, PERSISTS, REJECTED, REJECTED_BY_PEER},
+    },
     opening::Opening,
     permits::Permit,
     repeats::Repeats,
@@ -106,6 +110,8 @@ pub(crate) struct Driver<I: Io> {
     /// The members of the last view whose changes were logged.
     logged: Members,
     newest: ConnId,
+    /// When the write to the disk has begun, if one is under way.
+    persisting: Option<Timestamp>,
     /// A better master was reported, and the node has not begun to hand over to it (L8).
     better_master: bool,
     open: BTreeMap<ConnId, Known<I::Connection>>,
@@ -140,6 +146,7 @@ impl<I: Io> Driver<I> {
             dial_failures: DialFailures::default(),
             logged: Members::default(),
             newest: ConnId(0),
+            persisting: None,
             better_master: false,
             open: BTreeMap::new(),
             closing: VecDeque::new(),
@@ -209,6 +216,7 @@ impl<I: Io> Driver<I> {
         match report {
             Report::Dialed { dial, address, result: Ok(opening) } => {
                 self.dial_failures.reached(&address);
+                self.publisher.count(&DIALS, REACHED);
                 self.opened(now, opening, Origin::Dialed(dial), None);
             }
             Report::Dialed { dial, address, result: Err(error) } => {
@@ -218,9 +226,16 @@ impl<I: Io> Driver<I> {
                 // Peers can claim any address, and this node dials it.
                 let is_news = self.formation.is_configured(&address) && self.dial_failures.is_news(&address, &error);
                 self.log.dial_failed(dial, &address, &error, is_news);
-                self.handle_own(now, Input::DialFailed { dial, problem: dial_problem(&error) });
+                let problem = dial_problem(&error);
+                self.publisher.count(&DIALS, &snake(problem));
+                self.handle_own(now, Input::DialFailed { dial, problem });
             }
-            Report::Persisted { seq } => self.handle_own(now, Input::Persisted { seq }),
+            Report::Persisted { seq } => {
+                if let Some(since) = self.persisting.take() {
+                    self.publisher.record(&PERSISTS, now.since(since));
+                }
+                self.handle_own(now, Input::Persisted { seq });
+            }
             Report::PersistDelayed { seq } => self.handle_own(now, Input::PersistDelayed { seq }),
             Report::Panicked => self.stop(StopReason::Failed),
             Report::PersistFailed { seq } => self.handle_own(now, Input::PersistFailed { seq }),
@@ -269,6 +284,7 @@ impl<I: Io> Driver<I> {
         let Some(known) = self.open.get(&conn) else { return };
         let peer_addr = known.peer_addr.as_deref();
         self.log.ended(conn, peer_addr, error);
+        self.publisher.count(&CLOSED, "ended");
         if let Some(panic) = error.and_then(TransportPanicked::of) {
             note_panic((&mut self.limiter, &self.log), now, peer_addr.unwrap_or("unknown"), panic);
         }
@@ -337,6 +353,12 @@ impl<I: Io> Driver<I> {
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(mut known) = self.open.remove(&conn) else { return };
         self.log.closing(conn, known.peer_addr.as_deref(), reason);
+        self.publisher.count(&CLOSED, &snake(reason));
+        match reason {
+            CloseReason::Rejected(reason) => self.publisher.count(&REJECTED, &snake(reason)),
+            CloseReason::RejectedByPeer(reason) => self.publisher.count(&REJECTED_BY_PEER, &snake(reason)),
+            _ => {}
+        }
         known.connection.close();
         self.closing.retain(|(_, closing)| !closing.connection.is_finished());
         if self.closing.len() == CLOSING {
@@ -350,7 +372,10 @@ impl<I: Io> Driver<I> {
         // A thread for it would make the runs of a test differ.
         let for_disk = store.lock().unwrap_or_else(PoisonError::into_inner).keep_in_memory(state);
         match for_disk {
-            Some(state) => self.io.persist(store, seq, state),
+            Some(state) => {
+                self.persisting = Some(now);
+                self.io.persist(store, seq, state);
+            }
             None => self.persisted_in_memory(now, seq),
         }
     }

@@ -11,6 +11,8 @@ use async_broadcast as broadcast;
 use formation_core::Event;
 use futures_lite::Stream;
 
+use crate::{metrics::table::SKIPPED, shared::Shared};
+
 /// How many events wait for a slow subscriber. After that the oldest is dropped for each new one.
 pub const EVENT_BUFFER: usize = 1024;
 
@@ -32,11 +34,12 @@ pub enum RecvError {
 #[must_use = "events are buffered for it, and lost with it"]
 pub struct Events {
     events: broadcast::Receiver<Arc<Event>>,
+    shared: Arc<Shared>,
 }
 
 impl Events {
-    pub(crate) fn new(events: broadcast::Receiver<Arc<Event>>) -> Self {
-        Self { events }
+    pub(crate) fn new(events: broadcast::Receiver<Arc<Event>>, shared: Arc<Shared>) -> Self {
+        Self { events, shared }
     }
 
     /// Waits for the next event.
@@ -66,9 +69,13 @@ impl Events {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, RecvError>>> {
-        Pin::new(&mut self.events).poll_recv(cx).map(|next| match next? {
+        let Self { events, shared } = self;
+        Pin::new(events).poll_recv(cx).map(|next| match next? {
             Ok(event) => Some(Ok(Arc::unwrap_or_clone(event))),
-            Err(broadcast::RecvError::Overflowed(count)) => Some(Err(RecvError::Skipped(count))),
+            Err(broadcast::RecvError::Overflowed(count)) => {
+                shared.lock().tallies.count(&SKIPPED, "", count);
+                Some(Err(RecvError::Skipped(count)))
+            }
             Err(broadcast::RecvError::Closed) => None,
         })
     }
@@ -98,8 +105,8 @@ mod tests {
     fn published() -> (Publisher, Events) {
         let config = Config::single("test", "a", "a:1").build().unwrap();
         let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-        let (publisher, _, events) = Publisher::new(&node, Clock::start());
-        (publisher, Events::new(events))
+        let (publisher, shared, events) = Publisher::new(&node, Clock::start());
+        (publisher, Events::new(events, shared))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The handle of a running node: its view, its master, its events, and commands to it.
 
 mod commands;
+mod snapshot;
 
 use std::{
     fmt,
@@ -15,6 +16,7 @@ use formation_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::snapshot::Snapshot;
 use crate::{
     ending::End,
     events::Events,
@@ -222,19 +224,21 @@ impl ClusterHandle {
     /// ```
     pub fn events(&self) -> Events {
         let first = self.0.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Events::new(first.unwrap_or_else(|| self.0.events.activate_cloned()))
+        Events::new(first.unwrap_or_else(|| self.0.events.activate_cloned()), self.0.shared.clone())
     }
 
-    /// The last events after the one with this number, the oldest first: up to [`EVENT_HISTORY`](crate::EVENT_HISTORY) of them, and at
-    /// most 64 about peers that have proven nothing. It takes no event away from [`events`](Self::events), and works on a node that has
+    /// The last events after the one with this number, the oldest first: up to
+    /// [`Limits::event_history`](formation_core::Limits::event_history) of them, as far as they take no more than
+    /// [`event_history_bytes`](formation_core::Limits::event_history_bytes). At most 64 are details, and at most 64 are about peers that
+    /// have proven nothing. It takes no event away from [`events`](Self::events), and works on a node that has
     /// stopped, too.
     ///
     /// ```no_run
     /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
-    /// use formation_host::{EVENT_HISTORY, PastEvent, describe};
+    /// use formation_host::{PastEvent, describe};
     ///
     /// let mut last = 0;
-    /// println!("{} of the last {EVENT_HISTORY} events", cluster.past_events(last).len());
+    /// println!("{} events of the past", cluster.past_events(last).len());
     /// loop {
     ///     for PastEvent { number, at, event, .. } in cluster.wait_for_events(last).await? {
     ///         if let Some(line) = describe(cluster.node(), &event) {

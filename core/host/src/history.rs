@@ -2,18 +2,20 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
-use formation_core::{Event, Severity, Timestamp};
+use formation_core::{Change, Event, Limits, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How many events of the past a node keeps for [`ClusterHandle::past_events`](crate::ClusterHandle::past_events). After that the oldest
-/// goes for each new one.
-pub const EVENT_HISTORY: usize = 256;
-
-/// How many of them may be about peers that have proven nothing, so that such peers do not push out everything else.
+/// How many of the events may be about peers that have proven nothing, so that such peers do not push out everything else.
 const UNPROVEN: usize = 64;
 
 /// How many of them may be details, of which a large cluster has many at each change of the master.
 const DETAILS: usize = 64;
+
+/// About what an event takes beside its lists: its own size, and ids and addresses that are longer than usual.
+const EVENT_BYTES: usize = size_of::<Event>() + 256;
+
+/// About what an entry of a list takes, apart from metadata.
+const ENTRY_BYTES: usize = 256;
 
 /// An event of the past. [`ClusterHandle::past_events`](crate::ClusterHandle::past_events) returns it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,11 +37,15 @@ impl fmt::Display for PastEvent {
 }
 
 /// The last events, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct History {
+    /// How many there may be, and how many bytes they may take.
+    limits: (usize, usize),
     events: VecDeque<Kept>,
     /// How many of them are of each kind.
     kept: [usize; 3],
+    /// About how many bytes they take.
+    bytes: usize,
     /// How many events there have been.
     count: u64,
 }
@@ -51,6 +57,7 @@ struct Kept {
     at: Timestamp,
     event: Arc<Event>,
     kind: Kind,
+    bytes: usize,
 }
 
 /// A kind of events that has a limit of its own.
@@ -66,32 +73,49 @@ impl Kind {
         match self {
             Self::Unproven => UNPROVEN,
             Self::Detail => DETAILS,
-            Self::Other => EVENT_HISTORY,
+            Self::Other => usize::MAX,
         }
     }
 }
 
 impl History {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let limits = (limits.event_history, limits.event_history_bytes);
+        Self { limits, events: VecDeque::new(), kept: [0; 3], bytes: 0, count: 0 }
+    }
+
     pub(crate) fn push(&mut self, at: Timestamp, event: Arc<Event>, is_unproven: bool) {
         let kind = match event.severity() {
             _ if is_unproven => Kind::Unproven,
             Severity::Detail => Kind::Detail,
             Severity::Progress | Severity::Problem => Kind::Other,
         };
-        let gone = if self.kept[kind as usize] >= kind.limit() {
+        let (most, most_bytes) = self.limits;
+        let bytes = bytes_of(&event);
+        if self.kept[kind as usize] >= kind.limit() {
             let oldest = self.events.iter().position(|kept| kept.kind == kind);
-            oldest.and_then(|oldest| self.events.remove(oldest))
-        } else if self.events.len() >= EVENT_HISTORY {
-            self.events.pop_front()
-        } else {
-            None
-        };
-        if let Some(gone) = gone {
-            self.kept[gone.kind as usize] -= 1;
+            self.remove(oldest.unwrap_or_default());
+        }
+        let is_full = |it: &Self| it.events.len() >= most || it.bytes.saturating_add(bytes) > most_bytes;
+        while !self.events.is_empty() && is_full(self) {
+            self.remove(0);
         }
         self.count += 1;
         self.kept[kind as usize] += 1;
-        self.events.push_back(Kept { number: self.count, at, event, kind });
+        self.bytes += bytes;
+        self.events.push_back(Kept { number: self.count, at, event, kind, bytes });
+    }
+
+    fn remove(&mut self, index: usize) {
+        if let Some(gone) = self.events.remove(index) {
+            self.kept[gone.kind as usize] -= 1;
+            self.bytes -= gone.bytes;
+        }
+    }
+
+    /// The number of the newest event. 0: there was none.
+    pub(crate) fn newest(&self) -> u64 {
+        self.count
     }
 
     /// The kept events after this number.
@@ -102,9 +126,26 @@ impl History {
     }
 }
 
+/// About how many bytes an event takes. Only two kinds of events have lists.
+fn bytes_of(event: &Event) -> usize {
+    let more = match event {
+        Event::ViewChanged { changes, .. } => changes.iter().map(|change| ENTRY_BYTES + metadata_of(change)).sum(),
+        Event::NoMaster { why, .. } => why.unreachable.len() * ENTRY_BYTES,
+        _ => 0,
+    };
+    EVENT_BYTES + more
+}
+
+fn metadata_of(change: &Change) -> usize {
+    match change {
+        Change::Upsert(member) => member.metadata.len(),
+        Change::Remove { .. } => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use formation_core::{Incarnation, Node, NodeId};
+    use formation_core::{Address, Incarnation, Member, Node, NodeId, ViewId};
 
     use super::*;
 
@@ -112,27 +153,57 @@ mod tests {
         history.after(after).iter().map(|event| event.number).collect()
     }
 
+    fn history() -> History {
+        History::new(&Limits::new())
+    }
+
     #[test]
     fn the_last_events_are_kept_with_their_numbers() {
-        let mut history = History::default();
+        let mut history = History::new(&Limits::new().with_event_history(100));
         assert!(numbers(&history, 0).is_empty());
-        for _ in 0..EVENT_HISTORY + 3 {
+        for _ in 0..103 {
             history.push(Timestamp::ZERO, Event::PersistDelayed.into(), false);
         }
-        let last = EVENT_HISTORY as u64 + 3;
-        assert_eq!(numbers(&history, 0), (4..=last).collect::<Vec<_>>());
-        assert_eq!(numbers(&history, last - 2), [last - 1, last]);
-        assert!(numbers(&history, last + 7).is_empty());
+        assert_eq!(numbers(&history, 0), (4..=103).collect::<Vec<_>>());
+        assert_eq!(numbers(&history, 101), [102, 103]);
+        assert!(numbers(&history, 110).is_empty());
+    }
+
+    /// A change of a large view, whose size is that of its members.
+    fn view(members: usize, metadata: usize) -> Arc<Event> {
+        let member = |number: usize| {
+            let node = Node { id: NodeId::new(format!("n{number}")).unwrap(), incarnation: Incarnation(1) };
+            let address = Address::new("a:1").unwrap();
+            Change::Upsert(Member::new(node, address).with_metadata(vec![0; metadata]))
+        };
+        Event::ViewChanged { view_id: ViewId::default(), changes: (0..members).map(member).collect() }.into()
+    }
+
+    #[test]
+    fn large_events_push_out_more_than_one_and_never_themselves() {
+        let limit = 100_000;
+        let mut history = History::new(&Limits::new().with_event_history_bytes(limit));
+        for _ in 0..1_000 {
+            history.push(Timestamp::ZERO, Event::PersistDelayed.into(), false);
+        }
+        let small = history.after(0).len();
+        assert_eq!((small, history.bytes <= limit), (limit / EVENT_BYTES, true));
+        history.push(Timestamp::ZERO, view(20, 500), false);
+        assert!(history.bytes <= limit && history.after(0).len() < small - 20, "{}", history.after(0).len());
+        history.push(Timestamp::ZERO, view(200, 500), false);
+        assert_eq!(numbers(&history, 0), [1_002], "the newest is kept in any case");
+        history.push(Timestamp::ZERO, Event::PersistDelayed.into(), false);
+        assert_eq!((numbers(&history, 0), history.bytes), (vec![1_003], EVENT_BYTES));
     }
 
     #[test]
     fn details_do_not_push_out_the_other_events() {
-        let mut history = History::default();
+        let mut history = history();
         history.push(Timestamp::ZERO, Event::PersistFailed.into(), false);
         let node = Node { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) };
         let detail = Event::Unlinked { node, reason: None, peer_addr: None };
         assert_eq!(detail.severity(), Severity::Detail);
-        for _ in 0..10 * EVENT_HISTORY {
+        for _ in 0..1_000 {
             history.push(Timestamp::ZERO, detail.clone().into(), false);
         }
         assert_eq!((history.after(0).len(), history.after(0)[0].number), (1 + DETAILS, 1));
@@ -140,13 +211,13 @@ mod tests {
 
     #[test]
     fn unproven_peers_do_not_push_out_the_other_events() {
-        let mut history = History::default();
+        let mut history = history();
         history.push(Timestamp::ZERO, Event::PersistFailed.into(), false);
-        for _ in 0..10 * EVENT_HISTORY {
+        for _ in 0..1_000 {
             history.push(Timestamp::ZERO, Event::PersistDelayed.into(), true);
         }
         let kept = history.after(0);
         assert_eq!((kept.len(), kept[0].number), (1 + UNPROVEN, 1));
-        assert_eq!(kept.last().unwrap().number, 1 + 10 * EVENT_HISTORY as u64);
+        assert_eq!((kept.last().unwrap().number, history.newest()), (1_001, 1_001));
     }
 }

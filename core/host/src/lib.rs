@@ -56,6 +56,7 @@
 //! - `handle`: the handle of the application, and its commands.
 //! - `watch`, `events`: how the application follows the view, and what happens.
 //! - `history`: the last events, with numbers, for those who come later.
+//! - `metrics`: what is counted, and the names of it.
 //! - `describe`: a line for people about an event.
 //! - `mastership`: the lease of a master, and the work that depends on it.
 //! - `handover`: a node that resigns or leaves waits for that work.
@@ -105,6 +106,7 @@ mod json;
 mod limiter;
 mod log;
 mod mastership;
+mod metrics;
 mod node;
 mod opening;
 mod permits;
@@ -132,9 +134,10 @@ pub use describe::describe;
 pub use ending::{LeaveError, Unfinished};
 pub use environment::Environment;
 pub use events::{EVENT_BUFFER, Events, RecvError};
-pub use handle::{ClusterHandle, CommandError, Master, Stopped};
-pub use history::{EVENT_HISTORY, PastEvent};
+pub use handle::{ClusterHandle, CommandError, Master, Snapshot, Stopped};
+pub use history::PastEvent;
 pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
+pub use metrics::{Histogram, METRICS, Metric, MetricKind, MetricValue, Sample};
 pub use node::start_node;
 pub use opening::Opening;
 pub use resolve::resolve;

@@ -13,10 +13,20 @@ use std::{
 use async_broadcast as broadcast;
 use event_listener::{Event as Changed, EventListener};
 use formation_core::{
-    Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
+    Config, Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
 };
 
-use crate::{clock::Clock, ending::Ending, events::EVENT_BUFFER, handle::Stopped, history::History};
+use crate::{
+    clock::Clock,
+    ending::Ending,
+    events::EVENT_BUFFER,
+    handle::Stopped,
+    history::History,
+    metrics::{
+        self, Tallies,
+        table::{ELECTIONS, LOSSES, Metric, ROUND_TRIPS, VIEWS, WITHOUT_MASTER_TIMES},
+    },
+};
 
 /// How many of the events that wait for a slow subscriber may be about peers that have proven nothing.
 const UNPROVEN_EVENTS: usize = 64;
@@ -44,6 +54,8 @@ pub(crate) struct State {
     /// Since when the node has no master, if it has none.
     pub(crate) without_master_since: Option<Timestamp>,
     pub(crate) history: History,
+    /// What was counted.
+    pub(crate) tallies: Tallies,
     /// The node does nothing any more. There will be no other state.
     stopped: bool,
 }
@@ -283,6 +295,7 @@ impl Listening {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
+    config: Config,
     events: broadcast::Sender<Arc<Event>>,
     /// How many events were published.
     published: u64,
@@ -306,7 +319,8 @@ impl Publisher {
             last_loss: None,
             suppressed: 0,
             without_master_since: Some(now),
-            history: History::default(),
+            history: History::new(formation.config().limits()),
+            tallies: Tallies::new(formation.config()),
             stopped: false,
         };
         let [changed, lease_changed, reported, idle] = [(); 4].map(|()| Changed::new());
@@ -315,7 +329,8 @@ impl Publisher {
         let (mut events, receiver) = broadcast::broadcast(EVENT_BUFFER);
         events.set_overflow(true);
         events.set_await_active(false);
-        let publisher = Self { shared: shared.clone(), events, published: 0, unproven: VecDeque::new() };
+        let config = formation.config().clone();
+        let publisher = Self { shared: shared.clone(), config, events, published: 0, unproven: VecDeque::new() };
         (publisher, shared, receiver)
     }
 
@@ -337,14 +352,25 @@ impl Publisher {
         }
         let status = formation.status();
         let master = |status: &Status| (status.master.clone(), status.master_term);
-        let is_news = state.view.id() != formation.view().id() || master(&state.status) != master(&status);
+        let is_other_view = state.view.id() != formation.view().id();
+        let is_news = is_other_view || master(&state.status) != master(&status);
+        if is_other_view {
+            state.tallies.count(&VIEWS, "", 1);
+        }
         if is_news {
             state.view = formation.view().clone();
+        }
+        for round_trip in formation.round_trips() {
+            state.tallies.record(&ROUND_TRIPS, *round_trip);
+        }
+        if let (Some(since), Some(_)) = (state.without_master_since, &status.master) {
+            state.tallies.record(&WITHOUT_MASTER_TIMES, now.since(since));
         }
         state.without_master_since = match status.master {
             Some(_) => None,
             None => state.without_master_since.or(Some(now)),
         };
+        let is_other_phase = state.status.phase != status.phase;
         state.status = status;
         let leadership = formation.leadership(now);
         state.leadership = leadership;
@@ -352,12 +378,39 @@ impl Publisher {
         if is_other_lease {
             state.announced = leadership;
         }
+        self.send_metrics(&mut state, is_news || is_other_phase, now);
         drop(state);
         if is_news {
             self.shared.changed.notify(usize::MAX);
         }
         if is_other_lease {
             self.shared.lease_has_changed();
+        }
+    }
+
+    /// Sends to the facade what the state shows, if somebody may listen.
+    fn send_metrics(&self, state: &mut State, has_changed: bool, now: Timestamp) {
+        if cfg!(feature = "metrics") && state.tallies.gauges_are_due(has_changed, now) {
+            metrics::send(state, &self.config, now);
+        }
+    }
+
+    /// Counts something.
+    pub(crate) fn count(&self, metric: &Metric, label: &str) {
+        self.shared.lock().tallies.count(metric, label, 1);
+    }
+
+    /// Records how long something took.
+    pub(crate) fn record(&self, metric: &Metric, time: Duration) {
+        self.shared.lock().tallies.record(metric, time);
+    }
+
+    /// Counts an event.
+    fn count_event(&self, event: &Event) {
+        match event {
+            Event::MasterElected { .. } => self.count(&ELECTIONS, ""),
+            Event::MasterLost { reason, .. } => self.count(&LOSSES, &metrics::snake(reason)),
+            _ => {}
         }
     }
 
@@ -373,9 +426,14 @@ impl Publisher {
 
     fn publish(&mut self, event: Event, is_unproven: bool) {
         let (now, event) = (self.shared.now(), Arc::new(event));
+        self.count_event(&event);
         self.shared.lock().history.push(now, event.clone(), is_unproven);
         if let Some(reason) = event.stop_reason() {
-            self.shared.lock().end(now);
+            {
+                let mut state = self.shared.lock();
+                state.end(now);
+                self.send_metrics(&mut state, true, now);
+            }
             self.shared.changed.notify(usize::MAX);
             self.shared.lease_has_changed();
             self.shared.ending.stopped(reason);

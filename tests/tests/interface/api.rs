@@ -268,7 +268,7 @@ impl Reader<'_> {
                 self.api.implemented.extend(traits);
             }
             // The setters have their documentation and their types from their fields. The others make nothing public.
-            "macro_rules" | "overrides" | "setters" | "thread_local" => {}
+            "macro_rules" | "overrides" | "setters" | "table" | "thread_local" => {}
             other => panic!("the macro {other}! may make public items, which this reader does not see"),
         }
     }

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Serializable types without `Display`, each group with its reason.
-const NOT_DISPLAYED: [(&str, &str); 5] = [
+const NOT_DISPLAYED: [(&str, &str); 7] = [
     ("settings are shown as they are written in a file", "Config ConfigBuilder Limits PhiAccrual Timing"),
     ("its text needs numbers of the whole, which is displayed", "NoMasterReason"),
     ("it is between the core and its embedder", "Command DurableState HardState Input Output Remote Start"),
@@ -15,6 +15,8 @@ const NOT_DISPLAYED: [(&str, &str); 5] = [
         "Message Hello Rejected StatusReport JoinResponse MembersUpdate VoteRequest Vote Voting Release Heartbeat HeartbeatAck \
          Resign Proof Voucher ProtocolRange",
     ),
+    ("each exporter has a text of its own", "Histogram Metric MetricKind MetricValue Sample"),
+    ("its parts are displayed one by one", "Snapshot"),
     ("the receiver of writes keeps it, and shows its highest token", "Fence"),
 ];
 

@@ -545,3 +545,28 @@ fn what_was_not_reported_is_counted_at_any_end() {
         assert_eq!(counts, ["7", "4"]);
     }
 }
+
+#[test]
+fn dials_writes_and_the_ends_of_connections_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || Config::single("test", "a", "a:1").state_dir(dir.path());
+    let (_, store) = crate::begin(&config().local().build().unwrap()).unwrap();
+    let mut rig = Rig::new(config(), store);
+    let [Call::Persist(seq)] = rig.record.take()[..] else { panic!("one Persist") };
+    let later = NOW + Duration::from_millis(3);
+    rig.driver.report(later, Report::Persisted { seq });
+    rig.probe(1);
+    let conn = rig.accept();
+    rig.driver.report(NOW, Report::Closed { conn, error: None });
+    let config = rig.driver.formation.config().clone();
+    let node = rig.driver.formation.node().clone();
+    let text = format!("{:?}", crate::metrics::samples(&rig.record.shared.lock(), &config, &node, later, None));
+    let count = |name: &str, label: &str| {
+        let of_metric =
+            text.split("Sample { metric").find(|it| it.contains(name) && it.contains(&format!("{label:?}")));
+        of_metric.and_then(|it| it.split("Number(").nth(1)?.split(')').next()).map(str::to_owned)
+    };
+    assert_eq!(count("formation_closed_connections_total", "speaks_http").as_deref(), Some("1.0"));
+    assert_eq!(count("formation_closed_connections_total", "ended").as_deref(), Some("1.0"));
+    assert!(text.contains("count: 1, sum: 0.003"), "{text}");
+}
