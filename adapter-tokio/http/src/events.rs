@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -23,14 +23,7 @@ use formation_host::{ClusterHandle, PastEvent, describe};
 use futures_lite::stream;
 use serde::Serialize;
 
-use crate::{App, millis};
-
-/// How many streams of events a router serves at once.
-///
-/// ```
-/// assert!(formation_http::EVENT_STREAMS >= 16);
-/// ```
-pub const EVENT_STREAMS: usize = 32;
+use crate::{App, millis, parameter};
 
 /// How often something is sent, so that a client that is gone is noticed, and proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -41,15 +34,22 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The header with which a proxy is told to pass each event on at once.
 const NO_BUFFERING: &str = "x-accel-buffering";
 
-/// How many streams there are.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StreamPlaces(Arc<AtomicUsize>);
+/// How many streams there may be, and how many there are.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamPlaces {
+    most: usize,
+    taken: Arc<AtomicUsize>,
+}
 
 impl StreamPlaces {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
     fn take(&self) -> Option<StreamPlace> {
-        let one_more = |taken: usize| (taken < EVENT_STREAMS).then_some(taken + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(StreamPlace(self.0.clone()))
+        let one_more = |taken: usize| (taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(StreamPlace(self.taken.clone()))
     }
 }
 
@@ -63,13 +63,14 @@ impl Drop for StreamPlace {
     }
 }
 
-pub(crate) async fn stream(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(crate) async fn stream(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Response {
     let Some(place) = app.places.take() else {
-        let why = format!("there are {EVENT_STREAMS} streams of events already\n");
+        let why = format!("there are {} streams of events already\n", app.places.most);
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why).into_response();
     };
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let seen = seen(last, app.handle.node().incarnation.0);
+    // The header is that of a browser that connects again by itself: it knows more than the address, which stays the same.
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).or(parameter(&uri, "after"));
+    let seen = seen(last.unwrap_or_default(), app.handle.node().incarnation.0);
     let reader = Reader { handle: app.handle, seen, next: VecDeque::new(), _place: place };
     let events = stream::unfold(reader, async |mut reader: Reader| {
         let event = reader.next().await?;

@@ -1,6 +1,6 @@
 //! A running node over HTTP, as a router of [`axum`]: health, metrics, JSON, events, and a page to look at.
 //!
-//! It works with the handle of a node on either adapter, and only reads.
+//! It works with the handle of a node on either adapter, and only reads, unless you ask for more.
 //!
 //! ```no_run
 //! use formation_tokio::{Cluster, Config};
@@ -12,7 +12,7 @@
 //!     .build()?;
 //! let cluster = Cluster::start(config, TcpListener::bind("0.0.0.0:7000").await?)?;
 //!
-//! // Beside the routes of a service: `Router::new().route(…).nest("/formation", formation_http::router(cluster.clone()))`.
+//! // Beside the routes of a service: `Router::new().route(…).nest_service("/formation", formation_http::router(cluster.clone()))`.
 //! let page = formation_http::router(cluster.clone());
 //! axum::serve(TcpListener::bind("127.0.0.1:8000").await?, page).await?;
 //! # Ok(())
@@ -25,9 +25,15 @@
 //! | `/livez` | 200: the process answers |
 //! | `/readyz` | 200: the node is a member of a formed cluster. 503 with the reason: it is not, or it leaves, or it has stopped |
 //! | `/metrics` | the metrics of this node, in the text format of Prometheus |
-//! | `/cluster` | the node, its master, its lease, its status and its view, as JSON. Times are in milliseconds |
+//! | `/cluster` | the node, its master, its lease, its status and its view, as JSON, all at one moment. Times are in milliseconds. With `?have=` and the `members` of an earlier answer, `view` is `null` if the members are the same |
 //! | `/explain` | [`Explanation`](formation_core::Explanation) as JSON; 503 once the node has stopped |
-//! | `/events` | the events as server-sent events, from the oldest that is kept |
+//! | `/events` | the events as server-sent events, from the oldest that is kept, or after the one with the id of `?after=` |
+//! | `POST /leave`, `POST /resign` | only with [`Settings::control`]: the node leaves, or hands its mastership over |
+//!
+//! Mount it with `nest_service`: behind `nest`, `axum` does not find the page at a path that ends with `/`.
+//!
+//! Whoever asks, the driver of the node computes at most one explanation at a time, and one in 100 ms while its master and its term
+//! stay the same. `/cluster`, `/explain` and `/metrics` share it.
 //!
 //! # Probes
 //!
@@ -46,11 +52,12 @@
 //! ```
 //!
 //! The id is the incarnation of the node and the number of the event in this run. A client that sends the last one as `Last-Event-ID`, as
-//! browsers do, gets what it has missed. The node keeps the last [`EVENT_HISTORY`](formation_host::EVENT_HISTORY) events, and fewer of those
-//! that are details or are about unproven peers. A number that is missing was not kept. `line` is a sentence for people, and `null` for
+//! browsers do, gets what it has missed. The node keeps the last
+//! [`event_history`](formation_core::Limits::event_history) events, as far as they take no more than
+//! [`event_history_bytes`](formation_core::Limits::event_history_bytes), and fewer of those that are details or are about unproven peers. A number that is missing was not kept. `line` is a sentence for people, and `null` for
 //! details. `event` is the [`Event`](formation_core::Event).
 //!
-//! There are at most [`EVENT_STREAMS`] streams. Further ones get 503. A stream ends with its node, and not before. So a server that waits
+//! There are at most [`Settings::event_streams`] streams. Further ones get 503. A page that nobody sees has none. A stream ends with its node, and not before. So a server that waits
 //! for its connections at its end waits for an open page, too: leave the cluster first, serve this router on a listener of its own, or give
 //! the wait a limit.
 //!
@@ -63,36 +70,48 @@
 //! Each connection takes a file of the process, as the connections of the node do, and [`axum`] has no limit for them. Give the listener
 //! one, or keep the port to yourself.
 //!
+//! # Who may change something
+//!
+//! Nobody, unless you call [`Settings::control`] with a token. Then a request with `Authorization: Bearer` and the token may make the node
+//! leave or resign. The comparison takes the same time wherever the two differ. Other requests get 401, and change nothing. Serve these
+//! routes on TLS, or on an address that only the machine itself reaches: who reads the token can use it.
+//!
+//! Another web site cannot use the browser of an operator for that. The token is no cookie, so the browser adds it to no request. A form
+//! cannot send the header, and a script of another site may send it only after a preflight request, which gets no permission here. A page
+//! that reaches this port by DNS rebinding can send the header, and does not know the token. The page of this package has no button for
+//! it, and asks for no token.
+//!
 //! # Map
 //!
+//! - `settings`: what a router is made with.
+//! - `cluster`: the page, and the node as JSON.
+//! - `explanations`: when the driver of the node is asked to explain.
 //! - `metrics`: the text for Prometheus.
 //! - `events`: the server-sent events.
+//! - `control`: the routes that change something.
 //! - `page.html`: the page, as it is sent.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cluster;
+mod control;
 mod events;
+mod explanations;
 mod metrics;
+mod settings;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
-    middleware::map_response,
-    response::{Html, IntoResponse, Response},
-    routing::get,
+    http::{HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
 };
-use formation_core::{Address, ClusterName, MembersView, Node, Phase, Status};
-use formation_host::{ClusterHandle, Master};
-use serde::Serialize;
+use formation_host::ClusterHandle;
 
-pub use self::events::EVENT_STREAMS;
-use self::events::StreamPlaces;
-
-/// A node without a master is ready for this many times `down_after`.
-const READY_WITHOUT_MASTER: u32 = 10;
+pub use self::settings::{Settings, Token, TokenTooShort};
+use self::{events::StreamPlaces, explanations::Explanations};
 
 /// The page needs nothing from elsewhere, and nothing may be loaded into it.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
@@ -103,9 +122,11 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
 struct App {
     handle: ClusterHandle,
     places: StreamPlaces,
+    explanations: Arc<Explanations>,
+    token: Option<Token>,
 }
 
-/// The routes of a node. The documentation of this package lists them.
+/// The routes of a node, which only read. The documentation of this package lists them. [`Settings`] has more to choose from.
 ///
 /// ```
 /// use axum::Router;
@@ -113,20 +134,11 @@ struct App {
 ///
 /// /// A service with its own routes, and this page below `/formation`.
 /// fn app(cluster: &ClusterHandle) -> Router {
-///     Router::new().nest("/formation", formation_http::router(cluster.clone()))
+///     Router::new().nest_service("/formation", formation_http::router(cluster.clone()))
 /// }
 /// ```
 pub fn router(handle: ClusterHandle) -> Router {
-    Router::new()
-        .route("/", get(page))
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/cluster", get(cluster))
-        .route("/explain", get(explain))
-        .route("/events", get(events::stream))
-        .layer(map_response(secure))
-        .with_state(App { handle, places: StreamPlaces::default() })
+    Settings::new().router(handle)
 }
 
 /// Each answer is of this moment, and is what it says.
@@ -138,99 +150,15 @@ async fn secure(mut response: Response) -> Response {
     response
 }
 
-async fn page() -> Html<&'static str> {
-    Html(include_str!("page.html"))
-}
-
-async fn ready(State(app): State<App>) -> (StatusCode, String) {
-    match not_ready(&app.handle) {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-    }
-}
-
-/// Why this node is not ready, if it is not.
-fn not_ready(handle: &ClusterHandle) -> Option<String> {
-    let phase = handle.status().phase;
-    if matches!(phase, Phase::Leaving | Phase::Stopped) {
-        return Some(format!("this node is {phase}"));
-    }
-    let own = handle.node();
-    if handle.view().get(&own.id).is_none_or(|member| member.node != *own) {
-        return Some("this node is no member of a cluster yet".to_owned());
-    }
-    let without = handle.now().since(handle.without_master_since()?);
-    let limit = handle.config().timing().down_after.saturating_mul(READY_WITHOUT_MASTER);
-    (without > limit).then(|| format!("there has been no master for {without:.0?}"))
-}
-
 async fn metrics(State(app): State<App>) -> Response {
-    let explanation = app.handle.explain().await.ok();
-    let text = metrics::text(&app.handle, explanation.as_ref());
+    let explanation = app.explanations.now().await.1.ok();
+    let text = metrics::text(&app.handle.metrics(explanation.as_deref()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-async fn explain(State(app): State<App>) -> Response {
-    match app.handle.explain().await {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error: stopped.to_string() })).into_response(),
-    }
-}
-
-/// The answer when there is nothing to show.
-#[derive(Debug, Serialize)]
-struct Failure {
-    error: String,
-}
-
-/// The answer of `/cluster`.
-#[derive(Debug, Serialize)]
-struct Overview<'a> {
-    cluster: &'a ClusterName,
-    node: &'a Node,
-    address: &'a Address,
-    is_voter: bool,
-    is_ready: bool,
-    master: Option<Shown>,
-    /// How long this node is the master, if its lease is not renewed again. `None`: it is not the master.
-    lease_ms: Option<u64>,
-    /// How long a lease is.
-    lease_length_ms: u64,
-    /// How long this node has had no master, if it has none.
-    without_master_ms: Option<u64>,
-    /// Why it has none, for people.
-    no_master: Option<String>,
-    suppressed_events: u64,
-    status: Status,
-    view: MembersView,
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    master: Master,
-    is_this_node: bool,
-}
-
-async fn cluster(State(app): State<App>) -> Response {
-    let no_master = app.handle.explain().await.ok().and_then(|explanation| explanation.no_master);
-    let (handle, config, now) = (&app.handle, app.handle.config(), app.handle.now());
-    let overview = Overview {
-        cluster: config.cluster(),
-        node: handle.node(),
-        address: config.address(),
-        is_voter: config.is_voter(),
-        is_ready: not_ready(handle).is_none(),
-        master: handle.master().map(|master| Shown { is_this_node: master.node == *handle.node(), master }),
-        lease_ms: handle.leadership().map(|leadership| millis(leadership.valid_until.since(now))),
-        lease_length_ms: millis(config.timing().lease),
-        without_master_ms: handle.without_master_since().map(|since| millis(now.since(since))),
-        no_master: no_master.map(|why| why.to_string()),
-        suppressed_events: handle.suppressed_events(),
-        status: handle.status(),
-        view: handle.view(),
-    };
-    Json(overview).into_response()
+/// A parameter of the address. None of them has a character that has to be decoded.
+fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn millis(time: Duration) -> u64 {

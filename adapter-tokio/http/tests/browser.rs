@@ -261,6 +261,19 @@ fn the_page_shows_the_masters_their_loss_and_a_restart() {
     browser.wait_for("members", &["node-a", "node-b", "node-c"]);
     browser.wait_for("voters-title", &["3 of 3"]);
     browser.look("follower");
+    // Only the master measures.
+    assert_eq!(browser.eval("document.getElementById('delays-section').hidden"), true);
+
+    // A page that nobody sees leaves its place to others, and goes on where it was.
+    let look = |hidden: bool| {
+        format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }});
+            document.dispatchEvent(new Event('visibilitychange'));
+            [source.readyState === EventSource.CLOSED, source.url.split('?after=')[1] === seen]"
+        )
+    };
+    assert_eq!(browser.eval(&look(true))[0], true);
+    assert_eq!(browser.eval(&look(false)), json!([false, true]));
     run(nodes[at(&first)].take().unwrap().kill());
     browser.wait_for("events", &[&format!("lost master {first}")]);
     browser.wait_without("master", &first);
@@ -273,11 +286,21 @@ fn the_page_shows_the_masters_their_loss_and_a_restart() {
 
     run(nodes[shown].take().unwrap().kill());
     browser.wait_for("lost", &["has not answered since"]);
-    let _again = runtime.block_on(async { [place.start(&places).await, places[other].start(&places).await] });
+    let again = runtime.block_on(async { [place.start(&places).await, places[other].start(&places).await] });
     browser.wait_for("master", &["★"]);
     browser.wait_without("lost", "has not answered");
     // The events are those of the new run.
     browser.wait_without("events", "lost master");
     browser.wait_for("events", &["view "]);
     browser.look("again");
+
+    let master = runtime.block_on(async {
+        let node = &again[0].cluster;
+        node.wait_for_members(2).await.unwrap();
+        node.wait_for_master().await.unwrap().node.id.to_string()
+    });
+    browser.open(&format!("http://{}/", places[at(&master)].http));
+    browser.wait_for("master", &["(this node)"]);
+    browser.wait_for("delays", &[" ms"]);
+    browser.look("master");
 }

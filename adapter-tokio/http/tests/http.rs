@@ -13,9 +13,9 @@ use axum::{
     body::{Body, BodyDataStream, to_bytes},
     http::{Request, StatusCode, header},
 };
-use formation_core::{Event, Explanation};
+use formation_core::{Event, Explanation, Limits, Timing};
 use formation_host::ClusterHandle;
-use formation_http::{EVENT_STREAMS, router};
+use formation_http::{Settings, Token, router};
 use formation_testing::{
     TestNode,
     tokio::{Network, TestCluster},
@@ -50,7 +50,7 @@ async fn readiness(router: &Router) -> (u16, String) {
     (status.as_u16(), body)
 }
 
-/// The samples of `/metrics`, by their names with labels. The format is checked on the way.
+/// The samples of `/metrics`, by their names with the labels that differ. The format is checked on the way.
 async fn metrics(router: &Router) -> BTreeMap<String, f64> {
     let (status, text) = get(router, "/metrics").await;
     assert_eq!(status, StatusCode::OK);
@@ -67,9 +67,17 @@ async fn metrics(router: &Router) -> BTreeMap<String, f64> {
             family = Some((name, Some(kind)));
         } else {
             let (sample, value) = line.rsplit_once(' ').unwrap();
-            let name = sample.split('{').next().unwrap();
-            assert!(matches!(family, Some((known, Some(_))) if known == name), "{line}");
-            assert!(samples.insert(sample.to_owned(), value.parse().unwrap()).is_none(), "{line}");
+            let (name, labels) = sample.split_once('{').unwrap();
+            let (known, kind) = family.unwrap();
+            let is_part = |end: &&str| name == format!("{known}{end}");
+            let is_histogram = kind == Some("histogram");
+            assert_eq!(["_bucket", "_sum", "_count"].iter().any(is_part), is_histogram, "{line}");
+            assert!(is_histogram || name == known, "{line}");
+            let own = labels.strip_prefix("cluster=\"").and_then(|it| it.split_once("\",node=\"")?.1.split_once('"'));
+            let (_, rest) = own.unwrap_or_else(|| panic!("{line}"));
+            let rest = rest.trim_start_matches(',').trim_end_matches('}');
+            let sample = if rest.is_empty() { name.to_owned() } else { format!("{name}{{{rest}}}") };
+            assert!(samples.insert(sample, value.parse().unwrap()).is_none(), "{line}");
         }
     }
     samples
@@ -79,8 +87,8 @@ async fn metrics(router: &Router) -> BTreeMap<String, f64> {
 struct Stream(BodyDataStream, String);
 
 impl Stream {
-    async fn open(router: &Router, last: Option<&str>) -> Self {
-        let mut request = Request::get("/events");
+    async fn open(router: &Router, path: &str, last: Option<&str>) -> Self {
+        let mut request = Request::get(path);
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }
@@ -194,7 +202,11 @@ fn the_metrics_say_who_is_the_master() {
             assert_eq!(metrics["formation_master_term"], 1.0);
             assert!(metrics["formation_received_bytes_total"] > 0.0);
             let info = metrics.keys().find(|sample| sample.starts_with("formation_info{")).unwrap();
-            assert!(info.contains(&format!("node=\"{id}\",incarnation=\"1\",address=\"{id}:")), "{info}");
+            assert!(info.contains(&format!("incarnation=\"1\",address=\"{id}:")), "{info}");
+            assert_eq!(metrics["formation_elections_total"], 1.0);
+            assert_eq!(metrics["formation_without_master_duration_seconds_count"], 1.0);
+            assert_eq!(metrics["formation_heartbeat_round_trip_seconds_count"] > 0.0, is_master);
+            assert!(metrics["formation_connections{state=\"linked\"}"] >= 1.0);
         }
     });
 }
@@ -237,7 +249,7 @@ fn a_client_gets_the_events_that_it_has_missed() {
         let cluster = network.cluster(3).await;
         let (first, node) = (cluster.assert_one_master(), cluster.node("node-c"));
         let router = of(&cluster, "node-c");
-        let mut stream = Stream::open(&router, None).await;
+        let mut stream = Stream::open(&router, "/events", None).await;
         let seen = stream.present().await;
         let ids: Vec<_> = seen.iter().map(|(id, _)| id.clone()).collect();
         assert_eq!(ids, (1..=ids.len()).map(|number| format!("1-{number}")).collect::<Vec<_>>());
@@ -251,7 +263,7 @@ fn a_client_gets_the_events_that_it_has_missed() {
         drop(stream);
         cluster.kill(&first.node.id);
         cluster.wait_for_new_master(first.term).await;
-        let next = Stream::open(&router, ids.last().map(String::as_str)).await.present().await;
+        let next = Stream::open(&router, "/events", ids.last().map(String::as_str)).await.present().await;
         assert_eq!(next[0].0, format!("1-{}", ids.len() + 1));
         assert!(
             next.iter().any(|(_, data)| data["line"].as_str().is_some_and(|line| line.starts_with("lost master"))),
@@ -259,10 +271,10 @@ fn a_client_gets_the_events_that_it_has_missed() {
         );
         // The ids of another run, and what is none, say nothing.
         for other in ["7-3", "nonsense", "1-"] {
-            assert_eq!(Stream::open(&router, Some(other)).await.present().await[0].0, "1-1");
+            assert_eq!(Stream::open(&router, "/events", Some(other)).await.present().await[0].0, "1-1");
         }
 
-        let mut stream = Stream::open(&router, next.last().map(|(id, _)| id.as_str())).await;
+        let mut stream = Stream::open(&router, "/events", next.last().map(|(id, _)| id.as_str())).await;
         assert!(stream.present().await.is_empty());
         let (left, last) = future::zip(node.leave(), async {
             let mut last = None;
@@ -281,14 +293,137 @@ fn a_client_gets_the_events_that_it_has_missed() {
 fn there_are_only_so_many_streams_of_events() {
     Network::new(1).run(async |network| {
         let cluster = network.cluster(1).await;
-        let router = of(&cluster, "node-a");
-        let mut open = Vec::new();
-        for _ in 0..EVENT_STREAMS {
-            open.push(Stream::open(&router, None).await);
+        for most in [1, 3] {
+            let router = Settings::new().event_streams(most).router(ClusterHandle::clone(&cluster.node("node-a")));
+            let mut open = Vec::new();
+            for _ in 0..most {
+                open.push(Stream::open(&router, "/events", None).await);
+            }
+            assert_eq!(get(&router, "/events").await.0, StatusCode::SERVICE_UNAVAILABLE);
+            open.pop();
+            Stream::open(&router, "/events", None).await;
         }
-        assert_eq!(get(&router, "/events").await.0, StatusCode::SERVICE_UNAVAILABLE);
-        open.pop();
-        Stream::open(&router, None).await;
+    });
+}
+
+#[test]
+fn the_history_is_as_long_as_the_limits_say() {
+    let limits = Limits::new().with_event_history(2);
+    Network::new(1).configure(move |_, config| config.limits(limits.clone())).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let events = Stream::open(&of(&cluster, "node-a"), "/events", None).await.present().await;
+        assert_eq!(events.len(), 2, "{events:?}");
+    });
+}
+
+/// A stream goes on after the event that the address names, unless a header names a newer one.
+#[test]
+fn a_stream_goes_on_after_the_event_in_its_address() {
+    Network::new(1).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let router = of(&cluster, "node-b");
+        let first = async |path: &str, last| Stream::open(&router, path, last).await.present().await[0].0.clone();
+        assert_eq!(first("/events?after=1-2", None).await, "1-3");
+        assert_eq!(first("/events?after=1-2", Some("1-3")).await, "1-4");
+        assert_eq!(first("/events?after=7-2", None).await, "1-1", "that is another run");
+    });
+}
+
+#[test]
+fn members_that_a_client_has_are_not_sent_again() {
+    Network::new(1).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let router = of(&cluster, "node-c");
+        let whole = json(&router, "/cluster").await;
+        let path = format!("/cluster?have={}", whole["members"].as_str().unwrap());
+        let (short, long) = (get(&router, &path).await.1, get(&router, "/cluster").await.1);
+        assert_eq!(json(&router, &path).await["view"], Value::Null);
+        assert!(short.len() + 200 < long.len(), "{short} {long}");
+        let master = cluster.assert_one_master().node.id;
+        let other = cluster.ids().into_iter().find(|id| master.as_str() != id && id != "node-c");
+        cluster.node(other.unwrap()).leave().await.unwrap();
+        cluster.wait_for_members(2).await;
+        assert_eq!(json(&router, &path).await["view"]["members"].as_array().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn an_explanation_serves_all_requests_until_something_changes() {
+    Network::new(1).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let (master, timing) = (cluster.assert_one_master(), Timing::lan());
+        let router = of(&cluster, master.node.id.as_str());
+        let served = async || serde_json::from_value::<Explanation>(json(&router, "/explain").await).unwrap();
+        let fresh = async || cluster.node(&master.node.id).explain().await.unwrap();
+        let first = served().await;
+        cluster.advance(Duration::from_millis(10)).await;
+        metrics(&router).await;
+        assert_ne!(fresh().await, first);
+        assert_eq!(served().await, first, "the driver was not asked again");
+        cluster.advance(Duration::from_millis(100)).await;
+        assert_eq!(served().await, fresh().await);
+        // It is not used for another master, however new it is.
+        let (other, node) = cluster
+            .ids()
+            .into_iter()
+            .filter(|id| *id != master.node.id.as_str())
+            .map(|id| (of(&cluster, &id), cluster.node(&id)))
+            .next()
+            .unwrap();
+        let term = async || json(&other, "/explain").await["term"].as_u64().unwrap();
+        cluster.kill(&master.node.id);
+        while node.status().term == master.term {
+            assert_eq!(term().await, master.term.0);
+            cluster.advance(timing.lease / 100).await;
+        }
+        assert_eq!(term().await, node.status().term.0);
+    });
+}
+
+async fn post(router: &Router, path: &str, authorization: Option<&str>) -> StatusCode {
+    let mut request = Request::post(path);
+    if let Some(value) = authorization {
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+}
+
+#[test]
+fn only_the_token_lets_a_node_resign_or_leave() {
+    const SECRET: &str = "9f2c7d1e5a804b6c";
+    assert!(Token::new(&SECRET[1..]).is_err());
+    Network::new(1).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let master = cluster.assert_one_master();
+        let node = cluster.node(&master.node.id);
+        let handle = || ClusterHandle::clone(&node);
+        let right = format!("Bearer {SECRET}");
+        for path in ["/resign", "/leave"] {
+            assert_eq!(post(&router(handle()), path, Some(&right)).await, StatusCode::NOT_FOUND);
+        }
+        let router = Settings::new().control(Token::new(SECRET).unwrap()).router(handle());
+        let wrong = [
+            None,
+            Some("Bearer "),
+            Some("Bearer 9f2c7d1e5a804b6d"),
+            Some("Bearer 9f2c7d1e5a804b6"),
+            Some("Bearer 9f2c7d1e5a804b6cc"),
+            Some(SECRET),
+            Some("Basic 9f2c7d1e5a804b6c"),
+        ];
+        for path in ["/resign", "/leave"] {
+            for wrong in wrong {
+                assert_eq!(post(&router, path, wrong).await, StatusCode::UNAUTHORIZED, "{wrong:?}");
+            }
+            assert_eq!(get(&router, path).await.0, StatusCode::METHOD_NOT_ALLOWED);
+        }
+        assert_eq!(node.master().as_ref(), Some(&master), "nothing has changed");
+
+        assert_eq!(post(&router, "/resign", Some(&right)).await, StatusCode::OK);
+        assert_ne!(cluster.wait_for_new_master(master.term).await.node, master.node);
+        assert_eq!(post(&router, "/leave", Some(&right)).await, StatusCode::OK);
+        assert_eq!(readiness(&router).await, (503, "this node is stopped\n".to_owned()));
+        assert_eq!(post(&router, "/leave", Some(&right)).await, StatusCode::SERVICE_UNAVAILABLE);
     });
 }
 
@@ -296,9 +431,11 @@ fn there_are_only_so_many_streams_of_events() {
 fn the_page_loads_nothing_from_elsewhere_and_changes_nothing() {
     Network::new(1).run(async |network| {
         let cluster = network.cluster(1).await;
-        let router = Router::new().nest("/formation", of(&cluster, "node-a"));
+        let router = Router::new().nest_service("/formation", of(&cluster, "node-a"));
         let request =
             |method: &str, path: &str| Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let slash = router.clone().oneshot(request("GET", "/formation/")).await.unwrap();
+        assert_eq!(slash.status(), StatusCode::OK);
         let response = router.clone().oneshot(request("GET", "/formation")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
