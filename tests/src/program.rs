@@ -1,5 +1,7 @@
 //! Tests of a node program from outside: its output, its reaction to signals, and its exit code.
 
+mod commands;
+
 use std::{
     fs,
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
@@ -75,6 +77,32 @@ macro_rules! program_tests {
         #[test]
         fn a_closed_output_makes_it_exit_with_6() {
             PROGRAM.leaves_when_its_output_is_closed();
+        }
+
+        #[test]
+        fn subcommands_ask_a_node_over_http() {
+            PROGRAM.answers_over_http();
+        }
+
+        #[test]
+        fn a_command_ends_before_its_node_leaves() {
+            PROGRAM.ends_its_command_before_it_leaves();
+        }
+
+        #[test]
+        fn a_node_leaves_with_the_exit_code_of_its_command() {
+            PROGRAM.leaves_when_its_command_has_ended();
+        }
+
+        #[cfg(target_os = "linux")]
+        #[test]
+        fn a_killed_node_takes_its_command_with_it() {
+            PROGRAM.takes_its_command_with_it_when_it_is_killed();
+        }
+
+        #[test]
+        fn a_command_ends_when_the_lease_is_not_renewed() {
+            PROGRAM.ends_its_command_when_the_lease_is_not_renewed();
         }
     };
 }

@@ -5,21 +5,30 @@
 //! - `settings`: the flags and the configuration file.
 //! - `report`: the output, for a person or as JSON.
 //! - `run`: the life of the process.
+//! - `serve`: the node over HTTP.
+//! - `exec`: a command that runs only while the node is the master.
+//! - `client`: the subcommands that ask a running node over HTTP.
 //!
-//! The last three need the feature `program`.
+//! All but the first need the feature `program`.
 //!
 //! The interface follows the needs of these two programs and may change with any version.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "program")]
+mod client;
+#[cfg(feature = "program")]
+mod exec;
 mod log;
 #[cfg(feature = "program")]
 mod report;
 #[cfg(feature = "program")]
 mod run;
 #[cfg(feature = "program")]
+mod serve;
+#[cfg(feature = "program")]
 mod settings;
 
 pub use log::log;
 #[cfg(feature = "program")]
-pub use run::{Adapter, Request, main};
+pub use run::{Adapter, Request, Routes, main};

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    io::{Write, stdout},
+    io::Write,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::{JoinHandle, spawn},
     time::{SystemTime, UNIX_EPOCH},
@@ -78,9 +78,10 @@ impl What<'_> {
 }
 
 impl Reporter {
-    pub(crate) fn new(node: Node, json: bool) -> Self {
+    /// `out`: where the lines go.
+    pub(crate) fn new(node: Node, json: bool, out: impl Write + Send + 'static) -> Self {
         let (lines, to_print) = sync_channel(LINES);
-        Self { node, json, lines, lost: Cell::new(0), printer: spawn(move || print(to_print)) }
+        Self { node, json, lines, lost: Cell::new(0), printer: spawn(move || print(to_print, out)) }
     }
 
     /// Whether the reader has closed the output.
@@ -118,9 +119,9 @@ impl Reporter {
 }
 
 /// Prints line by line until the reader has closed the output.
-fn print(lines: Receiver<String>) {
+fn print(lines: Receiver<String>, mut out: impl Write) {
     for line in lines {
-        if writeln!(stdout(), "{line}").is_err() {
+        if writeln!(out, "{line}").is_err() {
             break;
         }
     }

@@ -1,19 +1,37 @@
 //! The life of the process, on any runtime.
 
-use std::{env, error::Error, future::pending, io, ops::Deref, pin::pin, process::ExitCode, time::Duration};
+use std::{
+    cell::Cell,
+    env,
+    error::Error,
+    ffi::OsString,
+    future::pending,
+    io::{self, stderr, stdout},
+    ops::Deref,
+    pin::pin,
+    process::ExitCode,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use formation_core::{Config, StopReason};
 use formation_host::{ClusterHandle, LeaveError, RecvError, StartError, Unfinished, tls::Credentials};
 use futures_lite::future::{or, poll_once};
 
 use crate::{
+    client,
+    exec::{self, Exec},
     log,
     report::{Reporter, What},
+    serve::Port,
     settings::Settings,
 };
 
 /// How often the lease is read. Each heartbeat extends it without an event.
 const LEASE_POLL: Duration = Duration::from_millis(20);
+
+/// How long the process waits at its end until the last answers over HTTP are sent.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 const LEFT: u8 = 0;
 const FAILED: u8 = 1;
@@ -44,6 +62,9 @@ pub trait Adapter {
         credentials: Option<Credentials>,
     ) -> Result<Self::Cluster, StartError>;
 
+    /// What serves a node over HTTP. With a token, those who have it may make the node leave or resign.
+    fn routes(token: Option<&str>) -> Result<Routes, String>;
+
     /// Handles signals from now on: SIGINT, SIGTERM and SIGHUP.
     fn signals() -> io::Result<Self::Signals>;
 
@@ -53,6 +74,9 @@ pub trait Adapter {
     /// Waits for that long. It has to be cancel safe: a dropped future leaves nothing behind.
     fn pause(time: Duration) -> impl Future<Output = ()>;
 }
+
+/// Makes the routes of a node once it runs.
+pub type Routes = Box<dyn FnOnce(ClusterHandle) -> axum::Router>;
 
 /// The request behind a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +91,25 @@ pub enum Request {
 ///
 /// Not cancel safe: if the future is dropped, the node ends like by a crash.
 pub async fn main<A: Adapter>() -> ExitCode {
+    let mut flags: Vec<OsString> = env::args_os().collect();
+    if flags.get(1).is_some_and(|name| name == exec::CHILD) {
+        return exec::become_command(&flags[2..]);
+    }
     log();
-    let settings = match Settings::read(A::PROGRAM, env::args_os()) {
+    if let Some(code) = client::run(A::PROGRAM, &flags) {
+        return code;
+    }
+    let exec = match Exec::take(&mut flags).transpose() {
+        Ok(exec) => exec,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return WRONG_FLAGS.into();
+        }
+    };
+    if flags.get(1).is_some_and(|name| name == "run") {
+        flags.remove(1);
+    }
+    let settings = match Settings::read(A::PROGRAM, flags) {
         Ok(settings) => settings,
         Err(error) => {
             // It fails if nobody reads it.
@@ -76,9 +117,17 @@ pub async fn main<A: Adapter>() -> ExitCode {
             return if error.use_stderr() { WRONG_FLAGS } else { LEFT }.into();
         }
     };
-    let config = settings.config().and_then(|config| Ok((config, settings.credentials()?)));
-    let code = match config {
-        Ok((config, credentials)) => run::<A>(&settings, config, credentials).await.unwrap_or_else(|error| {
+    let parts = settings.config().and_then(|config| {
+        let exec = exec.map(|exec| Ok::<_, Box<dyn Error>>(exec.stopping_before(settings.stop_before(&config)?)));
+        Ok(Parts {
+            credentials: settings.credentials()?,
+            routes: A::routes(settings.token()?.as_deref())?,
+            exec: exec.transpose()?,
+            config,
+        })
+    });
+    let code = match parts {
+        Ok(parts) => run::<A>(&settings, parts).await.unwrap_or_else(|error| {
             eprintln!("error: {error}");
             FAILED
         }),
@@ -90,12 +139,21 @@ pub async fn main<A: Adapter>() -> ExitCode {
     code.into()
 }
 
-/// Runs a node until it has stopped, and returns the exit code.
-async fn run<A: Adapter>(
-    settings: &Settings,
+/// What the settings lead to.
+struct Parts {
     config: Config,
     credentials: Option<Credentials>,
-) -> Result<u8, Box<dyn Error>> {
+    routes: Routes,
+    exec: Option<Exec>,
+}
+
+/// Runs a node until it has stopped, and returns the exit code.
+async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dyn Error>> {
+    let Parts { config, credentials, routes, exec } = parts;
+    let port = settings.http().map(|at| {
+        Port::open(at).map_err(|error| format!("cannot serve HTTP at {at}: {error}; is another program there?"))
+    });
+    let port = port.transpose()?;
     let listen = settings.listen();
     // The start waits for the disk. Until it is done, a signal ends the process: there is nothing to leave.
     let listener = A::listen(listen)
@@ -103,24 +161,44 @@ async fn run<A: Adapter>(
         .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
     let node = A::start(config, listener, credentials.clone())?;
     let mut signals = A::signals()?;
-    let reporter = Reporter::new(node.node().clone(), settings.json);
+    let server = port.map(|port| port.serve(ClusterHandle::clone(&node), routes)).transpose()?;
+    let own = node.node().clone();
+    let reporter = match &exec {
+        // The standard output is that of the command.
+        Some(_) => Reporter::new(own, settings.json, stderr()),
+        None => Reporter::new(own, settings.json, stdout()),
+    };
     reporter.report(node.now(), What::Started { listen });
     let reload = || reload(settings, credentials.as_ref());
     let limit = settings.leave_within();
+    let ended = Cell::new(None);
     let code = {
         let mut obeying = pin!(obey::<A>(&node, &reporter, &mut signals, reload, limit));
         let reported = async { Err(report::<A>(&node, &reporter, limit).await) };
-        match or(async { Ok(obeying.as_mut().await) }, reported).await {
+        let commanded = async {
+            if let Some(exec) = &exec {
+                ended.set(Some(command::<A>(exec, &node).await));
+                leave(&node, limit).await;
+            }
+            // `report` notices the end of the node.
+            pending().await
+        };
+        match or(async { Ok(obeying.as_mut().await) }, or(commanded, reported)).await {
             Ok(code) => code,
             // The node may have stopped after `obey` has looked and before `report` did: `obey` says what was not finished.
             Err(code) => poll_once(obeying).await.unwrap_or(Some(code)),
         }
     };
     let Some(code) = code else { return Ok(STOPPED) };
+    // A node that has left because its command has ended says how that was.
+    let code = ended.get().filter(|_| code == LEFT).unwrap_or(code);
     let printer = reporter.finish();
     let printed = async {
-        while !printer.is_finished() {
+        let mut waited = Duration::ZERO;
+        let answers = |server: &JoinHandle<()>| !server.is_finished();
+        while !printer.is_finished() || (server.as_ref().is_some_and(answers) && waited < LAST_ANSWERS) {
             A::pause(LEASE_POLL).await;
+            waited += LEASE_POLL;
         }
         code
     };
@@ -129,6 +207,17 @@ async fn run<A: Adapter>(
         STOPPED
     };
     Ok(or(printed, stopped).await)
+}
+
+/// Runs the command while the node is the master, until it ends by itself, and returns its exit code.
+async fn command<A: Adapter>(exec: &Exec, node: &ClusterHandle) -> u8 {
+    match exec.run::<A>(node).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            exec::NOT_STARTED
+        }
+    }
 }
 
 /// Reports events and leases until the node has stopped.

@@ -17,17 +17,24 @@ use clap::{
 use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
 use formation_host::tls::{Credentials, TlsConfig};
 
-use overrides::{LimitFlags, PhiFlags, TimingFlags};
+use overrides::{LimitFlags, PhiFlags, TimingFlags, shown};
 use secret::{read, read_secret};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// Runs one node and prints its events. Ctrl-C or SIGTERM makes it leave, a second one stops it at once, SIGHUP
+/// Runs one node and prints its events, which the subcommand `run` does, too. Ctrl-C or SIGTERM makes it leave, a second one stops it at once, SIGHUP
 /// makes it read its certificates again.
 ///
 /// Exit codes: 0 after leaving, 1 after a failed start, 2 for wrong or missing flags, 3 when a newer run of the same node has
 /// taken its place, 4 when another living node has its id, 5 when it was stopped before it had left, 6 when its output was
 /// closed.
+///
+/// `exec --while-master FLAGS -- COMMAND` runs the command only while this node is the master. The command has the term in its
+/// environment (FORMATION_TERM). It gets SIGTERM before the lease ends and SIGKILL at the end of the lease, with all processes of its
+/// group. It is started again when this node is the master again. When it ends by itself, the node leaves, and exits with the code of
+/// the command. The lines of the node go to the standard error.
+///
+/// The subcommands `status`, `members`, `events`, `explain`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
 ///
 /// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///
@@ -94,6 +101,16 @@ pub(crate) struct Settings {
     /// Print lines of JSON for a program: one for each event, and one for each new lease
     #[arg(long)]
     pub(crate) json: bool,
+    /// Serve the page of this node, its metrics, its health and what the subcommands ask for over HTTP at this address. Everybody who
+    /// reaches it can read all of that
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// A file with a token of at least 16 bytes: who has it may make this node leave or resign over HTTP
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    http_token_file: Option<PathBuf>,
+    /// How long before the end of its lease the command of `exec` gets SIGTERM; the default is a quarter of the lease
+    #[arg(long, value_name = "TIME")]
+    stop_before: Option<humantime::Duration>,
     /// A file that holds the cluster key; repeat it while the key is changed
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     key_file: Vec<PathBuf>,
@@ -182,6 +199,33 @@ impl Settings {
 
     pub(crate) fn listen(&self) -> &str {
         self.listen.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn http(&self) -> Option<&str> {
+        self.http.as_deref()
+    }
+
+    /// The token of those who may change something over HTTP.
+    pub(crate) fn token(&self) -> Fallible<Option<String>> {
+        let Some(path) = &self.http_token_file else { return Ok(None) };
+        if self.http.is_none() {
+            return Err("--http-token-file has no effect without --http; give both".into());
+        }
+        Ok(Some(read_secret(path)?.trim_end().to_owned()))
+    }
+
+    /// How long before the end of the lease a command is told to end. It has to be less than what is left of a lease at any time.
+    pub(crate) fn stop_before(&self, config: &Config) -> Fallible<Duration> {
+        let timing = config.timing();
+        let most = timing.safe_lease().saturating_sub(config.lease_margin() + 2 * timing.heartbeat_interval);
+        let time = self.stop_before.map_or(timing.lease / 4, Into::into);
+        if time > most {
+            let (time, most) = (shown(time), shown(most));
+            return Err(
+                format!("--stop-before is {time}, but has to be at most {most}; raise --lease or lower it").into()
+            );
+        }
+        Ok(time)
     }
 
     /// The configuration of the node.

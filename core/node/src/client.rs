@@ -1,0 +1,277 @@
+//! The subcommands that ask a running node over HTTP.
+
+use std::{
+    error::Error,
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader, Write, stdout},
+    path::PathBuf,
+    process::ExitCode,
+    thread::sleep,
+    time::Duration,
+};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use formation_core::Explanation;
+use serde_json::Value;
+use ureq::{Agent, http::Response};
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// The names of the subcommands.
+const VERBS: [&str; 6] = ["status", "members", "events", "explain", "leave", "resign"];
+
+/// How long a node may take to answer, apart from a stream of events.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take to leave: as long as a supervisor waits for that.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long to wait before a node that does not answer is asked for its events again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Asks a running node that was started with --http.
+///
+/// Exit codes: 0 when the node has answered, 1 when it has not or has refused, 2 for wrong flags.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Client {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Who is the master, and what the node is doing
+    Status(Target),
+    /// The members of the cluster
+    Members(Target),
+    /// The last events, one per line
+    Events {
+        #[command(flatten)]
+        target: Target,
+        /// Go on with those to come, also after a restart of the node
+        #[arg(long)]
+        follow: bool,
+    },
+    /// What the node is doing, and why it is not doing more
+    Explain(Target),
+    /// Make the node leave the cluster
+    Leave(Control),
+    /// Make the node hand its mastership over
+    Resign(Control),
+}
+
+#[derive(Args, Debug)]
+struct Target {
+    /// The HTTP address of the node, host:port
+    #[arg(long, value_name = "ADDRESS")]
+    http: String,
+    /// Print JSON for a program
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Control {
+    #[command(flatten)]
+    target: Target,
+    /// The file with the token that the node was given
+    #[arg(long, value_name = "FILE")]
+    http_token_file: PathBuf,
+}
+
+/// Runs the subcommand of these arguments. `None`: there is none of this name.
+pub(crate) fn run(name: &'static str, arguments: &[OsString]) -> Option<ExitCode> {
+    let is_verb = |argument: &OsString| VERBS.iter().any(|verb| argument == verb);
+    arguments.get(1).filter(|argument| is_verb(argument))?;
+    let matches = Client::command().name(name).try_get_matches_from(arguments);
+    let client = match matches.and_then(|matches| Client::from_arg_matches(&matches)) {
+        Ok(client) => client,
+        Err(error) => {
+            // It fails if nobody reads it.
+            let _ = error.print();
+            return Some(ExitCode::from(if error.use_stderr() { 2 } else { 0 }));
+        }
+    };
+    Some(match client.verb.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+impl Verb {
+    fn run(self) -> Fallible<()> {
+        match self {
+            Self::Status(target) => {
+                let mut overview = target.value("cluster")?;
+                if target.json {
+                    overview["view"].take();
+                    return print(&overview.to_string());
+                }
+                print(&status(&overview))
+            }
+            Self::Members(target) => {
+                let view = target.value("cluster")?["view"].take();
+                if target.json { print(&view.to_string()) } else { print(&members(&view)) }
+            }
+            Self::Explain(target) => {
+                let text = target.get("explain")?;
+                if target.json {
+                    return print(&text);
+                }
+                print(serde_json::from_str::<Explanation>(&text)?.to_string().trim_end())
+            }
+            Self::Events { target, follow } => events(&target, follow),
+            Self::Leave(control) => control.post("leave"),
+            Self::Resign(control) => control.post("resign"),
+        }
+    }
+}
+
+/// An agent that leaves the answers of the node, also the bad ones, to the caller.
+fn agent(patience: Option<Duration>) -> Agent {
+    let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(PATIENCE));
+    config.timeout_global(patience).build().into()
+}
+
+impl Target {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.http)
+    }
+
+    fn failed(&self, error: &ureq::Error) -> Box<dyn Error> {
+        format!("{} does not answer: {error}; was the node started with --http?", self.http).into()
+    }
+
+    fn get(&self, path: &str) -> Fallible<String> {
+        let answer = agent(Some(PATIENCE)).get(self.url(path)).call();
+        text(answer.map_err(|error| self.failed(&error))?)
+    }
+
+    fn value(&self, path: &str) -> Fallible<Value> {
+        Ok(serde_json::from_str(&self.get(path)?)?)
+    }
+}
+
+impl Control {
+    fn post(self, path: &str) -> Fallible<()> {
+        let secret = fs::read_to_string(&self.http_token_file)
+            .map_err(|error| format!("cannot read {}: {error}", self.http_token_file.display()))?;
+        let request = agent(Some(LEAVE_PATIENCE)).post(self.target.url(path));
+        let request = request.header("Authorization", format!("Bearer {}", secret.trim()));
+        let answer = text(request.send_empty().map_err(|error| self.target.failed(&error))?)?;
+        if self.target.json {
+            print(&serde_json::json!({ "done": path }).to_string())
+        } else {
+            print(answer.trim_end())
+        }
+    }
+}
+
+/// The text of a good answer.
+fn text(answer: Response<ureq::Body>) -> Fallible<String> {
+    let status = answer.status();
+    let text = answer.into_body().read_to_string()?;
+    if status.is_success() {
+        return Ok(text);
+    }
+    let hint = if status.as_u16() == 404 { "; was the node started with --http-token-file?" } else { "" };
+    Err(format!("the node answers {status}: {}{hint}", text.trim_end()).into())
+}
+
+fn print(text: &str) -> Fallible<()> {
+    Ok(writeln!(stdout(), "{text}")?)
+}
+
+/// A text of the node, as it is.
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn status(overview: &Value) -> String {
+    let (node, status) = (&overview["node"], &overview["status"]);
+    let readiness = if overview["is_ready"] == true { "ready" } else { "not ready" };
+    let mut lines = vec![format!(
+        "{} in {} at {}: {}, {readiness}",
+        word(&node["id"]),
+        word(&overview["cluster"]),
+        word(&overview["address"]),
+        word(&status["phase"]).to_lowercase()
+    )];
+    let master = &overview["master"];
+    lines.push(match master["node"]["id"].as_str() {
+        Some(id) => format!("master: {id} at {}, term {}", word(&master["address"]), master["term"]),
+        None => format!("no master: {}", word(&overview["no_master"])),
+    });
+    if let Some(left) = overview["lease_ms"].as_u64() {
+        lines.push(format!("lease: {left} ms left"));
+    }
+    let members = overview["view"]["members"].as_array().map_or(0, Vec::len);
+    lines.push(format!("members: {members}, links: {}", status["links"]));
+    lines.join("\n")
+}
+
+fn members(view: &Value) -> String {
+    let rows = view["members"].as_array().into_iter().flatten();
+    let rows = rows.map(|it| [word(&it["node"]["id"]), word(&it["state"]).to_lowercase(), word(&it["address"])]);
+    let rows: Vec<_> = [["NODE", "STATE", "ADDRESS"].map(str::to_owned)].into_iter().chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let (first, second) = (width(0), width(1));
+    let line = |[id, state, address]: &[String; 3]| format!("{id:first$}  {state:second$}  {address}");
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Prints events. Without `follow`, those up to the newest one.
+fn events(target: &Target, follow: bool) -> Fallible<()> {
+    let newest = target.value("cluster")?["newest_event"].as_u64().unwrap_or_default();
+    if newest == 0 && !follow {
+        return Ok(());
+    }
+    let mut seen = String::new();
+    loop {
+        let read = read_events(target, &mut seen, |number| !follow && number >= newest);
+        match read {
+            Ok(()) if !follow => return Ok(()),
+            Err(error) if !follow || is_closed(&error) => return Err(error),
+            Ok(()) | Err(_) => sleep(AGAIN),
+        }
+    }
+}
+
+/// Whether nobody reads the output any more.
+fn is_closed(error: &Box<dyn Error>) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints the events of one stream after the one that was seen last, until `is_last` or the end of the stream.
+fn read_events(target: &Target, seen: &mut String, is_last: impl Fn(u64) -> bool) -> Fallible<()> {
+    let answer = agent(None).get(target.url("events")).header("Last-Event-ID", seen.as_str()).call();
+    let answer = answer.map_err(|error| target.failed(&error))?;
+    if !answer.status().is_success() {
+        return text(answer).map(drop);
+    }
+    for line in BufReader::new(answer.into_body().into_reader()).lines() {
+        let line = line?;
+        if let Some(id) = line.strip_prefix("id: ") {
+            id.clone_into(seen);
+        }
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        let event: Value = serde_json::from_str(data)?;
+        if target.json {
+            print(data)?;
+        } else if let Some(sentence) = event["line"].as_str() {
+            let time = Duration::from_millis(event["unix_ms"].as_u64().unwrap_or_default());
+            let time = humantime::format_rfc3339_millis(std::time::SystemTime::UNIX_EPOCH + time);
+            print(&format!("{time} {sentence}"))?;
+        }
+        if is_last(event["number"].as_u64().unwrap_or_default()) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
