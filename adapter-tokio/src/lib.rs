@@ -127,8 +127,8 @@ pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};
 pub use formation_host::{
     ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, Histogram, LeadershipChange,
     LeadershipWatch, Lease, LeaseTooShort, LeaveError, METRICS, Master, MemoryStore, Metric, MetricKind, MetricValue,
-    Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, StartError, Stopped, Store, StoreError, Transport, Unfinished,
-    Watch, describe,
+    Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, StartError, Stopped, Store, StoreError, Transport,
+    Unfinished, Watch, describe,
 };
 pub use runtime::Tokio;
 pub use tcp::Tcp;

@@ -12,14 +12,17 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::{Shell, generate};
 use formation_core::Explanation;
 use serde_json::Value;
 use ureq::{Agent, http::Response};
 
+use crate::settings::Settings;
+
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// The names of the subcommands.
-const VERBS: [&str; 6] = ["status", "members", "events", "explain", "leave", "resign"];
+const VERBS: [&str; 7] = ["status", "members", "events", "explain", "leave", "resign", "completions"];
 
 /// How long a node may take to answer, apart from a stream of events.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +63,11 @@ enum Verb {
     Leave(Control),
     /// Make the node hand its mastership over
     Resign(Control),
+    /// Print the completions of a shell, to be read by its start-up file
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -94,7 +102,7 @@ pub(crate) fn run(name: &'static str, arguments: &[OsString]) -> Option<ExitCode
             return Some(ExitCode::from(if error.use_stderr() { 2 } else { 0 }));
         }
     };
-    Some(match client.verb.run() {
+    Some(match client.verb.run(name) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -104,8 +112,17 @@ pub(crate) fn run(name: &'static str, arguments: &[OsString]) -> Option<ExitCode
 }
 
 impl Verb {
-    fn run(self) -> Fallible<()> {
+    fn run(self, name: &str) -> Fallible<()> {
         match self {
+            Self::Completions { shell } => {
+                // The flags of a node stand before its subcommands, as `run` can be left out.
+                let subcommands = Client::command();
+                let run = Settings::command().name("run");
+                let all = subcommands.get_subcommands().cloned().chain([run]);
+                let mut command = Settings::command().subcommands(all);
+                generate(shell, &mut command, name, &mut stdout());
+                Ok(())
+            }
             Self::Status(target) => {
                 let mut overview = target.value("cluster")?;
                 if target.json {
@@ -236,14 +253,14 @@ fn events(target: &Target, follow: bool) -> Fallible<()> {
         let read = read_events(target, &mut seen, |number| !follow && number >= newest);
         match read {
             Ok(()) if !follow => return Ok(()),
-            Err(error) if !follow || is_closed(&error) => return Err(error),
+            Err(error) if !follow || is_closed(&*error) => return Err(error),
             Ok(()) | Err(_) => sleep(AGAIN),
         }
     }
 }
 
 /// Whether nobody reads the output any more.
-fn is_closed(error: &Box<dyn Error>) -> bool {
+fn is_closed(error: &(dyn Error + 'static)) -> bool {
     let error = error.downcast_ref::<std::io::Error>();
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

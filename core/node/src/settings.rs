@@ -35,6 +35,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// the command. The lines of the node go to the standard error.
 ///
 /// The subcommands `status`, `members`, `events`, `explain`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
+/// `completions SHELL` prints the completions of a shell.
 ///
 /// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///

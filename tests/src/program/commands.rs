@@ -9,12 +9,13 @@ use std::{
 
 use super::{Process, Program, free_address, send_signal};
 
-/// Says its term, and says so when it is told to end, which it obeys at once.
-const OBEDIENT: &str =
-    r#"trap 'echo told; exit 0' TERM; echo "term $FORMATION_TERM of $FORMATION_NODE"; while :; do sleep 0.02; done"#;
+/// Says its term, and says so when it is told to end, which it obeys at once. Otherwise it ends after far longer than any test takes.
+const OBEDIENT: &str = r#"trap 'echo told; exit 0' TERM; echo "term $FORMATION_TERM of $FORMATION_NODE"
+    for n in $(seq 1500); do sleep 0.02; done; echo late"#;
 
-/// Does not end by itself, whatever it is told.
-const STUBBORN: &str = r#"trap '' TERM; echo "term $FORMATION_TERM"; while :; do sleep 0.02; done"#;
+/// Does not obey.
+const STUBBORN: &str = r#"trap '' TERM; echo "term $FORMATION_TERM"
+    for n in $(seq 1500); do sleep 0.02; done; echo late"#;
 
 impl Program {
     /// The questions that can be asked, and the answers for people and for programs.
@@ -63,6 +64,9 @@ impl Program {
         assert_eq!(node.exit_code(), Some(0));
         assert!(events.any(|line| line.contains("stopped: it has left the cluster")));
         drop(lines);
+        let completions = Command::new(self.path).args(["completions", "bash"]).output().expect("it runs").stdout;
+        let completions = String::from_utf8(completions).expect("a text");
+        assert!(["--heartbeat-interval", "members", "--follow"].iter().all(|word| completions.contains(word)));
         let gone = ask(&["status"]);
         assert_eq!(gone.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&gone.stderr).contains("does not answer"));
