@@ -82,6 +82,8 @@ struct Tracked {
     holds: Option<ViewId>,
     /// The view that it holds by its last acknowledgement.
     acked: Option<ViewId>,
+    /// The view in which it became a member. It receives this one, or a newer one, without waiting for the next heartbeat.
+    admitted: ViewId,
     /// The next page of the snapshot that it is being sent.
     series: Option<(ViewId, usize)>,
     /// The round in which it has taken the page before that.
@@ -102,6 +104,8 @@ struct Step {
 struct Pinned {
     pages: Vec<SharedFrame>,
     readers: usize,
+    /// The round in which the last one has begun to read it.
+    begun_in: u64,
 }
 
 /// What an acknowledgement shows.
@@ -220,7 +224,12 @@ impl Tracker {
         if held.view().get(&member.node.id) == Some(&member) {
             return Vec::new();
         }
-        self.write(held, member)
+        let id = member.node.id.clone();
+        let changes = self.write(held, member);
+        if let Some(tracked) = self.tracked.get_mut(&id).filter(|tracked| tracked.holds.is_none()) {
+            tracked.admitted = held.view().id();
+        }
+        changes
     }
 
     /// Writes a member as it is now.
@@ -320,6 +329,7 @@ impl Tracker {
     /// A heartbeat goes to every member, together with the updates that have waited for it.
     pub(crate) fn begin_round(&mut self, view: &MembersView) {
         (self.due, self.updates_since_heartbeat) = (view.id(), 0);
+        self.unpin_unused();
         self.rounds += 1;
         if core::mem::take(&mut self.lacks_pin) {
             self.unpin_stalled();
@@ -449,6 +459,7 @@ impl Tracker {
             round_trip: None,
             holds: None,
             acked: None,
+            admitted: ViewId::default(),
             series: None,
             read_in: 0,
             check: None,
@@ -468,7 +479,6 @@ impl Tracker {
             self.log.pop_front();
         }
         self.deltas.clear();
-        self.pinned.retain(|_, pinned| pinned.readers > 0);
         // V8: when n nodes join at once, sending each join to every member would cost O(n²) messages.
         if self.updates_since_heartbeat + self.tracked.len() <= self.at_once_limit {
             self.updates_since_heartbeat += self.tracked.len();

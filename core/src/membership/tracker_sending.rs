@@ -13,6 +13,9 @@ use crate::{
     wire::message::{MembersUpdate, Message},
 };
 
+/// A snapshot of a view is encoded anew behind so many changes: the root of the number of its members, divided by this.
+const FEW: usize = 16;
+
 impl Tracker {
     /// The next frame that the member lacks, for a link of this version, if it fits in `room` bytes.
     pub(crate) fn next_update(
@@ -22,10 +25,10 @@ impl Tracker {
         (version, room): (u16, usize),
     ) -> Option<Bytes> {
         let tracked = self.tracked.get(id)?;
-        let holds = tracked.holds;
+        let (holds, due) = (tracked.holds, self.due.max(tracked.admitted));
         let (view_id, page) = match tracked.series {
             Some(series) => series,
-            None if holds.is_some_and(|holds| holds.term == self.due.term && holds >= self.due) => return None,
+            None if holds.is_some_and(|holds| holds.term == due.term && holds >= due) => return None,
             None => {
                 // A delta that is newer than the link is empty on it: a snapshot takes its place.
                 let delta = holds.and_then(|base| self.delta(view, base));
@@ -103,13 +106,14 @@ impl Tracker {
         Some((view_id, frame))
     }
 
-    /// Pins a snapshot for one more reader. That is the present view, or the newest pinned one while as many as allowed are pinned:
-    /// deltas then follow it.
+    /// Pins a snapshot for one more reader. Deltas follow it where it is not the present view.
     fn pin(&mut self, view: &MembersView, holds: Option<ViewId>) -> Option<ViewId> {
-        if !self.pinned.contains_key(&view.id()) {
+        if !self.pinned.keys().next_back().is_some_and(|newest| self.is_recent(view, *newest) && holds < Some(*newest))
+        {
+            self.pinned.retain(|_, pinned| pinned.readers > 0);
             if self.pinned.len() < self.pin_limit {
                 let pages = pages(view, self.page_limit);
-                self.pinned.insert(view.id(), Pinned { pages, readers: 0 });
+                self.pinned.insert(view.id(), Pinned { pages, readers: 0, begun_in: self.rounds });
             } else {
                 self.lacks_pin = true;
             }
@@ -120,8 +124,16 @@ impl Tracker {
         if holds.is_some_and(|holds| holds >= *view_id) {
             return None;
         }
-        pinned.readers += 1;
+        (pinned.readers, pinned.begun_in) = (pinned.readers + 1, self.rounds);
         Some(*view_id)
+    }
+
+    /// Whether a reader gets this snapshot, and a delta behind it, in place of a snapshot of the present view. For a view of n members
+    /// that have joined one by one, encoding all that was n² members otherwise.
+    fn is_recent(&self, view: &MembersView, snapshot: ViewId) -> bool {
+        let steps = self.log.len() - self.log.partition_point(|step| step.base < snapshot);
+        let most = (view.len() / FEW).isqrt().min(self.log.len().saturating_sub(1));
+        snapshot == view.id() || (snapshot.term == view.id().term && steps <= most)
     }
 
     /// Others need a snapshot of a newer view: readers that have stalled keep none, and begin again when they read on.
@@ -138,12 +150,19 @@ impl Tracker {
         stalled.into_iter().for_each(|series| self.unpin(Some(series)));
     }
 
+    /// A snapshot that nobody has wanted since the last heartbeat is not kept for others.
+    pub(super) fn unpin_unused(&mut self) {
+        let round = self.rounds;
+        self.pinned.retain(|_, pinned| pinned.readers > 0 || pinned.begun_in == round);
+    }
+
     pub(super) fn unpin(&mut self, series: Option<(ViewId, usize)>) {
         let Some((view_id, _)) = series else { return };
+        let newest = self.pinned.keys().next_back().copied();
         let Some(pinned) = self.pinned.get_mut(&view_id) else { return never!("a series that is read is pinned") };
         pinned.readers -= 1;
-        // The present view stays pinned for the next joining node. The next change drops it.
-        if pinned.readers == 0 && self.log.back().is_some_and(|step| step.view_id != view_id) {
+        // The newest one stays for the next joining node.
+        if pinned.readers == 0 && newest != Some(view_id) {
             self.pinned.remove(&view_id);
         }
     }

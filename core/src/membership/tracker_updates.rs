@@ -119,13 +119,38 @@ fn c6_an_update_that_does_not_fit_into_the_write_waits() {
 }
 
 #[test]
-fn a_snapshot_is_encoded_once_until_the_view_changes() {
+fn v7_a_snapshot_is_encoded_once_for_several_joining_nodes() {
     let mut rig = Rig::joined(Limits::default(), &["a", "b"]);
     let (a, b) = (rig.frame("a").unwrap(), rig.frame("b").unwrap());
     assert_eq!(a.as_ptr(), b.as_ptr());
-    assert_eq!(rig.pinned(), ["3.3"]);
-    rig.admit(member("c"));
+    let names: Vec<String> = (0..60).map(|ix| format!("n{ix:02}")).collect();
+    for name in &names {
+        rig.admit(member(name));
+    }
+    // 64 members: it serves those that join with the next two changes, too.
+    for (name, behind) in [("x", ""), ("y", "3.64 to 3.65: +y"), ("z", "3.64 to 3.66: +y +z"), ("zz", "")] {
+        rig.admit(member(name));
+        let sent = rig.read(name);
+        let page = if name == "zz" { "3.67 page 0: " } else { "3.64 page 0: " };
+        assert!(sent[0].starts_with(page), "{name}: {sent:?}");
+        assert_eq!(sent[1..].join(", "), behind, "{name}");
+    }
+    assert_eq!(rig.pinned(), ["3.67"], "only the newest one is kept for others");
+    rig.tracker.begin_round(rig.held.view());
+    assert_eq!(rig.pinned(), ["3.67"], "it was wanted since the last heartbeat");
+    rig.tracker.begin_round(rig.held.view());
     assert_eq!(rig.pinned(), [""; 0]);
+}
+
+/// A snapshot that nobody reads gives its place to another one.
+#[test]
+fn v7_a_snapshot_that_is_kept_takes_no_place_from_others() {
+    let mut rig = Rig::joined(Limits { pinned_views: 1, ..Limits::default() }, &["a"]);
+    rig.read("a");
+    assert_eq!(rig.pinned(), ["3.2"]);
+    rig.admit(member("b"));
+    assert_eq!(rig.read("b"), ["3.3 page 0: a b m"]);
+    assert_eq!(rig.pinned(), ["3.3"]);
 }
 
 /// A series once begun is finished; deltas follow it.
@@ -155,7 +180,7 @@ fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     rig.relink("a05");
     assert_eq!(rig.next("a05"), None);
     next(&mut rig, "a01", "3.8 page 1");
-    assert_eq!(rig.pinned(), ["3.9"], "nobody reads it, and it is not the present one");
+    assert_eq!(rig.pinned(), ["3.9"], "nobody reads it, and it is not the newest");
     next(&mut rig, "a05", "3.13 page 0");
     assert_eq!(rig.pinned(), ["3.9", "3.13"]);
     // Readers that go free their places, however they go.
@@ -164,7 +189,10 @@ fn g7_v7_slow_readers_share_the_newest_pinned_snapshot() {
     rig.remove("a03");
     assert_eq!(rig.pinned(), ["3.13"]);
     rig.admit(Member { node: node("a05", 2), ..member("a05") });
-    assert_eq!(rig.pinned(), [""; 0]);
+    assert_eq!(rig.pinned(), ["3.13"]);
+    // Without readers, a kept one gives its place to a newer one.
+    next(&mut rig, "a05", "3.16 page 0");
+    assert_eq!(rig.pinned(), ["3.16"]);
 }
 
 #[test]
