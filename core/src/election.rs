@@ -270,16 +270,28 @@ impl Election {
         let following = self.following.as_ref().map(|following| following.deadline);
         let bootstrap = self.is_voter.then(|| self.bootstrap_end());
         let promise = self.promise.as_ref().map(|promise| promise.until);
-        let turns = self.free_since.into_iter().flat_map(|since| {
-            let own = since + self.wait_of(self.own_rank());
-            let deferred =
-                self.deferred.values().map(move |(candidate, _)| since + self.wait_of(self.rank_of(&candidate.id)));
-            // In its own turn this voter grants a deferred request, even if it does not become a candidate yet.
-            deferred.chain([own.max(self.not_before)]).chain((!self.deferred.is_empty()).then_some(own))
-        });
-        let (solo, far) = (self.solo_at(), [self.climbs_at(), self.goes_back_at(), self.held_until()]);
-        let all = [own, following, bootstrap, promise, solo].into_iter().chain(far).flatten().chain(turns);
-        all.filter(|at| *at > self.now).min()
+        let (solo, held) = (self.solo_at(), self.held_until());
+        let mut next = None;
+        let mut consider = |at: Timestamp| {
+            if at > self.now && next.is_none_or(|next| at < next) {
+                next = Some(at);
+            }
+        };
+        for at in [own, following, bootstrap, promise, solo, self.climbs_at(), self.goes_back_at(), held] {
+            at.into_iter().for_each(&mut consider);
+        }
+        if let Some(since) = self.free_since {
+            let turn = since + self.wait_of(self.own_rank());
+            consider(turn.max(self.not_before));
+            if !self.deferred.is_empty() {
+                // In its own turn this voter grants a deferred request, even if it does not become a candidate yet.
+                consider(turn);
+            }
+            for (candidate, _) in self.deferred.values() {
+                consider(since + self.wait_of(self.rank_of(&candidate.id)));
+            }
+        }
+        next
     }
 
     /// Reports a time at which nothing is due.
@@ -470,18 +482,20 @@ impl Election {
         (accepted, confirms)
     }
 
-    /// E6: receives the answer to a heartbeat. A confirmation counts for the time at which the heartbeat was sent.
+    /// E6: receives the answer to a heartbeat. Only that of a voter counts. A confirmation counts for the time at which the heartbeat was sent.
     pub(crate) fn heartbeat_ack(&mut self, voter: &Address, ack: &HeartbeatAck) {
+        if !self.others.contains_key(voter) {
+            return;
+        }
         if let State::Master(mastership) = &mut self.state
             && ack.confirms
             && let Some((_, sent)) = mastership.sent.iter().find(|(number, _)| *number == ack.number)
-            && let Some(newest) = self.others.contains_key(voter).then(|| mastership.confirmed.entry(voter.clone()))
         {
-            let newest = newest.or_insert(*sent);
+            let newest = mastership.confirmed.entry(voter.clone()).or_insert(*sent);
             *newest = (*newest).max(*sent);
         }
         // E8: a former member of a solo master may follow another master by now, and have that one's term.
-        if self.others.contains_key(voter) && !self.is_solo() {
+        if !self.is_solo() {
             self.learn(ack.term);
         }
         self.settle();

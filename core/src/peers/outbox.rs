@@ -58,16 +58,28 @@ impl Outbox {
     /// Takes what is sent before the updates of the view, in order. `request`: what a vote request is now.
     pub(super) fn take_messages(&mut self, request: Option<VoteRequest>, mut write: impl FnMut(Message)) {
         let wants_vote = core::mem::take(&mut self.vote_request);
-        let messages = [
-            self.release.take().map(Message::Release),
-            request.filter(|_| wants_vote).map(Message::VoteRequest),
-            self.vote.take().map(Message::Vote),
-            self.resign.take().map(Message::Resign),
-            core::mem::take(&mut self.leave_ack).then_some(Message::LeaveAck),
-            self.ack.take().map(Message::HeartbeatAck),
-            self.join.take().map(Message::JoinResponse),
-        ];
-        messages.into_iter().flatten().for_each(&mut write);
+        // A list of them would be moved around for nothing: nearly always all of this is empty.
+        if let Some(release) = self.release.take() {
+            write(Message::Release(release));
+        }
+        if let Some(request) = request.filter(|_| wants_vote) {
+            write(Message::VoteRequest(request));
+        }
+        if let Some(vote) = self.vote.take() {
+            write(Message::Vote(vote));
+        }
+        if let Some(resign) = self.resign.take() {
+            write(Message::Resign(resign));
+        }
+        if core::mem::take(&mut self.leave_ack) {
+            write(Message::LeaveAck);
+        }
+        if let Some(ack) = self.ack.take() {
+            write(Message::HeartbeatAck(ack));
+        }
+        if let Some(response) = self.join.take() {
+            write(Message::JoinResponse(response));
+        }
     }
 
     pub(super) fn take_heartbeat(&mut self) -> bool {
