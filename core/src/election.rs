@@ -381,7 +381,7 @@ impl Election {
         match RoleKind::from(&status.role) {
             RoleKind::Master => {
                 if is_voter {
-                    self.accept_master(from, address, status.term);
+                    self.accept_master_for(from, address, (status.term, None));
                 }
             }
             // E7: the term of a candidate is judged with its request (E3). Its status alone must not end a mastership.
@@ -392,7 +392,7 @@ impl Election {
             }
             // E8: followers of a solo master take over its term when they accept it. Other masters judge it as a rival.
             RoleKind::Solo => {
-                let accepted = is_voter && self.accept_master(from, address, status.term);
+                let accepted = is_voter && self.accept_master_for(from, address, (status.term, None));
                 if !accepted && was_master {
                     self.lose_master(LossReason::Ended);
                 }
@@ -522,17 +522,19 @@ impl Election {
         }
         mastership.sent.push_back((self.number, self.now));
         let heartbeat = Heartbeat { term: self.hard.term, number: self.number, lease: self.timing.lease };
-        self.resolve_rivals();
+        self.settle();
         Some(heartbeat)
     }
 
-    /// A node has shown that it is a master, by a status, a join response or a heartbeat. Returns whether this node follows
-    /// it.
+    /// A node has shown that it is a master, by a join response. Returns whether this node follows it.
     pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
-        self.accept_master_for(master, address, (term, None))
+        let accepted = self.accept_master_for(master, address, (term, None));
+        self.settle();
+        accepted
     }
 
-    /// The same. `lease`: the lease that a heartbeat names.
+    /// A node has shown that it is a master, by a status, a join response or a heartbeat. `lease`: the lease that a heartbeat names.
+    /// Returns whether this node follows it.
     fn accept_master_for(&mut self, master: &Node, address: &Address, (term, lease): (Term, Option<Duration>)) -> bool {
         if term < self.hard.term || self.state.is_leaving() {
             return false;

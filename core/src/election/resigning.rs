@@ -14,6 +14,7 @@ impl Election {
         self.end_own_mastership();
         self.step_down(LossReason::Resigned);
         self.state = State::Leaving;
+        self.settle();
     }
 
     /// L7: hands the mastership over, and stays a voter. Returns false and does nothing if this node is no master.

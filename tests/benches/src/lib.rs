@@ -21,7 +21,7 @@ mod api {
     }
 }
 
-use formation_core::{Address, Incarnation, Member, MemberState, Node, NodeId};
+use formation_core::{Address, Incarnation, Member, Node, NodeId};
 
 /// How long the names of members are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

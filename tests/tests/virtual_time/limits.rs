@@ -343,6 +343,10 @@ fn count_pinned_views(limit: usize) -> usize {
     let mut slow = Vec::new();
     for name in ["x", "y", "z"] {
         slow.push(join(&mut rig, name).0);
+        // A snapshot serves those that join within the next few changes.
+        for at in 0..5 {
+            join(&mut rig, &format!("{name}-{at}"));
+        }
         // After the `Hello`, the admission and the first page go out. The next page waits until this write is flushed.
         rig.flush(slow[slow.len() - 1]);
     }
