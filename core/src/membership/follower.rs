@@ -136,7 +136,8 @@ impl HeldView {
     fn take(&mut self, by: (&Node, bool), update: MembersUpdate) -> Result<Option<Vec<Change>>, ViewLimit> {
         match update {
             MembersUpdate::Delta { base, base_digest, view_id, changes } => {
-                let fits = base == self.id() && view_id > self.view.id();
+                let applies = base == self.id() || (base_digest.is_none() && self.is_within(by, base, view_id));
+                let fits = applies && view_id > self.view.id();
                 if fits && !self.diverged && base_digest.is_some_and(|digest| digest != self.view.digest()) {
                     self.diverged = true;
                     return Ok(None);
@@ -180,6 +181,13 @@ impl HeldView {
                 Ok(Some(self.replace(by, MembersView::new(view_id, all))))
             }
         }
+    }
+
+    /// Whether the held view lies between these two of one term and one master. All that has changed since the first one is in a delta, so
+    /// it leads from any view between them to the second one.
+    fn is_within(&self, (master, _): (&Node, bool), from: ViewId, to: ViewId) -> bool {
+        let held = self.id();
+        from.term == to.term && (from..to).contains(&held) && self.writer() == Some(master)
     }
 
     fn check_members(&self, count: usize) -> Result<(), ViewLimit> {
@@ -308,7 +316,7 @@ mod tests {
     #[test]
     fn v6_a_delta_applies_to_its_base_and_leads_forward() {
         for (base, to, taken) in
-            [(4, 5, true), (4, 9, true), (3, 5, false), (5, 6, false), (4, 4, false), (4, 3, false)]
+            [(4, 5, true), (4, 9, true), (3, 5, true), (5, 6, false), (4, 4, false), (3, 4, false), (4, 3, false)]
         {
             let mut follower = Follower::holding(4, &["a", "b"]);
             let changes = [added(&["c"]), vec![gone("a")]].concat();
@@ -316,6 +324,23 @@ mod tests {
             assert_eq!(taken_changes, taken.then_some(changes), "from {base} to {to}");
             let expected = if taken { (view_id(to), vec!["b", "c"]) } else { (view_id(4), vec!["a", "b"]) };
             assert_eq!((follower.0.id(), follower.ids()), expected, "from {base} to {to}");
+        }
+    }
+
+    /// Only of the master that wrote it, and in its term: another master may have written other views under these ids (V9).
+    #[test]
+    fn v6_a_delta_on_an_earlier_view_applies_to_a_later_one_of_the_same_master() {
+        let delta = |base, view_id| MembersUpdate::Delta { base, base_digest: None, view_id, changes: added(&["c"]) };
+        let later = |version| ViewId { term: Term(2), version };
+        for (by, update, taken) in [
+            ("m", delta(view_id(2), view_id(5)), true),
+            ("n", delta(view_id(2), view_id(5)), false),
+            ("m", delta(view_id(2), later(5)), false),
+            ("n", delta(view_id(4), view_id(5)), true),
+        ] {
+            let mut follower = Follower::holding(4, &["a", "b"]);
+            let outcome = follower.0.update((&node(by), false), update.clone());
+            assert_eq!(outcome != Outcome::Ignored, taken, "{by}: {update:?}");
         }
     }
 

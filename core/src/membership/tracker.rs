@@ -51,8 +51,8 @@ pub(crate) struct Tracker {
     lacks_pin: bool,
     /// How many heartbeats there were.
     rounds: u64,
-    /// Encoded deltas to the present view, by their base. Most members lack the same delta.
-    deltas: BTreeMap<ViewId, (ViewId, SharedFrame)>,
+    /// The deltas that were encoded since the last heartbeat, by their base. Most members lack the same delta.
+    deltas: BTreeMap<ViewId, Delta>,
 }
 
 /// A member's name inside a master, for as long as the member is tracked: a number, since ids are long to compare.
@@ -97,6 +97,15 @@ struct Step {
     base: ViewId,
     view_id: ViewId,
     changes: Vec<Change>,
+}
+
+/// A delta, encoded once for all members that need it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Delta {
+    to: ViewId,
+    frame: SharedFrame,
+    /// It is as long as a write allows. Others follow it.
+    is_full: bool,
 }
 
 /// A snapshot, encoded once for all members that read it.
@@ -329,6 +338,7 @@ impl Tracker {
     /// A heartbeat goes to every member, together with the updates that have waited for it.
     pub(crate) fn begin_round(&mut self, view: &MembersView) {
         (self.due, self.updates_since_heartbeat) = (view.id(), 0);
+        self.deltas.clear();
         self.unpin_unused();
         self.rounds += 1;
         if core::mem::take(&mut self.lacks_pin) {
@@ -478,7 +488,6 @@ impl Tracker {
         while self.log.len() > self.log_limit {
             self.log.pop_front();
         }
-        self.deltas.clear();
         // V8: when n nodes join at once, sending each join to every member would cost O(n²) messages.
         if self.updates_since_heartbeat + self.tracked.len() <= self.at_once_limit {
             self.updates_since_heartbeat += self.tracked.len();

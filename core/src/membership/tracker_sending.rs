@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use bytes::Bytes;
 
-use super::{HEAD_ROOM, MembersView, NodeId, Pinned, STALLED, Tracker, ViewId};
+use super::{Delta, HEAD_ROOM, MembersView, NodeId, Pinned, STALLED, Tracker, ViewId};
 use crate::{
     env::never,
     membership::pages::pages,
@@ -13,8 +13,14 @@ use crate::{
     wire::message::{MembersUpdate, Message},
 };
 
-/// A snapshot of a view is encoded anew behind so many changes: the root of the number of its members, divided by this.
+/// An update to a view is encoded anew behind so many changes: the root of the number of its members divided by this.
 const FEW: usize = 16;
+
+/// A member that lacks at most so many changes gets a delta of just these.
+const EXACT: u64 = 4;
+
+/// How many encoded deltas are kept. Between two heartbeats there are hardly more bases than powers of two up to the length of the log.
+const DELTAS: usize = 32;
 
 impl Tracker {
     /// The next frame that the member lacks, for a link of this version, if it fits in `room` bytes.
@@ -71,20 +77,51 @@ impl Tracker {
         (tracked.series, tracked.holds, tracked.check) = (None, Some(view_id), None);
     }
 
-    /// A delta from `base` towards the present view; `None` when the log does not reach back that far, or a snapshot is shorter.
-    fn delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, SharedFrame)> {
-        if let Some(known) = self.deltas.get(&base) {
-            return Some(known.clone());
+    /// A delta towards the present view for members that hold this view; `None` when the log does not reach back that far, or a snapshot
+    /// is shorter. Another one may follow it.
+    fn delta(&mut self, view: &MembersView, holds: ViewId) -> Option<(ViewId, SharedFrame)> {
+        if let Some(delta) = self.shared_delta(view, holds) {
+            return Some((delta.to, delta.frame.clone()));
         }
-        let from = self.log.partition_point(|step| step.base < base);
-        if self.log.get(from)?.base != base {
+        let base = self.base_for(holds)?;
+        match self.encode_delta(view, base)? {
+            // The limit of a write has cut it off before what the member lacks.
+            (to, _) if to <= holds => self.encode_delta(view, holds),
+            delta => Some(delta),
+        }
+    }
+
+    /// A delta that was encoded for others, and is not much longer than one for members that hold this view.
+    fn shared_delta(&self, view: &MembersView, holds: ViewId) -> Option<&Delta> {
+        let (base, delta) = self.deltas.range(..=holds).next_back()?;
+        let is_of_term = delta.to.term == base.term && base.term == holds.term;
+        let lacks = delta.to.version.saturating_sub(holds.version);
+        let is_short = || lacks > EXACT && delta.to.version - base.version <= 2 * lacks;
+        let serves = *base == holds || (is_of_term && is_short());
+        (serves && (delta.is_full || self.is_recent(view, delta.to))).then_some(delta)
+    }
+
+    /// The base of a delta for members that hold this view. After a burst of changes they hold nearly as many different views as there are
+    /// members: the base is then an earlier view of the term, up to twice as many changes ago.
+    fn base_for(&self, holds: ViewId) -> Option<ViewId> {
+        let from = self.log.partition_point(|step| step.base < holds);
+        if self.log.get(from)?.base != holds {
             return None;
         }
+        let steps = self.log.len() - from;
+        let shared = self.log.len().saturating_sub(steps.next_power_of_two());
+        let base = self.log.get(shared).map(|step| step.base);
+        Some(base.filter(|base| steps as u64 > EXACT && base.term == holds.term).unwrap_or(holds))
+    }
+
+    fn encode_delta(&mut self, view: &MembersView, base: ViewId) -> Option<(ViewId, SharedFrame)> {
+        let from = self.log.partition_point(|step| step.base < base);
         let mut merged: BTreeMap<&NodeId, &Change> = BTreeMap::new();
-        let (mut size, mut view_id) = (0, base);
+        let (mut size, mut view_id, mut is_full) = (0, base, false);
         for step in self.log.range(from..) {
             let more: usize = step.changes.iter().map(Change::wire_size).sum();
             if size + more + HEAD_ROOM > self.page_limit {
+                is_full = true;
                 break;
             }
             size += more;
@@ -99,10 +136,10 @@ impl Tracker {
         let base_digest = self.base_digest.filter(|_| base.term < view_id.term);
         let delta = MembersUpdate::Delta { base, base_digest, view_id, changes };
         let frame = SharedFrame::new(&Message::MembersUpdate(delta));
-        if self.deltas.len() >= self.pin_limit {
+        if self.deltas.len() >= DELTAS {
             self.deltas.clear();
         }
-        self.deltas.insert(base, (view_id, frame.clone()));
+        self.deltas.insert(base, Delta { to: view_id, frame: frame.clone(), is_full });
         Some((view_id, frame))
     }
 
@@ -128,12 +165,12 @@ impl Tracker {
         Some(*view_id)
     }
 
-    /// Whether a reader gets this snapshot, and a delta behind it, in place of a snapshot of the present view. For a view of n members
-    /// that have joined one by one, encoding all that was n² members otherwise.
-    fn is_recent(&self, view: &MembersView, snapshot: ViewId) -> bool {
-        let steps = self.log.len() - self.log.partition_point(|step| step.base < snapshot);
+    /// Whether an encoded update to this view is sent, with a delta behind it, in place of one to the present view. For n nodes that join
+    /// one by one, n updates of up to n members would be encoded otherwise.
+    fn is_recent(&self, view: &MembersView, view_id: ViewId) -> bool {
+        let steps = self.log.len() - self.log.partition_point(|step| step.base < view_id);
         let most = (view.len() / FEW).isqrt().min(self.log.len().saturating_sub(1));
-        snapshot == view.id() || (snapshot.term == view.id().term && steps <= most)
+        view_id == view.id() || (view_id.term == view.id().term && steps <= most)
     }
 
     /// Others need a snapshot of a newer view: readers that have stalled keep none, and begin again when they read on.

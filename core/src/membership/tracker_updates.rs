@@ -28,7 +28,7 @@ fn v7_a_delta_is_as_long_as_allowed_and_the_rest_follows() {
     for ix in 0..FULL {
         longer.tracker.write(&mut longer.held, sized(&format!("b{ix}"), 511 + usize::from(ix == 0)));
     }
-    assert_eq!(longer.read("a"), ["3.10 to 3.16: +b0 +b1 +b2 +b3 +b4 +b5", "3.16 to 3.17: +b6"]);
+    assert_eq!(longer.read("a"), ["3.9 to 3.15: +b0 +b1 +b2 +b3 +b4 +b7", "3.15 to 3.17: +b5 +b6"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_delta_is_encoded_once_for_all_members_that_need_it() {
     rig.ack("a", 9, view_id(3, 4));
     rig.relink("a");
     assert_eq!(rig.next("a").unwrap(), "3.4 to 3.7: +d +e +f");
-    assert_eq!(rig.tracker.deltas.len(), 1);
+    assert_eq!(rig.tracker.deltas.len(), 3, "of the views 3.4, 3.5 and 3.6");
     rig.admit(member("g"));
     assert_eq!(rig.read("a"), ["3.7 to 3.8: +g"]);
 }
@@ -128,7 +128,9 @@ fn v7_a_snapshot_is_encoded_once_for_several_joining_nodes() {
         rig.admit(member(name));
     }
     // 64 members: it serves those that join with the next two changes, too.
-    for (name, behind) in [("x", ""), ("y", "3.64 to 3.65: +y"), ("z", "3.64 to 3.66: +y +z"), ("zz", "")] {
+    for (name, behind) in
+        [("x", ""), ("y", "3.64 to 3.65: +y"), ("z", "3.64 to 3.65: +y, 3.65 to 3.66: +z"), ("zz", "")]
+    {
         rig.admit(member(name));
         let sent = rig.read(name);
         let page = if name == "zz" { "3.67 page 0: " } else { "3.64 page 0: " };
@@ -140,6 +142,40 @@ fn v7_a_snapshot_is_encoded_once_for_several_joining_nodes() {
     assert_eq!(rig.pinned(), ["3.67"], "it was wanted since the last heartbeat");
     rig.tracker.begin_round(rig.held.view());
     assert_eq!(rig.pinned(), [""; 0]);
+}
+
+/// Nine members hold nine different views. Four deltas serve them, and each is sent at most twice as many changes as it lacks.
+#[test]
+fn v7_members_that_hold_different_views_share_deltas() {
+    let names: Vec<String> = (0..9).map(|ix| format!("a{ix}")).collect();
+    let mut rig = Rig::joined(Limits::default(), &[]);
+    for name in &names {
+        rig.admit(member(name));
+        rig.read(name);
+    }
+    rig.tracker.begin_round(rig.held.view());
+    let sent: Vec<String> = names.iter().map(|name| rig.read(name).join(", ")).collect();
+    let to = |base: u64, first: usize| format!("3.{base} to 3.10: +{}", names[first..].join(" +"));
+    // The view of a0 has eight changes less than the present one, that of a8 none.
+    let expected = [to(2, 1), to(2, 1), to(2, 1), to(2, 1), to(6, 5), to(7, 6), to(8, 7), to(9, 8), String::new()];
+    assert_eq!(sent, expected);
+    assert_eq!(rig.tracker.deltas.len(), 5);
+}
+
+/// The write is too short for a delta that has more changes than the member lacks.
+#[test]
+fn v7_a_delta_that_ends_before_what_a_member_holds_is_not_sent() {
+    let mut rig = Rig::joined(Limits { send: 4_096, ..Limits::default() }, &["a"]);
+    rig.read("a");
+    for ix in 0..FULL {
+        rig.admit(sized(&format!("b{ix}"), 511));
+    }
+    rig.read("a");
+    for ix in 0..9 {
+        rig.admit(sized(&format!("c{ix}"), 511));
+    }
+    rig.tracker.begin_round(rig.held.view());
+    assert_eq!(rig.read("a"), ["3.9 to 3.16: +c0 +c1 +c2 +c3 +c4 +c5 +c6", "3.16 to 3.18: +c7 +c8"]);
 }
 
 /// A snapshot that nobody reads gives its place to another one.
