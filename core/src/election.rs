@@ -482,7 +482,8 @@ impl Election {
         (accepted, confirms)
     }
 
-    /// E6: receives the answer to a heartbeat. Only that of a voter counts. A confirmation counts for the time at which the heartbeat was sent.
+    /// E6: receives the answer to a heartbeat. Only that of a voter counts. A confirmation counts for the time at which the heartbeat was
+    /// sent.
     pub(crate) fn heartbeat_ack(&mut self, voter: &Address, ack: &HeartbeatAck) {
         if !self.others.contains_key(voter) {
             return;

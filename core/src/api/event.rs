@@ -116,7 +116,8 @@ pub enum Event {
         peers: usize,
     },
     /// The members have changed. [`view`](crate::Formation::view) returns the new view. A view that has the members of the last one
-    /// is not reported, for example the first view of a new master: only its id is new.
+    /// is not reported, for example the first view of a new master: only its id is new. The first view of a joining node may be some
+    /// changes old, and have no entry of this node or an old one: the next event follows at once.
     ViewChanged {
         /// The id of the new view.
         view_id: ViewId,

@@ -183,8 +183,8 @@ impl HeldView {
         }
     }
 
-    /// Whether the held view lies between these two of one term and one master. All that has changed since the first one is in a delta, so
-    /// it leads from any view between them to the second one.
+    /// Whether this master wrote the held view, in the term of both ids, at or behind `from` and before `to`. A delta has all that has
+    /// changed since its base, so it leads from any such view to the last one.
     fn is_within(&self, (master, _): (&Node, bool), from: ViewId, to: ViewId) -> bool {
         let held = self.id();
         from.term == to.term && (from..to).contains(&held) && self.writer() == Some(master)

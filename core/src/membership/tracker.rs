@@ -51,7 +51,7 @@ pub(crate) struct Tracker {
     lacks_pin: bool,
     /// How many heartbeats there were.
     rounds: u64,
-    /// The deltas that were encoded since the last heartbeat, by their base. Most members lack the same delta.
+    /// Deltas that were encoded since the last heartbeat, by their base. Most members lack the same delta.
     deltas: BTreeMap<ViewId, Delta>,
 }
 

@@ -19,7 +19,8 @@ const FEW: usize = 16;
 /// A member that lacks at most so many changes gets a delta of just these.
 const EXACT: u64 = 4;
 
-/// How many encoded deltas are kept. Between two heartbeats there are hardly more bases than powers of two up to the length of the log.
+/// How many encoded deltas are kept. With one more, all are dropped, and encoded again as they are needed. After a burst of changes there
+/// are hardly more bases than powers of two up to the length of the log.
 const DELTAS: usize = 32;
 
 impl Tracker {
@@ -34,6 +35,8 @@ impl Tracker {
         let (holds, due) = (tracked.holds, self.due.max(tracked.admitted));
         let (view_id, page) = match tracked.series {
             Some(series) => series,
+            // Nothing leads from a view of a later term to the present one. Its ack may be a lie, or it may go back to this term (E7).
+            None if holds.is_some_and(|holds| holds > view.id()) => return None,
             None if holds.is_some_and(|holds| holds.term == due.term && holds >= due) => return None,
             None => {
                 // A delta that is newer than the link is empty on it: a snapshot takes its place.
@@ -84,11 +87,14 @@ impl Tracker {
             return Some((delta.to, delta.frame.clone()));
         }
         let base = self.base_for(holds)?;
-        match self.encode_delta(view, base)? {
-            // The limit of a write has cut it off before what the member lacks.
-            (to, _) if to <= holds => self.encode_delta(view, holds),
-            delta => Some(delta),
+        if base != holds
+            && let Some((to, frame)) = self.encode_delta(view, base)
+            && to > holds
+        {
+            return Some((to, frame));
         }
+        // Also where the shared one would be too long: cut off before what the member lacks, or longer than a snapshot.
+        self.encode_delta(view, holds)
     }
 
     /// A delta that was encoded for others, and is not much longer than one for members that hold this view.
@@ -150,7 +156,8 @@ impl Tracker {
             self.pinned.retain(|_, pinned| pinned.readers > 0);
             if self.pinned.len() < self.pin_limit {
                 let pages = pages(view, self.page_limit);
-                self.pinned.insert(view.id(), Pinned { pages, readers: 0, begun_in: self.rounds });
+                let before = self.pinned.insert(view.id(), Pinned { pages, readers: 0, begun_in: self.rounds });
+                debug_assert!(before.is_none(), "a snapshot that is pinned is not encoded again");
             } else {
                 self.lacks_pin = true;
             }

@@ -178,6 +178,39 @@ fn v7_a_delta_that_ends_before_what_a_member_holds_is_not_sent() {
     assert_eq!(rig.read("a"), ["3.9 to 3.16: +c0 +c1 +c2 +c3 +c4 +c5 +c6", "3.16 to 3.18: +c7 +c8"]);
 }
 
+/// Its acknowledgement may be a lie. Or the voters have begun again with lower terms, and it has not gone back yet (E7).
+#[test]
+fn v7_a_member_that_names_a_view_of_a_later_term_costs_nothing() {
+    let mut rig = Rig::large(FULL + 1, Limits::default());
+    assert!(rig.next("a00").unwrap().starts_with("3.9 page 0"));
+    rig.read("a01");
+    rig.beat("a01", 1);
+    rig.ack("a01", 1, view_id(9, 9));
+    let before = rig.tracker.clone();
+    assert_eq!(rig.next("a01"), None);
+    assert_eq!(rig.tracker, before, "nothing is encoded for it");
+    assert!(rig.next("a00").unwrap().starts_with("3.9 page 1"));
+}
+
+/// More changes than there are members: only a snapshot could replace a delta on the earlier view. The exact delta has the reasons.
+#[test]
+fn v7_a_shared_delta_that_is_longer_than_a_snapshot_is_not_sent() {
+    let names: Vec<String> = (0..10).map(|ix| format!("b{ix}")).collect();
+    let mut rig = Rig::joined(Limits::default(), &["a"]);
+    for name in &names {
+        rig.admit(member(name));
+    }
+    for name in &names[..3] {
+        rig.tracker.write(&mut rig.held, sized(name, 100));
+    }
+    rig.read("a");
+    for name in &names[5..] {
+        rig.remove(name);
+    }
+    rig.tracker.begin_round(rig.held.view());
+    assert_eq!(rig.read("a"), ["3.15 to 3.20: -b5 -b6 -b7 -b8 -b9"]);
+}
+
 /// A snapshot that nobody reads gives its place to another one.
 #[test]
 fn v7_a_snapshot_that_is_kept_takes_no_place_from_others() {
