@@ -14,6 +14,9 @@ pub(crate) struct Handover {
     leaves: bool,
     /// Where to report the result.
     replies: Vec<Sender<Result<(), Misuse>>>,
+    margin: Duration,
+    /// Something of the application depended on the lease when this was looked at last.
+    is_busy: bool,
     /// The end of the margin. Code that looked at the lease before it ended for the application has had its effect by then.
     not_before: Timestamp,
     /// The end of the lease. By then the other nodes may have the next master.
@@ -29,7 +32,8 @@ impl Handover {
     /// From now on the application has no lease.
     pub(crate) fn begin(shared: &Shared, now: Timestamp) -> Self {
         let (until, margin) = shared.begin_handover().unwrap_or((now, Duration::ZERO));
-        Self { leaves: false, replies: Vec::new(), not_before: until.min(now + margin), until }
+        let not_before = until.min(now + margin);
+        Self { leaves: false, replies: Vec::new(), margin, is_busy: false, not_before, until }
     }
 
     pub(crate) fn add(&mut self, command: &Command, reply: Sender<Result<(), Misuse>>) {
@@ -37,8 +41,13 @@ impl Handover {
         self.replies.push(reply);
     }
 
-    pub(crate) fn is_ready(&self, shared: &Shared, now: Timestamp) -> bool {
-        now >= self.not_before && shared.may_hand_over(now, self.until)
+    /// The last poll of the work, behind its last guard, may have begun something, too: it gets a margin as well.
+    pub(crate) fn is_ready(&mut self, shared: &Shared, now: Timestamp) -> bool {
+        let was_busy = std::mem::replace(&mut self.is_busy, !shared.may_hand_over(now, self.until));
+        if was_busy && !self.is_busy {
+            self.not_before = self.until.min(now + self.margin);
+        }
+        now >= self.not_before && !self.is_busy
     }
 
     /// When to look again, if nothing happens before.

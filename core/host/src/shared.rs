@@ -43,6 +43,8 @@ pub(crate) struct State {
     margin: Duration,
     /// The node is about to resign or to leave: there is no lease for the application any more.
     hands_over: bool,
+    /// Then work with a guard goes on until here: a margin before the end that the lease had when that began.
+    work_until: Timestamp,
     /// How many works of the application run on the lease.
     works: usize,
     /// How many guards of the application protect a step.
@@ -89,14 +91,18 @@ impl State {
     /// Whether work of this term may go on: the node has the lease. A node that is about to resign or to leave lets its steps end first.
     pub(crate) fn may_work(&self, term: Term, now: Timestamp) -> bool {
         let is_valid = self.within_margin(now).is_some_and(|leadership| leadership.term == term);
-        is_valid && (!self.hands_over || self.guards > 0)
+        is_valid && (!self.hands_over || (self.guards > 0 && now < self.work_until))
     }
 
     fn within_margin(&self, now: Timestamp) -> Option<Leadership> {
         let mut leadership = self.leadership?;
-        let margin = u64::try_from(self.margin.as_micros()).unwrap_or(u64::MAX);
-        leadership.valid_until = Timestamp::from_micros(leadership.valid_until.as_micros().saturating_sub(margin));
+        leadership.valid_until = self.margin_before(leadership.valid_until);
         (now < leadership.valid_until).then_some(leadership)
+    }
+
+    fn margin_before(&self, end: Timestamp) -> Timestamp {
+        let margin = u64::try_from(self.margin.as_micros()).unwrap_or(u64::MAX);
+        Timestamp::from_micros(end.as_micros().saturating_sub(margin))
     }
 
     /// Why a mastership that was usable is not any more. `None`: the driver is about to publish it.
@@ -231,8 +237,9 @@ impl Shared {
     /// and the margin before it. `None`: this node is no master.
     pub(crate) fn begin_handover(&self) -> Option<(Timestamp, Duration)> {
         let mut state = self.lock();
-        state.hands_over = true;
         let lease = state.leadership.map(|leadership| (leadership.valid_until, state.margin));
+        state.hands_over = true;
+        state.work_until = lease.map_or(Timestamp::ZERO, |(until, _)| state.margin_before(until));
         drop(state);
         self.lease_has_changed();
         lease
@@ -314,6 +321,7 @@ impl Publisher {
             announced: None,
             margin: formation.config().lease_margin(),
             hands_over: false,
+            work_until: Timestamp::ZERO,
             works: 0,
             guards: 0,
             last_loss: None,

@@ -27,6 +27,51 @@ fn a_better_master_waits_for_the_guards_of_the_application() {
     assert!(node.handover.is_none());
 }
 
+/// The poll that has dropped the guard may still have sent something.
+#[test]
+fn a_handover_waits_for_a_margin_behind_the_last_guard() {
+    let margin = Duration::from_millis(100);
+    let config = Config::single("test", "a", "a:1").local().timing(Timing::wan()).lease_margin(margin).build().unwrap();
+    let (mut node, ends) = node(config, Clock::start().now());
+    let start = node.clock.now();
+    node.driver.handle_own(start, Input::Tick);
+    let lease = ends.handle.lease().expect("it is the master");
+    let guard = lease.guard(Duration::ZERO).unwrap();
+    let shared = node.driver.shared().clone();
+    let mut handover = Handover::begin(&shared, start);
+    let mut is_ready = |margins: u32| handover.is_ready(&shared, start + margin * margins);
+    assert!(!is_ready(2), "a step is not cut short");
+    assert!(shared.lock().may_work(lease.term(), start));
+    drop(guard);
+    assert!(!shared.lock().may_work(lease.term(), start));
+    assert!(!is_ready(3));
+    assert!(!is_ready(3));
+    assert!(is_ready(4));
+}
+
+/// The lease is renewed meanwhile. The handover keeps to the end that it had.
+#[test]
+fn work_with_a_guard_ends_a_margin_before_the_handover() {
+    let margin = Duration::from_millis(100);
+    let config = Config::single("test", "a", "a:1").local().timing(Timing::wan()).lease_margin(margin).build().unwrap();
+    let (mut node, ends) = node(config, Clock::start().now());
+    let start = node.clock.now();
+    node.driver.handle_own(start, Input::Tick);
+    let lease = ends.handle.lease().expect("it is the master");
+    let _guard = lease.guard(Duration::ZERO).unwrap();
+    let shared = node.driver.shared().clone();
+    let until = ends.handle.snapshot().leadership.expect("it is the master").valid_until;
+    let mut handover = Handover::begin(&shared, start);
+    let later = until + Timing::wan().lease / 2;
+    node.driver.handle_own(until, Input::Tick);
+    assert!(shared.lock().leadership.is_some_and(|leadership| leadership.valid_until > later), "it is renewed");
+    let before = Timestamp::from_micros(until.as_micros() - 100_000);
+    let term = lease.term();
+    assert!(shared.lock().may_work(term, Timestamp::from_micros(before.as_micros() - 1)));
+    assert!(!shared.lock().may_work(term, before));
+    assert!(handover.is_ready(&shared, until));
+}
+
 #[test]
 fn a_report_of_a_better_master_counts_once() {
     let (mut node, _ends) = node(single(), Clock::start().now());
