@@ -325,7 +325,9 @@ impl<I: Io> Driver<I> {
             self.log.repeated(&failure, count);
         }
         let result = self.formation.handle_input(now, input);
-        self.publisher.publish_state(&self.formation, now);
+        if result.is_ok() {
+            self.publisher.publish_state(&self.formation, now);
+        }
         while let Some(output) = self.formation.poll_output() {
             self.perform(now, output);
         }

@@ -14,6 +14,8 @@ type Key = (&'static str, String);
 pub(crate) struct Facade {
     own: [Label; 2],
     counters: BTreeMap<Key, Counter>,
+    /// What was counted of those that are not counted here.
+    counted: BTreeMap<&'static str, u64>,
     gauges: BTreeMap<Key, Gauge>,
     histograms: BTreeMap<Key, Histogram>,
 }
@@ -27,6 +29,7 @@ impl Facade {
         Self {
             own: [Label::new("cluster", cluster), Label::new("node", node)],
             counters: BTreeMap::new(),
+            counted: BTreeMap::new(),
             gauges: BTreeMap::new(),
             histograms: BTreeMap::new(),
         }
@@ -47,8 +50,10 @@ impl Facade {
         self.counter(metric, label).increment(by);
     }
 
+    /// It has been counted up to this. An earlier run of the node in this process may have counted, too, so only what is new is sent.
     pub(crate) fn count_is(&mut self, metric: &Metric, value: u64) {
-        self.counter(metric, "").absolute(value);
+        let before = self.counted.insert(metric.name, value).unwrap_or_default();
+        self.counter(metric, "").increment(value.saturating_sub(before));
     }
 
     pub(crate) fn gauge(&mut self, metric: &Metric, label: &str, value: f64) {

@@ -161,6 +161,18 @@ mod facade {
     }
 
     #[test]
+    fn the_counts_of_a_second_run_in_one_process_are_added() {
+        let recorder = DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, || {
+            for _ in 0..2 {
+                let (mut formation, mut publisher) = single();
+                input(&mut formation, &mut publisher, Timestamp::ZERO, Input::Tick);
+            }
+            assert_eq!(seen(&recorder.snapshotter())["formation_candidacies_total"], DebugValue::Counter(2));
+        });
+    }
+
+    #[test]
     fn a_recorder_sees_the_events_that_a_subscriber_has_lost() {
         let recorder = DebuggingRecorder::new();
         metrics::with_local_recorder(&recorder, || {
