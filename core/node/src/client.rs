@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to leave: as long as a supervisor waits for that.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long a stream of events may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// How long to wait before a node that does not answer is asked for its events again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -132,8 +135,9 @@ impl Verb {
                 print(&status(&overview))
             }
             Self::Members(target) => {
-                let view = target.value("cluster")?["view"].take();
-                if target.json { print(&view.to_string()) } else { print(&members(&view)) }
+                let cluster = target.value("cluster")?;
+                let view = cluster.get("view").ok_or("the answer has no view: is that the port of a node?")?;
+                if target.json { print(&view.to_string()) } else { print(&members(view)) }
             }
             Self::Explain(target) => {
                 let text = target.get("explain")?;
@@ -152,7 +156,11 @@ impl Verb {
 /// An agent that leaves the answers of the node, also the bad ones, to the caller.
 fn agent(patience: Option<Duration>) -> Agent {
     let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(PATIENCE));
-    config.timeout_global(patience).build().into()
+    // The node is asked itself. A proxy that the environment names would see the token.
+    let config = config.proxy(None).max_redirects(0);
+    // A stream of events has a sign of life every ten seconds.
+    let silence = patience.is_none().then_some(SILENCE);
+    config.timeout_per_read(silence).timeout_global(patience).build().into()
 }
 
 impl Target {
@@ -248,13 +256,22 @@ fn events(target: &Target, follow: bool) -> Fallible<()> {
     if newest == 0 && !follow {
         return Ok(());
     }
-    let mut seen = String::new();
+    let (mut seen, mut known) = (String::new(), String::new());
     loop {
         let read = read_events(target, &mut seen, |number| !follow && number >= newest);
         match read {
             Ok(()) if !follow => return Ok(()),
             Err(error) if !follow || is_closed(&*error) => return Err(error),
-            Ok(()) | Err(_) => sleep(AGAIN),
+            Err(error) => {
+                // Once for each reason: a node that restarts does not answer for a while.
+                let reason = error.to_string();
+                if reason != known {
+                    eprintln!("warning: {reason}; it is asked again");
+                    known = reason;
+                }
+                sleep(AGAIN);
+            }
+            Ok(()) => sleep(AGAIN),
         }
     }
 }

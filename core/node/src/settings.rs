@@ -106,7 +106,8 @@ pub(crate) struct Settings {
     /// reaches it can read all of that
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
-    /// A file with a token of at least 16 bytes: who has it may make this node leave or resign over HTTP
+    /// A file with a token of at least 16 bytes: who has it may make this node leave or resign over HTTP. It is sent in clear text: use it
+    /// on an address of this machine, or behind a proxy with TLS
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     http_token_file: Option<PathBuf>,
     /// How long before the end of its lease the command of `exec` gets SIGTERM; the default is a quarter of the lease
