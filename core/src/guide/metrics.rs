@@ -10,6 +10,19 @@
 //!
 //! All three use one list, `METRICS`. Each sample has the labels `cluster` and `node`. Each node knows only itself: watch all of them.
 //!
+//! Where Prometheus gives its targets labels of the same names, as is usual in Kubernetes, it renames those of Formation to
+//! `exported_cluster` and `exported_node`, and no alert means what it says. Let the job keep them:
+//!
+//! ```yaml
+//! scrape_configs:
+//!   - job_name: formation
+//!     honor_labels: true
+//!     static_configs:
+//!       - targets: ["node-a:8000", "node-b:8000", "node-c:8000"]
+//! ```
+//!
+//! An alert about a node needs the node's metrics: where no node can be read, watch `up{job="formation"}`.
+//!
 //! A dashboard for Grafana and alerts for Prometheus are beside the source of `formation-http`, in `grafana/`.
 //!
 //! # Metrics
@@ -108,7 +121,7 @@
 //! The disk of a voter does not store its votes. The voter does not vote (E4).
 //!
 //! `delayed`: the disk is full or does not answer, and the node tries again. `failed`: repair the disk, and restart the node. The log
-//! has the error.
+//! has the error. The facade does not have this metric: without `/metrics`, watch `formation_can_vote`.
 //!
 //! ## FormationNodesRejected
 //!
