@@ -36,8 +36,12 @@
 //!     // First the work ends, then the mastership.
 //!     cluster.leave().await
 //! };
-//! // The work never returns by itself. It ends when the node has stopped.
-//! smol::future::or(work, leave).await.ok();
+//! // The work has ended by itself, or the node has stopped. A master without work must not stay the master.
+//! let without_work = async {
+//!     drop(work.await);
+//!     cluster.leave().await
+//! };
+//! smol::future::or(without_work, leave).await.ok();
 //! match cluster.stopped().await {
 //!     StopReason::Left => Ok(()),
 //!     reason => Err(reason.into()),

@@ -35,8 +35,8 @@
 //!         cluster.leave().await.map_err(std::io::Error::other)
 //!     };
 //!     tokio::select! {
-//!         // The work never returns by itself. It ends when the node has stopped.
-//!         Err(_) = work => {}
+//!         // The work has ended by itself, or the node has stopped. A master without work must not stay the master.
+//!         _ = work => drop(cluster.leave().await),
 //!         left = leave => left?,
 //!     }
 //!     match cluster.stopped().await {

@@ -331,8 +331,16 @@ impl ClusterHandle {
     ///
     /// The future of `work` is polled only while this node may act as the master. It is dropped when the [`Lease`] ends, which is a margin
     /// before another node can be the master, and `work` is called again when this node is the master again. [`leave`](Self::leave) and
-    /// [`resign`](Self::resign) end the work first, and the mastership after that. They let a step that has a [guard](Lease::guard) end before. If you drop the future of `run_while_master` instead, for
-    /// example with `select!`, the work is dropped at once, in the middle of a step with a guard, too.
+    /// [`resign`](Self::resign) end the work first, and the mastership after that. They let a step that has a [guard](Lease::guard) end
+    /// before. So do not wait for them inside the work: they would wait for each other until the lease ends. If you drop the future of
+    /// `run_while_master` instead, for example with `select!`, the work is dropped at once, in the middle of a step with a guard, too.
+    ///
+    /// A lease that is renewed only within the margin ends for the application, and begins again in the same term. The work then runs
+    /// again, and its term is the one before: a number that has to go on within a term, such as that of a [`Fence`](formation_core::Fence)
+    /// with two parts, belongs outside of the closure.
+    ///
+    /// A solo master ([`ConfigBuilder::solo_after`](formation_core::ConfigBuilder::solo_after)) has no quorum, and works beside another
+    /// master as long as they are parted. No lease and no term protects from that.
     ///
     /// Dropping a future stops it only where it awaits something. It cannot stop code that blocks, tasks and threads that `work`
     /// has started, or a request that was sent. So send [`Lease::term`] along with each write, for the receiver to check (see
@@ -365,6 +373,10 @@ impl ClusterHandle {
 
     /// Follows the mastership of this node. The first change is
     /// [`Gained`](crate::LeadershipChange::Gained) if this node is the master already.
+    ///
+    /// Nothing waits for who reads it: [`leave`](Self::leave) and [`resign`](Self::resign) wait only for the work of
+    /// [`run_while_master`](Self::run_while_master) and for [guards](Lease::guard). What takes longer to close than the margin still runs
+    /// beside the next master. Let the work open and close it.
     ///
     /// ```no_run
     /// # async fn example(cluster: &formation_host::ClusterHandle) {

@@ -85,6 +85,11 @@ impl Lease {
     /// heartbeat less at times: a step of a second never gets a guard with [`Timing::lan`](formation_core::Timing::lan). Use a longer
     /// `lease`, or cut the step into parts.
     ///
+    /// A guard does not outlast the mastership: if this node learns of a newer term, the work of `run_while_master` is dropped although its
+    /// step has a guard. That step is then cut short, not doubled.
+    ///
+    /// Keep the guard in a variable with a name: `let _ = lease.guard(…)?` drops it at once.
+    ///
     /// Nothing can stop a step that takes longer than `needed`. Check [`Guard::is_valid`] before a write, and send
     /// [`Guard::term`] along with it.
     ///

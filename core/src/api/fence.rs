@@ -21,6 +21,23 @@ use crate::id::Term;
 /// assert_eq!(late.to_string(), "the write with 3 is too late: one with 5 was admitted before");
 /// ```
 ///
+/// The next master's first write makes it refuse late ones, not its first read. A master that reads, decides and writes later has to
+/// `admit` its term before it reads, or to read and write in one transaction. Otherwise a late write can come in between:
+///
+/// ```
+/// use formation_core::{Fence, Term};
+///
+/// let (mut fence, mut stock) = (Fence::default(), 7);
+/// fence.admit(Term(3)).unwrap();
+/// // The next master. What it reads now cannot change behind its back.
+/// fence.admit(Term(5)).unwrap();
+/// let read = stock;
+/// assert!(fence.admit(Term(3)).is_err(), "the late write of the master before");
+/// fence.admit(Term(5)).unwrap();
+/// stock = read - 1;
+/// assert_eq!(stock, 6);
+/// ```
+///
 /// The token is the term, or anything else that is ordered by the term first. With a number behind it, the fence also refuses the late
 /// writes of one master, which have overtaken each other. A write that is sent again has the same token, and is admitted again:
 ///
