@@ -37,7 +37,7 @@ fn a_handover_waits_for_a_margin_behind_the_last_guard() {
     node.driver.handle_own(start, Input::Tick);
     let lease = ends.handle.lease().expect("it is the master");
     let guard = lease.guard(Duration::ZERO).unwrap();
-    let shared = node.driver.shared().clone();
+    let shared = node.driver.shared();
     let mut handover = Handover::begin(&shared, start);
     let mut is_ready = |margins: u32| handover.is_ready(&shared, start + margin * margins);
     assert!(!is_ready(2), "a step is not cut short");
@@ -59,7 +59,7 @@ fn work_with_a_guard_ends_a_margin_before_the_handover() {
     node.driver.handle_own(start, Input::Tick);
     let lease = ends.handle.lease().expect("it is the master");
     let _guard = lease.guard(Duration::ZERO).unwrap();
-    let shared = node.driver.shared().clone();
+    let shared = node.driver.shared();
     let until = ends.handle.snapshot().leadership.expect("it is the master").valid_until;
     let mut handover = Handover::begin(&shared, start);
     let later = until + Timing::wan().lease / 2;
