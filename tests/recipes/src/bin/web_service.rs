@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo run -p formation-recipes --bin web_service -- --id a --address 127.0.0.1:7001 --http 127.0.0.1:8001 \
 //!     --state-dir /tmp/shop-a --shop /tmp/shop.json --seed 127.0.0.1:7001 --seed 127.0.0.1:7002 --seed 127.0.0.1:7003
-//! curl http://127.0.0.1:8001/formation/cluster
+//! curl http://127.0.0.1:8001/members
 //! ```
 //!
 //! The page at `http://127.0.0.1:8001/formation` shows the cluster. A load balancer asks `/formation/readyz`.
@@ -14,7 +14,13 @@
 
 use std::{collections::VecDeque, error::Error, fmt::Debug, io, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::StatusCode, routing::post, serve::Listener};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+    serve::Listener,
+};
 use clap::Parser;
 use formation_recipes::Store;
 use formation_tokio::{Cluster, ClusterHandle, Config, Fence, Lease, StaleToken, Stopped, Term};
@@ -99,8 +105,8 @@ pub(crate) async fn serve<L: Listener<Addr: Debug>>(
     shop: Arc<Store<Shop>>,
     terminated: impl Future,
 ) -> Result<(), Box<dyn Error>> {
-    // Both run in tasks of their own, which need a handle of the node.
-    let (handle, shop_of_job) = (cluster.clone(), shop.clone());
+    // They run in tasks of their own, which need a handle of the node.
+    let (handle, members, shop_of_job) = (cluster.clone(), cluster.clone(), shop.clone());
     let mut job = tokio::spawn(async move {
         let id = handle.node().id.clone();
         handle.run_while_master(|lease| job(lease, id.to_string(), shop_of_job.clone())).await
@@ -109,7 +115,8 @@ pub(crate) async fn serve<L: Listener<Addr: Debug>>(
     let (stop, stopping) = oneshot::channel::<()>();
     // Everybody who reaches this port can read the page. An open page is a request under way, too.
     let app = Router::new().route("/orders", post(order)).with_state(shop);
-    let app = app.nest("/formation", formation_http::router(cluster.clone()));
+    let app = app.route("/members", get(async move || Json(members.view())));
+    let app = app.nest_service("/formation", formation_http::router(cluster.clone()));
     let server = axum::serve(http, app).with_graceful_shutdown(async {
         // It ends when `stop` is dropped.
         let _ = stopping.await;

@@ -35,7 +35,10 @@ fn cluster(http: &str) -> Value {
 
 /// How many members this replica knows.
 fn members(http: &str) -> usize {
-    cluster(http)["view"]["members"].as_array().unwrap().len()
+    let (status, body) = get(http, "/members");
+    assert_eq!(status, 200, "{body}");
+    let view: Value = serde_json::from_str(&body).unwrap();
+    view["members"].as_array().unwrap().len()
 }
 
 /// A request that the replica works on: it has begun to read the body, which is still to be sent.
