@@ -1,29 +1,73 @@
 //! A command that runs only while its node is the master.
+//!
+//! A watchdog process starts the command and ends it, see [`watchdog`]. The node only tells the watchdog when the lease ends, so the
+//! command does not outlive the lease of a node that is stopped, killed, or late.
+
+mod watchdog;
 
 use std::{
     env,
     error::Error,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     future::pending,
-    io,
-    os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Child, Command, ExitCode, ExitStatus},
+    io::{self, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    path::PathBuf,
+    process::{Child, Command, ExitStatus},
     time::Duration,
 };
 
-use formation_host::{ClusterHandle, Lease};
-use rustix::process::{Pid, Signal, getppid, kill_process_group};
+use formation_core::LossReason;
+use formation_host::{ClusterHandle, LeadershipChange, Lease};
+use futures_lite::future::or;
 
 use crate::run::Adapter;
+pub(crate) use watchdog::{become_command, watch};
+
+/// The hidden subcommand that becomes the watchdog.
+pub(crate) const WATCHDOG: &str = "exec-watchdog";
 
 /// The hidden subcommand that becomes the command.
 pub(crate) const CHILD: &str = "exec-child";
 
-/// How often the lease and the command are looked at.
+/// How often the lease, the watchdog and the command are looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The exit code of a command that could not be started, as in a shell.
-pub(crate) const NOT_STARTED: u8 = 127;
+pub(crate) const NOT_STARTED: u8 = 126;
+/// The same, because it does not exist.
+const NOT_FOUND: u8 = 127;
+
+/// What a node writes to the watchdog: the end of the lease, in microseconds of [`now`], or one of the two values below. The end of
+/// the stream has the same meaning as `TELL`.
+type Order = u64;
+
+/// Tell the command to end.
+const TELL: Order = Order::MAX;
+
+/// Kill the command at once: its lease is void.
+const KILL: Order = 0;
+
+/// The time of a clock that all processes of this machine share, and that also runs while the machine is suspended, if there is one.
+fn now() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let time = clock_gettime(ClockId::Boottime);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(TELL - 1)
+}
 
 /// The command, and how long before the end of the lease it is told to end.
 #[derive(Debug)]
@@ -33,24 +77,26 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    /// Takes `exec --while-master … -- COMMAND` apart. `None`: it is another subcommand.
+    /// Takes `exec --while-master … -- COMMAND` apart. `None`: it is another subcommand, or asks for the help.
     pub(crate) fn take(flags: &mut Vec<OsString>) -> Option<Result<Self, &'static str>> {
         if flags.get(1).is_none_or(|name| name != "exec") {
             return None;
         }
         flags.remove(1);
-        let Some(end) = flags.iter().position(|flag| flag == "--") else {
+        let own = flags.iter().position(|flag| flag == "--").unwrap_or(flags.len());
+        let mut command = flags.split_off(own).into_iter().skip(1).peekable();
+        if flags.iter().any(|flag| ["--help", "-h", "--version", "-V"].iter().any(|asks| flag == asks)) {
+            flags.retain(|flag| flag != "--while-master");
+            return None;
+        }
+        if command.peek().is_none() {
             return Some(Err("exec needs a command behind --"));
-        };
-        let command = flags.split_off(end)[1..].to_vec();
+        }
         let Some(condition) = flags.iter().position(|flag| flag == "--while-master") else {
             return Some(Err("exec needs --while-master: there is no other condition"));
         };
         flags.remove(condition);
-        if command.is_empty() {
-            return Some(Err("exec needs a command behind --"));
-        }
-        Some(Ok(Self { command, stop_before: Duration::ZERO }))
+        Some(Ok(Self { command: command.collect(), stop_before: Duration::ZERO }))
     }
 
     pub(crate) fn stopping_before(self, stop_before: Duration) -> Self {
@@ -68,112 +114,117 @@ impl Exec {
                 A::pause(LOOK).await;
                 continue;
             };
-            let mut running = Running::start(&self.command, node, &lease)
-                .map_err(|error| format!("cannot start {}: {error}", self.command[0].display()))?;
-            if let Some(status) = running.supervise::<A>(node, &lease, self.stop_before).await? {
+            let mut running =
+                Running::start(self, node, &lease).map_err(|error| format!("cannot start a process: {error}"))?;
+            if let Some(status) = running.supervise::<A>(node, &lease).await? {
                 return Ok(code_of(status));
             }
         }
     }
 }
 
-/// As a shell reports it: 128 and the signal, for a command that a signal has ended.
+/// As a shell reports it: 128 and the signal, for a process that a signal has ended.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
     code.unwrap_or(u8::MAX)
 }
 
-/// The command, and all processes of its group. They are killed when this is dropped.
+/// This program.
+fn own_path() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
+}
+
+/// The watchdog of a command. When this is dropped, it kills the command.
 struct Running {
-    child: Child,
-    group: Pid,
+    watchdog: Child,
+    orders: UnixStream,
+    is_told: bool,
 }
 
 impl Running {
-    fn start(command: &[OsString], node: &ClusterHandle, lease: &Lease) -> io::Result<Self> {
-        let own = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { env::current_exe()? };
-        let child = Command::new(own)
-            .arg(CHILD)
-            .arg(std::process::id().to_string())
-            .args(command)
+    fn start(exec: &Exec, node: &ClusterHandle, lease: &Lease) -> io::Result<Self> {
+        let (orders, its_end) = UnixStream::pair()?;
+        // A watchdog that does not read must not block the node.
+        orders.set_nonblocking(true)?;
+        let watchdog = Command::new(own_path()?)
+            .arg(WATCHDOG)
+            .arg(micros(exec.stop_before).to_string())
+            .args(&exec.command)
             .env("FORMATION_TERM", lease.term().to_string())
             .env("FORMATION_NODE", node.node().id.as_str())
             .env("FORMATION_INCARNATION", node.node().incarnation.to_string())
             .env("FORMATION_CLUSTER", node.config().cluster().as_str())
-            // So that a signal reaches what the command has started, too, and none of the terminal reaches it.
+            .stdin(OwnedFd::from(its_end))
+            // So that what stops the group of the node does not stop the watchdog, such as Ctrl-Z.
             .process_group(0)
             .spawn()?;
-        Ok(Self { group: Pid::from_child(&child), child })
+        let mut running = Self { watchdog, orders, is_told: false };
+        running.extend(lease);
+        Ok(running)
     }
 
-    /// Waits until the command has ended. `None`: because it was told to, before the end of the lease.
+    /// Waits until the command has ended. `None`: because it was told to.
     async fn supervise<A: Adapter>(
         &mut self,
         node: &ClusterHandle,
         lease: &Lease,
-        stop_before: Duration,
-    ) -> io::Result<Option<ExitStatus>> {
-        let (mut end, mut is_told) = (node.now(), false);
+    ) -> Result<Option<ExitStatus>, Box<dyn Error>> {
+        let mut watch = node.watch_leadership();
         loop {
-            let left = lease.remaining();
-            // When the node leaves or resigns, nothing is left at once. The command has what was left before.
-            if !left.is_zero() {
-                end = node.now() + left;
+            if let Some(status) = self.watchdog.try_wait()? {
+                if status.code().is_none() {
+                    return Err(
+                        format!("the watchdog of the command was killed ({status}); look for the command").into()
+                    );
+                }
+                // The watchdog writes one byte when it tells the command.
+                let was_told = matches!(self.orders.read(&mut [0]), Ok(1));
+                return Ok((!was_told).then_some(status));
             }
-            if let Some(status) = self.child.try_wait()? {
-                return Ok((!is_told).then_some(status));
+            if !self.is_told && !lease.is_valid() {
+                self.is_told = true;
+                self.order(TELL);
             }
-            if node.now() >= end {
-                self.kill()?;
-                return Ok(None);
+            let changed = async { Some(watch.changed().await) };
+            let look = async {
+                A::pause(LOOK).await;
+                None
+            };
+            match or(changed, look).await {
+                Some(Ok(LeadershipChange::Gained(new) | LeadershipChange::Renewed(new)))
+                    if new.term() == lease.term() =>
+                {
+                    self.extend(&new);
+                }
+                // The other master acts already (E8).
+                Some(Ok(LeadershipChange::Lost { reason: LossReason::GaveWay, .. })) => self.order(KILL),
+                Some(Ok(_)) | None => {}
+                // The node has stopped.
+                Some(Err(_)) => {
+                    self.order(KILL);
+                    A::pause(LOOK).await;
+                }
             }
-            if left <= stop_before && !is_told {
-                is_told = true;
-                self.signal(Signal::TERM);
-            }
-            A::pause(LOOK.min(end.since(node.now()))).await;
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        // It fails if all of them have ended.
-        let _ = kill_process_group(self.group, signal);
+    fn extend(&mut self, lease: &Lease) {
+        // In this order: a pause between the two makes the end earlier.
+        let now = now();
+        let left = lease.remaining();
+        if !left.is_zero() {
+            self.order(micros(now + left));
+        }
     }
 
-    fn kill(&mut self) -> io::Result<()> {
-        self.signal(Signal::KILL);
-        self.child.wait().map(drop)
+    fn order(&mut self, order: Order) {
+        // An order that does not fit in leaves the watchdog with an earlier end. `supervise` notices if the watchdog has ended.
+        let _ = self.orders.write(&order.to_le_bytes());
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.kill();
+        self.order(KILL);
     }
-}
-
-/// Becomes the command that the arguments name, which the system kills if the node program is killed.
-pub(crate) fn become_command(arguments: &[OsString]) -> ExitCode {
-    let [parent, program, rest @ ..] = arguments else { return NOT_STARTED.into() };
-    if let Err(error) = end_with_parent(parent) {
-        eprintln!("error: {error}");
-        return NOT_STARTED.into();
-    }
-    let error = Command::new(program).args(rest).exec();
-    eprintln!("error: cannot run {}: {error}", program.display());
-    NOT_STARTED.into()
-}
-
-#[cfg(target_os = "linux")]
-fn end_with_parent(parent: &OsStr) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have been killed before that.
-    let is_there = getppid().is_some_and(|pid| parent.to_str() == Some(&pid.to_string()));
-    if is_there { Ok(()) } else { Err(io::Error::other("the node has ended")) }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(parent: &OsStr) -> io::Result<()> {
-    let is_there = getppid().is_some_and(|pid| parent.to_str() == Some(&pid.to_string()));
-    if is_there { Ok(()) } else { Err(io::Error::other("the node has ended")) }
 }

@@ -95,6 +95,11 @@ pub async fn main<A: Adapter>() -> ExitCode {
     if flags.get(1).is_some_and(|name| name == exec::CHILD) {
         return exec::become_command(&flags[2..]);
     }
+    if flags.get(1).is_some_and(|name| name == exec::WATCHDOG) {
+        // A signal to all processes of a service must not end the watchdog before its command.
+        let _signals = A::signals();
+        return exec::watch(&flags[2..]);
+    }
     log();
     if let Some(code) = client::run(A::PROGRAM, &flags) {
         return code;
@@ -118,11 +123,11 @@ pub async fn main<A: Adapter>() -> ExitCode {
         }
     };
     let parts = settings.config().and_then(|config| {
-        let exec = exec.map(|exec| Ok::<_, Box<dyn Error>>(exec.stopping_before(settings.stop_before(&config)?)));
+        let stop_before = settings.stop_before(&config, exec.is_some())?;
         Ok(Parts {
             credentials: settings.credentials()?,
             routes: A::routes(settings.token()?.as_deref())?,
-            exec: exec.transpose()?,
+            exec: exec.map(|exec| exec.stopping_before(stop_before)),
             config,
         })
     });

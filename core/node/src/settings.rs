@@ -20,6 +20,9 @@ use formation_host::tls::{Credentials, TlsConfig};
 use overrides::{LimitFlags, PhiFlags, TimingFlags, shown};
 use secret::{read, read_secret};
 
+/// A command gets at least this part of a lease to end.
+const STOP_BEFORE_PART: u32 = 20;
+
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// Runs one node and prints its events, which the subcommand `run` does, too. Ctrl-C or SIGTERM makes it leave, a second one stops it at once, SIGHUP
@@ -30,9 +33,11 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// closed.
 ///
 /// `exec --while-master FLAGS -- COMMAND` runs the command only while this node is the master. The command has the term in its
-/// environment (FORMATION_TERM). It gets SIGTERM before the lease ends and SIGKILL at the end of the lease, with all processes of its
-/// group. It is started again when this node is the master again. When it ends by itself, the node leaves, and exits with the code of
-/// the command. The lines of the node go to the standard error.
+/// environment (FORMATION_TERM), and no standard input. It gets SIGTERM before the lease ends and SIGKILL at the end of the lease, with
+/// all processes of its group, also if the node is stopped or killed. Run the node as root or as the user that the command runs as. The
+/// command is started again when this node is the master again. When it ends by itself, the node leaves, and exits with the code of the
+/// command: 127 if there is no such command, 126 if it cannot be run. The lines of the node go to the standard error. There, plain lines
+/// say when the command starts, is told to end, is killed, and has ended, also with --json.
 ///
 /// The subcommands `status`, `members`, `events`, `explain`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
 /// `completions SHELL` prints the completions of a shell.
@@ -110,7 +115,8 @@ pub(crate) struct Settings {
     /// on an address of this machine, or behind a proxy with TLS
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     http_token_file: Option<PathBuf>,
-    /// How long before the end of its lease the command of `exec` gets SIGTERM; the default is a quarter of the lease
+    /// How long before the end of its lease the command of `exec` gets SIGTERM; the default is a quarter of the lease, and a twentieth
+    /// the least
     #[arg(long, value_name = "TIME")]
     stop_before: Option<humantime::Duration>,
     /// A file that holds the cluster key; repeat it while the key is changed
@@ -216,18 +222,27 @@ impl Settings {
         Ok(Some(read_secret(path)?.trim_end().to_owned()))
     }
 
-    /// How long before the end of the lease a command is told to end. It has to be less than what is left of a lease at any time.
-    pub(crate) fn stop_before(&self, config: &Config) -> Fallible<Duration> {
+    /// How long before the end of the lease the command of `exec` is told to end. It has to be less than what is left of a lease at any
+    /// time, and enough for a command to react.
+    pub(crate) fn stop_before(&self, config: &Config, is_exec: bool) -> Fallible<Duration> {
         let timing = config.timing();
+        let least = timing.lease / STOP_BEFORE_PART;
         let most = timing.safe_lease().saturating_sub(config.lease_margin() + 2 * timing.heartbeat_interval);
         let time = self.stop_before.map_or(timing.lease / 4, Into::into);
-        if time > most {
-            let (time, most) = (shown(time), shown(most));
-            return Err(
-                format!("--stop-before is {time}, but has to be at most {most}; raise --lease or lower it").into()
-            );
+        if !is_exec {
+            return match self.stop_before {
+                Some(_) => Err("--stop-before has no effect without exec; leave it out".into()),
+                None => Ok(time),
+            };
         }
-        Ok(time)
+        let (problem, bound) = match time {
+            time if time > most => ("at most", most),
+            time if time < least => ("at least", least),
+            _ => return Ok(time),
+        };
+        let (time, bound) = (shown(time), shown(bound));
+        Err(format!("--stop-before is {time}, but has to be {problem} {bound} with this --lease; change one of them")
+            .into())
     }
 
     /// The configuration of the node.
