@@ -10,7 +10,7 @@ use std::{
     ops::Deref,
     pin::pin,
     process::ExitCode,
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -174,7 +174,8 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
         None => Reporter::new(own, settings.json, stdout()),
     };
     reporter.report(node.now(), What::Started { listen });
-    let reload = || reload(settings, credentials.as_ref());
+    let reading = Cell::new(None);
+    let reload = || reading.set(reload(settings, credentials.as_ref(), reading.take()));
     let limit = settings.leave_within();
     let ended = Cell::new(None);
     let code = {
@@ -314,12 +315,26 @@ async fn wait_for_leave<A: Adapter>(signals: &mut A::Signals, reload: impl Fn())
     }
 }
 
-/// Uses the certificates of the files for new connections. Invalid files change nothing.
-fn reload(settings: &Settings, credentials: Option<&Credentials>) {
-    let Some(credentials) = credentials else { return };
-    match settings.tls() {
+/// Uses the certificates of the files for new connections. Invalid files change nothing. They are read on a thread of its own, because
+/// a disk may not answer, and not while `reading` goes on.
+fn reload(
+    settings: &Settings,
+    credentials: Option<&Credentials>,
+    reading: Option<JoinHandle<()>>,
+) -> Option<JoinHandle<()>> {
+    let credentials = credentials?.clone();
+    if reading.as_ref().is_some_and(|reading| !reading.is_finished()) {
+        eprintln!("the certificates are being read already; try again later");
+        return reading;
+    }
+    let settings = settings.clone();
+    let read = move || match settings.tls() {
         Ok(Some(tls)) => credentials.replace(tls),
         Ok(None) => {}
         Err(error) => eprintln!("the certificates stay as they were: {error}"),
-    }
+    };
+    thread::Builder::new()
+        .spawn(read)
+        .inspect_err(|error| eprintln!("the certificates stay as they were: {error}"))
+        .ok()
 }
