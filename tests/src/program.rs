@@ -94,10 +94,41 @@ macro_rules! program_tests {
             PROGRAM.leaves_when_its_command_has_ended();
         }
 
-        #[cfg(target_os = "linux")]
         #[test]
         fn a_killed_node_takes_its_command_with_it() {
             PROGRAM.takes_its_command_with_it_when_it_is_killed();
+        }
+
+        #[cfg(target_os = "linux")]
+        #[test]
+        fn a_killed_watchdog_takes_the_command_with_it() {
+            PROGRAM.takes_its_command_with_it_when_all_is_killed();
+        }
+
+        #[cfg(target_os = "linux")]
+        #[test]
+        fn a_stopped_node_has_no_running_command() {
+            PROGRAM.ends_its_command_while_it_is_stopped();
+        }
+
+        #[test]
+        fn a_renewed_lease_does_not_save_a_told_command() {
+            PROGRAM.ends_a_told_command_although_the_lease_is_renewed();
+        }
+
+        #[test]
+        fn a_command_runs_on_while_a_certificate_is_read() {
+            PROGRAM.runs_its_command_while_a_certificate_cannot_be_read();
+        }
+
+        #[test]
+        fn a_solo_master_that_gives_way_kills_its_command() {
+            PROGRAM.kills_its_command_when_it_gives_way();
+        }
+
+        #[test]
+        fn wrong_flags_of_a_command_say_what_to_do() {
+            PROGRAM.explains_how_to_run_a_command();
         }
 
         #[test]
