@@ -234,6 +234,6 @@ fn end_with_parent(parent: &OsStr) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // It may have been killed before that.
-    let is_there = getppid().is_some_and(|pid| parent.to_str() == Some(&pid.to_string()));
+    let is_there = getppid().is_some_and(|pid| parent.to_str() == Some(&pid.as_raw_nonzero().to_string()));
     if is_there { Ok(()) } else { Err(io::Error::other("the watchdog has ended")) }
 }
