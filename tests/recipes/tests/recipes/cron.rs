@@ -101,7 +101,7 @@ fn a_paused_master_does_not_set_the_ledger_back() {
         (line.id == paused.id || goes_back).then(|| line.text.clone())
     });
     let term = paused.term().unwrap();
-    assert!(late.starts_with(&format!("is refused: the write with Term({term}) is too late")), "{late}");
+    assert!(late.starts_with(&format!("is refused: the write with {term} is too late")), "{late}");
     wait_for_run(&mut replicas, |_| true);
     assert_complete(replicas.seen());
 }
