@@ -399,10 +399,7 @@ impl Formation {
 
     /// Draws conclusions until nothing follows any more. A node that stops has no timers any more.
     fn conclude(&mut self) {
-        // The election draws its own conclusions from what it is told, and before its deadline time changes nothing.
-        if self.election_due.is_some_and(|due| due <= self.env.now) {
-            self.election.advance(self.env.now);
-        }
+        self.election.advance(self.env.now);
         self.settle();
         self.fire_due();
     }

@@ -44,7 +44,6 @@ impl Formation {
         let mut later = self.clone();
         let due = self.next_deadline().map_or(u64::MAX, Timestamp::as_micros);
         later.env.now = Timestamp::from_micros(due - 1).max(self.env.now);
-        later.election.advance(later.env.now);
         later.conclude();
         later.env.now = self.env.now;
         later.election.pass_time(self.env.now);
