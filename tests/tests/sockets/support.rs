@@ -3,7 +3,10 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use formation_core::{Address, Config, ConfigBuilder, Event, MembersView, Term};
@@ -15,14 +18,21 @@ use crate::adapters::{Adapter, Mastership};
 
 pub(crate) const CLUSTER: &str = "sockets";
 
-/// A listener at a free port, with the backlog of tokio's own listeners, and its address.
+/// A listener at a free port, with the backlog of tokio's own listeners, and its address. The port is none of those that the system gives
+/// to clients, and no other test gets it: a node that is started again finds it free.
 pub(crate) fn listen() -> (TcpListener, String) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1024).unwrap().into_std().unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    (listener, address)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let offset = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", 20_000 + offset % 12_000);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        if socket.bind(address.parse().unwrap()).is_ok()
+            && let Ok(listener) = socket.listen(1024)
+        {
+            return (listener.into_std().unwrap(), address);
+        }
+    }
 }
 
 /// A subscriber that keeps the log, and a function that reads it.
