@@ -39,7 +39,7 @@ const WITHOUT: [(&str, &str); 4] = [
         "the node programs are the example",
         "Adapter Adapter::listen Adapter::next_request Adapter::pause Adapter::routes Adapter::start Routes",
     ),
-    ("it is shown by the text of what has it", "Members Part TlsError ViewLimit"),
+    ("it is shown by the text of what has it", "Part TlsError ViewLimit"),
 ];
 
 /// One example, or all of one page.
