@@ -3,19 +3,28 @@
 use formation_core::{Node as Peer, NodeId};
 
 use super::*;
+use crate::mastership::Lease;
 
 fn better_master() -> Event {
     let node = Peer { id: NodeId::new("b").unwrap(), incarnation: Incarnation(1) };
     Event::BetterMaster { node, address: Address::new("b:1").unwrap() }
 }
 
-#[test]
-fn a_better_master_waits_for_the_guards_of_the_application() {
-    let config = Config::single("test", "a", "a:1").local().lease_margin(Duration::ZERO).build().unwrap();
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// The only voter of a cluster, which is the master from this time on.
+fn master(timing: Timing, margin: Duration) -> (TestNode, Ends, Lease, Timestamp) {
+    let config = Config::single("test", "a", "a:1").timing(timing).lease_margin(margin).build().unwrap();
     let (mut node, ends) = node(config, Clock::start().now());
     let now = node.clock.now();
     node.driver.handle_own(now, Input::Tick);
     let lease = ends.handle.lease().expect("it is the master");
+    (node, ends, lease, now)
+}
+
+#[test]
+fn a_better_master_waits_for_the_guards_of_the_application() {
+    let (mut node, ends, lease, now) = master(Timing::local(), Duration::ZERO);
     let guard = lease.guard(Duration::ZERO).unwrap();
     node.driver.event(now, better_master());
     node.hand_over();
@@ -30,16 +39,11 @@ fn a_better_master_waits_for_the_guards_of_the_application() {
 /// The poll that has dropped the guard may still have sent something.
 #[test]
 fn a_handover_waits_for_a_margin_behind_the_last_guard() {
-    let margin = Duration::from_millis(100);
-    let config = Config::single("test", "a", "a:1").local().timing(Timing::wan()).lease_margin(margin).build().unwrap();
-    let (mut node, ends) = node(config, Clock::start().now());
-    let start = node.clock.now();
-    node.driver.handle_own(start, Input::Tick);
-    let lease = ends.handle.lease().expect("it is the master");
+    let (node, _ends, lease, start) = master(Timing::wan(), MARGIN);
     let guard = lease.guard(Duration::ZERO).unwrap();
     let shared = node.driver.shared();
     let mut handover = Handover::begin(&shared, start);
-    let mut is_ready = |margins: u32| handover.is_ready(&shared, start + margin * margins);
+    let mut is_ready = |margins: u32| handover.is_ready(&shared, start + MARGIN * margins);
     assert!(!is_ready(2), "a step is not cut short");
     assert!(shared.lock().may_work(lease.term(), start));
     drop(guard);
@@ -52,12 +56,7 @@ fn a_handover_waits_for_a_margin_behind_the_last_guard() {
 /// The lease is renewed meanwhile. The handover keeps to the end that it had.
 #[test]
 fn work_with_a_guard_ends_a_margin_before_the_handover() {
-    let margin = Duration::from_millis(100);
-    let config = Config::single("test", "a", "a:1").local().timing(Timing::wan()).lease_margin(margin).build().unwrap();
-    let (mut node, ends) = node(config, Clock::start().now());
-    let start = node.clock.now();
-    node.driver.handle_own(start, Input::Tick);
-    let lease = ends.handle.lease().expect("it is the master");
+    let (mut node, ends, lease, start) = master(Timing::wan(), MARGIN);
     let _guard = lease.guard(Duration::ZERO).unwrap();
     let shared = node.driver.shared();
     let until = ends.handle.snapshot().leadership.expect("it is the master").valid_until;
