@@ -75,7 +75,7 @@ struct Overview<'a> {
     /// The number of the newest event.
     newest_event: u64,
     status: Status,
-    /// What stands for the members in a later request.
+    /// It stands for the members in a later request.
     members: String,
     /// `None`: the client has it.
     view: Option<MembersView>,

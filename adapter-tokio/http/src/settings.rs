@@ -1,4 +1,4 @@
-//! What a router is made with: its limits, and who may change something.
+//! The settings of a router: its limits, and who may change something.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{App, cluster, control, events, explanations::Explanations, secure};
 /// The fewest bytes of a token: as many as nobody guesses over a network.
 const MIN_TOKEN: usize = 16;
 
-/// What a router is made with. The default is that of [`router`](crate::router): it only reads.
+/// The settings of a router. The default is that of [`router`](crate::router): it only reads.
 ///
 /// ```
 /// use axum::Router;

@@ -78,7 +78,7 @@ impl Histogram {
     }
 }
 
-/// What a node has counted since its start.
+/// The counts of a node since its start.
 #[derive(Debug)]
 pub(crate) struct Tallies {
     /// By the metric and the value of its label. There are as many as the labels have values.

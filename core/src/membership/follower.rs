@@ -329,7 +329,7 @@ mod tests {
 
     /// Only of the master that wrote it, and in its term: another master may have written other views under these ids (V9).
     #[test]
-    fn v6_a_delta_on_an_earlier_view_applies_to_a_later_one_of_the_same_master() {
+    fn v6_a_delta_on_an_earlier_view_applies_to_a_later_one() {
         let delta = |base, view_id| MembersUpdate::Delta { base, base_digest: None, view_id, changes: added(&["c"]) };
         let later = |version| ViewId { term: Term(2), version };
         for (by, update, taken) in [

@@ -10,7 +10,7 @@ fn silent(api: &Api) -> Vec<String> {
 }
 
 #[test]
-fn each_function_that_returns_a_future_says_whether_it_is_cancel_safe() {
+fn each_future_says_whether_it_is_cancel_safe() {
     let api = api::of(&LIBRARIES);
     let futures = api.items.iter().filter(|item| item.returns_future);
     assert!(futures.count() > 40, "the functions are not read as they are written");

@@ -14,7 +14,7 @@ type Key = (&'static str, String);
 pub(crate) struct Facade {
     own: [Label; 2],
     counters: BTreeMap<Key, Counter>,
-    /// What was counted of those that are not counted here.
+    /// The last values of the counters that are not counted here.
     counted: BTreeMap<&'static str, u64>,
     gauges: BTreeMap<Key, Gauge>,
     histograms: BTreeMap<Key, Histogram>,

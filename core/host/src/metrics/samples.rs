@@ -29,7 +29,7 @@ pub(super) const LOSSES: [LossReason; 6] = [
 /// The label of a dial that has led to a connection.
 pub(crate) const REACHED: &str = "reached";
 
-/// What becomes of a dial.
+/// The outcome of a dial.
 pub(super) const DIALS: [&str; 6] = [REACHED, "unresolved", "refused", "unreachable", "timed_out", "other"];
 
 /// One value of a metric.
@@ -88,7 +88,7 @@ fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
     all
 }
 
-/// What only an explanation knows.
+/// The values that only an explanation knows.
 fn explained(explanation: &Explanation) -> Vec<Gauge> {
     let linked = explanation.voters.iter().filter(|voter| voter.node.is_some()).count();
     let mut all = vec![

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What a metric counts or measures.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum MetricKind {
@@ -20,7 +20,7 @@ pub enum MetricKind {
 pub struct Metric {
     /// The name, with its unit.
     pub name: &'static str,
-    /// What it counts or measures.
+    /// Its kind.
     pub kind: MetricKind,
     /// A sentence for people.
     pub help: &'static str,

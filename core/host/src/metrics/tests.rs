@@ -97,7 +97,7 @@ mod facade {
 
     type Seen = BTreeMap<String, DebugValue>;
 
-    /// What the recorder has seen, as `name label`. The labels of the node are checked.
+    /// The values that the recorder has seen, as `name label`. The labels of the node are checked.
     fn seen(snapshotter: &Snapshotter) -> Seen {
         let entry = |key: &metrics::Key, value| {
             let mut labels = key.labels().map(|label| (label.key(), label.value()));
