@@ -5,8 +5,8 @@
 //! cargo run -p formation-smol --example fenced_job_smol -- ID ADDRESS STORE SEED...
 //! ```
 //!
-//! The store listens at the Unix socket STORE. The service sends it the lines `write TERM ID` and `members COUNT ID`, and gets a line back
-//! for each `write`: `ok`, or `stale` if a newer term has written.
+//! The store listens at the Unix socket STORE. The service sends it the lines `write TERM ID`, two for each step, `mark TERM ID`, one between
+//! two steps, and `members COUNT ID`. It gets a line back for each `write` and each `mark`: `ok`, or `stale` if a newer term has written.
 //!
 //! To keep the example short, votes are in memory only. Give a real service a `state_dir`: without it, the terms begin again when all
 //! voters were down at once, and a store that remembers the last term refuses every write.
@@ -20,7 +20,7 @@ use std::{
 };
 
 use async_signal::{Signal, Signals};
-use formation_smol::{Cluster, Config, Guard, Lease, StopReason};
+use formation_smol::{Cluster, Config, Lease, StopReason};
 use smol::{
     Timer,
     future::or,
@@ -50,11 +50,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
         work.await.unwrap_or(Ok(()))
     };
     let leave = async {
-        terminate.next().await;
+        let terminated = async {
+            terminate.next().await;
+            Ok(())
+        };
+        let told = or(terminated, report(&cluster, &id, &store)).await;
         // First the step under way ends, then the mastership. So there is no need to stop the job here.
-        cluster.leave().await.map_err(io::Error::other)
+        cluster.leave().await.map_err(io::Error::other).and(told)
     };
-    or(or(work, leave), report(&cluster, &id, &store)).await?;
+    or(work, leave).await?;
     match cluster.stopped().await {
         StopReason::Left => Ok(()),
         reason => Err(reason.into()),
@@ -68,24 +72,31 @@ pub(crate) async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWri
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
         if let Ok(step) = lease.guard(STEP.1) {
             // Two writes that belong together.
-            write(&mut store, &step, id).await?;
+            write(&mut store, step.is_valid(), &format!("write {} {id}\n", step.term())).await?;
             Timer::after(STEP.0).await;
-            write(&mut store, &step, id).await?;
+            write(&mut store, step.is_valid(), &format!("write {} {id}\n", step.term())).await?;
+            drop(step);
+            // A write that needs no other one needs no guard.
+            write(&mut store, lease.is_valid(), &format!("mark {} {id}\n", lease.term())).await?;
         }
         Timer::after(STEP.0).await;
     }
 }
 
-async fn write(store: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>, step: &Guard, id: &str) -> io::Result<()> {
+async fn write(
+    store: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>,
+    is_valid: bool,
+    line: &str,
+) -> io::Result<()> {
     // The process may have been paused since the last look.
-    if !step.is_valid() {
+    if !is_valid {
         return Ok(());
     }
-    store.get_mut().write_all(format!("write {} {id}\n", step.term()).as_bytes()).await?;
+    store.get_mut().write_all(line.as_bytes()).await?;
     let mut answer = String::new();
     store.read_line(&mut answer).await?;
     if answer.trim() == "stale" {
-        eprintln!("term {} writes no more: there is a newer master", step.term());
+        eprintln!("the store refuses `{}`: there is a newer master", line.trim());
     }
     Ok(())
 }

@@ -5,8 +5,8 @@
 //! cargo run -p formation-tokio --example fenced_job -- ID ADDRESS STORE SEED...
 //! ```
 //!
-//! The store listens at the Unix socket STORE. The service sends it the lines `write TERM ID` and `members COUNT ID`, and gets a line back
-//! for each `write`: `ok`, or `stale` if a newer term has written.
+//! The store listens at the Unix socket STORE. The service sends it the lines `write TERM ID`, two for each step, `mark TERM ID`, one between
+//! two steps, and `members COUNT ID`. It gets a line back for each `write` and each `mark`: `ok`, or `stale` if a newer term has written.
 //!
 //! To keep the example short, votes are in memory only. Give a real service a `state_dir`: without it, the terms begin again when all
 //! voters were down at once, and a store that remembers the last term refuses every write.
@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use formation_tokio::{Cluster, Config, Guard, Lease, StopReason};
+use formation_tokio::{Cluster, Config, Lease, StopReason};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, UnixStream},
@@ -41,15 +41,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start(config, TcpListener::bind(&address).await?)?;
     let work = cluster.run_while_master(async |lease| job(lease, &id, UnixStream::connect(&store).await?).await);
     let leave = async {
-        terminate.recv().await;
+        let told = select! {
+            _ = terminate.recv() => Ok(()),
+            told = report(&cluster, &id, &store) => told,
+        };
         // First the step under way ends, then the mastership. So there is no need to stop the job here.
-        cluster.leave().await.map_err(io::Error::other)
+        cluster.leave().await.map_err(io::Error::other).and(told)
     };
     select! {
         // An error of the job ends the service. Without one, the node has stopped.
         ended = work => ended.unwrap_or(Ok(()))?,
         left = leave => left?,
-        told = report(&cluster, &id, &store) => told?,
     }
     match cluster.stopped().await {
         StopReason::Left => Ok(()),
@@ -64,24 +66,27 @@ pub(crate) async fn job(lease: Lease, id: &str, store: impl AsyncRead + AsyncWri
         // A node that is about to leave gives no new guard. It then ends this job where it waits.
         if let Ok(step) = lease.guard(STEP.1) {
             // Two writes that belong together.
-            write(&mut store, &step, id).await?;
+            write(&mut store, step.is_valid(), &format!("write {} {id}\n", step.term())).await?;
             tokio::time::sleep(STEP.0).await;
-            write(&mut store, &step, id).await?;
+            write(&mut store, step.is_valid(), &format!("write {} {id}\n", step.term())).await?;
+            drop(step);
+            // A write that needs no other one needs no guard.
+            write(&mut store, lease.is_valid(), &format!("mark {} {id}\n", lease.term())).await?;
         }
         tokio::time::sleep(STEP.0).await;
     }
 }
 
-async fn write(store: &mut (impl AsyncBufReadExt + AsyncWrite + Unpin), step: &Guard, id: &str) -> io::Result<()> {
+async fn write(store: &mut (impl AsyncBufReadExt + AsyncWrite + Unpin), is_valid: bool, line: &str) -> io::Result<()> {
     // The process may have been paused since the last look.
-    if !step.is_valid() {
+    if !is_valid {
         return Ok(());
     }
-    store.write_all(format!("write {} {id}\n", step.term()).as_bytes()).await?;
+    store.write_all(line.as_bytes()).await?;
     let mut answer = String::new();
     store.read_line(&mut answer).await?;
     if answer.trim() == "stale" {
-        eprintln!("term {} writes no more: there is a newer master", step.term());
+        eprintln!("the store refuses `{}`: there is a newer master", line.trim());
     }
     Ok(())
 }

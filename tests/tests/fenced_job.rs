@@ -69,22 +69,22 @@ on_both! {
 const STORE: &str = "node-d";
 const PORT: u16 = 9000;
 
-/// What the store has taken: the term and the writer of each write.
+/// What the store has taken: what it is (`write` or `mark`), its term and its writer.
 #[derive(Default)]
 struct Written {
     fence: Fence,
-    writes: Vec<(Term, String)>,
+    writes: Vec<(String, Term, String)>,
     refused: usize,
 }
 
 impl Written {
     fn write(&mut self, line: &str) -> &'static str {
         let words: Vec<_> = line.split_whitespace().collect();
-        let ["write", term, id] = words[..] else { panic!("{line}") };
+        let [what @ ("write" | "mark"), term, id] = words[..] else { panic!("{line}") };
         let term = Term(term.parse().unwrap());
         match self.fence.admit(term) {
             Ok(()) => {
-                self.writes.push((term, id.to_owned()));
+                self.writes.push((what.to_owned(), term, id.to_owned()));
                 "ok\n"
             }
             Err(_) => {
@@ -95,7 +95,7 @@ impl Written {
     }
 
     fn last(&self) -> Term {
-        self.writes.last().map(|(term, _)| *term).unwrap_or_default()
+        self.writes.last().map(|(_, term, _)| *term).unwrap_or_default()
     }
 }
 
@@ -146,9 +146,9 @@ fn run<R: Example>(fault: impl AsyncFnOnce(&TestCluster<R>, &str)) -> Written {
     })
 }
 
-/// How many writes there are of each term.
+/// How many writes of steps there are in each term.
 fn counts(written: &Written) -> BTreeMap<Term, usize> {
-    written.writes.iter().fold(BTreeMap::new(), |mut counts, (term, _)| {
+    written.writes.iter().filter(|(what, ..)| what == "write").fold(BTreeMap::new(), |mut counts, (_, term, _)| {
         *counts.entry(*term).or_default() += 1;
         counts
     })
@@ -171,6 +171,7 @@ fn a_master_that_leaves_does_both_writes_of_its_step<R: Example>() {
     let written = run::<R>(async |cluster, first| cluster.node(first).leave().await.unwrap());
     let first = counts(&written)[&Term(1)];
     assert!(first.is_multiple_of(2), "{first} writes of the first master");
+    assert!(written.writes.iter().any(|(what, ..)| what == "mark"), "no write without a guard");
     assert_eq!(written.refused, 0);
 }
 

@@ -12,6 +12,10 @@
 //! The examples of `formation-tokio` and `formation-smol` show more: `fenced_job` and `fenced_job_smol` a job with steps that must not be cut
 //! short, `transport` other streams than TCP, and `demo` the whole life of a cluster.
 //!
+//! A library that is to run on both runtimes takes the handle and names no adapter: both adapters have the same `ClusterHandle`. Where it
+//! needs timers or tasks of its own, it takes `formation_host::Runtime` as a parameter. The page of that trait
+//! shows such a library.
+//!
 //! # What all of them do
 //!
 //! - They install the handler of SIGTERM before the node starts. Otherwise an early SIGTERM ends the process without a goodbye, and the

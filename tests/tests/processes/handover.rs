@@ -55,7 +55,7 @@ fn serve(connection: UnixStream, fence: &Mutex<Fence>, received: &Sender<Receive
         let [what, number, id] = words[..] else { continue };
         let (number, from) = (number.parse().expect("a number"), id.parse().expect("the number of a machine"));
         let next = match what {
-            "write" => {
+            "write" | "mark" => {
                 let term = Term(number);
                 // The time belongs to the decision.
                 let mut fence = fence.lock().expect("no thread has panicked");
@@ -89,17 +89,17 @@ fn store(path: &Path) -> Receiver<Received> {
     receiver
 }
 
-/// The time between the last write of a master and the first one of the next.
+/// The time between the last write of a master and the first one of the next, by the end and the program of the first one.
 #[derive(Default)]
-struct Gaps(BTreeMap<End, Vec<Duration>>);
+struct Gaps(BTreeMap<(End, String), Vec<Duration>>);
 
 impl fmt::Display for Gaps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (end, gaps) in &self.0 {
+        for ((end, program), gaps) in &self.0 {
             let [least, most] = [gaps.iter().min(), gaps.iter().max()].map(|gap| gap.copied().unwrap_or_default());
             writeln!(
                 f,
-                "{:3} masters: {end:?}; from the last write to the next master's: {least:?} to {most:?}",
+                "{:3} masters: {end:?} ({program}); from the last write to the next master's: {least:?} to {most:?}",
                 gaps.len()
             )?;
         }
@@ -140,6 +140,10 @@ impl Nodes {
         }
     }
 
+    fn program(&self, number: usize) -> &Path {
+        &self.programs[number % self.programs.len()]
+    }
+
     fn start(&mut self, number: usize) {
         let listen = |number| format!("{}:7000", address(number));
         let mut args = vec![number.to_string(), listen(number), self.store.display().to_string()];
@@ -147,7 +151,8 @@ impl Nodes {
         // The job prints nothing that matters here.
         let (sender, _) = channel();
         self.members.remove(&number);
-        self.machines[number].start(&self.programs[number % self.programs.len()], &args, &sender);
+        let program = self.program(number).to_owned();
+        self.machines[number].start(&program, &args, &sender);
     }
 
     /// Handles what arrives until `look` finds something.
@@ -178,8 +183,8 @@ impl Nodes {
         })
     }
 
-    /// Ends a master in this way. Returns the time between its last write and the next master's first one.
-    fn end_a_master(&mut self, end: End) -> Result<Duration, String> {
+    /// Ends a master in this way. Returns its program, and the time between its last write and the next master's first one.
+    fn end_a_master(&mut self, end: End) -> Result<(String, Duration), String> {
         let (term, master, _) = self.newest.expect("a master has written");
         let is = |number: usize| number == master;
         let stale_before = self.stale.len();
@@ -220,7 +225,8 @@ impl Nodes {
         if stale.len() > most || stale.iter().any(|from| *from != master) {
             return Err(format!("the work of two masters overlaps: late writes of {stale:?}, as {master} {end:?}"));
         }
-        Ok(Duration::from_micros(next.saturating_sub(last)))
+        let program = self.program(master).file_name().expect("a program").to_string_lossy().into_owned();
+        Ok((program, Duration::from_micros(next.saturating_sub(last))))
     }
 }
 
@@ -235,8 +241,8 @@ pub(crate) fn run(programs: &[PathBuf], rounds: u64, seed: u64, log_dir: &Path) 
     let mut gaps = Gaps::default();
     for round in 0..rounds {
         let end = [End::Leaves, End::IsPaused, End::IsCutOff][usize::try_from(round % 3).expect("small")];
-        let gap = nodes.end_a_master(end).map_err(|problem| format!("round {round}: {problem}"))?;
-        gaps.0.entry(end).or_default().push(gap);
+        let (program, gap) = nodes.end_a_master(end).map_err(|problem| format!("round {round}: {problem}"))?;
+        gaps.0.entry((end, program)).or_default().push(gap);
     }
     print_line(&format!("{rounds} masters ended, seed {seed}; {} late writes were refused\n{gaps}", nodes.stale.len()));
     Ok(())

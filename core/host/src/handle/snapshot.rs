@@ -19,7 +19,8 @@ pub struct Snapshot {
     pub status: Status,
     /// The members.
     pub view: MembersView,
-    /// The mastership of this node, if its lease is valid at this moment.
+    /// The mastership of this node, if its lease is valid at this moment. It is there to be shown. To act on the mastership, use
+    /// [`ClusterHandle::lease`] or [`ClusterHandle::run_while_master`], whose lease is renewed and ends with the mastership.
     pub leadership: Option<Leadership>,
     /// Since when the node has no master, if it has none.
     pub without_master_since: Option<Timestamp>,
