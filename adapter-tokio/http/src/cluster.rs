@@ -10,7 +10,7 @@ use formation_core::{Address, ClusterName, MembersView, Node, Phase, Status};
 use formation_host::{ClusterHandle, Master, Snapshot};
 use serde::Serialize;
 
-use crate::{App, millis, parameter};
+use crate::{App, explanations::Unexplained, millis, parameter};
 
 /// A node without a master is ready for this many times `down_after`.
 const READY_WITHOUT_MASTER: u32 = 10;
@@ -44,7 +44,7 @@ fn not_ready(handle: &ClusterHandle, snapshot: &Snapshot) -> Option<String> {
 pub(crate) async fn explain(State(app): State<App>) -> Response {
     match app.explanations.now().await.1 {
         Ok(explanation) => Json(explanation).into_response(),
-        Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error: stopped.to_string() })).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error: error.to_string() })).into_response(),
     }
 }
 
@@ -93,7 +93,12 @@ pub(crate) async fn cluster(State(app): State<App>, uri: Uri) -> Response {
     let (handle, config) = (&app.handle, app.handle.config());
     let is_ready = not_ready(handle, &snapshot).is_none();
     let master = snapshot.master();
-    let no_master = explanation.ok().filter(|_| master.is_none()).and_then(|it| it.no_master.clone());
+    let no_master = match explanation {
+        _ if master.is_some() => None,
+        Ok(explanation) => explanation.no_master.as_ref().map(ToString::to_string),
+        Err(Unexplained::Stopped(_)) => None,
+        Err(error @ Unexplained::Hangs) => Some(error.to_string()),
+    };
     let members = format!("{}-{}", snapshot.view.id(), snapshot.view.digest());
     let is_known = parameter(&uri, "have") == Some(&members);
     let Snapshot { at, status, view, leadership, without_master_since, suppressed_events, newest_event, .. } = snapshot;
@@ -107,7 +112,7 @@ pub(crate) async fn cluster(State(app): State<App>, uri: Uri) -> Response {
         lease_ms: leadership.map(|leadership| millis(leadership.valid_until.since(at))),
         lease_length_ms: millis(config.timing().lease),
         without_master_ms: without_master_since.map(|since| millis(at.since(since))),
-        no_master: no_master.map(|why| why.to_string()),
+        no_master,
         suppressed_events,
         newest_event,
         status,

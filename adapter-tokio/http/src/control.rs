@@ -1,17 +1,19 @@
 //! The routes that change something, for those who have the token.
 
+use std::fmt::Display;
+
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use formation_host::Stopped;
+use formation_host::LeaveError;
 
 use crate::App;
 
 pub(crate) async fn leave(State(app): State<App>, headers: HeaderMap) -> Response {
     match is_allowed(&app, &headers) {
-        true => answer(app.handle.leave().await, "it has left the cluster\n"),
+        true => answer(leave_in_time(&app).await, "it has left the cluster\n"),
         false => refuse(),
     }
 }
@@ -33,9 +35,16 @@ fn refuse() -> Response {
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "this needs the token\n").into_response()
 }
 
-fn answer(done: Result<(), Stopped>, what: &'static str) -> Response {
+async fn leave_in_time(app: &App) -> Result<(), LeaveError> {
+    match app.leave_limit {
+        Some(limit) => app.handle.leave_within(limit).await,
+        None => app.handle.leave().await.map_err(Into::into),
+    }
+}
+
+fn answer(done: Result<(), impl Display>, what: &'static str) -> Response {
     match done {
         Ok(()) => what.into_response(),
-        Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}\n")).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }

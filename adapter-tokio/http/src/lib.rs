@@ -3,6 +3,7 @@
 //! It works with the handle of a node on either adapter, and only reads, unless you ask for more.
 //!
 //! ```no_run
+//! use formation_http::Settings;
 //! use formation_tokio::{Cluster, Config};
 //! use tokio::net::TcpListener;
 //!
@@ -13,8 +14,7 @@
 //! let cluster = Cluster::start(config, TcpListener::bind("0.0.0.0:7000").await?)?;
 //!
 //! // Beside the routes of a service: `Router::new().route(…).nest_service("/formation", formation_http::router(cluster.clone()))`.
-//! let page = formation_http::router(cluster.clone());
-//! axum::serve(TcpListener::bind("127.0.0.1:8000").await?, page).await?;
+//! Settings::new().serve(cluster.clone(), TcpListener::bind("127.0.0.1:8000").await?).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -26,7 +26,7 @@
 //! | `/readyz` | 200: the node is a member of a formed cluster. 503 with the reason: it is not, or it leaves, or it has stopped |
 //! | `/metrics` | the metrics of this node, in the text format of Prometheus |
 //! | `/cluster` | the node, its master, its lease, its status and its view, as JSON, all at one moment. Times are in milliseconds. With `?have=` and the `members` of an earlier answer, `view` is `null` if the members are the same |
-//! | `/explain` | [`Explanation`](formation_core::Explanation) as JSON; 503 once the node has stopped |
+//! | `/explain` | [`Explanation`](formation_core::Explanation) as JSON; 503 once the node has stopped, and while its driver does not answer within 2 seconds |
 //! | `/events` | the events as server-sent events, from the oldest that is kept, or after the one with the id of `?after=` |
 //! | `POST /leave`, `POST /resign` | only with [`Settings::control`]: the node leaves, or hands its mastership over |
 //!
@@ -67,8 +67,8 @@
 //! that only your operators reach, or behind the authentication of your service. A web site that an operator visits can read it too, by DNS
 //! rebinding, where nothing checks the header `Host`.
 //!
-//! Each connection takes a file of the process, as the connections of the node do, and [`axum`] has no limit for them. Give the listener
-//! one, or keep the port to yourself.
+//! Each connection takes a file of the process, as the connections of the node do. [`Settings::serve`] has a limit for them, and
+//! [`axum::serve`] has none: give the listener of your service one, or keep the port to yourself.
 //!
 //! # Who may change something
 //!
@@ -84,6 +84,7 @@
 //! # Map
 //!
 //! - `settings`: what a router is made with.
+//! - `listener`: the limit of connections.
 //! - `cluster`: the page, and the node as JSON.
 //! - `explanations`: when the driver of the node is asked to explain.
 //! - `metrics`: the text for Prometheus.
@@ -97,6 +98,7 @@ mod cluster;
 mod control;
 mod events;
 mod explanations;
+mod listener;
 mod metrics;
 mod settings;
 
@@ -124,6 +126,7 @@ struct App {
     places: StreamPlaces,
     explanations: Arc<Explanations>,
     token: Option<Token>,
+    leave_limit: Option<Duration>,
 }
 
 /// The routes of a node, which only read. The documentation of this package lists them. [`Settings`] has more to choose from.

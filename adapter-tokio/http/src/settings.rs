@@ -1,6 +1,6 @@
 //! The settings of a router: its limits, and who may change something.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,8 +9,9 @@ use axum::{
 };
 use formation_host::ClusterHandle;
 use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
 
-use crate::{App, cluster, control, events, explanations::Explanations, secure};
+use crate::{App, cluster, control, events, explanations::Explanations, listener::LimitedListener, secure};
 
 /// The fewest bytes of a token: as many as nobody guesses over a network.
 const MIN_TOKEN: usize = 16;
@@ -31,7 +32,9 @@ const MIN_TOKEN: usize = 16;
 #[must_use = "it does nothing before `router`"]
 pub struct Settings {
     event_streams: usize,
+    connections: usize,
     token: Option<Token>,
+    leave_limit: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -41,14 +44,27 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// 32 streams of events at once, and no route that changes something.
+    /// 32 streams of events and 64 connections at once, and no route that changes something.
     pub fn new() -> Self {
-        Self { event_streams: 32, token: None }
+        Self { event_streams: 32, connections: 64, token: None, leave_limit: None }
     }
 
     /// How many streams of events are served at once. Further ones get 503. With 0 there are none.
     pub fn event_streams(self, most: usize) -> Self {
         Self { event_streams: most, ..self }
+    }
+
+    /// How many connections [`serve`](Self::serve) serves at once, and at least one. One source address (of IPv6 the first 64 bits) gets
+    /// three quarters of them at most, so that it cannot lock the others out. Further ones are closed at once. [`router`](Self::router)
+    /// has no connections of its own, and does not use this.
+    pub fn connections(self, most: usize) -> Self {
+        Self { connections: most, ..self }
+    }
+
+    /// How long `POST /leave` may take. Without it, it takes as long as [`leave`](ClusterHandle::leave) does.
+    /// At the limit the node ends as by [`leave_within`](ClusterHandle::leave_within).
+    pub fn leave_within(self, limit: Duration) -> Self {
+        Self { leave_limit: Some(limit), ..self }
     }
 
     /// Adds the routes that change something, for those who have the token.
@@ -71,7 +87,36 @@ impl Settings {
         }
         let places = events::StreamPlaces::new(self.event_streams);
         let explanations = Arc::new(Explanations::new(handle.clone()));
-        routes.layer(map_response(secure)).with_state(App { handle, places, explanations, token: self.token })
+        let app = App { handle, places, explanations, token: self.token, leave_limit: self.leave_limit };
+        routes.layer(map_response(secure)).with_state(app)
+    }
+
+    /// Serves the routes on a listener of their own until the node has stopped and the last answer is sent.
+    ///
+    /// Each connection takes a file of the process, which the node needs for its own connections. So there is a limit of
+    /// [`connections`](Self::connections), and one on which nothing has been read or written for 60 seconds is closed.
+    ///
+    /// ```no_run
+    /// use formation_host::ClusterHandle;
+    /// use formation_http::Settings;
+    /// use tokio::net::TcpListener;
+    ///
+    /// async fn serve(cluster: ClusterHandle) -> std::io::Result<()> {
+    ///     Settings::new().connections(16).serve(cluster, TcpListener::bind("10.0.0.1:8000").await?).await
+    /// }
+    /// ```
+    ///
+    /// Cancel safe: a dropped future serves nothing any more.
+    ///
+    /// # Errors
+    /// None at present: where the process has no more files, it waits until it has some.
+    pub async fn serve(self, handle: ClusterHandle, listener: TcpListener) -> io::Result<()> {
+        let listener = LimitedListener::new(listener, self.connections);
+        let router = self.router(handle.clone());
+        let stopped = async move {
+            handle.stopped().await;
+        };
+        axum::serve(listener, router).with_graceful_shutdown(stopped).await
     }
 }
 

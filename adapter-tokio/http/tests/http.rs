@@ -13,15 +13,17 @@ use axum::{
     body::{Body, BodyDataStream, to_bytes},
     http::{Request, StatusCode, header},
 };
-use formation_core::{Event, Explanation, Limits, Timing};
+use formation_core::{Config, Event, Explanation, Limits, Timing};
 use formation_host::ClusterHandle;
 use formation_http::{Settings, Token, router};
 use formation_testing::{
     TestNode,
     tokio::{Network, TestCluster},
 };
+use formation_tokio::Cluster;
 use futures_lite::{StreamExt, future};
 use serde_json::Value;
+use tokio::{net::TcpListener, runtime::Builder};
 use tower::ServiceExt;
 
 /// Less than a lease.
@@ -424,6 +426,50 @@ fn only_the_token_lets_a_node_resign_or_leave() {
         assert_eq!(post(&router, "/leave", Some(&right)).await, StatusCode::OK);
         assert_eq!(readiness(&router).await, (503, "this node is stopped\n".to_owned()));
         assert_eq!(post(&router, "/leave", Some(&right)).await, StatusCode::SERVICE_UNAVAILABLE);
+    });
+}
+
+#[test]
+fn a_node_told_to_leave_keeps_its_limit() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    const SECRET: &str = "9f2c7d1e5a804b6c";
+    let right = format!("Bearer {SECRET}");
+    Network::new(1).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let settings = Settings::new().control(Token::new(SECRET).unwrap());
+        for (id, settings, status) in [
+            ("node-b", settings.clone().leave_within(LIMIT), StatusCode::SERVICE_UNAVAILABLE),
+            ("node-c", settings, StatusCode::OK),
+        ] {
+            // Without a master, a node waits for `down_after` until it gives up.
+            cluster.partition([id]);
+            let (start, node) = (cluster.now(), cluster.node(id));
+            assert!(node.config().timing().down_after > LIMIT);
+            let router = settings.router(ClusterHandle::clone(&node));
+            assert_eq!(post(&router, "/leave", Some(&right)).await, status, "{id}");
+            assert_eq!(cluster.now() - start <= LIMIT + STEP, status != StatusCode::OK, "{id}");
+        }
+    });
+}
+
+#[test]
+fn a_driver_that_hangs_is_named() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let cluster = runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Config::builder("test", "node-a", address).seeds([address]).single().build().unwrap();
+        Cluster::start(config, listener).unwrap()
+    });
+    // The runtime of the node runs no further.
+    let router = router(ClusterHandle::clone(&cluster));
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+        let (status, body) = get(&router, "/explain").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("the driver of the node has not answered for 2s"), "{body}");
+        let why = json(&router, "/cluster").await["no_master"].as_str().unwrap().to_owned();
+        assert!(why.contains("the driver of the node"), "{why}");
+        assert!(metrics(&router).await.contains_key("formation_is_master"));
     });
 }
 

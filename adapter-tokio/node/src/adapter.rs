@@ -2,8 +2,7 @@
 
 use std::{io, time::Duration};
 
-use formation_http::{Settings, Token};
-use formation_node::{Adapter, Request, Routes};
+use formation_node::{Adapter, Request};
 use formation_tokio::{Cluster, Config, Credentials, StartError, Tcp, Tls};
 use tokio::{net::TcpListener, time};
 
@@ -26,14 +25,6 @@ impl Adapter for Tokio {
             Some(credentials) => Cluster::start_on(config, Tls::new(Tcp::new(listener), credentials)),
             None => Cluster::start(config, listener),
         }
-    }
-
-    fn routes(token: Option<&str>) -> Result<Routes, String> {
-        let settings = match token {
-            Some(token) => Settings::new().control(Token::new(token).map_err(|error| error.to_string())?),
-            None => Settings::new(),
-        };
-        Ok(Box::new(|node| settings.router(node)))
     }
 
     fn signals() -> io::Result<Signals> {

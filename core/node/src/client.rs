@@ -144,7 +144,11 @@ impl Verb {
                 if target.json {
                     return print(&text);
                 }
-                print(serde_json::from_str::<Explanation>(&text)?.to_string().trim_end())
+                // The node may be of another version. Then its answer is shown as it is.
+                match serde_json::from_str::<Explanation>(&text) {
+                    Ok(explanation) => print(explanation.to_string().trim_end()),
+                    Err(_) => print(&text),
+                }
             }
             Self::Events { target, follow } => events(&target, follow),
             Self::Leave(control) => control.post("leave"),

@@ -31,4 +31,4 @@ mod settings;
 
 pub use log::log;
 #[cfg(feature = "program")]
-pub use run::{Adapter, Request, Routes, main};
+pub use run::{Adapter, Request, main};

@@ -23,7 +23,7 @@ use crate::{
     exec::{self, Exec},
     log,
     report::{Reporter, What},
-    serve::Port,
+    serve::{Http, Port},
     settings::Settings,
 };
 
@@ -62,9 +62,6 @@ pub trait Adapter {
         credentials: Option<Credentials>,
     ) -> Result<Self::Cluster, StartError>;
 
-    /// What serves a node over HTTP. With a token, those who have it may make the node leave or resign.
-    fn routes(token: Option<&str>) -> Result<Routes, String>;
-
     /// Handles signals from now on: SIGINT, SIGTERM and SIGHUP.
     fn signals() -> io::Result<Self::Signals>;
 
@@ -74,9 +71,6 @@ pub trait Adapter {
     /// Waits for that long. It has to be cancel safe: a dropped future leaves nothing behind.
     fn pause(time: Duration) -> impl Future<Output = ()>;
 }
-
-/// Makes the routes of a node once it runs.
-pub type Routes = Box<dyn FnOnce(ClusterHandle) -> axum::Router>;
 
 /// The request behind a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +108,7 @@ pub async fn main<A: Adapter>() -> ExitCode {
     if flags.get(1).is_some_and(|name| name == "run") {
         flags.remove(1);
     }
-    let settings = match Settings::read(A::PROGRAM, flags) {
+    let settings = match Settings::read(A::PROGRAM, flags, env::vars_os()) {
         Ok(settings) => settings,
         Err(error) => {
             // It fails if nobody reads it.
@@ -126,7 +120,7 @@ pub async fn main<A: Adapter>() -> ExitCode {
         let stop_before = settings.stop_before(&config, exec.is_some())?;
         Ok(Parts {
             credentials: settings.credentials()?,
-            routes: A::routes(settings.token()?.as_deref())?,
+            http: settings.http()?,
             exec: exec.map(|exec| exec.stopping_before(stop_before)),
             config,
         })
@@ -148,17 +142,14 @@ pub async fn main<A: Adapter>() -> ExitCode {
 struct Parts {
     config: Config,
     credentials: Option<Credentials>,
-    routes: Routes,
+    http: Option<Http>,
     exec: Option<Exec>,
 }
 
 /// Runs a node until it has stopped, and returns the exit code.
 async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dyn Error>> {
-    let Parts { config, credentials, routes, exec } = parts;
-    let port = settings.http().map(|at| {
-        Port::open(at).map_err(|error| format!("cannot serve HTTP at {at}: {error}; is another program there?"))
-    });
-    let port = port.transpose()?;
+    let Parts { config, credentials, http, exec } = parts;
+    let port = http.map(Port::open).transpose()?;
     let listen = settings.listen();
     // The start waits for the disk. Until it is done, a signal ends the process: there is nothing to leave.
     let listener = A::listen(listen)
@@ -166,7 +157,7 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
         .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
     let node = A::start(config, listener, credentials.clone())?;
     let mut signals = A::signals()?;
-    let server = port.map(|port| port.serve(ClusterHandle::clone(&node), routes)).transpose()?;
+    let server = port.map(|port| port.serve(ClusterHandle::clone(&node))).transpose()?;
     let own = node.node().clone();
     let reporter = match &exec {
         // The standard output is that of the command.

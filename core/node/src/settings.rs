@@ -1,5 +1,6 @@
 //! The settings of a node: flags, and a file for those that are not given as flags.
 
+mod environment;
 mod file;
 mod overrides;
 mod problem;
@@ -7,7 +8,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, ffi::OsString, path::PathBuf, time::Duration};
+use std::{error::Error, ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser, ValueEnum,
@@ -16,7 +17,9 @@ use clap::{
 };
 use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
 use formation_host::tls::{Credentials, TlsConfig};
+use formation_http::Token;
 
+use crate::serve::Http;
 use overrides::{LimitFlags, PhiFlags, TimingFlags, shown};
 use secret::{read, read_secret};
 
@@ -44,12 +47,16 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 ///
 /// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///
+/// Each flag can also stand in the environment: FORMATION_LEAVE_WITHIN for --leave-within, with commas between the values of one that is
+/// repeated, and true for one without a value.
+///
 /// The environment variable RUST_LOG selects what is logged on the standard error: RUST_LOG=formation=debug logs everything.
 /// Without it, warnings are logged, but not the lines for events, which are printed.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub(crate) struct Settings {
-    /// A TOML file with further flags, under their names with _ for -, and lists where a flag is repeated
+    /// A TOML file with further flags, under their names with _ for -, and lists where a flag is repeated. Flags and the environment have
+    /// precedence
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The name of the cluster
@@ -115,6 +122,9 @@ pub(crate) struct Settings {
     /// on an address of this machine, or behind a proxy with TLS
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     http_token_file: Option<PathBuf>,
+    /// How many connections are served over HTTP at once; the default is 64. One source address gets three quarters of them at most
+    #[arg(long, value_name = "NUMBER")]
+    http_connections: Option<NonZeroUsize>,
     /// How long before the end of its lease the command of `exec` gets SIGTERM; the default is a quarter of the lease, and a twentieth
     /// the least
     #[arg(long, value_name = "TIME")]
@@ -160,21 +170,38 @@ enum DetectorKind {
 }
 
 impl Settings {
-    /// The settings of the program with this name: its flags, completed by the file. An error may be the help or the version
-    /// that was asked for.
-    pub(crate) fn read(name: &'static str, flags: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    /// The settings of the program with this name: its flags, completed by the environment, and then by the file. An error may be the
+    /// help or the version that was asked for.
+    pub(crate) fn read(
+        name: &'static str,
+        flags: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, clap::Error> {
         let mut flags: Vec<OsString> = flags.into_iter().collect();
         let mut command = Self::command().name(name);
         let given = command.clone().try_get_matches_from(&flags)?;
         let mut settings = Self::from_arg_matches(&given)?;
-        if let Some(path) = &settings.config {
-            flags.extend(file::flags(path, &mut command, &given)?);
-            let read = command.clone().try_get_matches_from(flags).and_then(|all| Self::from_arg_matches(&all));
-            settings = read.map_err(|error| {
+        // An error says where the value stands.
+        let mut with = |source: String, more: Vec<OsString>, command: &mut clap::Command| {
+            flags.extend(more);
+            let given = command.clone().try_get_matches_from(&flags);
+            given.and_then(|given| Ok((Self::from_arg_matches(&given)?, given))).map_err(|error| {
                 let text = error.to_string();
                 let text = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
-                command.error(error.kind(), format!("{}: {text}", path.display()))
-            })?;
+                command.error(error.kind(), format!("{source}: {text}"))
+            })
+        };
+        let more = environment::flags(variables, &mut command, &given)?;
+        let given = if more.is_empty() {
+            given
+        } else {
+            let (read, given) = with("environment".to_owned(), more, &mut command)?;
+            settings = read;
+            given
+        };
+        if let Some(path) = settings.config.clone() {
+            let more = file::flags(&path, &mut command, &given)?;
+            (settings, _) = with(path.display().to_string(), more, &mut command)?;
         }
         match settings.missing() {
             missing if missing.is_empty() => Ok(settings),
@@ -209,17 +236,29 @@ impl Settings {
         self.listen.as_deref().unwrap_or_default()
     }
 
-    pub(crate) fn http(&self) -> Option<&str> {
-        self.http.as_deref()
-    }
-
-    /// The token of those who may change something over HTTP.
-    pub(crate) fn token(&self) -> Fallible<Option<String>> {
-        let Some(path) = &self.http_token_file else { return Ok(None) };
-        if self.http.is_none() {
-            return Err("--http-token-file has no effect without --http; give both".into());
+    /// What is served over HTTP, and where. With a token, those who have it may make the node leave or resign.
+    pub(crate) fn http(&self) -> Fallible<Option<Http>> {
+        let Some(address) = self.http.clone() else {
+            let without = [
+                ("--http-token-file", self.http_token_file.is_some()),
+                ("--http-connections", self.http_connections.is_some()),
+            ];
+            return match without.into_iter().find(|(_, is_given)| *is_given) {
+                Some((flag, _)) => Err(format!("{flag} has no effect without --http; give both").into()),
+                None => Ok(None),
+            };
+        };
+        let mut settings = formation_http::Settings::new();
+        if let Some(most) = self.http_connections {
+            settings = settings.connections(most.get());
         }
-        Ok(Some(read_secret(path)?.trim_end().to_owned()))
+        if let Some(limit) = self.leave_within() {
+            settings = settings.leave_within(limit);
+        }
+        if let Some(path) = &self.http_token_file {
+            settings = settings.control(Token::new(read_secret(path)?.trim())?);
+        }
+        Ok(Some(Http { address, settings }))
     }
 
     /// How long before the end of the lease the command of `exec` is told to end. It has to be less than what is left of a lease at any

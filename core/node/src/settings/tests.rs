@@ -7,7 +7,12 @@ use super::*;
 const NEEDED: &str = "--cluster c --id a --listen a:1 --seed a:1 --seed b:1";
 
 fn read_flags(flags: &str) -> Result<Settings, clap::Error> {
-    Settings::read("program", ["program"].into_iter().chain(flags.split_whitespace()).map(OsString::from))
+    read_with(flags, &[])
+}
+
+fn read_with(flags: &str, variables: &[(&str, &str)]) -> Result<Settings, clap::Error> {
+    let flags = ["program"].into_iter().chain(flags.split_whitespace()).map(OsString::from);
+    Settings::read("program", flags, variables.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
 fn read_file(flags: &str, text: &str) -> Result<Settings, clap::Error> {
@@ -171,4 +176,50 @@ fn the_version_names_the_program() {
     let error = read_flags("--version").unwrap_err();
     assert!(!error.use_stderr());
     assert_eq!(error.to_string(), concat!("program ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn the_environment_is_between_flags_and_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.toml");
+    fs::write(&path, "id = \"file\"\ncluster = \"file\"\nlisten = \"f:1\"\nseed = [\"f:1\"]\njson = true\n").unwrap();
+    let variables = [
+        ("FORMATION_CONFIG", path.to_str().unwrap()),
+        ("FORMATION_ID", "variable"),
+        ("FORMATION_CLUSTER", "variable"),
+        ("FORMATION_SEED", "a:1, b:1,c:1"),
+        ("FORMATION_LEAVE_WITHIN", "1m 30s"),
+        ("FORMATION_JOIN_ONLY", "1"),
+        ("FORMATION_CONTACT", ""),
+        ("FORMATION_TERM", "it is for a command"),
+        ("OTHER", "x"),
+    ];
+    let settings = read_with("--id flag", &variables).unwrap();
+    assert_eq!(
+        [&settings.id, &settings.cluster, &settings.listen].map(|it| it.as_deref().unwrap()),
+        ["flag", "variable", "f:1"]
+    );
+    assert_eq!(settings.seed, ["a:1", "b:1", "c:1"]);
+    assert_eq!(settings.leave_within(), Some(Duration::from_secs(90)));
+    assert!(settings.json && settings.join_only && settings.contact.is_empty());
+
+    for (variable, value, problem) in [
+        ("FORMATION_JOIN_ONLY", "yes", "FORMATION_JOIN_ONLY: \"yes\" is neither true nor false"),
+        ("FORMATION_LEAVE_WITHIN", "soon", "environment: invalid value 'soon' for '--leave-within"),
+    ] {
+        let error = read_with(NEEDED, &[(variable, value)]).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn what_is_for_http_needs_http() {
+    for flag in ["--http-token-file token", "--http-connections 8"] {
+        let settings = read_flags(&format!("{NEEDED} {flag}")).unwrap();
+        let error = settings.http().unwrap_err().to_string();
+        assert!(error.contains("has no effect without --http"), "{error}");
+    }
+    let http = read_flags(&format!("{NEEDED} --http a:2 --http-connections 8")).unwrap().http().unwrap().unwrap();
+    assert_eq!(http.address, "a:2");
+    assert!(format!("{:?}", http.settings).contains("connections: 8"));
 }
