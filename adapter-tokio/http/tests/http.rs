@@ -210,6 +210,12 @@ fn the_metrics_say_who_is_the_master() {
             assert_eq!(metrics["formation_heartbeat_round_trip_seconds_count"] > 0.0, is_master);
             assert!(metrics["formation_connections{state=\"linked\"}"] >= 1.0);
         }
+        cluster.kill("node-d");
+        cluster.wait_for_members(3).await;
+        let metrics = metrics(&of(&cluster, master.node.id.as_str())).await;
+        let changes = |change: &str| metrics[&format!("formation_member_changes_total{{change=\"{change}\"}}")];
+        assert_eq!(["suspect", "down", "left", "unknown"].map(changes), [1.0, 1.0, 0.0, 0.0]);
+        assert!(changes("active") >= 3.0);
     });
 }
 

@@ -16,7 +16,7 @@ use formation_core::{Config, Timestamp};
 use serde::Serialize;
 
 use self::facade::Facade;
-pub(crate) use self::samples::{REACHED, samples, send};
+pub(crate) use self::samples::{REACHED, change, samples, send};
 pub use self::{
     samples::{MetricValue, Sample},
     table::{METRICS, Metric, MetricKind},
@@ -99,6 +99,9 @@ impl Tallies {
         }
         for reason in samples::LOSSES {
             tallies.count(&table::LOSSES, &snake(reason), 0);
+        }
+        for change in samples::STATES.map(snake).into_iter().chain(samples::REMOVALS.map(snake)) {
+            tallies.count(&table::MEMBER_CHANGES, &change, 0);
         }
         for result in samples::DIALS {
             tallies.count(&table::DIALS, result, 0);

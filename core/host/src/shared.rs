@@ -24,7 +24,7 @@ use crate::{
     history::History,
     metrics::{
         self, Tallies,
-        table::{ELECTIONS, LOSSES, Metric, ROUND_TRIPS, VIEWS, WITHOUT_MASTER_TIMES},
+        table::{ELECTIONS, LOSSES, MEMBER_CHANGES, Metric, ROUND_TRIPS, VIEWS, WITHOUT_MASTER_TIMES},
     },
 };
 
@@ -418,6 +418,9 @@ impl Publisher {
         match event {
             Event::MasterElected { .. } => self.count(&ELECTIONS, ""),
             Event::MasterLost { reason, .. } => self.count(&LOSSES, &metrics::snake(reason)),
+            Event::ViewChanged { changes, .. } => {
+                changes.iter().for_each(|change| self.count(&MEMBER_CHANGES, &metrics::change(change)));
+            }
             _ => {}
         }
     }

@@ -56,6 +56,7 @@
 //! | `formation_elections_total` | counter |  | How often this node got a master, was elected, or learned of a new term of its master. |
 //! | `formation_master_losses_total` | counter | `reason` | How often this node lost its master, or its own mastership. lease_expired: its own lease lapsed. |
 //! | `formation_views_total` | counter |  | How many views this node has taken or written. |
+//! | `formation_member_changes_total` | counter | `change` | Changes of members in the views of this node. active: new, or changed, or it answers again. down: removed, because it has not answered its master. |
 //! | `formation_dials_total` | counter | `result` | Dials that have ended. |
 //! | `formation_closed_connections_total` | counter | `reason` | Connections that have ended. ended: by the other end, or by the network. |
 //! | `formation_rejected_connections_total` | counter | `reason` | Connections that this node closed because it rejected the peer. |
@@ -80,6 +81,13 @@
 //!
 //! Ask any voter why: its page, or `explain`, has the reason as a sentence, and [why there is no master](super::no_master) says what to
 //! do about each. Are all nodes watched? The alert counts only those.
+//!
+//! ## FormationGone
+//!
+//! Prometheus gets metrics from no node of the cluster, and got some ten minutes ago. The alert ends after ten minutes, as the
+//! series are forgotten.
+//!
+//! Do the nodes run? Does Prometheus reach them (its own alert on `up`)? After the end of a cluster, let the alert pass.
 //!
 //! ## FormationTwoMasters
 //!
@@ -110,11 +118,18 @@
 //! Look at the round trips of heartbeats, at the load of the voters (suspended, swapping, throttled) and at the network between them.
 //! If all of that is in order, `lease` is too short for this network: use `Timing::wan`.
 //!
+//! ## FormationMembersDown
+//!
+//! A member did not acknowledge the heartbeats of its master for `down_after`, and was removed. It has not left in order.
+//!
+//! The events of the master name the member. Look at its machine and its network. A node that still runs joins again by itself.
+//!
 //! ## FormationMembersSuspect
 //!
-//! A member does not acknowledge the heartbeats of its master for a long time, or again and again. It is removed after `down_after`.
+//! Members did not acknowledge the heartbeats of their master for `suspect_after`, at least four times in ten minutes.
 //!
-//! Look at the machine and the network of the member. The page of the master shows the delay of each member.
+//! The events of the master name the members. Look at their machines and their network; the page of the master shows the delay of each
+//! member.
 //!
 //! ## FormationStorageFails
 //!

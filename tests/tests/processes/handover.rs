@@ -183,9 +183,16 @@ impl Nodes {
         })
     }
 
-    /// Ends a master in this way. Returns its program, and the time between its last write and the next master's first one.
-    fn end_a_master(&mut self, end: End) -> Result<(String, Duration), String> {
+    /// The newest master, with the name of its program.
+    fn master(&self) -> (Term, usize, String) {
         let (term, master, _) = self.newest.expect("a master has written");
+        let program = self.program(master).file_name().expect("a program");
+        (term, master, program.to_string_lossy().into_owned())
+    }
+
+    /// Ends the master in this way. Returns the time between its last write and the next master's first one.
+    fn end_a_master(&mut self, end: End) -> Result<Duration, String> {
+        let (term, master, _) = self.master();
         let is = |number: usize| number == master;
         let stale_before = self.stale.len();
         match end {
@@ -225,8 +232,7 @@ impl Nodes {
         if stale.len() > most || stale.iter().any(|from| *from != master) {
             return Err(format!("the work of two masters overlaps: late writes of {stale:?}, as {master} {end:?}"));
         }
-        let program = self.program(master).file_name().expect("a program").to_string_lossy().into_owned();
-        Ok((program, Duration::from_micros(next.saturating_sub(last))))
+        Ok(Duration::from_micros(next.saturating_sub(last)))
     }
 }
 
@@ -240,8 +246,11 @@ pub(crate) fn run(programs: &[PathBuf], rounds: u64, seed: u64, log_dir: &Path) 
     nodes.wait_until_whole()?;
     let mut gaps = Gaps::default();
     for round in 0..rounds {
-        let end = [End::Leaves, End::IsPaused, End::IsCutOff][usize::try_from(round % 3).expect("small")];
-        let (program, gap) = nodes.end_a_master(end).map_err(|problem| format!("round {round}: {problem}"))?;
+        let (_, _, program) = nodes.master();
+        // The end that masters of this program have had the fewest times.
+        let count = |end: &End| gaps.0.get(&(*end, program.clone())).map_or(0, Vec::len);
+        let end = [End::Leaves, End::IsPaused, End::IsCutOff].into_iter().min_by_key(count).expect("there are three");
+        let gap = nodes.end_a_master(end).map_err(|problem| format!("round {round}: {problem}"))?;
         gaps.0.entry((end, program)).or_default().push(gap);
     }
     print_line(&format!("{rounds} masters ended, seed {seed}; {} late writes were refused\n{gaps}", nodes.stale.len()));

@@ -1,10 +1,12 @@
 //! The samples of the metrics, as they are at one moment.
 
-use formation_core::{Config, Explanation, LossReason, MemberState, Node, Phase, Storage, Timestamp};
+use formation_core::{
+    Change, Config, Explanation, LossReason, MemberState, Node, Phase, RemovalReason, Storage, Timestamp,
+};
 use serde::Serialize;
 
 use super::{
-    Histogram, Tallies,
+    Histogram, Tallies, snake,
     table::{self, METRICS, Metric},
 };
 use crate::shared::State;
@@ -13,7 +15,9 @@ use crate::shared::State;
 const PHASES: [Phase; 7] =
     [Phase::Joining, Phase::Candidate, Phase::Follower, Phase::Master, Phase::Solo, Phase::Leaving, Phase::Stopped];
 
-const STATES: [MemberState; 2] = [MemberState::Active, MemberState::Suspect];
+pub(super) const STATES: [MemberState; 2] = [MemberState::Active, MemberState::Suspect];
+
+pub(super) const REMOVALS: [RemovalReason; 3] = [RemovalReason::Left, RemovalReason::Down, RemovalReason::Unknown];
 
 const STORAGES: [Storage; 4] = [Storage::Idle, Storage::Writing, Storage::Delayed, Storage::Failed];
 
@@ -31,6 +35,14 @@ pub(crate) const REACHED: &str = "reached";
 
 /// The outcome of a dial.
 pub(super) const DIALS: [&str; 6] = [REACHED, "unresolved", "refused", "unreachable", "timed_out", "other"];
+
+/// The label of a change.
+pub(crate) fn change(change: &Change) -> String {
+    match change {
+        Change::Upsert(member) => snake(member.state),
+        Change::Remove { reason, .. } => snake(reason),
+    }
+}
 
 /// One value of a metric.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,9 +92,9 @@ fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
         (table::PARTIAL_BYTES, status.partial_bytes as f64),
     ];
     let mut all: Vec<Gauge> = plain.into_iter().map(|(metric, value)| (metric, String::new(), value)).collect();
-    all.extend(PHASES.map(|phase| (table::PHASE, super::snake(phase), is(phase == status.phase))));
+    all.extend(PHASES.map(|phase| (table::PHASE, snake(phase), is(phase == status.phase))));
     let members = |state| view.iter().filter(|member| member.state == state).count() as f64;
-    all.extend(STATES.map(|state| (table::MEMBERS, super::snake(state), members(state))));
+    all.extend(STATES.map(|state| (table::MEMBERS, snake(state), members(state))));
     let connections = [("linked", status.links), ("pending", status.pending_connections)];
     all.extend(connections.map(|(state, count)| (table::CONNECTIONS, state.to_owned(), count as f64)));
     all
@@ -96,7 +108,7 @@ fn explained(explanation: &Explanation) -> Vec<Gauge> {
         (table::PEERS_WITHOUT_MASTER, String::new(), explanation.without_master.len() as f64),
     ];
     let is = |storage| f64::from(u8::from(storage == explanation.storage));
-    all.extend(STORAGES.map(|storage| (table::STORAGE, super::snake(storage), is(storage))));
+    all.extend(STORAGES.map(|storage| (table::STORAGE, snake(storage), is(storage))));
     all
 }
 

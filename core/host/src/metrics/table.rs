@@ -82,6 +82,7 @@ table! {
     Counter ELECTIONS "formation_elections_total" "How often this node got a master, was elected, or learned of a new term of its master.";
     Counter LOSSES "formation_master_losses_total" ["reason"] "How often this node lost its master, or its own mastership. lease_expired: its own lease lapsed.";
     Counter VIEWS "formation_views_total" "How many views this node has taken or written.";
+    Counter MEMBER_CHANGES "formation_member_changes_total" ["change"] "Changes of members in the views of this node. active: new, or changed, or it answers again. down: removed, because it has not answered its master.";
     Counter DIALS "formation_dials_total" ["result"] "Dials that have ended.";
     Counter CLOSED "formation_closed_connections_total" ["reason"] "Connections that have ended. ended: by the other end, or by the network.";
     Counter REJECTED "formation_rejected_connections_total" ["reason"] "Connections that this node closed because it rejected the peer.";
