@@ -9,6 +9,7 @@
 
 use std::{env, error::Error, io};
 
+use formation_http::Settings;
 use formation_tokio::{Cluster, Config, StopReason};
 use tokio::{net::TcpListener, select, signal::ctrl_c};
 
@@ -23,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start(config, TcpListener::bind(&address).await?)?;
     println!("{id}: http://{}", http.local_addr()?);
 
-    let serve = axum::serve(http, formation_http::router(cluster.clone())).into_future();
+    let serve = Settings::new().serve(cluster.clone(), http);
     let leave = async {
         ctrl_c().await?;
         cluster.leave().await.map_err(io::Error::other)

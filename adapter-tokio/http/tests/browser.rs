@@ -303,4 +303,17 @@ fn the_page_shows_the_masters_their_loss_and_a_restart() {
     browser.wait_for("master", &["(this node)"]);
     browser.wait_for("delays", &[" ms"]);
     browser.look("master");
+
+    // The master of fifty members.
+    let _crowd = runtime.block_on(async {
+        let mut crowd = Vec::new();
+        for number in 3..=50 {
+            let place = Place::free(&format!("worker-{number:02}.rack-{}", number % 5)).await;
+            crowd.push(place.start(&places).await);
+        }
+        crowd
+    });
+    browser.wait_for("members", &["worker-03", "worker-50"]);
+    browser.wait_for("delays", &["worker-03", "worker-50"]);
+    browser.look("fifty");
 }
