@@ -451,6 +451,7 @@ impl Formation {
                 }
                 due.into_iter().for_each(|member| self.judge_member(member));
             }
+            Timer::Burst => self.membership.end_burst(context!(self)),
             Timer::Handshake(conn) => self.handshake_timed_out(conn),
             Timer::Silence(conn) => {
                 if !self.peers.is_silent(&self.env, &mut self.sink, conn) {

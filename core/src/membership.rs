@@ -45,6 +45,9 @@ use crate::{
     wire::message::MembersUpdate,
 };
 
+/// A burst of changes is over when nothing has changed for this part of a heartbeat interval.
+const QUIET: u32 = 64;
+
 /// The view that this node holds, and on a master everything about its members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
@@ -160,8 +163,11 @@ impl Membership {
         if !changes.is_empty() {
             context.sink.event(Event::ViewChanged { view_id: self.held.view().id(), changes: changes.into() });
         }
-        if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_due(self.held.view())) {
-            context.peers.wake_links_of(tracker.members());
+        let Some(mastering) = &self.mastering else { return };
+        if mastering.tracker.is_due(self.held.view()) {
+            context.peers.wake_links_of(mastering.tracker.members());
+        } else if !mastering.burst_ended && mastering.tracker.has_burst(self.held.view()) {
+            context.sink.set_timer(Timer::Burst, context.env.now + context.env.timing().heartbeat_interval / QUIET);
         }
     }
 
@@ -183,6 +189,7 @@ impl Membership {
             }
             None => {
                 assert!(!timers.is_set(&Timer::Members), "only a master judges members");
+                assert!(!timers.is_set(&Timer::Burst), "only a master waits for the end of a burst");
                 assert!(!timers.is_set(&Timer::Heartbeat), "only a master sends heartbeats");
             }
         }

@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Metadata,
     /// Members may be suspect, or down. One timer for all of them: each acknowledgement moves a member's deadline.
     Members,
+    /// A burst of changes is over, and the members get them before the next heartbeat (V8).
+    Burst,
     /// A dial has taken too long.
     Dial(DialId),
     /// A handshake has taken too long.
@@ -53,7 +55,8 @@ impl Timer {
             | Self::BetterMaster
             | Self::Leave
             | Self::Metadata
-            | Self::Members => Subject::Node,
+            | Self::Members
+            | Self::Burst => Subject::Node,
             Self::Dial(dial) => Subject::Dial(*dial),
             Self::Handshake(conn) | Self::Ping(conn) | Self::Silence(conn) => Subject::Connection(*conn),
         }

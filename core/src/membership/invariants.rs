@@ -98,7 +98,7 @@ fn diverge(parts: &mut Parts) {
     assert_eq!(parts.membership.held.update((&node("x"), false), delta), Outcome::Ignored);
 }
 
-const VIOLATIONS: [Violation<Parts>; 13] = [
+const VIOLATIONS: [Violation<Parts>; 14] = [
     (master, |p| p.membership.mastering = None, "members are tracked exactly on a master"),
     (
         master,
@@ -128,6 +128,7 @@ const VIOLATIONS: [Violation<Parts>; 13] = [
     (master, |p| p.sink.clear_timer(&Timer::Members), "the members have a deadline, if there are any"),
     (master, |p| p.sink.clear_timer(&Timer::Heartbeat), "the next heartbeat has a deadline"),
     (started, |p| p.sink.set_timer(Timer::Members, Timestamp::ZERO), "only a master judges members"),
+    (started, |p| p.sink.set_timer(Timer::Burst, Timestamp::ZERO), "only a master waits for the end of a burst"),
     (started, |p| p.sink.set_timer(Timer::Heartbeat, Timestamp::ZERO), "only a master sends heartbeats"),
 ];
 

@@ -36,6 +36,8 @@ pub(super) struct Mastering {
     /// The nodes that were removed without having acknowledged a heartbeat.
     unresponsive: Unresponsive,
     pace: Pace,
+    /// The members have got the changes of a burst since the last heartbeat.
+    pub(super) burst_ended: bool,
 }
 
 impl Mastering {
@@ -108,6 +110,7 @@ impl Membership {
             rejected_as_full: false,
             unresponsive: Unresponsive::new(&env.config),
             pace: Pace::new(env.limits().members),
+            burst_ended: false,
         });
         self.announce(context, changes);
         let tracked: Vec<NodeId> = self.tracker().into_iter().flat_map(Tracker::members).cloned().collect();
@@ -123,6 +126,7 @@ impl Membership {
         }
         context.sink.clear_timer(&Timer::Heartbeat);
         context.sink.clear_timer(&Timer::Members);
+        context.sink.clear_timer(&Timer::Burst);
         context.peers.end_mastership();
     }
 
@@ -140,8 +144,18 @@ impl Membership {
         mastering.heartbeat = Some((heartbeat.number, frame));
         let next = context.env.now + context.env.timing().heartbeat_interval;
         context.sink.set_timer(Timer::Heartbeat, next);
+        context.sink.clear_timer(&Timer::Burst);
+        mastering.burst_ended = false;
         mastering.tracker.begin_round(self.held.view());
         context.peers.post_to_all(&Post::Heartbeat, |peer| mastering.tracker.tracks(&peer.node().id));
+    }
+
+    /// Nothing has changed for a moment after a burst: the members get it now, once per heartbeat (V8).
+    pub(crate) fn end_burst(&mut self, context: &mut Context<'_>) {
+        let Some(mastering) = &mut self.mastering else { return never!("only a master waits for the end of a burst") };
+        mastering.burst_ended = true;
+        mastering.tracker.end_burst(self.held.view());
+        context.peers.wake_links_of(mastering.tracker.members());
     }
 
     /// Admits every linked node that is not leaving, as far as it is no member yet.

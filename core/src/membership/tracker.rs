@@ -21,6 +21,9 @@ use crate::{
 /// A reader of a snapshot that has taken no page for so many heartbeats has stalled.
 const STALLED: u64 = 3;
 
+/// The changes that wait for a heartbeat are a burst where there is one for so many members.
+const BURST: u64 = 8;
+
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
 pub(super) const HEAD_ROOM: usize = 256;
 
@@ -333,6 +336,19 @@ impl Tracker {
     /// Whether members get the present view before the next heartbeat (V8).
     pub(crate) fn is_due(&self, view: &MembersView) -> bool {
         self.due == view.id()
+    }
+
+    /// Whether the changes that wait for the next heartbeat are a burst: so many that an update for each member before it costs few
+    /// updates for each change (V8).
+    pub(crate) fn has_burst(&self, view: &MembersView) -> bool {
+        let waiting = view.id().version.saturating_sub(self.due.version);
+        self.due.term == view.id().term && waiting >= 1 + self.tracked.len() as u64 / BURST
+    }
+
+    /// The members get the present view before the next heartbeat.
+    pub(crate) fn end_burst(&mut self, view: &MembersView) {
+        self.due = view.id();
+        self.deltas.clear();
     }
 
     /// A heartbeat goes to every member, together with the updates that have waited for it.

@@ -106,6 +106,34 @@ fn g5_v8_a_thundering_herd_is_announced_with_heartbeats() {
     assert!(views <= 7 * (512 + 400), "{views} views are too many");
 }
 
+/// The time from the start of a crowd at a cluster of three until all nodes have one view, in round trips of 1 ms, if that of the
+/// cluster's last heartbeat is so far away.
+fn round_trips_of_a_crowd(n: usize, since_heartbeat: Duration) -> u128 {
+    let mut net = Net::of_voters(1, 3, Settings::calm());
+    net.start_all();
+    net.converge(SECOND);
+    let interval = net.host(0).config.timing().heartbeat_interval;
+    let past = Duration::from_nanos((net.now().as_nanos() % interval.as_nanos()) as u64);
+    net.run_for(2 * interval - past + since_heartbeat);
+    let start = net.now();
+    for ix in 3..3 + n {
+        net.add(Net::config(ix, 3));
+        net.start(ix);
+    }
+    net.converge(ms(300));
+    (net.now() - start).as_millis()
+}
+
+/// Without waiting for a heartbeat, whenever the crowd comes.
+#[test]
+fn v8_a_crowd_has_one_view_within_ten_round_trips() {
+    for since_heartbeat in [0, 50, 100, 150].map(ms) {
+        let trips = round_trips_of_a_crowd(997, since_heartbeat);
+        println!("997 nodes at three voters have one view after {trips} round trips");
+        assert!(trips <= 10, "{trips} round trips, {since_heartbeat:?} behind a heartbeat");
+    }
+}
+
 fn add_claimant(net: &mut Net, victim: NodeIx, address: &str) -> NodeIx {
     let id = net.host(victim).config.id().to_string();
     let config = Config::builder("test", id, address).seeds((0..3).map(Net::address)).build().unwrap();

@@ -62,7 +62,7 @@ pub struct Limits {
     /// How many changes of the view a master keeps for deltas. A member that lacks older ones gets a snapshot.
     pub change_log: usize,
     /// The most updates of the view that a master sends between two heartbeats, counting one per member and change. Further
-    /// changes are sent with the next heartbeat. With 0, all of them are.
+    /// changes are sent with the next heartbeat, or at the end of a burst (PROTOCOL.md, V8). With 0, all of them are.
     pub updates_at_once: usize,
     /// The most members that become suspect because of their silence within a
     /// [`heartbeat_interval`](crate::Timing::heartbeat_interval). The next ones wait, and do not become suspect if they answer
