@@ -21,7 +21,7 @@ use crate::{
 /// A reader of a snapshot that has taken no page for so many heartbeats has stalled.
 const STALLED: u64 = 3;
 
-/// The changes that wait for a heartbeat are a burst where there is one for so many members.
+/// The changes that wait for a heartbeat are a burst where there are so many, and one for so many members.
 const BURST: u64 = 8;
 
 /// Room that a page or a delta leaves in a `Send` for the heartbeat beside it and for its own head.
@@ -342,7 +342,7 @@ impl Tracker {
     /// updates for each change (V8).
     pub(crate) fn has_burst(&self, view: &MembersView) -> bool {
         let waiting = view.id().version.saturating_sub(self.due.version);
-        self.due.term == view.id().term && waiting >= 1 + self.tracked.len() as u64 / BURST
+        self.due.term == view.id().term && waiting >= BURST.max(self.tracked.len() as u64 / BURST)
     }
 
     /// The members get the present view before the next heartbeat.

@@ -238,6 +238,30 @@ fn v8_changes_beyond_the_limit_wait_for_the_next_heartbeat() {
 }
 
 #[test]
+fn v8_a_burst_is_told_to_all_when_it_is_over() {
+    let mut rig = Rig::joined(Limits { updates_at_once: 0, ..Limits::default() }, &["a"]);
+    rig.tracker.begin_round(rig.held.view());
+    rig.read("a");
+    for ix in 0..BURST {
+        assert!(!rig.tracker.has_burst(rig.held.view()), "{ix} changes are few");
+        rig.admit(member(&format!("b{ix}")));
+    }
+    assert!(rig.tracker.has_burst(rig.held.view()));
+    assert_eq!(rig.read("a"), [""; 0]);
+    rig.tracker.end_burst(rig.held.view());
+    assert_eq!(rig.read("a"), ["3.2 to 3.10: +b0 +b1 +b2 +b3 +b4 +b5 +b6 +b7"]);
+    assert!(!rig.tracker.has_burst(rig.held.view()), "nothing waits any more");
+    // With so many members, eight changes are not worth an update to each.
+    let names: Vec<String> = (0..9 * BURST).map(|ix| format!("c{ix:02}")).collect();
+    names.iter().for_each(|name| drop(rig.admit(member(name))));
+    rig.tracker.begin_round(rig.held.view());
+    for (ix, name) in names.iter().take(11).enumerate() {
+        assert_eq!(rig.tracker.has_burst(rig.held.view()), ix >= 9, "{ix} changes");
+        rig.remove(name);
+    }
+}
+
+#[test]
 fn v2_a_joining_node_gets_the_view_and_then_the_changes() {
     let mut rig = Rig::joined(Limits::default(), &[]);
     assert_eq!(rig.admit(member("a")), [Change::Upsert(member("a"))]);
