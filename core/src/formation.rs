@@ -206,6 +206,7 @@ impl Formation {
             master: self.election.master().map(|(node, address)| (node.clone(), address.clone())),
             master_term: self.election.master_term(),
             can_vote: self.election.can_vote(),
+            storage: self.election.storage(),
             links: self.peers.established(),
             pending_connections: self.peers.pending(),
             partial_bytes: self.peers.partial_bytes(),

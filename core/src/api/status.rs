@@ -5,6 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api::explain::Storage,
     id::{Address, Node, Term},
     time::Timestamp,
     wire::message::Role,
@@ -109,6 +110,8 @@ pub struct Status {
     /// Whether it takes part in elections: it is a voter, may form a cluster (PROTOCOL.md, D7), and its storage has not
     /// failed (E4).
     pub can_vote: bool,
+    /// What is known of the storage of its votes (PROTOCOL.md, E4).
+    pub storage: Storage,
     /// The number of established connections. There may be more than one to a peer for a short time.
     pub links: usize,
     /// The number of accepted connections that are not established.

@@ -48,7 +48,7 @@
 //! | `formation_partial_bytes` | gauge |  | Bytes of unfinished frames. |
 //! | `formation_voters_linked` | gauge |  | Voters that this node is linked to, itself included. Not sent to the facade. |
 //! | `formation_peers_without_master` | gauge |  | Linked peers without a master, while this node has one. Not sent to the facade. |
-//! | `formation_storage` | gauge | `state` | The storage of the votes: 1 for its state. Not sent to the facade. |
+//! | `formation_storage` | gauge | `state` | The storage of the votes: 1 for its state. |
 //! | `formation_sent_bytes_total` | counter |  | Bytes sent. |
 //! | `formation_received_bytes_total` | counter |  | Bytes received. |
 //! | `formation_received_frames_total` | counter |  | Frames received. |
@@ -136,7 +136,7 @@
 //! The disk of a voter does not store its votes. The voter does not vote (E4).
 //!
 //! `delayed`: the disk is full or does not answer, and the node tries again. `failed`: repair the disk, and restart the node. The log
-//! has the error. The facade does not have this metric: without `/metrics`, watch `formation_can_vote`.
+//! has the error.
 //!
 //! ## FormationNodesRejected
 //!

@@ -93,6 +93,7 @@ fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
     ];
     let mut all: Vec<Gauge> = plain.into_iter().map(|(metric, value)| (metric, String::new(), value)).collect();
     all.extend(PHASES.map(|phase| (table::PHASE, snake(phase), is(phase == status.phase))));
+    all.extend(STORAGES.map(|storage| (table::STORAGE, snake(storage), is(storage == status.storage))));
     let members = |state| view.iter().filter(|member| member.state == state).count() as f64;
     all.extend(STATES.map(|state| (table::MEMBERS, snake(state), members(state))));
     let connections = [("linked", status.links), ("pending", status.pending_connections)];
@@ -103,13 +104,10 @@ fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
 /// The values that only an explanation knows.
 fn explained(explanation: &Explanation) -> Vec<Gauge> {
     let linked = explanation.voters.iter().filter(|voter| voter.node.is_some()).count();
-    let mut all = vec![
+    vec![
         (table::VOTERS_LINKED, String::new(), linked as f64),
         (table::PEERS_WITHOUT_MASTER, String::new(), explanation.without_master.len() as f64),
-    ];
-    let is = |storage| f64::from(u8::from(storage == explanation.storage));
-    all.extend(STORAGES.map(|storage| (table::STORAGE, snake(storage), is(storage))));
-    all
+    ]
 }
 
 /// The counters that others keep.

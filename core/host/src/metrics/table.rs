@@ -74,7 +74,7 @@ table! {
     Gauge PARTIAL_BYTES "formation_partial_bytes" "Bytes of unfinished frames.";
     Gauge VOTERS_LINKED "formation_voters_linked" "Voters that this node is linked to, itself included. Not sent to the facade.";
     Gauge PEERS_WITHOUT_MASTER "formation_peers_without_master" "Linked peers without a master, while this node has one. Not sent to the facade.";
-    Gauge STORAGE "formation_storage" ["state"] "The storage of the votes: 1 for its state. Not sent to the facade.";
+    Gauge STORAGE "formation_storage" ["state"] "The storage of the votes: 1 for its state.";
     Counter SENT_BYTES "formation_sent_bytes_total" "Bytes sent.";
     Counter RECEIVED_BYTES "formation_received_bytes_total" "Bytes received.";
     Counter RECEIVED_FRAMES "formation_received_frames_total" "Frames received.";

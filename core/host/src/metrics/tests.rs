@@ -202,7 +202,6 @@ mod facade {
                 "formation_info",
                 "formation_voters_linked",
                 "formation_peers_without_master",
-                "formation_storage",
                 "formation_closed_connections_total",
                 "formation_rejected_connections_total",
                 "formation_rejected_by_peer_connections_total",
