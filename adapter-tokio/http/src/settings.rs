@@ -62,7 +62,17 @@ impl Settings {
     }
 
     /// How long `POST /leave` may take. Without it, it takes as long as [`leave`](ClusterHandle::leave) does.
-    /// At the limit the node ends as by [`leave_within`](ClusterHandle::leave_within).
+    /// At the limit the node ends as by [`leave_within`](ClusterHandle::leave_within), and the answer is 503.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use formation_http::{Settings, Token, TokenTooShort};
+    ///
+    /// fn settings(secret: &str) -> Result<Settings, TokenTooShort> {
+    ///     Ok(Settings::new().control(Token::new(secret)?).leave_within(Duration::from_secs(5)))
+    /// }
+    /// ```
     pub fn leave_within(self, limit: Duration) -> Self {
         Self { leave_limit: Some(limit), ..self }
     }

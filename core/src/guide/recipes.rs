@@ -8,6 +8,7 @@
 //! | `cron` | a job at fixed times, on the master only; no run is lost when the master changes; the run under way may be done again (at least once). A late master never overwrites what the next one has recorded | the master is killed, paused, or told to end |
 //! | `sharding` | work that is divided among the members that have a tag, by rendezvous hashing, and a fence for each shard | a worker is killed, paused or cut off |
 //! | `fenced_database` | SQLite or PostgreSQL that refuses the late writes of earlier masters, in the same transaction | the master is paused; clients that ignore the fence |
+//! | `telemetry` | OpenTelemetry: the events of the node as log records, and a span for each mastership, with the steps of the master below it | the master is told to end |
 //!
 //! The examples of `formation-tokio` and `formation-smol` show more: `fenced_job` and `fenced_job_smol` a job with steps that must not be cut
 //! short, `transport` other streams than TCP, and `demo` the whole life of a cluster.

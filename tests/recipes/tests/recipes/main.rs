@@ -10,5 +10,6 @@ mod postgresql;
 mod replicas;
 mod sharding;
 mod sharding_in_memory;
+mod telemetry;
 mod web_service;
 mod web_service_in_memory;
