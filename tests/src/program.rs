@@ -1,6 +1,7 @@
 //! Tests of a node program from outside: its output, its reaction to signals, and its exit code.
 
 mod commands;
+mod supervised;
 
 use std::{
     fs,
@@ -82,6 +83,21 @@ macro_rules! program_tests {
         #[test]
         fn subcommands_ask_a_node_over_http() {
             PROGRAM.answers_over_http();
+        }
+
+        #[test]
+        fn a_supervisor_is_told_of_the_node_from_start_to_end() {
+            PROGRAM.tells_its_supervisor();
+        }
+
+        #[test]
+        fn a_supervisor_hears_of_a_working_node_in_time() {
+            PROGRAM.tells_its_supervisor_that_it_works();
+        }
+
+        #[test]
+        fn a_wrong_supervisor_is_named_and_left_out() {
+            PROGRAM.names_a_wrong_supervisor();
         }
 
         #[test]

@@ -6,6 +6,7 @@
 //! - `report`: the output, for a person or as JSON.
 //! - `run`: the life of the process.
 //! - `serve`: the node over HTTP.
+//! - `supervisor`: what the service manager is told.
 //! - `exec`: a command that runs only while the node is the master.
 //! - `client`: the subcommands that ask a running node over HTTP.
 //!
@@ -28,6 +29,8 @@ mod run;
 mod serve;
 #[cfg(feature = "program")]
 mod settings;
+#[cfg(feature = "program")]
+mod supervisor;
 
 pub use log::log;
 #[cfg(feature = "program")]

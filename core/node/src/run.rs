@@ -25,6 +25,7 @@ use crate::{
     report::{Reporter, What},
     serve::{Http, Port},
     settings::Settings,
+    supervisor::Supervisor,
 };
 
 /// How often the lease is read. Each heartbeat extends it without an event.
@@ -168,7 +169,7 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
     let reading = Cell::new(None);
     let reload = || reading.set(reload(settings, credentials.as_ref(), reading.take()));
     let limit = settings.leave_within();
-    let ended = Cell::new(None);
+    let (supervisor, ended) = (Supervisor::of_the_process(), Cell::new(None));
     let code = {
         let mut obeying = pin!(obey::<A>(&node, &reporter, &mut signals, reload, limit));
         let reported = async { Err(report::<A>(&node, &reporter, limit).await) };
@@ -180,30 +181,36 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
             // `report` notices the end of the node.
             pending().await
         };
-        match or(async { Ok(obeying.as_mut().await) }, or(commanded, reported)).await {
+        let told = supervisor.follow::<A, _>(&node);
+        match or(async { Ok(obeying.as_mut().await) }, or(commanded, or(reported, told))).await {
             Ok(code) => code,
             // The node may have stopped after `obey` has looked and before `report` did: `obey` says what was not finished.
             Err(code) => poll_once(obeying).await.unwrap_or(Some(code)),
         }
     };
+    // It must not wait for a node that hangs.
+    poll_once(supervisor.look(&node)).await;
     let Some(code) = code else { return Ok(STOPPED) };
     // A node that has left because its command has ended says how that was.
     let code = ended.get().filter(|_| code == LEFT).unwrap_or(code);
-    let printer = reporter.finish();
-    let printed = async {
-        let mut waited = Duration::ZERO;
-        let answers = |server: &JoinHandle<()>| !server.is_finished();
-        while !printer.is_finished() || (server.as_ref().is_some_and(answers) && waited < LAST_ANSWERS) {
-            A::pause(LEASE_POLL).await;
-            waited += LEASE_POLL;
-        }
+    let written = async {
+        last_answers::<A>(&reporter.finish(), server.as_ref()).await;
         code
     };
     let stopped = async {
         wait_for_leave::<A>(&mut signals, reload).await;
         STOPPED
     };
-    Ok(or(printed, stopped).await)
+    Ok(or(written, stopped).await)
+}
+
+/// Waits until the last lines are printed, and for a while until the last answers are sent.
+async fn last_answers<A: Adapter>(printer: &JoinHandle<()>, server: Option<&JoinHandle<()>>) {
+    let mut waited = Duration::ZERO;
+    while !printer.is_finished() || (server.is_some_and(|server| !server.is_finished()) && waited < LAST_ANSWERS) {
+        A::pause(LEASE_POLL).await;
+        waited += LEASE_POLL;
+    }
 }
 
 /// Runs the command while the node is the master, until it ends by itself, and returns its exit code.

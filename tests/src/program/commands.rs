@@ -85,12 +85,16 @@ impl Program {
     }
 
     fn exec_this(self, flags: &[&str], command: &[&str]) -> (Process, BufReader<impl Read + use<>>) {
+        let mut node = Process::start(&mut self.exec_command(flags, command));
+        let output = node.child.stdout.take().expect("its output is a pipe");
+        (node, BufReader::new(output))
+    }
+
+    pub(super) fn exec_command(self, flags: &[&str], command: &[&str]) -> Command {
         let mut node = Command::new(self.path);
         node.args(["exec", "--while-master", "--cluster", "programs", "--id", "a", "--times", "lan"]);
         node.args(flags).arg("--").args(command).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut node = Process::start(&mut node);
-        let output = node.child.stdout.take().expect("its output is a pipe");
-        (node, BufReader::new(output))
+        node
     }
 
     fn exec_alone(self, script: &str) -> (Process, BufReader<impl Read + use<>>) {
@@ -201,9 +205,14 @@ impl Program {
 
     /// Another voter, which runs no command.
     fn voter(self, id: &str, listen: &str, seeds: &[&str]) -> Process {
+        let mut voter = self.voter_command(id, listen, seeds);
+        Process::start(voter.stdout(Stdio::null()).stderr(Stdio::null()))
+    }
+
+    pub(super) fn voter_command(self, id: &str, listen: &str, seeds: &[&str]) -> Command {
         let mut voter = Command::new(self.path);
         voter.args(["--cluster", "programs", "--id", id, "--times", "lan", "--listen", listen]).args(seeds);
-        Process::start(voter.stdout(Stdio::null()).stderr(Stdio::null()))
+        voter
     }
 
     /// The command of a master that is cut off is told before the lease ends, and begins again in a newer term.
