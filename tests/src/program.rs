@@ -138,6 +138,11 @@ macro_rules! program_tests {
         }
 
         #[test]
+        fn changed_certificates_are_read_again_without_a_signal() {
+            PROGRAM.reads_changed_certificates();
+        }
+
+        #[test]
         fn a_solo_master_that_gives_way_kills_its_command() {
             PROGRAM.kills_its_command_when_it_gives_way();
         }

@@ -5,6 +5,7 @@
 //! - `settings`: the flags and the configuration file.
 //! - `report`: the output, for a person or as JSON.
 //! - `run`: the life of the process.
+//! - `certificates`: what a running node reads again.
 //! - `serve`: the node over HTTP.
 //! - `supervisor`: what the service manager is told.
 //! - `exec`: a command that runs only while the node is the master.
@@ -16,6 +17,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "program")]
+mod certificates;
 #[cfg(feature = "program")]
 mod client;
 #[cfg(feature = "program")]

@@ -10,7 +10,7 @@ use std::{
     ops::Deref,
     pin::pin,
     process::ExitCode,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use formation_host::{ClusterHandle, LeaveError, RecvError, StartError, Unfinishe
 use futures_lite::future::{or, poll_once};
 
 use crate::{
-    client,
+    certificates, client,
     exec::{self, Exec},
     log,
     report::{Reporter, What},
@@ -157,6 +157,9 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
         .await
         .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
     let node = A::start(config, listener, credentials.clone())?;
+    if let (Some(credentials), Some(every)) = (&credentials, settings.tls_reload_every) {
+        certificates::follow(settings, credentials.clone(), every.into())?;
+    }
     let mut signals = A::signals()?;
     let server = port.map(|port| port.serve(ClusterHandle::clone(&node))).transpose()?;
     let own = node.node().clone();
@@ -167,7 +170,7 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
     };
     reporter.report(node.now(), What::Started { listen });
     let reading = Cell::new(None);
-    let reload = || reading.set(reload(settings, credentials.as_ref(), reading.take()));
+    let reload = || reading.set(certificates::reload(settings, credentials.as_ref(), reading.take()));
     let limit = settings.leave_within();
     let (supervisor, ended) = (Supervisor::of_the_process(), Cell::new(None));
     let code = {
@@ -311,28 +314,4 @@ async fn wait_for_leave<A: Adapter>(signals: &mut A::Signals, reload: impl Fn())
     while A::next_request(signals).await == Request::Reload {
         reload();
     }
-}
-
-/// Uses the certificates of the files for new connections. Invalid files change nothing. They are read on a thread of its own, because
-/// a disk may not answer, and not while `reading` goes on.
-fn reload(
-    settings: &Settings,
-    credentials: Option<&Credentials>,
-    reading: Option<JoinHandle<()>>,
-) -> Option<JoinHandle<()>> {
-    let credentials = credentials?.clone();
-    if reading.as_ref().is_some_and(|reading| !reading.is_finished()) {
-        eprintln!("the certificates are being read already; try again later");
-        return reading;
-    }
-    let settings = settings.clone();
-    let read = move || match settings.tls() {
-        Ok(Some(tls)) => credentials.replace(tls),
-        Ok(None) => {}
-        Err(error) => eprintln!("the certificates stay as they were: {error}"),
-    };
-    thread::Builder::new()
-        .spawn(read)
-        .inspect_err(|error| eprintln!("the certificates stay as they were: {error}"))
-        .ok()
 }
