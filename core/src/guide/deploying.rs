@@ -20,12 +20,14 @@
 //!
 //! | message | when |
 //! | --- | --- |
-//! | `READY=1` | the node is a member of a cluster for the first time. The start waits for it without a limit, because a voter that starts first has to wait for the others. Units that are ordered after this one wait, too |
+//! | `READY=1` | the node is a member of a cluster for the first time. The start waits for it without a limit, because a voter that starts first has to wait for the others. Units that are ordered after this one wait, too, and `systemctl is-system-running` says `starting` |
 //! | `STATUS=` | what `systemctl status` shows: the master and its term, or why there is none |
 //! | `WATCHDOG=1` | after each half of `WatchdogSec`, if the driver of the node answers. A node without a master or with a hung disk works, and answers |
 //! | `STOPPING=1` | it leaves, or has stopped |
 //!
 //! The command of `exec --while-master` gets none of the variables for this, and cannot speak for the node.
+//!
+//! The node takes no socket from systemd: with one, a node that has left would be started again as soon as a peer dials it.
 //!
 //! The unit lets the node open sockets, read `/etc/formation` and write to `/var/lib/formation`, and not much else. `systemd-analyze
 //! security` rates it 1.1 ("OK"). The unit for `exec --while-master` has to allow what the command needs.
@@ -66,9 +68,9 @@
 //!
 //! # Containers
 //!
-//! The image has the node program and a C library, and no shell. It runs as the user 65532. `docker stop` sends SIGTERM, so the node
-//! leaves: give it time (`--stop-timeout`, `stop_grace_period`). Its health check asks whether the process answers, and not who is the
-//! master.
+//! The image has the node program, a C library, which resolves names, and no shell. It runs as the user 65532. `docker stop` sends SIGTERM,
+//! so the node leaves: give it time (`--stop-timeout`, `stop_grace_period`). Its health check asks whether the process answers, and not who
+//! is the master.
 //!
 //! The file system of the container may be read-only. Only the volume `/var/lib/formation` is written to. Its owner has to be the user
 //! 65532: a new volume of Docker has the owner that the image names, a directory of the machine has not.
