@@ -33,6 +33,8 @@ const BRIDGE: &str = "pods";
 const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
 /// How often a pod is probed.
 const PROBE: Duration = Duration::from_millis(100);
+/// How long it may take to answer, as the manifest says.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The value behind the first `key:` of a manifest.
 fn value<'a>(manifest: &'a str, key: &str) -> &'a str {
@@ -85,8 +87,8 @@ impl Pod {
     /// The status and the text of an answer over HTTP.
     fn get(&self, path: &str) -> Option<(u16, String)> {
         let port = MANIFEST.split_once("name: http, containerPort: ")?.1.split('}').next()?.parse().ok()?;
-        let mut connection = TcpStream::connect_timeout(&SocketAddr::from((self.address, port)), PROBE).ok()?;
-        connection.set_read_timeout(Some(PROBE * 20)).ok()?;
+        let mut connection = TcpStream::connect_timeout(&SocketAddr::from((self.address, port)), ANSWER).ok()?;
+        connection.set_read_timeout(Some(ANSWER)).ok()?;
         write!(connection, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).ok()?;
@@ -114,7 +116,8 @@ pub(crate) struct StatefulSet {
 impl StatefulSet {
     /// Prepares network, name server and secrets. There is no pod yet.
     pub(crate) fn new(programs: &[PathBuf], dir: &Path) -> Self {
-        run(&["ip", "link", "add", BRIDGE, "type", "bridge"]);
+        // With an address of its own. Otherwise, it is that of one of the pods, and changes when they come and go.
+        run(&["ip", "link", "add", BRIDGE, "address", "02:00:00:00:00:fe", "type", "bridge"]);
         run(&["ip", "addr", "add", &format!("{MACHINE}/24"), "dev", BRIDGE]);
         run(&["ip", "link", "set", BRIDGE, "up"]);
         let file = |name: &str, text: &str| {
