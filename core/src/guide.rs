@@ -1,13 +1,22 @@
-//! Seven pages for users: [services to copy from](recipes), [what is promised](promises), [how to operate a cluster](operating), [how to
-//! watch it](metrics), [why there is no master](no_master), [how to test a service](testing) that depends on being the master, and [how to
-//! embed the core](embedding) in another runtime.
+//! Pages for users:
+//!
+//! | page | for whom |
+//! | --- | --- |
+//! | [services to copy from](recipes), [what is promised](promises), [how to test a service](testing) that depends on being the master | you write a service |
+//! | [how to deploy nodes](deploying), [how large](sizing), [how to secure them](security) | you set a cluster up |
+//! | [how to operate a cluster](operating), [how to watch it](metrics), [why there is no master](no_master), [how to upgrade it and back it up](upkeep) | you keep it running |
+//! | [how to embed the core](embedding) in another runtime | you have a runtime of your own |
 //!
 //! `PROTOCOL.md`, beside the source of this crate, is the protocol itself.
 
+pub mod deploying;
 pub mod embedding;
 pub mod metrics;
 pub mod no_master;
 pub mod operating;
 pub mod promises;
 pub mod recipes;
+pub mod security;
+pub mod sizing;
 pub mod testing;
+pub mod upkeep;

@@ -1,6 +1,7 @@
 //! Tests of a node program from outside: its output, its reaction to signals, and its exit code.
 
 mod commands;
+mod supervised;
 
 use std::{
     fs,
@@ -85,6 +86,21 @@ macro_rules! program_tests {
         }
 
         #[test]
+        fn a_supervisor_is_told_of_the_node_from_start_to_end() {
+            PROGRAM.tells_its_supervisor();
+        }
+
+        #[test]
+        fn a_supervisor_hears_of_a_working_node_in_time() {
+            PROGRAM.tells_its_supervisor_that_it_works();
+        }
+
+        #[test]
+        fn a_wrong_supervisor_is_named_and_left_out() {
+            PROGRAM.names_a_wrong_supervisor();
+        }
+
+        #[test]
         fn a_command_ends_before_its_node_leaves() {
             PROGRAM.ends_its_command_before_it_leaves();
         }
@@ -119,6 +135,11 @@ macro_rules! program_tests {
         #[test]
         fn a_command_runs_on_while_a_certificate_is_read() {
             PROGRAM.runs_its_command_while_a_certificate_cannot_be_read();
+        }
+
+        #[test]
+        fn changed_certificates_are_read_again_without_a_signal() {
+            PROGRAM.reads_changed_certificates();
         }
 
         #[test]

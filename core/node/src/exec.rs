@@ -27,7 +27,7 @@ use formation_core::LossReason;
 use formation_host::{ClusterHandle, LeadershipChange, Lease};
 use futures_lite::future::or;
 
-use crate::run::Adapter;
+use crate::{run::Adapter, supervisor};
 pub(crate) use watchdog::{become_command, watch};
 
 /// The hidden subcommand that becomes the watchdog.
@@ -146,7 +146,11 @@ impl Running {
         let (orders, its_end) = UnixStream::pair()?;
         // A watchdog that does not read must not block the node.
         orders.set_nonblocking(true)?;
-        let watchdog = Command::new(own_path()?)
+        let mut watchdog = Command::new(own_path()?);
+        for name in supervisor::VARIABLES {
+            watchdog.env_remove(name);
+        }
+        let watchdog = watchdog
             .arg(WATCHDOG)
             .arg(micros(exec.stop_before).to_string())
             .args(&exec.command)

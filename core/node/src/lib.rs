@@ -5,7 +5,9 @@
 //! - `settings`: the flags and the configuration file.
 //! - `report`: the output, for a person or as JSON.
 //! - `run`: the life of the process.
+//! - `certificates`: what a running node reads again.
 //! - `serve`: the node over HTTP.
+//! - `supervisor`: what the service manager is told.
 //! - `exec`: a command that runs only while the node is the master.
 //! - `client`: the subcommands that ask a running node over HTTP.
 //!
@@ -15,6 +17,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "program")]
+mod certificates;
 #[cfg(feature = "program")]
 mod client;
 #[cfg(feature = "program")]
@@ -28,6 +32,8 @@ mod run;
 mod serve;
 #[cfg(feature = "program")]
 mod settings;
+#[cfg(feature = "program")]
+mod supervisor;
 
 pub use log::log;
 #[cfg(feature = "program")]

@@ -10,7 +10,7 @@ use std::{
     ops::Deref,
     pin::pin,
     process::ExitCode,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -19,12 +19,13 @@ use formation_host::{ClusterHandle, LeaveError, RecvError, StartError, Unfinishe
 use futures_lite::future::{or, poll_once};
 
 use crate::{
-    client,
+    certificates, client,
     exec::{self, Exec},
     log,
     report::{Reporter, What},
     serve::{Http, Port},
     settings::Settings,
+    supervisor::Supervisor,
 };
 
 /// How often the lease is read. Each heartbeat extends it without an event.
@@ -156,6 +157,9 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
         .await
         .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
     let node = A::start(config, listener, credentials.clone())?;
+    if let (Some(credentials), Some(every)) = (&credentials, settings.tls_reload_every) {
+        certificates::follow(settings, credentials.clone(), every.into())?;
+    }
     let mut signals = A::signals()?;
     let server = port.map(|port| port.serve(ClusterHandle::clone(&node))).transpose()?;
     let own = node.node().clone();
@@ -166,9 +170,9 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
     };
     reporter.report(node.now(), What::Started { listen });
     let reading = Cell::new(None);
-    let reload = || reading.set(reload(settings, credentials.as_ref(), reading.take()));
+    let reload = || reading.set(certificates::reload(settings, credentials.as_ref(), reading.take()));
     let limit = settings.leave_within();
-    let ended = Cell::new(None);
+    let (supervisor, ended) = (Supervisor::of_the_process(), Cell::new(None));
     let code = {
         let mut obeying = pin!(obey::<A>(&node, &reporter, &mut signals, reload, limit));
         let reported = async { Err(report::<A>(&node, &reporter, limit).await) };
@@ -180,30 +184,36 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
             // `report` notices the end of the node.
             pending().await
         };
-        match or(async { Ok(obeying.as_mut().await) }, or(commanded, reported)).await {
+        let told = supervisor.follow::<A, _>(&node);
+        match or(async { Ok(obeying.as_mut().await) }, or(commanded, or(reported, told))).await {
             Ok(code) => code,
             // The node may have stopped after `obey` has looked and before `report` did: `obey` says what was not finished.
             Err(code) => poll_once(obeying).await.unwrap_or(Some(code)),
         }
     };
+    // It must not wait for a node that hangs.
+    poll_once(supervisor.look(&node)).await;
     let Some(code) = code else { return Ok(STOPPED) };
     // A node that has left because its command has ended says how that was.
     let code = ended.get().filter(|_| code == LEFT).unwrap_or(code);
-    let printer = reporter.finish();
-    let printed = async {
-        let mut waited = Duration::ZERO;
-        let answers = |server: &JoinHandle<()>| !server.is_finished();
-        while !printer.is_finished() || (server.as_ref().is_some_and(answers) && waited < LAST_ANSWERS) {
-            A::pause(LEASE_POLL).await;
-            waited += LEASE_POLL;
-        }
+    let written = async {
+        last_answers::<A>(&reporter.finish(), server.as_ref()).await;
         code
     };
     let stopped = async {
         wait_for_leave::<A>(&mut signals, reload).await;
         STOPPED
     };
-    Ok(or(printed, stopped).await)
+    Ok(or(written, stopped).await)
+}
+
+/// Waits until the last lines are printed, and for a while until the last answers are sent.
+async fn last_answers<A: Adapter>(printer: &JoinHandle<()>, server: Option<&JoinHandle<()>>) {
+    let mut waited = Duration::ZERO;
+    while !printer.is_finished() || (server.is_some_and(|server| !server.is_finished()) && waited < LAST_ANSWERS) {
+        A::pause(LEASE_POLL).await;
+        waited += LEASE_POLL;
+    }
 }
 
 /// Runs the command while the node is the master, until it ends by itself, and returns its exit code.
@@ -304,28 +314,4 @@ async fn wait_for_leave<A: Adapter>(signals: &mut A::Signals, reload: impl Fn())
     while A::next_request(signals).await == Request::Reload {
         reload();
     }
-}
-
-/// Uses the certificates of the files for new connections. Invalid files change nothing. They are read on a thread of its own, because
-/// a disk may not answer, and not while `reading` goes on.
-fn reload(
-    settings: &Settings,
-    credentials: Option<&Credentials>,
-    reading: Option<JoinHandle<()>>,
-) -> Option<JoinHandle<()>> {
-    let credentials = credentials?.clone();
-    if reading.as_ref().is_some_and(|reading| !reading.is_finished()) {
-        eprintln!("the certificates are being read already; try again later");
-        return reading;
-    }
-    let settings = settings.clone();
-    let read = move || match settings.tls() {
-        Ok(Some(tls)) => credentials.replace(tls),
-        Ok(None) => {}
-        Err(error) => eprintln!("the certificates stay as they were: {error}"),
-    };
-    thread::Builder::new()
-        .spawn(read)
-        .inspect_err(|error| eprintln!("the certificates stay as they were: {error}"))
-        .ok()
 }

@@ -8,7 +8,13 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    ffi::OsString,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser, ValueEnum,
@@ -25,6 +31,9 @@ use secret::{read, read_secret};
 
 /// A command gets at least this part of a lease to end.
 const STOP_BEFORE_PART: u32 = 20;
+
+/// How often the files of TLS may be looked at.
+const LEAST_RELOAD: Duration = Duration::from_millis(10);
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -141,6 +150,9 @@ pub(crate) struct Settings {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     tls_key: Option<PathBuf>,
+    /// Look that often whether these three files have changed, and read them again. Without it, only SIGHUP does that
+    #[arg(long, value_name = "TIME", help_heading = "Security")]
+    pub(crate) tls_reload_every: Option<humantime::Duration>,
     /// The times: for one machine, for one site (the default), or for several sites. Each flag below replaces one of them
     #[arg(long, help_heading = "Times")]
     times: Option<Times>,
@@ -358,7 +370,21 @@ impl Settings {
 
     /// The certificates and the key, if TLS is used.
     pub(crate) fn credentials(&self) -> Fallible<Option<Credentials>> {
-        Ok(self.tls()?.map(Credentials::new))
+        let credentials = self.tls()?.map(Credentials::new);
+        match self.tls_reload_every {
+            Some(_) if credentials.is_none() => {
+                Err("--tls-reload-every has no effect without TLS; give --tls-key, too".into())
+            }
+            Some(every) if Duration::from(every) < LEAST_RELOAD => {
+                Err(format!("--tls-reload-every is {every}, but has to be at least {}", shown(LEAST_RELOAD)).into())
+            }
+            Some(_) | None => Ok(credentials),
+        }
+    }
+
+    /// The files that TLS needs.
+    pub(crate) fn tls_files(&self) -> [Option<&Path>; 3] {
+        [&self.tls_authority, &self.tls_certificate, &self.tls_key].map(|path| path.as_deref())
     }
 
     pub(crate) fn tls(&self) -> Fallible<Option<TlsConfig>> {

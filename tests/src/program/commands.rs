@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
 };
@@ -85,12 +85,16 @@ impl Program {
     }
 
     fn exec_this(self, flags: &[&str], command: &[&str]) -> (Process, BufReader<impl Read + use<>>) {
+        let mut node = Process::start(&mut self.exec_command(flags, command));
+        let output = node.child.stdout.take().expect("its output is a pipe");
+        (node, BufReader::new(output))
+    }
+
+    pub(super) fn exec_command(self, flags: &[&str], command: &[&str]) -> Command {
         let mut node = Command::new(self.path);
         node.args(["exec", "--while-master", "--cluster", "programs", "--id", "a", "--times", "lan"]);
         node.args(flags).arg("--").args(command).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut node = Process::start(&mut node);
-        let output = node.child.stdout.take().expect("its output is a pipe");
-        (node, BufReader::new(output))
+        node
     }
 
     fn exec_alone(self, script: &str) -> (Process, BufReader<impl Read + use<>>) {
@@ -201,9 +205,14 @@ impl Program {
 
     /// Another voter, which runs no command.
     fn voter(self, id: &str, listen: &str, seeds: &[&str]) -> Process {
+        let mut voter = self.voter_command(id, listen, seeds);
+        Process::start(voter.stdout(Stdio::null()).stderr(Stdio::null()))
+    }
+
+    pub(super) fn voter_command(self, id: &str, listen: &str, seeds: &[&str]) -> Command {
         let mut voter = Command::new(self.path);
         voter.args(["--cluster", "programs", "--id", id, "--times", "lan", "--listen", listen]).args(seeds);
-        Process::start(voter.stdout(Stdio::null()).stderr(Stdio::null()))
+        voter
     }
 
     /// The command of a master that is cut off is told before the lease ends, and begins again in a newer term.
@@ -241,24 +250,39 @@ impl Program {
     /// SIGHUP makes the node read a certificate from a disk that does not answer. The node and its command go on.
     pub fn runs_its_command_while_a_certificate_cannot_be_read(self) {
         let dir = self.fresh_dir("certificates");
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let [certificate, key, pipe] = ["certificate", "key", "pipe"].map(|name| dir.join(name));
-        fs::write(&certificate, cert.pem()).and_then(|()| fs::write(&key, signing_key.serialize_pem())).expect("files");
+        let (certificate, tls) = certificate_in(&dir);
+        let pipe = dir.join("pipe");
         let made = Command::new("mkfifo").arg(&pipe).status().expect("it runs");
         assert!(made.success());
-        let (certificate, key) = (certificate.to_str().expect("a text"), key.to_str().expect("a text"));
-        let tls = ["--tls-authority", certificate, "--tls-certificate", certificate, "--tls-key", key];
         let address = free_address();
-        let flags = [&tls[..], &["--single", "--listen", &address]].concat();
+        let mut flags: Vec<&str> = tls.iter().map(String::as_str).collect();
+        flags.extend(["--single", "--listen", &address]);
         let (mut node, mut output) = self.exec(&flags, OBEDIENT);
         assert_eq!(line(&mut output), "term 1 of a\n");
-        fs::rename(&pipe, certificate).expect("a file");
+        fs::rename(&pipe, &certificate).expect("a file");
         send_signal(node.child.id(), "HUP");
         // Done when the node reads it.
         let _writer = File::options().write(true).open(certificate).expect("a pipe");
         node.terminate();
         assert_eq!((rest(&mut output).as_str(), node.exit_code()), ("told\n", Some(0)));
+    }
+
+    /// Files that have changed are read without a signal. Wrong ones change nothing.
+    pub fn reads_changed_certificates(self) {
+        let dir = self.fresh_dir("changed-certificates");
+        let (certificate, tls) = certificate_in(&dir);
+        let mut command = self.command(&free_address());
+        command.args(&tls).args(["--tls-reload-every", "10ms"]);
+        let mut node = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        // It leaves once nobody reads its lines.
+        let mut lines = node.lines();
+        assert!(lines.any(|line| line.contains(r#""lease":{"term":1,"#)), "the node does not become master");
+        fs::write(&certificate, "no certificate").expect("a file");
+        let errors = BufReader::new(node.child.stderr.take().expect("a pipe")).lines();
+        let mut errors = errors.map_while(Result::ok);
+        assert!(errors.any(|line| line.contains("the certificates stay as they were")), "the file is not read again");
+        node.terminate();
+        assert_eq!(node.exit_code(), Some(0));
     }
 
     /// A solo master gives way to the master of a quorum (E8), which acts already.
@@ -276,6 +300,17 @@ impl Program {
         node.terminate();
         assert_eq!((rest(&mut output).as_str(), node.exit_code()), ("", Some(0)));
     }
+}
+
+/// Writes a certificate of its own authority, and returns its path and the flags for it.
+fn certificate_in(dir: &Path) -> (PathBuf, [String; 6]) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (dir.join("certificate"), dir.join("key"));
+    fs::write(&certificate, cert.pem()).and_then(|()| fs::write(&key, signing_key.serialize_pem())).expect("files");
+    let (path, key) = (certificate.display().to_string(), key.display().to_string());
+    let flags = ["--tls-authority", &path, "--tls-certificate", &path, "--tls-key", &key].map(str::to_owned);
+    (certificate, flags)
 }
 
 fn line(output: &mut impl BufRead) -> String {

@@ -11,11 +11,14 @@ mod cluster;
 mod handover;
 mod history;
 mod machine;
+mod names;
+mod pods;
 mod record;
 mod round;
 mod router;
 mod runner;
 mod sandbox;
+mod stateful_set;
 mod times;
 
 use std::{
@@ -95,6 +98,31 @@ fn the_work_of_two_masters_never_overlaps() {
     let programs = env::join_paths(build(["fenced_job", "fenced_job_smol"])).unwrap();
     let limit = ROUND * u32::try_from(rounds + 1).unwrap();
     sandbox::enter(TEST, &[(SEED, seed.to_string().into()), (PROGRAMS, programs)], limit);
+}
+
+/// What the guide says about a StatefulSet of Kubernetes, with the flags and probes of its manifest.
+#[test]
+fn a_stateful_set_holds_what_the_guide_says() {
+    const TEST: &str = "a_stateful_set_holds_what_the_guide_says";
+    if number(ROUNDS).is_none() {
+        return skip(&format!("set {ROUNDS}, to 1 for instance"));
+    }
+    if let Some(programs) = env::var_os(PROGRAMS) {
+        sandbox::prepare();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stateful-set");
+        // Removes what an earlier run has left.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        if let Err(problem) = stateful_set::run(&env::split_paths(&programs).collect::<Vec<_>>(), &dir) {
+            panic!("{problem}\nthe output of each pod is in {}", dir.display());
+        }
+        return fs::remove_dir_all(dir).unwrap();
+    }
+    if let Some(reason) = sandbox::unavailable() {
+        return skip(&reason);
+    }
+    let programs = env::join_paths(build(["formation-tokio-node", "formation-smol-node"])).unwrap();
+    sandbox::enter(TEST, &[(PROGRAMS, programs)], ROUND * 3);
 }
 
 fn skip(reason: &str) {

@@ -21,8 +21,15 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
 
 #[cfg(unix)]
 fn is_open_to_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+    use std::os::unix::fs::MetadataExt;
+    let own = rustix::process::geteuid().as_raw();
+    fs::metadata(path).is_ok_and(|metadata| is_open(metadata.mode(), metadata.uid() == own))
+}
+
+/// The node reads a file of another user through its group, and needs that permission. Secrets of Kubernetes are such files.
+#[cfg(unix)]
+fn is_open(mode: u32, is_own: bool) -> bool {
+    mode & if is_own { 0o077 } else { 0o037 } != 0
 }
 
 #[cfg(not(unix))]
@@ -44,6 +51,13 @@ mod tests {
         for (mode, is_open) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o620, true)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(is_open_to_others(&path), is_open, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_of_root_is_read_through_its_group() {
+        for (mode, is_open_to_others) in [(0o440, false), (0o640, false), (0o444, true), (0o660, true)] {
+            assert_eq!(is_open(mode, false), is_open_to_others, "{mode:o}");
         }
     }
 }

@@ -114,6 +114,13 @@ fn all_missing_flags_are_reported_at_once() {
 }
 
 #[test]
+fn certificates_are_read_again_with_tls_only() {
+    let settings = read_flags("--cluster c --id a --listen a:1 --single --tls-reload-every 1m").unwrap();
+    let error = settings.credentials().unwrap_err().to_string();
+    assert!(error.contains("--tls-reload-every has no effect"), "{error}");
+}
+
+#[test]
 fn flags_have_precedence_over_the_file() {
     let file = "lease = '2s'\nseed = ['x:1']\nid = 'from-file'\ncluster = 'from-file'\n";
     let settings = read_file("--id a --listen a:1 --seed a:1 --seed b:1 --down-after 8s", file).unwrap();

@@ -1,0 +1,65 @@
+//! The certificates of a running node, which are read again: at SIGHUP, or when their files have changed.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread::{self, JoinHandle, sleep},
+    time::Duration,
+};
+
+use formation_host::tls::Credentials;
+
+use crate::settings::Settings;
+
+/// Uses the certificates of the files for new connections. Invalid files change nothing. They are read on a thread of its own, because
+/// a disk may not answer, and not while `reading` goes on.
+pub(crate) fn reload(
+    settings: &Settings,
+    credentials: Option<&Credentials>,
+    reading: Option<JoinHandle<()>>,
+) -> Option<JoinHandle<()>> {
+    let credentials = credentials?.clone();
+    if reading.as_ref().is_some_and(|reading| !reading.is_finished()) {
+        eprintln!("the certificates are being read already; try again later");
+        return reading;
+    }
+    let settings = settings.clone();
+    thread::Builder::new()
+        .spawn(move || read(&settings, &credentials))
+        .inspect_err(|error| eprintln!("the certificates stay as they were: {error}"))
+        .ok()
+}
+
+/// Looks at the files that often, and uses them whenever they have changed. The thread for it ends with the process.
+pub(crate) fn follow(settings: &Settings, credentials: Credentials, every: Duration) -> io::Result<()> {
+    let settings = settings.clone();
+    let follow = move || {
+        // Before the node has read them, they may have changed already. So they are read once more.
+        let mut known = None;
+        loop {
+            sleep(every);
+            // One may change while another one is read: the next look shows it.
+            let now = Some(settings.tls_files().map(|path| path.and_then(version)));
+            if now != known {
+                known = now;
+                read(&settings, &credentials);
+            }
+        }
+    };
+    thread::Builder::new().spawn(follow).map(drop)
+}
+
+/// Something that is different once a file has changed or was replaced. `None`: it is not there.
+fn version(path: &Path) -> Option<[i64; 4]> {
+    let file = fs::metadata(path).ok()?;
+    Some([file.ino().cast_signed(), file.size().cast_signed(), file.mtime(), file.mtime_nsec()])
+}
+
+fn read(settings: &Settings, credentials: &Credentials) {
+    match settings.tls() {
+        Ok(Some(tls)) => credentials.replace(tls),
+        Ok(None) => {}
+        Err(error) => eprintln!("the certificates stay as they were: {error}"),
+    }
+}
