@@ -37,7 +37,7 @@ const WITHOUT: [(&str, &str); 4] = [
     ),
     (
         "the node programs are the example",
-        "Adapter Adapter::listen Adapter::next_request Adapter::pause Adapter::routes Adapter::start Routes",
+        "Adapter Adapter::listen Adapter::next_request Adapter::pause Adapter::start",
     ),
     ("it is shown by the text of what has it", "Part TlsError ViewLimit"),
 ];
