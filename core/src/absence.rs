@@ -16,6 +16,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// Since when this node has had no master, and what it has reported about that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Absence {
     since: Option<Timestamp>,
     reported: Option<(NoMaster, Timestamp)>,

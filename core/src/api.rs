@@ -12,6 +12,7 @@
 //! - `durable`: what a node keeps over a restart.
 
 pub(crate) mod config;
+mod describe;
 pub(crate) mod durable;
 pub(crate) mod error;
 pub(crate) mod event;

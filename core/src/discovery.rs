@@ -33,6 +33,7 @@ use crate::{
 
 /// Which addresses to dial, and what was reported about those that are not reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Discovery {
     dialer: Dialer,
     /// Something that decides which addresses to dial has changed. Not set after an input.

@@ -1,10 +1,8 @@
 //! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E9).
 //!
-//! [`Election`] is a state machine of its own, without connections and bytes. Its inputs are method calls. Its results are
-//! [`Effect`]s, which the caller takes with [`Election::next_effect`] and carries out in order.
+//! [`Election`] is a state machine of its own. Its inputs are method calls. Its results are [`Effect`]s, carried out in order.
 //!
-//! Every node has one, voter or not, because it also knows which master this node follows. A voter needs to know that: it
-//! becomes a candidate only while it has no master.
+//! Every node has one, voter or not: it also knows which master this node follows. A voter that follows one is no candidate.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -57,6 +55,7 @@ use crate::{
 
 /// What the node has to do for its election. Effects are carried out in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum Effect {
     /// E4: make this state durable, then call [`Election::persisted`] or [`Election::persist_failed`].
     Persist { seq: u64, state: HardState },
@@ -78,6 +77,7 @@ pub(crate) enum Effect {
 
 /// The election of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Election {
     me: Node,
     address: Address,

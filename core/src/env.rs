@@ -7,7 +7,7 @@ use crate::{
     api::event::Event,
     api::output::Output,
     id::{Address, Node},
-    peers::proof,
+    peers::proof::{self, ClusterKey},
     time::Timestamp,
     timers::{Timer, Timers},
     wire::message::{Hello, MAGIC},
@@ -35,6 +35,11 @@ impl Env {
         self.config.limits()
     }
 
+    /// The cluster key at this place of the configuration.
+    pub(crate) fn key(&self, at: usize) -> Option<&ClusterKey> {
+        self.config.keys().get(at)
+    }
+
     pub(crate) fn is_seed(&self, address: &Address) -> bool {
         self.config.seeds().contains(address)
     }
@@ -59,6 +64,7 @@ impl Env {
 
 /// What the parts of a node cause: outputs for the embedder, in order, and deadlines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Sink {
     outputs: VecDeque<Output>,
     timers: Timers,

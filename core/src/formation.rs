@@ -10,6 +10,8 @@ mod effects;
 mod explain;
 mod flush;
 mod invariants;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 
 use core::time::Duration;
 
@@ -54,6 +56,9 @@ macro_rules! context {
     };
 }
 use context;
+
+#[cfg(feature = "snapshot")]
+pub use snapshot::SnapshotError;
 
 /// One node: bytes and ticks in, bytes and effects out.
 ///

@@ -33,6 +33,7 @@
 //! # Features
 //!
 //! - `std`: [`ConfigBuilder::state_dir`] takes any path. Nothing else depends on it. Off by default.
+//! - `snapshot`: [`Formation`] can be turned into bytes and back, for recordings. Off by default.
 //! - `unstable-next-protocol`: for Formation's own tests. It may change with any version.
 //!
 //! # The way of an input
@@ -96,6 +97,8 @@ pub use api::{
 };
 pub use bytes::Bytes;
 pub use formation::Formation;
+#[cfg(feature = "snapshot")]
+pub use formation::SnapshotError;
 pub use id::{
     Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewDigest,
     ViewId,

@@ -2,6 +2,7 @@
 
 /// The life of a node, which goes in one direction only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum Lifecycle {
     Running,
     /// On its way out, since the embedder has asked for it.

@@ -50,6 +50,7 @@ const QUIET: u32 = 64;
 
 /// The view that this node holds, and on a master everything about its members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Membership {
     held: HeldView,
     /// Exactly on a master.

@@ -14,6 +14,7 @@ use crate::{
 
 /// What this node reports about itself on every link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct OwnStatus {
     report: StatusReport,
     /// The report, encoded once for all links.

@@ -38,4 +38,5 @@ pub(crate) use self::{
 
 /// A peer's name inside this node, for as long as the peer has a link: a number, since ids are long to compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct PeerKey(u64);

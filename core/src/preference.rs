@@ -22,6 +22,7 @@ const DOUBLINGS: u32 = 6;
 
 /// Which voters could take the mastership over from this master, and what has become of the last report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Preference {
     /// The preferred voters that are sound members of this master, and since when. There are not more of them than voters.
     sound: BTreeMap<Node, Timestamp>,

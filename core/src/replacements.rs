@@ -16,6 +16,7 @@ const KEPT_FOR: u32 = 10;
 /// Nodes of which a newer run has replaced a run that was linked, and until when the newer one keeps its place. There are at most as many
 /// as there are links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Replacements(BTreeMap<NodeId, (Incarnation, Timestamp)>);
 
 impl Replacements {

@@ -2,6 +2,7 @@
 
 /// xoshiro256++ (Blackman and Vigna, 2019). SplitMix64 prepares the seed, so any seed is good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Rng([u64; 4]);
 
 impl Rng {

@@ -20,6 +20,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Which linked peers lacked a master when this voter last looked, and when that was last reported. The peers are linked, so there are
 /// not more of them than links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Stranded {
     follows: Option<Node>,
     seen: BTreeSet<Node>,

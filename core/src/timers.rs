@@ -8,6 +8,7 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) enum Timer {
     /// The next heartbeat of a master.
     Heartbeat,
@@ -64,6 +65,7 @@ impl Timer {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Timers {
     at: BTreeMap<Timer, Timestamp>,
     order: BTreeSet<(Timestamp, Timer)>,

@@ -8,6 +8,7 @@ use crate::{id::Address, time::Timestamp};
 /// Which voters reject this node for one reason, and since when. One voter may be wrong, or lie. A node stops only when a quorum of
 /// voters has rejected it again and again, for so long that the node that has its identity must be alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Accusations {
     /// When each voter did so first and last, without a pause of `patience` in between.
     by: BTreeMap<Address, (Timestamp, Timestamp)>,

@@ -19,6 +19,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Dialer {
     targets: BTreeMap<Address, Target>,
     dials: BTreeMap<DialId, Address>,
@@ -43,6 +44,7 @@ pub(crate) struct Due {
 
 /// Why an address is dialed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 enum TargetKind {
     Seed,
     Contact,
@@ -80,6 +82,7 @@ pub(crate) enum Reason {
 
 /// When an address is dialed to see which node is there, because a peer claims it (H11).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Check {
     due: Option<Timestamp>,
     /// When the last check began, or when it ended, if it was short.
@@ -91,6 +94,7 @@ struct Check {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Target {
     kind: TargetKind,
     check: Check,
@@ -114,6 +118,7 @@ struct Target {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 enum TargetState {
     Idle,
     /// `is_check`: because of a claim. Such a dial has all its time, so that no further claim can keep a slow node from being reached.

@@ -13,6 +13,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Rejections {
     reported: BTreeMap<(NodeId, Address), BTreeSet<Reported>>,
     /// How many there are in all of these sets.

@@ -13,6 +13,7 @@ use crate::{
 
 /// What rule E8 has to remember. Without `solo_after`, none of it ever changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Solo {
     after: Option<Duration>,
     /// Since when this voter has had neither a master nor a quorum.
@@ -30,6 +31,7 @@ pub(super) struct Solo {
 
 /// What decides which one of two masters that meet continues.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Claim {
     by_quorum: bool,
     members: u32,

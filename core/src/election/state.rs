@@ -11,6 +11,7 @@ use crate::{
 
 /// What this node does in its election at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum State {
     /// Nothing: a follower, a joining node, or a node that is no voter.
     Idle,
@@ -71,6 +72,7 @@ impl State {
 
 /// E2: one attempt to become the master, in the current term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Candidacy {
     /// E8: it needs no vote but its own.
     pub(super) solo: bool,
@@ -88,6 +90,7 @@ pub(super) struct Candidacy {
 
 /// E6: the time as the master of one term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Mastership {
     /// E8: it has no quorum, and therefore no lease that could expire.
     pub(super) solo: bool,
@@ -99,6 +102,7 @@ pub(super) struct Mastership {
 
 /// The master that this node follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Followed {
     pub(super) master: Node,
     pub(super) address: Address,
@@ -114,6 +118,7 @@ pub(super) struct Followed {
 
 /// E5: a commitment not to vote for another node before a given time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Promise {
     pub(super) to: Node,
     /// The term of the vote or the heartbeat that it was given for.
@@ -128,6 +133,7 @@ pub(super) struct Promise {
 
 /// What is durable, and what is being made durable. At most one `Persist` is in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Persistence {
     pub(super) durable: HardState,
     pub(super) in_flight: Option<HardState>,

@@ -24,6 +24,7 @@ impl<'a> Rank<'a> {
 
 /// What is known about one of the other voters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Voter {
     /// The node at the other end of the link, while there is one.
     pub(super) linked: Option<Node>,
@@ -104,6 +105,7 @@ impl Voter {
 
 /// The part of a voter's status that the rules use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct LastReport {
     pub(super) node: Node,
     /// E7: its term, where that matters: on a node that is no voter, or if it was far ahead.
@@ -135,6 +137,7 @@ impl LastReport {
 
 /// A [`Role`] without its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum RoleKind {
     Joining,
     Candidate,

@@ -100,7 +100,7 @@ impl Formation {
         let Some(connection) = self.peers.connection(conn) else { return never!("a proof comes on a connection") };
         let Some(proving) = connection.proving() else { return never!("a proof comes behind a hello") };
         let hello = proving.hello.clone();
-        match handshake::judge_proof(connection, proving, proof) {
+        match handshake::judge_proof(&self.env, connection, proving, proof) {
             Ok(first) => {
                 self.peers.trust(conn);
                 self.admit_peer(conn, hello, first.clone(), first);

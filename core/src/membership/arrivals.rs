@@ -18,6 +18,7 @@ const ENOUGH: usize = 8;
 
 /// The intervals between the last acknowledgements of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Arrivals {
     /// When the last acknowledgement arrived.
     last: Option<Timestamp>,

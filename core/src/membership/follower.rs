@@ -12,7 +12,9 @@ use crate::{
 
 /// The view that this node holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct HeldView {
+    #[cfg_attr(feature = "snapshot", serde(with = "crate::membership::view::stored"))]
     view: MembersView,
     /// The master that wrote it.
     writer: Option<Node>,
@@ -42,6 +44,7 @@ pub(super) enum Outcome {
 
 /// The pages of a snapshot that have come so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Assembly {
     view_id: ViewId,
     next: u32,

@@ -27,6 +27,7 @@ use crate::{
 
 /// What a node has only while it is master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Mastering {
     pub(super) tracker: Tracker,
     /// The newest heartbeat and its number, encoded once for all members.

@@ -11,6 +11,7 @@ use crate::{id::NodeId, membership::view::Member};
 const ADMISSIONS: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Pace {
     /// The nodes whose metadata has changed since the last heartbeat.
     metadata: BTreeSet<NodeId>,

@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Suspicions {
     limit: usize,
     window: Duration,

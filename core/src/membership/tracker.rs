@@ -28,6 +28,7 @@ const BURST: u64 = 8;
 pub(super) const HEAD_ROOM: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Tracker {
     suspect_after: Duration,
     down_after: Duration,
@@ -60,10 +61,12 @@ pub(crate) struct Tracker {
 
 /// A member's name inside a master, for as long as the member is tracked: a number, since ids are long to compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct MemberKey(u64);
 
 /// A member other than the master itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Tracked {
     key: MemberKey,
     suspect_at: Timestamp,
@@ -96,6 +99,7 @@ struct Tracked {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Step {
     base: ViewId,
     view_id: ViewId,
@@ -104,6 +108,7 @@ struct Step {
 
 /// A delta, encoded once for all members that need it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Delta {
     to: ViewId,
     frame: SharedFrame,
@@ -113,6 +118,7 @@ struct Delta {
 
 /// A snapshot, encoded once for all members that read it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 struct Pinned {
     pages: Vec<SharedFrame>,
     readers: usize,

@@ -15,6 +15,7 @@ const FIRST_WAIT: u32 = 10;
 const DOUBLINGS: u32 = 6;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Unresponsive {
     /// How often each run of a node was removed without having acknowledged anything, and until when it waits.
     removals: BTreeMap<Node, (u32, Timestamp)>,

@@ -362,6 +362,25 @@ impl postcard::ser_flavors::Flavor for Hasher {
     }
 }
 
+/// A view in a snapshot of its node.
+#[cfg(feature = "snapshot")]
+pub(super) mod stored {
+    use alloc::vec::Vec;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Member, MembersView, Roster};
+
+    pub(in crate::membership) fn serialize<S: Serializer>(view: &MembersView, to: S) -> Result<S::Ok, S::Error> {
+        (view.view_id, view.iter().collect::<Vec<_>>()).serialize(to)
+    }
+
+    pub(in crate::membership) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<MembersView, D::Error> {
+        let (view_id, members) = <(_, Vec<Member>)>::deserialize(from)?;
+        Ok(MembersView { view_id, members: Roster::new(members) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use crate::{env::Env, time::Timestamp};
 ///
 /// Everything is counted in microseconds × messages, so nothing is rounded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Budget {
     spent: u128,
     at: Timestamp,

@@ -19,7 +19,7 @@ use crate::{
     env::{Env, never},
     id::{Address, Node},
     peers::link::{Link, VOUCHERS},
-    peers::proof::{ClusterKey, Side},
+    peers::proof::Side,
     time::Timestamp,
     wire::decoder::Decoder,
     wire::frame::SharedFrame,
@@ -38,6 +38,7 @@ fn ping_after(env: &Env) -> Duration {
 
 /// A connection in any state. The peer table changes it through its methods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Connection {
     origin: Origin,
     /// The address that was dialed.
@@ -83,6 +84,7 @@ pub(crate) struct Connection {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum ConnectionState {
     /// The peer's `Hello` has not come.
     AwaitingHello {
@@ -106,6 +108,7 @@ pub(super) enum ConnectionState {
 
 /// An identity that a peer claims, and has not proven.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Claim {
     pub(crate) hello: Hello,
     /// This node's answer to it, until it is sent.
@@ -142,12 +145,13 @@ impl Claim {
 
 /// What is known of a peer whose proof has not come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Proving {
     pub(crate) hello: Hello,
     /// What the proofs are over.
     pub(crate) hellos: Bytes,
-    /// What they are made with.
-    pub(crate) key: ClusterKey,
+    /// The place of the key that they are made with.
+    pub(crate) key: usize,
     /// The accepting node answers with its own `Hello` and its proof. The dialing node waits for both, and has no answer yet.
     pub(crate) answer: Bytes,
 }

@@ -8,10 +8,10 @@ use super::{Connection, PeerTable, Proving};
 use crate::{
     api::error::{CloseReason, RejectReason},
     election::Election,
-    env::Env,
+    env::{Env, never},
     id::{Address, ConnId, Node},
     membership::view::MembersView,
-    peers::proof::{self, ClusterKey, Side},
+    peers::proof::{self, Side},
     wire::message::{Hello, Holder, MAGIC, Message, Proof},
 };
 
@@ -47,13 +47,13 @@ pub(crate) enum ViewState {
     Old,
 }
 
-/// Runs checks 1–5 of H6. Returns the key to be proven, if the cluster has one.
+/// Runs checks 1–5 of H6. Returns the place of the key to be proven, if the cluster has one.
 pub(crate) fn judge_cluster(
     env: &Env,
     connection: &Connection,
     hello: &Hello,
     election: &Election,
-) -> Result<Option<ClusterKey>, Rejection> {
+) -> Result<Option<usize>, Rejection> {
     let reject = |reason| Err(Rejection::Reject(reason, None));
     if hello.magic != MAGIC {
         return Err(Rejection::Close(CloseReason::WrongMagic));
@@ -71,10 +71,8 @@ pub(crate) fn judge_cluster(
         let holder = master.map(|(node, address)| Holder { node: node.clone(), address: address.clone() });
         return Err(Rejection::Reject(RejectReason::ElectorateMismatch, holder));
     }
-    match proof::common(env.config.keys(), connection.side(), hello) {
-        Ok(key) => Ok(key.cloned()),
-        Err(proof::Mismatch) => reject(RejectReason::KeyMismatch),
-    }
+    proof::common(env.config.keys(), connection.side(), hello)
+        .map_err(|proof::Mismatch| Rejection::Reject(RejectReason::KeyMismatch, None))
 }
 
 /// A peer whose `Hello` came on this connection.
@@ -182,14 +180,15 @@ pub(crate) fn own_hello(env: &Env, connection: &Connection) -> Bytes {
 }
 
 /// What the connection is to be proven with, and over: both `Hello`s as they were on the wire.
-pub(crate) fn proving(env: &Env, connection: &Connection, key: ClusterKey, (hello, body): (Hello, &[u8])) -> Proving {
+pub(crate) fn proving(env: &Env, connection: &Connection, key: usize, (hello, body): (Hello, &[u8])) -> Proving {
     let (side, own) = (connection.side(), own_hello(env, connection));
     let hellos = proof::hellos(side, &own, body);
-    let answer = match side {
-        Side::Dialing => Bytes::new(),
-        Side::Accepting => {
+    let answer = match (side, env.key(key)) {
+        (Side::Dialing, _) => Bytes::new(),
+        (Side::Accepting, None) => never!("the key is one of the configuration", Bytes::new()),
+        (Side::Accepting, Some(secret)) => {
             let mut answer = BytesMut::from(&own[..]);
-            Message::Proof(key.prove(side, &hellos)).encode(&mut answer);
+            Message::Proof(secret.prove(side, &hellos)).encode(&mut answer);
             answer.freeze()
         }
     };
@@ -197,13 +196,18 @@ pub(crate) fn proving(env: &Env, connection: &Connection, key: ClusterKey, (hell
 }
 
 /// Judges the peer's proof. Returns what this node sends first if the proof is valid: its own proof, if the peer waits for it.
-pub(crate) fn judge_proof(connection: &Connection, proving: &Proving, proof: &Proof) -> Result<Bytes, Rejection> {
+pub(crate) fn judge_proof(
+    env: &Env,
+    connection: &Connection,
+    proving: &Proving,
+    proof: &Proof,
+) -> Result<Bytes, Rejection> {
     let own = connection.side();
-    if !proving.key.is_proven(own.other(), &proving.hellos, proof) {
+    let Some(key) = env.key(proving.key).filter(|key| key.is_proven(own.other(), &proving.hellos, proof)) else {
         return Err(Rejection::Reject(RejectReason::BadProof, None));
-    }
+    };
     Ok(match own {
         Side::Accepting => Bytes::new(),
-        Side::Dialing => Message::Proof(proving.key.prove(own, &proving.hellos)).to_frame(),
+        Side::Dialing => Message::Proof(key.prove(own, &proving.hellos)).to_frame(),
     })
 }

@@ -17,6 +17,7 @@ pub(super) const VOUCHERS: usize = 4;
 
 /// A connection to a peer that is established.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Link {
     peer: PeerKey,
     /// Sent before anything else: one end is established before it has answered with its own `Hello`, or its proof.
@@ -124,6 +125,7 @@ impl Link {
 
 /// Whether the peer has established the link, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 enum Confirmation {
     /// Nothing has come but its `Hello`.
     Open,

@@ -19,6 +19,7 @@ pub(crate) enum Post {
 
 /// The messages that wait for the next write to a peer. A newer one of a kind replaces the older one, so nothing queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Outbox {
     vote_request: bool,
     vote: Option<Vote>,

@@ -15,6 +15,7 @@ use crate::{
 
 /// Another node, for as long as it has a link. Only the peer table changes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Peer {
     key: PeerKey,
     node: Node,

@@ -20,7 +20,7 @@ pub(crate) const MAX_KEYS: usize = 2;
 pub(crate) const KEY_LEN: (usize, usize) = (16, 1024);
 
 /// The length of a key's id in bytes.
-const ID_LEN: usize = 8;
+pub(crate) const ID_LEN: usize = 8;
 
 // No label is a prefix of another one, so a code for one purpose is useless for another purpose.
 const ID: &[u8] = b"formation key id";
@@ -65,7 +65,7 @@ impl ClusterKey {
     }
 
     /// The id of the key, which is sent in `Hello`.
-    fn id(&self) -> [u8; ID_LEN] {
+    pub(crate) fn id(&self) -> [u8; ID_LEN] {
         let tag: [u8; 32] = self.mac(ID, &[]).finalize().into_bytes().into();
         core::array::from_fn(|at| tag[at])
     }
@@ -190,10 +190,10 @@ impl Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch;
 
-/// The key of this connection: the first key of the dialing node that the accepting node has too. Both ends find the same
-/// one.
+/// The key of this connection, as its place in `keys`: the first key of the dialing node that the accepting node has too. Both ends
+/// find the same one.
 /// `None` if neither end has a key.
-pub(crate) fn common<'a>(keys: &'a [ClusterKey], own: Side, peer: &Hello) -> Result<Option<&'a ClusterKey>, Mismatch> {
+pub(crate) fn common(keys: &[ClusterKey], own: Side, peer: &Hello) -> Result<Option<usize>, Mismatch> {
     let announced = match (keys, peer.extension(Extension::Keys)) {
         ([], None) => return Ok(None),
         ([], Some(_)) | (_, None) => return Err(Mismatch),
@@ -201,8 +201,8 @@ pub(crate) fn common<'a>(keys: &'a [ClusterKey], own: Side, peer: &Hello) -> Res
     };
     let (theirs, _) = announced.as_chunks::<ID_LEN>();
     let found = match own {
-        Side::Dialing => keys.iter().find(|key| theirs.contains(&key.id())),
-        Side::Accepting => theirs.iter().find_map(|id| keys.iter().find(|key| key.id() == *id)),
+        Side::Dialing => keys.iter().position(|key| theirs.contains(&key.id())),
+        Side::Accepting => theirs.iter().find_map(|id| keys.iter().position(|key| key.id() == *id)),
     };
     found.map(Some).ok_or(Mismatch)
 }
@@ -289,10 +289,13 @@ mod tests {
             [[&old, &new], [&new, &old], [&new, &other], [&other, &old]].map(|keys| keys.map(Clone::clone).to_vec());
         let all: Vec<_> = one.into_iter().chain(two).collect();
         for (dialing, accepting) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
-            let chosen = common(dialing, Side::Dialing, &hello_with(accepting));
-            assert_eq!(chosen, common(accepting, Side::Accepting, &hello_with(dialing)), "{dialing:?} {accepting:?}");
+            let key = |keys: &[ClusterKey], side, peer: &[ClusterKey]| {
+                common(keys, side, &hello_with(peer)).map(|at| at.map(|at| keys[at].clone()))
+            };
+            let chosen = key(dialing, Side::Dialing, accepting);
+            assert_eq!(chosen, key(accepting, Side::Accepting, dialing), "{dialing:?} {accepting:?}");
             let first = dialing.iter().find(|key| accepting.contains(key));
-            assert_eq!(chosen, first.map(Some).ok_or(Mismatch));
+            assert_eq!(chosen, first.cloned().map(Some).ok_or(Mismatch));
         }
         assert_eq!(common(&[], Side::Dialing, &hello_with(&[])), Ok(None));
         assert_eq!(common(&[], Side::Dialing, &hello_with(&all[0])), Err(Mismatch));

@@ -31,6 +31,7 @@ use crate::{
 
 /// Every connection, and every peer that has one that is established.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct PeerTable {
     pub(super) connections: BTreeMap<ConnId, Connection>,
     /// Links name peers in here, and these name their links.

@@ -15,6 +15,7 @@ const PREFIX: usize = 4;
 const KEPT: usize = 1 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Decoder {
     /// The start of an unfinished frame, with its length prefix.
     partial: BytesMut,

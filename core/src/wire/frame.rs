@@ -11,6 +11,7 @@ use crate::{
 /// A message as a frame, for links of any version. Its bytes can be had for a link's version only, so no link is ever
 /// given what its peer cannot read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct SharedFrame {
     since: u16,
     frame: Bytes,
