@@ -62,6 +62,8 @@
 //!
 //! # Features
 //!
+//! - `recorder`: `Environment::record`, which records what a node is given. `formation-host` has the other half, which repeats such a run.
+//!   Off by default.
 //! - `tls`: the transport `Tls`, by rustls with ring. It needs a C compiler. Off by default.
 //!
 //! # The log
@@ -98,6 +100,9 @@ pub use formation_core::{
     RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status, StopReason, Storage, Tags,
     Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId, ViewLimit, VoterReport,
 };
+#[cfg(feature = "recorder")]
+#[doc(inline)]
+pub use formation_host::Recorder;
 #[doc(no_inline)]
 #[cfg(feature = "tls")]
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};

@@ -28,6 +28,7 @@ use crate::{
     },
     opening::Opening,
     permits::Permit,
+    recorder::Recording,
     repeats::Repeats,
     resolve::dial_problem,
     shared::{Publisher, Shared},
@@ -102,6 +103,7 @@ pub(crate) struct Driver<I: Io> {
     pub(crate) io: I,
     /// `None` if votes live in memory only.
     store: Option<SharedStore>,
+    recording: Recording,
     log: Log,
     /// For the reports that an unauthenticated peer can cause.
     limiter: Limiter,
@@ -129,6 +131,7 @@ pub(crate) struct Remains<I: Io> {
     /// The connections that this node has closed, and that may still deliver what was sent last.
     pub(crate) closing: Vec<I::Connection>,
     pub(crate) store: Option<SharedStore>,
+    pub(crate) recording: Recording,
     pub(crate) log: Log,
     /// The last field: it announces that everything else is free.
     pub(crate) publisher: Publisher,
@@ -140,6 +143,7 @@ impl<I: Io> Driver<I> {
             formation,
             io,
             store: store.map(|store| Arc::new(Mutex::new(store))),
+            recording: Recording::default(),
             log,
             limiter: Limiter::default(),
             repeats: Repeats::default(),
@@ -152,6 +156,11 @@ impl<I: Io> Driver<I> {
             closing: VecDeque::new(),
             publisher,
         }
+    }
+
+    /// The same driver, whose inputs and outputs are recorded.
+    pub(crate) fn recorded(self, recording: Recording) -> Self {
+        Self { recording, ..self }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
@@ -202,10 +211,10 @@ impl<I: Io> Driver<I> {
 
     /// Takes the driver apart once the node does nothing any more.
     pub(crate) fn end(self) -> Remains<I> {
-        let Self { io, store, log, open, closing, publisher, .. } = self;
+        let Self { io, store, recording, log, open, closing, publisher, .. } = self;
         let open = open.into_values().map(|known| known.connection).collect();
         let closing = closing.into_iter().map(|(_, known)| known.connection).collect();
-        Remains { io, open, closing, store, log, publisher }
+        Remains { io, open, closing, store, recording, log, publisher }
     }
 
     /// Handles what a task has reported. Reports of a connection that has ended meanwhile are ignored.
@@ -324,15 +333,21 @@ impl<I: Io> Driver<I> {
         for (failure, count) in self.repeats.ended(now) {
             self.log.repeated(&failure, count);
         }
-        let result = self.formation.handle_input(now, input);
+        let result = self.handle_recorded(now, input);
         if result.is_ok() {
             self.publisher.publish_state(&self.formation, now);
         }
         while let Some(output) = self.formation.poll_output() {
+            self.recording.output(&output);
             self.perform(now, output);
         }
         self.logged.catch_up(self.formation.view());
         result
+    }
+
+    fn handle_recorded(&mut self, now: Timestamp, input: Input) -> Result<(), Misuse> {
+        self.recording.input(&self.formation, now, &input);
+        self.formation.handle_input(now, input)
     }
 
     fn perform(&mut self, now: Timestamp, output: Output) {
@@ -385,7 +400,7 @@ impl<I: Io> Driver<I> {
     /// A vote is kept in memory: there is nothing to wait for. Its consequences join the outputs that
     /// are being performed, and the state comes first here as well.
     fn persisted_in_memory(&mut self, now: Timestamp, seq: u64) {
-        if let Err(misuse) = self.formation.handle_input(now, Input::Persisted { seq }) {
+        if let Err(misuse) = self.handle_recorded(now, Input::Persisted { seq }) {
             self.log.misuse(&misuse);
         }
         self.publisher.publish_state(&self.formation, now);

@@ -7,6 +7,8 @@ use std::{
 
 use formation_core::{Config, Incarnation, Start, Timestamp};
 
+#[cfg(feature = "recorder")]
+use crate::recorder::Recorder;
 use crate::{
     clock::Clock,
     slot::Disk,
@@ -41,6 +43,8 @@ pub struct Environment {
     incarnation: Option<Incarnation>,
     rng_seed: Option<u64>,
     store: Option<MemoryStore>,
+    #[cfg(feature = "recorder")]
+    recorder: Option<Recorder>,
 }
 
 impl Environment {
@@ -68,6 +72,17 @@ impl Environment {
     /// Keeps the durable state here, in place of the [`state_dir`](formation_core::ConfigBuilder::state_dir).
     pub fn store(self, store: MemoryStore) -> Self {
         Self { store: Some(store), ..self }
+    }
+
+    /// Records what the node is given, so that its run can be replayed. The default is not to record.
+    #[cfg(feature = "recorder")]
+    pub fn record(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
     }
 
     pub(crate) fn node_clock(&self) -> Clock {

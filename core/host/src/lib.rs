@@ -39,6 +39,7 @@
 //!
 //! # Features
 //!
+//! - `recorder`: [`Recorder`] and [`Replay`], which record a run of a node and repeat it. Off by default.
 //! - `tls`: the module `tls`, TLS by rustls with ring. It needs a C compiler. Off by default.
 //!
 //! # Map
@@ -71,6 +72,8 @@
 //! - `permits`: how many of something there may be at a time.
 //! - `persist`: one write to the disk, until it is durable or has failed for good.
 //! - `dial_failures`: which failures of dials to seeds and contacts were reported.
+//! - `recorder` (feature `recorder`): what a node is given, in files.
+//! - `replay` (feature `recorder`): the same run again, from these files.
 //! - `log`: every log line.
 //! - `limiter`: how many reports an unauthenticated peer can cause.
 //! - `repeats`: which failures of connections were reported, and how often they were repeated.
@@ -111,7 +114,11 @@ mod node;
 mod opening;
 mod permits;
 mod persist;
+#[cfg_attr(not(feature = "recorder"), path = "recorder/off.rs")]
+mod recorder;
 mod repeats;
+#[cfg(feature = "recorder")]
+mod replay;
 mod resolve;
 mod runtime;
 mod shared;
@@ -140,6 +147,10 @@ pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooSh
 pub use metrics::{Histogram, METRICS, Metric, MetricKind, MetricValue, Sample};
 pub use node::start_node;
 pub use opening::Opening;
+#[cfg(feature = "recorder")]
+pub use recorder::Recorder;
+#[cfg(feature = "recorder")]
+pub use replay::{Difference, Replay, ReplayError, Step};
 pub use resolve::resolve;
 pub use runtime::{ByteStream, Runtime};
 pub use start::{StartError, begin};

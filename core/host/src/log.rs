@@ -210,6 +210,20 @@ impl Log {
         tracing::warn!(target: TARGET, node = %self.node, %kind, count, "further reports of this kind were suppressed");
     }
 
+    /// The recording has a gap from here.
+    #[cfg(feature = "recorder")]
+    pub(crate) fn recording_ended(&self, problem: &str) {
+        tracing::warn!(
+            target: TARGET, node = %self.node, problem,
+            "the recording of this node has a gap from here, until the disk works again; the node is not affected"
+        );
+    }
+
+    #[cfg(feature = "recorder")]
+    pub(crate) fn recording_goes_on(&self) {
+        tracing::info!(target: TARGET, node = %self.node, "the recording of this node goes on");
+    }
+
     /// A failure was reported once, and has happened this often since the last line about it.
     pub(crate) fn repeated(&self, (source, reason): &Failure, count: u64) {
         tracing::warn!(

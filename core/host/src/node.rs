@@ -19,6 +19,7 @@ use crate::{
     log::Log,
     mastership::keep,
     opening::Opening,
+    recorder::Recording,
     runtime::{ByteStream, Runtime},
     shared::Publisher,
     start::StartError,
@@ -81,7 +82,8 @@ where
     let places = AcceptPlaces::new(formation.config().limits(), formation.config().timing());
     let settings = (formation.config().seeds().clone(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
-    let driver = Driver::new(formation, tasks, store, log.clone(), publisher);
+    let recording = Recording::begin(environment, &formation, &log);
+    let driver = Driver::new(formation, tasks, store, log.clone(), publisher).recorded(recording);
     let sources = Sources { turns: Turns::new(), requests: Inbox(requests), reports: Inbox(reports) };
     let node = Node { clock, places, sources, handover: None, keeper: None, driver };
     Ok((handle, supervise(node.run(), log)))
@@ -308,10 +310,11 @@ where
         // Callers that wait for one of them learn that the node has stopped.
         drop((sources, handover));
         // The first one here is dropped last: the publisher announces that everything else is free.
-        let Remains { publisher: _publisher, log, store: _store, closing, open, io } = driver.end();
+        let Remains { publisher: _publisher, log, recording, store: _store, closing, open, io } = driver.end();
         for connection in open {
             connection.cut().await;
         }
+        recording.finish::<R>().await;
         if let Some(keeper) = keeper {
             R::cancel(keeper).await;
         }
