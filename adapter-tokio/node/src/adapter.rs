@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use formation_node::{Adapter, Request};
-use formation_tokio::{Cluster, Config, Credentials, StartError, Tcp, Tls};
+use formation_tokio::{Cluster, Config, Credentials, Environment, StartError, Tcp, Tls};
 use tokio::{net::TcpListener, time};
 
 use crate::signals::Signals;
@@ -20,10 +20,16 @@ impl Adapter for Tokio {
         TcpListener::bind(address).await
     }
 
-    fn start(config: Config, listener: TcpListener, credentials: Option<Credentials>) -> Result<Cluster, StartError> {
+    fn start(
+        config: Config,
+        listener: TcpListener,
+        credentials: Option<Credentials>,
+        environment: &Environment,
+    ) -> Result<Cluster, StartError> {
+        let tcp = Tcp::new(listener);
         match credentials {
-            Some(credentials) => Cluster::start_on(config, Tls::new(Tcp::new(listener), credentials)),
-            None => Cluster::start(config, listener),
+            Some(credentials) => Cluster::start_with(config, Tls::new(tcp, credentials), environment),
+            None => Cluster::start_with(config, tcp, environment),
         }
     }
 

@@ -17,12 +17,15 @@ use formation_core::Explanation;
 use serde_json::Value;
 use ureq::{Agent, http::Response};
 
-use crate::settings::Settings;
+use crate::{
+    replay::{Look, is_closed},
+    settings::Settings,
+};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// The names of the subcommands.
-const VERBS: [&str; 7] = ["status", "members", "events", "explain", "leave", "resign", "completions"];
+const VERBS: [&str; 8] = ["status", "members", "events", "explain", "leave", "resign", "replay", "completions"];
 
 /// How long a node may take to answer, apart from a stream of events.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,9 +39,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long to wait before a node that does not answer is asked for its events again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Asks a running node that was started with --http.
+/// Asks a running node that was started with --http, or shows a recorded run of a node.
 ///
-/// Exit codes: 0 when the node has answered, 1 when it has not or has refused, 2 for wrong flags.
+/// Exit codes: 0 when the node has answered, 1 when it has not or has refused, 2 for wrong flags. `replay` exits with 1 if the run cannot
+/// be repeated.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Client {
@@ -66,6 +70,8 @@ enum Verb {
     Leave(Control),
     /// Make the node hand its mastership over
     Resign(Control),
+    /// Show a run of a node that was recorded with --record-to: each input, and what the node has done
+    Replay(Look),
     /// Print the completions of a shell, to be read by its start-up file
     Completions {
         /// The shell
@@ -153,6 +159,7 @@ impl Verb {
             Self::Events { target, follow } => events(&target, follow),
             Self::Leave(control) => control.post("leave"),
             Self::Resign(control) => control.post("resign"),
+            Self::Replay(look) => look.run(),
         }
     }
 }
@@ -278,12 +285,6 @@ fn events(target: &Target, follow: bool) -> Fallible<()> {
             Ok(()) => sleep(AGAIN),
         }
     }
-}
-
-/// Whether nobody reads the output any more.
-fn is_closed(error: &(dyn Error + 'static)) -> bool {
-    let error = error.downcast_ref::<std::io::Error>();
-    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Prints the events of one stream after the one that was seen last, until `is_last` or the end of the stream.

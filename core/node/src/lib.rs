@@ -9,6 +9,7 @@
 //! - `serve`: the node over HTTP.
 //! - `supervisor`: what the service manager is told.
 //! - `exec`: a command that runs only while the node is the master.
+//! - `replay`: the subcommand that shows a recorded run.
 //! - `client`: the subcommands that ask a running node over HTTP.
 //!
 //! All but the first need the feature `program`.
@@ -24,6 +25,8 @@ mod client;
 #[cfg(feature = "program")]
 mod exec;
 mod log;
+#[cfg(feature = "program")]
+mod replay;
 #[cfg(feature = "program")]
 mod report;
 #[cfg(feature = "program")]

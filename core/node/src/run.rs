@@ -15,7 +15,7 @@ use std::{
 };
 
 use formation_core::{Config, StopReason};
-use formation_host::{ClusterHandle, LeaveError, RecvError, StartError, Unfinished, tls::Credentials};
+use formation_host::{ClusterHandle, Environment, LeaveError, RecvError, StartError, Unfinished, tls::Credentials};
 use futures_lite::future::{or, poll_once};
 
 use crate::{
@@ -61,6 +61,7 @@ pub trait Adapter {
         config: Config,
         listener: Self::Listener,
         credentials: Option<Credentials>,
+        environment: &Environment,
     ) -> Result<Self::Cluster, StartError>;
 
     /// Handles signals from now on: SIGINT, SIGTERM and SIGHUP.
@@ -120,6 +121,7 @@ pub async fn main<A: Adapter>() -> ExitCode {
     let parts = settings.config().and_then(|config| {
         let stop_before = settings.stop_before(&config, exec.is_some())?;
         Ok(Parts {
+            environment: settings.environment()?,
             credentials: settings.credentials()?,
             http: settings.http()?,
             exec: exec.map(|exec| exec.stopping_before(stop_before)),
@@ -142,6 +144,7 @@ pub async fn main<A: Adapter>() -> ExitCode {
 /// What the settings lead to.
 struct Parts {
     config: Config,
+    environment: Environment,
     credentials: Option<Credentials>,
     http: Option<Http>,
     exec: Option<Exec>,
@@ -149,14 +152,14 @@ struct Parts {
 
 /// Runs a node until it has stopped, and returns the exit code.
 async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dyn Error>> {
-    let Parts { config, credentials, http, exec } = parts;
+    let Parts { config, environment, credentials, http, exec } = parts;
     let port = http.map(Port::open).transpose()?;
     let listen = settings.listen();
     // The start waits for the disk. Until it is done, a signal ends the process: there is nothing to leave.
     let listener = A::listen(listen)
         .await
         .map_err(|error| format!("cannot listen at {listen}: {error}; is another node there?"))?;
-    let node = A::start(config, listener, credentials.clone())?;
+    let node = A::start(config, listener, credentials.clone(), &environment)?;
     if let (Some(credentials), Some(every)) = (&credentials, settings.tls_reload_every) {
         certificates::follow(settings, credentials.clone(), every.into())?;
     }

@@ -22,7 +22,10 @@ use clap::{
     error::ErrorKind,
 };
 use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
-use formation_host::tls::{Credentials, TlsConfig};
+use formation_host::{
+    Environment, Recorder,
+    tls::{Credentials, TlsConfig},
+};
 use formation_http::Token;
 
 use crate::serve::Http;
@@ -153,6 +156,16 @@ pub(crate) struct Settings {
     /// Look that often whether these three files have changed, and read them again. Without it, only SIGHUP does that
     #[arg(long, value_name = "TIME", help_heading = "Security")]
     pub(crate) tls_reload_every: Option<humantime::Duration>,
+    /// Record what this node is given to files in this directory, which it needs for itself. `replay` shows it. The files have no key in
+    /// them, and the metadata and the addresses of all members
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Recording")]
+    record_to: Option<PathBuf>,
+    /// The most bytes of inputs in a file of the recording, beside the node at its begin; the default is 4194304
+    #[arg(long, value_name = "NUMBER", help_heading = "Recording")]
+    record_file_bytes: Option<usize>,
+    /// The most files of the recording, at least 1; the oldest is removed for a new one. The default is 32
+    #[arg(long, value_name = "NUMBER", help_heading = "Recording")]
+    record_files: Option<NonZeroUsize>,
     /// The times: for one machine, for one site (the default), or for several sites. Each flag below replaces one of them
     #[arg(long, help_heading = "Times")]
     times: Option<Times>,
@@ -325,13 +338,29 @@ impl Settings {
             config = config.metadata(metadata.clone());
         }
         for path in &self.key_file {
-            // Editors end the last line with a newline.
-            let mut key = read_secret(path)?;
-            key.truncate(key.trim_end().len());
-            config = config.key(ClusterKey::from(key));
+            config = config.key(key(path)?);
         }
         config = self.restricted(config.detector(self.detector()?));
         Ok(config.build().map_err(|error| problem::describe(&error))?)
+    }
+
+    /// The system, with a recorder if there is to be one.
+    pub(crate) fn environment(&self) -> Fallible<Environment> {
+        let environment = Environment::system();
+        let Some(dir) = &self.record_to else {
+            return match (self.record_file_bytes, self.record_files) {
+                (None, None) => Ok(environment),
+                _ => Err("a flag --record-… has no effect without --record-to; give both".into()),
+            };
+        };
+        let mut recorder = Recorder::to(dir);
+        if let Some(bytes) = self.record_file_bytes {
+            recorder = recorder.file_bytes(bytes);
+        }
+        if let Some(files) = self.record_files {
+            recorder = recorder.files(files.get());
+        }
+        Ok(environment.record(recorder))
     }
 
     fn timing(&self) -> Timing {
@@ -396,4 +425,12 @@ impl Settings {
         let (authority, certificate, key) = (read(authority)?, read(certificate)?, read_secret(key)?);
         Ok(Some(TlsConfig::mutual(authority.as_bytes(), certificate.as_bytes(), key.as_bytes())?))
     }
+}
+
+/// The cluster key in a file.
+pub(crate) fn key(path: &Path) -> Fallible<ClusterKey> {
+    // Editors end the last line with a newline.
+    let mut key = read_secret(path)?;
+    key.truncate(key.trim_end().len());
+    Ok(ClusterKey::from(key))
 }
