@@ -1,6 +1,7 @@
 //! Tests of a node program from outside: its output, its reaction to signals, and its exit code.
 
 mod commands;
+mod recording;
 mod supervised;
 
 use std::{
@@ -98,6 +99,11 @@ macro_rules! program_tests {
         #[test]
         fn a_wrong_supervisor_is_named_and_left_out() {
             PROGRAM.names_a_wrong_supervisor();
+        }
+
+        #[test]
+        fn a_recorded_node_is_replayed() {
+            PROGRAM.replays_what_it_has_recorded();
         }
 
         #[test]

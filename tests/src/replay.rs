@@ -20,19 +20,34 @@ pub struct Run {
     pub outputs: Vec<Output>,
 }
 
+/// After so many inputs, a replayed node is turned into bytes and back.
+const SNAPSHOT_EVERY: usize = 61;
+
 /// Gives the inputs to a new node with the configuration and the start values of the run. Returns its outputs and its
-/// final state.
+/// final state. Every now and then the node goes on from its snapshot, with and without outputs that wait.
 pub fn replay(run: &Run, inputs: &[(Timestamp, Input)]) -> (Vec<Output>, Formation) {
     let mut formation = Formation::new(run.config.clone(), run.start.clone(), run.at);
     let mut outputs = Vec::new();
     outputs.extend(std::iter::from_fn(|| formation.poll_output()));
-    for (at, input) in inputs {
+    for (number, (at, input)) in inputs.iter().enumerate() {
         if let Err(misuse) = formation.handle_input(*at, input.clone()) {
             panic!("{misuse} at {at:?} by {input:?}");
         }
+        if number % SNAPSHOT_EVERY == 0 {
+            formation = restored(&formation);
+        }
         outputs.extend(std::iter::from_fn(|| formation.poll_output()));
     }
-    (outputs, formation)
+    (outputs, restored(&formation))
+}
+
+/// The node, from its snapshot.
+fn restored(formation: &Formation) -> Formation {
+    match Formation::restore(&formation.snapshot(), formation.config().keys()) {
+        Ok(restored) if restored == *formation => restored,
+        Ok(restored) => panic!("another node is restored\n{}", difference(&restored, formation)),
+        Err(error) => panic!("no node is restored: {error}"),
+    }
 }
 
 /// A way to cut the streams of a run into different chunks.

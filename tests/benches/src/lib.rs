@@ -3,16 +3,22 @@
 //! - [`frames`]: bytes to messages, without a node.
 //! - [`follower`]: a member that is no master.
 //! - [`master`]: a master and its members.
+//! - [`recording`]: what a recorder adds to each input.
 
 extern crate alloc;
 
 #[path = "../../../core/src/wire/decoder.rs"]
-#[allow(dead_code, unreachable_pub, reason = "it is a part of the core, which needs more of it")]
+#[allow(dead_code, unexpected_cfgs, unreachable_pub, reason = "it is a part of the core, which needs more of it")]
 mod decoder;
+
+#[path = "../../../core/host/src/recorder/file.rs"]
+#[allow(dead_code, reason = "the other half is for reading")]
+mod file;
 
 pub mod follower;
 pub mod frames;
 pub mod master;
+pub mod recording;
 
 /// Where the decoder looks for what it names.
 mod api {

@@ -8,13 +8,14 @@ use formation_benches::{
     follower::Follower,
     frames::{Stream, page},
     master::Master,
+    recording::Recording,
 };
 
 /// How often something is done that is counted on average.
 const TIMES: u64 = 1_000;
 
 fn main() {
-    let sections: [(&str, fn()); 7] = [
+    let sections: [(&str, fn()); 8] = [
         ("heartbeats", heartbeats),
         ("views", views),
         ("bytes", bytes),
@@ -22,6 +23,7 @@ fn main() {
         ("change", change),
         ("rounds", rounds),
         ("joins", joins),
+        ("recording", recording),
     ];
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     for (name, print) in sections {
@@ -202,5 +204,37 @@ fn joins() {
             row(&format!("  from {fewer} to {members} it grows with the exponent"), exponent, "");
         }
         last = Some((members, time));
+    }
+}
+
+/// A round of a master with and without a recorder. In a round, each member acknowledges a heartbeat, and each write is flushed.
+fn recording() {
+    for members in [3, 200, 1_000] {
+        let mut master = Master::with_members(members, Names::Short, true);
+        (0..3).for_each(|_| master.round());
+        let inputs = 2.0 * (members - 1) as f64;
+        let count = (20_000 / members) as u32;
+        let plain = micros(count, || master.round()) * 1e3 / inputs;
+        row(&format!("an input at a master of {members}, not recorded"), plain, "ns");
+        let snapshot = micros(5, || drop(black_box(master.formation.snapshot())));
+        row(&format!("a snapshot of a master of {members}"), snapshot / 1e3, "ms");
+        row("  its size", master.formation.snapshot().len() as f64 / 1e3, "KB");
+        master.recording = Some(Recording::of(&master.formation, master.now));
+        let recorded = micros(count, || {
+            master.round();
+            if let Some(recording) = &mut master.recording {
+                drop(black_box(recording.take()));
+            }
+        });
+        row("  recorded, an input takes more", recorded * 1e3 / inputs - plain, "ns");
+        let mut recording = Recording::of(&master.formation, master.now);
+        let begin = recording.take().len();
+        master.recording = Some(recording);
+        (0..1_000).for_each(|_| master.round());
+        let file = master.recording.as_mut().map(Recording::take).unwrap_or_default();
+        assert!(begin > 0);
+        let seconds = 1_000.0 * 0.2;
+        row("  recorded, at 5 rounds in a second", file.len() as f64 / 1e3 / seconds, "KB/s");
+        row("  an input takes in the file", file.len() as f64 / 1_000.0 / inputs, "B");
     }
 }

@@ -9,7 +9,7 @@ use formation_core::{
     message::{HeartbeatAck, Hello, MAGIC, Message, PROTOCOL, Role, StatusReport, Vote},
 };
 
-use crate::{Names, address, id};
+use crate::{Names, address, id, recording::Recording};
 
 /// A master of three voters.
 pub struct Master {
@@ -23,6 +23,8 @@ pub struct Master {
     sent: Vec<(ConnId, Bytes)>,
     /// The host holds the view that the last event has reported.
     holds: Option<MembersView>,
+    /// Its inputs and outputs are recorded.
+    pub recording: Option<Recording>,
     /// Room for what the members answer.
     answers: BytesMut,
 }
@@ -43,6 +45,7 @@ impl Master {
             newest_conn: 0,
             sent: Vec::new(),
             holds: holds.then(MembersView::default),
+            recording: None,
             answers: BytesMut::new(),
         };
         let mut dials = BTreeMap::new();
@@ -140,9 +143,15 @@ impl Master {
 
     /// Gives one input, and takes all outputs. As hosts do, it asks for the next deadline.
     fn input(&mut self, input: Input) {
+        if let Some(recording) = &mut self.recording {
+            recording.input(self.now, &input);
+        }
         self.formation.handle_input(self.now, input).expect("no misuse");
         let mut persists = None;
         while let Some(output) = self.formation.poll_output() {
+            if let Some(recording) = &mut self.recording {
+                recording.output(&output);
+            }
             match output {
                 Output::Send { conn, bytes } => self.sent.push((conn, bytes)),
                 Output::Persist { seq, .. } => persists = Some(seq),

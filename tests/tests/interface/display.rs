@@ -9,7 +9,7 @@ use crate::{
 const NOT_DISPLAYED: [(&str, &str); 7] = [
     ("settings are shown as they are written in a file", "Config ConfigBuilder Limits PhiAccrual Timing"),
     ("its text needs numbers of the whole, which is displayed", "NoMasterReason"),
-    ("it is between the core and its embedder", "Command DurableState HardState Input Output Remote Start"),
+    ("it is between the core and its embedder", "DurableState HardState Remote Start"),
     (
         "it is between two programs",
         "Message Hello Rejected StatusReport JoinResponse MembersUpdate VoteRequest Vote Voting Release Heartbeat HeartbeatAck \

@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Config, Event, Explanation, Leadership, MembersView, Node, Status, Term, Timestamp};
-use formation_tokio::{ClusterHandle, Credentials, LeaveError, StartError, Transport, Unfinished};
+use formation_tokio::{ClusterHandle, Credentials, Environment, LeaveError, StartError, Transport, Unfinished};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -28,6 +28,9 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     fn start(config: Config, listener: TcpListener) -> Self {
         Self::try_start(config, listener).unwrap()
     }
+
+    /// Starts a node in another environment than the system's.
+    fn start_in(config: Config, listener: TcpListener, environment: &Environment) -> Self;
 
     /// TLS on TCP.
     fn secured(listener: TcpListener, credentials: Credentials) -> Self::Secured;
@@ -107,6 +110,12 @@ macro_rules! adapter {
                 listener.set_nonblocking(true).unwrap();
                 let listener = $listener(listener).unwrap();
                 $crate_name::Cluster::start(config, listener).map(Self)
+            }
+
+            fn start_in(config: Config, listener: TcpListener, environment: &Environment) -> Self {
+                listener.set_nonblocking(true).unwrap();
+                let tcp = $crate_name::Tcp::new($listener(listener).unwrap());
+                Self($crate_name::Cluster::start_with(config, tcp, environment).unwrap())
             }
 
             fn secured(listener: TcpListener, credentials: Credentials) -> Self::Secured {

@@ -57,6 +57,7 @@ mod load;
 mod mastership;
 mod own_process;
 mod peer_disconnects;
+mod recorded;
 mod resigning;
 mod seeds;
 #[cfg(target_os = "linux")]
