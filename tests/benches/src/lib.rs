@@ -8,7 +8,7 @@
 extern crate alloc;
 
 #[path = "../../../core/src/wire/decoder.rs"]
-#[allow(dead_code, unexpected_cfgs, unreachable_pub, reason = "it is a part of the core, which needs more of it")]
+#[allow(dead_code, unreachable_pub, reason = "it is a part of the core, which needs more of it")]
 mod decoder;
 
 #[path = "../../../core/host/src/recorder/file.rs"]
