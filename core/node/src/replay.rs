@@ -72,11 +72,11 @@ impl Look {
             }
             return Ok(out.flush()?);
         }
-        let (mut differences, mut problems) = (0, 0);
+        let (mut differs, mut problems) = (None, 0);
         for step in replay.by_ref() {
             match step {
                 Ok(step) => {
-                    differences += usize::from(step.difference.is_some());
+                    differs = differs.or(step.difference.map(|_| step.number));
                     if self.is_wanted(&step) {
                         self.print_step(out, &step)?;
                     }
@@ -91,11 +91,12 @@ impl Look {
         if replay.incomplete_bytes() > 0 {
             eprintln!("the recording ends within an entry: {} bytes are left out", replay.incomplete_bytes());
         }
-        match (differences, problems) {
-            (0, 0) => Ok(()),
-            (0, _) => Err("a part of the recording cannot be replayed".into()),
-            _ => Err(format!(
-                "{differences} inputs led to something else in the recorded run: another build of this version may have recorded it"
+        match (differs, problems) {
+            (None, 0) => Ok(()),
+            (None, _) => Err("a part of the recording cannot be replayed".into()),
+            (Some(number), _) => Err(format!(
+                "input {number} is the first that led to something else in the recorded run: another build of this version may have \
+                 recorded it"
             )
             .into()),
         }
