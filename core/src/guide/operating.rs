@@ -160,7 +160,7 @@
 //! # Recording an incident
 //!
 //! A node can record what it is given: each input with its time, and a digest of what it has done. The same program does the same
-//! again from such a recording, step by step, on any machine. It is off by default. Switch it on before the incident:
+//! again from such a recording, step by step, also on another machine. It is off by default. Switch it on before the incident:
 //!
 //! ```text
 //! formation-tokio-node … --record-to /var/log/orders/recording    # the program, also as record_to = "…" in its file
@@ -178,7 +178,7 @@
 //! | the master of 200 | 36 KB: an hour in 128 MiB | 76 KB |
 //! | the master of 1,000 | 190 KB: 12 minutes | 390 KB |
 //!
-//! `gzip` and the like make them a third as long.
+//! lz4 makes them about a third as long. The node does not compress them.
 //!
 //! ```text
 //! formation-tokio-node replay recording                           # every input, and what the node has done
@@ -188,8 +188,8 @@
 //! formation-tokio-node replay recording --find MasterLost --test  # a Rust test that repeats it
 //! ```
 //!
-//! `--json` prints each of these for a program. `replay` also compares: it reports the first input with other consequences than in the
-//! recorded run. Only the version of Formation that has recorded a file can replay it, and an error names that version.
+//! `--json` prints each of these for a program. `replay` also compares: it marks each input with other consequences than in the recorded
+//! run, and names the first one. Only the version of Formation that has recorded a file can replay it, and an error names that version.
 //!
 //! - **What is in a file:** the metadata, the names and the addresses of all members, the addresses of everybody who has connected, and
 //!   every byte that peers have sent. On Unix only the user of the node can read it. Look at it before you give it away.
