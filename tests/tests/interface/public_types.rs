@@ -26,13 +26,13 @@ const COMPLETE: [(&str, &str); 3] = [
 const NOT_SERIALIZED: [(&str, &str); 3] = [
     (
         "an error is shown as its text",
-        "ConfigError IdError MetadataError Misuse ResumeError CommandError LeaveError Part RecvError StartError Stopped StoreError \
+        "ConfigError IdError MetadataError Misuse ResumeError CommandError LeaveError Part RecvError SourceError StartError Stopped StoreError \
          TlsError",
     ),
     (
         "it is a part of a running program",
         "Formation Members Clock ClusterHandle Credentials Environment Events Guard LeadershipChange LeadershipWatch Lease \
-         MemoryStore Opening Store Tls TlsConfig Watch",
+         MemoryStore NameServers Opening Source Store Tls TlsConfig Watch",
     ),
     ("it is a secret", "ClusterKey"),
 ];
