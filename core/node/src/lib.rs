@@ -10,6 +10,8 @@
 //! - `supervisor`: what the service manager is told.
 //! - `exec`: a command that runs only while the node is the master.
 //! - `client`: the subcommands that ask a running node over HTTP.
+//! - `keygen`: the subcommand that makes a secret.
+//! - `top`: the subcommand that shows a cluster in a terminal (feature `top`).
 //!
 //! All but the first need the feature `program`.
 //!
@@ -23,6 +25,8 @@ mod certificates;
 mod client;
 #[cfg(feature = "program")]
 mod exec;
+#[cfg(feature = "program")]
+mod keygen;
 mod log;
 #[cfg(feature = "program")]
 mod report;
@@ -34,6 +38,8 @@ mod serve;
 mod settings;
 #[cfg(feature = "program")]
 mod supervisor;
+#[cfg(feature = "top")]
+mod top;
 
 pub use log::log;
 #[cfg(feature = "program")]

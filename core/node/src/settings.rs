@@ -57,7 +57,8 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// say when the command starts, is told to end, is killed, and has ended, also with --json.
 ///
 /// The subcommands `status`, `members`, `events`, `explain`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
-/// `completions SHELL` prints the completions of a shell.
+/// `keygen FILE` makes a cluster key or a token for HTTP. `completions SHELL` prints the completions of a shell, and `man` this page for
+/// the program man.
 ///
 /// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///
