@@ -132,8 +132,8 @@ pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};
 pub use formation_host::{
     ClusterHandle, CommandError, Discovery, EVENT_BUFFER, Environment, Events, Guard, Histogram, LeadershipChange,
     LeadershipWatch, Lease, LeaseTooShort, LeaveError, MAX_SOURCES, METRICS, Master, MemoryStore, Metric, MetricKind,
-    MetricValue, Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, Source, SourceError, StartError, Stopped,
-    Store, StoreError, Transport, Unfinished, Watch, describe,
+    MetricValue, Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, Source, SourceError, SourceReport,
+    StartError, Stopped, Store, StoreError, Transport, Unfinished, Watch, describe,
 };
 pub use runtime::Tokio;
 pub use tcp::Tcp;

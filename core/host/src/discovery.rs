@@ -19,6 +19,7 @@ use std::{collections::BTreeSet, fmt, io, pin::Pin, time::Duration};
 
 use formation_core::Address;
 
+pub use self::found::SourceReport;
 pub use self::source::Source;
 #[cfg(feature = "dns-srv")]
 pub use self::srv::NameServers;

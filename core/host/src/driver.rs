@@ -273,6 +273,7 @@ impl<I: Io> Driver<I> {
         let number = self.found.add(source.name());
         if let Some(number) = number {
             self.io.discover(number, source);
+            self.publisher.publish_sources(self.found.reports());
         }
         number.is_some()
     }
@@ -282,6 +283,9 @@ impl<I: Io> Driver<I> {
         let limit = self.formation.config().limits().discovered;
         let outcome = self.found.answered(number, answer, limit);
         self.log.discovered(&outcome, self.found.name(number), self.found.of(number));
+        if outcome != Outcome::Nothing {
+            self.publisher.publish_sources(self.found.reports());
+        }
         if let Outcome::Changed { .. } = outcome {
             let own = self.formation.config().address();
             let is_needed = |address: &Address| address != own && !self.formation.is_configured(address);

@@ -136,7 +136,7 @@ pub use connection::close_gracefully;
 pub use describe::describe;
 #[cfg(feature = "dns-srv")]
 pub use discovery::NameServers;
-pub use discovery::{Discovery, MAX_SOURCES, Source, SourceError};
+pub use discovery::{Discovery, MAX_SOURCES, Source, SourceError, SourceReport};
 pub use ending::{LeaveError, Unfinished};
 pub use environment::Environment;
 pub use events::{EVENT_BUFFER, Events, RecvError};

@@ -15,6 +15,8 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 use formation_core::Explanation;
+use formation_host::SourceReport;
+use serde::Deserialize;
 use serde_json::Value;
 use ureq::{Agent, http::Response};
 
@@ -287,7 +289,15 @@ fn status(overview: &Value) -> String {
     }
     let members = overview["view"]["members"].as_array().map_or(0, Vec::len);
     lines.push(format!("members: {members}, links: {}", status["links"]));
+    lines.extend(sources(overview));
     lines.join("\n")
+}
+
+/// What discovery has found. A node of an older version does not say so.
+pub(crate) fn sources(overview: &Value) -> Vec<String> {
+    let reports = overview["sources"].as_array().into_iter().flatten();
+    let reports = reports.filter_map(|report| SourceReport::deserialize(report).ok());
+    reports.map(|report| format!("discovery: {report}")).collect()
 }
 
 fn members(view: &Value) -> String {

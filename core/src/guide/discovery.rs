@@ -43,6 +43,7 @@
 //! - **An address goes away.** It is not dialed any more. A link that was dialed to it stays.
 //! - **A source fails**, or a name has no records any more. The log says so once, with the name and the error, and says when it works
 //!   again. The node keeps the last addresses, and asks again after 5 s at most. A wrong line makes a whole file fail.
+//!   `sources` of a running node, and `status` and `top` of the node programs, show all sources with what they have found.
 //! - **A source does not answer.** The log says so after 10 s. Nothing waits for it: neither votes nor dials, nor the end of the node.
 //! - **A source finds too much.** A node dials at most [`Limits::discovered`](crate::Limits::discovered) such addresses, 256 by default. If
 //!   all sources find more, each gets the same share, and no source pushes out another one. Seeds and contacts have their own

@@ -1,13 +1,52 @@
 //! What all sources have found, within the limits.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, fmt, io};
 
 use formation_core::Address;
+use serde::{Deserialize, Serialize};
 
 use super::{Answer, MAX_SOURCES};
 
 /// How much of an error is kept, in characters.
 const ERROR: usize = 200;
+
+/// What a source of addresses has found. [`ClusterHandle::sources`](crate::ClusterHandle::sources) returns it. Its `Display` is a line for
+/// people.
+///
+/// ```no_run
+/// # fn example(cluster: &formation_host::ClusterHandle) {
+/// use formation_host::SourceReport;
+///
+/// for SourceReport { source, problem, .. } in cluster.sources() {
+///     if let Some(problem) = problem {
+///         println!("look at {source}: {problem}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SourceReport {
+    /// The name of the source.
+    pub source: String,
+    /// What it has found last; at most [`Limits::discovered`](formation_core::Limits::discovered). With several sources, fewer may be
+    /// dialed.
+    pub addresses: BTreeSet<Address>,
+    /// Why these may be old. `None`: the source works, or has not been asked yet.
+    pub problem: Option<String>,
+}
+
+/// `dns:orders.internal:7000: 2 addresses, which may be old: the name does not resolve`
+impl fmt::Display for SourceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, plural) = (self.addresses.len(), if self.addresses.len() == 1 { "" } else { "es" });
+        write!(f, "{}: {count} address{plural}", self.source)?;
+        match &self.problem {
+            Some(problem) => write!(f, ", which may be old: {problem}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// What each source has found the last time, by the number of the source. There are at most `MAX_SOURCES`.
 #[derive(Debug, Default)]
@@ -90,6 +129,16 @@ impl Found {
         }
     }
 
+    pub(crate) fn reports(&self) -> Vec<SourceReport> {
+        let slow = |known: &Known| known.is_slow.then(|| "it does not answer".to_owned());
+        let report = |known: &Known| SourceReport {
+            source: known.name.clone(),
+            addresses: known.addresses.clone(),
+            problem: slow(known).or_else(|| known.failure.clone()),
+        };
+        self.0.iter().map(report).collect()
+    }
+
     /// All addresses, at most `limit`. If there are more, each source gets the same share, as far as it needs that.
     pub(crate) fn all(&self, limit: usize, is_needed: impl Fn(&Address) -> bool) -> BTreeSet<Address> {
         let mut sources: Vec<_> = self.0.iter().map(|known| known.addresses.iter().filter(|a| is_needed(a))).collect();
@@ -104,9 +153,9 @@ impl Found {
     }
 }
 
-/// The text of an error, not too long.
+/// The text of an error, on one line and not too long.
 fn shortened(error: &io::Error) -> String {
-    error.to_string().chars().take(ERROR).collect()
+    error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR).collect()
 }
 
 #[cfg(test)]
@@ -159,11 +208,15 @@ mod tests {
         found.answered(number, numbered("a", 2), MOST);
         assert_eq!(found.answered(number, failed("down"), MOST), Outcome::Failed("down".to_owned()));
         assert_eq!(found.answered(number, failed("down"), MOST), Outcome::Nothing);
+        let shown = |found: &Found| found.reports()[0].to_string();
+        assert_eq!(shown(&found), "dns: 2 addresses, which may be old: down");
         assert_eq!(found.all(MOST, |_| true).len(), 2);
         assert_eq!(found.answered(number, Answer::Slow, MOST), Outcome::Slow);
+        assert_eq!(shown(&found), "dns: 2 addresses, which may be old: it does not answer");
         assert_eq!(found.answered(number, Answer::Slow, MOST), Outcome::Nothing);
         assert_eq!(found.answered(number, numbered("a", 2), MOST), Outcome::Recovered);
         assert_eq!(found.answered(number, numbered("a", 1), MOST), Outcome::Changed { is_cut: false });
+        assert_eq!(shown(&found), "dns: 1 address");
         let Outcome::Failed(long) = found.answered(number, failed(&"x".repeat(5000)), MOST) else {
             panic!("it is news")
         };

@@ -15,7 +15,7 @@ use ratatui::{
 };
 use serde_json::Value;
 
-use crate::client::word;
+use crate::client::{sources, word};
 
 /// How many events are kept.
 const EVENTS: usize = 200;
@@ -144,6 +144,7 @@ impl Screen {
             let left = Duration::from_millis(left).saturating_sub(passed);
             lines.push(lease(left, Duration::from_millis(it["lease_length_ms"].as_u64().unwrap_or_default())));
         }
+        lines.extend(sources(it).into_iter().map(Line::raw));
         lines
     }
 

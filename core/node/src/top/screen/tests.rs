@@ -22,6 +22,7 @@ fn overview(members: usize) -> Value {
         "lease_length_ms": 1000,
         "without_master_ms": null,
         "no_master": null,
+        "sources": [{ "source": "dns:orders:7000", "addresses": ["10.0.0.9:7000"], "problem": null }],
         "newest_event": 1,
         "status": { "phase": "Follower", "links": 2 },
         "view": { "id": "0:3.1", "members": (0..members).map(member).collect::<Vec<_>>() },
@@ -63,6 +64,7 @@ fn members_voters_and_events_are_shown() {
         &[
             "node-1 in orders at 10.0.0.1:7000: follower, a voter, ready",
             "master: node-0 at 10.0.0.0:7000, term 3",
+            "discovery: dns:orders:7000: 1 address",
             "4 members",
             "2 voters, 2 elect a master",
             "10.0.0.0:7000",
