@@ -51,6 +51,7 @@
 //! - [Services to copy from](formation_core::guide::recipes): a web service with `axum`, cron, sharding, and a database that refuses late
 //!   writes.
 //! - [What is promised](formation_core::guide::promises), and what is not.
+//! - [How to find the other nodes](formation_core::guide::discovery): seeds, DNS, SRV records, Kubernetes, a file.
 //! - [How to operate a cluster](formation_core::guide::operating), and [why there is no master](formation_core::guide::no_master).
 //! - [How to test a service](formation_core::guide::testing) that depends on being the master.
 //! - [`ClusterHandle`] has all methods of a running node, and a table of the ways to act as the master.
@@ -62,6 +63,7 @@
 //! - `recorder`: `Environment::record`, which records what a node is given. `formation-host` has the other half, which repeats such a run.
 //!   Off by default.
 //! - `tls`: the transport `Tls`, by rustls with ring. It needs a C compiler. Off by default.
+//! - `dns-srv`: discovery by SRV records, with a [`Source`]. Off by default.
 //!
 //! # The log
 //!
@@ -122,6 +124,9 @@ pub use formation_core::{
     RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status, StopReason, Storage, Tags,
     Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId, ViewLimit, VoterReport,
 };
+#[cfg(feature = "dns-srv")]
+#[doc(inline)]
+pub use formation_host::NameServers;
 #[cfg(feature = "recorder")]
 #[doc(inline)]
 pub use formation_host::Recorder;
@@ -130,10 +135,10 @@ pub use formation_host::Recorder;
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, EVENT_BUFFER, Environment, Events, Guard, Histogram, LeadershipChange,
-    LeadershipWatch, Lease, LeaseTooShort, LeaveError, METRICS, Master, MemoryStore, Metric, MetricKind, MetricValue,
-    Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, StartError, Stopped, Store, StoreError, Transport,
-    Unfinished, Watch, describe,
+    ClusterHandle, CommandError, Discovery, EVENT_BUFFER, Environment, Events, Guard, Histogram, LeadershipChange,
+    LeadershipWatch, Lease, LeaseTooShort, LeaveError, MAX_SOURCES, METRICS, Master, MemoryStore, Metric, MetricKind,
+    MetricValue, Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, Source, SourceError, SourceReport,
+    StartError, Stopped, Store, StoreError, Transport, Unfinished, Watch, describe,
 };
 pub use runtime::Tokio;
 pub use tcp::Tcp;

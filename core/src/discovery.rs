@@ -8,6 +8,7 @@ mod accusations;
 mod dialer;
 mod rejections;
 
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 pub(crate) use self::rejections::Rejections;
@@ -103,9 +104,25 @@ impl Discovery {
         self.invalidate();
     }
 
-    /// How many addresses there would be beside the seeds, with these added.
+    /// How many contacts there would be, with these added.
     pub(crate) fn contacts_with<'a>(&self, more: impl Iterator<Item = &'a Address>) -> usize {
         self.dialer.contacts_with(more)
+    }
+
+    /// D8: exactly these addresses are dialed beside the seeds and the contacts.
+    pub(crate) fn set_discovered(&mut self, env: &Env, found: &BTreeSet<&Address>, has_master: bool) {
+        let own = env.config.address();
+        if self.dialer.set_discovered(found.iter().copied().filter(|address| *address != own), env.now) && !has_master {
+            // A thousand addresses are not dialed at once by a node that needs one of them.
+            self.dialer.wait_for_turns(env.now);
+        }
+        self.invalidate();
+    }
+
+    /// How many addresses these are, without the seeds, the contacts and this node's own.
+    pub(crate) fn count_discovered(&self, env: &Env, found: &BTreeSet<&Address>) -> usize {
+        let own = env.config.address();
+        found.iter().filter(|address| **address != own && !self.dialer.is_configured(address)).count()
     }
 
     /// Whether this dial was ever asked for.
@@ -300,7 +317,9 @@ impl Discovery {
             // This node is reached at its own address: no newer run of it is there.
             self.superseded.clear();
         }
-        if self.dialer.is_self(&address, env.now) && !is_own {
+        // A name of the whole service leads to this node, too.
+        let is_expected = is_own || self.dialer.is_discovered(&address);
+        if self.dialer.is_self(&address, env.now) && !is_expected {
             sink.event(Event::SelfDial { address, own: env.config.address().clone() });
         }
     }

@@ -283,6 +283,13 @@ impl Formation {
                     false => Ok(()),
                 }
             }
+            Input::Command(Command::SetDiscovered(found)) => {
+                let count = self.discovery.count_discovered(&self.env, &found.iter().collect());
+                match count > limits.discovered {
+                    true => Err(Misuse::TooManyDiscovered { count, limit: limits.discovered }),
+                    false => Ok(()),
+                }
+            }
             Input::Tick | Input::Command(Command::Leave | Command::Resign) => Ok(()),
         }
     }
@@ -329,6 +336,10 @@ impl Formation {
             Input::Command(Command::SetMetadata(metadata)) => self.own_status.set_metadata(metadata),
             Input::Command(Command::AddContacts(contacts)) => {
                 self.discovery.add_contacts(&self.env, contacts.iter());
+            }
+            Input::Command(Command::SetDiscovered(found)) => {
+                let has_master = self.election.master().is_some();
+                self.discovery.set_discovered(&self.env, &found.iter().collect(), has_master);
             }
         }
         Follows::Anything

@@ -307,6 +307,7 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         .with_updates_at_once(0)
         .with_suspicions(1)
         .with_contacts(0)
+        .with_discovered(0)
         .with_pinned_views(1)
         .with_event_history(1)
         .with_event_history_bytes(0);

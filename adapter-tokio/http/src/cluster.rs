@@ -7,7 +7,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use formation_core::{Address, ClusterName, MembersView, Node, Phase, Status};
-use formation_host::{ClusterHandle, Master, Snapshot};
+use formation_host::{ClusterHandle, Master, Snapshot, SourceReport};
 use serde::Serialize;
 
 use crate::{App, explanations::Unexplained, millis, parameter};
@@ -71,6 +71,8 @@ struct Overview<'a> {
     without_master_ms: Option<u64>,
     /// Why it has none, for people.
     no_master: Option<String>,
+    /// What discovery has found.
+    sources: Vec<SourceReport>,
     suppressed_events: u64,
     /// The number of the newest event.
     newest_event: u64,
@@ -113,6 +115,7 @@ pub(crate) async fn cluster(State(app): State<App>, uri: Uri) -> Response {
         lease_length_ms: millis(config.timing().lease),
         without_master_ms: without_master_since.map(|since| millis(at.since(since))),
         no_master,
+        sources: handle.sources(),
         suppressed_events,
         newest_event,
         status,

@@ -13,13 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use formation_core::{
-    Address, CloseReason, ConnId, DialId, Event, Explanation, Formation, HardState, Input, Misuse, Origin, Output,
-    Remote, StopReason, Timestamp, TlsFailure,
+    Address, CloseReason, Command, ConnId, DialId, Event, Explanation, Formation, HardState, Input, Misuse, Origin,
+    Output, Remote, StopReason, Timestamp, TlsFailure,
 };
 
 use crate::{
     accept::AcceptPlace,
     dial_failures::DialFailures,
+    discovery::{Answer, AnyDiscovery, Found, Outcome},
     limiter::{Kind, Limiter},
     log::{About, Log, Members},
     metrics::{
@@ -55,6 +56,8 @@ pub(crate) enum Report<S> {
     Flushed { conn: ConnId },
     /// The peer or an error has ended the connection.
     Closed { conn: ConnId, error: Option<io::Error> },
+    /// A source of addresses has answered.
+    Discovered { number: usize, answer: Answer },
     /// The last `Persist` is durable.
     Persisted { seq: u64 },
     /// The last `Persist` takes longer than it should.
@@ -74,6 +77,8 @@ pub(crate) trait Io {
     fn dial(&mut self, dial: DialId, address: Address, limit: Duration, is_configured: bool);
     /// Starts to secure and to read a new connection. It leaves its place once its first bytes are handled, or after a short time.
     fn open(&mut self, conn: ConnId, opening: Opening<Self::Stream>, place: Option<AcceptPlace>) -> Self::Connection;
+    /// Starts to ask a source of addresses again and again.
+    fn discover(&mut self, number: usize, source: Box<dyn AnyDiscovery>);
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
     /// Whether one end of a connection does not trust the other.
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure>;
@@ -109,6 +114,8 @@ pub(crate) struct Driver<I: Io> {
     limiter: Limiter,
     repeats: Repeats,
     dial_failures: DialFailures,
+    /// What discovery has found.
+    found: Found,
     /// The members of the last view whose changes were logged.
     logged: Members,
     newest: ConnId,
@@ -148,6 +155,7 @@ impl<I: Io> Driver<I> {
             limiter: Limiter::default(),
             repeats: Repeats::default(),
             dial_failures: DialFailures::default(),
+            found: Found::default(),
             logged: Members::default(),
             newest: ConnId(0),
             persisting: None,
@@ -265,6 +273,33 @@ impl<I: Io> Driver<I> {
                 }
             }
             Report::Closed { conn, error } => self.closed(now, conn, error.as_ref()),
+            Report::Discovered { number, answer } => self.discovered(now, number, answer),
+        }
+    }
+
+    /// Asks one more source of addresses. Returns false if there are too many.
+    pub(crate) fn discover(&mut self, source: Box<dyn AnyDiscovery>) -> bool {
+        let number = self.found.add(source.name());
+        if let Some(number) = number {
+            self.io.discover(number, source);
+            self.publisher.publish_sources(self.found.reports());
+        }
+        number.is_some()
+    }
+
+    /// A source has answered. One that has failed keeps what it has found before.
+    fn discovered(&mut self, now: Timestamp, number: usize, answer: Answer) {
+        let limit = self.formation.config().limits().discovered;
+        let outcome = self.found.answered(number, answer, limit);
+        self.log.discovered(&outcome, self.found.name(number), self.found.of(number));
+        if outcome != Outcome::Nothing {
+            self.publisher.publish_sources(self.found.reports());
+        }
+        if let Outcome::Changed { .. } = outcome {
+            let own = self.formation.config().address();
+            let is_needed = |address: &Address| address != own && !self.formation.is_configured(address);
+            let all = self.found.all(limit, is_needed).into_iter().collect();
+            self.handle_own(now, Input::Command(Command::SetDiscovered(all)));
         }
     }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::snapshot::Snapshot;
 use crate::{
+    discovery::{AnyDiscovery, MAX_SOURCES},
     ending::End,
     events::Events,
     history::PastEvent,
@@ -45,6 +46,9 @@ pub enum CommandError {
     /// The command exceeds a limit. Nothing has changed.
     #[error(transparent)]
     Misuse(#[from] Misuse),
+    /// The node asks [`MAX_SOURCES`] sources of addresses already. Nothing has changed.
+    #[error("the node asks {MAX_SOURCES} sources of addresses already; give it fewer")]
+    TooManySources,
     /// The value cannot be metadata. Nothing has changed.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -99,6 +103,8 @@ pub(crate) enum Request {
     Command(Command, Sender<Result<(), Misuse>>),
     /// What the node is doing, and the channel for the answer.
     Explain(Sender<Explanation>),
+    /// Ask one more source of addresses, and say whether there was room for it.
+    Discover(Box<dyn AnyDiscovery>, Sender<bool>),
     /// End the node without leaving.
     ShutDown,
 }

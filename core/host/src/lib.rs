@@ -41,6 +41,7 @@
 //!
 //! - `recorder`: [`Recorder`] and [`Replay`], which record a run of a node and repeat it. Off by default.
 //! - `tls`: the module `tls`, TLS by rustls with ring. It needs a C compiler. Off by default.
+//! - `dns-srv`: discovery by SRV records. Off by default.
 //!
 //! # Map
 //! What every embedding needs:
@@ -71,6 +72,7 @@
 //! - `connection`: the task of one connection.
 //! - `permits`: how many of something there may be at a time.
 //! - `persist`: one write to the disk, until it is durable or has failed for good.
+//! - `discovery`: where the node finds further addresses while it runs.
 //! - `dial_failures`: which failures of dials to seeds and contacts were reported.
 //! - `recorder` (feature `recorder`): what a node is given, in files.
 //! - `replay` (feature `recorder`): the same run again, from these files.
@@ -96,6 +98,7 @@ mod connection;
 mod describe;
 mod descriptors;
 mod dial_failures;
+mod discovery;
 mod driver;
 mod ending;
 mod environment;
@@ -138,6 +141,9 @@ mod watch;
 pub use clock::Clock;
 pub use connection::close_gracefully;
 pub use describe::describe;
+#[cfg(feature = "dns-srv")]
+pub use discovery::NameServers;
+pub use discovery::{Discovery, MAX_SOURCES, Source, SourceError, SourceReport};
 pub use ending::{LeaveError, Unfinished};
 pub use environment::Environment;
 pub use events::{EVENT_BUFFER, Events, RecvError};

@@ -2,6 +2,7 @@
 //! events can hide these lines, and `formation` for everything else.
 
 use std::{
+    collections::BTreeSet,
     fmt::{self, Write},
     io,
     path::Path,
@@ -18,7 +19,10 @@ mod changes;
 
 pub(crate) use self::changes::Members;
 use self::changes::Summary;
-use crate::{descriptors::Lowered, limiter::Kind, repeats::Failure, store::StoreError, tasks::TransportPanicked};
+use crate::{
+    descriptors::Lowered, discovery::Outcome, limiter::Kind, repeats::Failure, store::StoreError,
+    tasks::TransportPanicked,
+};
 
 const TARGET: &str = "formation";
 const EVENT: &str = "formation::event";
@@ -249,6 +253,35 @@ impl Log {
             );
         } else {
             tracing::debug!(target: TARGET, node = %self.node, %dial, %address, %error, "dial failed");
+        }
+    }
+
+    /// What a source of addresses has answered.
+    pub(crate) fn discovered(&self, outcome: &Outcome, source: &str, found: &BTreeSet<Address>) {
+        let (node, source, count) = (&self.node, Escaped(source), found.len());
+        match outcome {
+            Outcome::Changed { is_cut } => {
+                let first = First(SEEDS, found.iter());
+                tracing::info!(target: TARGET, %node, %source, count, "discovered: {first}");
+                if *is_cut {
+                    tracing::warn!(
+                        target: TARGET, %node, %source, count,
+                        "a source has found more addresses than this node uses; raise Limits::discovered, or name fewer there"
+                    );
+                }
+            }
+            Outcome::Failed(error) => tracing::warn!(
+                target: TARGET, %node, %source, error = %Escaped(error), count,
+                "a source of addresses has failed, and its last ones are kept; trying again, check the source"
+            ),
+            Outcome::Recovered => {
+                tracing::info!(target: TARGET, %node, %source, count, "a source of addresses works again");
+            }
+            Outcome::Slow => tracing::warn!(
+                target: TARGET, %node, %source, count,
+                "a source of addresses does not answer, and its last ones are kept; check its name servers or its disk"
+            ),
+            Outcome::Nothing => {}
         }
     }
 

@@ -231,6 +231,10 @@ where
                     // It fails if the caller has stopped waiting.
                     let _ = reply.try_send(self.driver.explain());
                 }
+                Next::Request(Request::Discover(source, reply)) => {
+                    // It fails if the caller has stopped waiting.
+                    let _ = reply.try_send(self.driver.discover(source));
+                }
                 Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
                 Next::Request(Request::Command(command, reply)) if Handover::is_begun_by(&command) => {
                     let (shared, now) = (self.driver.shared(), self.clock.now());

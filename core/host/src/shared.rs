@@ -18,6 +18,7 @@ use formation_core::{
 
 use crate::{
     clock::Clock,
+    discovery::SourceReport,
     ending::Ending,
     events::EVENT_BUFFER,
     handle::Stopped,
@@ -51,6 +52,8 @@ pub(crate) struct State {
     guards: usize,
     /// The last mastership of this node that has ended, and why.
     last_loss: Option<(Term, LossReason)>,
+    /// What discovery has found.
+    pub(crate) sources: Vec<SourceReport>,
     /// How many events were not reported.
     pub(crate) suppressed: u64,
     /// Since when the node has no master, if it has none.
@@ -325,6 +328,7 @@ impl Publisher {
             works: 0,
             guards: 0,
             last_loss: None,
+            sources: Vec::new(),
             suppressed: 0,
             without_master_since: Some(now),
             history: History::new(formation.config().limits()),
@@ -465,6 +469,10 @@ impl Publisher {
         }
         self.unproven.push_back(self.published);
         self.publish(event, true);
+    }
+
+    pub(crate) fn publish_sources(&self, sources: Vec<SourceReport>) {
+        self.shared.lock().sources = sources;
     }
 
     /// Counts an event that is not reported.

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use crate::{
     accept::AcceptPlace,
     connection::Connection,
+    discovery::{Answer, AnyDiscovery, ask},
     driver::{Io, Report, SharedStore},
     log::Log,
     opening::Opening,
@@ -114,6 +115,8 @@ pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
     spawner: Spawner<T::Stream>,
     log: Log,
     dials: Vec<R::Task>,
+    /// Each asks one source of addresses.
+    finders: Vec<R::Task>,
     /// The last write to the disk.
     write: Write<R>,
     slow_storage: Duration,
@@ -138,6 +141,7 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
             spawner: Spawner::new(reports, log.clone()),
             log,
             dials: Vec::new(),
+            finders: Vec::new(),
             write: Write { task: None, is_paused: Arc::default() },
             slow_storage: timing.election_timeout.max(SLOW_STORAGE),
             _running,
@@ -149,11 +153,11 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
         self.transport.clone()
     }
 
-    /// Ends every dial, and drops the transport with its port. Returns what cannot be ended: the node may be started again at once in
+    /// Ends every dial and every discovery, and drops the transport with its port. Returns what cannot be ended: the node may be started again at once in
     /// the same directory, so nothing may be written there any more.
     pub(crate) async fn finish(self) -> Write<R> {
-        for dial in self.dials {
-            R::cancel(dial).await;
+        for task in self.dials.into_iter().chain(self.finders) {
+            R::cancel(task).await;
         }
         self.write
     }
@@ -213,6 +217,12 @@ where
         let (transport, seeds) = (self.transport.clone(), self.seeds.clone());
         let certified = move |stream: &T::Stream| transport.certified(stream, &seeds);
         Connection::open(conn, opening, self.into_io, certified, place, &self.spawner)
+    }
+
+    fn discover(&mut self, number: usize, source: Box<dyn AnyDiscovery>) {
+        let asking = ask::<R, _>(number, source, self.spawner.reports().clone());
+        let panicked = move |error| Report::Discovered { number, answer: Answer::Found(Err(error)) };
+        self.finders.push(self.spawner.spawn_for_peer::<R>(asking, panicked));
     }
 
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState) {

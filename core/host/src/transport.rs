@@ -23,7 +23,7 @@ pub trait Transport: Send + Sync + 'static {
     fn accept(&self) -> impl Future<Output = io::Result<Opening<Self::Stream>>> + Send;
 
     /// Connects to an address from the configuration or from a peer. The future is dropped when it takes longer than
-    /// `limit`. So it has to be cancel safe: the attempt ends with the future. If the address resolves to several, each should get a share of that time.
+    /// `limit`. So it has to be cancel safe: the attempt ends with the future. If the address resolves to several, a silent one should not hold up the others for long.
     ///
     /// # Errors
     /// The address cannot be reached at this moment. The node dials it again for as long as it wants a link to it.

@@ -11,13 +11,19 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::{Shell, generate};
+use clap_mangen::Man;
 use formation_core::Explanation;
+use formation_host::SourceReport;
+use serde::Deserialize;
 use serde_json::Value;
 use ureq::{Agent, http::Response};
 
+#[cfg(feature = "top")]
+use crate::top::Top;
 use crate::{
+    keygen::Keygen,
     replay::{Look, is_closed},
     settings::Settings,
 };
@@ -25,7 +31,8 @@ use crate::{
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// The names of the subcommands.
-const VERBS: [&str; 8] = ["status", "members", "events", "explain", "leave", "resign", "replay", "completions"];
+const VERBS: [&str; 11] =
+    ["status", "members", "events", "explain", "top", "leave", "resign", "keygen", "replay", "completions", "man"];
 
 /// How long a node may take to answer, apart from a stream of events.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,21 +73,31 @@ enum Verb {
     },
     /// What the node is doing, and why it is not doing more
     Explain(Target),
+    /// Show the cluster in this terminal, as the node sees it, until q is pressed
+    #[cfg(feature = "top")]
+    Top(Top),
     /// Make the node leave the cluster
     Leave(Control),
     /// Make the node hand its mastership over
     Resign(Control),
     /// Show a run of a node that was recorded with --record-to: each input, and what the node has done
     Replay(Look),
+    /// Make a cluster key, or a token for HTTP: 32 random bytes in hexadecimal digits
+    Keygen(Keygen),
     /// Print the completions of a shell, to be read by its start-up file
     Completions {
         /// The shell
         shell: Shell,
     },
+    /// Print the manual page, in the format of man
+    Man {
+        /// The subcommand that the page is about
+        subcommand: Option<String>,
+    },
 }
 
-#[derive(Args, Debug)]
-struct Target {
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
     /// The HTTP address of the node, host:port
     #[arg(long, value_name = "ADDRESS")]
     http: String,
@@ -121,17 +138,16 @@ pub(crate) fn run(name: &'static str, arguments: &[OsString]) -> Option<ExitCode
 }
 
 impl Verb {
-    fn run(self, name: &str) -> Fallible<()> {
+    fn run(self, name: &'static str) -> Fallible<()> {
         match self {
             Self::Completions { shell } => {
-                // The flags of a node stand before its subcommands, as `run` can be left out.
-                let subcommands = Client::command();
-                let run = Settings::command().name("run");
-                let all = subcommands.get_subcommands().cloned().chain([run]);
-                let mut command = Settings::command().subcommands(all);
-                generate(shell, &mut command, name, &mut stdout());
+                generate(shell, &mut whole(), name, &mut stdout());
                 Ok(())
             }
+            Self::Man { subcommand } => manual(name, subcommand.as_deref()),
+            Self::Keygen(keygen) => keygen.run(),
+            #[cfg(feature = "top")]
+            Self::Top(top) => top.run(),
             Self::Status(target) => {
                 let mut overview = target.value("cluster")?;
                 if target.json {
@@ -164,6 +180,29 @@ impl Verb {
     }
 }
 
+/// The flags of a node, and all subcommands. The flags stand before them, as `run` can be left out.
+fn whole() -> Command {
+    let subcommands = Client::command();
+    let run = Settings::command().name("run");
+    let all = subcommands.get_subcommands().cloned().chain([run]);
+    Settings::command().subcommands(all)
+}
+
+/// Prints the manual page of the program, or of one of its subcommands.
+fn manual(name: &'static str, subcommand: Option<&str>) -> Fallible<()> {
+    let mut command = whole().name(name);
+    command.build();
+    let page = match subcommand {
+        None => command,
+        Some(verb) => {
+            let found = command.find_subcommand(verb).cloned();
+            let all = || command.get_subcommands().map(Command::get_name).collect::<Vec<_>>().join(", ");
+            found.ok_or_else(|| format!("there is no subcommand {verb:?}, but: {}", all()))?
+        }
+    };
+    Ok(Man::new(page).render(&mut stdout())?)
+}
+
 /// An agent that leaves the answers of the node, also the bad ones, to the caller.
 fn agent(patience: Option<Duration>) -> Agent {
     let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(PATIENCE));
@@ -175,6 +214,16 @@ fn agent(patience: Option<Duration>) -> Agent {
 }
 
 impl Target {
+    #[cfg(feature = "top")]
+    pub(crate) fn at(http: String) -> Self {
+        Self { http, json: false }
+    }
+
+    #[cfg(feature = "top")]
+    pub(crate) fn address(&self) -> &str {
+        &self.http
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.http)
     }
@@ -188,7 +237,7 @@ impl Target {
         text(answer.map_err(|error| self.failed(&error))?)
     }
 
-    fn value(&self, path: &str) -> Fallible<Value> {
+    pub(crate) fn value(&self, path: &str) -> Fallible<Value> {
         Ok(serde_json::from_str(&self.get(path)?)?)
     }
 }
@@ -224,7 +273,7 @@ fn print(text: &str) -> Fallible<()> {
 }
 
 /// A text of the node, as it is.
-fn word(value: &Value) -> String {
+pub(crate) fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -248,7 +297,15 @@ fn status(overview: &Value) -> String {
     }
     let members = overview["view"]["members"].as_array().map_or(0, Vec::len);
     lines.push(format!("members: {members}, links: {}", status["links"]));
+    lines.extend(sources(overview));
     lines.join("\n")
+}
+
+/// What discovery has found. A node of an older version does not say so.
+pub(crate) fn sources(overview: &Value) -> Vec<String> {
+    let reports = overview["sources"].as_array().into_iter().flatten();
+    let reports = reports.filter_map(|report| SourceReport::deserialize(report).ok());
+    reports.map(|report| format!("discovery: {report}")).collect()
 }
 
 fn members(view: &Value) -> String {
@@ -269,7 +326,10 @@ fn events(target: &Target, follow: bool) -> Fallible<()> {
     }
     let (mut seen, mut known) = (String::new(), String::new());
     loop {
-        let read = read_events(target, &mut seen, |number| !follow && number >= newest);
+        let read = read_events(target, &mut seen, |data, event| {
+            print_event(target, data, event)?;
+            Ok(!follow && event["number"].as_u64().unwrap_or_default() >= newest)
+        });
         match read {
             Ok(()) if !follow => return Ok(()),
             Err(error) if !follow || is_closed(&*error) => return Err(error),
@@ -287,8 +347,23 @@ fn events(target: &Target, follow: bool) -> Fallible<()> {
     }
 }
 
-/// Prints the events of one stream after the one that was seen last, until `is_last` or the end of the stream.
-fn read_events(target: &Target, seen: &mut String, is_last: impl Fn(u64) -> bool) -> Fallible<()> {
+/// Prints an event, and its line of JSON if that was asked for.
+fn print_event(target: &Target, data: &str, event: &Value) -> Fallible<()> {
+    if target.json {
+        return print(data);
+    }
+    let Some(sentence) = event["line"].as_str() else { return Ok(()) };
+    let time = Duration::from_millis(event["unix_ms"].as_u64().unwrap_or_default());
+    let time = humantime::format_rfc3339_millis(std::time::SystemTime::UNIX_EPOCH + time);
+    print(&format!("{time} {sentence}"))
+}
+
+/// Reads the events of one stream after the one that was seen last, until `each` returns true, or the end of the stream.
+pub(crate) fn read_events(
+    target: &Target,
+    seen: &mut String,
+    mut each: impl FnMut(&str, &Value) -> Fallible<bool>,
+) -> Fallible<()> {
     let answer = agent(None).get(target.url("events")).header("Last-Event-ID", seen.as_str()).call();
     let answer = answer.map_err(|error| target.failed(&error))?;
     if !answer.status().is_success() {
@@ -300,15 +375,7 @@ fn read_events(target: &Target, seen: &mut String, is_last: impl Fn(u64) -> bool
             id.clone_into(seen);
         }
         let Some(data) = line.strip_prefix("data: ") else { continue };
-        let event: Value = serde_json::from_str(data)?;
-        if target.json {
-            print(data)?;
-        } else if let Some(sentence) = event["line"].as_str() {
-            let time = Duration::from_millis(event["unix_ms"].as_u64().unwrap_or_default());
-            let time = humantime::format_rfc3339_millis(std::time::SystemTime::UNIX_EPOCH + time);
-            print(&format!("{time} {sentence}"))?;
-        }
-        if is_last(event["number"].as_u64().unwrap_or_default()) {
+        if each(data, &serde_json::from_str(data)?)? {
             return Ok(());
         }
     }

@@ -11,6 +11,8 @@
 //! - `exec`: a command that runs only while the node is the master.
 //! - `replay`: the subcommand that shows a recorded run.
 //! - `client`: the subcommands that ask a running node over HTTP.
+//! - `keygen`: the subcommand that makes a secret.
+//! - `top`: the subcommand that shows a cluster in a terminal (feature `top`).
 //!
 //! All but the first need the feature `program`.
 //!
@@ -24,6 +26,8 @@ mod certificates;
 mod client;
 #[cfg(feature = "program")]
 mod exec;
+#[cfg(feature = "program")]
+mod keygen;
 mod log;
 #[cfg(feature = "program")]
 mod replay;
@@ -37,6 +41,8 @@ mod serve;
 mod settings;
 #[cfg(feature = "program")]
 mod supervisor;
+#[cfg(feature = "top")]
+mod top;
 
 pub use log::log;
 #[cfg(feature = "program")]

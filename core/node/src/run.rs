@@ -15,7 +15,9 @@ use std::{
 };
 
 use formation_core::{Config, StopReason};
-use formation_host::{ClusterHandle, Environment, LeaveError, RecvError, StartError, Unfinished, tls::Credentials};
+use formation_host::{
+    ClusterHandle, Environment, LeaveError, RecvError, Source, StartError, Unfinished, tls::Credentials,
+};
 use futures_lite::future::{or, poll_once};
 
 use crate::{
@@ -125,6 +127,7 @@ pub async fn main<A: Adapter>() -> ExitCode {
             credentials: settings.credentials()?,
             http: settings.http()?,
             exec: exec.map(|exec| exec.stopping_before(stop_before)),
+            sources: settings.sources()?,
             config,
         })
     });
@@ -148,11 +151,12 @@ struct Parts {
     credentials: Option<Credentials>,
     http: Option<Http>,
     exec: Option<Exec>,
+    sources: Vec<Source>,
 }
 
 /// Runs a node until it has stopped, and returns the exit code.
 async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dyn Error>> {
-    let Parts { config, environment, credentials, http, exec } = parts;
+    let Parts { config, environment, credentials, http, exec, sources } = parts;
     let port = http.map(Port::open).transpose()?;
     let listen = settings.listen();
     // The start waits for the disk. Until it is done, a signal ends the process: there is nothing to leave.
@@ -164,6 +168,9 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
         certificates::follow(settings, credentials.clone(), every.into())?;
     }
     let mut signals = A::signals()?;
+    for source in sources {
+        node.discover(source).await?;
+    }
     let server = port.map(|port| port.serve(ClusterHandle::clone(&node))).transpose()?;
     let own = node.node().clone();
     let reporter = match &exec {

@@ -1,5 +1,6 @@
 //! The settings of a node: flags, and a file for those that are not given as flags.
 
+mod discovery;
 mod environment;
 mod file;
 mod overrides;
@@ -23,12 +24,13 @@ use clap::{
 };
 use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
 use formation_host::{
-    Environment, Recorder,
+    Environment, Recorder, Source,
     tls::{Credentials, TlsConfig},
 };
 use formation_http::Token;
 
 use crate::serve::Http;
+use discovery::DiscoveryFlags;
 use overrides::{LimitFlags, PhiFlags, TimingFlags, shown};
 use secret::{read, read_secret};
 
@@ -55,7 +57,8 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// say when the command starts, is told to end, is killed, and has ended, also with --json.
 ///
 /// The subcommands `status`, `members`, `events`, `explain`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
-/// `completions SHELL` prints the completions of a shell.
+/// `keygen FILE` makes a cluster key or a token for HTTP. `completions SHELL` prints the completions of a shell, and `man` this page for
+/// the program man.
 ///
 /// A TIME has a unit, for example 200ms, 2s or 1m 30s.
 ///
@@ -95,6 +98,8 @@ pub(crate) struct Settings {
     /// A further address to look for a master at; repeatable, the address of any node
     #[arg(long, value_name = "ADDRESS")]
     contact: Vec<String>,
+    #[command(flatten)]
+    discovery: DiscoveryFlags,
     /// The directory for the votes of this node alone
     // An empty one has an error of its own, which says what to do.
     #[arg(long, value_name = "DIRECTORY", value_parser = OsStringValueParser::new().map(PathBuf::from))]
@@ -284,6 +289,11 @@ impl Settings {
             settings = settings.control(Token::new(read_secret(path)?.trim())?);
         }
         Ok(Some(Http { address, settings }))
+    }
+
+    /// Where to look for further addresses.
+    pub(crate) fn sources(&self) -> Fallible<Vec<Source>> {
+        self.discovery.sources()
     }
 
     /// How long before the end of the lease the command of `exec` is told to end. It has to be less than what is left of a lease at any

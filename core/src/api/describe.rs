@@ -46,6 +46,10 @@ impl fmt::Display for Command {
                 f.write_str("add contacts")?;
                 contacts.iter().try_for_each(|contact| write!(f, " {contact}"))
             }
+            Self::SetDiscovered(found) => {
+                f.write_str("discovered are")?;
+                found.iter().try_for_each(|address| write!(f, " {address}"))
+            }
             Self::SetMetadata(metadata) => write!(f, "set metadata of {} bytes", metadata.len()),
         }
     }

@@ -53,6 +53,14 @@ pub enum Misuse {
         /// The limit.
         limit: usize,
     },
+    /// More addresses were discovered than [`Limits::discovered`](crate::Limits::discovered).
+    #[error("{count} discovered addresses exceed the limit of {limit}; pass on fewer or raise Limits::discovered")]
+    TooManyDiscovered {
+        /// How many addresses there would be.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 /// Why there is no connection to a dialed address.

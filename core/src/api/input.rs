@@ -185,6 +185,9 @@ pub enum Command {
     AddContacts(Vec<Address>),
     /// Change the metadata of this node in the member list.
     SetMetadata(#[serde(with = "metadata::readable")] Bytes),
+    /// Dial exactly these addresses too, while the node has no master. They replace those of the last such command. An address that is
+    /// missing now is not dialed again, unless it is a seed or a contact; a link that was dialed to it stays (PROTOCOL.md, D8).
+    SetDiscovered(Vec<Address>),
 }
 
 impl Command {

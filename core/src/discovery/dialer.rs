@@ -1,6 +1,7 @@
 //! Which addresses are dialed, and when again (PROTOCOL.md, "Finding each other").
 
 mod checked;
+mod contacts;
 mod search;
 
 use alloc::{
@@ -48,6 +49,10 @@ pub(crate) struct Due {
 enum TargetKind {
     Seed,
     Contact,
+    /// The discovery of the embedder has found it.
+    Discovered,
+    /// The discovery does not find it any more. It is not dialed again, and forgotten once nothing is under way there.
+    Gone,
     /// This node's own address, only to see which run of the node is there.
     Own,
     /// Only to see which node is there, because a peer in this network claims it. It is forgotten a while after the last claim.
@@ -59,14 +64,22 @@ impl TargetKind {
     fn is_configured(self) -> bool {
         match self {
             Self::Seed | Self::Contact => true,
-            Self::Own | Self::Checked(_) => false,
+            Self::Discovered | Self::Gone | Self::Own | Self::Checked(_) => false,
+        }
+    }
+
+    /// The address is dialed again and again, and not only because of a claim.
+    fn is_sought(self) -> bool {
+        match self {
+            Self::Seed | Self::Contact | Self::Discovered => true,
+            Self::Gone | Self::Own | Self::Checked(_) => false,
         }
     }
 
     fn is_checked(self) -> bool {
         match self {
             Self::Checked(_) => true,
-            Self::Seed | Self::Contact | Self::Own => false,
+            Self::Seed | Self::Contact | Self::Discovered | Self::Gone | Self::Own => false,
         }
     }
 }
@@ -135,12 +148,12 @@ enum TargetState {
 impl Target {
     /// When it may be dialed because there is no connection.
     fn retry_due(&self) -> Option<Timestamp> {
-        (self.kind.is_configured() && self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
+        (self.kind.is_sought() && self.state == TargetState::Idle && !self.is_self).then_some(self.retry_at)
     }
 
     /// When it may be dialed to see where it leads now.
     fn look_due(&self) -> Option<Timestamp> {
-        self.look_at.filter(|_| !self.is_dialing() && self.kind.is_configured())
+        self.look_at.filter(|_| !self.is_dialing() && self.kind.is_sought())
     }
 
     fn is_dialing(&self) -> bool {
@@ -211,13 +224,6 @@ impl Dialer {
         dialer
     }
 
-    pub(crate) fn add_contact(&mut self, address: &Address, now: Timestamp) {
-        self.add(address, TargetKind::Contact, now);
-        if let Some(target) = self.targets.get_mut(address).filter(|target| target.kind.is_checked()) {
-            target.kind = TargetKind::Contact;
-        }
-    }
-
     fn add(&mut self, address: &Address, kind: TargetKind, now: Timestamp) {
         self.targets.entry(address.clone()).or_insert(Target {
             kind,
@@ -233,13 +239,6 @@ impl Dialer {
             is_self: false,
             reported: BTreeSet::new(),
         });
-    }
-
-    /// How many addresses there would be beside the seeds, with these added.
-    pub(crate) fn contacts_with<'a>(&self, more: impl Iterator<Item = &'a Address>) -> usize {
-        let is_new = |address: &Address| self.targets.get(address).is_none_or(|t| t.kind.is_checked());
-        let known = self.targets.values().filter(|target| target.kind == TargetKind::Contact).count();
-        known + more.filter(|address| is_new(address)).collect::<BTreeSet<_>>().len()
     }
 
     /// Dials the addresses that are wanted and due.
@@ -381,7 +380,7 @@ impl Dialer {
     pub(crate) fn opened(&mut self, dial: DialId, conn: ConnId, now: Timestamp) -> Option<Address> {
         let address = self.dials.remove(&dial)?;
         let is_check = |target: &Target| target.state == TargetState::Dialing { is_check: true };
-        if self.targets.get(&address).is_some_and(|target| target.kind.is_configured() && !is_check(target)) {
+        if self.targets.get(&address).is_some_and(|target| target.kind.is_sought() && !is_check(target)) {
             self.await_answer(now);
         }
         if let Some(target) = self.targets.get_mut(&address) {

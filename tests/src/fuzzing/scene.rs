@@ -107,6 +107,7 @@ impl Scene {
             .with_updates_at_once(1)
             .with_suspicions(1)
             .with_contacts(4)
+            .with_discovered(4)
             .with_pinned_views(1);
         let builder = match self.place {
             Place::Voter | Place::Follower | Place::Master | Place::Resumed => Net::builder(OWN, 3),

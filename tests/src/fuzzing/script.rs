@@ -51,7 +51,7 @@ pub(super) enum Step {
     Leave,
     /// The embedder changes the metadata.
     Metadata(Vec<u8>),
-    /// The embedder adds contacts.
+    /// The embedder adds the first half of these as contacts, and has discovered the others.
     Contacts(Vec<u8>),
     /// An input that may be misuse by the embedder.
     Mistake(Mistake, u8),
@@ -284,8 +284,10 @@ fn run(embedder: &mut Embedder, step: &Step) {
             let _ = embedder.try_input(Input::Command(Command::SetMetadata(metadata)));
         }
         Step::Contacts(ref addresses) => {
-            let contacts = addresses.iter().copied().map(contact).collect();
-            let _ = embedder.try_input(Input::Command(Command::AddContacts(contacts)));
+            let (contacts, found) = addresses.split_at(addresses.len().div_ceil(2));
+            let addresses = |places: &[u8]| places.iter().copied().map(contact).collect();
+            let _ = embedder.try_input(Input::Command(Command::AddContacts(addresses(contacts))));
+            let _ = embedder.try_input(Input::Command(Command::SetDiscovered(addresses(found))));
         }
         Step::Mistake(mistake, number) => {
             let number = u64::from(number);

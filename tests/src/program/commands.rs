@@ -32,7 +32,7 @@ impl Program {
         fs::write(&token, "9f2c7d1e5a804b6c\n").expect("a file");
         let (address, http) = (free_address(), free_address());
         let mut node = self.command(&address);
-        node.args(["--http", &http, "--http-token-file"]).arg(&token);
+        node.args(["--discover", "static:127.0.0.1:1", "--http", &http, "--http-token-file"]).arg(&token);
         let mut node = Process::start(node.stdout(Stdio::piped()));
         // It leaves once nobody reads its lines.
         let mut lines = node.lines();
@@ -47,6 +47,7 @@ impl Program {
             String::from_utf8(stdout).expect("a text")
         };
         assert!(said(&["status"]).contains("master: a at "), "{}", said(&["status"]));
+        assert!(said(&["status"]).contains("discovery: static:127.0.0.1:1: 1 address"), "{}", said(&["status"]));
         assert!(said(&["status", "--json"]).contains(r#""is_this_node":true"#));
         assert!(said(&["members"]).starts_with("NODE  STATE   ADDRESS\na     active  "), "{}", said(&["members"]));
         assert!(said(&["members", "--json"]).contains(r#""state":"Active""#));
@@ -74,6 +75,19 @@ impl Program {
         let completions = Command::new(self.path).args(["completions", "bash"]).output().expect("it runs").stdout;
         let completions = String::from_utf8(completions).expect("a text");
         assert!(["--heartbeat-interval", "members", "--follow"].iter().all(|word| completions.contains(word)));
+        let text = |arguments: &[&str]| {
+            let output = Command::new(self.path).args(arguments).output().expect("it runs");
+            (output.status.code(), String::from_utf8(output.stdout).expect("a text"))
+        };
+        let (code, page) = text(&["man"]);
+        assert!(
+            code == Some(0) && [".TH", "heartbeat\\-interval", "keygen"].iter().all(|word| page.contains(word)),
+            "{page}"
+        );
+        assert!(text(&["man", "events"]).1.contains("\\-\\-follow"));
+        assert_eq!(text(&["man", "nothing"]).0, Some(1));
+        assert_eq!(text(&["keygen"]).1.trim_end().len(), 64);
+        assert_eq!(text(&["top", "--http", &http]).0, Some(1), "it needs a terminal");
         let gone = ask(&["status"]);
         assert_eq!(gone.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&gone.stderr).contains("does not answer"));

@@ -26,13 +26,13 @@ const COMPLETE: [(&str, &str); 3] = [
 const NOT_SERIALIZED: [(&str, &str); 3] = [
     (
         "an error is shown as its text",
-        "ConfigError IdError MetadataError Misuse ResumeError CommandError LeaveError Part RecvError ReplayError SnapshotError StartError \
-         Stopped StoreError TlsError",
+        "ConfigError IdError MetadataError Misuse ResumeError CommandError LeaveError Part RecvError ReplayError SnapshotError SourceError \
+         StartError Stopped StoreError TlsError",
     ),
     (
         "it is a part of a running program",
         "Formation Members Clock ClusterHandle Credentials Environment Events Guard LeadershipChange LeadershipWatch Lease \
-         MemoryStore Opening Recorder Replay Store Tls TlsConfig Watch",
+         MemoryStore NameServers Opening Recorder Replay Source Store Tls TlsConfig Watch",
     ),
     ("it is a secret", "ClusterKey"),
 ];

@@ -75,6 +75,7 @@ async fn nodes_with_limits_that_are_turned_off_form_a_cluster<A: Adapter>() {
             .with_updates_at_once(most)
             .with_suspicions(most)
             .with_contacts(most)
+            .with_discovered(most)
             .with_pinned_views(most)
             .with_max_frame(1 << 30)
             .with_send(1 << 30)

@@ -48,6 +48,7 @@ mod authority;
 mod bad_disk;
 mod bootstrap;
 mod connection_burst;
+mod discovery;
 mod durable;
 mod failover;
 mod handle;

@@ -12,6 +12,7 @@ mod connections;
 mod degraded_master;
 mod detectors;
 mod dialing;
+mod discovered;
 mod every_order;
 mod failover;
 mod hostile;

@@ -103,6 +103,8 @@ impl Io for Recorder {
         Recorded { conn, record: self.record.clone(), is_finished: self.is_finished.clone() }
     }
 
+    fn discover(&mut self, _: usize, _: Box<dyn AnyDiscovery>) {}
+
     fn persist(&mut self, _: &SharedStore, seq: u64, _: HardState) {
         self.record.add(Call::Persist(seq));
     }

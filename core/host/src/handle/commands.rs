@@ -8,7 +8,10 @@ use formation_core::{Address, Command, Misuse, StopReason, Timestamp};
 use serde::Serialize;
 
 use super::{ClusterHandle, CommandError, Request, Stopped};
-use crate::ending::{End, LeaveError, Unfinished};
+use crate::{
+    discovery::Discovery,
+    ending::{End, LeaveError, Unfinished},
+};
 
 impl ClusterHandle {
     /// Hands the mastership over, and stays a member. The leases of this node end at once. Its mastership ends when the work of
@@ -203,6 +206,35 @@ impl ClusterHandle {
     /// [`CommandError::Misuse`] if there are too many, [`CommandError::Stopped`] if the node has stopped.
     pub async fn add_contacts(&self, contacts: impl IntoIterator<Item = Address>) -> Result<(), CommandError> {
         self.command(Command::AddContacts(contacts.into_iter().collect())).await
+    }
+
+    /// Looks for further addresses at this source, as long as the node runs. What all sources find are contacts: the node dials them
+    /// while it has no master, behind its seeds and configured contacts, and leaves out those that are not found any more. At most
+    /// [`Limits::discovered`](formation_core::Limits::discovered) addresses are dialed; if the sources find more, each gets the same
+    /// share. A source that fails is logged once, and keeps what it has found last.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use formation_host::Source;
+    ///
+    /// cluster.discover(Source::dns("orders.internal:7000".parse()?)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cancel safe, with one limit: it is unknown whether a dropped future has added the source.
+    ///
+    /// # Errors
+    /// [`CommandError::TooManySources`] if the node asks [`MAX_SOURCES`](crate::MAX_SOURCES) already, [`CommandError::Stopped`] if it
+    /// has stopped.
+    pub async fn discover(&self, source: impl Discovery) -> Result<(), CommandError> {
+        let (reply, result) = channel::bounded(1);
+        self.0.requests.send(Request::Discover(Box::new(source), reply)).await.map_err(|_| Stopped)?;
+        match result.recv().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CommandError::TooManySources),
+            Err(_) => Err(Stopped.into()),
+        }
     }
 
     async fn command(&self, command: Command) -> Result<(), CommandError> {

@@ -4,7 +4,10 @@ use formation_core::{Explanation, Leadership, MembersView, Status, Timestamp};
 use serde::Serialize;
 
 use super::{ClusterHandle, Master};
-use crate::metrics::{self, Sample};
+use crate::{
+    discovery::SourceReport,
+    metrics::{self, Sample},
+};
 
 /// A node at one moment. [`ClusterHandle::snapshot`] returns it.
 ///
@@ -72,6 +75,19 @@ impl ClusterHandle {
             suppressed_events: state.suppressed,
             newest_event: state.history.newest(),
         }
+    }
+
+    /// The sources of addresses that this node asks, and what they have found, in the order of [`discover`](Self::discover).
+    ///
+    /// ```no_run
+    /// # fn example(cluster: &formation_host::ClusterHandle) {
+    /// for source in cluster.sources() {
+    ///     println!("{source}");
+    /// }
+    /// # }
+    /// ```
+    pub fn sources(&self) -> Vec<SourceReport> {
+        self.0.shared.lock().sources.clone()
     }
 
     /// The [metrics](crate::METRICS) of this node at this moment, in the order of that list, for an exporter of your own. An

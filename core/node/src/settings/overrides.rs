@@ -102,8 +102,10 @@ overrides! {
         limit_updates_at_once: usize => updates_at_once,
         /// The most members that become suspect within a heartbeat interval because of their silence
         limit_suspicions: usize => suspicions,
-        /// The most addresses to dial beside the seeds
+        /// The most contacts beside the seeds
         limit_contacts: usize => contacts,
+        /// The most addresses to dial that --discover has found
+        limit_discovered: usize => discovered,
         /// The most views that are kept for slow readers of snapshots
         limit_pinned_views: usize => pinned_views,
         /// The most events of the past that are kept for those who come later

@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, fs};
 
+use formation_host::Discovery;
 use serde_json::Value;
 
 use super::*;
@@ -86,6 +87,7 @@ fn every_option_of_the_library_has_a_flag() {
         limit_updates_at_once = 53
         limit_suspicions = 15
         limit_contacts = 54
+        limit_discovered = 56
         limit_pinned_views = 5
         limit_event_history = 57
         limit_event_history_bytes = 58000
@@ -175,6 +177,38 @@ fn an_error_speaks_of_flags_and_not_of_functions() {
         assert!(error.contains(named), "{flags}: {error}");
         let foreign = error.split_whitespace().find(|word| word.contains('_') || word.contains("()"));
         assert_eq!(foreign, None, "{flags}: {error}");
+    }
+}
+
+#[test]
+fn sources_come_from_flags_the_file_and_the_environment() {
+    let names = |settings: Settings| {
+        let sources = settings.sources().unwrap();
+        sources.iter().map(|source| (source.to_string(), source.refresh().as_secs())).collect::<Vec<_>>()
+    };
+    let expected = vec![("dns:nodes:7000".to_owned(), 10), ("file:/nodes".to_owned(), 2)];
+    let flags = format!("{NEEDED} --discover dns:nodes:7000 --discover file:/nodes");
+    assert_eq!(names(read_flags(&flags).unwrap()), expected);
+    assert_eq!(names(read_file(NEEDED, "discover = ['dns:nodes:7000', 'file:/nodes']").unwrap()), expected);
+    let file = "discover = 'srv:_p._tcp.nodes'\ndiscover_every = '1m'";
+    assert_eq!(names(read_file(NEEDED, file).unwrap()), [("srv:_p._tcp.nodes".to_owned(), 60)]);
+    let variables = [("FORMATION_DISCOVER", "dns:nodes:7000, file:/nodes")];
+    assert_eq!(names(read_with(NEEDED, &variables).unwrap()), expected);
+}
+
+#[test]
+fn a_wrong_source_is_an_error_that_says_what_to_write() {
+    let error = read_flags(&format!("{NEEDED} --discover nodes")).unwrap_err().to_string();
+    assert!(error.contains("--discover") && error.contains("dns:NAME:PORT"), "{error}");
+    let many = " --discover env:N".repeat(9);
+    for (flags, named) in [
+        (many.as_str(), "at most 8"),
+        ("--discover-every 5s", "--discover"),
+        ("--discover env:N --discover-every 10ms", "from 1s to 1h"),
+        ("--discover env:N --discover-every 2h", "from 1s to 1h"),
+    ] {
+        let error = read_flags(&format!("{NEEDED} {flags}")).unwrap().sources().unwrap_err().to_string();
+        assert!(error.contains(named), "{flags}: {error}");
     }
 }
 

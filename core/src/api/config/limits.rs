@@ -68,8 +68,12 @@ pub struct Limits {
     /// [`heartbeat_interval`](crate::Timing::heartbeat_interval). The next ones wait, and do not become suspect if they answer
     /// meanwhile. Members that are down are removed all the same.
     pub suspicions: usize,
-    /// The most addresses to dial beside the seeds. More of them are [`Misuse`](crate::Misuse).
+    /// The most contacts: addresses to dial beside the seeds, by the configuration and by
+    /// [`AddContacts`](crate::Command::AddContacts). More of them are [`Misuse`](crate::Misuse).
     pub contacts: usize,
+    /// The most addresses to dial that a discovery has found ([`SetDiscovered`](crate::Command::SetDiscovered)), beside the seeds and
+    /// contacts. More of them are [`Misuse`](crate::Misuse). The adapters give each source its share, and leave out the rest.
+    pub discovered: usize,
     /// The most views that are kept for slow readers of snapshots. One more reader gets the newest of these views.
     pub pinned_views: usize,
     /// The most events of the past that an adapter keeps for those who come later (`past_events`). The oldest goes for each new one.
@@ -94,6 +98,7 @@ setters! {
         with_updates_at_once: updates_at_once: usize,
         with_suspicions: suspicions: usize,
         with_contacts: contacts: usize,
+        with_discovered: discovered: usize,
         with_pinned_views: pinned_views: usize,
         with_event_history: event_history: usize,
         with_event_history_bytes: event_history_bytes: usize,
@@ -124,6 +129,7 @@ impl Limits {
             updates_at_once: 512,
             suspicions: 16,
             contacts: 1_024,
+            discovered: 256,
             pinned_views: 4,
             event_history: 256,
             event_history_bytes: 1 << 20,

@@ -21,7 +21,9 @@ impl Target {
     fn unanswered(&self) -> Option<Option<IpAddr>> {
         match self.kind {
             TargetKind::Checked(network) => (!self.check.is_answered).then_some(network),
-            TargetKind::Seed | TargetKind::Contact | TargetKind::Own => None,
+            TargetKind::Seed | TargetKind::Contact | TargetKind::Discovered | TargetKind::Gone | TargetKind::Own => {
+                None
+            }
         }
     }
 }
@@ -53,8 +55,9 @@ impl Dialer {
     pub(super) fn forget_checked(&mut self, now: Timestamp) {
         let look_again = self.look_again;
         self.targets.retain(|_, target| {
-            let is_over = target.is_at_rest() && now.since(target.check.last) >= look_again;
-            target.kind.is_configured() || !is_over
+            let was_not_checked = target.kind == TargetKind::Gone && target.check.spacing.is_zero();
+            let is_over = target.is_at_rest() && (was_not_checked || now.since(target.check.last) >= look_again);
+            target.kind.is_sought() || !is_over
         });
         let is_answered = |target: &Target| target.kind.is_checked() && target.check.is_answered && target.is_at_rest();
         let answered = self.targets.values().filter(|target| is_answered(target)).count();

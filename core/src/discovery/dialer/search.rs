@@ -29,7 +29,7 @@ impl Dialer {
             let is_meant = move |(_, target): &(&Address, &Target)| target.kind == kind && is_open(target);
             self.targets.iter().filter(is_meant).map(|(address, _)| address.clone()).collect::<Vec<_>>()
         };
-        let mut kinds = [of_kind(TargetKind::Seed), of_kind(TargetKind::Contact)];
+        let mut kinds = [TargetKind::Seed, TargetKind::Contact, TargetKind::Discovered].map(of_kind);
         for addresses in &mut kinds {
             for end in (1..addresses.len()).rev() {
                 let other = usize::try_from(self.rng.up_to(end as u64)).unwrap_or(end);
