@@ -44,9 +44,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// 32 streams of events and 64 connections at once, and no route that changes something.
+    /// 32 streams of events and 96 connections at once, and no route that changes something.
     pub fn new() -> Self {
-        Self { event_streams: 32, connections: 64, token: None, leave_limit: None }
+        Self { event_streams: 32, connections: 96, token: None, leave_limit: None }
     }
 
     /// How many streams of events are served at once. Further ones get 503. With 0 there are none.
@@ -55,7 +55,7 @@ impl Settings {
     }
 
     /// How many connections [`serve`](Self::serve) serves at once, and at least one. One source address (of IPv6 the first 64 bits) gets
-    /// three quarters of them at most, so that it cannot lock the others out. Further ones are closed at once. [`router`](Self::router)
+    /// a third of them at most, so that it cannot lock the others out. Further ones are closed at once. [`router`](Self::router)
     /// has no connections of its own, and does not use this.
     pub fn connections(self, most: usize) -> Self {
         Self { connections: most, ..self }
@@ -104,7 +104,7 @@ impl Settings {
     /// Serves the routes on a listener of their own until the node has stopped and the last answer is sent.
     ///
     /// Each connection takes a file of the process, which the node needs for its own connections. So there is a limit of
-    /// [`connections`](Self::connections), and one on which nothing has been read or written for 60 seconds is closed.
+    /// [`connections`](Self::connections), and one on which nothing has been written for two minutes is closed.
     ///
     /// ```no_run
     /// use formation_host::ClusterHandle;

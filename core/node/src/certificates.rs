@@ -26,7 +26,7 @@ pub(crate) fn reload(
     }
     let settings = settings.clone();
     thread::Builder::new()
-        .spawn(move || read(&settings, &credentials))
+        .spawn(move || report(read(&settings, &credentials).err().as_deref()))
         .inspect_err(|error| eprintln!("the certificates stay as they were: {error}"))
         .ok()
 }
@@ -36,30 +36,44 @@ pub(crate) fn follow(settings: &Settings, credentials: Credentials, every: Durat
     let settings = settings.clone();
     let follow = move || {
         // Before the node has read them, they may have changed already. So they are read once more.
-        let mut known = None;
+        let (mut known, mut reported) = (None, None);
         loop {
             sleep(every);
             // One may change while another one is read: the next look shows it.
             let now = Some(settings.tls_files().map(|path| path.and_then(version)));
-            if now != known {
-                known = now;
-                read(&settings, &credentials);
+            if now == known {
+                continue;
             }
+            // What fails is tried again: a file may be readable a moment later, and look as before.
+            let problem = read(&settings, &credentials).err();
+            if problem.is_none() {
+                known = now;
+            } else if problem != reported {
+                report(problem.as_deref());
+            }
+            reported = problem;
         }
     };
     thread::Builder::new().spawn(follow).map(drop)
 }
 
 /// Something that is different once a file has changed or was replaced. `None`: it is not there.
-fn version(path: &Path) -> Option<[i64; 4]> {
+fn version(path: &Path) -> Option<[i64; 6]> {
     let file = fs::metadata(path).ok()?;
-    Some([file.ino().cast_signed(), file.size().cast_signed(), file.mtime(), file.mtime_nsec()])
+    let [ino, size] = [file.ino(), file.size()].map(u64::cast_signed);
+    Some([ino, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()])
 }
 
-fn read(settings: &Settings, credentials: &Credentials) {
-    match settings.tls() {
-        Ok(Some(tls)) => credentials.replace(tls),
-        Ok(None) => {}
-        Err(error) => eprintln!("the certificates stay as they were: {error}"),
+/// Uses the files, if they are in order.
+fn read(settings: &Settings, credentials: &Credentials) -> Result<(), String> {
+    if let Some(tls) = settings.tls().map_err(|error| error.to_string())? {
+        credentials.replace(tls);
+    }
+    Ok(())
+}
+
+fn report(problem: Option<&str>) {
+    if let Some(problem) = problem {
+        eprintln!("the certificates stay as they were: {problem}");
     }
 }

@@ -139,7 +139,7 @@ pub(crate) struct Settings {
     /// on an address of this machine, or behind a proxy with TLS
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     http_token_file: Option<PathBuf>,
-    /// How many connections are served over HTTP at once; the default is 64. One source address gets three quarters of them at most
+    /// How many connections are served over HTTP at once; the default is 96. One source address gets a third of them at most
     #[arg(long, value_name = "NUMBER")]
     http_connections: Option<NonZeroUsize>,
     /// How long before the end of its lease the command of `exec` gets SIGTERM; the default is a quarter of the lease, and a twentieth
