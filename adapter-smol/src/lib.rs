@@ -72,7 +72,10 @@
 //!
 //! A node logs with [`tracing`](https://docs.rs/tracing), and prints nothing by itself: install a subscriber, for example
 //! `tracing_subscriber::fmt::init()`. Log lines about what [`events`](ClusterHandle::events) also reports have the target
-//! `formation::event`. All others have `formation`.
+//! `formation::event`. All others have `formation`. All tasks of a node run in the span `formation`, which has the field `node` and ends with
+//! the node. Each line has that field, too, and each line about an event the field `term`. Further fields are those of the event, by their
+//! names: `peer`, `address`, `peer_addr`, `master`, `conn`, `view_id`, `reason` and others. The recipe `telemetry` sends all of that to
+//! OpenTelemetry.
 //!
 //! # Map of the source
 //!

@@ -14,7 +14,7 @@ use std::{
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
-use formation_core::Explanation;
+use formation_core::{Explanation, VoterReport};
 use formation_host::SourceReport;
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,8 +31,20 @@ use crate::{
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// The names of the subcommands.
-const VERBS: [&str; 11] =
-    ["status", "members", "events", "explain", "top", "leave", "resign", "keygen", "replay", "completions", "man"];
+const VERBS: [&str; 12] = [
+    "status",
+    "members",
+    "events",
+    "explain",
+    "voters",
+    "top",
+    "leave",
+    "resign",
+    "keygen",
+    "replay",
+    "completions",
+    "man",
+];
 
 /// How long a node may take to answer, apart from a stream of events.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,6 +85,8 @@ enum Verb {
     },
     /// What the node is doing, and why it is not doing more
     Explain(Target),
+    /// The voters, and what the node finds at the address of each
+    Voters(Target),
     /// Show the cluster in this terminal, as the node sees it, until q is pressed
     #[cfg(feature = "top")]
     Top(Top),
@@ -171,6 +185,15 @@ impl Verb {
                     Ok(explanation) => print(explanation.to_string().trim_end()),
                     Err(_) => print(&text),
                 }
+            }
+            Self::Voters(target) => {
+                let voters = target.value("explain")?["voters"].take();
+                if target.json {
+                    return print(&voters.to_string());
+                }
+                let voters: Vec<VoterReport> = serde_json::from_value(voters)
+                    .map_err(|error| format!("{error}; is the node of another version? --json shows its answer"))?;
+                voters.iter().try_for_each(|voter| print(&voter.to_string()))
             }
             Self::Events { target, follow } => events(&target, follow),
             Self::Leave(control) => control.post("leave"),

@@ -56,7 +56,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// command: 127 if there is no such command, 126 if it cannot be run. The lines of the node go to the standard error. There, plain lines
 /// say when the command starts, is told to end, is killed, and has ended, also with --json.
 ///
-/// The subcommands `status`, `members`, `events`, `explain`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
+/// The subcommands `status`, `members`, `events`, `explain`, `voters`, `leave` and `resign` ask a running node over HTTP: see `status --help`.
 /// `keygen FILE` makes a cluster key or a token for HTTP. `completions SHELL` prints the completions of a shell, and `man` this page for
 /// the program man.
 ///

@@ -18,7 +18,7 @@
 //! of that user, may read the file: the node warns about everything else.
 //!
 //! ```sh
-//! (umask 077 && openssl rand -base64 32 >cluster.key)
+//! formation-tokio-node keygen cluster.key
 //! ```
 //!
 //! **Rotation.** A node takes two keys, with `--key-file` twice, and works with every node that has one of them. First, restart node by

@@ -54,6 +54,8 @@ impl Program {
         assert!(said(&["events"]).contains("is the MASTER of term 1"), "{}", said(&["events"]));
         assert!(said(&["events", "--json"]).contains(r#""MasterElected""#));
         assert!(said(&["explain"]).contains("voters, of which 1 elect a master:"), "{}", said(&["explain"]));
+        assert!(said(&["voters"]).contains(", master\n"), "{}", said(&["voters"]));
+        assert!(said(&["voters", "--json"]).contains(r#""role":"#));
         assert!(said(&["explain", "--json"]).contains(r#""quorum":1"#));
 
         let wrong = dir.join("wrong");
