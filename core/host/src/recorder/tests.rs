@@ -275,6 +275,20 @@ fn what_is_no_recording_of_this_version_is_refused() {
     assert!(matches!(&error, ReplayError::OtherVersion { made_by, .. } if made_by == "11.22"), "{error}");
 }
 
+#[test]
+fn files_that_cannot_be_replayed_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = one_file();
+    let other = [&b"FRMR\x0511.22"[..], &file[HEADER.len()..]].concat();
+    for (number, content) in [&other[..], b"", &file[..HEADER.len() + 20], &file, b"", &file].into_iter().enumerate() {
+        fs::write(dir.path().join(format!("0000000000000000000{number}-000000000001.recording")), content).unwrap();
+    }
+    let all = steps(&mut Replay::from_bytes(&file, &[]).unwrap()).len();
+    let replay = Replay::open(dir.path(), &[]).unwrap();
+    let (steps, errors): (Vec<_>, Vec<_>) = replay.partition(Result::is_ok);
+    assert_eq!((steps.len(), errors.len()), (2 * all, 4), "{errors:#?}");
+}
+
 /// A recording of a program that does something else.
 #[test]
 fn the_first_difference_is_found() {
