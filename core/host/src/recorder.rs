@@ -29,6 +29,9 @@ use crate::{
 /// How many bytes may wait for the disk, beside the snapshot at the begin of the file.
 const WAITING: usize = 4 << 20;
 
+/// The most bytes of inputs in a file, so that it can be read as a whole.
+const MOST_BYTES: usize = 256 << 20;
+
 /// How long after its end a recording may begin anew.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -72,10 +75,10 @@ impl Recorder {
         Self { dir: dir.into(), file_bytes: 4 << 20, files: 32 }
     }
 
-    /// How many bytes of inputs a file may have: after that, the next file begins. If the snapshot at its begin is larger than that, as
+    /// How many bytes of inputs a file may have, at most 256 MiB: after that, the next file begins. If the snapshot at its begin is larger than that, as
     /// many as the snapshot has.
     pub fn file_bytes(self, file_bytes: usize) -> Self {
-        Self { file_bytes, ..self }
+        Self { file_bytes: file_bytes.min(MOST_BYTES), ..self }
     }
 
     /// How many whole files there may be, those of earlier runs of the node included. At least one is kept. Short files, such as those of
