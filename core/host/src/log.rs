@@ -219,7 +219,8 @@ impl Log {
     pub(crate) fn recording_ended(&self, problem: &str) {
         tracing::warn!(
             target: TARGET, node = %self.node, problem,
-            "the recording of this node has a gap from here, until the disk works again; the node is not affected"
+            "the recording of this node has a gap from here, until the disk works again; \
+             if the state_dir is on the same disk, make room there"
         );
     }
 

@@ -314,11 +314,10 @@ where
         // Callers that wait for one of them learn that the node has stopped.
         drop((sources, handover));
         // The first one here is dropped last: the publisher announces that everything else is free.
-        let Remains { publisher: _publisher, log, recording, store: _store, closing, open, io } = driver.end();
+        let Remains { publisher: _publisher, log, recording, store, closing, open, io } = driver.end();
         for connection in open {
             connection.cut().await;
         }
-        recording.finish::<R>().await;
         if let Some(keeper) = keeper {
             R::cancel(keeper).await;
         }
@@ -342,6 +341,12 @@ where
                 Some(_) => yield_now().await,
             }
         }
+        // The state_dir does not wait for the recording.
+        drop(store);
+        let late = async {
+            ending.passed::<R>(&clock).await;
+        };
+        recording.finish::<R>().or(late).await;
     }
 }
 

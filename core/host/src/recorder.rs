@@ -5,6 +5,7 @@
 //! with a snapshot once the disk has caught up.
 
 mod file;
+mod ring;
 mod writer;
 
 use std::{
@@ -14,13 +15,10 @@ use std::{
 
 use formation_core::{Formation, Input, Output, Timestamp};
 
-use self::{
-    file::HEADER,
-    writer::{Ring, Writer},
-};
+use self::{file::HEADER, ring::Ring, writer::Writer};
 pub(crate) use self::{
     file::{Begin, Encoder, Entry, Fault, Outputs, VERSION, What, read, version},
-    writer::recordings,
+    ring::recordings,
 };
 use crate::{
     environment::Environment,
@@ -28,8 +26,11 @@ use crate::{
     runtime::{Runtime, timeout},
 };
 
-/// How many bytes may wait for the disk, unless they are one snapshot.
+/// How many bytes may wait for the disk, beside the snapshot at the begin of the file.
 const WAITING: usize = 4 << 20;
+
+/// The most bytes of inputs in a file, so that it can be read as a whole.
+const MOST_BYTES: usize = 256 << 20;
 
 /// How long after its end a recording may begin anew.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -43,12 +44,13 @@ pub(crate) const EXTENSION: &str = "recording";
 /// Where a node records what it is given, and how much of it. [`Environment::record`](crate::Environment::record) switches it on, and
 /// [`Replay`](crate::Replay) reads it.
 ///
-/// The recording is a ring of files: the oldest is removed for a new one. Each file begins with a snapshot of the node, so it can be
+/// The recording is a ring of files: the oldest is removed once a new one has begun. Each file begins with a snapshot of the node, so it can be
 /// replayed alone. It holds the metadata and the addresses of all members, and not the cluster key. On Unix only the user of the node
 /// can read it.
 ///
 /// A recording never delays the node. If the disk is too slow, or full, a warning is logged and the recording has a gap: it begins anew
-/// with a new file. A process that is killed loses the last fraction of a second of its recording.
+/// with a new file. Give it a disk of its own, or one with room for it: a recording that fills the disk of the `state_dir` takes the room
+/// of the votes. A process that is killed loses the last fraction of a second of its recording.
 ///
 /// ```
 /// use formation_host::{Environment, Recorder};
@@ -73,13 +75,14 @@ impl Recorder {
         Self { dir: dir.into(), file_bytes: 4 << 20, files: 32 }
     }
 
-    /// How many bytes of inputs a file may have: after that, the next file begins. If the snapshot at its begin is larger than that, as
+    /// How many bytes of inputs a file may have, at most 256 MiB: after that, the next file begins. If the snapshot at its begin is larger than that, as
     /// many as the snapshot has.
     pub fn file_bytes(self, file_bytes: usize) -> Self {
-        Self { file_bytes, ..self }
+        Self { file_bytes: file_bytes.min(MOST_BYTES), ..self }
     }
 
-    /// How many files there may be, those of earlier runs of the node included. At least one is kept.
+    /// How many whole files there may be, those of earlier runs of the node included. At least one is kept. Short files, such as those of
+    /// a node that is started again and again, share the place of a whole one, at most four of them for each place.
     pub fn files(self, files: usize) -> Self {
         Self { files: files.max(1), ..self }
     }
@@ -92,7 +95,7 @@ pub(crate) struct Recording(Option<Box<Tape>>);
 struct Tape {
     /// How many bytes of inputs a file may have.
     file_bytes: usize,
-    /// How many bytes may wait for the disk.
+    /// How many bytes may wait for the disk, beside the snapshot of the file.
     waiting: usize,
     writer: Writer,
     log: Log,
@@ -107,8 +110,8 @@ struct Tape {
 }
 
 enum State {
-    /// The time of the last entry, the bytes of this file's inputs, and how many there may be.
-    Recording { at: Timestamp, bytes: usize, most: usize },
+    /// The time of the last entry, the bytes of this file's inputs, how many there may be, and how many may wait for the disk.
+    Recording { at: Timestamp, bytes: usize, most: usize, room: usize },
     /// It begins anew at this time, if everything is written by then.
     Waiting { until: Timestamp },
 }
@@ -117,7 +120,7 @@ impl Recording {
     /// A recording that begins with the next input.
     pub(crate) fn begin(environment: &Environment, formation: &Formation, log: &Log) -> Self {
         let tape = environment.recorder().and_then(|recorder| {
-            let ring = Ring::new(&recorder.dir, formation.node().incarnation, recorder.files);
+            let ring = Ring::new(recorder, formation.node().incarnation);
             let writer = Writer::start(ring).inspect_err(|error| log.recording_ended(&error.to_string())).ok()?;
             Some(Box::new(Tape::new(recorder.file_bytes, writer, log.clone())))
         });
@@ -194,15 +197,16 @@ impl Tape {
         let begin = Begin { first: self.number, at: now, unix_us, snapshot };
         let mut bytes = HEADER.to_vec();
         self.encoder.add(&mut bytes, &Entry { outputs, what: What::Begin(begin) });
-        self.writer.begin_file(self.number, bytes, self.waiting)?;
-        self.state = State::Recording { at: now, bytes: 0, most };
+        let room = self.waiting + bytes.len();
+        self.writer.begin_file(self.number, bytes, room)?;
+        self.state = State::Recording { at: now, bytes: 0, most, room };
         self.add(now, &Entry { outputs: Outputs::default(), what: What::Input { after_us: 0, input } })
     }
 
     fn add(&mut self, now: Timestamp, entry: &Entry<&Input>) -> Result<(), String> {
-        let encoded = self.encoder.encode(entry);
-        self.writer.add(encoded, self.waiting)?;
-        if let State::Recording { at, bytes, .. } = &mut self.state {
+        if let State::Recording { at, bytes, room, .. } = &mut self.state {
+            let encoded = self.encoder.encode(entry);
+            self.writer.add(encoded, *room)?;
             *at = now.max(*at);
             *bytes += encoded.len();
         }

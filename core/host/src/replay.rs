@@ -1,7 +1,9 @@
 //! A recorded run again: the same inputs for the same node.
 
 use std::{
-    fmt, fs, io,
+    fmt,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
     vec,
@@ -64,6 +66,12 @@ pub enum ReplayError {
         len: usize,
     },
 }
+
+/// A file with more bytes is not read.
+const MOST_BYTES: usize = 1 << 30;
+
+/// The bytes before the version in the header of a file, and the version, at most.
+const HEAD: usize = 5 + u8::MAX as usize;
 
 /// One input of a recorded run, and what the node does with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -144,6 +152,8 @@ impl fmt::Display for Difference {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Replay {
+    /// Why the files before the first one are left out.
+    left_out: vec::IntoIter<ReplayError>,
     node: Formation,
     keys: Vec<ClusterKey>,
     files: vec::IntoIter<PathBuf>,
@@ -175,7 +185,8 @@ impl Replay {
     /// ```
     ///
     /// # Errors
-    /// [`ReplayError`] if there is no recording, or if its first file does not begin with a node that can be restored here.
+    /// [`ReplayError`] if there is no recording, or if none of its files begins with a node that can be restored here. Otherwise the files
+    /// before the first that does are left out, and the first items of the iterator are their errors.
     pub fn open(path: impl AsRef<Path>, keys: &[ClusterKey]) -> Result<Self, ReplayError> {
         let path = path.as_ref();
         let files = match path.is_dir() {
@@ -183,9 +194,14 @@ impl Replay {
             false => vec![path.to_owned()],
         };
         let mut files = files.into_iter();
-        let first = files.next().ok_or_else(|| ReplayError::NoRecording { path: path.to_owned() })?;
-        let bytes = load(&first)?;
-        Self::begin(first, bytes, files, keys)
+        let mut left_out = Vec::new();
+        while let Some(first) = files.next() {
+            match load(&first).and_then(|bytes| Self::begin(first, bytes, files.clone(), keys)) {
+                Ok(replay) => return Ok(Self { left_out: left_out.into_iter(), ..replay }),
+                Err(error) => left_out.push(error),
+            }
+        }
+        Err(left_out.into_iter().next().unwrap_or_else(|| ReplayError::NoRecording { path: path.to_owned() }))
     }
 
     /// The recording that these bytes of a file are. A test that is made from a recording uses it.
@@ -206,6 +222,7 @@ impl Replay {
         let What::Begin(begin) = entry.what else { return Err(ReplayError::Damaged { len: file.len(), path }) };
         let node = restore(&path, &begin, keys)?;
         let mut replay = Self {
+            left_out: Vec::new().into_iter(),
             node,
             keys: keys.to_vec(),
             files,
@@ -347,6 +364,9 @@ impl Iterator for Replay {
     type Item = Result<Step, ReplayError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.left_out.next() {
+            return Some(Err(error));
+        }
         loop {
             match self.next.take()?.map(|entry| entry.what) {
                 Ok(What::Input { after_us, input }) => {
@@ -374,19 +394,37 @@ impl fmt::Debug for Replay {
 }
 
 fn load(path: &Path) -> Result<Bytes, ReplayError> {
-    fs::read(path).map(Bytes::from).map_err(|source| ReplayError::Read { path: path.to_owned(), source })
+    let failed = |source| ReplayError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    // Something else may be as long as it likes, so the header is read first.
+    let mut bytes = Vec::new();
+    file.by_ref().take(HEAD as u64).read_to_end(&mut bytes).map_err(failed)?;
+    let head = Bytes::from(bytes);
+    inner(path, &head)?;
+    let mut bytes = Vec::from(head);
+    file.take(MOST_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() > MOST_BYTES {
+        true => Err(failed(io::Error::other(format!("it has more than {MOST_BYTES} bytes")))),
+        false => Ok(bytes.into()),
+    }
+}
+
+/// What follows the header of a file.
+fn inner(path: &Path, file: &Bytes) -> Result<Bytes, ReplayError> {
+    let path = || path.to_owned();
+    let (made_by, rest) = version(file).ok_or_else(|| ReplayError::NotARecording { path: path() })?;
+    match made_by == VERSION {
+        true => Ok(rest),
+        false => Err(ReplayError::OtherVersion { path: path(), made_by: made_by.into(), own: VERSION }),
+    }
 }
 
 /// The first entry of a file, and what follows it.
 fn begin_of(path: &Path, file: Bytes) -> Result<(Entry<Input>, Bytes), ReplayError> {
-    let path = || path.to_owned();
-    let (made_by, mut file) = version(&file).ok_or_else(|| ReplayError::NotARecording { path: path() })?;
-    if made_by != VERSION {
-        return Err(ReplayError::OtherVersion { path: path(), made_by: made_by.into(), own: VERSION });
-    }
+    let mut file = inner(path, &file)?;
     match read(&mut file) {
         Ok(Some(entry @ Entry { what: What::Begin(_), .. })) => Ok((entry, file)),
-        Ok(_) | Err(_) => Err(ReplayError::Damaged { path: path(), len: file.len() }),
+        Ok(_) | Err(_) => Err(ReplayError::Damaged { path: path.to_owned(), len: file.len() }),
     }
 }
 

@@ -108,15 +108,53 @@ impl Look {
 
     /// The wanted step, and the replay right after it.
     fn seek(&self, replay: &mut Replay, keys: &[formation_core::ClusterKey]) -> Fallible<(Replay, Step)> {
+        let wanted = self.wanted(replay)?;
+        let mut again = Replay::open(&self.path, keys)?;
+        // Each file begins with a node of its own, so only a difference in the same file matters.
+        let (mut path, mut differs) = (PathBuf::new(), None);
+        while let Some(step) = again.next() {
+            let Ok(step) = step else { continue };
+            if path != again.path() {
+                (path, differs) = (again.path().to_owned(), None);
+            }
+            differs = differs.or(step.difference.map(|_| step.number));
+            if (step.number, step.unix_us) == (wanted.number, wanted.unix_us) {
+                break;
+            }
+        }
+        if let Some(number) = differs {
+            let problem = format!("input {number} in {} led to something else in the recorded run", path.display());
+            if self.test {
+                return Err(format!("{problem}: a test would not repeat that run").into());
+            }
+            eprintln!("warning: {problem}: the node after it may be another one than the recorded node");
+        }
+        Ok((again, wanted))
+    }
+
+    /// The step that was asked for.
+    fn wanted(&self, replay: &mut Replay) -> Fallible<Step> {
         let mut wanted: Option<Step> = None;
-        for step in &mut *replay {
-            let step = step?;
+        // Inputs are numbered from 1 in each run, so several may have the number.
+        let mut places = Vec::new();
+        while let Some(step) = replay.next() {
+            let step = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    eprintln!("warning: {error}");
+                    continue;
+                }
+            };
             let (is_candidate, is_past) = match self.at {
-                Some(Moment::Number(number)) => (step.number == number, step.number >= number),
+                Some(Moment::Number(number)) => (step.number == number, false),
                 Some(Moment::Time(time)) => (step.wall_clock() <= time, step.wall_clock() > time),
                 None => (self.find.is_some(), false),
             };
             if is_candidate && self.is_wanted(&step) {
+                if let Some(Moment::Number(_)) = self.at {
+                    let time = format_rfc3339_micros(step.wall_clock());
+                    places.push(format!("at {time} in {}", replay.path().display()));
+                }
                 wanted = Some(step);
             }
             let is_first = self.at.is_none() && wanted.is_some();
@@ -124,16 +162,18 @@ impl Look {
                 break;
             }
         }
+        if places.len() > 1 {
+            let places = places.join(", ");
+            return Err(
+                format!("several runs have an input of this number: {places}; name its file, or its time").into()
+            );
+        }
         let missing = match self.at {
             Some(_) => "there is no such input in the recording",
             None if self.find.is_some() => "there is no such event in the recording",
             None => "--test needs --at or --find, which names what the test shows",
         };
-        let wanted = wanted.ok_or(missing)?;
-        let mut again = Replay::open(&self.path, keys)?;
-        let is_there = |step: &Step| (step.number, step.unix_us) == (wanted.number, wanted.unix_us);
-        again.find(|step| step.as_ref().is_ok_and(is_there));
-        Ok((again, wanted))
+        Ok(wanted.ok_or(missing)?)
     }
 
     fn print_step(&self, out: &mut impl Write, step: &Step) -> Fallible<()> {

@@ -67,6 +67,14 @@ impl Program {
         fails(&["--key-file", key, "--at", "999999"], "there is no such input");
         fails(&["--key-file", key, "--find", "no such event", "--test"], "there is no such event");
         fails(&["--key-file", key, "--test"], "--test needs --at or --find");
+        // An earlier run has an input of this number, too, until nothing of it is left.
+        let older = recording.join("00000000000000000001-000000000001.recording");
+        let newer = fs::read_dir(&recording).expect("a directory").next().expect("a file").expect("it is there").path();
+        fs::copy(&newer, &older).expect("a file");
+        fails(&["--key-file", key, "--at", number], "several runs have an input of this number");
+        fs::write(&older, "").expect("a file");
+        assert_eq!(said(&["--at", number]), then);
+        fs::remove_file(&older).expect("it is ours");
         self.refuses_another_version(&recording, key);
     }
 

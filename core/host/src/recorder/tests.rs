@@ -37,9 +37,14 @@ impl Node {
     }
 
     fn on(desk: &Desk) -> Self {
+        Self::with_room(desk, 10_000)
+    }
+
+    /// So many bytes may wait for the disk.
+    fn with_room(desk: &Desk, waiting: usize) -> Self {
         Self::recorded(|_, log| {
             let mut tape = Tape::new(4_000, Writer::start(desk.clone()).unwrap(), log.clone());
-            tape.waiting = 10_000;
+            tape.waiting = waiting;
             Recording(Some(Box::new(tape)))
         })
     }
@@ -156,6 +161,73 @@ fn the_oldest_files_are_removed_those_of_other_runs_too() {
     assert_eq!(replay.node(), &formation);
 }
 
+/// The files of a ring in this directory, without their contents.
+fn ring(dir: &Path, run: u64, files: usize) -> Ring {
+    Ring::new(&Recorder::to(dir).file_bytes(100).files(files), Incarnation(run))
+}
+
+#[test]
+fn a_full_disk_costs_no_older_file() {
+    let dir = tempfile::tempdir().unwrap();
+    ring(dir.path(), 6, 1).begin(1, &[1; 100]).unwrap();
+    let mut full = ring(dir.path(), 7, 1);
+    full.create = |path| fs::write(path, "").and_then(|()| fs::File::open(path));
+    full.begin(1, &[1; 100]).unwrap_err();
+    full.write(&[1]).unwrap_err();
+    assert_eq!(names(dir.path()), ["00000000000000000006-000000000001.recording"]);
+    full = ring(dir.path(), 7, 1);
+    full.begin(2, &[1; 100]).unwrap();
+    assert_eq!(names(dir.path()), ["00000000000000000007-000000000002.recording"]);
+}
+
+#[test]
+fn short_files_share_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = ring(dir.path(), 5, 3);
+    whole.begin(1, &[1; 20]).unwrap();
+    whole.write(&[1; 1_000]).unwrap();
+    // Two places are left for nodes that ended at once. The new file takes one of them.
+    for run in 10..16 {
+        ring(dir.path(), run, 3).begin(1, &[1; 20]).unwrap();
+    }
+    assert_eq!(names(dir.path()).len(), 7);
+    for run in 16..40 {
+        ring(dir.path(), run, 3).begin(1, &[1; 1]).unwrap();
+    }
+    assert_eq!(names(dir.path()).len(), 3 * 4, "there is a limit on their number, too");
+    assert!(names(dir.path())[0].starts_with("00000000000000000028-"));
+}
+
+#[test]
+fn the_files_of_this_run_are_removed_last() {
+    let dir = tempfile::tempdir().unwrap();
+    // The clock was set back since.
+    ring(dir.path(), 9, 3).begin(1, &[1; 100]).unwrap();
+    let mut newer = ring(dir.path(), 7, 3);
+    for first in 1..=3 {
+        newer.begin(first, &[1; 100]).unwrap();
+        newer.write(&[1; 100]).unwrap();
+    }
+    assert!(names(dir.path()).iter().all(|name| name.starts_with("00000000000000000007-")), "{:?}", names(dir.path()));
+    assert_eq!(names(dir.path()).len(), 3);
+}
+
+#[test]
+fn only_recordings_are_counted_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = ["incident.recording", "7-1.recording", "00000000000000000001-00000000000x.recording"];
+    for name in foreign {
+        fs::write(dir.path().join(name), "something").unwrap();
+    }
+    fs::create_dir(dir.path().join("00000000000000000001-000000000001.recording")).unwrap();
+    let mut ring = ring(dir.path(), 7, 1);
+    for first in 1..=3 {
+        ring.begin(first, &[1; 100]).unwrap();
+    }
+    assert_eq!(names(dir.path()), ["00000000000000000007-000000000003.recording"]);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
+}
+
 #[test]
 fn a_cut_recording_is_readable_to_its_last_whole_entry() {
     let file = one_file();
@@ -201,6 +273,20 @@ fn what_is_no_recording_of_this_version_is_refused() {
     let other = [&b"FRMR\x0511.22"[..], &file[HEADER.len()..]].concat();
     let error = Replay::from_bytes(&other, &[]).unwrap_err();
     assert!(matches!(&error, ReplayError::OtherVersion { made_by, .. } if made_by == "11.22"), "{error}");
+}
+
+#[test]
+fn files_that_cannot_be_replayed_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = one_file();
+    let other = [&b"FRMR\x0511.22"[..], &file[HEADER.len()..]].concat();
+    for (number, content) in [&other[..], b"", &file[..HEADER.len() + 20], &file, b"", &file].into_iter().enumerate() {
+        fs::write(dir.path().join(format!("0000000000000000000{number}-000000000001.recording")), content).unwrap();
+    }
+    let all = steps(&mut Replay::from_bytes(&file, &[]).unwrap()).len();
+    let replay = Replay::open(dir.path(), &[]).unwrap();
+    let (steps, errors): (Vec<_>, Vec<_>) = replay.partition(Result::is_ok);
+    assert_eq!((steps.len(), errors.len()), (2 * all, 4), "{errors:#?}");
 }
 
 /// A recording of a program that does something else.
@@ -262,9 +348,9 @@ impl Desk {
 }
 
 impl Files for Desk {
-    fn begin(&mut self, _: u64) -> io::Result<()> {
+    fn begin(&mut self, _: u64, bytes: &[u8]) -> io::Result<()> {
         self.wait()?;
-        self.0.files.lock().unwrap().push(Vec::new());
+        self.0.files.lock().unwrap().push(bytes.to_vec());
         Ok(())
     }
 
@@ -330,6 +416,19 @@ fn a_slow_disk_makes_a_gap_and_never_holds_up_the_node() {
     let lines: Vec<_> = lines.iter().map(|line| line.message().to_owned()).collect();
     assert!(lines[0].starts_with("the recording of this node has a gap from here"), "{lines:?}");
     assert_eq!(lines[1..], ["the recording of this node goes on"]);
+}
+
+#[test]
+fn a_snapshot_may_be_larger_than_what_may_wait() {
+    let desk = Desk::default();
+    desk.hold(true);
+    let node = Node::with_room(&desk, 100);
+    assert!(node.formation.snapshot().len() > 100);
+    assert!(matches!(tape(&node).state, State::Recording { .. }));
+    desk.hold(false);
+    node.finish();
+    let mut replay = Replay::from_bytes(&desk.file(0), &[]).unwrap();
+    assert!(!steps(&mut replay).is_empty());
 }
 
 #[test]

@@ -2,20 +2,13 @@
 
 use std::{
     convert::Infallible,
-    ffi::OsStr,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
+    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use async_channel::{self as channel, Receiver};
-use formation_core::Incarnation;
-
-use super::EXTENSION;
-use crate::{slot::private, store::create_dir};
 
 /// How long the bytes of a recording may wait, so that the thread is not woken for each entry.
 const LINGER: Duration = Duration::from_millis(50);
@@ -25,8 +18,8 @@ const URGENT: usize = 256 << 10;
 
 /// Where files are written.
 pub(super) trait Files: Send + 'static {
-    /// Begins the file of which this is the number of the first input.
-    fn begin(&mut self, first: u64) -> io::Result<()>;
+    /// Begins the file of which this is the number of the first input, with these bytes.
+    fn begin(&mut self, first: u64, bytes: &[u8]) -> io::Result<()>;
     /// Adds to the file.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
@@ -175,9 +168,9 @@ fn write(queue: &Queue, mut files: impl Files) {
         let parts = std::mem::take(&mut waiting.parts);
         (waiting.bytes, waiting.is_writing) = (0, true);
         drop(waiting);
-        let written = parts.iter().try_for_each(|part| {
-            part.begins.map_or(Ok(()), |first| files.begin(first))?;
-            files.write(&part.bytes)
+        let written = parts.iter().try_for_each(|part| match part.begins {
+            Some(first) => files.begin(first, &part.bytes),
+            None => files.write(&part.bytes),
         });
         let mut waiting = queue.lock();
         waiting.is_writing = false;
@@ -186,55 +179,4 @@ fn write(queue: &Queue, mut files: impl Files) {
             waiting.problem = Some(error);
         }
     }
-}
-
-/// The files of a directory, of which the oldest are removed.
-pub(super) struct Ring {
-    dir: PathBuf,
-    run: Incarnation,
-    /// How many there may be.
-    files: usize,
-    /// The newest one.
-    file: Option<File>,
-}
-
-impl Ring {
-    pub(super) fn new(dir: &Path, run: Incarnation, files: usize) -> Self {
-        Self { dir: dir.to_owned(), run, files, file: None }
-    }
-}
-
-impl Files for Ring {
-    fn begin(&mut self, first: u64) -> io::Result<()> {
-        self.file = None;
-        create_dir(&self.dir)?;
-        let mut all = recordings(&self.dir)?;
-        let too_many = (all.len() + 1).saturating_sub(self.files);
-        for oldest in all.drain(..too_many) {
-            fs::remove_file(oldest)?;
-        }
-        let name = format!("{:020}-{first:012}.{EXTENSION}", self.run.0);
-        self.file = Some(private(OpenOptions::new().write(true).create_new(true)).open(self.dir.join(name))?);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.file {
-            Some(file) => file.write_all(bytes),
-            None => Err(io::Error::other("the file could not be begun")),
-        }
-    }
-}
-
-/// The recordings in a directory, the oldest first: their names are ordered by the run of the node and the number of the input.
-pub(crate) fn recordings(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension() == Some(OsStr::new(EXTENSION)) {
-            all.push(path);
-        }
-    }
-    all.sort();
-    Ok(all)
 }
