@@ -112,9 +112,10 @@ impl Discovery {
     /// D8: exactly these addresses are dialed beside the seeds and the contacts.
     pub(crate) fn set_discovered(&mut self, env: &Env, found: &BTreeSet<&Address>, has_master: bool) {
         let own = env.config.address();
-        if self.dialer.set_discovered(found.iter().copied().filter(|address| *address != own), env.now) && !has_master {
+        let new = self.dialer.set_discovered(found.iter().copied().filter(|address| *address != own), env.now);
+        if !has_master {
             // A thousand addresses are not dialed at once by a node that needs one of them.
-            self.dialer.wait_for_turns(env.now);
+            self.dialer.queue(new, env.now);
         }
         self.invalidate();
     }

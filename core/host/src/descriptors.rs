@@ -2,8 +2,8 @@
 
 use formation_core::{Config, ConfigBuilder};
 
-/// The reserve for everything that is not a connection of a running node: its files, its listener, connections that are
-/// still closing, and the files and sockets of the application.
+/// The reserve for everything that is not a connection of a running node: its files, its listener, the dials to claimed addresses (two
+/// attempts for each of 64, H11), connections that are still closing, and the files and sockets of the application.
 const RESERVE: u64 = 320;
 
 /// A limit of connections that was lowered.

@@ -278,8 +278,8 @@ impl<I: Io> Driver<I> {
     }
 
     /// Asks one more source of addresses. Returns false if there are too many.
-    pub(crate) fn discover(&mut self, source: Box<dyn AnyDiscovery>) -> bool {
-        let number = self.found.add(source.name());
+    pub(crate) fn discover(&mut self, name: String, source: Box<dyn AnyDiscovery>) -> bool {
+        let number = self.found.add(name);
         if let Some(number) = number {
             self.io.discover(number, source);
             self.publisher.publish_sources(self.found.reports());

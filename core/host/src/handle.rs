@@ -104,7 +104,8 @@ pub(crate) enum Request {
     /// What the node is doing, and the channel for the answer.
     Explain(Sender<Explanation>),
     /// Ask one more source of addresses, and say whether there was room for it.
-    Discover(Box<dyn AnyDiscovery>, Sender<bool>),
+    /// The source has this name.
+    Discover(String, Box<dyn AnyDiscovery>, Sender<bool>),
     /// End the node without leaving.
     ShutDown,
 }

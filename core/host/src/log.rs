@@ -261,10 +261,10 @@ impl Log {
     pub(crate) fn discovered(&self, outcome: &Outcome, source: &str, found: &BTreeSet<Address>) {
         let (node, source, count) = (&self.node, Escaped(source), found.len());
         match outcome {
-            Outcome::Changed { is_cut } => {
+            Outcome::Changed { is_cut_now } => {
                 let first = First(SEEDS, found.iter());
                 tracing::info!(target: TARGET, %node, %source, count, "discovered: {first}");
-                if *is_cut {
+                if *is_cut_now {
                     tracing::warn!(
                         target: TARGET, %node, %source, count,
                         "a source has found more addresses than this node uses; raise Limits::discovered, or name fewer there"

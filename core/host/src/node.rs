@@ -231,9 +231,9 @@ where
                     // It fails if the caller has stopped waiting.
                     let _ = reply.try_send(self.driver.explain());
                 }
-                Next::Request(Request::Discover(source, reply)) => {
+                Next::Request(Request::Discover(name, source, reply)) => {
                     // It fails if the caller has stopped waiting.
-                    let _ = reply.try_send(self.driver.discover(source));
+                    let _ = reply.try_send(self.driver.discover(name, source));
                 }
                 Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
                 Next::Request(Request::Command(command, reply)) if Handover::is_begun_by(&command) => {

@@ -15,15 +15,19 @@ use crate::runtime::{Runtime, timeout};
 /// How long an attempt may take until the next one begins beside it, as RFC 8305 recommends.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// How many attempts there may be at a time.
-const AT_ONCE: usize = 8;
+/// How many attempts there may be at a time. Each is an open file: with 64 claimed addresses that are checked at a time, these are 128 of
+/// the reserve in `descriptors`.
+const AT_ONCE: usize = 2;
+
+/// How many addresses of one name are tried. An answer of a name server has room for thousands.
+const MAX_ADDRESSES: usize = 32;
 
 /// Connects to the address of a name that answers first, within `limit`, and returns the stream with its peer's address.
 ///
 /// The attempts begin one after the other, and do not wait for each other for long (RFC 8305): the next one begins when one has failed,
 /// or after 250 ms, or sooner if there would not be enough time for all. Addresses of IPv6 and IPv4 take turns, and otherwise keep their
-/// order. So neither a silent address nor a broken IPv6 costs more than one such wait. There are at most 8 attempts at a time: the oldest
-/// one ends for each further one.
+/// order. So neither a silent address nor a broken IPv6 costs more than one such wait. There are at most 2 attempts at a time: the oldest
+/// one ends for each further one. The first 32 addresses are tried.
 ///
 /// Cancel safe: if the future is dropped, the attempts that are under way are dropped, and no stream stays open.
 ///
@@ -96,6 +100,9 @@ where
 fn take_turns(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut ordered: Vec<SocketAddr> = Vec::new();
     for address in addresses {
+        if ordered.len() == MAX_ADDRESSES {
+            break;
+        }
         if !ordered.contains(&address) {
             ordered.push(address);
         }
@@ -159,6 +166,7 @@ mod tests {
         assert_eq!(take_turns([a, b, c, d]), [a, d, b, c], "the system prefers IPv4");
         assert_eq!(take_turns([a, a, b]), [a, b]);
         assert_eq!(take_turns([]), []);
+        assert_eq!(take_turns((1..=5000).map(address)).len(), MAX_ADDRESSES);
     }
 
     #[test]

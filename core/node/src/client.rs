@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     thread::sleep,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -57,6 +57,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait before a node that does not answer is asked for its events again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// The last moment that can be written as a date, in milliseconds since 1970.
+const END_OF_9999: u64 = 253_402_300_799_999;
 
 /// Asks a running node that was started with --http, or shows a recorded run of a node.
 ///
@@ -370,14 +373,19 @@ fn events(target: &Target, follow: bool) -> Fallible<()> {
     }
 }
 
+/// When an event has happened. A wrong time of the node is shown as the last moment that can be written.
+pub(crate) fn happened_at(event: &Value) -> SystemTime {
+    let unix_ms = event["unix_ms"].as_u64().unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.min(END_OF_9999))
+}
+
 /// Prints an event, and its line of JSON if that was asked for.
 fn print_event(target: &Target, data: &str, event: &Value) -> Fallible<()> {
     if target.json {
         return print(data);
     }
     let Some(sentence) = event["line"].as_str() else { return Ok(()) };
-    let time = Duration::from_millis(event["unix_ms"].as_u64().unwrap_or_default());
-    let time = humantime::format_rfc3339_millis(std::time::SystemTime::UNIX_EPOCH + time);
+    let time = humantime::format_rfc3339_millis(happened_at(event));
     print(&format!("{time} {sentence}"))
 }
 

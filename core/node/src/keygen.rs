@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt::Write as _,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -49,8 +49,12 @@ fn write(path: &Path, secret: &str) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    writeln!(file, "{secret}")?;
-    file.sync_all()
+    let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Part of a secret would be in the way of the next attempt. The first error says more than one of this.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 fn describe(error: &io::Error) -> String {
@@ -64,7 +68,7 @@ fn describe(error: &io::Error) -> String {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use formation_core::{ClusterKey, Config};
 

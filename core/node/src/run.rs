@@ -16,7 +16,7 @@ use std::{
 
 use formation_core::{Config, StopReason};
 use formation_host::{
-    ClusterHandle, Environment, LeaveError, RecvError, Source, StartError, Unfinished, tls::Credentials,
+    ClusterHandle, CommandError, Environment, LeaveError, RecvError, Source, StartError, Unfinished, tls::Credentials,
 };
 use futures_lite::future::{or, poll_once};
 
@@ -169,7 +169,11 @@ async fn run<A: Adapter>(settings: &Settings, parts: Parts) -> Result<u8, Box<dy
     }
     let mut signals = A::signals()?;
     for source in sources {
-        node.discover(source).await?;
+        match node.discover(source).await {
+            // How the node has ended is reported below.
+            Ok(()) | Err(CommandError::Stopped(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let server = port.map(|port| port.serve(ClusterHandle::clone(&node))).transpose()?;
     let own = node.node().clone();

@@ -33,6 +33,8 @@ pub(crate) struct Dialer {
     patience: Duration,
     /// D1: a node that is no voter dials one address first, and after each of these times twice as many. A voter dials all at once.
     stagger: Option<Duration>,
+    /// How many addresses a discovery may find, and how many of those that it has found before are remembered.
+    max_discovered: usize,
     rng: Rng,
 }
 
@@ -51,8 +53,9 @@ enum TargetKind {
     Contact,
     /// The discovery of the embedder has found it.
     Discovered,
-    /// The discovery does not find it any more. It is not dialed again, and forgotten once nothing is under way there.
-    Gone,
+    /// The discovery does not find it any more, since this time. It is not dialed again, and remembered for a while: an answer that
+    /// varies must not make it new each time.
+    Gone(Timestamp),
     /// This node's own address, only to see which run of the node is there.
     Own,
     /// Only to see which node is there, because a peer in this network claims it. It is forgotten a while after the last claim.
@@ -64,7 +67,7 @@ impl TargetKind {
     fn is_configured(self) -> bool {
         match self {
             Self::Seed | Self::Contact => true,
-            Self::Discovered | Self::Gone | Self::Own | Self::Checked(_) => false,
+            Self::Discovered | Self::Gone(_) | Self::Own | Self::Checked(_) => false,
         }
     }
 
@@ -72,14 +75,22 @@ impl TargetKind {
     fn is_sought(self) -> bool {
         match self {
             Self::Seed | Self::Contact | Self::Discovered => true,
-            Self::Gone | Self::Own | Self::Checked(_) => false,
+            Self::Gone(_) | Self::Own | Self::Checked(_) => false,
+        }
+    }
+
+    /// A discovery finds it, or has found it before.
+    fn is_of_discovery(self) -> bool {
+        match self {
+            Self::Discovered | Self::Gone(_) => true,
+            Self::Seed | Self::Contact | Self::Own | Self::Checked(_) => false,
         }
     }
 
     fn is_checked(self) -> bool {
         match self {
             Self::Checked(_) => true,
-            Self::Seed | Self::Contact | Self::Discovered | Self::Gone | Self::Own => false,
+            Self::Seed | Self::Contact | Self::Discovered | Self::Gone(_) | Self::Own => false,
         }
     }
 }
@@ -212,8 +223,20 @@ impl Dialer {
         let (targets, dials) = (BTreeMap::new(), BTreeMap::new());
         let patience = config.timing().handshake_timeout / 2;
         let stagger = (!config.is_voter()).then_some(config.timing().stagger);
-        let mut dialer =
-            Self { targets, dials, last_dial: 0, backoff_min, backoff_max, look_again, patience, stagger, rng };
+        let max_discovered = config.limits().discovered;
+        let last_dial = 0;
+        let mut dialer = Self {
+            targets,
+            dials,
+            last_dial,
+            backoff_min,
+            backoff_max,
+            look_again,
+            patience,
+            stagger,
+            max_discovered,
+            rng,
+        };
         for seed in config.seeds().iter().filter(|seed| *seed != config.address()) {
             dialer.add(seed, TargetKind::Seed, now);
         }
@@ -249,7 +272,9 @@ impl Dialer {
         needs_check: impl Fn(&Address) -> bool,
     ) -> Due {
         let mut due = Due::default();
+        let mut room = self.room_of_discovery();
         for (address, target) in &mut self.targets {
+            let is_held = target.kind == TargetKind::Discovered && room == 0;
             let retries = target.retry_due().is_some_and(|at| at <= now);
             let looks = target.look_due().is_some_and(|at| at <= now);
             let is_wanted = |found| wanted(address, target.kind == TargetKind::Seed, found);
@@ -258,7 +283,8 @@ impl Dialer {
                 target.check.due = None;
             }
             let checks = checks && needs_check(address);
-            if (retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)) || checks {
+            let is_sought = !is_held && ((retries && is_wanted(target.found.as_ref())) || (looks && is_wanted(None)));
+            if is_sought || checks {
                 if target.is_dialing() {
                     let of_address = |dial: &DialId| self.dials.get(dial) == Some(address);
                     let old: Vec<DialId> = self.dials.keys().copied().filter(of_address).collect();
@@ -272,6 +298,9 @@ impl Dialer {
                 }
                 self.last_dial += 1;
                 let dial = DialId(self.last_dial);
+                if target.kind == TargetKind::Discovered && !target.is_dialing() {
+                    room = room.saturating_sub(1);
+                }
                 target.state = TargetState::Dialing { is_check: checks };
                 target.waits_for_turn = false;
                 target.look_at = target.look_at.map(|_| now + self.look_again);
@@ -283,13 +312,22 @@ impl Dialer {
         due
     }
 
-    /// When the next address that is wanted becomes due.
+    /// How many more discovered addresses may be dialed now. The dials to those that have gone count until they end, so that a source
+    /// with other addresses in each answer does not cause any number of dials.
+    fn room_of_discovery(&self) -> usize {
+        let dialing = self.targets.values().filter(|target| target.kind.is_of_discovery() && target.is_dialing());
+        self.max_discovered.saturating_sub(dialing.count())
+    }
+
+    /// When the next address that is wanted becomes due. Those that wait for the end of another dial have no such time.
     pub(crate) fn next_retry(&self, wanted: impl Fn(&Address, bool, Option<&NodeId>) -> bool) -> Option<Timestamp> {
+        let has_room = self.room_of_discovery() > 0;
         let next = |(address, target): (&Address, &Target)| {
+            let is_free = has_room || target.kind != TargetKind::Discovered;
             let is_wanted = |found| wanted(address, target.kind == TargetKind::Seed, found);
             let retry = target.retry_due().filter(|_| is_wanted(target.found.as_ref()));
             let look = target.look_due().filter(|_| is_wanted(None));
-            retry.into_iter().chain(look).chain(target.check.due).min()
+            retry.into_iter().chain(look).filter(|_| is_free).chain(target.check.due).min()
         };
         self.targets.iter().filter_map(next).min()
     }

@@ -14,10 +14,15 @@
 //!
 //! A discovered address proves nothing (PROTOCOL.md, H11). Where a discovered address leads to a voter that advertises another one:
 //!
-//! - With TLS, the voter is believed if its certificate covers the host of its own address.
+//! - With TLS, the certificate has to cover the host that was dialed. If it also covers the host of the voter's own address, the voter
+//!   is believed.
 //! - Without TLS, the node has to reach the voter's own address, too. Until then it rejects the voter as `Unproven`.
 //!
 //! So the best sources give the addresses that the nodes advertise themselves, for example the stable names of SRV records.
+//!
+//! A dial with TLS verifies the name that was dialed. `dns:` and `k8s:` with the number of a port find IP addresses: if the certificates
+//! have only DNS names, each such dial fails with `WrongName`. So with TLS use `srv:` or `k8s:…:PORTNAME`, or certificates that name the
+//! IP addresses.
 //!
 //! # Sources
 //!
@@ -42,7 +47,8 @@
 //!
 //! - **An address goes away.** It is not dialed any more. A link that was dialed to it stays.
 //! - **A source fails**, or a name has no records any more. The log says so once, with the name and the error, and says when it works
-//!   again. The node keeps the last addresses, and asks again after 5 s at most. A wrong line makes a whole file fail.
+//!   again. The node keeps the last addresses, and asks again after 5 s at most. A wrong line makes a whole file fail, and so does a last line without its end.
+//!   Write another file, and rename it to the path: a file that is written in place may be read empty, without any address.
 //!   `sources` of a running node, and `status` and `top` of the node programs, show all sources with what they have found.
 //! - **A source does not answer.** The log says so after 10 s. Nothing waits for it: neither votes nor dials, nor the end of the node.
 //! - **A source finds too much.** A node dials at most [`Limits::discovered`](crate::Limits::discovered) such addresses, 256 by default. If
@@ -55,7 +61,7 @@
 //!
 //! When a name resolves to several addresses, a dial tries them side by side (RFC 8305): IPv6 and IPv4 take turns, beginning with the family
 //! that the system prefers, and the next attempt begins 250 ms after the last one, or as soon as one fails. A dead address or a broken IPv6
-//! costs no more than that. The first connection that opens is used.
+//! costs no more than that. Two attempts run at a time, and the first 32 addresses are tried. The first connection that opens is used.
 //!
 //! # Kubernetes
 //!

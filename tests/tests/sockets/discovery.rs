@@ -101,7 +101,9 @@ async fn addresses_of_a_file_come_and_go<A: Adapter>() {
     let (node, _dead) = searching::<A>(8);
     node.handle().discover(Source::file(&path).every(Duration::ZERO)).await.unwrap();
     expect_only(&one, &two).await;
-    fs::write(&path, &two.address).unwrap();
+    let next = dir.path().join("next");
+    fs::write(&next, format!("{}\n", two.address)).unwrap();
+    fs::rename(&next, &path).unwrap();
     expect_only(&two, &one).await;
     node.leave().await;
 }

@@ -1,14 +1,16 @@
 //! The task that asks one source again and again.
 
-use std::{collections::BTreeSet, io, pin::pin, time::Duration};
+use std::{collections::BTreeSet, io, panic::AssertUnwindSafe, pin::pin, time::Duration};
 
 use async_channel::Sender;
 use formation_core::Address;
+use futures_lite::future::FutureExt;
 
 use super::AnyDiscovery;
 use crate::{
     driver::Report,
     runtime::{Runtime, timeout},
+    tasks::message,
 };
 
 /// How often a source is asked at the most, and at the least.
@@ -31,24 +33,36 @@ pub(crate) enum Answer {
 /// Asks the source with this number until the task is cancelled.
 pub(crate) async fn ask<R: Runtime, S>(number: usize, mut source: Box<dyn AnyDiscovery>, reports: Sender<Report<S>>) {
     loop {
-        let found = {
-            let mut finding = pin!(source.find());
-            match timeout::<R, _>(SLOW, finding.as_mut()).await {
-                Some(found) => found,
+        let (found, wait) = {
+            let mut answering = pin!(answer(&mut *source));
+            match timeout::<R, _>(SLOW, answering.as_mut()).await {
+                Some(answered) => answered,
                 None => {
                     if reports.send(Report::Discovered { number, answer: Answer::Slow }).await.is_err() {
                         return;
                     }
-                    finding.await
+                    answering.await
                 }
             }
         };
-        let wait = wait(source.refresh(), found.is_err());
         if reports.send(Report::Discovered { number, answer: Answer::Found(found) }).await.is_err() {
             return;
         }
         R::sleep(wait).await;
     }
+}
+
+/// What the source answers, and how long to wait until it is asked again. One that panics has failed, and is asked again like any other.
+async fn answer(source: &mut dyn AnyDiscovery) -> (io::Result<BTreeSet<Address>>, Duration) {
+    let asked = async {
+        let found = source.find().await;
+        let wait = wait(source.refresh(), found.is_err());
+        (found, wait)
+    };
+    AssertUnwindSafe(asked).catch_unwind().await.unwrap_or_else(|panic| {
+        let error = io::Error::other(format!("the source panicked: {}", message(&*panic)));
+        (Err(error), RETRY)
+    })
 }
 
 /// How long to wait until the source is asked again.
@@ -60,6 +74,33 @@ fn wait(refresh: Duration, has_failed: bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::Discovery;
+
+    /// It panics the first time, and then finds nothing.
+    struct Panics(bool);
+
+    impl Discovery for Panics {
+        fn name(&self) -> String {
+            "panics".to_owned()
+        }
+
+        async fn find(&mut self) -> io::Result<BTreeSet<Address>> {
+            assert!(std::mem::replace(&mut self.0, true), "a bug");
+            Ok(BTreeSet::new())
+        }
+
+        fn refresh(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[test]
+    fn a_source_that_panics_is_asked_again() {
+        let mut source = Panics(false);
+        let (failed, wait) = smol::block_on(answer(&mut source));
+        assert!(failed.unwrap_err().to_string().contains("panicked: a bug") && wait == RETRY);
+        smol::block_on(answer(&mut source)).0.unwrap();
+    }
 
     #[test]
     fn a_source_is_asked_neither_too_often_nor_too_rarely() {

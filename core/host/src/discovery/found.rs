@@ -68,7 +68,8 @@ struct Known {
 pub(crate) enum Outcome {
     /// It has found other addresses than the last time.
     Changed {
-        is_cut: bool,
+        /// It has found more than it may, and had not the last time.
+        is_cut_now: bool,
     },
     /// It has failed, in another way than the last time.
     Failed(String),
@@ -121,8 +122,9 @@ impl Found {
                     addresses = addresses.into_iter().take(limit).collect();
                 }
                 if addresses != known.addresses || is_cut != known.is_cut {
+                    let is_cut_now = is_cut && !known.is_cut;
                     (known.addresses, known.is_cut) = (addresses, is_cut);
-                    return Outcome::Changed { is_cut };
+                    return Outcome::Changed { is_cut_now };
                 }
                 if has_recovered { Outcome::Recovered } else { Outcome::Nothing }
             }
@@ -196,9 +198,10 @@ mod tests {
     fn a_source_is_cut_at_the_limit_and_that_is_said_once() {
         let mut found = Found::default();
         let number = found.add("dns".to_owned()).unwrap();
-        assert_eq!(found.answered(number, numbered("a", MOST), MOST), Outcome::Changed { is_cut: false });
-        assert_eq!(found.answered(number, numbered("a", MOST + 1), MOST), Outcome::Changed { is_cut: true });
+        assert_eq!(found.answered(number, numbered("a", MOST), MOST), Outcome::Changed { is_cut_now: false });
+        assert_eq!(found.answered(number, numbered("a", MOST + 1), MOST), Outcome::Changed { is_cut_now: true });
         assert_eq!(found.answered(number, numbered("a", MOST + 1), MOST), Outcome::Nothing);
+        assert_eq!(found.answered(number, numbered("b", MOST + 1), MOST), Outcome::Changed { is_cut_now: false });
     }
 
     #[test]
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(shown(&found), "dns: 2 addresses, which may be old: it does not answer");
         assert_eq!(found.answered(number, Answer::Slow, MOST), Outcome::Nothing);
         assert_eq!(found.answered(number, numbered("a", 2), MOST), Outcome::Recovered);
-        assert_eq!(found.answered(number, numbered("a", 1), MOST), Outcome::Changed { is_cut: false });
+        assert_eq!(found.answered(number, numbered("a", 1), MOST), Outcome::Changed { is_cut_now: false });
         assert_eq!(shown(&found), "dns: 1 address");
         let Outcome::Failed(long) = found.answered(number, failed(&"x".repeat(5000)), MOST) else {
             panic!("it is news")

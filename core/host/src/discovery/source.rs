@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     env, fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
@@ -185,8 +185,10 @@ impl Source {
         ))
     }
 
-    /// The addresses of a file, one on each line, with comments behind `#`. It is read again every 2 seconds, and may be written or
-    /// replaced at any time. One with a wrong line or more than 64 KiB is an error as a whole: the last addresses stay.
+    /// The addresses of a file, one on each line, with comments behind `#`. It is read again every 2 seconds. Write another
+    /// file and rename it to this path: a file that is written in place may be read empty, and an empty file says that there are no
+    /// addresses. A file with a wrong line, without the end of its last line or with more than 64 KiB is an error as a whole: the last
+    /// addresses stay.
     ///
     /// ```
     /// use formation_host::Source;
@@ -300,6 +302,11 @@ async fn all_of(name: &Address) -> io::Result<BTreeSet<Address>> {
 }
 
 fn read(path: &Path) -> io::Result<BTreeSet<Address>> {
+    // Opening a pipe would wait for its other end.
+    if !fs::metadata(path)?.is_file() {
+        let problem = "it is no regular file; write the addresses to one";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {
@@ -316,8 +323,6 @@ fn of_variable(name: &str) -> io::Result<BTreeSet<Address>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use futures_lite::future::block_on;
 
     use super::*;
@@ -332,9 +337,9 @@ mod tests {
         let path = dir.path().join("nodes");
         let mut source = Source::file(&path);
         assert_eq!(block_on(source.find()).unwrap_err().kind(), io::ErrorKind::NotFound);
-        fs::write(&path, "a:1\nb:1").unwrap();
+        fs::write(&path, "a:1\nb:1\n").unwrap();
         assert_eq!(found(&mut source), ["a:1", "b:1"]);
-        fs::write(&path, "b:1").unwrap();
+        fs::write(&path, "b:1\n").unwrap();
         assert_eq!(found(&mut source), ["b:1"]);
         let line = "a:1\n";
         fs::write(&path, line.repeat(MAX_FILE as usize / line.len())).unwrap();
@@ -342,6 +347,12 @@ mod tests {
         fs::write(&path, line.repeat(MAX_FILE as usize / line.len() + 1)).unwrap();
         let error = block_on(source.find()).unwrap_err().to_string();
         assert!(error.contains("more than 65536 bytes"), "{error}");
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read() {
+        let error = block_on(Source::file("/dev/null").find()).unwrap_err();
+        assert!(error.kind() == io::ErrorKind::InvalidInput && error.to_string().contains("regular"), "{error}");
     }
 
     #[test]

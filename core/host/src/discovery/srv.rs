@@ -38,6 +38,10 @@ const ATTEMPTS: usize = 2;
 /// The largest answer by UDP. A larger one is fetched by TCP. This size passes any path without fragments.
 const MAX_UDP: u16 = 1232;
 
+/// The flags in the third byte of a message (RFC 1035, 4.1.1).
+const IS_RESPONSE: u8 = 0x80;
+const IS_TRUNCATED: u8 = 0x02;
+
 /// Which name servers a [`Source::srv`](super::Source::srv) asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServers(Option<Vec<SocketAddr>>);
@@ -120,11 +124,20 @@ impl Plan {
 
     fn look_up(&self) -> io::Result<BTreeSet<Address>> {
         let until = Instant::now() + LIMIT;
+        let mut failure = None;
         for name in &self.names {
-            let found = self.ask_for(name, until)?;
-            if !found.is_empty() {
-                return Ok(found);
+            match self.ask_for(name, until) {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => return Ok(found),
+                // The next search domain may have it.
+                Err(error) => failure = Some(error),
             }
+            if until <= Instant::now() {
+                break;
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         let name = self.names.first().map_or("", String::as_str);
         Err(io::Error::new(io::ErrorKind::NotFound, format!("there are no SRV records of {name}; check the name")))
@@ -135,11 +148,12 @@ impl Plan {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the system names no name server");
         for server in self.servers.iter().take(MAX_SERVERS).cycle().take(ATTEMPTS * self.servers.len().min(MAX_SERVERS))
         {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+            let now = Instant::now();
+            if until <= now {
+                let text = format!("the lookup has taken longer than {} s; check the name servers", LIMIT.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
-            match ask(name, *server, left.min(TIMEOUT)) {
+            match ask(name, *server, until.min(now + TIMEOUT)) {
                 Ok(found) => return Ok(found),
                 Err(error) => failure = describe(*server, &error),
             }
@@ -160,15 +174,15 @@ fn wrong(problem: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("wrong answer: {problem}"))
 }
 
-/// Asks one name server.
-fn ask(name: &str, server: SocketAddr, limit: Duration) -> io::Result<BTreeSet<Address>> {
+/// Asks one name server, by UDP and, if that is not enough, by TCP.
+fn ask(name: &str, server: SocketAddr, until: Instant) -> io::Result<BTreeSet<Address>> {
     let id = getrandom::u32().map_err(io::Error::other)?.to_le_bytes();
     let id = u16::from_le_bytes([id[0], id[1]]);
     let query = query(name, id)?;
-    match read_answer(&by_udp(&query, server, limit)?, name, id)? {
+    match read_answer(&by_udp(&query, server, until)?, name, id)? {
         Some(found) => Ok(found),
         None => {
-            read_answer(&by_tcp(&query, server, limit)?, name, id)?.ok_or_else(|| wrong("it is truncated, also by TCP"))
+            read_answer(&by_tcp(&query, server, until)?, name, id)?.ok_or_else(|| wrong("it is truncated, also by TCP"))
         }
     }
 }
@@ -183,19 +197,14 @@ fn query(name: &str, id: u16) -> io::Result<Vec<u8>> {
 }
 
 /// Packets from elsewhere do not arrive, as the socket is connected. Those with another id are ignored.
-fn by_udp(query: &[u8], server: SocketAddr, limit: Duration) -> io::Result<Vec<u8>> {
+fn by_udp(query: &[u8], server: SocketAddr, until: Instant) -> io::Result<Vec<u8>> {
     let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.send(query)?;
-    let until = Instant::now() + limit;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
+        socket.set_read_timeout(Some(left(until)?))?;
         let length = socket.recv(&mut buffer)?;
         if buffer[..length].starts_with(&query[..2]) {
             buffer.truncate(length);
@@ -204,29 +213,53 @@ fn by_udp(query: &[u8], server: SocketAddr, limit: Duration) -> io::Result<Vec<u
     }
 }
 
-fn by_tcp(query: &[u8], server: SocketAddr, limit: Duration) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&server, limit)?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
+fn by_tcp(query: &[u8], server: SocketAddr, until: Instant) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
+    stream.set_write_timeout(Some(left(until)?))?;
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), query].concat())?;
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
+    read_exact(&mut stream, &mut length, until)?;
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer)?;
+    read_exact(&mut stream, &mut answer, until)?;
     Ok(answer)
+}
+
+/// The time of the stream holds for one read only: a server that sends byte by byte would keep this thread.
+fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], until: Instant) -> io::Result<()> {
+    while !buffer.is_empty() {
+        stream.set_read_timeout(Some(left(until)?))?;
+        match stream.read(buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => buffer = &mut buffer[length..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The time that is left; never zero.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// The targets in an answer. `None` if it is truncated.
 fn read_answer(bytes: &[u8], name: &str, id: u16) -> io::Result<Option<BTreeSet<Address>>> {
+    // A truncated answer may end anywhere, so only its header can be read.
+    let &[high, low, flags, _, ..] = bytes else { return Err(wrong("it has no header")) };
+    if u16::from_be_bytes([high, low]) != id || flags & IS_RESPONSE == 0 {
+        return Err(wrong("it belongs to another question"));
+    }
+    if flags & IS_TRUNCATED != 0 {
+        return Ok(None);
+    }
     let answer = Packet::parse(bytes).map_err(wrong)?;
     let asked = Name::new(name).map_err(wrong)?;
     let is_meant = |question: &Question<'_>| question.qname == asked && question.qtype == QTYPE::TYPE(TYPE::SRV);
-    if answer.id() != id || !answer.has_flags(PacketFlag::RESPONSE) || !answer.questions.iter().all(is_meant) {
+    if !answer.questions.iter().all(is_meant) {
         return Err(wrong("it belongs to another question"));
-    }
-    if answer.has_flags(PacketFlag::TRUNCATION) {
-        return Ok(None);
     }
     match answer.rcode() {
         RCODE::NoError | RCODE::NameError => {}
@@ -238,8 +271,18 @@ fn read_answer(bytes: &[u8], name: &str, id: u16) -> io::Result<Option<BTreeSet<
     });
     // A target without a name says that there is no such service.
     let targets = targets.filter(|(target, port)| !target.is_empty() && *port > 0);
-    let addresses = targets.map(|(target, port)| Address::new(format!("{target}:{port}")).map_err(wrong));
-    addresses.collect::<io::Result<_>>().map(Some)
+    let (mut found, mut problem) = (BTreeSet::new(), None);
+    for (target, port) in targets {
+        match Address::new(format!("{target}:{port}")) {
+            Ok(address) => drop(found.insert(address)),
+            Err(error) => problem = Some(error),
+        }
+    }
+    match problem {
+        Some(problem) if found.is_empty() => Err(wrong(problem)),
+        // One wrong record does not hide the others.
+        Some(_) | None => Ok(Some(found)),
+    }
 }
 
 #[cfg(test)]

@@ -71,8 +71,13 @@ pub(super) fn addresses(text: &str) -> Result<BTreeSet<Address>, IdError> {
     text.split(is_between).filter(|part| !part.is_empty()).map(Address::new).collect()
 }
 
-/// The addresses of a file: one on each line, and comments behind `#`.
+/// The addresses of a file: one on each line, and comments behind `#`. Its last line has an end, or it is still being written.
 pub(super) fn lines(text: &str) -> io::Result<BTreeSet<Address>> {
+    if !text.is_empty() && !text.ends_with('\n') {
+        let problem =
+            "the last line has no end: the file may be half written; end each line, and replace the file by a rename";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
     let mut found = BTreeSet::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -129,9 +134,11 @@ mod tests {
 
     #[test]
     fn a_file_has_an_address_on_each_line() {
-        let found = lines("# nodes\n\n a:1 # the first\nB:2\r\na:1").unwrap();
+        let found = lines("# nodes\n\n a:1 # the first\nB:2\r\na:1\n").unwrap();
         assert_eq!(found.iter().map(Address::as_str).collect::<Vec<_>>(), ["a:1", "b:2"]);
-        let error = lines("a:1\nb").unwrap_err().to_string();
+        let error = lines("a:1\nb\n").unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("no port"), "{error}");
+        assert!(lines("a:1\nb:1").unwrap_err().to_string().contains("half written"));
+        assert!(lines("").unwrap().is_empty());
     }
 }

@@ -229,7 +229,9 @@ impl ClusterHandle {
     /// has stopped.
     pub async fn discover(&self, source: impl Discovery) -> Result<(), CommandError> {
         let (reply, result) = channel::bounded(1);
-        self.0.requests.send(Request::Discover(Box::new(source), reply)).await.map_err(|_| Stopped)?;
+        // The source may panic: that is not the driver's matter.
+        let request = Request::Discover(source.name(), Box::new(source), reply);
+        self.0.requests.send(request).await.map_err(|_| Stopped)?;
         match result.recv().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(CommandError::TooManySources),

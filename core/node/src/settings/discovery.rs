@@ -12,9 +12,10 @@ const EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct DiscoveryFlags {
-    /// Where to look for further addresses, while there is no master; repeatable. dns:NAME:PORT is all IP addresses of a name, srv:NAME
-    /// the targets of its SRV records, k8s:SERVICE.NAMESPACE:PORT the pods of a headless service (PORT is a name or a number), file:PATH
-    /// a file with an address on each line, and env:NAME a variable with a list. They do not become voters: those are the seeds
+    /// Where to look for further addresses, while there is no master; repeatable. static:ADDRESS,ADDRESS is these addresses,
+    /// dns:NAME:PORT all IP addresses of a name, srv:NAME the targets of its SRV records, k8s:SERVICE.NAMESPACE:PORT the pods of a
+    /// headless service (PORT is a name or a number), file:PATH a file with an address on each line, and env:NAME a variable with a
+    /// list. They do not become voters: those are the seeds
     #[arg(long, value_name = "SOURCE")]
     discover: Vec<Source>,
     /// How often to look there, from 1s to 1h; without it, name servers are asked every 10s, and files are read every 2s

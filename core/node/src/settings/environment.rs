@@ -6,6 +6,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Error, error::ErrorKind, parser:
 
 const PREFIX: &str = "FORMATION_";
 
+/// How the text form of a source begins.
+const SCHEMES: [&str; 6] = ["static", "dns", "srv", "k8s", "file", "env"];
+
 /// The flags that stand in these variables and not on the command line, which has precedence. An empty variable stands for none.
 pub(super) fn flags(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -25,14 +28,36 @@ pub(super) fn flags(
                 let text = format!("{}: {value:?} is neither true nor false", variable.display());
                 return Err(command.error(ErrorKind::InvalidValue, text));
             }
-            // Neither an address nor an ordinary path has a comma.
             (ArgAction::Append, Some(list)) => {
-                flags.extend(list.split(',').map(|part| with(&name, OsStr::new(part.trim()))));
+                let parts = if flag.get_id() == "discover" { sources(list) } else { parts(list) };
+                flags.extend(parts.iter().map(|part| with(&name, OsStr::new(part))));
             }
             _ => flags.push(with(&name, &value)),
         }
     }
     Ok(flags)
+}
+
+/// The values of a list. Neither an address nor an ordinary path has a comma.
+fn parts(list: &str) -> Vec<String> {
+    list.split(',').map(|part| part.trim().to_owned()).collect()
+}
+
+/// The sources of a list. One of them may be a list itself, `static:a:1,b:2`: what does not begin like a source belongs to the one
+/// before it.
+fn sources(list: &str) -> Vec<String> {
+    let mut sources: Vec<String> = Vec::new();
+    for part in parts(list) {
+        let is_source = part.split_once(':').is_some_and(|(scheme, _)| SCHEMES.contains(&scheme));
+        match sources.last_mut() {
+            Some(last) if !is_source => {
+                last.push(',');
+                last.push_str(&part);
+            }
+            _ => sources.push(part),
+        }
+    }
+    sources
 }
 
 /// The flag of a variable.
@@ -46,4 +71,15 @@ fn with(name: &str, value: &OsStr) -> OsString {
     flag.push("=");
     flag.push(value);
     flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_sources_may_have_a_list_in_it() {
+        assert_eq!(sources("static:a:1, b:2,dns:n:7000,env:X"), ["static:a:1,b:2", "dns:n:7000", "env:X"]);
+        assert_eq!(sources("b:2,file:/x"), ["b:2", "file:/x"]);
+    }
 }

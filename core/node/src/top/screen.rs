@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use formation_core::{Explanation, VoterReport};
@@ -15,7 +15,7 @@ use ratatui::{
 };
 use serde_json::Value;
 
-use crate::client::{sources, word};
+use crate::client::{happened_at, sources, word};
 
 /// How many events are kept.
 const EVENTS: usize = 200;
@@ -68,8 +68,7 @@ impl Screen {
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
-        let at = Duration::from_millis(event["unix_ms"].as_u64().unwrap_or_default());
-        let at = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + at).to_string();
+        let at = humantime::format_rfc3339_seconds(happened_at(event)).to_string();
         // The time of the day, in UTC.
         self.events.push_back(format!("{} {sentence}", at.get(11..19).unwrap_or(&at)));
     }

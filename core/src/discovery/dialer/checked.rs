@@ -21,9 +21,21 @@ impl Target {
     fn unanswered(&self) -> Option<Option<IpAddr>> {
         match self.kind {
             TargetKind::Checked(network) => (!self.check.is_answered).then_some(network),
-            TargetKind::Seed | TargetKind::Contact | TargetKind::Discovered | TargetKind::Gone | TargetKind::Own => {
+            TargetKind::Seed | TargetKind::Contact | TargetKind::Discovered | TargetKind::Gone(_) | TargetKind::Own => {
                 None
             }
+        }
+    }
+
+    /// Since when no discovery finds the address any more.
+    fn gone_since(&self) -> Option<Timestamp> {
+        match self.kind {
+            TargetKind::Gone(since) => Some(since),
+            TargetKind::Seed
+            | TargetKind::Contact
+            | TargetKind::Discovered
+            | TargetKind::Own
+            | TargetKind::Checked(_) => None,
         }
     }
 }
@@ -47,29 +59,38 @@ impl Dialer {
         let largest = counts.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own + 1);
         let Some((largest, _)) = largest else { return false };
         let is_meant = |target: &Target| target.unanswered() == Some(largest) && target.is_at_rest();
-        self.forget_oldest(is_meant, 1)
+        self.forget_oldest(is_meant, |target| target.check.last, 1)
     }
 
-    /// Forgets the addresses that were only checked. Until then they are remembered, so that claims do not make this node dial them too
-    /// often.
+    /// Forgets the addresses that were only checked, and those that a discovery does not find any more. Until then they are remembered,
+    /// so that neither claims nor answers that vary make this node dial them too often.
     pub(super) fn forget_checked(&mut self, now: Timestamp) {
         let look_again = self.look_again;
         self.targets.retain(|_, target| {
-            let was_not_checked = target.kind == TargetKind::Gone && target.check.spacing.is_zero();
-            let is_over = target.is_at_rest() && (was_not_checked || now.since(target.check.last) >= look_again);
+            let may_return =
+                target.gone_since().is_some_and(|since| now.since(since) < look_again || now < target.retry_at);
+            let is_over = target.is_at_rest() && !may_return && now.since(target.check.last) >= look_again;
             target.kind.is_sought() || !is_over
         });
         let is_answered = |target: &Target| target.kind.is_checked() && target.check.is_answered && target.is_at_rest();
         let answered = self.targets.values().filter(|target| is_answered(target)).count();
-        self.forget_oldest(is_answered, answered.saturating_sub(MAX_ANSWERED));
+        self.forget_oldest(is_answered, |target| target.check.last, answered.saturating_sub(MAX_ANSWERED));
+        let has_gone = |target: &Target| target.gone_since().is_some() && target.is_at_rest();
+        let gone = self.targets.values().filter(|target| has_gone(target)).count();
+        self.forget_oldest(has_gone, Target::gone_since, gone.saturating_sub(self.max_discovered));
     }
 
-    /// Forgets as many of these addresses, the one first that was checked first. Returns whether there were any.
-    fn forget_oldest(&mut self, is_meant: impl Fn(&Target) -> bool, count: usize) -> bool {
-        let mut addresses: Vec<(Timestamp, Address)> = Vec::new();
+    /// Forgets as many of these addresses, the one first that is the oldest. Returns whether there were any.
+    fn forget_oldest<T: Ord>(
+        &mut self,
+        is_meant: impl Fn(&Target) -> bool,
+        age: impl Fn(&Target) -> T,
+        count: usize,
+    ) -> bool {
+        let mut addresses: Vec<(T, Address)> = Vec::new();
         if count > 0 {
             let meant = self.targets.iter().filter(|(_, target)| is_meant(target));
-            addresses.extend(meant.map(|(address, target)| (target.check.last, address.clone())));
+            addresses.extend(meant.map(|(address, target)| (age(target), address.clone())));
             addresses.sort_unstable();
             addresses.truncate(count);
         }

@@ -1,6 +1,6 @@
 //! The addresses beside the seeds: those that people name, and those that a discovery finds (PROTOCOL.md, D8).
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{Dialer, TargetKind};
 use crate::{id::Address, time::Timestamp};
@@ -10,7 +10,7 @@ impl TargetKind {
     fn named(self, as_kind: Self) -> Self {
         match self {
             Self::Seed | Self::Contact | Self::Own => self,
-            Self::Discovered | Self::Gone | Self::Checked(_) => as_kind,
+            Self::Discovered | Self::Gone(_) | Self::Checked(_) => as_kind,
         }
     }
 }
@@ -30,21 +30,31 @@ impl Dialer {
         known + more.filter(|address| becomes_one(address)).collect::<BTreeSet<_>>().len()
     }
 
-    /// D8: exactly these addresses are discovered. The others of the last time are not dialed again. Returns whether there is a new one.
-    pub(crate) fn set_discovered<'a>(&mut self, found: impl Iterator<Item = &'a Address>, now: Timestamp) -> bool {
+    /// D8: exactly these addresses are discovered. The others of the last time are not dialed again. Returns the new ones.
+    pub(crate) fn set_discovered<'a>(
+        &mut self,
+        found: impl Iterator<Item = &'a Address>,
+        now: Timestamp,
+    ) -> Vec<Address> {
         let old = self.targets.iter_mut().filter(|(_, target)| target.kind == TargetKind::Discovered);
         let mut before = BTreeSet::new();
         for (address, target) in old {
-            target.kind = TargetKind::Gone;
+            target.kind = TargetKind::Gone(now);
             before.insert(address.clone());
         }
-        let mut has_new = false;
+        let mut new = Vec::new();
         for address in found {
             self.name(address, TargetKind::Discovered, now);
-            has_new |= self.is_discovered(address) && !before.contains(address);
+            if self.is_discovered(address) && !before.contains(address) {
+                new.push(address.clone());
+            }
+        }
+        for target in self.targets.values_mut().filter(|target| target.kind == TargetKind::Gone(now)) {
+            // It is not dialed, and takes the turn of no other address.
+            target.take_turn(now);
         }
         self.forget_checked(now);
-        has_new
+        new
     }
 
     pub(crate) fn is_discovered(&self, address: &Address) -> bool {
@@ -56,5 +66,74 @@ impl Dialer {
         if let Some(target) = self.targets.get_mut(address) {
             target.kind = target.kind.named(kind);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::config::{Config, Limits},
+        api::error::DialProblem,
+        id::DialId,
+        rng::Rng,
+    };
+
+    const START: Timestamp = Timestamp::ZERO;
+
+    /// A voter whose discovery may find two addresses. A dial to its seed is under way.
+    fn dialer() -> Dialer {
+        let limits = Limits::new().with_discovered(2);
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "s:1"]).limits(limits).build().unwrap();
+        let mut dialer = Dialer::new(&config, Rng::new(1), START);
+        assert_eq!(dialed(&mut dialer, START).len(), 1);
+        dialer
+    }
+
+    fn discover(dialer: &mut Dialer, found: &[&str], now: Timestamp) -> Vec<(DialId, Address)> {
+        let found: Vec<Address> = found.iter().map(|address| Address::new(address).unwrap()).collect();
+        dialer.set_discovered(found.iter(), now);
+        dialed(dialer, now)
+    }
+
+    fn dialed(dialer: &mut Dialer, now: Timestamp) -> Vec<(DialId, Address)> {
+        dialer.dial_due(now, |_, _, _| true, |_| true).dials
+    }
+
+    #[test]
+    fn d8_dials_to_addresses_that_have_gone_count_until_they_end() {
+        let mut dialer = dialer();
+        let first = discover(&mut dialer, &["b:1", "c:1"], START);
+        assert_eq!(first.len(), 2);
+        assert_eq!(discover(&mut dialer, &["d:1", "e:1"], START), [], "the limit is 2");
+        assert_eq!(dialer.next_retry(|_, _, _| true), None, "nothing is due before a dial ends");
+        dialer.failed(first[0].0, DialProblem::Refused, START);
+        assert_eq!(dialed(&mut dialer, START).len(), 1);
+    }
+
+    #[test]
+    fn d8_an_address_that_returns_is_dialed_when_its_backoff_is_over() {
+        let mut dialer = dialer();
+        let [(dial, _)] = discover(&mut dialer, &["b:1"], START)[..] else { panic!("one") };
+        dialer.failed(dial, DialProblem::Refused, START);
+        assert_eq!(discover(&mut dialer, &[], START), []);
+        assert_eq!(discover(&mut dialer, &["b:1"], START), []);
+        let again = dialer.next_retry(|_, _, _| true).unwrap();
+        assert!(again > START);
+        assert_eq!(dialed(&mut dialer, again).len(), 1);
+    }
+
+    #[test]
+    fn d8_only_so_many_addresses_that_have_gone_are_remembered() {
+        let mut dialer = dialer();
+        for number in 0..10_u32 {
+            let dials = discover(&mut dialer, &[&alloc::format!("b{number}:1")], START);
+            dials.iter().for_each(|(dial, _)| drop(dialer.failed(*dial, DialProblem::Refused, START)));
+        }
+        discover(&mut dialer, &[], START);
+        assert_eq!(dialer.targets.len(), 1 + 2);
+        let late = START + dialer.look_again + dialer.backoff_max * 2;
+        discover(&mut dialer, &[], late);
+        assert_eq!(dialer.targets.len(), 1);
     }
 }

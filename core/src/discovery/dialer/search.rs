@@ -6,12 +6,12 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Dialer, Target, TargetKind};
+use super::{Dialer, Target, TargetKind, TargetState};
 use crate::{id::Address, time::Timestamp};
 
 impl Target {
     /// Its turn has come, if it waits for one.
-    fn take_turn(&mut self, now: Timestamp) {
+    pub(super) fn take_turn(&mut self, now: Timestamp) {
         if core::mem::take(&mut self.waits_for_turn) {
             self.retry_at = now;
         }
@@ -30,16 +30,40 @@ impl Dialer {
             self.targets.iter().filter(is_meant).map(|(address, _)| address.clone()).collect::<Vec<_>>()
         };
         let mut kinds = [TargetKind::Seed, TargetKind::Contact, TargetKind::Discovered].map(of_kind);
-        for addresses in &mut kinds {
-            for end in (1..addresses.len()).rev() {
-                let other = usize::try_from(self.rng.up_to(end as u64)).unwrap_or(end);
-                addresses.swap(end, other);
-            }
-        }
+        kinds.iter_mut().for_each(|addresses| self.shuffle(addresses));
         for (place, address) in kinds.into_iter().flatten().enumerate() {
             let Some(target) = self.targets.get_mut(&address) else { continue };
             let wait = turn(place, stagger);
             (target.retry_at, target.waits_for_turn) = (now + wait, !wait.is_zero());
+        }
+    }
+
+    /// These addresses are new. Their turns come behind those of the others that wait, and behind the node that answers at the moment.
+    pub(crate) fn queue(&mut self, mut new: Vec<Address>, now: Timestamp) {
+        let Some(stagger) = self.stagger else { return };
+        let is_open = |target: &Target| !target.waits_for_turn && target.retry_due().is_some_and(|at| at <= now);
+        new.retain(|address| self.targets.get(address).is_some_and(is_open));
+        self.shuffle(&mut new);
+        let sought = || self.targets.values().filter(|target| target.kind.is_sought());
+        let has_answered = |target: &Target| match target.state {
+            TargetState::Connected { .. } => true,
+            TargetState::Idle | TargetState::Dialing { .. } => false,
+        };
+        let answered = sought().any(has_answered).then(|| now + self.patience);
+        let latest = sought().filter(|target| target.waits_for_turn).map(|target| target.retry_at).max();
+        let after = usize::from(latest.is_some() || sought().any(Target::is_dialing));
+        let begin = latest.into_iter().chain(answered).fold(now, Timestamp::max);
+        for (place, address) in new.into_iter().enumerate() {
+            let Some(target) = self.targets.get_mut(&address) else { continue };
+            target.retry_at = begin + turn(place + after, stagger);
+            target.waits_for_turn = target.retry_at > now;
+        }
+    }
+
+    fn shuffle(&mut self, addresses: &mut [Address]) {
+        for end in (1..addresses.len()).rev() {
+            let other = usize::try_from(self.rng.up_to(end as u64)).unwrap_or(end);
+            addresses.swap(end, other);
         }
     }
 
@@ -158,6 +182,18 @@ mod tests {
         dialer.wait_for_turns(Timestamp::ZERO);
         let now = dialed(&mut dialer, Timestamp::ZERO);
         assert!(now.len() == 1 && now[0].1 != first, "{now:?}");
+    }
+
+    #[test]
+    fn d8_new_addresses_wait_behind_the_others() {
+        let mut dialer = dialer();
+        let (dial, _) = dialed(&mut dialer, Timestamp::ZERO)[0].clone();
+        dialer.opened(dial, ConnId(1), Timestamp::ZERO);
+        let found = ["y:1", "z:1"].map(|address| Address::new(address).unwrap());
+        let new = dialer.set_discovered(found.iter(), Timestamp::ZERO);
+        dialer.queue(new, Timestamp::ZERO);
+        let counts = [0, 10, 11, 12, 13, 14].map(|turns| dialed(&mut dialer, at(turns)).len());
+        assert_eq!(counts, [0, 1, 2, 4, 1, 1], "the turns of the others stay as they are");
     }
 
     #[test]

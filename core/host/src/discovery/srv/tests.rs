@@ -107,6 +107,34 @@ fn a_large_answer_comes_by_tcp() {
 }
 
 #[test]
+fn a_truncated_answer_may_end_anywhere() {
+    let query = query(NAME, 7).unwrap();
+    let whole = answer(&query, &TARGETS, RCODE::NoError, true);
+    assert_eq!(read_answer(&whole[..whole.len() - 5], NAME, 7).unwrap(), None);
+}
+
+#[test]
+fn a_wrong_target_does_not_hide_the_others() {
+    let query = query(NAME, 7).unwrap();
+    let read = |targets: &[(&'static str, u16)]| read_answer(&answer(&query, targets, RCODE::NoError, false), NAME, 7);
+    let found = read(&[("a b.internal", 1), ("orders-0.internal", 7000)]).unwrap().unwrap();
+    assert_eq!(addresses(&found), ["orders-0.internal:7000"]);
+    assert!(read(&[("a b.internal", 1)]).unwrap_err().to_string().contains("wrong answer"));
+}
+
+#[test]
+fn a_search_domain_that_fails_does_not_end_the_search() {
+    let server = serve(|query| {
+        let is_broken = query.windows(6).any(|part| part == b"broken");
+        vec![answer(query, &TARGETS, if is_broken { RCODE::ServerFailure } else { RCODE::NoError }, false)]
+    });
+    let plan = |names: &[String]| Plan { names: names.to_vec(), servers: vec![server] };
+    let [broken, name] = [format!("{NAME}.broken"), NAME.to_owned()];
+    assert_eq!(plan(&[broken.clone(), name]).look_up().unwrap().len(), 2);
+    assert!(plan(&[broken]).look_up().unwrap_err().to_string().contains("ServerFailure"));
+}
+
+#[test]
 fn names_are_searched_as_the_system_does() {
     let config = |ndots: u32| {
         let text =

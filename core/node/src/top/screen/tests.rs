@@ -58,6 +58,7 @@ fn members_voters_and_events_are_shown() {
     screen.answered(overview(4), Some(explanation()), now);
     screen.happened(&json!({ "number": 1, "unix_ms": 3_723_000, "line": "node-0 is the MASTER of term 3" }));
     screen.happened(&json!({ "number": 2, "unix_ms": 3_723_000, "line": null }));
+    screen.happened(&json!({ "number": 3, "unix_ms": u64::MAX, "line": "a wrong clock" }));
     let text = drawn(&screen, now, SIZE);
     expect(
         &text,
@@ -70,6 +71,7 @@ fn members_voters_and_events_are_shown() {
             "10.0.0.0:7000",
             "not linked",
             "01:02:03 node-0 is the MASTER of term 3",
+            "23:59:59 a wrong clock",
         ],
     );
     let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap().to_owned();
