@@ -46,8 +46,8 @@ fn the_state_of_a_node_is_json() {
         &single.status(),
         concat!(
             r#"{"phase":"Master","term":1,"master":[{"id":"a","incarnation":7},"a:1"],"master_term":1,"can_vote":true,"#,
-            r#""links":0,"pending_connections":0,"partial_bytes":0,"counters":{"bytes_sent":0,"bytes_received":0,"#,
-            r#""frames_received":0,"candidacies":1}}"#
+            r#""storage":"Idle","links":0,"pending_connections":0,"partial_bytes":0,"#,
+            r#""counters":{"bytes_sent":0,"bytes_received":0,"frames_received":0,"candidacies":1}}"#
         ),
     );
     is_read_from_json(&single.leadership(Timestamp::ZERO).unwrap(), r#"{"term":1,"valid_until":990000}"#);

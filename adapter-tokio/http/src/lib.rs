@@ -68,7 +68,7 @@
 //! rebinding, where nothing checks the header `Host`.
 //!
 //! Each connection takes a file of the process, as the connections of the node do. [`Settings::serve`] has a limit for them, and
-//! [`axum::serve`] has none: give the listener of your service one, or keep the port to yourself.
+//! [`axum::serve`](fn@axum::serve) has none: give the listener of your service one, or keep the port to yourself.
 //!
 //! # Who may change something
 //!
