@@ -69,7 +69,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records to this directory, which belongs to one node. It is created if it does not exist. There are at most 32 files, each with
+    /// Records to this directory, which belongs to one node. It is created if it does not exist. There are at most 32 whole files, each with
     /// a snapshot and 4 MiB of inputs.
     pub fn to(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), file_bytes: 4 << 20, files: 32 }

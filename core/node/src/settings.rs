@@ -168,7 +168,7 @@ pub(crate) struct Settings {
     /// The most bytes of inputs in a file of the recording, beside the node at its begin; the default is 4194304
     #[arg(long, value_name = "NUMBER", help_heading = "Recording")]
     record_file_bytes: Option<usize>,
-    /// The most files of the recording, at least 1; the oldest is removed for a new one. The default is 32
+    /// How many whole files of the recording are kept, at least 1; shorter ones share a place. The oldest is removed for a new one. The default is 32
     #[arg(long, value_name = "NUMBER", help_heading = "Recording")]
     record_files: Option<NonZeroUsize>,
     /// The times: for one machine, for one site (the default), or for several sites. Each flag below replaces one of them
