@@ -6,13 +6,20 @@
 mod nodes;
 mod timeline;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use formation_tokio::Timing;
 use tokio::{
     runtime,
     time::{self, Instant},
+};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt::layer,
+    layer::SubscriberExt,
+    registry,
+    util::SubscriberInitExt,
 };
 
 use crate::{
@@ -44,8 +51,14 @@ enum Runtime {
     CurrentThread,
 }
 
+/// Logs warnings on the standard error. The demo prints the events itself, so their lines are left out.
+fn log() {
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("formation::event", LevelFilter::OFF);
+    registry().with(layer().with_writer(io::stderr)).with(filter).init();
+}
+
 fn main() -> ExitCode {
-    formation_node::log();
+    log();
     let flags = Flags::parse();
     let mut builder = match flags.runtime {
         Runtime::MultiThread => runtime::Builder::new_multi_thread(),
