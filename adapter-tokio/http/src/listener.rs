@@ -29,14 +29,13 @@ const SHARE: usize = 3;
 pub(crate) struct LimitedListener {
     listener: TcpListener,
     places: Arc<Places>,
-    silence: Duration,
 }
 
 impl LimitedListener {
     /// So many connections at once, and at least one.
     pub(crate) fn new(listener: TcpListener, most: usize) -> Self {
         let places = Places { most: most.max(1), taken: Mutex::default() };
-        Self { listener, places: Arc::new(places), silence: SILENCE }
+        Self { listener, places: Arc::new(places) }
     }
 }
 
@@ -49,8 +48,7 @@ impl Listener for LimitedListener {
             // It waits a moment where the process has no more files.
             let (stream, address) = Listener::accept(&mut self.listener).await;
             if let Some(place) = Place::take(&self.places, source(address.ip())) {
-                let silence = Box::pin(sleep(self.silence));
-                return (LimitedStream { stream, silence, limit: self.silence, _place: place }, address);
+                return (LimitedStream { stream, silence: Box::pin(sleep(SILENCE)), _place: place }, address);
             }
         }
     }
@@ -60,7 +58,8 @@ impl Listener for LimitedListener {
     }
 }
 
-/// What has its share of the places: an address of IPv4, or a network of IPv6, because one machine has all addresses of it.
+/// The source that an address belongs to: the address itself with IPv4, its network with IPv6, because one machine has all addresses of
+/// it.
 fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
@@ -109,7 +108,6 @@ impl Drop for Place {
 pub(crate) struct LimitedStream {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
-    limit: Duration,
     _place: Place,
 }
 
@@ -126,7 +124,7 @@ impl LimitedStream {
     /// After a write, the silence begins anew. A client that sends its request byte by byte does not prolong it.
     fn written<T>(&mut self, done: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if done.is_ready() {
-            self.silence.as_mut().reset(Instant::now() + self.limit);
+            self.silence.as_mut().reset(Instant::now() + SILENCE);
         }
         self.watch(done, context)
     }
@@ -238,7 +236,7 @@ mod tests {
             assert!(timeout(SILENCE - LONG, server.read_u8()).await.is_err(), "it is silent for a while");
             server.write_u8(1).await.unwrap();
         }
-        // What it reads prolongs nothing.
+        // A read prolongs nothing.
         assert!(timeout(SILENCE - LONG, server.read_u8()).await.is_err());
         client.write_u8(1).await.unwrap();
         server.stream.readable().await.unwrap();

@@ -26,7 +26,7 @@ pub(crate) fn reload(
     }
     let settings = settings.clone();
     thread::Builder::new()
-        .spawn(move || report(read(&settings, &credentials).err().as_deref()))
+        .spawn(move || read(&settings, &credentials).unwrap_or_else(|problem| report(&problem)))
         .inspect_err(|error| eprintln!("the certificates stay as they were: {error}"))
         .ok()
 }
@@ -45,13 +45,14 @@ pub(crate) fn follow(settings: &Settings, credentials: Credentials, every: Durat
                 continue;
             }
             // What fails is tried again: a file may be readable a moment later, and look as before.
-            let problem = read(&settings, &credentials).err();
-            if problem.is_none() {
-                known = now;
-            } else if problem != reported {
-                report(problem.as_deref());
+            match read(&settings, &credentials) {
+                Ok(()) => (known, reported) = (now, None),
+                Err(problem) if reported.as_ref() == Some(&problem) => {}
+                Err(problem) => {
+                    report(&problem);
+                    reported = Some(problem);
+                }
             }
-            reported = problem;
         }
     };
     thread::Builder::new().spawn(follow).map(drop)
@@ -72,8 +73,6 @@ fn read(settings: &Settings, credentials: &Credentials) -> Result<(), String> {
     Ok(())
 }
 
-fn report(problem: Option<&str>) {
-    if let Some(problem) = problem {
-        eprintln!("the certificates stay as they were: {problem}");
-    }
+fn report(problem: &str) {
+    eprintln!("the certificates stay as they were: {problem}");
 }

@@ -313,11 +313,7 @@ fn status(overview: &Value) -> String {
         word(&overview["address"]),
         word(&status["phase"]).to_lowercase()
     )];
-    let master = &overview["master"];
-    lines.push(match master["node"]["id"].as_str() {
-        Some(id) => format!("master: {id} at {}, term {}", word(&master["address"]), master["term"]),
-        None => format!("no master: {}", word(&overview["no_master"])),
-    });
+    lines.push(master(overview).unwrap_or_else(|| format!("no master: {}", word(&overview["no_master"]))));
     if let Some(left) = overview["lease_ms"].as_u64() {
         lines.push(format!("lease: {left} ms left"));
     }
@@ -327,7 +323,14 @@ fn status(overview: &Value) -> String {
     lines.join("\n")
 }
 
-/// What discovery has found. A node of an older version does not say so.
+/// The master, if there is one.
+pub(crate) fn master(overview: &Value) -> Option<String> {
+    let master = &overview["master"];
+    let id = master["node"]["id"].as_str()?;
+    Some(format!("master: {id} at {}, term {}", word(&master["address"]), master["term"]))
+}
+
+/// The sources of addresses, and what they have found. A node of an older version does not say so.
 pub(crate) fn sources(overview: &Value) -> Vec<String> {
     let reports = overview["sources"].as_array().into_iter().flatten();
     let reports = reports.filter_map(|report| SourceReport::deserialize(report).ok());

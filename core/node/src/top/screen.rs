@@ -15,7 +15,7 @@ use ratatui::{
 };
 use serde_json::Value;
 
-use crate::client::{happened_at, sources, word};
+use crate::client::{happened_at, master, sources, word};
 
 /// How many events are kept.
 const EVENTS: usize = 200;
@@ -128,12 +128,8 @@ impl Screen {
             word(&it["address"]),
             word(&it["status"]["phase"]).to_lowercase()
         )));
-        match it["master"]["node"]["id"].as_str() {
-            Some(id) => lines.push(Line::raw(format!(
-                "master: {id} at {}, term {}",
-                word(&it["master"]["address"]),
-                it["master"]["term"]
-            ))),
+        match master(it) {
+            Some(master) => lines.push(Line::raw(master)),
             None => {
                 let since = Duration::from_millis(it["without_master_ms"].as_u64().unwrap_or_default()) + passed;
                 lines.push(bold(format!("no master for {} s: {}", since.as_secs(), word(&it["no_master"]))));
