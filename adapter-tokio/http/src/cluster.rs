@@ -71,7 +71,7 @@ struct Overview<'a> {
     without_master_ms: Option<u64>,
     /// Why it has none, for people.
     no_master: Option<String>,
-    /// What discovery has found.
+    /// The sources of addresses, and what they have found.
     sources: Vec<SourceReport>,
     suppressed_events: u64,
     /// The number of the newest event.

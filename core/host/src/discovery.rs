@@ -94,7 +94,7 @@ pub trait Discovery: Send + 'static {
     /// changed. It must not block its thread. It need not be cancel safe: the future is dropped only when the node ends.
     ///
     /// # Errors
-    /// What is wrong, and what to do. The node logs it once, keeps the addresses of the last time, and asks again soon.
+    /// The problem, and what to do. The node logs it once, keeps the addresses of the last time, and asks again soon.
     fn find(&mut self) -> impl Future<Output = io::Result<BTreeSet<Address>>> + Send;
 
     /// How long the node waits until it asks again: from 1 second to 1 hour, whatever this returns. After an error it waits for 5 seconds

@@ -103,8 +103,7 @@ pub(crate) enum Request {
     Command(Command, Sender<Result<(), Misuse>>),
     /// What the node is doing, and the channel for the answer.
     Explain(Sender<Explanation>),
-    /// Ask one more source of addresses, and say whether there was room for it.
-    /// The source has this name.
+    /// Ask one more source of addresses, which has this name, and say whether there was room for it.
     Discover(String, Box<dyn AnyDiscovery>, Sender<bool>),
     /// End the node without leaving.
     ShutDown,

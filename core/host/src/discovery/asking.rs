@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// After this time a source counts as slow.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// What a source has said.
+/// The answer of a source.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Found(io::Result<BTreeSet<Address>>),
@@ -52,7 +52,8 @@ pub(crate) async fn ask<R: Runtime, S>(number: usize, mut source: Box<dyn AnyDis
     }
 }
 
-/// What the source answers, and how long to wait until it is asked again. One that panics has failed, and is asked again like any other.
+/// Asks the source once. Returns its answer, and the time until it is asked again. A source that panics has failed, and is asked again
+/// like any other.
 async fn answer(source: &mut dyn AnyDiscovery) -> (io::Result<BTreeSet<Address>>, Duration) {
     let asked = async {
         let found = source.find().await;

@@ -1,4 +1,4 @@
-//! What all sources have found, within the limits.
+//! The addresses that all sources have found, within the limits.
 
 use std::{collections::BTreeSet, fmt, io};
 
@@ -10,7 +10,7 @@ use super::{Answer, MAX_SOURCES};
 /// How much of an error is kept, in characters.
 const ERROR: usize = 200;
 
-/// What a source of addresses has found. [`ClusterHandle::sources`](crate::ClusterHandle::sources) returns it. Its `Display` is a line for
+/// The state of a source of addresses. [`ClusterHandle::sources`](crate::ClusterHandle::sources) returns it. Its `Display` is a line for
 /// people.
 ///
 /// ```no_run
@@ -29,7 +29,7 @@ const ERROR: usize = 200;
 pub struct SourceReport {
     /// The name of the source.
     pub source: String,
-    /// What it has found last; at most [`Limits::discovered`](formation_core::Limits::discovered). With several sources, fewer may be
+    /// The addresses that it has found last; at most [`Limits::discovered`](formation_core::Limits::discovered). With several sources, fewer may be
     /// dialed.
     pub addresses: BTreeSet<Address>,
     /// Why these may be old. `None`: the source works, or has not been asked yet.
@@ -48,7 +48,7 @@ impl fmt::Display for SourceReport {
     }
 }
 
-/// What each source has found the last time, by the number of the source. There are at most `MAX_SOURCES`.
+/// The last addresses of each source, by the number of the source. There are at most `MAX_SOURCES`.
 #[derive(Debug, Default)]
 pub(crate) struct Found(Vec<Known>);
 

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn d8_an_address_that_returns_is_dialed_when_its_backoff_is_over() {
+    fn d8_an_address_that_returns_is_dialed_after_its_backoff() {
         let mut dialer = dialer();
         let [(dial, _)] = discover(&mut dialer, &["b:1"], START)[..] else { panic!("one") };
         dialer.failed(dial, DialProblem::Refused, START);
