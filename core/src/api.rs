@@ -14,6 +14,7 @@
 pub(crate) mod config;
 mod describe;
 pub(crate) mod durable;
+pub(crate) mod electorate;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod explain;

@@ -104,6 +104,12 @@ impl Discovery {
         self.invalidate();
     }
 
+    /// E10: the voters have changed.
+    pub(crate) fn set_voters(&mut self, env: &Env) {
+        self.dialer.set_voters(&env.config, &env.voters, env.now);
+        self.invalidate();
+    }
+
     /// How many contacts there would be, with these added.
     pub(crate) fn contacts_with<'a>(&self, more: impl Iterator<Item = &'a Address>) -> usize {
         self.dialer.contacts_with(more)
@@ -138,7 +144,7 @@ impl Discovery {
         let master = election.master().filter(|_| !is_searching).map(|(_, address)| address);
         let wanted = |address: &Address, is_seed: bool, found: Option<&NodeId>| {
             let is_linked = peers.at(address).is_some() || found.is_some_and(|id| peers.with_id(id).is_some());
-            let is_useful = (env.config.is_voter() && is_seed) || master.is_none_or(|master| master == address);
+            let is_useful = (env.votes() && is_seed) || master.is_none_or(|master| master == address);
             !is_linked && is_useful
         };
         let needs_check = |address: &Address| {
@@ -371,8 +377,8 @@ impl Discovery {
     /// `voter`: the address of the voter that rejects it now.
     pub(crate) fn loses_its_id(&mut self, env: &Env, election: &Election, voter: &Address, holder: &Holder) -> bool {
         let own = env.config.address();
-        let gives_way = (env.is_seed(&holder.address), own) > (env.is_seed(own), &holder.address);
-        if election.master().is_some() || !env.is_seed(voter) || voter == own {
+        let gives_way = (env.is_voter(&holder.address), own) > (env.is_voter(own), &holder.address);
+        if election.master().is_some() || !env.is_voter(voter) || voter == own {
             return false;
         }
         let patience = Self::patience(env);
@@ -385,7 +391,7 @@ impl Discovery {
     /// long that it must be so. Meanwhile this node dials its own address: it stops at once if a newer run is there, and does not stop if
     /// it is there itself.
     pub(crate) fn is_superseded(&mut self, env: &Env, voter: &Address) -> bool {
-        if !env.is_seed(voter) {
+        if !env.is_voter(voter) {
             return false;
         }
         self.check_own_address(env);
@@ -406,8 +412,8 @@ impl Discovery {
 
     /// How many voters have to agree: a quorum, or all others where these are fewer.
     fn judges(env: &Env) -> usize {
-        let others = env.config.seeds().iter().filter(|seed| *seed != env.config.address()).count();
-        env.config.quorum().min(others).max(1)
+        let others = env.voters.iter().filter(|voter| *voter != env.config.address()).count();
+        env.quorum().min(others).max(1)
     }
 
     /// Checks what holds between two inputs.

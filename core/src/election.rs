@@ -1,4 +1,4 @@
-//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E9).
+//! Electing one master: terms, votes, promises and leases (PROTOCOL.md, rules E1–E10).
 //!
 //! [`Election`] is a state machine of its own. Its inputs are method calls. Its results are [`Effect`]s, carried out in order.
 //!
@@ -15,13 +15,17 @@
 //! | `rules` | E1–E7: what follows from what is known |
 //! | `solo` | E8: a master without a quorum, and masters that meet |
 //! | `held` | E9: another seed list has a master |
+//! | `electorate` | E10: the voters change |
+//! | `following` | accepting a master, and following it |
 //! | `explain` | why this node is no candidate |
 //! | `persisting` | E4: what the embedder has answered to a `Persist` |
 //! | `invariants` | what holds between the fields after every input |
 //! | `model` | tries every order in which a few voters can receive each other's messages |
 
 mod better;
+mod electorate;
 mod explain;
+mod following;
 mod held;
 mod invariants;
 mod persisting;
@@ -33,6 +37,7 @@ mod state;
 mod times;
 mod voter;
 
+pub(crate) use self::electorate::{ElectorateStep, Roster};
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
@@ -43,6 +48,7 @@ use self::{
 use crate::{
     api::config::{Bootstrap, Config, Timing},
     api::durable::HardState,
+    api::electorate::Electorate,
     api::event::LossReason,
     api::input::Start,
     api::status::Leadership,
@@ -71,6 +77,8 @@ pub(crate) enum Effect {
     WentBack { from: Term, to: Term },
     /// E5: one voter asks for a lease that the other does not confirm, because its `bootstrap_wait` is shorter.
     LeaseTooLong { candidate: (Node, Duration), voter: (Node, Duration) },
+    /// E10: this node has another electorate now.
+    ElectorateChanged,
     /// This node has lost its master, or is no longer the master itself.
     Lost { term: Term, master: Node, reason: LossReason },
 }
@@ -82,11 +90,15 @@ pub(crate) struct Election {
     me: Node,
     address: Address,
     timing: Timing,
+    /// E10: the electorate by which this node acts. It is durable, where votes are.
+    electorate: Electorate,
     /// How many voters elect a master.
     quorum: usize,
     is_voter: bool,
     bootstrap: Bootstrap,
     priority: u8,
+    /// The embedder stores what it is asked to persist.
+    is_durable: bool,
     started: Timestamp,
     /// E1: the longest lease that an earlier run of this node may have promised, as far as that is durable.
     inherited_lease: Duration,
@@ -102,7 +114,7 @@ pub(crate) struct Election {
     known_master: Option<(Term, Node)>,
     /// E5: the newest promise of this voter, to itself or to another node. It is dropped when it has ended.
     promise: Option<Promise>,
-    /// Every seed except this node's own.
+    /// Every voter except this node.
     others: BTreeMap<Address, Voter>,
     /// E3: the requests that cannot be answered yet, the newest one of each candidate. They are judged again whenever
     /// something changes.
@@ -131,6 +143,8 @@ pub(crate) struct Election {
     number: u64,
     /// How many candidacies there were since the start.
     candidacies: u64,
+    /// E10: the electorate that a node at a configured address holds, while no voter of this node's electorate is linked.
+    offer: electorate::Offer,
     effects: VecDeque<Effect>,
 }
 
@@ -138,16 +152,19 @@ impl Election {
     /// The election of a node that has just started. A voter that is the only seed has an effect at once.
     pub(crate) fn new(config: &Config, start: &Start, rng: Rng, now: Timestamp) -> Self {
         let me = Node { id: config.id().clone(), incarnation: start.incarnation };
-        let others = config.seeds().iter().filter(|seed| *seed != config.address());
+        let first = || Electorate::first(config.seeds());
+        let electorate = start.hard_state.electorate.clone().unwrap_or_else(first);
+        let others = electorate.voters.iter().filter(|voter| *voter != config.address());
         let hard = start.hard_state.clone().promising(config.timing().lease);
         let mut election = Self {
             me,
             address: config.address().clone(),
             timing: config.timing().clone(),
-            quorum: config.quorum(),
-            is_voter: config.is_voter(),
+            quorum: electorate.quorum(),
+            is_voter: electorate.voters.contains(config.address()),
             bootstrap: config.bootstrap(),
             priority: config.priority(),
+            is_durable: start.is_durable,
             started: now,
             inherited_lease: start.hard_state.promised_lease,
             now,
@@ -159,7 +176,8 @@ impl Election {
             following: None,
             known_master: None,
             promise: None,
-            others: others.map(|seed| (seed.clone(), Voter::default())).collect(),
+            others: others.map(|voter| (voter.clone(), Voter::default())).collect(),
+            electorate,
             deferred: BTreeMap::new(),
             pending_vote: None,
             free_since: None,
@@ -173,6 +191,7 @@ impl Election {
             ahead_since: None,
             number: 0,
             candidacies: 0,
+            offer: electorate::Offer::default(),
             effects: VecDeque::new(),
         };
         election.settle();
@@ -248,7 +267,9 @@ impl Election {
         let candidacy = self.state.candidacy().filter(|candidacy| !candidacy.solo)?;
         candidacy.requested_at?;
         let has_answered = candidacy.granted.contains(voter) || candidacy.refused.contains(voter);
-        let request = VoteRequest { term: self.hard.term, number: candidacy.number, lease: self.timing.lease };
+        let electorate = self.electorate.version;
+        let request =
+            VoteRequest { term: self.hard.term, number: candidacy.number, lease: self.timing.lease, electorate };
         (!has_answered).then_some(request)
     }
 
@@ -261,7 +282,7 @@ impl Election {
     /// When to call [`advance`](Self::advance) at the latest. At any time before that it would change nothing.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let own = match &self.state {
-            State::Master(mastership) if self.quorum > 1 && !mastership.solo => {
+            State::Master(mastership) if self.needs_confirmations() && !mastership.solo => {
                 Some(self.lease_until(mastership, self.now))
             }
             State::Candidate(candidacy) => Some(candidacy.deadline),
@@ -277,7 +298,8 @@ impl Election {
                 next = Some(at);
             }
         };
-        for at in [own, following, bootstrap, promise, solo, self.climbs_at(), self.goes_back_at(), held] {
+        let times = [self.climbs_at(), self.goes_back_at(), held, self.offer_due()];
+        for at in [own, following, bootstrap, promise, solo].into_iter().chain(times) {
             at.into_iter().for_each(&mut consider);
         }
         if let Some(since) = self.free_since {
@@ -359,7 +381,7 @@ impl Election {
         self.settle();
     }
 
-    fn record_report(&mut self, from: &Node, address: &Address, status: &StatusReport) {
+    pub(super) fn record_report(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let keeps_term = self.keeps_term(status.term);
         if let Some(voter) = self.others.get_mut(address) {
             let report = LastReport::new(from, status, keeps_term);
@@ -373,7 +395,9 @@ impl Election {
     /// Receives a status, newer than all before from that node.
     pub(crate) fn status_received(&mut self, from: &Node, address: &Address, status: &StatusReport) {
         let is_voter = self.others.contains_key(address);
+        let knew = self.electorate_of(address);
         self.record_report(from, address, status);
+        self.compare_electorates(address, (knew, status.electorate));
         if is_voter {
             self.record_rival(from, address, (status.term, &status.role));
         }
@@ -457,7 +481,8 @@ impl Election {
         // With votes in memory, terms begin again after all voters were down at once. A late message of an earlier run may then name
         // a newer term than the living master has, and must not end the promise to that master.
         let is_bound = self.live_promise().is_some_and(|promise| promise.to != *from);
-        let may_promise = accepted && self.is_voter && !is_bound && heartbeat.lease <= self.timing.bootstrap_wait;
+        let may_vote = self.electorate.may_become_voter(&self.address);
+        let may_promise = accepted && may_vote && !is_bound && heartbeat.lease <= self.timing.bootstrap_wait;
         if may_promise {
             let (until, lease) = (self.now + heartbeat.lease, heartbeat.lease);
             match &mut self.promise {
@@ -478,6 +503,9 @@ impl Election {
         if confirms {
             self.clear(from);
         }
+        if let Some(following) = self.following.as_mut().filter(|_| accepted) {
+            following.heartbeat = Some(heartbeat);
+        }
         self.settle();
         (accepted, confirms)
     }
@@ -485,7 +513,8 @@ impl Election {
     /// E6: receives the answer to a heartbeat. Only that of a voter counts. A confirmation counts for the time at which the heartbeat was
     /// sent.
     pub(crate) fn heartbeat_ack(&mut self, voter: &Address, ack: &HeartbeatAck) {
-        if !self.others.contains_key(voter) {
+        let is_voter = self.others.contains_key(voter);
+        if !is_voter && !self.electorate.may_become_voter(voter) {
             return;
         }
         if let State::Master(mastership) = &mut self.state
@@ -494,9 +523,13 @@ impl Election {
         {
             let newest = mastership.confirmed.entry(voter.clone()).or_insert(*sent);
             *newest = (*newest).max(*sent);
+            // E10: this heartbeat was sent when the electorate was durable here, and it is durable there.
+            if is_voter && ack.electorate == self.electorate.version && ack.number > mastership.changed_at {
+                mastership.installed.insert(voter.clone());
+            }
         }
         // E8: a former member of a solo master may follow another master by now, and have that one's term.
-        if !self.is_solo() {
+        if is_voter && !self.is_solo() {
             self.learn(ack.term);
         }
         self.settle();
@@ -525,72 +558,6 @@ impl Election {
         let heartbeat = Heartbeat { term: self.hard.term, number: self.number, lease: self.timing.lease };
         self.settle();
         Some(heartbeat)
-    }
-
-    /// A node has shown that it is a master, by a join response. Returns whether this node follows it.
-    pub(crate) fn accept_master(&mut self, master: &Node, address: &Address, term: Term) -> bool {
-        let accepted = self.accept_master_for(master, address, (term, None));
-        self.settle();
-        accepted
-    }
-
-    /// A node has shown that it is a master, by a status, a join response or a heartbeat. `lease`: the lease that a heartbeat names.
-    /// Returns whether this node follows it.
-    fn accept_master_for(&mut self, master: &Node, address: &Address, (term, lease): (Term, Option<Duration>)) -> bool {
-        if term < self.hard.term || self.state.is_leaving() {
-            return false;
-        }
-        let solo = self.reports_solo(master, address);
-        if solo && !self.may_follow_solo(master) {
-            return false;
-        }
-        let reach = self.within_reach(term);
-        if reach < term {
-            self.take_over(reach);
-            return false;
-        }
-        if self.is_solo() {
-            self.give_way();
-        }
-        if self.known_master.as_ref().is_some_and(|(known, node)| *known == term && node != master) {
-            // Two masters of one term: a restarted voter has forgotten its vote (G1). Their views must not be confused, so
-            // this node moves to the next term (V9).
-            self.learn(term.next());
-            return false;
-        }
-        self.step_down(LossReason::NewerTerm);
-        if term != self.hard.term {
-            self.enter(term, None);
-        }
-        // E3: accepting a master spends the vote of its term.
-        self.hard.voted_for.get_or_insert_with(|| master.clone());
-        self.hard.joined = true;
-        self.known_master = Some((term, master.clone()));
-        self.persist();
-        self.end_resignations();
-        if self.following.as_ref().is_some_and(|f| f.master != *master) {
-            self.lose_master(LossReason::Ended);
-        }
-        let deadline = self.now + self.patience_with(address, lease);
-        self.failures = 0;
-        match &mut self.following {
-            Some(known) if known.master == *master && known.term == term => {
-                (known.deadline, known.is_excused) = (deadline, false);
-            }
-            other => {
-                let (master, address) = (master.clone(), address.clone());
-                *other = Some(Followed {
-                    master: master.clone(),
-                    address: address.clone(),
-                    term,
-                    solo,
-                    deadline,
-                    is_excused: false,
-                });
-                self.effects.push_back(Effect::Found { term, master, address });
-            }
-        }
-        true
     }
 }
 

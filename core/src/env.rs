@@ -1,6 +1,9 @@
 //! What every part of a node may read, and where every part puts what it causes.
 
-use alloc::{collections::VecDeque, sync::Arc};
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     api::config::{Config, Limits, Timing},
@@ -20,11 +23,14 @@ pub(crate) struct Env {
     pub(crate) config: Arc<Config>,
     pub(crate) me: Node,
     pub(crate) now: Timestamp,
+    /// E10: the voters, as the election has them.
+    pub(crate) voters: Arc<BTreeSet<Address>>,
 }
 
 impl Env {
     pub(crate) fn new(config: Config, me: Node, now: Timestamp) -> Self {
-        Self { config: Arc::new(config), me, now }
+        let voters = Arc::new(config.seeds().clone());
+        Self { config: Arc::new(config), me, now, voters }
     }
 
     pub(crate) fn timing(&self) -> &Timing {
@@ -40,8 +46,19 @@ impl Env {
         self.config.keys().get(at)
     }
 
-    pub(crate) fn is_seed(&self, address: &Address) -> bool {
-        self.config.seeds().contains(address)
+    /// Whether the node at this address is a voter.
+    pub(crate) fn is_voter(&self, address: &Address) -> bool {
+        self.voters.contains(address)
+    }
+
+    /// Whether this node is a voter.
+    pub(crate) fn votes(&self) -> bool {
+        self.is_voter(self.config.address())
+    }
+
+    /// How many voters elect a master.
+    pub(crate) fn quorum(&self) -> usize {
+        self.voters.len() / 2 + 1
     }
 
     /// The `Hello` with this nonce and this report of how this node votes.

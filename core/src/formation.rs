@@ -7,6 +7,7 @@ mod admission;
 mod claims;
 mod dispatch;
 mod effects;
+mod electorate;
 mod explain;
 mod flush;
 mod invariants;
@@ -21,6 +22,7 @@ use self::{effects::End, flush::Sources};
 use crate::{
     absence::Absence,
     api::config::Config,
+    api::electorate::ElectorateVersion,
     api::error::{CloseReason, DialProblem, Misuse},
     api::event::{Event, StopReason},
     api::input::{Command, Input, Origin, Start},
@@ -129,6 +131,9 @@ impl Formation {
             election_due: None,
             env: Env::new(config, me, now),
         };
+        if formation.electorate().version > ElectorateVersion::default() {
+            formation.electorate_changed();
+        }
         formation.conclude();
         formation
     }
@@ -290,6 +295,7 @@ impl Formation {
                     false => Ok(()),
                 }
             }
+            Input::Command(Command::SetVoters(voters)) => self.check_voters(voters),
             Input::Tick | Input::Command(Command::Leave | Command::Resign) => Ok(()),
         }
     }
@@ -333,6 +339,7 @@ impl Formation {
             }
             Input::Command(Command::Leave) => self.leave(),
             Input::Command(Command::Resign) => self.resign(),
+            Input::Command(Command::SetVoters(voters)) => self.election.want_voters(voters),
             Input::Command(Command::SetMetadata(metadata)) => self.own_status.set_metadata(metadata),
             Input::Command(Command::AddContacts(contacts)) => {
                 self.discovery.add_contacts(&self.env, contacts.iter());
@@ -501,7 +508,7 @@ impl Formation {
     /// election concludes: then it begins again.
     fn settle(&mut self) {
         loop {
-            while self.apply_effects() {
+            while self.apply_effects() || self.change_voters() {
                 self.election.advance(self.env.now);
             }
             let lacks_master = self.lifecycle.is_running() && self.election.master().is_none();
@@ -533,7 +540,7 @@ impl Formation {
             return false;
         }
         let Some((master, _)) = self.election.master() else { return false };
-        let is_voter = self.env.config.is_voter();
+        let is_voter = self.env.votes();
         let needless = self.peers.dialed_links_to(|peer| {
             let is_claimed = self.peers.is_claimed(peer.address());
             peer.node() != master && !(is_voter && peer.is_voter()) && !is_claimed

@@ -87,9 +87,10 @@ mod wire;
 pub use api::{
     config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, StateDir, Timing},
     durable::{DurableState, HardState, ResumeError},
+    electorate::{Electorate, ElectorateVersion},
     error::{CloseReason, DialProblem, Misuse, RejectReason, TlsFailure, TlsProblem},
     event::{Event, LossReason, Severity, StopReason, ViewLimit},
-    explain::{Explanation, MemberReport, NoMaster, NoMasterReason, Problem, Storage, VoterReport},
+    explain::{Explanation, MemberReport, NoMaster, NoMasterReason, Problem, Storage, VoterReport, Waiting},
     fence::{Fence, StaleToken},
     input::{Command, Input, Origin, Remote, Start},
     output::Output,

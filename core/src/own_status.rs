@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
+    api::electorate::ElectorateVersion,
     election::Election,
     env::Env,
     id::{Term, ViewId},
@@ -35,6 +36,7 @@ impl OwnStatus {
             abstains: false,
             promise: None,
             view_id: ViewId::default(),
+            electorate: ElectorateVersion::default(),
             metadata: metadata.clone(),
         };
         Self { report, frame: SharedFrame::default(), metadata, metadata_at: Timestamp::ZERO }
@@ -62,11 +64,12 @@ impl OwnStatus {
     /// most once per heartbeat interval, if there is anybody to report it to.
     pub(crate) fn refresh(&mut self, env: &Env, election: &Election, (view_id, links): (ViewId, usize)) -> bool {
         let (term, role, abstains) = (election.term(), election.role(), election.abstains());
-        let (promise, known) = (election.promised_to(), &self.report);
+        let (promise, electorate, known) = (election.promised_to(), election.electorate().version, &self.report);
         let is_same = known.term == term
             && known.role == role
             && known.abstains == abstains
             && known.promise.as_ref() == promise
+            && known.electorate == electorate
             && (known.metadata == self.metadata || env.now < self.metadata_at);
         if is_same {
             return false;
@@ -81,6 +84,7 @@ impl OwnStatus {
             abstains,
             promise: promise.cloned(),
             view_id,
+            electorate,
             metadata: self.metadata.clone(),
         };
         self.frame = SharedFrame::new(&Message::Status(self.report.clone()));
@@ -96,6 +100,8 @@ impl OwnStatus {
         assert_eq!(self.report.role, election.role(), "the report has the present role");
         assert_eq!(self.report.abstains, election.abstains(), "the report has the present abstention");
         assert_eq!(self.report.promise.as_ref(), election.promised_to(), "the report has the present promise");
+        let is_present = self.report.electorate == election.electorate().version;
+        assert!(is_present, "the report has the present electorate");
         let is_due = self.metadata_due().is_none() || timers.is_set(&Timer::Metadata);
         assert!(is_due, "metadata that is not reported has a deadline");
     }
@@ -129,11 +135,12 @@ mod tests {
         Node { id: crate::NodeId::new("x").unwrap(), incarnation: Incarnation(1) }
     }
 
-    const VIOLATIONS: [Violation<(OwnStatus, Election)>; 5] = [
+    const VIOLATIONS: [Violation<(OwnStatus, Election)>; 6] = [
         (reported, |(own, _)| own.report.term = Term(9), "the report has the present term"),
         (reported, |(own, _)| own.report.role = Role::Leaving, "the report has the present role"),
         (reported, |(own, _)| own.report.abstains = !own.report.abstains, "the report has the present abstention"),
         (reported, |(own, _)| own.report.promise = Some(another_node()), "the report has the present promise"),
+        (reported, |(own, _)| own.report.electorate.number = 9, "the report has the present electorate"),
         (
             reported,
             |(own, _)| own.set_metadata(Bytes::from_static(b"x")),

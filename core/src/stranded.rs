@@ -31,7 +31,7 @@ impl Stranded {
     /// Only voters are believed about masters, so only they report this. A solo master may be one of several (E8).
     pub(crate) fn update(&mut self, env: &Env, sink: &mut Sink, election: &Election, is_running: bool) {
         let follows = election.master().map(|(master, _)| master).filter(|master| **master != env.me);
-        let follows = follows.filter(|_| is_running && env.config.is_voter() && !election.follows_solo());
+        let follows = follows.filter(|_| is_running && env.votes() && !election.follows_solo());
         if follows == self.follows.as_ref() {
             return;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, Change, CloseReason, ClusterName, ElectorateDigest, Incarnation, Member, MemberState, Node, NodeId,
-    RejectReason, RemovalReason, Term, ViewDigest, ViewId,
+    Address, Change, CloseReason, ClusterName, Electorate, ElectorateDigest, ElectorateVersion, Incarnation, Member,
+    MemberState, Node, NodeId, RejectReason, RemovalReason, Term, ViewDigest, ViewId,
     message::{
         Heartbeat, HeartbeatAck, Hello, Holder, JoinResponse, MAGIC, MembersUpdate, Message, Proof, ProtocolRange,
         Rejected, Release, Resign, Role, StatusReport, Vote, VoteRequest, Voucher,
@@ -67,10 +67,21 @@ fn status(number: u64, term: u64, role: Role) -> StatusReport {
         promise: None,
         view_id: ViewId::default(),
         metadata: Bytes::new(),
+        electorate: Default::default(),
     }
 }
 
 /// Every variant, with its body on the wire.
+fn electorate_version(term: u64, number: u64) -> ElectorateVersion {
+    ElectorateVersion { term: Term(term), number }
+}
+
+fn electorate(voters: &[&str], target: Option<&[&str]>) -> Electorate {
+    // The public type is built from its own encoding only.
+    let lists = (electorate_version(3, 7), voters, target);
+    postcard::from_bytes(&postcard::to_allocvec(&lists).unwrap()).unwrap()
+}
+
 fn fixtures() -> Vec<(Message, &'static str)> {
     let lan = Duration::from_millis(200);
     let mut all = vec![
@@ -150,20 +161,37 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             "04 01 0502 00 0505 04 00 01 61 01 03 683a31 00 00 01 01 62 00 01 01 63 01 01 01 64 02",
         ),
         (
-            Message::VoteRequest(VoteRequest { term: Term(5), number: 7, lease: Duration::from_secs(1) }),
-            "05 05 07 01 00",
+            Message::VoteRequest(VoteRequest {
+                term: Term(5),
+                number: 7,
+                lease: Duration::from_secs(1),
+                electorate: Default::default(),
+            }),
+            "05 05 07 01 00 0000",
         ),
         (Message::Vote(Vote { term: Term(5), number: 7, granted: true }), "06 05 07 01"),
         (Message::Vote(Vote { term: Term(6), number: 7, granted: false }), "06 06 07 00"),
         (Message::Release(Release { term: Term(5) }), "07 05"),
         (Message::Heartbeat(Heartbeat { term: Term(5), number: 300, lease: lan }), "08 05 ac02 00 8084af5f"),
         (
-            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 300, view_id: view_id(5, 2), confirms: true }),
-            "09 05 ac02 0502 01",
+            Message::HeartbeatAck(HeartbeatAck {
+                term: Term(5),
+                number: 300,
+                view_id: view_id(5, 2),
+                confirms: true,
+                electorate: electorate_version(3, 7),
+            }),
+            "09 05 ac02 0502 01 0307",
         ),
         (
-            Message::HeartbeatAck(HeartbeatAck { term: Term(5), number: 1, view_id: view_id(4, 9), confirms: false }),
-            "09 05 01 0409 00",
+            Message::HeartbeatAck(HeartbeatAck {
+                term: Term(5),
+                number: 1,
+                view_id: view_id(4, 9),
+                confirms: false,
+                electorate: Default::default(),
+            }),
+            "09 05 01 0409 00 0000",
         ),
         (Message::Ping, "0a"),
         (Message::LeaveAck, "0b"),
@@ -175,6 +203,11 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (
             Message::Voucher(Voucher { nonce: std::array::from_fn(|n| 0xd0 + n as u8) }),
             "0e d0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
+        ),
+        (Message::Electorate(electorate(&["a:1", "b:1"], None)), "0f 0307 02 03 613a31 03 623a31 00"),
+        (
+            Message::Electorate(electorate(&["a:1"], Some(&["a:1", "c:1"]))),
+            "0f 0307 01 03 613a31 01 02 03 613a31 03 633a31",
         ),
     ];
     let reasons = [
@@ -219,6 +252,7 @@ fn variant(message: &Message) -> usize {
         Message::Resign(_) => 12,
         Message::Proof(_) => 13,
         Message::Voucher(_) => 14,
+        Message::Electorate(_) => 15,
     }
 }
 

@@ -215,9 +215,13 @@ impl Hostile {
                 let confirms = self.known.seeds.contains(&self.contacts[at].claim.address);
                 match self.dice.one_in(4) {
                     true => self.words(at).ack(),
-                    false => {
-                        Message::HeartbeatAck(formation_core::message::HeartbeatAck { term, number, view_id, confirms })
-                    }
+                    false => Message::HeartbeatAck(formation_core::message::HeartbeatAck {
+                        term,
+                        number,
+                        view_id,
+                        confirms,
+                        electorate: Default::default(),
+                    }),
                 }
                 .encode(&mut out);
             }

@@ -109,6 +109,7 @@ impl Peer {
             promise: None,
             view_id,
             metadata: self.metadata.clone(),
+            electorate: Default::default(),
         })
         .to_frame()
     }
@@ -140,7 +141,8 @@ impl Peer {
 
     /// A request for a vote.
     pub fn vote_request(term: u64, lease: Duration) -> Bytes {
-        Message::VoteRequest(VoteRequest { term: Term(term), number: 1, lease }).to_frame()
+        Message::VoteRequest(VoteRequest { term: Term(term), number: 1, lease, electorate: Default::default() })
+            .to_frame()
     }
 
     /// The vote that grants a request.

@@ -35,10 +35,10 @@ use crate::{
     wire::message::{PROTOCOL, ProtocolRange},
 };
 
-/// The most seeds. Every two voters keep a link and send each other every change of their status, so the cost grows with
-/// the square of the number of seeds. A quorum of more than a few dozen voters makes elections slower, and not safer.
+/// The most voters, and seeds. Every two voters keep a link and send each other every change of their status, so the cost grows with
+/// the square of their number. A quorum of more than a few dozen voters makes elections slower, and not safer.
 /// Members that are no voters do not count.
-const MAX_SEEDS: usize = 64;
+pub(crate) const MAX_VOTERS: usize = 64;
 
 /// The configuration of a node. It is valid, and never changes.
 ///

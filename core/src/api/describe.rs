@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::{
+    api::electorate::List,
     api::input::{Command, Input},
     api::output::Output,
     wire::message::Message,
@@ -50,6 +51,7 @@ impl fmt::Display for Command {
                 f.write_str("discovered are")?;
                 found.iter().try_for_each(|address| write!(f, " {address}"))
             }
+            Self::SetVoters(voters) => write!(f, "set voters {}", List(voters)),
             Self::SetMetadata(metadata) => write!(f, "set metadata of {} bytes", metadata.len()),
         }
     }
@@ -64,7 +66,8 @@ impl fmt::Display for Output {
             Self::Close { conn, reason } => write!(f, "close conn {conn}: {reason}"),
             Self::Persist { seq, state } => {
                 write!(f, "persist {seq}: term {}", state.term)?;
-                state.voted_for.iter().try_for_each(|node| write!(f, ", vote for {node}"))
+                state.voted_for.iter().try_for_each(|node| write!(f, ", vote for {node}"))?;
+                state.electorate.iter().try_for_each(|electorate| write!(f, ", electorate {electorate}"))
             }
             Self::Event(event) => write!(f, "event: {event}"),
         }

@@ -1,12 +1,13 @@
 //! The durable state of a node, and which node may start from it (PROTOCOL.md, E4 and I9).
 
 use alloc::collections::BTreeSet;
-use core::{fmt, time::Duration};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     api::config::Config,
+    api::electorate::{Electorate, List},
     api::input::Start,
     id::{Address, ClusterName, Incarnation, Node, NodeId, Term},
 };
@@ -23,6 +24,8 @@ pub struct HardState {
     pub joined: bool,
     /// The longest lease of a promise of this node that may still run (E1). The next run waits for its end, even if it has shorter times.
     pub promised_lease: Duration,
+    /// The newest electorate that the node has taken (E10). `None` stands for the first one, the seeds.
+    pub electorate: Option<Electorate>,
 }
 
 impl HardState {
@@ -103,7 +106,10 @@ impl Start {
             return Err(ResumeError::OtherSeeds { stored: stored.seeds, configured: config.seeds().clone() });
         }
         let incarnation = incarnation.max(Incarnation(stored.incarnation.0.saturating_add(1)));
-        Ok(Self { incarnation, rng_seed, hard_state: stored.hard_state })
+        // Another seed list begins with a first electorate of its own.
+        let electorate = stored.hard_state.electorate.filter(|_| stored.seeds == *config.seeds());
+        let hard_state = HardState { electorate, ..stored.hard_state };
+        Ok(Self { incarnation, rng_seed, hard_state, is_durable: true })
     }
 }
 
@@ -142,19 +148,6 @@ pub enum ResumeError {
         /// The configured seeds.
         configured: BTreeSet<Address>,
     },
-}
-
-struct List<'a>(&'a BTreeSet<Address>);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for address in self.0 {
-            write!(f, "{separator}{address}")?;
-            separator = ", ";
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

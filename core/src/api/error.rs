@@ -1,11 +1,11 @@
 //! What can go wrong, by who is to blame: the embedder ([`Misuse`]) or a peer ([`CloseReason`]). [`RejectReason`] is sent
 //! on the wire. Configuration errors are at [`ConfigError`](crate::ConfigError).
 
-use alloc::{format, string::String};
+use alloc::{borrow::ToOwned, format, string::String};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ConnId, DialId};
+use crate::id::{Address, ConnId, DialId, Node};
 
 /// A fault of the embedder. The input was ignored: the state has not changed, and there are no new outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -53,6 +53,29 @@ pub enum Misuse {
         /// The limit.
         limit: usize,
     },
+    /// Only the master changes the voters.
+    #[error("only the master changes the voters: {}", named(master.as_ref()))]
+    NotMaster {
+        /// The master of this node, and its address, if it has one.
+        master: Option<(Node, Address)>,
+    },
+    /// A cluster has at least one voter, and at most so many.
+    #[error("{count} voters were asked for; a cluster has 1 to {limit}")]
+    NumberOfVoters {
+        /// How many were asked for.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A node that is a voter, or is to become one, keeps its votes in memory. After a restart it would not know who votes.
+    #[error("the node at {address} keeps its votes in memory; give it a state directory first")]
+    VotesInMemory {
+        /// The address of the node.
+        address: Address,
+    },
+    /// With `solo_after`, the voters cannot change.
+    #[error("solo_after is configured, and a cluster with solo masters cannot change its voters")]
+    SoloMasters,
     /// More addresses were discovered than [`Limits::discovered`](crate::Limits::discovered).
     #[error("{count} discovered addresses exceed the limit of {limit}; pass on fewer or raise Limits::discovered")]
     TooManyDiscovered {
@@ -61,6 +84,14 @@ pub enum Misuse {
         /// The limit.
         limit: usize,
     },
+}
+
+/// Whom to ask.
+fn named(master: Option<&(Node, Address)>) -> String {
+    match master {
+        Some((node, address)) => format!("ask {} at {address}", node.id),
+        None => "this node has none; ask it again later".to_owned(),
+    }
 }
 
 /// Why there is no connection to a dialed address.

@@ -4,14 +4,15 @@
 
 mod display;
 
-use alloc::sync::Arc;
+use alloc::{collections::BTreeSet, sync::Arc};
 use core::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api::electorate::Electorate,
     api::error::{CloseReason, RejectReason},
-    api::explain::NoMaster,
+    api::explain::{NoMaster, Waiting},
     id::{Address, ClusterName, ConnId, Node, Term, ViewId},
     membership::view::Change,
     wire::message::Holder,
@@ -93,6 +94,19 @@ pub enum Event {
         from: Term,
         /// The term of the voters.
         to: Term,
+    },
+    /// This node has another electorate now: the voters have changed, or are about to (PROTOCOL.md, E10). A node that starts with an
+    /// electorate that is not the configured seed list reports it, too.
+    ElectorateChanged {
+        /// The electorate.
+        electorate: Electorate,
+    },
+    /// The voters that were asked for are not all voters yet. The master reports it again every minute, and goes on when it can.
+    VotersWait {
+        /// The voters that were asked for.
+        target: BTreeSet<Address>,
+        /// What it waits for.
+        waits_for: Waiting,
     },
     /// Peers follow a master that this node cannot reach. It is reported once per master, until this node has a master.
     MasterUnreachable {
@@ -261,6 +275,7 @@ impl Event {
         match self {
             Self::Linked { .. } | Self::Unlinked { .. } => Severity::Detail,
             Self::MasterElected { .. }
+            | Self::ElectorateChanged { .. }
             | Self::ViewChanged { .. }
             | Self::BetterMaster { .. }
             | Self::Stopped { .. }
@@ -270,6 +285,7 @@ impl Event {
             | Self::TermWentBack { .. }
             | Self::MasterUnreachable { .. }
             | Self::PeersWithoutMaster { .. }
+            | Self::VotersWait { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
@@ -301,6 +317,8 @@ impl Event {
             | Self::TermWentBack { .. }
             | Self::MasterUnreachable { .. }
             | Self::PeersWithoutMaster { .. }
+            | Self::ElectorateChanged { .. }
+            | Self::VotersWait { .. }
             | Self::ViewChanged { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }
@@ -337,6 +355,8 @@ impl Event {
             | Self::TermWentBack { .. }
             | Self::MasterUnreachable { .. }
             | Self::PeersWithoutMaster { .. }
+            | Self::ElectorateChanged { .. }
+            | Self::VotersWait { .. }
             | Self::ViewChanged { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }

@@ -6,6 +6,7 @@ use core::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    electorate::{ElectorateVersion, List},
     error::{CloseReason, DialProblem, RejectReason},
     status::Phase,
 };
@@ -50,10 +51,16 @@ pub struct Explanation {
     pub master: Option<(Node, Address)>,
     /// Why it has no master, if it has none and has not stopped.
     pub no_master: Option<NoMaster>,
-    /// Every seed, in the order of the addresses.
+    /// Every voter, in the order of the addresses.
     pub voters: Vec<VoterReport>,
     /// How many voters elect a master.
     pub quorum: usize,
+    /// Which electorate these voters are (E10).
+    pub electorate: ElectorateVersion,
+    /// The voters that the cluster is changing to, until it has them.
+    pub target: Option<BTreeSet<Address>>,
+    /// On a master: what the change waits for.
+    pub waits_for: Option<Waiting>,
     /// The node to which a promise binds this voter, and for how long (E5).
     pub promise: Option<(Node, Duration)>,
     /// What is known of its storage.
@@ -65,6 +72,34 @@ pub struct Explanation {
     pub view_id: ViewId,
     /// On a master: its members without itself, in the order of the ids.
     pub members: Vec<MemberReport>,
+}
+
+/// What a change of the voters waits for (PROTOCOL.md, E10).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// The storage of the master has failed, or is not done yet.
+    Storage,
+    /// Too few voters have confirmed the present electorate. These have not.
+    Voters(BTreeSet<Address>),
+    /// These nodes are to become voters, and are no active members that store their votes.
+    Members(BTreeSet<Address>),
+    /// One voter less would leave too few that are active. These of the target are not.
+    Quorum(BTreeSet<Address>),
+}
+
+/// `the members a:1, b:1: each has to be active and to store its votes`
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage => f.write_str("the storage of the master"),
+            Self::Voters(missing) => write!(f, "the voters {} to confirm the present electorate", List(missing)),
+            Self::Members(missing) => {
+                write!(f, "the members {}: each has to be active and to store its votes", List(missing))
+            }
+            Self::Quorum(away) => write!(f, "a quorum of active voters: {} are away", List(away)),
+        }
+    }
 }
 
 /// Why a node has no master.

@@ -23,12 +23,14 @@ pub struct Start {
     pub rng_seed: u64,
     /// The last state that was persisted, or the default if there is none.
     pub hard_state: HardState,
+    /// Whether the embedder stores what it is asked to persist. A voter without this cannot be added to the electorate (PROTOCOL.md, E10).
+    pub is_durable: bool,
 }
 
 impl Start {
     /// A start without durable state. To start with it, use [`resume`](Self::resume).
     pub fn new(incarnation: Incarnation, rng_seed: u64) -> Self {
-        Self { incarnation, rng_seed, hard_state: HardState::default() }
+        Self { incarnation, rng_seed, hard_state: HardState::default(), is_durable: false }
     }
 }
 
@@ -188,6 +190,9 @@ pub enum Command {
     /// Dial exactly these addresses too, while the node has no master. They replace those of the last such command. An address that is
     /// missing now is not dialed again, unless it is a seed or a contact; a link that was dialed to it stays (PROTOCOL.md, D8).
     SetDiscovered(Vec<Address>),
+    /// Change the voters to these. Only the master takes it: it changes the electorate one voter at a time, and the next master goes on where
+    /// this one ends. [`Event::ElectorateChanged`](crate::Event::ElectorateChanged) reports each step (PROTOCOL.md, E10).
+    SetVoters(BTreeSet<Address>),
 }
 
 impl Command {

@@ -1,7 +1,10 @@
 //! The invariants of an election. They hold whenever one of its methods has returned, whatever peers have sent.
 
 use super::{Election, rules::is_durable, state::State};
-use crate::id::{Address, Node, Term};
+use crate::{
+    api::electorate::ElectorateVersion,
+    id::{Address, Node, Term},
+};
 
 impl Election {
     /// Checks the invariants between two inputs.
@@ -15,6 +18,7 @@ impl Election {
         self.check_mastership();
         self.check_master();
         self.check_votes();
+        self.check_electorate();
         self.solo.check(|address| self.others.contains_key(address));
     }
 
@@ -57,7 +61,8 @@ impl Election {
         match &self.state {
             State::Idle | State::Leaving => {}
             State::Candidate(_) | State::Master(_) => {
-                assert!(self.is_voter, "only a voter is a candidate or a master");
+                // E10: a master that has removed itself stays until a quorum of the others knows that.
+                assert!(self.is_voter || self.is_master(), "only a voter is a candidate or a master");
                 assert!(self.following.is_none(), "E2: a candidate or a master follows nobody");
                 assert!(self.free_since.is_none(), "E2: a candidate or a master is not free to become a candidate");
                 let votes_for_itself = self.hard.voted_for.as_ref() == Some(&self.me);
@@ -99,7 +104,10 @@ impl Election {
         assert!(durable, "E4: the vote of a master for itself is durable");
         assert!(self.lease_until(mastership, self.now) > self.now, "E6: the lease of a master is valid");
         let names_a_voter = |address| self.others.contains_key(address);
-        assert!(mastership.confirmed.keys().all(names_a_voter), "E6: only other voters confirm a lease");
+        let may_confirm = |address| self.electorate.may_become_voter(address) && *address != self.address;
+        assert!(mastership.confirmed.keys().all(may_confirm), "E6: only other voters confirm a lease");
+        assert!(mastership.installed.iter().all(names_a_voter), "E10: only other voters confirm an electorate");
+        assert!(mastership.changed_at <= self.number, "E10: an electorate is no newer than the newest heartbeat");
         assert!(mastership.confirmed.values().all(|at| *at <= self.now), "E6: nothing is confirmed before it was sent");
         let ascending = mastership.sent.iter().is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
         assert!(ascending, "E6: heartbeats are numbered in the order in which they were sent");
@@ -124,6 +132,19 @@ impl Election {
         assert!(self.known_master.is_none() || self.hard.joined, "D7: a node that has had a master has joined");
     }
 
+    /// E10.
+    fn check_electorate(&self) {
+        let Self { electorate, address, .. } = self;
+        assert_eq!(self.quorum, electorate.quorum(), "E10: the quorum is that of the electorate");
+        assert_eq!(self.is_voter, electorate.voters.contains(address), "E10: a voter is in the electorate");
+        let others = electorate.voters.iter().filter(|voter| *voter != address);
+        assert!(self.others.keys().eq(others), "E10: the other voters are those of the electorate");
+        let durable = self.persistence.durable.electorate.as_ref().map(|durable| durable.version);
+        assert_eq!(durable.unwrap_or_default(), electorate.version, "E10: a node acts by a durable electorate");
+        let is_of_known_term = self.newest_version().term <= self.hard.term || !self.is_voter;
+        assert!(is_of_known_term, "E10: an electorate is of a term that this node knows");
+    }
+
     /// E3, E5.
     fn check_votes(&self) {
         for (id, (candidate, _)) in &self.deferred {
@@ -139,7 +160,9 @@ impl Election {
             assert!(!self.persistence.failed, "E4: a vote that cannot become durable is dropped");
         }
         if let Some(promise) = &self.promise {
-            assert!(self.is_voter, "E5: only a voter promises");
+            // E10: a node that is to become a voter promises, too, and a voter that is removed keeps its promise.
+            let is_or_was_voter = self.is_voter || self.electorate.version > ElectorateVersion::default();
+            assert!(is_or_was_voter, "E5: only a voter promises");
             assert!(promise.term <= self.hard.term, "E5: a promise is of a term that this node knows");
             assert!(promise.until_after_release <= promise.until, "E5: a release never makes a promise longer");
         }

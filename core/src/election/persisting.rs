@@ -13,6 +13,7 @@ impl Election {
         let was_delayed = core::mem::take(&mut self.persistence.delayed);
         if let Some(durable) = self.persistence.in_flight.take() {
             self.persistence.durable = durable;
+            self.act_by_durable();
         }
         self.persist();
         self.settle();

@@ -37,6 +37,7 @@ impl Election {
             self.lose_master(LossReason::Silent);
         }
         self.drop_ended_promise();
+        self.take_offer();
         self.climb();
         self.go_back();
         self.send_durable_votes();
@@ -246,7 +247,15 @@ impl Election {
         // lease, and a late vote does not count.
         let requested_at = candidacy.requested_at.unwrap_or(self.now);
         let confirmed = candidacy.granted.into_iter().map(|voter| (voter, requested_at)).collect();
-        self.state = State::Master(Mastership { solo: candidacy.solo, confirmed, sent: VecDeque::new() });
+        self.state = State::Master(Mastership {
+            solo: candidacy.solo,
+            confirmed,
+            sent: VecDeque::new(),
+            changed_at: self.number,
+            installed: BTreeSet::new(),
+            wanted: None,
+            is_outdated: false,
+        });
         if candidacy.solo {
             // It grants no vote while it is master, and its lease binds nobody after that (E8).
             self.promise = None;
@@ -337,6 +346,7 @@ impl Election {
             || !self.can_vote()
             || !self.state.may_grant()
             || request.lease > self.timing.bootstrap_wait
+            || request.electorate < self.newest_version()
             || !self.is_within_reach(request.term);
         if never {
             return Verdict::Refuse;
@@ -384,18 +394,15 @@ impl Election {
     /// E6: the end of the lease. It runs from the newest sending time that a quorum, this node included, has confirmed. The
     /// lease of a solo master and of a single voter runs from `now`, because nobody has to confirm it.
     pub(super) fn lease_until(&self, mastership: &Mastership, now: Timestamp) -> Timestamp {
-        let confirmed = mastership.confirmed.values().copied();
-        let start = match self.quorum.checked_sub(2) {
-            _ if mastership.solo => now,
-            None => now,
-            // With this node, more than `fewer` others are a quorum.
-            Some(fewer) => confirmed
-                .clone()
-                .filter(|at| confirmed.clone().filter(|other| other >= at).count() > fewer)
-                .max()
-                .unwrap_or(Timestamp::ZERO),
-        };
-        start + self.timing.safe_lease()
+        if mastership.solo || !self.needs_confirmations() {
+            return now + self.timing.safe_lease();
+        }
+        self.lease_by(mastership, &self.electorate)
+    }
+
+    /// Whether the lease of this master runs only while others confirm it.
+    pub(super) fn needs_confirmations(&self) -> bool {
+        self.quorum > usize::from(self.is_voter)
     }
 
     /// E7: a voter has named this term.

@@ -7,6 +7,7 @@ use crate::{
     api::durable::HardState,
     id::{Address, Node, Term},
     time::Timestamp,
+    wire::message::Heartbeat,
 };
 
 /// What this node does in its election at the moment.
@@ -94,10 +95,18 @@ pub(super) struct Candidacy {
 pub(super) struct Mastership {
     /// E8: it has no quorum, and therefore no lease that could expire.
     pub(super) solo: bool,
-    /// For each other voter, the newest sending time that it has confirmed.
+    /// For each other voter, and each node that is to become one (E10), the newest sending time that it has confirmed.
     pub(super) confirmed: BTreeMap<Address, Timestamp>,
     /// The numbers and sending times of the heartbeats that a confirmation may still name, oldest first.
     pub(super) sent: VecDeque<(u64, Timestamp)>,
+    /// E10: the newest number that was given out when the present electorate became durable here.
+    pub(super) changed_at: u64,
+    /// E10: the other voters that have confirmed a later heartbeat with the present electorate.
+    pub(super) installed: BTreeSet<Address>,
+    /// E10: the voters that were asked for, until the electorate says so.
+    pub(super) wanted: Option<BTreeSet<Address>>,
+    /// E10: another node holds a newer electorate than this master.
+    pub(super) is_outdated: bool,
 }
 
 /// The master that this node follows.
@@ -112,6 +121,8 @@ pub(super) struct Followed {
     pub(super) solo: bool,
     /// When it counts as lost, unless something arrives from it.
     pub(super) deadline: Timestamp,
+    /// Its newest heartbeat.
+    pub(super) heartbeat: Option<Heartbeat>,
     /// V10: nothing has arrived from it since this node has paused, and it has got more time for that.
     pub(super) is_excused: bool,
 }

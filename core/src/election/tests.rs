@@ -11,7 +11,7 @@ mod solo;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::{Incarnation, ViewId};
+use crate::{Incarnation, ViewId, api::electorate::ElectorateVersion};
 
 const MS: u64 = 1_000;
 
@@ -30,7 +30,8 @@ fn at(id: &str) -> Address {
 }
 
 fn vote_request(term: u64) -> VoteRequest {
-    VoteRequest { term: Term(term), number: 7, lease: Duration::from_secs(1) }
+    let electorate = ElectorateVersion::default();
+    VoteRequest { term: Term(term), number: 7, lease: Duration::from_secs(1), electorate }
 }
 
 fn heartbeat(term: u64) -> Heartbeat {
@@ -43,8 +44,16 @@ fn follows(id: &str) -> Role {
 
 /// A status of term 0 without a promise.
 fn status(role: Role) -> StatusReport {
-    let (view_id, metadata) = (ViewId::default(), bytes::Bytes::new());
-    StatusReport { number: 1, term: Term(0), role, abstains: false, promise: None, view_id, metadata }
+    StatusReport {
+        number: 1,
+        term: Term(0),
+        role,
+        abstains: false,
+        promise: None,
+        view_id: ViewId::default(),
+        electorate: ElectorateVersion::default(),
+        metadata: bytes::Bytes::new(),
+    }
 }
 
 impl Rig {
@@ -325,7 +334,10 @@ fn e6_a_lease_runs_from_sending_and_expires_before_all_else() {
     let heartbeat = rig.election.next_heartbeat().unwrap();
     rig.wait(100);
     let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
-    rig.election.heartbeat_ack(&at("c"), &HeartbeatAck { term, number, view_id, confirms: true });
+    rig.election.heartbeat_ack(
+        &at("c"),
+        &HeartbeatAck { term, number, view_id, confirms: true, electorate: Default::default() },
+    );
     assert_eq!(until(&rig), Some(Timestamp::from_micros(requested_at + 1_190 * MS)), "from the sending time");
     assert!(rig.wait(889).is_empty());
     let lost = rig.wait(1);
@@ -368,7 +380,10 @@ fn e7_the_term_of_a_candidate_alone_ends_no_mastership() {
         rig.wait(200);
         let heartbeat = rig.election.next_heartbeat().unwrap();
         let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
-        rig.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, view_id, confirms: true });
+        rig.election.heartbeat_ack(
+            &at("b"),
+            &HeartbeatAck { term, number, view_id, confirms: true, electorate: Default::default() },
+        );
         rig.report_in(9 + beat, "c", Role::Candidate, Some("c"));
         assert_eq!(answer(&rig.request("c", 9 + beat)), Some(false));
         assert!(rig.election.is_master());

@@ -12,9 +12,14 @@ const LONGEST_WAIT: u32 = 16;
 impl Election {
     /// How this node votes, for its next `Hello`s.
     pub(crate) fn voting(&self) -> Voting {
-        let Self { timing, priority, .. } = self;
-        let (lease, bootstrap_wait, priority) = (timing.lease, timing.bootstrap_wait, *priority);
-        Voting { lease, bootstrap_wait, longest_lease: self.longest_lease(), may_form: self.may_form(), priority }
+        Voting {
+            lease: self.timing.lease,
+            bootstrap_wait: self.timing.bootstrap_wait,
+            longest_lease: self.longest_lease(),
+            may_form: self.may_form(),
+            priority: self.priority,
+            is_durable: self.is_durable,
+        }
     }
 
     /// E1: the longest lease of a promise that may still run, of this run or of an earlier one, as far as this voter knows that itself. Only

@@ -3,6 +3,7 @@
 use core::{cmp::Reverse, time::Duration};
 
 use crate::{
+    api::electorate::ElectorateVersion,
     id::{Node, NodeId, Term},
     time::Timestamp,
     wire::message::{Role, StatusReport},
@@ -113,13 +114,16 @@ pub(super) struct LastReport {
     pub(super) role: RoleKind,
     pub(super) abstains: bool,
     pub(super) promise: Option<Node>,
+    /// E10: the electorate that it holds.
+    pub(super) electorate: ElectorateVersion,
 }
 
 impl LastReport {
     pub(super) fn new(from: &Node, status: &StatusReport, keeps_term: bool) -> Self {
         let (role, promise) = (RoleKind::from(&status.role), status.promise.clone());
         let term = keeps_term.then_some(status.term);
-        Self { node: from.clone(), term, role, abstains: status.abstains, promise }
+        let (abstains, electorate) = (status.abstains, status.electorate);
+        Self { node: from.clone(), term, role, abstains, promise, electorate }
     }
 
     /// E1: whether the voter cannot rely on a vote for itself, and is bound by no promise.

@@ -115,7 +115,7 @@ impl Formation {
     /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
     fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
         let is_wanted = self.peers.dialed(conn).is_some_and(|dialed| self.discovery.is_configured(dialed));
-        let is_reserved = is_wanted || self.env.is_seed(&hello.address);
+        let is_reserved = is_wanted || self.env.is_voter(&hello.address);
         if !is_reserved && self.peers.is_full_for_others(&self.env) {
             return self.end(conn, End::Closed(CloseReason::TooManyConnections));
         }
@@ -278,7 +278,7 @@ impl Formation {
     }
 
     /// A link to a peer is not proven, and a newer one is. The older one has to show now that it leads to the same node.
-    fn withdraw(&mut self, conn: ConnId) {
+    pub(super) fn withdraw(&mut self, conn: ConnId) {
         // A connection that was dialed at another address than the peer's own is not asked for proof.
         match self.peers.dialed(conn) {
             Some(_) => self.end(conn, End::Closed(CloseReason::Duplicate)),

@@ -7,7 +7,7 @@ use crate::{
     env::never,
     id::{ConnId, Term},
     membership::Update,
-    peers::{PeerKey, Post},
+    peers::{Peer, PeerKey, Post},
     wire::message::{
         Heartbeat, HeartbeatAck, JoinResponse, MembersUpdate, Message, Resign, Role, StatusReport, VoteRequest,
     },
@@ -27,7 +27,7 @@ enum Sender {
 fn sender_of(message: &Message) -> Sender {
     match message {
         Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => Sender::Nobody,
-        Message::HeartbeatAck(_) | Message::Ping | Message::Voucher(_) => Sender::Anyone,
+        Message::HeartbeatAck(_) | Message::Ping | Message::Voucher(_) | Message::Electorate(_) => Sender::Anyone,
         Message::Status(status) => match status.role {
             Role::Joining | Role::Follower { .. } | Role::Leaving => Sender::Anyone,
             Role::Candidate | Role::Master | Role::Solo { .. } => Sender::Voter,
@@ -43,6 +43,15 @@ fn sender_of(message: &Message) -> Sender {
     }
 }
 
+/// Whether a peer may send a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MaySend {
+    Yes,
+    /// It is no voter, and holds another electorate: the message is ignored.
+    WithAnotherElectorate,
+    No,
+}
+
 fn term_of(update: &MembersUpdate) -> Term {
     match update {
         MembersUpdate::Page { view_id, .. } | MembersUpdate::Delta { view_id, .. } => view_id.term,
@@ -52,8 +61,10 @@ fn term_of(update: &MembersUpdate) -> Term {
 impl Formation {
     /// `confirms`: the message is the first one on its link, and shows that the peer has established the link too.
     pub(super) fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
-        if !self.may_send(peer, &message) {
-            return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
+        match self.may_send(peer, &message) {
+            MaySend::Yes => {}
+            MaySend::WithAnotherElectorate => return,
+            MaySend::No => return self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
         }
         if confirms {
             if let Some(dialed) = self.peers.dialed(conn) {
@@ -70,12 +81,22 @@ impl Formation {
     }
 
     /// Whether the peer may send this message.
-    fn may_send(&self, peer: PeerKey, message: &Message) -> bool {
-        let is_voter = self.peers.peer(peer).is_some_and(|peer| peer.is_voter());
+    fn may_send(&self, peer: PeerKey, message: &Message) -> MaySend {
+        let Some(peer) = self.peers.peer(peer) else { return MaySend::No };
         match sender_of(message) {
-            Sender::Anyone => true,
-            Sender::Voter => is_voter,
-            Sender::Nobody => false,
+            Sender::Anyone => MaySend::Yes,
+            Sender::Voter if peer.is_voter() => MaySend::Yes,
+            Sender::Voter => self.unless_electorates_differ(peer),
+            Sender::Nobody => MaySend::No,
+        }
+    }
+
+    /// E10: one of two nodes with different electorates may take itself, or the other one, for a voter without a fault.
+    fn unless_electorates_differ(&self, peer: &Peer) -> MaySend {
+        let own = self.election.electorate().version;
+        match peer.status().is_some_and(|status| status.electorate != own) {
+            true => MaySend::WithAnotherElectorate,
+            false => MaySend::No,
         }
     }
 
@@ -101,6 +122,7 @@ impl Formation {
             }
             Message::HeartbeatAck(ack) => {
                 self.election.heartbeat_ack(&address, &ack);
+                self.owe_electorate(key, ack.electorate);
                 self.membership.acknowledged(context!(self), key, ack);
                 self.view_may_have_changed();
             }
@@ -121,6 +143,7 @@ impl Formation {
                 }
             }
             Message::Voucher(voucher) => self.vouched(conn, key, voucher),
+            Message::Electorate(electorate) => self.electorate_received(conn, key, electorate),
             Message::Ping => {}
             Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
                 never!("a message of the handshake is judged before");
@@ -154,6 +177,7 @@ impl Formation {
             // It may name an address that is not dialed yet.
             self.discovery.invalidate();
         }
+        let electorate = status.electorate;
         let is_solo_news = peer.is_solo() && !was_solo && self.env.config.solo_after().is_none();
         let ignored = is_solo_news.then(|| (peer.node().clone(), peer.address().clone()));
         if peer.is_leaving() {
@@ -164,6 +188,7 @@ impl Formation {
         if let Some((node, address)) = ignored {
             self.sink.event(Event::SoloMasterIgnored { node, address });
         }
+        self.owe_electorate(key, electorate);
         self.membership.take_announced();
         self.count_members();
     }
@@ -171,17 +196,21 @@ impl Formation {
     /// Only a voter is asked for its vote.
     fn vote_requested(&mut self, conn: ConnId, key: PeerKey, request: VoteRequest) {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
-        match self.env.config.is_voter() {
+        match self.env.votes() {
             true => self.election.vote_request(peer.node(), request),
-            false => self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
+            false => match self.unless_electorates_differ(peer) {
+                MaySend::Yes | MaySend::WithAnotherElectorate => {}
+                MaySend::No => self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
+            },
         }
     }
 
-    fn heartbeat_received(&mut self, key: PeerKey, heartbeat: Heartbeat) {
+    pub(super) fn heartbeat_received(&mut self, key: PeerKey, heartbeat: Heartbeat) {
         let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
         let (_, confirms) = self.election.heartbeat(peer.node(), peer.address(), heartbeat);
         let (term, view_id) = (self.election.term(), self.membership.held_id());
-        let ack = HeartbeatAck { term, number: heartbeat.number, view_id, confirms };
+        let electorate = self.election.electorate().version;
+        let ack = HeartbeatAck { term, number: heartbeat.number, view_id, confirms, electorate };
         self.peers.post(key, Post::HeartbeatAck(ack));
     }
 

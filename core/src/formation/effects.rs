@@ -49,6 +49,7 @@ impl Formation {
                 Effect::LeaseTooLong { candidate: (candidate, lease), voter: (voter, bootstrap_wait) } => {
                     self.sink.event(Event::LeaseTooLong { candidate, lease, voter, bootstrap_wait });
                 }
+                Effect::ElectorateChanged => self.electorate_changed(),
                 Effect::Lost { term, master, reason } => self.master_lost(term, master, reason),
             }
         }

@@ -3,6 +3,7 @@
 use super::Formation;
 use crate::{
     api::explain::{Explanation, NoMaster, NoMasterReason, VoterReport},
+    election::ElectorateStep,
     id::Address,
     peers::Peer,
     stranded::without_master,
@@ -13,6 +14,10 @@ impl Formation {
     /// [Why there is no master](crate::guide::no_master) shows how to read it.
     pub fn explain(&self) -> Explanation {
         let status = self.status();
+        let waits_for = match self.electorate_step() {
+            ElectorateStep::Wait(waits_for) => Some(waits_for),
+            ElectorateStep::None | ElectorateStep::Write(_) | ElectorateStep::Resign => None,
+        };
         Explanation {
             node: self.env.me.clone(),
             address: self.env.config.address().clone(),
@@ -20,8 +25,11 @@ impl Formation {
             term: status.term,
             master: status.master,
             no_master: self.why_no_master(),
-            voters: self.env.config.seeds().iter().map(|seed| self.voter_report(seed)).collect(),
-            quorum: self.env.config.quorum(),
+            voters: self.env.voters.iter().map(|seed| self.voter_report(seed)).collect(),
+            quorum: self.env.quorum(),
+            electorate: self.electorate().version,
+            target: self.electorate().target.clone(),
+            waits_for,
             promise: self.election.promise(),
             storage: self.election.storage(),
             without_master: self.election.master().map(|_| without_master(&self.peers)).unwrap_or_default(),
@@ -35,16 +43,16 @@ impl Formation {
         if self.election.master().is_some() || self.lifecycle.is_stopped() {
             return None;
         }
-        let seeds = self.env.config.seeds();
+        let seeds = &self.env.voters;
         let is_reached = |seed: &&Address| *seed == self.env.config.address() || self.peers.at(seed).is_some();
         let reachable = seeds.iter().filter(is_reached).count();
         let unreachable = seeds.iter().filter(|seed| !is_reached(seed));
         Some(NoMaster {
             reason: self.no_master_reason(reachable),
-            not_a_voter: (!self.env.config.is_voter()).then(|| self.env.config.address().clone()),
+            not_a_voter: (!self.env.votes()).then(|| self.env.config.address().clone()),
             reachable,
             voters: seeds.len(),
-            quorum: self.env.config.quorum(),
+            quorum: self.env.quorum(),
             unreachable: unreachable.map(|seed| (seed.clone(), self.discovery.problem(seed))).collect(),
         })
     }
@@ -67,7 +75,7 @@ impl Formation {
         if let Some((by, master)) = self.election.held_by() {
             return NoMasterReason::Held { by, master };
         }
-        match reachable < self.env.config.quorum() {
+        match reachable < self.env.quorum() {
             true => NoMasterReason::TooFewVoters,
             false => self.election.why_no_candidate(),
         }

@@ -10,7 +10,7 @@ use crate::{
     own_status::OwnStatus,
     peers::{Content, Peer},
     wire::frame::SharedFrame,
-    wire::message::VoteRequest,
+    wire::message::{Message, VoteRequest},
 };
 
 /// What writes are made of, beside what the peer table has itself.
@@ -28,6 +28,10 @@ impl Content for Sources<'_> {
 
     fn vote_request(&self, voter: &Address) -> Option<VoteRequest> {
         self.election.request_for(voter)
+    }
+
+    fn electorate(&self) -> Message {
+        Message::Electorate(self.election.electorate().clone())
     }
 
     fn heartbeat(&self) -> Option<(u64, SharedFrame)> {

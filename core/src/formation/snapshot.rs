@@ -5,6 +5,7 @@
 
 use alloc::{
     string::{String, ToString},
+    sync::Arc,
     vec::Vec,
 };
 use core::fmt;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::Formation;
 use crate::{
     api::config::{Config, ConfigBuilder, ConfigError},
+    election::Election,
     env::Env,
     id::Node,
     peers::proof::{ClusterKey, ID_LEN},
@@ -90,7 +92,8 @@ impl Formation {
     /// ```
     pub fn snapshot(&self) -> Vec<u8> {
         let Self {
-            env: Env { config, me, now },
+            // The election has the voters.
+            env: Env { config, me, now, voters: _ },
             peers,
             discovery,
             rejections,
@@ -141,8 +144,11 @@ impl Formation {
         };
         let keys = key_ids.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let config = keys.into_iter().fold(config, ConfigBuilder::key).build()?;
+        let election: Election = election;
+        let mut env = Env::new(config, me, now);
+        env.voters = Arc::new(election.electorate().voters.clone());
         Ok(Self {
-            env: Env::new(config, me, now),
+            env,
             peers,
             discovery,
             rejections,

@@ -78,8 +78,16 @@ fn master() -> Parts {
     let hello = (hello, Bytes::new(), None, false);
     let key = context.peers.establish(context.env, context.sink, ConnId(1), hello).unwrap().peer;
     let (view_id, metadata) = (ViewId::default(), Bytes::new());
-    let status =
-        StatusReport { number: 1, term, role: Role::Joining, abstains: false, promise: None, view_id, metadata };
+    let status = StatusReport {
+        number: 1,
+        term,
+        role: Role::Joining,
+        abstains: false,
+        promise: None,
+        view_id,
+        metadata,
+        electorate: Default::default(),
+    };
     assert!(context.peers.receive_status(context.env, key, status));
     membership.admit(&mut context, &mut Rejections::new(8), key);
     assert!(membership.take_announced());

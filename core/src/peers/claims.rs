@@ -36,7 +36,7 @@ impl PeerTable {
     /// The peer has to prove its identity.
     pub(crate) fn claim(&mut self, env: &Env, conn: ConnId, claim: Claim) {
         let Some(connection) = self.connections.get_mut(&conn) else { return never!("a claim comes on a connection") };
-        let of_seed = env.is_seed(&claim.hello.address);
+        let of_seed = env.is_voter(&claim.hello.address);
         if of_seed {
             // It does not take the place of another: there are few claims of each identity, and few voters.
             self.pending.remove(&conn);

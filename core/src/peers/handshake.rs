@@ -101,7 +101,7 @@ pub(crate) fn judge_node(
         return Ok(Standing::Unproven);
     }
     // A voter's address is configured: a node that only claims the voter's id gives way. Whether it is that voter is seen below.
-    let gives_way = |address: &Address| !env.is_seed(address) && env.is_seed(&hello.address);
+    let gives_way = |address: &Address| !env.is_voter(address) && env.is_voter(&hello.address);
     // A restart keeps its address. The same id at another address is another node of that name, and neither supersedes the other.
     let is_rival = |address: &Address| *address != hello.address && !gives_way(address);
     let in_view = view.get(&hello.id);
@@ -146,7 +146,7 @@ pub(crate) fn judge_node(
         (Ordering::Less, ViewState::Own) => !is_certified,
         (Ordering::Less, ViewState::Current | ViewState::Recent | ViewState::Old) | (Ordering::Equal, _) => false,
     });
-    match must_prove || (env.is_seed(&hello.address) && !is_certified) {
+    match must_prove || (env.is_voter(&hello.address) && !is_certified) {
         true => Ok(Standing::Unproven),
         false => Ok(Standing::Accepted),
     }
@@ -163,7 +163,7 @@ fn judge_own_identity(env: &Env, hello: &Hello, is_dialed: bool) -> Result<Stand
         (false, false) => Ok(Standing::Accepted),
         (false, true) => held_by(RejectReason::AddressInUse, &env.me, own),
         // Only the voter at a seed's address may keep this node from using its id.
-        (true, false) if env.is_seed(&hello.address) && !is_dialed => Ok(Standing::Unproven),
+        (true, false) if env.is_voter(&hello.address) && !is_dialed => Ok(Standing::Unproven),
         (true, false) => held_by(RejectReason::IdInUse, &env.me, own),
         (true, true) => match hello.incarnation.cmp(&env.me.incarnation) {
             Ordering::Greater if is_dialed => Err(Rejection::ThisRunIsOlder),

@@ -161,7 +161,7 @@ impl PeerTable {
     /// more is for a dial, or for a connection that replaces a voter's link.
     pub(crate) fn is_full_for_others(&self, env: &Env) -> bool {
         let is_missing = |seed: &&Address| *seed != env.config.address() && self.at(seed).is_none();
-        let missing = env.config.seeds().iter().filter(is_missing).count();
+        let missing = env.voters.iter().filter(is_missing).count();
         self.connections.len() + missing + 1 > env.limits().connections
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Post {
     LeaveAck,
     Join(JoinResponse),
     HeartbeatAck(HeartbeatAck),
+    /// The electorate that this node holds (E10).
+    Electorate,
     /// The newest heartbeat of this master.
     Heartbeat,
 }
@@ -28,6 +30,7 @@ pub(super) struct Outbox {
     leave_ack: bool,
     join: Option<JoinResponse>,
     ack: Option<HeartbeatAck>,
+    electorate: bool,
     heartbeat: bool,
 }
 
@@ -41,6 +44,7 @@ impl Outbox {
             Post::LeaveAck => self.leave_ack = true,
             Post::Join(response) => self.join = Some(response),
             Post::HeartbeatAck(ack) => self.ack = Some(ack),
+            Post::Electorate => self.electorate = true,
             Post::Heartbeat => self.heartbeat = true,
         }
     }
@@ -81,6 +85,10 @@ impl Outbox {
         if let Some(response) = self.join.take() {
             write(Message::JoinResponse(response));
         }
+    }
+
+    pub(super) fn take_electorate(&mut self) -> bool {
+        core::mem::take(&mut self.electorate)
     }
 
     pub(super) fn take_heartbeat(&mut self) -> bool {

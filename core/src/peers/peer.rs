@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{PeerKey, outbox::Outbox};
 use crate::{
+    api::electorate::ElectorateVersion,
     env::Env,
     id::{Address, ConnId, Node},
     time::Timestamp,
@@ -20,7 +21,7 @@ pub(crate) struct Peer {
     key: PeerKey,
     node: Node,
     address: Address,
-    is_voter: bool,
+    pub(super) is_voter: bool,
     /// Its links are proven (H11). If not, there is only one.
     pub(super) is_verified: bool,
     /// When this node has begun to look whether it is at its address, because another node claims its id.
@@ -28,6 +29,8 @@ pub(crate) struct Peer {
     has_higher_id: bool,
     /// How it votes, as its first `Hello` reports it.
     pub(super) voting: Option<Voting>,
+    /// E10: when this node has last sent it its electorate, and which one.
+    pub(super) electorate_sent: Option<(ElectorateVersion, Timestamp)>,
     /// Its established connections, in the order in which they were established; never empty.
     pub(super) links: Vec<ConnId>,
     status: Option<StatusReport>,
@@ -46,6 +49,7 @@ impl Peer {
             doubted_at: None,
             has_higher_id,
             voting: None,
+            electorate_sent: None,
             links: Vec::new(),
             status: None,
             metadata_too_long: false,
@@ -65,7 +69,7 @@ impl Peer {
         &self.address
     }
 
-    /// Its address is a seed.
+    /// Its address is that of a voter.
     pub(crate) fn is_voter(&self) -> bool {
         self.is_voter
     }
@@ -96,6 +100,11 @@ impl Peer {
     /// How it votes, as its first `Hello` reports it.
     pub(crate) fn voting(&self) -> Option<&Voting> {
         self.voting.as_ref()
+    }
+
+    /// It stores its votes.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.voting.as_ref().is_some_and(|voting| voting.is_durable)
     }
 
     /// The newest status that it has sent.

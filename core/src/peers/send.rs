@@ -21,6 +21,9 @@ pub(crate) trait Content {
     /// The request that the voter at this address is to be sent, while its answer is open.
     fn vote_request(&self, voter: &Address) -> Option<VoteRequest>;
 
+    /// The electorate that this node holds.
+    fn electorate(&self) -> Message;
+
     /// The newest heartbeat of this master, and its number.
     fn heartbeat(&self) -> Option<(u64, SharedFrame)>;
 
@@ -100,6 +103,9 @@ impl PeerTable {
         let peer = self.peer_mut(key)?;
         let left = if peer.is_voter() { usize::MAX } else { left };
         let request = content.vote_request(peer.address());
+        if peer.outbox.take_electorate() {
+            content.electorate().encode_for(version, out);
+        }
         peer.outbox.take_messages(request, |message| message.encode_for(version, out));
         let wants_heartbeat = peer.outbox.take_heartbeat();
         let heartbeat = content.heartbeat().filter(|_| wants_heartbeat);
@@ -152,6 +158,10 @@ pub(super) mod tests {
 
         fn vote_request(&self, _: &Address) -> Option<VoteRequest> {
             None
+        }
+
+        fn electorate(&self) -> Message {
+            Message::Ping
         }
 
         fn heartbeat(&self) -> Option<(u64, SharedFrame)> {

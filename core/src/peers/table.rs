@@ -17,6 +17,7 @@ use super::{
     peer::Peer,
 };
 use crate::{
+    api::electorate::ElectorateVersion,
     api::error::CloseReason,
     api::input::{Origin, Remote},
     api::status::Counters,
@@ -439,7 +440,7 @@ impl PeerTable {
         let key = self.newest_key;
         let node = hello.node();
         let has_higher_id = node.id > env.me.id;
-        let mut peer = Peer::new(key, node, hello.address.clone(), env.is_seed(&hello.address), has_higher_id);
+        let mut peer = Peer::new(key, node, hello.address.clone(), env.is_voter(&hello.address), has_higher_id);
         peer.voting = hello.voting();
         self.ids.insert(hello.id.clone(), key);
         self.addresses.insert(hello.address.clone(), key);
@@ -486,6 +487,24 @@ impl PeerTable {
     /// The link on which the peer is sent to may have something to send.
     pub(crate) fn wake(&mut self, key: PeerKey) {
         self.awake.extend(self.sending_link(key));
+    }
+
+    /// E10: the voters have changed. Returns the peers that are voters now and are not proven to be at their addresses.
+    pub(crate) fn set_voters(&mut self, env: &Env) -> Vec<PeerKey> {
+        self.peers.values_mut().for_each(|peer| peer.is_voter = env.is_voter(peer.address()));
+        self.peers.values().filter(|peer| peer.is_voter && !peer.is_verified()).map(Peer::key).collect()
+    }
+
+    /// E10: sends this node's electorate to a peer that holds an older one, but not again within `down_after`: its storage may be slow.
+    pub(crate) fn post_electorate(&mut self, env: &Env, key: PeerKey, version: ElectorateVersion) {
+        let Some(peer) = self.peer_mut(key) else { return never!("the peer is linked") };
+        let was_sent = |(sent, at): &(ElectorateVersion, Timestamp)| {
+            *sent == version && env.now.since(*at) < env.timing().down_after
+        };
+        if !peer.electorate_sent.as_ref().is_some_and(was_sent) {
+            peer.electorate_sent = Some((version, env.now));
+            self.post(key, Post::Electorate);
+        }
     }
 
     /// Every link may have something to send.

@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api::electorate::{Electorate, ElectorateVersion},
     api::error::{CloseReason, RejectReason},
     api::status::Phase,
     id::{Address, ClusterName, ElectorateDigest, Incarnation, Node, NodeId, Term, ViewDigest, ViewId},
@@ -50,6 +51,8 @@ pub enum Message {
     Resign(Resign),
     Proof(Proof),
     Voucher(Voucher),
+    /// The electorate that the sender holds, to a node that holds an older one (E10).
+    Electorate(Electorate),
 }
 
 /// A range of protocol versions, both ends included.
@@ -102,6 +105,8 @@ pub(crate) enum Extension {
     Voting = 2,
     /// The priority of the sender, where it is not 0.
     Priority = 3,
+    /// The sender stores its votes (E10).
+    Durable = 5,
 }
 
 impl Hello {
@@ -161,6 +166,8 @@ pub struct StatusReport {
     pub promise: Option<Node>,
     /// The view that the sender has.
     pub view_id: ViewId,
+    /// The electorate that the sender holds (E10). It is durable, where votes are.
+    pub electorate: ElectorateVersion,
     /// The metadata of the sender in the member list.
     #[serde(with = "crate::metadata::readable")]
     pub metadata: Bytes,
@@ -260,6 +267,8 @@ pub struct VoteRequest {
     pub number: u64,
     /// How long the promise is to last.
     pub lease: Duration,
+    /// The electorate whose votes the candidate counts (E10).
+    pub electorate: ElectorateVersion,
 }
 
 /// The answer to a [`VoteRequest`].
@@ -302,6 +311,8 @@ pub struct HeartbeatAck {
     pub view_id: ViewId,
     /// Whether this confirms the lease: it is the promise of a voter (E5).
     pub confirms: bool,
+    /// The electorate that the sender holds (E10).
+    pub electorate: ElectorateVersion,
 }
 
 /// A leaving master ends its term, and every promise to it (L3, E5).

@@ -34,7 +34,8 @@ impl Message {
             | Self::LeaveAck
             | Self::Resign(_)
             | Self::Proof(_)
-            | Self::Voucher(_) => FIRST,
+            | Self::Voucher(_)
+            | Self::Electorate(_) => FIRST,
             Self::Rejected(Rejected { reason, holder: _ }) => reason.since(),
             Self::Status(StatusReport { role, .. }) => role.since(),
             Self::JoinResponse(JoinResponse::Accepted { term: _ }) => FIRST,
@@ -132,7 +133,16 @@ mod tests {
     fn status(role: Role) -> Message {
         let (term, view_id) = (Term(1), ViewId::default());
         let (promise, metadata) = (None, Bytes::new());
-        Message::Status(StatusReport { number: 1, term, role, abstains: false, promise, view_id, metadata })
+        Message::Status(StatusReport {
+            number: 1,
+            term,
+            role,
+            abstains: false,
+            promise,
+            view_id,
+            metadata,
+            electorate: Default::default(),
+        })
     }
 
     fn page(states: &[MemberState]) -> Message {

@@ -22,6 +22,9 @@ pub struct Voting {
     /// A voter with a higher priority comes before the others in the order of turns (E2). It is a part of its own of the extensions.
     #[serde(skip)]
     pub priority: u8,
+    /// Whether the node stores its votes (E10). It is a part of its own of the extensions.
+    #[serde(skip)]
+    pub is_durable: bool,
 }
 
 impl Voting {
@@ -30,7 +33,7 @@ impl Voting {
     pub(crate) fn of(config: &crate::Config) -> Self {
         let (lease, bootstrap_wait) = (config.timing().lease, config.timing().bootstrap_wait);
         let may_form = config.bootstrap() == crate::Bootstrap::Form;
-        Self { lease, bootstrap_wait, longest_lease: lease, may_form, priority: config.priority() }
+        Self { lease, bootstrap_wait, longest_lease: lease, may_form, priority: config.priority(), is_durable: false }
     }
 
     /// Appends the extensions.
@@ -45,6 +48,9 @@ impl Voting {
         if self.priority > 0 {
             out.put_slice(&[Extension::Priority as u8, 1, self.priority]);
         }
+        if self.is_durable {
+            out.put_slice(&[Extension::Durable as u8, 0]);
+        }
     }
 }
 
@@ -53,7 +59,8 @@ impl Hello {
     pub(crate) fn voting(&self) -> Option<Voting> {
         let voting: Voting = postcard::from_bytes(self.extension(Extension::Voting)?).ok()?;
         let priority = self.extension(Extension::Priority).and_then(|body| body.first().copied());
-        Some(Voting { priority: priority.unwrap_or_default(), ..voting })
+        let is_durable = self.extension(Extension::Durable).is_some();
+        Some(Voting { priority: priority.unwrap_or_default(), is_durable, ..voting })
     }
 }
 

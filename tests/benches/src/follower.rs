@@ -63,6 +63,7 @@ impl Follower {
             promise: None,
             view_id: ViewId { term: TERM, version: 1 },
             metadata: Bytes::new(),
+            electorate: Default::default(),
         });
         for message in [hello, status, Message::JoinResponse(JoinResponse::Accepted { term: TERM })] {
             follower.receive(message.to_frame());

@@ -127,6 +127,7 @@ impl Master {
             promise: None,
             view_id: ViewId::default(),
             metadata: Bytes::new(),
+            electorate: Default::default(),
         })
         .encode(&mut out);
         out.freeze()
@@ -197,7 +198,7 @@ impl Master {
             let Some(number) = heartbeat_in(&bytes) else { continue };
             let term = self.formation.status().term;
             // The first two connections are those of the voters.
-            let ack = HeartbeatAck { term, number, view_id, confirms: conn.0 <= 2 };
+            let ack = HeartbeatAck { term, number, view_id, confirms: conn.0 <= 2, electorate: Default::default() };
             Message::HeartbeatAck(ack).encode(&mut self.answers);
             let chunk = self.answers.split().freeze();
             self.input(Input::Received { conn, chunk });

@@ -59,6 +59,7 @@ fn frame_from(piece: &[u8]) -> Bytes {
                 promise: None,
                 view_id: ViewId::default(),
                 metadata: vec![kind; len].into(),
+                electorate: Default::default(),
             };
             Message::Status(status).to_frame()
         }

@@ -433,6 +433,7 @@ impl Payload {
                     promise: promise.map(Identity::node),
                     view_id: view_id(seen),
                     metadata: bytes(metadata),
+                    electorate: Default::default(),
                 })
             }
             Self::JoinAccepted(of) => Message::JoinResponse(message::JoinResponse::Accepted { term: term(of) }),
@@ -466,6 +467,7 @@ impl Payload {
                 term: term(of),
                 number: number(count),
                 lease: lease(millis),
+                electorate: Default::default(),
             }),
             Self::Vote(of, count, granted) => {
                 Message::Vote(message::Vote { term: term(of), number: number(count), granted })
@@ -479,6 +481,7 @@ impl Payload {
                 number: number(count),
                 view_id: view_id(held_view),
                 confirms,
+                electorate: Default::default(),
             }),
             Self::LeaveAck => Message::LeaveAck,
             Self::Resign(of) => Message::Resign(message::Resign { term: term(of) }),

@@ -96,9 +96,13 @@ impl Transcript {
             Some(Ok(Message::VoteRequest(VoteRequest { term, number, .. }))) => {
                 Message::Vote(Vote { term, number, granted: true })
             }
-            Some(Ok(Message::Heartbeat(Heartbeat { term, number, .. }))) => {
-                Message::HeartbeatAck(HeartbeatAck { term, number, view_id, confirms: true })
-            }
+            Some(Ok(Message::Heartbeat(Heartbeat { term, number, .. }))) => Message::HeartbeatAck(HeartbeatAck {
+                term,
+                number,
+                view_id,
+                confirms: true,
+                electorate: Default::default(),
+            }),
             _ => Message::Ping,
         }
     }

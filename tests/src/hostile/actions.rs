@@ -179,7 +179,7 @@ impl Hostile {
         let Some(first) = established.first().copied() else { return };
         let (term, view_id) = (self.words(first).term(), self.known.view_id);
         let number = self.known.heartbeats.back().map_or(1, |heartbeat| heartbeat.number);
-        let ack = HeartbeatAck { term, number, view_id, confirms: self.dice.one_in(2) };
+        let ack = HeartbeatAck { term, number, view_id, confirms: self.dice.one_in(2), electorate: Default::default() };
         for at in established {
             self.send(net, *at, Message::HeartbeatAck(ack).to_frame());
         }
@@ -209,14 +209,23 @@ impl Hostile {
             self.contacts[*at].number = status;
             let mut out = BytesMut::new();
             self.status(status, term, Role::Candidate).encode(&mut out);
-            Message::VoteRequest(VoteRequest { term, number, lease }).encode(&mut out);
+            Message::VoteRequest(VoteRequest { term, number, lease, electorate: Default::default() }).encode(&mut out);
             self.send(net, *at, out.freeze());
         }
     }
 
     fn status(&self, number: u64, term: Term, role: Role) -> Message {
         let (view_id, metadata) = (ViewId { term, version: 1 }, Bytes::new());
-        Message::Status(StatusReport { number, term, role, abstains: false, promise: None, view_id, metadata })
+        Message::Status(StatusReport {
+            number,
+            term,
+            role,
+            abstains: false,
+            promise: None,
+            view_id,
+            metadata,
+            electorate: Default::default(),
+        })
     }
 
     /// It plays the master: it reports that it is one, writes a view, and sends heartbeats. If it has won an election,

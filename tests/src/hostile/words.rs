@@ -135,6 +135,7 @@ impl Words<'_> {
             promise: None,
             view_id: ViewId::default(),
             metadata: Bytes::new(),
+            electorate: Default::default(),
         })
     }
 
@@ -153,6 +154,7 @@ impl Words<'_> {
             promise: if self.dice.one_in(3) { Some(self.node()) } else { None },
             view_id: self.view_id(),
             metadata: Bytes::from(vec![7; [0, 1, 512, 513, 5_000][self.dice.below(5)]]),
+            electorate: Default::default(),
         })
     }
 
@@ -290,7 +292,12 @@ impl Words<'_> {
     }
 
     fn vote_request(&mut self) -> Message {
-        Message::VoteRequest(VoteRequest { term: self.term(), number: self.repeated(Some(1)), lease: self.lease() })
+        Message::VoteRequest(VoteRequest {
+            term: self.term(),
+            number: self.repeated(Some(1)),
+            lease: self.lease(),
+            electorate: Default::default(),
+        })
     }
 
     /// An answer to one of the requests that it has received.
@@ -321,6 +328,7 @@ impl Words<'_> {
             number: self.repeated(last),
             view_id: self.view_id(),
             confirms: self.dice.one_in(2),
+            electorate: Default::default(),
         })
     }
 

@@ -171,7 +171,16 @@ fn nowhere() -> (Dead, String) {
 /// A status that is newer than all before.
 fn report(number: u64, term: Term, role: Role) -> Message {
     let (abstains, promise, view_id, metadata) = (false, None, ViewId::default(), Bytes::new());
-    Message::Status(StatusReport { number, term, role, abstains, promise, view_id, metadata })
+    Message::Status(StatusReport {
+        number,
+        term,
+        role,
+        abstains,
+        promise,
+        view_id,
+        metadata,
+        electorate: Default::default(),
+    })
 }
 
 /// Only a voter may send it, so the link closes once everything before it has been handled (H3).
@@ -202,8 +211,15 @@ async fn t2_e7_a_member_with_a_huge_term_changes_no_term<A: Adapter>() {
             // An acknowledgement of what was sent. A follower sends no heartbeats.
             let number = if cluster.is_master(to) { heartbeat(&mut member).await } else { 0 };
             let view_id = ViewId { term: far, version: 1 };
-            let acks = [false, true]
-                .map(|confirms| Message::HeartbeatAck(HeartbeatAck { term: far, number, view_id, confirms }));
+            let acks = [false, true].map(|confirms| {
+                Message::HeartbeatAck(HeartbeatAck {
+                    term: far,
+                    number,
+                    view_id,
+                    confirms,
+                    electorate: Default::default(),
+                })
+            });
             let follows = Role::Follower { master: master.clone(), address: to_address(&leads_at) };
             let reports = [report(2, far, Role::Joining), report(3, far, follows)];
             member.try_send(acks.into_iter().chain(reports).chain([forbidden(far)])).await;

@@ -131,7 +131,16 @@ impl WirePeer {
 
     pub(crate) fn status(term: Term, role: Role, view_id: ViewId) -> Message {
         let (abstains, promise, metadata) = (false, None, Bytes::new());
-        Message::Status(StatusReport { number: 1, term, role, abstains, promise, view_id, metadata })
+        Message::Status(StatusReport {
+            number: 1,
+            term,
+            role,
+            abstains,
+            promise,
+            view_id,
+            metadata,
+            electorate: Default::default(),
+        })
     }
 
     /// Sends `Hello` and the status of a joining node.
@@ -227,7 +236,16 @@ async fn assert_joined<A: Adapter>(mut master: WirePeer, joiner: A) {
         }
     };
     // The node is not a voter, so it confirms nothing.
-    assert_eq!(ack, HeartbeatAck { term: VIEW_ID.term, number: 9, view_id: VIEW_ID, confirms: false });
+    assert_eq!(
+        ack,
+        HeartbeatAck {
+            term: VIEW_ID.term,
+            number: 9,
+            view_id: VIEW_ID,
+            confirms: false,
+            electorate: Default::default()
+        }
+    );
 }
 
 /// In the other direction: the node is the master.

@@ -120,7 +120,8 @@ fn t2_a_member_that_only_joins_changes_nothing() {
 
 pub(super) fn ack(term: u64, number: u64, confirms: bool) -> Bytes {
     let view_id = ViewId { term: Term(term), version: 1 };
-    Message::HeartbeatAck(HeartbeatAck { term: Term(term), number, view_id, confirms }).to_frame()
+    Message::HeartbeatAck(HeartbeatAck { term: Term(term), number, view_id, confirms, electorate: Default::default() })
+        .to_frame()
 }
 
 /// The messages of a member that carry the term `term`.

@@ -39,7 +39,14 @@ fn member(id: &str, metadata: usize) -> Member {
 }
 
 fn ack(number: u64, view_id: ViewId) -> Bytes {
-    Message::HeartbeatAck(HeartbeatAck { term: Term(1), number, view_id, confirms: false }).to_frame()
+    Message::HeartbeatAck(HeartbeatAck {
+        term: Term(1),
+        number,
+        view_id,
+        confirms: false,
+        electorate: Default::default(),
+    })
+    .to_frame()
 }
 
 /// The members on the pages that were sent on a connection.
@@ -124,6 +131,7 @@ fn t3_v6_an_entry_too_large_to_send_on_blocks_no_view() {
                         number: heartbeat.number,
                         view_id: ViewId::default(),
                         confirms: true,
+                        electorate: Default::default(),
                     })
                     .to_frame(),
                 ),

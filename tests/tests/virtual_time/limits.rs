@@ -257,6 +257,7 @@ fn g7_metadata_over_the_masters_limit_is_rejected() {
         promise: None,
         view_id: ViewId::default(),
         metadata: Bytes::from(vec![0; 11]),
+        electorate: Default::default(),
     };
     rig.receive(conn, Message::Status(status).to_frame());
     assert_eq!(rejected_peers(&rig, RejectReason::MetadataTooLong), ["a"]);
@@ -412,7 +413,13 @@ fn g7_v3_suspicions_beyond_the_limit_wait_or_end() {
             _ => None,
         });
         let (beat, view_id) = (beat.unwrap(), rig.formation.view().id());
-        let ack = HeartbeatAck { term: beat.term, number: beat.number, view_id, confirms: false };
+        let ack = HeartbeatAck {
+            term: beat.term,
+            number: beat.number,
+            view_id,
+            confirms: false,
+            electorate: Default::default(),
+        };
         rig.receive(conn, Message::HeartbeatAck(ack).to_frame());
         assert!(rig.formation.view().get(id.as_str()).unwrap().state.is_active());
     }

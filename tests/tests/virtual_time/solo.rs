@@ -319,7 +319,13 @@ fn updates(rig: &mut Rig, (conn, peer): (ConnId, &Peer), held: ViewId) -> usize 
         for message in rig.messages(conn) {
             updates += usize::from(matches!(message, Message::MembersUpdate(_)));
             if let Message::Heartbeat(heartbeat) = message {
-                let ack = HeartbeatAck { term: Term(9), number: heartbeat.number, view_id: held, confirms: false };
+                let ack = HeartbeatAck {
+                    term: Term(9),
+                    number: heartbeat.number,
+                    view_id: held,
+                    confirms: false,
+                    electorate: Default::default(),
+                };
                 rig.receive(conn, Message::HeartbeatAck(ack).to_frame());
             }
         }

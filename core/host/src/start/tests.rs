@@ -76,8 +76,9 @@ impl<K: FnMut(HardState)> Voter<K> {
             promise: None,
             view_id: ViewId::default(),
             metadata: Default::default(),
+            electorate: Default::default(),
         };
-        let request = VoteRequest { term, number: 1, lease };
+        let request = VoteRequest { term, number: 1, lease, electorate: Default::default() };
         for message in [Message::Hello(hello), Message::Status(status), Message::VoteRequest(request)] {
             answers.extend(self.handle(Input::Received { conn, chunk: message.to_frame() }));
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    Config, ConfigBuilder, MAX_SEEDS,
+    Config, ConfigBuilder, MAX_VOTERS,
     bootstrap::Bootstrap,
     detector::Detector,
     error::{ConfigError, size, sizes, time, times},
@@ -244,7 +244,7 @@ impl ConfigBuilder {
             Some(dir) if !dir.is_path() => return Err(ConfigError::StateDir { dir: dir.clone() }),
             Some(_) | None => {}
         }
-        size("the number of seeds", seeds.len(), 1, MAX_SEEDS)?;
+        size("the number of seeds", seeds.len(), 1, MAX_VOTERS)?;
         if self.keyed && self.keys.is_empty() {
             return Err(ConfigError::NoKey);
         }

@@ -5,6 +5,7 @@ use core::fmt;
 
 use super::{Event, Severity};
 use crate::{
+    api::electorate::List,
     id::NodeId,
     membership::view::{Change, RemovalReason},
     wire::message::Holder,
@@ -57,6 +58,10 @@ impl fmt::Display for Event {
                     write!(f, "has no link to a peer that connected{}: {reason}", IfAny(" from ", *addr))
                 }
             },
+            Self::ElectorateChanged { electorate } => write!(f, "has new voters: {electorate}"),
+            Self::VotersWait { target, waits_for } => {
+                write!(f, "has not changed the voters to {} yet: it waits for {waits_for}", List(target))
+            }
             Self::MasterElected { term, master, address } => {
                 write!(f, "has the master {} at {address}, of term {term}", master.id)
             }

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{Dialer, TargetKind};
-use crate::{id::Address, time::Timestamp};
+use crate::{api::config::Config, id::Address, time::Timestamp};
 
 impl TargetKind {
     /// What the address becomes that somebody names.
@@ -18,6 +18,25 @@ impl TargetKind {
 impl Dialer {
     pub(crate) fn add_contact(&mut self, address: &Address, now: Timestamp) {
         self.name(address, TargetKind::Contact, now);
+    }
+
+    /// E10: exactly these are the voters. A seed that is none of them is dialed like a contact.
+    pub(crate) fn set_voters(&mut self, config: &Config, voters: &BTreeSet<Address>, now: Timestamp) {
+        let own = config.address();
+        for (address, target) in self.targets.iter_mut().filter(|(_, target)| target.kind == TargetKind::Seed) {
+            target.kind = match config.seeds().contains(address) {
+                true => TargetKind::Contact,
+                false => TargetKind::Gone(now),
+            };
+        }
+        for voter in voters.iter().filter(|voter| *voter != own) {
+            self.add(voter, TargetKind::Seed, now);
+            if let Some(target) = self.targets.get_mut(voter) {
+                target.kind = TargetKind::Seed;
+            }
+        }
+        // D1: a voter dials all at once.
+        self.stagger = (!voters.contains(own)).then_some(config.timing().stagger);
     }
 
     /// How many contacts there would be, with these added.

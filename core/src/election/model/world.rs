@@ -190,7 +190,8 @@ fn start(
         None => config,
     };
     let config = config.build().expect("a valid configuration");
-    let start = Start { incarnation: Incarnation(incarnation), rng_seed: 0, hard_state: disk.clone() };
+    let start =
+        Start { incarnation: Incarnation(incarnation), rng_seed: 0, hard_state: disk.clone(), is_durable: true };
     let election = Election::new(&config, &start, Rng::new(0), at(now));
     let sent_status = status(&election);
     Voter {
@@ -220,6 +221,7 @@ fn status(election: &Election) -> StatusReport {
         promise: election.promised_to().cloned(),
         view_id: Default::default(),
         metadata: Default::default(),
+        electorate: election.electorate().version,
     }
 }
 

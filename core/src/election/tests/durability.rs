@@ -89,8 +89,14 @@ fn e4_after_a_failed_persist_no_vote_is_sent() {
 fn e4_a_candidate_whose_storage_fails_gives_up_for_good() {
     let mut rig = Rig::past_bootstrap("a");
     rig.election.others.values_mut().for_each(|voter| {
-        let report =
-            LastReport { node: node("x"), term: None, role: RoleKind::Joining, abstains: false, promise: None };
+        let report = LastReport {
+            node: node("x"),
+            term: None,
+            role: RoleKind::Joining,
+            abstains: false,
+            promise: None,
+            electorate: Default::default(),
+        };
         voter.last_report = Some(report);
     });
     rig.election.advance(Timestamp::from_micros(rig.now));

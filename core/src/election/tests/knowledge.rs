@@ -297,7 +297,10 @@ fn e6_a_lease_runs_from_what_a_whole_quorum_has_confirmed() {
     };
     let confirms = |rig: &mut Rig, id: &str, heartbeat: &Heartbeat| {
         let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
-        rig.election.heartbeat_ack(&at(id), &HeartbeatAck { term, number, view_id, confirms: true });
+        rig.election.heartbeat_ack(
+            &at(id),
+            &HeartbeatAck { term, number, view_id, confirms: true, electorate: Default::default() },
+        );
     };
     assert_eq!(until(&rig), Some(990));
     rig.wait(100);
@@ -338,7 +341,10 @@ fn e6_a_replaced_master_grants_nothing_until_its_lease_ends() {
     rig.wait(900);
     let heartbeat = rig.election.next_heartbeat().unwrap();
     let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
-    rig.election.heartbeat_ack(&at("b"), &HeartbeatAck { term, number, view_id, confirms: true });
+    rig.election.heartbeat_ack(
+        &at("b"),
+        &HeartbeatAck { term, number, view_id, confirms: true, electorate: Default::default() },
+    );
     rig.wait(200);
     assert!(rig.election.is_master());
     rig.report_in(5, "c", Role::Master, None);

@@ -121,7 +121,7 @@ fn e3_accepting_a_master_makes_the_spent_vote_durable() {
     let mut rig = Rig::past_bootstrap("c");
     let effects = rig.report_in(5, "b", Role::Master, None);
     let promised_lease = Timing::lan().lease;
-    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true, promised_lease };
+    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true, promised_lease, electorate: None };
     let durable = |effect: &Effect| matches!(effect, Effect::Persist { state, .. } if *state == spent);
     assert!(effects.iter().any(durable), "{effects:?}");
 }
@@ -129,7 +129,13 @@ fn e3_accepting_a_master_makes_the_spent_vote_durable() {
 #[test]
 fn e7_a_master_learns_a_newer_term_from_an_acknowledgement() {
     let mut rig = master();
-    let ack = HeartbeatAck { term: Term(5), number: 0, view_id: ViewId::default(), confirms: false };
+    let ack = HeartbeatAck {
+        term: Term(5),
+        number: 0,
+        view_id: ViewId::default(),
+        confirms: false,
+        electorate: Default::default(),
+    };
     rig.election.heartbeat_ack(&at("c"), &ack);
     assert_eq!((rig.election.role(), rig.election.term()), (Role::Candidate, Term(6)));
 }

@@ -39,8 +39,10 @@ impl Rig {
 
     fn confirm(&mut self, id: &str, heartbeat: Heartbeat) -> Vec<Effect> {
         let Heartbeat { term, number, .. } = heartbeat;
-        self.election
-            .heartbeat_ack(&at(id), &HeartbeatAck { term, number, view_id: ViewId::default(), confirms: true });
+        self.election.heartbeat_ack(
+            &at(id),
+            &HeartbeatAck { term, number, view_id: ViewId::default(), confirms: true, electorate: Default::default() },
+        );
         self.effects()
     }
 }
@@ -376,7 +378,13 @@ fn e8_the_solo_side_takes_no_term_from_other_followers() {
     }
     rig.election.heartbeat_ack(
         &at("c"),
-        &HeartbeatAck { term: Term(8), number: 1, view_id: ViewId::default(), confirms: false },
+        &HeartbeatAck {
+            term: Term(8),
+            number: 1,
+            view_id: ViewId::default(),
+            confirms: false,
+            electorate: Default::default(),
+        },
     );
     assert_eq!((rig.election.is_solo(), rig.election.term()), (true, Term(1)));
     rig.report_in(8, "d", Role::Joining, None);

@@ -54,7 +54,8 @@ fn place(message: Message) -> Place {
         | Message::Ping
         | Message::LeaveAck
         | Message::Resign(_)
-        | Message::Voucher(_) => Place::Link(message),
+        | Message::Voucher(_)
+        | Message::Electorate(_) => Place::Link(message),
     }
 }
 
@@ -76,7 +77,8 @@ fn is_limited(message: &Message, is_link: bool) -> bool {
         | Message::LeaveAck
         | Message::Resign(_)
         | Message::Proof(_)
-        | Message::Voucher(_) => true,
+        | Message::Voucher(_)
+        | Message::Electorate(_) => true,
     }
 }
 

@@ -141,6 +141,7 @@ impl World {
                     let to_another = knows(RoleKind::Solo).then_some(To::Solo);
                     self.gave_way = if knows(RoleKind::Master) { Some(To::Quorum) } else { to_another };
                 }
+                Effect::ElectorateChanged => self.electorate_changed(ix),
                 Effect::WentBack { .. } => panic!("a voter never goes back"),
                 Effect::LeaseTooLong { .. } => panic!("all voters have the same times"),
                 Effect::Lost { .. } => {}
@@ -148,6 +149,8 @@ impl World {
         }
         frames
     }
+
+    fn electorate_changed(&mut self, _: usize) {}
 
     fn elected(&mut self, ix: usize, term: Term) {
         let me = self.voters[ix].election.me.clone();
@@ -200,7 +203,9 @@ impl World {
                 let mut confirms = false;
                 self.with(to, |election| (_, confirms) = election.heartbeat(&peer, &address, heartbeat));
                 let term = self.voters[to].election.term();
-                let ack = HeartbeatAck { term, number: heartbeat.number, view_id: Default::default(), confirms };
+                let electorate = self.voters[to].election.electorate().version;
+                let ack =
+                    HeartbeatAck { term, number: heartbeat.number, view_id: Default::default(), confirms, electorate };
                 self.send(to, from, Frame::Ack(ack));
             }
             Frame::Ack(ack) => self.with(to, |election| election.heartbeat_ack(&address, &ack)),

@@ -1,0 +1,295 @@
+//! Rule E10: the voters change while the cluster runs.
+//!
+//! A node acts by its newest electorate that is durable. A newer one waits in the hard state until its `Persist` is answered.
+
+use alloc::{collections::BTreeSet, vec::Vec};
+
+use super::{Effect, Election, Mastership, State, Voter};
+use crate::{
+    api::electorate::{Electorate, ElectorateVersion},
+    api::event::LossReason,
+    api::explain::Waiting,
+    id::{Address, Node},
+    time::Timestamp,
+    wire::message::{Heartbeat, StatusReport},
+    wire::voting::Voting,
+};
+
+/// What a node may take that can reach no voter of its electorate: all of them may have been replaced while it was down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Offer {
+    /// The newest electorate that a node at a configured address holds.
+    electorate: Option<Electorate>,
+    /// Since when this node has had no master and no link to a voter.
+    alone_since: Option<Timestamp>,
+}
+
+/// What the embedder's view says about the nodes at the addresses of voters.
+pub(crate) trait Roster {
+    /// Whether an active member is there, which is linked and proven.
+    fn is_active(&self, address: &Address) -> bool;
+    /// Whether that member stores its votes.
+    fn is_durable(&self, address: &Address) -> bool;
+}
+
+impl Election {
+    /// The electorate by which this node acts.
+    pub(crate) fn electorate(&self) -> &Electorate {
+        &self.electorate
+    }
+
+    /// The newest electorate that this node has taken, which may not be durable yet. A vote must not depend on an older one.
+    pub(super) fn newest_version(&self) -> ElectorateVersion {
+        let newest = self.hard.electorate.as_ref().map(|electorate| electorate.version);
+        newest.unwrap_or_default().max(self.electorate.version)
+    }
+
+    /// Receives the electorate that another node holds. Only a voter of this node's own electorate is believed. `is_configured`: the node was
+    /// reached at an address of this node's configuration.
+    pub(crate) fn electorate_received(&mut self, from: &Address, electorate: Electorate, is_configured: bool) {
+        let is_voter = self.others.contains_key(from);
+        let is_newer = electorate.version > self.newest_version();
+        if is_voter && is_newer && electorate.version.term <= self.hard.term {
+            self.take_electorate(electorate);
+        } else if !is_voter && is_configured && electorate.voters.contains(from) {
+            let known = self.offer.electorate.as_ref().map(|known| known.version);
+            if known < Some(electorate.version) {
+                self.offer.electorate = Some(electorate);
+            }
+        }
+        self.settle();
+    }
+
+    /// A master keeps the electorate that it writes.
+    fn take_electorate(&mut self, electorate: Electorate) {
+        if !self.is_master() {
+            self.hard.electorate = Some(electorate);
+            self.persist();
+        }
+    }
+
+    /// A node that has reached no voter of its electorate for `bootstrap_wait` takes the one that it was offered. E7: it has never heard of the
+    /// terms of those voters, and takes over that of the electorate.
+    pub(super) fn take_offer(&mut self) {
+        let is_alone = !self.is_master() && self.following.is_none() && !self.others.values().any(Voter::is_linked);
+        self.offer.alone_since = is_alone.then(|| self.offer.alone_since.unwrap_or(self.now));
+        if self.offer_due().is_some_and(|at| at <= self.now)
+            && let Some(offer) = self.offer.electorate.take()
+            && offer.version > self.newest_version()
+        {
+            if offer.version.term > self.hard.term {
+                self.step_down(LossReason::NewerTerm);
+                self.enter(offer.version.term, None);
+            }
+            self.take_electorate(offer);
+        }
+    }
+
+    /// When this node takes the electorate that it was offered.
+    pub(super) fn offer_due(&self) -> Option<Timestamp> {
+        let since = self.offer.alone_since.filter(|_| self.offer.electorate.is_some())?;
+        Some(since + self.timing.bootstrap_wait)
+    }
+
+    /// A linked node holds this electorate. A master that holds an older one writes its own anew in its term. A candidate asks a voter again
+    /// that knows its electorate now.
+    pub(super) fn compare_electorates(
+        &mut self,
+        address: &Address,
+        (knew, version): (Option<ElectorateVersion>, ElectorateVersion),
+    ) {
+        let own = self.electorate.version;
+        if let State::Master(mastership) = &mut self.state {
+            mastership.is_outdated |= version > own;
+        }
+        if version == own && knew.is_some_and(|knew| knew < own) && self.request_for(address).is_some() {
+            self.effects.push_back(Effect::Ask(address.clone()));
+        }
+    }
+
+    /// The electorate that the voter at this address holds, by its newest status.
+    pub(super) fn electorate_of(&self, voter: &Address) -> Option<ElectorateVersion> {
+        self.others.get(voter)?.last_report.as_ref().map(|report| report.electorate)
+    }
+
+    /// The hard state is durable. From now on this node acts by its electorate.
+    pub(super) fn act_by_durable(&mut self) {
+        let durable = self.persistence.durable.electorate.as_ref();
+        let Some(electorate) = durable.filter(|durable| durable.version > self.electorate.version).cloned() else {
+            return;
+        };
+        if self.state.candidacy().is_some() {
+            // It has asked for votes by another electorate.
+            self.give_up();
+        }
+        self.quorum = electorate.quorum();
+        self.is_voter = electorate.voters.contains(&self.address);
+        let removed = |address: &Address| !electorate.voters.contains(address);
+        let gone: BTreeSet<Address> = self.others.keys().filter(|address| removed(address)).cloned().collect();
+        for address in &gone {
+            self.remove_rival(address);
+            if let Some(node) = self.others.remove(address).and_then(|voter| voter.linked) {
+                self.deferred.remove(&node.id);
+            }
+        }
+        for address in electorate.voters.iter().filter(|address| **address != self.address) {
+            self.others.entry(address.clone()).or_default();
+        }
+        if let State::Master(mastership) = &mut self.state {
+            mastership.confirmed.retain(|address, _| electorate.may_become_voter(address));
+            mastership.changed_at = self.number;
+            mastership.installed.clear();
+            mastership.is_outdated = false;
+        }
+        if !self.is_voter {
+            self.free_since = None;
+            self.deferred.clear();
+        }
+        self.electorate = electorate;
+        self.effects.push_back(Effect::ElectorateChanged);
+    }
+
+    /// A node at the address of a voter is linked, which was no voter before.
+    pub(crate) fn voter_is_linked(
+        &mut self,
+        address: &Address,
+        node: &Node,
+        (voting, status): (Option<&Voting>, Option<&StatusReport>),
+    ) {
+        if self.others.get(address).is_some_and(|voter| voter.linked.is_none()) {
+            self.link_up(address, node, voting);
+            if let Some(status) = status {
+                self.record_report(node, address, status);
+                self.settle();
+            }
+        }
+    }
+
+    /// The newest heartbeat of the master that this node follows. It is acknowledged again when the electorate has become durable: the master
+    /// waits for that.
+    pub(crate) fn newest_heartbeat(&self) -> Option<(&Address, Heartbeat)> {
+        let following = self.following.as_ref()?;
+        Some((&following.address, following.heartbeat?))
+    }
+
+    /// The voters that this master is asked to change to.
+    pub(crate) fn want_voters(&mut self, voters: BTreeSet<Address>) {
+        if let State::Master(mastership) = &mut self.state {
+            mastership.wanted = Some(voters);
+        }
+        self.settle();
+    }
+
+    /// The end of the lease by this electorate.
+    pub(super) fn lease_by(&self, mastership: &Mastership, electorate: &Electorate) -> Timestamp {
+        let own = usize::from(electorate.voters.contains(&self.address));
+        let voters = mastership.confirmed.iter().filter(|(address, _)| electorate.voters.contains(*address));
+        let confirmed = voters.map(|(_, at)| *at);
+        let start = match electorate.quorum() - own {
+            0 => self.now,
+            others => confirmed
+                .clone()
+                .filter(|at| confirmed.clone().filter(|other| other >= at).count() >= others)
+                .max()
+                .unwrap_or(Timestamp::ZERO),
+        };
+        start + self.timing.safe_lease()
+    }
+
+    /// Whether a quorum has confirmed, in this term, a heartbeat with the present electorate. Then no other node can be elected by an older
+    /// electorate, nor by one that another master has made of it.
+    fn is_installed(&self, mastership: &Mastership) -> bool {
+        mastership.installed.len() + usize::from(self.is_voter) >= self.quorum
+    }
+
+    /// What this master does for its electorate now, if anything.
+    pub(crate) fn next_electorate_step(&self, roster: &impl Roster) -> ElectorateStep {
+        let Some(mastership) = self.state.mastership().filter(|mastership| !mastership.solo) else {
+            return ElectorateStep::None;
+        };
+        let target = mastership.wanted.as_ref().or(self.electorate.target.as_ref());
+        let is_own = self.electorate.version.term == self.hard.term;
+        if target.is_none() && !(mastership.is_outdated && !is_own) {
+            let is_leaving = is_own && !self.is_voter && self.is_installed(mastership);
+            return if is_leaving { ElectorateStep::Resign } else { ElectorateStep::None };
+        }
+        if self.persistence.failed {
+            return ElectorateStep::Wait(Waiting::Storage);
+        }
+        if self.newest_version() > self.electorate.version {
+            return ElectorateStep::Wait(Waiting::Storage);
+        }
+        let is_recorded = mastership.wanted.is_none() || mastership.wanted == self.electorate.target;
+        if !is_own || !is_recorded {
+            let voters = self.electorate.voters.clone();
+            return ElectorateStep::Write(self.written(voters, target));
+        }
+        let Some(target) = target else { return ElectorateStep::None };
+        if !self.is_installed(mastership) {
+            let missing = self.others.keys().filter(|address| !mastership.installed.contains(*address));
+            return ElectorateStep::Wait(Waiting::Voters(missing.cloned().collect()));
+        }
+        self.next_voters(mastership, target, roster)
+    }
+
+    /// The next electorate on the way to the target: voters are added before others are removed.
+    fn next_voters(&self, mastership: &Mastership, target: &BTreeSet<Address>, roster: &impl Roster) -> ElectorateStep {
+        let voters = &self.electorate.voters;
+        let is_alive = |address: &Address| *address == self.address || roster.is_active(address);
+        let keeps_a_quorum = |next: &Electorate| {
+            let alive = next.voters.iter().filter(|address| is_alive(address)).count();
+            alive >= next.quorum() && self.lease_by(mastership, next) > self.now
+        };
+        let missing = || target.iter().filter(|address| !voters.contains(*address));
+        let mut added = missing().filter(|address| roster.is_active(address) && roster.is_durable(address));
+        let with = |address: &Address| self.written(voters.iter().chain([address]).cloned().collect(), Some(target));
+        if let Some(next) = added.find_map(|address| Some(with(address)).filter(keeps_a_quorum)) {
+            return ElectorateStep::Write(next);
+        }
+        if missing().next().is_some() {
+            return ElectorateStep::Wait(Waiting::Members(missing().cloned().collect()));
+        }
+        let mut surplus: Vec<&Address> = voters.iter().filter(|address| !target.contains(*address)).collect();
+        // Those that are away first, and this master last.
+        surplus.sort_by_key(|address| (**address == self.address, is_alive(address)));
+        let without = |address: &Address| {
+            self.written(voters.iter().filter(|voter| *voter != address).cloned().collect(), Some(target))
+        };
+        match surplus.into_iter().map(without).find(keeps_a_quorum) {
+            Some(next) => ElectorateStep::Write(next),
+            None => {
+                let away = target.iter().filter(|address| !is_alive(address)).cloned().collect();
+                ElectorateStep::Wait(Waiting::Quorum(away))
+            }
+        }
+    }
+
+    fn written(&self, voters: BTreeSet<Address>, target: Option<&BTreeSet<Address>>) -> Electorate {
+        let target = target.filter(|target| **target != voters).cloned();
+        Electorate { version: self.newest_version().next(self.hard.term), voters, target }
+    }
+
+    /// This master writes the next electorate. It acts by it once it is durable.
+    pub(crate) fn write_electorate(&mut self, electorate: Electorate) {
+        if let State::Master(mastership) = &mut self.state {
+            mastership.wanted.take_if(|wanted| electorate.target.as_ref().is_none_or(|target| target == wanted));
+        }
+        self.hard.electorate = Some(electorate);
+        self.persist();
+        self.settle();
+    }
+}
+
+/// What a master does for its electorate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ElectorateStep {
+    /// Nothing: it has reached its target.
+    None,
+    /// It writes this electorate.
+    Write(Electorate),
+    /// It waits.
+    Wait(Waiting),
+    /// It is no voter any more, and a quorum of the others knows that: it resigns.
+    Resign,
+}

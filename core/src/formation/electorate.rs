@@ -1,0 +1,145 @@
+//! Rule E10 in a whole node: what changes with the electorate, and what a change of it needs.
+
+use alloc::{collections::BTreeSet, sync::Arc};
+
+use super::Formation;
+use crate::{
+    api::config::MAX_VOTERS,
+    api::electorate::{Electorate, ElectorateVersion},
+    api::error::Misuse,
+    api::event::Event,
+    election::{ElectorateStep, Roster},
+    env::never,
+    id::{Address, ConnId},
+    membership::Membership,
+    peers::{Peer, PeerKey, PeerTable},
+};
+
+/// Whom a master may add to the voters, and whom it counts as alive.
+struct Members<'a> {
+    membership: &'a Membership,
+    peers: &'a PeerTable,
+}
+
+impl Members<'_> {
+    fn active_at(&self, address: &Address) -> Option<&Peer> {
+        let peer = self.peers.at(address).filter(|peer| peer.is_verified())?;
+        self.membership.is_sound_member(peer.node()).then_some(peer)
+    }
+}
+
+impl Roster for Members<'_> {
+    fn is_active(&self, address: &Address) -> bool {
+        self.active_at(address).is_some()
+    }
+
+    fn is_durable(&self, address: &Address) -> bool {
+        self.active_at(address).is_some_and(Peer::is_durable)
+    }
+}
+
+impl Formation {
+    /// The voters of the cluster, as far as this node knows. [`Event::ElectorateChanged`] reports a change.
+    pub fn electorate(&self) -> &Electorate {
+        self.election.electorate()
+    }
+
+    /// Whether the service may ask for these voters now.
+    pub(super) fn check_voters(&self, voters: &BTreeSet<Address>) -> Result<(), Misuse> {
+        if voters.is_empty() || voters.len() > MAX_VOTERS {
+            return Err(Misuse::NumberOfVoters { count: voters.len(), limit: MAX_VOTERS });
+        }
+        if self.env.config.solo_after().is_some() {
+            return Err(Misuse::SoloMasters);
+        }
+        if !self.election.is_master() {
+            let master = self.election.master().map(|(node, address)| (node.clone(), address.clone()));
+            return Err(Misuse::NotMaster { master });
+        }
+        // A voter that forgets its votes forgets the electorate, too.
+        let own = self.env.config.address();
+        let in_memory = |address: &&Address| match *address == own {
+            true => !self.election.voting().is_durable,
+            false => self.peers.at(address).is_some_and(|peer| !peer.is_durable()),
+        };
+        match self.env.voters.iter().chain(voters).find(in_memory) {
+            Some(address) => Err(Misuse::VotesInMemory { address: address.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A master takes the next step to the voters that were asked for. Returns whether anything follows.
+    pub(super) fn change_voters(&mut self) -> bool {
+        match self.electorate_step() {
+            ElectorateStep::None | ElectorateStep::Wait(_) => false,
+            ElectorateStep::Write(electorate) => {
+                self.election.write_electorate(electorate);
+                true
+            }
+            ElectorateStep::Resign => {
+                self.resign();
+                true
+            }
+        }
+    }
+
+    pub(super) fn electorate_step(&self) -> ElectorateStep {
+        let Self { membership, peers, .. } = self;
+        self.election.next_electorate_step(&Members { membership, peers })
+    }
+
+    /// The election acts by another electorate now.
+    pub(super) fn electorate_changed(&mut self) {
+        let electorate = self.election.electorate().clone();
+        self.env.voters = Arc::new(electorate.voters.clone());
+        self.discovery.set_voters(&self.env);
+        for key in self.peers.set_voters(&self.env) {
+            for conn in self.peers.links(key) {
+                self.withdraw(conn);
+            }
+        }
+        for key in self.peers.keys() {
+            let Some(peer) = self.peers.peer(key) else { continue };
+            if peer.is_voter() {
+                self.election.voter_is_linked(peer.address(), peer.node(), (peer.voting(), peer.status()));
+            }
+        }
+        if self.lifecycle.is_running() {
+            self.sink.event(Event::ElectorateChanged { electorate });
+        }
+        self.refresh_status();
+        if self.election.is_master() {
+            self.offer_electorate();
+            self.beat();
+        } else if let Some((address, heartbeat)) = self.election.newest_heartbeat()
+            && let Some(key) = self.peers.at(address).map(Peer::key)
+        {
+            self.heartbeat_received(key, heartbeat);
+        }
+    }
+
+    /// A master sends its electorate to all that hold an older one.
+    fn offer_electorate(&mut self) {
+        for key in self.peers.keys() {
+            if let Some(held) = self.peers.peer(key).and_then(Peer::status).map(|status| status.electorate) {
+                self.owe_electorate(key, held);
+            }
+        }
+    }
+
+    /// A linked node holds this electorate. If it is older than this node's own, it is sent that one.
+    pub(super) fn owe_electorate(&mut self, key: PeerKey, held: ElectorateVersion) {
+        let own = self.election.electorate().version;
+        // The message may have ended the link.
+        if held < own && self.peers.peer(key).is_some() && (self.env.votes() || self.election.is_master()) {
+            self.peers.post_electorate(&self.env, key, own);
+        }
+    }
+
+    pub(super) fn electorate_received(&mut self, conn: ConnId, key: PeerKey, electorate: Electorate) {
+        let Some(peer) = self.peers.peer(key) else { return never!("a link names a peer") };
+        let dialed = self.peers.dialed(conn);
+        let is_configured = dialed == Some(peer.address()) && self.discovery.is_configured(peer.address());
+        self.election.electorate_received(peer.address(), electorate, is_configured && peer.is_verified());
+    }
+}
