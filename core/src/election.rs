@@ -145,6 +145,8 @@ pub(crate) struct Election {
     candidacies: u64,
     /// E10: the electorate that a node at a configured address holds, while no voter of this node's electorate is linked.
     offer: electorate::Offer,
+    /// E10: when this node has last resigned because it is to be removed.
+    handed_over: Option<Timestamp>,
     effects: VecDeque<Effect>,
 }
 
@@ -192,6 +194,7 @@ impl Election {
             number: 0,
             candidacies: 0,
             offer: electorate::Offer::default(),
+            handed_over: None,
             effects: VecDeque::new(),
         };
         election.settle();
@@ -481,7 +484,7 @@ impl Election {
         // With votes in memory, terms begin again after all voters were down at once. A late message of an earlier run may then name
         // a newer term than the living master has, and must not end the promise to that master.
         let is_bound = self.live_promise().is_some_and(|promise| promise.to != *from);
-        let may_vote = self.electorate.may_become_voter(&self.address);
+        let may_vote = self.electorate.may_become_voter(&self.address) && self.stays_voter(address);
         let may_promise = accepted && may_vote && !is_bound && heartbeat.lease <= self.timing.bootstrap_wait;
         if may_promise {
             let (until, lease) = (self.now + heartbeat.lease, heartbeat.lease);

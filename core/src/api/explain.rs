@@ -86,6 +86,8 @@ pub enum Waiting {
     Members(BTreeSet<Address>),
     /// One voter less would leave too few that are active. These of the target are not.
     Quorum(BTreeSet<Address>),
+    /// The master is to be removed. It has handed over, and is the master again.
+    NextMaster,
 }
 
 /// `the members a:1, b:1: each has to be active and to store its votes`
@@ -97,6 +99,7 @@ impl fmt::Display for Waiting {
             Self::Members(missing) => {
                 write!(f, "the members {}: each has to be active and to store its votes", List(missing))
             }
+            Self::NextMaster => f.write_str("another master, which removes this one"),
             Self::Quorum(away) => write!(f, "a quorum of active voters: {} are away", List(away)),
         }
     }

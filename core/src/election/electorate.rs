@@ -15,6 +15,9 @@ use crate::{
     wire::voting::Voting,
 };
 
+/// How many times `down_after` a master that is to be removed waits before it hands over again.
+const AGAIN: u32 = 10;
+
 /// What a node may take that can reach no voter of its electorate: all of them may have been replaced while it was down.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
@@ -50,7 +53,8 @@ impl Election {
     pub(crate) fn electorate_received(&mut self, from: &Address, electorate: Electorate, is_configured: bool) {
         let is_voter = self.others.contains_key(from);
         let is_newer = electorate.version > self.newest_version();
-        if is_voter && is_newer && electorate.version.term <= self.hard.term {
+        let is_known_term = electorate.version.term <= self.hard.term;
+        if is_voter && is_newer && is_known_term && self.keeps_promise_by(&electorate) {
             self.take_electorate(electorate);
         } else if !is_voter && is_configured && electorate.voters.contains(from) {
             let known = self.offer.electorate.as_ref().map(|known| known.version);
@@ -59,6 +63,23 @@ impl Election {
             }
         }
         self.settle();
+    }
+
+    /// E1: a voter that starts again asks the voters of its electorate whether it may have promised them something. So a promise always binds
+    /// it to one of them.
+    fn keeps_promise_by(&self, electorate: &Electorate) -> bool {
+        let Some(promise) = self.live_promise().filter(|promise| promise.to != self.me) else { return true };
+        let is_promised = |voter: &Voter| {
+            let reported = voter.last_report.as_ref().map(|report| &report.node);
+            voter.linked.as_ref() == Some(&promise.to) || reported == Some(&promise.to)
+        };
+        let mut holders = self.others.iter().filter(|(_, voter)| is_promised(voter));
+        holders.any(|(address, _)| electorate.voters.contains(address))
+    }
+
+    /// Whether the node at this address is still a voter in the newest electorate, which may not be durable yet.
+    pub(super) fn stays_voter(&self, address: &Address) -> bool {
+        self.hard.electorate.as_ref().is_none_or(|newest| newest.voters.contains(address))
     }
 
     /// A master keeps the electorate that it writes.
@@ -211,8 +232,7 @@ impl Election {
         let target = mastership.wanted.as_ref().or(self.electorate.target.as_ref());
         let is_own = self.electorate.version.term == self.hard.term;
         if target.is_none() && !(mastership.is_outdated && !is_own) {
-            let is_leaving = is_own && !self.is_voter && self.is_installed(mastership);
-            return if is_leaving { ElectorateStep::Resign } else { ElectorateStep::None };
+            return ElectorateStep::None;
         }
         if self.persistence.failed {
             return ElectorateStep::Wait(Waiting::Storage);
@@ -250,9 +270,19 @@ impl Election {
         if missing().next().is_some() {
             return ElectorateStep::Wait(Waiting::Members(missing().cloned().collect()));
         }
-        let mut surplus: Vec<&Address> = voters.iter().filter(|address| !target.contains(*address)).collect();
-        // Those that are away first, and this master last.
-        surplus.sort_by_key(|address| (**address == self.address, is_alive(address)));
+        let is_surplus = |address: &&Address| **address != self.address && !target.contains(*address);
+        let mut surplus: Vec<&Address> = voters.iter().filter(is_surplus).collect();
+        if surplus.is_empty() {
+            // The next master removes this one.
+            let has_waited = self.handed_over.is_none_or(|at| self.now >= at + AGAIN * self.timing.down_after);
+            let has_successor = target.iter().any(is_alive);
+            return match has_waited && has_successor {
+                true => ElectorateStep::Resign,
+                false => ElectorateStep::Wait(Waiting::NextMaster),
+            };
+        }
+        // Those that are away first.
+        surplus.sort_by_key(|address| is_alive(address));
         let without = |address: &Address| {
             self.written(voters.iter().filter(|voter| *voter != address).cloned().collect(), Some(target))
         };
@@ -268,6 +298,11 @@ impl Election {
     fn written(&self, voters: BTreeSet<Address>, target: Option<&BTreeSet<Address>>) -> Electorate {
         let target = target.filter(|target| **target != voters).cloned();
         Electorate { version: self.newest_version().next(self.hard.term), voters, target }
+    }
+
+    /// This master is to be removed. It hands over, and the next master removes it.
+    pub(crate) fn hand_over(&mut self) {
+        self.handed_over = Some(self.now);
     }
 
     /// This master writes the next electorate. It acts by it once it is durable.
@@ -290,6 +325,6 @@ pub(crate) enum ElectorateStep {
     Write(Electorate),
     /// It waits.
     Wait(Waiting),
-    /// It is no voter any more, and a quorum of the others knows that: it resigns.
+    /// It is to be removed itself, and all else is done: it hands over.
     Resign,
 }

@@ -61,8 +61,7 @@ impl Election {
         match &self.state {
             State::Idle | State::Leaving => {}
             State::Candidate(_) | State::Master(_) => {
-                // E10: a master that has removed itself stays until a quorum of the others knows that.
-                assert!(self.is_voter || self.is_master(), "only a voter is a candidate or a master");
+                assert!(self.is_voter, "only a voter is a candidate or a master");
                 assert!(self.following.is_none(), "E2: a candidate or a master follows nobody");
                 assert!(self.free_since.is_none(), "E2: a candidate or a master is not free to become a candidate");
                 let votes_for_itself = self.hard.voted_for.as_ref() == Some(&self.me);

@@ -9,9 +9,10 @@ extern crate std;
 
 mod world;
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use std::{env, println};
 
+use crate::rng::Rng;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use world::{Frame, PROMPT, Rules, Step, To, World};
 
@@ -30,6 +31,12 @@ const VOTES_AGAIN: &str = "a restarted voter grants its vote";
 const SOLO: &str = "a voter is a solo master";
 const YIELDS_TO_A_QUORUM: &str = "a solo master gives way to a quorum's master";
 const YIELDS_TO_ANOTHER: &str = "a solo master gives way to another solo master";
+const CHANGED: &str = "a master has changed the voters";
+const IN_COMPETITION: &str = "two masters have changed the voters";
+const ROLLED_BACK: &str = "a newer term has undone a change of the voters";
+const OUTDATED: &str = "a vote is refused because of an older electorate";
+const FINISHED_BY_THE_NEXT: &str = "a master has finished the change of another";
+const REMOVED_ITSELF: &str = "a master that is to be removed hands over";
 const BESIDE_A_QUORUM: &str = "a quorum's master and a solo master lead at once";
 
 /// How much is tried.
@@ -118,6 +125,12 @@ impl Model for Run {
                 how_many(world, |ix| world.is_solo(ix)) > 0
                     && how_many(world, |ix| world.leads(ix) && !world.is_solo(ix)) > 0
             }),
+            Property::sometimes(CHANGED, |_, world: &World| world.seen.changed),
+            Property::sometimes(IN_COMPETITION, |_, world: &World| world.seen.by.len() > 1),
+            Property::sometimes(ROLLED_BACK, |_, world: &World| world.seen.rolled_back),
+            Property::sometimes(OUTDATED, |_, world: &World| world.seen.refused),
+            Property::sometimes(FINISHED_BY_THE_NEXT, |_, world: &World| world.seen.finished_by_another),
+            Property::sometimes(REMOVED_ITSELF, |_, world: &World| world.seen.removed_itself),
             Property::sometimes(YIELDS_TO_A_QUORUM, |_, world: &World| world.gave_way == Some(To::Quorum)),
             Property::sometimes(YIELDS_TO_ANOTHER, |_, world: &World| world.gave_way == Some(To::Solo)),
         ];
@@ -340,4 +353,136 @@ fn g1_g2_hold_for_five_voters_within_the_bounds() {
     let rules = Rules { slow: |from, to| from == 0 || to == 0, ..PROMPT };
     let bounds = Bounds { from: World::formed(5, 1, 1), rules, terms: 3, time: 8, depth: far(8, 8, 9) };
     explore("five voters", bounds, &[LEADS]);
+}
+
+/// E10: nodes of which the first `first` are voters. A master is asked for other voters.
+fn changing(places: usize, first: usize, (changes, cuts, crashes): (u8, u8, u8)) -> World {
+    let mut world = World::formed_with_members(places, first);
+    (world.changes, world.cuts, world.crashes) = (changes, cuts, crashes);
+    world
+}
+
+fn prompt(_: usize, _: usize) -> bool {
+    false
+}
+
+fn slow_first(from: usize, to: usize) -> bool {
+    from == 0 || to == 0
+}
+
+#[test]
+fn e10_g1_g2_hold_when_a_voter_is_added_and_links_break() {
+    let rules = Rules { targets: &[&[0, 1, 2, 3]], slow: prompt, ..PROMPT };
+    let bounds =
+        Bounds { from: changing(4, 3, (1, far(0, 1, 1), 0)), rules, terms: far(2, 2, 3), time: far(1, 3, 4), depth: 0 };
+    explore("a voter is added", bounds, &[LEADS, CHANGED, FINISHED_BY_THE_NEXT]);
+}
+
+#[test]
+fn e10_g1_g2_hold_when_a_voter_is_removed_and_links_break() {
+    let rules = Rules { targets: &[&[0, 1], &[1, 2]], slow: prompt, ..PROMPT };
+    let bounds =
+        Bounds { from: changing(3, 3, (1, far(0, 1, 1), 0)), rules, terms: far(2, 2, 3), time: far(1, 3, 4), depth: 0 };
+    explore("a voter is removed", bounds, &[LEADS, CHANGED, REMOVED_ITSELF]);
+}
+
+#[test]
+fn e10_g1_g2_hold_when_one_node_grows_to_three() {
+    let rules = Rules { targets: &[&[0, 1, 2]], slow: prompt, ..PROMPT };
+    let bounds =
+        Bounds { from: changing(3, 1, (1, far(0, 1, 1), 0)), rules, terms: far(2, 2, 3), time: far(1, 3, 4), depth: 0 };
+    explore("one node grows to three", bounds, &[LEADS, CHANGED]);
+}
+
+#[test]
+fn e10_g1_g2_hold_when_a_master_that_changes_voters_is_slow() {
+    let rules = Rules { targets: &[&[0, 1]], slow: slow_first, ..PROMPT };
+    let bounds = Bounds { from: changing(3, 3, (1, 0, 0)), rules, terms: 2, time: far(0, 2, 3), depth: 0 };
+    explore("a slow master removes a voter", bounds, &[LEADS, CHANGED]);
+}
+
+#[test]
+fn e10_g1_g2_hold_when_a_node_dies_while_voters_change() {
+    let rules = Rules { targets: &[&[0, 1, 2, 3]], slow: prompt, ..PROMPT };
+    let bounds = Bounds { from: changing(4, 3, (1, 0, 1)), rules, terms: 2, time: far(1, 3, 4), depth: 0 };
+    explore("a node crashes while a voter is added", bounds, &[LEADS, CHANGED]);
+}
+
+/// Long random walks, with more nodes and more changes than can be tried exhaustively. A walk that finds a violation prints its steps.
+fn walk(seed: u64, steps: usize) -> World {
+    let mut rng = Rng::new(seed);
+    let mut below = |limit: usize| usize::try_from(rng.up_to(limit as u64 - 1)).expect("it is small");
+    let (places, first) = NODES[below(NODES.len())];
+    let slow = WALKS[below(WALKS.len())];
+    let mut world = World::formed_with_members(places, first);
+    (world.changes, world.cuts, world.crashes, world.resigns) = (u8::MAX, u8::MAX, u8::MAX, 20);
+    let rules = Rules { slow, targets: TARGETS[places - 3], ..PROMPT };
+    let mut taken = Vec::new();
+    for _ in 0..steps {
+        let Some(step) = pick(&mut rng, world.steps(rules)) else { break };
+        taken.push(step);
+        world.take(step, rules);
+        if let Some(broken) = &world.broken {
+            let steps: Vec<String> = taken.iter().map(|step| format!("    {step:?}")).collect();
+            panic!("seed {seed}: {broken}\n{}", steps.join("\n"));
+        }
+    }
+    world
+}
+
+/// Faults and changes are rarer than messages, so that something comes of a change.
+fn pick(rng: &mut Rng, steps: Vec<Step>) -> Option<Step> {
+    let weight = |step: &Step| match step {
+        Step::Deliver { .. } | Step::Persisted(_) | Step::Tick(_) => 40,
+        Step::Pass => 40,
+        Step::Start(_) | Step::Repair(..) => 8,
+        Step::SetVoters { .. } => 3,
+        Step::Cut(..) | Step::Crash(_) | Step::Leave(_) | Step::Resign(_) | Step::PersistFails { .. } => 1,
+    };
+    let total: u64 = steps.iter().map(weight).sum();
+    let mut at = rng.up_to(total.checked_sub(1)?);
+    steps.into_iter().find(|step| {
+        let is_it = at < weight(step);
+        at = at.saturating_sub(weight(step));
+        is_it
+    })
+}
+
+const NODES: [(usize, usize); 6] = [(4, 3), (3, 1), (5, 3), (4, 2), (5, 4), (6, 3)];
+
+const WALKS: &[fn(usize, usize) -> bool] = &[
+    |_, _| false,
+    |from, to| from == 0 || to == 0,
+    |from, to| from == 1 || to == 1,
+    |from, to| from != to,
+    |_, _| true,
+];
+
+const TARGETS: [&[&[usize]]; 4] = [
+    &[&[0], &[0, 1], &[0, 1, 2], &[1, 2], &[2]],
+    &[&[0, 1, 2], &[0, 1, 2, 3], &[1, 2, 3], &[2, 3], &[0, 3], &[1]],
+    &[&[0, 1, 2], &[0, 1, 2, 3, 4], &[2, 3, 4], &[1, 4], &[0, 3], &[3]],
+    &[&[0, 1, 2], &[3, 4, 5], &[0, 1, 2, 3, 4, 5], &[1, 5], &[0, 3], &[2, 4, 5]],
+];
+
+#[test]
+fn e10_g1_g2_hold_on_long_random_walks() {
+    let (walks, steps) = far((300, 400), (3_000, 2_000), (60_000, 2_000));
+    let mut seen = BTreeMap::new();
+    for seed in 0..walks {
+        let world = walk(seed, steps);
+        let happened = [
+            (CHANGED, world.seen.changed),
+            (IN_COMPETITION, world.seen.by.len() > 1),
+            (FINISHED_BY_THE_NEXT, world.seen.finished_by_another),
+            (OUTDATED, world.seen.refused),
+            (ROLLED_BACK, world.seen.rolled_back),
+            (REMOVED_ITSELF, world.seen.removed_itself),
+        ];
+        for (what, has_happened) in happened {
+            *seen.entry(what).or_insert(0) += u64::from(has_happened);
+        }
+    }
+    println!("{walks} walks of {steps} steps: {seen:?}");
+    assert!(seen.values().all(|count| *count > 0), "something never happens: {seen:?}");
 }

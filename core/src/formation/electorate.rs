@@ -77,6 +77,7 @@ impl Formation {
                 true
             }
             ElectorateStep::Resign => {
+                self.election.hand_over();
                 self.resign();
                 true
             }

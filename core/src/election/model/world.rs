@@ -1,6 +1,7 @@
 //! Voters around the real [`Election`], with links, disks and a clock. A link keeps the order of its frames, and loses the
 //! frames in transit when it breaks. There is one clock. A voter learns the time when something reaches it.
 
+mod change;
 mod checks;
 mod messages;
 mod shared;
@@ -18,6 +19,7 @@ use super::super::{Effect, Election, RoleKind};
 use crate::{
     api::config::{Config, Timing},
     api::durable::HardState,
+    api::electorate::Electorate,
     api::event::LossReason,
     api::input::Start,
     id::{Address, Incarnation, Node, NodeId, Term},
@@ -44,6 +46,7 @@ pub(super) enum Frame {
     Resign(Term),
     Heartbeat(Heartbeat),
     Ack(HeartbeatAck),
+    Electorate(Electorate),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +63,10 @@ pub(super) struct Voter {
     last_heartbeat: Option<u64>,
     /// For each voter whose status it has: whether that voter follows another master or is one (E8).
     elsewhere: Vec<Option<bool>>,
+    /// Where the voters change: the newest status of each node that is linked.
+    statuses: Vec<Option<StatusReport>>,
+    /// Where the voters change: the electorate by which it has acted last.
+    acted_by: Option<Electorate>,
     pub(super) dead: bool,
     /// The latest end of a lease that was ever reported to it, until that time has passed.
     claim: Option<Timestamp>,
@@ -92,6 +99,14 @@ pub(super) struct World {
     pub(super) resigns: u8,
     /// After how many units a voter becomes a solo master (E8), if ever.
     solo_after: Option<u32>,
+    /// How many nodes are voters at first. The others are members.
+    first: usize,
+    /// How many times a master may still be asked for other voters.
+    pub(super) changes: u8,
+    /// The voters may change.
+    voters_change: bool,
+    /// What has happened to the electorate.
+    pub(super) seen: change::Seen,
     /// To which kind of master a solo master has given way in the last step.
     pub(super) gave_way: Option<To>,
     /// The violation of a guarantee.
@@ -115,10 +130,12 @@ pub(super) struct Rules {
     pub(super) slow: fn(usize, usize) -> bool,
     /// All frames in transit on a link arrive together, as if they were written together. Otherwise they arrive one by one.
     pub(super) bursts: bool,
+    /// The voters that a master may be asked for.
+    pub(super) targets: &'static [&'static [usize]],
 }
 
 /// No voter is slow, and no disk is lost.
-pub(super) const PROMPT: Rules = Rules { forget: false, slow: |_, _| false, bursts: true };
+pub(super) const PROMPT: Rules = Rules { forget: false, slow: |_, _| false, bursts: true, targets: &[] };
 
 /// What can happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,6 +162,8 @@ pub(super) enum Step {
     Leave(usize),
     /// A master resigns, and stays.
     Resign(usize),
+    /// A master is asked for the voters with this index among the targets.
+    SetVoters { ix: usize, target: usize },
 }
 
 pub(super) fn timing() -> Timing {
@@ -177,13 +196,13 @@ fn index(id: &NodeId) -> usize {
 
 fn start(
     ix: usize,
-    (voters, solo): (usize, Option<u32>),
+    (places, first, solo): (usize, usize, Option<u32>),
     incarnation: u64,
     (disk, timing): (&HardState, Timing),
     now: u64,
 ) -> Voter {
     let id = format!("n{ix}");
-    let seeds = (0..voters).map(|ix| format!("h{ix}:1"));
+    let seeds = (0..first).map(|ix| format!("h{ix}:1"));
     let config = Config::builder("model", id.as_str(), name(ix).as_str()).seeds(seeds).single().timing(timing);
     let config = match solo {
         Some(units) => config.solo_after(UNIT * units),
@@ -200,9 +219,11 @@ fn start(
         durable: disk.clone(),
         writing: None,
         sent_status,
-        links: alloc::vec![None; voters],
+        links: alloc::vec![None; places],
         last_heartbeat: None,
-        elsewhere: alloc::vec![None; voters],
+        elsewhere: alloc::vec![None; places],
+        statuses: alloc::vec![None; places],
+        acted_by: None,
         dead: false,
         claim: None,
     }
@@ -227,12 +248,12 @@ fn status(election: &Election) -> StatusReport {
 
 impl World {
     fn begun(voters: usize, solo_after: Option<u32>) -> Self {
-        Self::begun_with(voters, solo_after, &timing())
+        Self::begun_with((voters, voters), solo_after, &timing())
     }
 
-    fn begun_with(voters: usize, solo_after: Option<u32>, timing: &Timing) -> Self {
+    fn begun_with((voters, first): (usize, usize), solo_after: Option<u32>, timing: &Timing) -> Self {
         let disk = HardState::default();
-        let start = |ix| start(ix, (voters, solo_after), 1, (&disk, timing.clone()), 1);
+        let start = |ix| start(ix, (voters, first, solo_after), 1, (&disk, timing.clone()), 1);
         let mut world = Self {
             now: 1,
             voters: (0..voters).map(|ix| Shared::new(start(ix))).collect(),
@@ -247,6 +268,10 @@ impl World {
             leaves: 0,
             resigns: 0,
             solo_after,
+            first,
+            changes: 0,
+            voters_change: false,
+            seen: change::Seen::default(),
             gave_way: None,
             broken: None,
         };
@@ -316,7 +341,7 @@ impl World {
 
     /// The same, and the times of those that restart are shorter than those with which they have confirmed the heartbeat (E1).
     pub(super) fn restarted_with_shorter_times(voters: usize, rules: Rules) -> Self {
-        let mut world = Self::begun_with(voters, None, &longer());
+        let mut world = Self::begun_with((voters, voters), None, &longer());
         world.run_until_quiet();
         world.all_but_its_master_restart(rules)
     }
@@ -404,6 +429,9 @@ impl World {
             if self.resigns > 0 && voter.election.is_master() {
                 steps.push(Step::Resign(ix));
             }
+            if self.changes > 0 && voter.election.is_master() {
+                steps.extend((0..rules.targets.len()).map(|target| Step::SetVoters { ix, target }));
+            }
             for to in (0..self.voters.len()).filter(|to| !self.wires[self.wire(ix, *to)].is_empty()) {
                 steps.push(Step::Deliver { from: ix, to });
             }
@@ -468,7 +496,7 @@ impl World {
                     let wire = self.wire(other, ix);
                     self.wires[wire].clear();
                 }
-                let world = (self.voters.len(), self.solo_after);
+                let world = (self.voters.len(), self.first, self.solo_after);
                 let voter = &mut *self.voters[ix];
                 let next = voter.election.me.incarnation.0 + 1;
                 let disk = if rules.forget { HardState::default() } else { voter.disk.clone() };
@@ -483,8 +511,13 @@ impl World {
                 self.resigns -= 1;
                 self.resign(ix, |election| _ = election.resign());
             }
+            Step::SetVoters { ix, target } => {
+                self.changes -= 1;
+                let target = rules.targets[target].iter().map(|ix| name(*ix)).collect();
+                self.with(ix, |election| election.want_voters(target));
+            }
             Step::Start(ix) => {
-                let (world, now) = ((self.voters.len(), self.solo_after), self.now);
+                let (world, now) = ((self.voters.len(), self.first, self.solo_after), self.now);
                 let voter = &mut *self.voters[ix];
                 *voter = start(ix, world, voter.election.me.incarnation.0, (&voter.disk.clone(), timing()), now);
             }

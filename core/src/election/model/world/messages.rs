@@ -40,6 +40,7 @@ impl World {
             }
             Frame::Heartbeat(_) => wire.retain(|frame| !matches!(frame, Frame::Heartbeat(_))),
             Frame::Ack(_) => wire.retain(|frame| !matches!(frame, Frame::Ack(_))),
+            Frame::Electorate(_) => wire.retain(|frame| !matches!(frame, Frame::Electorate(_))),
             _ => {}
         }
         wire.push_back(frame);
@@ -79,6 +80,9 @@ impl World {
         let (mut frames, mut heartbeat) = (Vec::new(), None);
         loop {
             frames.extend(self.take_effects(ix));
+            if self.change_voters(ix) {
+                continue;
+            }
             let (now, voter) = (self.now, &mut *self.voters[ix]);
             if voter.election.is_solo() && voter.election.members() != voter.members() {
                 voter.election.set_members(voter.members());
@@ -94,8 +98,11 @@ impl World {
         // It may have met another master just now (E8).
         let heartbeat = heartbeat.filter(|heartbeat| election.is_master() && heartbeat.term == election.term());
         let new_status = status(election);
-        let all = || 0..self.voters.len();
+        let places = self.voters.len();
+        let all = || 0..places;
         let mut all_frames = Vec::new();
+        let offers = self.offers(ix);
+        let election = &self.voters[ix].election;
         if new_status != self.voters[ix].sent_status {
             all_frames.extend(all().map(|to| (to, Frame::Status(new_status.clone()))));
         }
@@ -103,6 +110,7 @@ impl World {
             Frame::Request(request) => election.request_for(&name(*to)) == Some(*request),
             _ => true,
         };
+        all_frames.extend(offers);
         all_frames.extend(frames.into_iter().filter(open));
         all_frames.extend(heartbeat.into_iter().flat_map(|it| all().map(move |to| (to, Frame::Heartbeat(it)))));
         self.voters[ix].sent_status = new_status;
@@ -141,7 +149,7 @@ impl World {
                     let to_another = knows(RoleKind::Solo).then_some(To::Solo);
                     self.gave_way = if knows(RoleKind::Master) { Some(To::Quorum) } else { to_another };
                 }
-                Effect::ElectorateChanged => self.electorate_changed(ix),
+                Effect::ElectorateChanged => frames.extend(self.electorate_changed(ix)),
                 Effect::WentBack { .. } => panic!("a voter never goes back"),
                 Effect::LeaseTooLong { .. } => panic!("all voters have the same times"),
                 Effect::Lost { .. } => {}
@@ -149,8 +157,6 @@ impl World {
         }
         frames
     }
-
-    fn electorate_changed(&mut self, _: usize) {}
 
     fn elected(&mut self, ix: usize, term: Term) {
         let me = self.voters[ix].election.me.clone();
@@ -172,15 +178,18 @@ impl World {
         let address = name(from);
         let (link, _) = self.links[self.wire(from.min(to), from.max(to))];
         let peer = self.voters[from].election.me.clone();
+        if !self.is_believed(from, to, &frame) {
+            return;
+        }
         match frame {
             Frame::Down => {
                 let voter = &mut *self.voters[to];
-                (voter.links[from], voter.elsewhere[from]) = (None, None);
+                (voter.links[from], voter.elsewhere[from], voter.statuses[from]) = (None, None, None);
                 self.with(to, |election| election.link_down(&address));
             }
             Frame::Hello(node) => {
                 let voter = &mut *self.voters[to];
-                (voter.links[from], voter.elsewhere[from]) = (Some(link), None);
+                (voter.links[from], voter.elsewhere[from], voter.statuses[from]) = (Some(link), None, None);
                 let status = voter.sent_status.clone();
                 self.send(to, from, Frame::Status(status));
                 self.with(to, |election| election.link_up(&address, &node, None));
@@ -193,19 +202,27 @@ impl World {
                     };
                     self.voters[to].elsewhere[from] = Some(elsewhere);
                 }
+                self.note_status(from, to, &status);
                 self.with(to, |election| election.status_received(&peer, &address, &status));
             }
-            Frame::Request(request) => self.with(to, |election| election.vote_request(&peer, request)),
+            Frame::Electorate(electorate) => {
+                self.with(to, |election| election.electorate_received(&address, electorate, false));
+            }
+            Frame::Request(request) => {
+                let is_older = request.electorate < self.voters[to].election.newest_version();
+                self.seen.refused |= is_older;
+                self.with(to, |election| election.vote_request(&peer, request));
+            }
             Frame::Vote(vote) => self.with(to, |election| election.vote(&address, vote)),
             Frame::Release(release) => self.with(to, |election| election.release(&peer, release)),
             Frame::Resign(term) => self.with(to, |election| election.resigned(&peer, &address, term)),
             Frame::Heartbeat(heartbeat) => {
-                let mut confirms = false;
-                self.with(to, |election| (_, confirms) = election.heartbeat(&peer, &address, heartbeat));
-                let term = self.voters[to].election.term();
-                let electorate = self.voters[to].election.electorate().version;
-                let ack =
-                    HeartbeatAck { term, number: heartbeat.number, view_id: Default::default(), confirms, electorate };
+                let now = at(self.now);
+                self.voters[to].election.advance(now);
+                self.settle(to);
+                let ack = self.acknowledge(to, &peer, &address, heartbeat);
+                self.voters[to].election.advance(now);
+                self.settle(to);
                 self.send(to, from, Frame::Ack(ack));
             }
             Frame::Ack(ack) => self.with(to, |election| election.heartbeat_ack(&address, &ack)),
