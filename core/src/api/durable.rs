@@ -26,6 +26,8 @@ pub struct HardState {
     pub promised_lease: Duration,
     /// The newest electorate that the node has taken (E10). `None` stands for the first one, the seeds.
     pub electorate: Option<Electorate>,
+    /// The newest term in which it may have voted before it was removed from the voters (E10). If its term is lower, it does not vote.
+    pub spent: Term,
 }
 
 impl HardState {

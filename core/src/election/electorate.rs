@@ -144,6 +144,10 @@ impl Election {
             // It has asked for votes by another electorate.
             self.give_up();
         }
+        if self.is_voter && !electorate.voters.contains(&self.address) {
+            // E7: it may go back to a lower term now, and must not vote twice in one when it is a voter again.
+            self.hard.spent = self.hard.term;
+        }
         self.quorum = electorate.quorum();
         self.is_voter = electorate.voters.contains(&self.address);
         let removed = |address: &Address| !electorate.voters.contains(address);

@@ -73,7 +73,8 @@ impl Election {
     /// The term that this node has to go back to, if that lasts: the highest term of a quorum of linked voters that are all behind,
     /// and have a master. Beside a solo master (E8) there is no quorum; then it is the highest term of all linked voters.
     fn term_of_quorum(&self) -> Option<Term> {
-        if self.is_voter || self.following.is_some() {
+        // E10: a former voter may still be bound.
+        if self.is_voter || self.following.is_some() || self.live_promise().is_some() {
             return None;
         }
         let behind = || self.reports().filter(|(_, term)| *term < self.hard.term);
@@ -101,7 +102,7 @@ impl Election {
         if self.goes_back_at().is_some_and(|at| at <= self.now) {
             let from = self.hard.term;
             self.enter(to, None);
-            self.known_master = None;
+            (self.known_master, self.given_up, self.resigned) = (None, None, None);
             self.ahead_since = None;
             self.persist();
             self.effects.push_back(Effect::WentBack { from, to });

@@ -78,7 +78,8 @@ impl Election {
     /// durable (E4), and is not held (E9).
     pub(crate) fn can_vote(&self) -> bool {
         let has_storage = !self.persistence.failed && !self.persistence.delayed;
-        self.is_voter && self.may_form() && has_storage && !self.is_held()
+        let has_voted_later = self.hard.term < self.hard.spent;
+        self.is_voter && self.may_form() && has_storage && !self.is_held() && !has_voted_later
     }
 
     /// D7: whether this node may form a cluster, or has joined one before.

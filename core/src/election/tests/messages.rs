@@ -121,7 +121,14 @@ fn e3_accepting_a_master_makes_the_spent_vote_durable() {
     let mut rig = Rig::past_bootstrap("c");
     let effects = rig.report_in(5, "b", Role::Master, None);
     let promised_lease = Timing::lan().lease;
-    let spent = HardState { term: Term(5), voted_for: Some(node("b")), joined: true, promised_lease, electorate: None };
+    let spent = HardState {
+        term: Term(5),
+        voted_for: Some(node("b")),
+        joined: true,
+        promised_lease,
+        electorate: None,
+        spent: Term(0),
+    };
     let durable = |effect: &Effect| matches!(effect, Effect::Persist { state, .. } if *state == spent);
     assert!(effects.iter().any(durable), "{effects:?}");
 }

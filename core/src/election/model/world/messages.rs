@@ -150,7 +150,9 @@ impl World {
                     self.gave_way = if knows(RoleKind::Master) { Some(To::Quorum) } else { to_another };
                 }
                 Effect::ElectorateChanged => frames.extend(self.electorate_changed(ix)),
-                Effect::WentBack { .. } => panic!("a voter never goes back"),
+                Effect::WentBack { .. } => {
+                    assert!(!self.voters[ix].election.is_voter, "a voter never goes back");
+                }
                 Effect::LeaseTooLong { .. } => panic!("all voters have the same times"),
                 Effect::Lost { .. } => {}
             }
