@@ -448,7 +448,7 @@ fn pick(rng: &mut Rng, steps: Vec<Step>) -> Option<Step> {
     })
 }
 
-const NODES: [(usize, usize); 6] = [(4, 3), (3, 1), (5, 3), (4, 2), (5, 4), (6, 3)];
+const NODES: [(usize, usize); 7] = [(4, 3), (3, 1), (5, 3), (4, 2), (5, 4), (6, 3), (4, 4)];
 
 const WALKS: &[fn(usize, usize) -> bool] = &[
     |_, _| false,
