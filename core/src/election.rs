@@ -304,7 +304,7 @@ impl Election {
                 next = Some(at);
             }
         };
-        let times = [self.climbs_at(), self.goes_back_at(), held, self.offer_due()];
+        let times = [self.climbs_at(), self.goes_back_at(), held, self.offer_due(), self.hands_over_at()];
         for at in [own, following, bootstrap, promise, solo].into_iter().chain(times) {
             at.into_iter().for_each(&mut consider);
         }

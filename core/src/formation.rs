@@ -37,6 +37,7 @@ use crate::{
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
     own_status::OwnStatus,
+    patience::Patience,
     peers::{PeerTable, Received},
     preference::Preference,
     replacements::Replacements,
@@ -89,6 +90,7 @@ pub struct Formation {
     absence: Absence,
     stranded: Stranded,
     preference: Preference,
+    patience: Patience,
     /// Which runs have replaced others, and keep their places.
     replacements: Replacements,
     /// Outputs and deadlines.
@@ -126,6 +128,7 @@ impl Formation {
             absence: Absence::default(),
             stranded: Stranded::default(),
             preference: Preference::default(),
+            patience: Patience::default(),
             replacements: Replacements::default(),
             sink: Sink::default(),
             election_due: None,
@@ -466,6 +469,7 @@ impl Formation {
             }
             Timer::Stranded => self.stranded.look(&self.env, &mut self.sink, &self.election, &self.peers),
             Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
+            Timer::VotersWait => self.report_wait(),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Members => {

@@ -73,6 +73,7 @@ mod lifecycle;
 mod membership;
 mod metadata;
 mod own_status;
+mod patience;
 mod peers;
 mod preference;
 mod replacements;

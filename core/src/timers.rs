@@ -20,6 +20,8 @@ pub(crate) enum Timer {
     Stranded,
     /// A voter that is preferred to this master has been stable for long enough (L8).
     BetterMaster,
+    /// A change of the voters has waited for a while (E10).
+    VotersWait,
     /// A leaving node stops waiting.
     Leave,
     /// New metadata may be reported.
@@ -54,6 +56,7 @@ impl Timer {
             | Self::NoMaster
             | Self::Stranded
             | Self::BetterMaster
+            | Self::VotersWait
             | Self::Leave
             | Self::Metadata
             | Self::Members

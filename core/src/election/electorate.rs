@@ -228,12 +228,18 @@ impl Election {
         mastership.installed.len() + usize::from(self.is_voter) >= self.quorum
     }
 
+    /// The voters to which the cluster is changing.
+    pub(crate) fn target(&self) -> Option<&BTreeSet<Address>> {
+        let wanted = self.state.mastership().and_then(|mastership| mastership.wanted.as_ref());
+        wanted.or(self.electorate.target.as_ref())
+    }
+
     /// What this master does for its electorate now, if anything.
     pub(crate) fn next_electorate_step(&self, roster: &impl Roster) -> ElectorateStep {
         let Some(mastership) = self.state.mastership().filter(|mastership| !mastership.solo) else {
             return ElectorateStep::None;
         };
-        let target = mastership.wanted.as_ref().or(self.electorate.target.as_ref());
+        let target = self.target();
         let is_own = self.electorate.version.term == self.hard.term;
         if target.is_none() && !(mastership.is_outdated && !is_own) {
             return ElectorateStep::None;
@@ -278,7 +284,7 @@ impl Election {
         let mut surplus: Vec<&Address> = voters.iter().filter(is_surplus).collect();
         if surplus.is_empty() {
             // The next master removes this one.
-            let has_waited = self.handed_over.is_none_or(|at| self.now >= at + AGAIN * self.timing.down_after);
+            let has_waited = self.hands_over_at().is_none_or(|at| at <= self.now);
             let has_successor = target.iter().any(is_alive);
             return match has_waited && has_successor {
                 true => ElectorateStep::Resign,
@@ -302,6 +308,11 @@ impl Election {
     fn written(&self, voters: BTreeSet<Address>, target: Option<&BTreeSet<Address>>) -> Electorate {
         let target = target.filter(|target| **target != voters).cloned();
         Electorate { version: self.newest_version().next(self.hard.term), voters, target }
+    }
+
+    /// A master that is to be removed, and has handed over in vain, does so again at this time.
+    pub(super) fn hands_over_at(&self) -> Option<Timestamp> {
+        self.handed_over.map(|at| at + AGAIN * self.timing.down_after)
     }
 
     /// This master is to be removed. It hands over, and the next master removes it.
@@ -331,4 +342,13 @@ pub(crate) enum ElectorateStep {
     Wait(Waiting),
     /// It is to be removed itself, and all else is done: it hands over.
     Resign,
+}
+
+impl ElectorateStep {
+    pub(crate) fn waits_for(&self) -> Option<&Waiting> {
+        match self {
+            Self::Wait(waits_for) => Some(waits_for),
+            Self::None | Self::Write(_) | Self::Resign => None,
+        }
+    }
 }

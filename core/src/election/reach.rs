@@ -74,7 +74,8 @@ impl Election {
     /// and have a master. Beside a solo master (E8) there is no quorum; then it is the highest term of all linked voters.
     fn term_of_quorum(&self) -> Option<Term> {
         // E10: a former voter may still be bound.
-        if self.is_voter || self.following.is_some() || self.live_promise().is_some() {
+        let is_voter = self.is_voter || (self.hard.electorate.is_some() && self.stays_voter(&self.address));
+        if is_voter || self.following.is_some() || self.live_promise().is_some() {
             return None;
         }
         let behind = || self.reports().filter(|(_, term)| *term < self.hard.term);

@@ -63,7 +63,7 @@ impl Formation {
     pub(super) fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
         match self.may_send(peer, &message) {
             MaySend::Yes => {}
-            MaySend::WithAnotherElectorate => return,
+            MaySend::WithAnotherElectorate => return self.note_status(peer, message),
             MaySend::No => return self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
         }
         if confirms {
@@ -86,7 +86,13 @@ impl Formation {
         match sender_of(message) {
             Sender::Anyone => MaySend::Yes,
             Sender::Voter if peer.is_voter() => MaySend::Yes,
-            Sender::Voter => self.unless_electorates_differ(peer),
+            Sender::Voter => match message {
+                // It may be the first one.
+                Message::Status(status) if status.electorate != self.election.electorate().version => {
+                    MaySend::WithAnotherElectorate
+                }
+                _ => self.unless_electorates_differ(peer),
+            },
             Sender::Nobody => MaySend::No,
         }
     }
@@ -151,8 +157,18 @@ impl Formation {
         }
     }
 
+    /// E10: the peer is no voter in this node's electorate, and holds another one. Its status counts once it is a voter here.
+    fn note_status(&mut self, key: PeerKey, message: Message) {
+        if let Message::Status(status) = message {
+            let held = status.electorate;
+            if self.peers.receive_status(&self.env, key, status) {
+                self.owe_electorate(key, held);
+            }
+        }
+    }
+
     /// The peer has established the link, too. If it is a master, its heartbeats come from now on. If both are masters, they have met.
-    fn judge_master(&mut self, key: PeerKey) {
+    pub(super) fn judge_master(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.peer(key) else { return };
         if let Some(status) = peer.status().filter(|_| peer.leads()) {
             self.election.status_received(peer.node(), peer.address(), status);

@@ -70,7 +70,9 @@ impl Formation {
 
     /// A master takes the next step to the voters that were asked for. Returns whether anything follows.
     pub(super) fn change_voters(&mut self) -> bool {
-        match self.electorate_step() {
+        let step = self.electorate_step();
+        self.patience.update(&self.env, &mut self.sink, step.waits_for().is_some());
+        match step {
             ElectorateStep::None | ElectorateStep::Wait(_) => false,
             ElectorateStep::Write(electorate) => {
                 self.election.write_electorate(electorate);
@@ -81,6 +83,13 @@ impl Formation {
                 self.resign();
                 true
             }
+        }
+    }
+
+    /// The change has waited for a while.
+    pub(super) fn report_wait(&mut self) {
+        if let (ElectorateStep::Wait(waits_for), Some(target)) = (self.electorate_step(), self.election.target()) {
+            self.patience.report(&self.env, &mut self.sink, (target.clone(), waits_for));
         }
     }
 
@@ -103,6 +112,9 @@ impl Formation {
             let Some(peer) = self.peers.peer(key) else { continue };
             if peer.is_voter() {
                 self.election.voter_is_linked(peer.address(), peer.node(), (peer.voting(), peer.status()));
+                if self.peers.is_confirmed(key) {
+                    self.judge_master(key);
+                }
             }
         }
         if self.lifecycle.is_running() {

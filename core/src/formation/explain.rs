@@ -3,7 +3,6 @@
 use super::Formation;
 use crate::{
     api::explain::{Explanation, NoMaster, NoMasterReason, VoterReport},
-    election::ElectorateStep,
     id::Address,
     peers::Peer,
     stranded::without_master,
@@ -14,10 +13,7 @@ impl Formation {
     /// [Why there is no master](crate::guide::no_master) shows how to read it.
     pub fn explain(&self) -> Explanation {
         let status = self.status();
-        let waits_for = match self.electorate_step() {
-            ElectorateStep::Wait(waits_for) => Some(waits_for),
-            ElectorateStep::None | ElectorateStep::Write(_) | ElectorateStep::Resign => None,
-        };
+        let waits_for = self.electorate_step().waits_for().cloned();
         Explanation {
             node: self.env.me.clone(),
             address: self.env.config.address().clone(),
@@ -28,7 +24,7 @@ impl Formation {
             voters: self.env.voters.iter().map(|seed| self.voter_report(seed)).collect(),
             quorum: self.env.quorum(),
             electorate: self.electorate().version,
-            target: self.electorate().target.clone(),
+            target: self.election.target().cloned(),
             waits_for,
             promise: self.election.promise(),
             storage: self.election.storage(),

@@ -31,6 +31,11 @@ impl Formation {
         }
         self.election.check_node(|address| self.peers.at(address).map(Peer::node));
         self.preference.check(&self.election, timers);
+        self.patience.check(timers);
+        let voters = &self.election.electorate().voters;
+        assert_eq!(*self.env.voters, *voters, "E10: every part knows the voters of the election");
+        let is_right = |peer: &Peer| peer.is_voter() == voters.contains(peer.address());
+        assert!(self.peers.iter().all(is_right), "E10: a peer is a voter iff the election has it");
         self.own_status.check(&self.election, timers);
         self.discovery.check(&self.peers, &self.election, timers);
         let is_leaving = self.lifecycle.awaits_ack().is_some();
@@ -66,9 +71,13 @@ mod tests {
     use crate::{
         api::config::Config,
         api::input::{Command, Input, Origin, Remote, Start},
+        api::output::Output,
+        env::Env,
+        id::Node,
         id::{ConnId, Incarnation},
         violations::{Violation, expect_all_listed, expect_violations},
         wire::message::Message,
+        wire::voting::Voting,
     };
 
     /// A node with one connection, which it has accepted.
@@ -80,6 +89,25 @@ mod tests {
         formation
     }
 
+    /// The same node, which has dialed the voter b and is linked to it.
+    fn linked() -> Formation {
+        let mut formation = running();
+        let dial = core::iter::from_fn(|| formation.poll_output()).find_map(|output| match output {
+            Output::Dial { dial, .. } => Some(dial),
+            _ => None,
+        });
+        let opened =
+            Input::Opened { conn: ConnId(2), origin: Origin::Dialed(dial.unwrap()), remote: Remote::default() };
+        formation.handle_input(Timestamp::ZERO, opened).unwrap();
+        let config = Config::builder("test", "b", "b:1").seeds(["a:1", "b:1"]).build().unwrap();
+        let me = Node { id: config.id().clone(), incarnation: Incarnation(1) };
+        let env = Env::new(config, me, Timestamp::ZERO);
+        let chunk = Message::Hello(env.own_hello([7; 16], &Voting::of(&env.config))).to_frame();
+        formation.handle_input(Timestamp::ZERO, Input::Received { conn: ConnId(2), chunk }).unwrap();
+        assert_eq!(formation.peers.established(), 1);
+        formation
+    }
+
     fn stopped() -> Formation {
         let mut formation = running();
         formation.handle_input(Timestamp::ZERO, Input::Command(Command::Leave)).unwrap();
@@ -87,7 +115,7 @@ mod tests {
         formation
     }
 
-    const VIOLATIONS: [Violation<Formation>; 5] = [
+    const VIOLATIONS: [Violation<Formation>; 7] = [
         (running, |f| f.lifecycle.stop(), "a node that has stopped has no connection"),
         (stopped, |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO), "a node that has stopped has no timer"),
         (running, |f| f.lifecycle.leave(), "a leaving node takes no part in elections"),
@@ -95,6 +123,12 @@ mod tests {
             running,
             |f| f.sink.set_timer(Timer::Leave, Timestamp::ZERO),
             "the leave timer is set exactly while this node leaves",
+        ),
+        (running, |f| f.env.voters = Default::default(), "E10: every part knows the voters of the election"),
+        (
+            linked,
+            |f| drop(f.peers.set_voters(&Env { voters: Default::default(), ..f.env.clone() })),
+            "E10: a peer is a voter iff the election has it",
         ),
         (running, |f| f.election_due = None, "nothing follows before the next deadline"),
     ];

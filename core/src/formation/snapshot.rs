@@ -105,6 +105,7 @@ impl Formation {
             absence,
             stranded,
             preference,
+            patience,
             replacements,
             sink,
             election_due,
@@ -112,7 +113,7 @@ impl Formation {
         let config: &Config = config;
         let head: Head<&Config> = (config, config.keys().iter().map(ClusterKey::id).collect(), me.clone(), *now);
         let about_others = (peers, discovery, rejections, election, membership, view_counts_until);
-        let about_itself = (own_status, lifecycle, absence, stranded, preference, replacements);
+        let about_itself = (own_status, lifecycle, absence, stranded, preference, patience, replacements);
         let state = (head, about_others, about_itself, sink, election_due);
         let state = postcard::to_allocvec(&state).expect("plain data always encodes");
         let version_len = u8::try_from(VERSION.len()).expect("a version is short");
@@ -137,7 +138,7 @@ impl Formation {
         let (head, about_others, about_itself, sink, election_due) = from_bytes(state)?;
         let (config, key_ids, me, now): Head<ConfigBuilder> = head;
         let (peers, discovery, rejections, election, membership, view_counts_until) = about_others;
-        let (own_status, lifecycle, absence, stranded, preference, replacements) = about_itself;
+        let (own_status, lifecycle, absence, stranded, preference, patience, replacements) = about_itself;
         let find = |id: &[u8; ID_LEN]| {
             let key = keys.iter().find(|key| key.id() == *id);
             key.cloned().ok_or_else(|| SnapshotError::Key { id: Hex(id).to_string() })
@@ -160,6 +161,7 @@ impl Formation {
             absence,
             stranded,
             preference,
+            patience,
             replacements,
             sink,
             election_due,

@@ -135,17 +135,17 @@ impl Peer {
         self.status.as_ref().map(|status| &status.role)
     }
 
-    /// It reports that it is a master, of a quorum or without one.
+    /// It is a voter, and reports that it is a master, of a quorum or without one.
     pub(crate) fn leads(&self) -> bool {
-        match self.role() {
+        match self.role().filter(|_| self.is_voter) {
             Some(Role::Master | Role::Solo { .. }) => true,
             None | Some(Role::Joining | Role::Candidate | Role::Follower { .. } | Role::Leaving) => false,
         }
     }
 
-    /// It reports that it is a master without a quorum (E8).
+    /// It is a voter, and reports that it is a master without a quorum (E8).
     pub(crate) fn is_solo(&self) -> bool {
-        match self.role() {
+        match self.role().filter(|_| self.is_voter) {
             Some(Role::Solo { .. }) => true,
             None | Some(Role::Joining | Role::Candidate | Role::Follower { .. } | Role::Master | Role::Leaving) => {
                 false

@@ -51,6 +51,10 @@ fn follower() -> Election {
     rig.election
 }
 
+fn started() -> Election {
+    Rig::new("c").election
+}
+
 fn with_solo_after() -> Election {
     let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]);
     let config = config.solo_after(Duration::from_secs(5)).build().unwrap();
@@ -202,12 +206,54 @@ const VOTES: [Violation; 10] = [
         },
         "E4: a vote that cannot become durable is dropped",
     ),
-    (follower, |e| e.is_voter = false, "E5: only a voter promises"),
+    (
+        follower,
+        |e| {
+            e.is_voter = false;
+            e.free_since = None;
+        },
+        "E5: only a voter promises",
+    ),
     (follower, |e| promise(e).term = Term(9), "E5: a promise is of a term that this node knows"),
     (
         follower,
         |e| promise(e).until_after_release = promise(e).until + e.timing.lease,
         "E5: a release never makes a promise longer",
+    ),
+];
+
+const ELECTORATE: [Violation; 7] = [
+    (elected, |e| mastership(e).changed_at = 99, "E10: an electorate is no newer than the newest heartbeat"),
+    (follower, |e| e.quorum = 3, "E10: the quorum is that of the electorate"),
+    (
+        started,
+        |e| {
+            e.is_voter = false;
+            e.free_since = None;
+        },
+        "E10: a voter is in the electorate",
+    ),
+    (
+        started,
+        |e| drop(e.others.insert(at("x"), Voter::default())),
+        "E10: the other voters are those of the electorate",
+    ),
+    (started, |e| e.electorate.version.number = 1, "E10: a node acts by a durable electorate"),
+    (
+        started,
+        |e| {
+            let version = ElectorateVersion { term: Term(9), number: 1 };
+            e.hard.electorate = Some(Electorate { version, ..e.electorate.clone() });
+            e.persistence.in_flight = Some(e.hard.clone());
+        },
+        "E10: an electorate is of a term that this node knows",
+    ),
+    (
+        elected,
+        |e| {
+            mastership(e).installed.insert(at("x"));
+        },
+        "E10: only other voters confirm an electorate",
     ),
 ];
 
@@ -236,7 +282,15 @@ const NODE: [Violation; 3] = [
 ];
 
 fn violations() -> impl Iterator<Item = &'static Violation> + Clone {
-    PERSISTENCE.iter().chain(&STATE).chain(&CANDIDACY).chain(&MASTERSHIP).chain(&MASTER).chain(&VOTES).chain(&SOLO)
+    PERSISTENCE
+        .iter()
+        .chain(&STATE)
+        .chain(&CANDIDACY)
+        .chain(&MASTERSHIP)
+        .chain(&MASTER)
+        .chain(&VOTES)
+        .chain(&ELECTORATE)
+        .chain(&SOLO)
 }
 
 #[test]
