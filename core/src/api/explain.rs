@@ -84,7 +84,7 @@ pub enum Waiting {
     Voters(BTreeSet<Address>),
     /// These nodes are to become voters, and are no active members that store their votes.
     Members(BTreeSet<Address>),
-    /// One voter less would leave too few that are active. These of the target are not.
+    /// After the next step, too few voters would be active and confirm the lease of the master. These are not active.
     Quorum(BTreeSet<Address>),
     /// The master is to be removed. It has handed over, and is the master again.
     NextMaster,
@@ -100,7 +100,10 @@ impl fmt::Display for Waiting {
                 write!(f, "the members {}: each has to be active and to store its votes", List(missing))
             }
             Self::NextMaster => f.write_str("another master, which removes this one"),
-            Self::Quorum(away) => write!(f, "a quorum of active voters: {} are away", List(away)),
+            Self::Quorum(away) => match away.is_empty() {
+                true => f.write_str("enough voters to confirm the lease of the master"),
+                false => write!(f, "enough active voters for the next step: {} is away", List(away)),
+            },
         }
     }
 }

@@ -85,6 +85,10 @@ impl Election {
     /// A master keeps the electorate that it writes.
     fn take_electorate(&mut self, electorate: Electorate) {
         if !self.is_master() {
+            if self.state.candidacy().is_some() {
+                // It has asked for votes by another electorate, and must not win with them.
+                self.give_up();
+            }
             self.hard.electorate = Some(electorate);
             self.persist();
         }
@@ -141,7 +145,6 @@ impl Election {
             return;
         };
         if self.state.candidacy().is_some() {
-            // It has asked for votes by another electorate.
             self.give_up();
         }
         if self.is_voter && !electorate.voters.contains(&self.address) {
@@ -277,8 +280,14 @@ impl Election {
         if let Some(next) = added.find_map(|address| Some(with(address)).filter(keeps_a_quorum)) {
             return ElectorateStep::Write(next);
         }
+        let unfit: BTreeSet<Address> =
+            missing().filter(|address| !(roster.is_active(address) && roster.is_durable(address))).cloned().collect();
+        if !unfit.is_empty() {
+            return ElectorateStep::Wait(Waiting::Members(unfit));
+        }
+        let away = || voters.iter().chain(target).filter(|address| !is_alive(address)).cloned().collect();
         if missing().next().is_some() {
-            return ElectorateStep::Wait(Waiting::Members(missing().cloned().collect()));
+            return ElectorateStep::Wait(Waiting::Quorum(away()));
         }
         let is_surplus = |address: &&Address| **address != self.address && !target.contains(*address);
         let mut surplus: Vec<&Address> = voters.iter().filter(is_surplus).collect();
@@ -298,10 +307,7 @@ impl Election {
         };
         match surplus.into_iter().map(without).find(keeps_a_quorum) {
             Some(next) => ElectorateStep::Write(next),
-            None => {
-                let away = target.iter().filter(|address| !is_alive(address)).cloned().collect();
-                ElectorateStep::Wait(Waiting::Quorum(away))
-            }
+            None => ElectorateStep::Wait(Waiting::Quorum(away())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The rules by name. Each test is about one voter, and plays the messages of the others. PROTOCOL.md states the rules.
 
 mod durability;
+mod electorate;
 mod invariants;
 mod knowledge;
 mod messages;

@@ -1,0 +1,203 @@
+//! E10: the voters change.
+
+use alloc::collections::BTreeSet;
+
+use super::*;
+use crate::api::explain::Waiting;
+
+/// Which members are active; all of them store their votes.
+struct Active(&'static [&'static str]);
+
+impl Roster for Active {
+    fn is_active(&self, address: &Address) -> bool {
+        self.0.iter().any(|id| at(id) == *address)
+    }
+
+    fn is_durable(&self, address: &Address) -> bool {
+        self.is_active(address)
+    }
+}
+
+fn voters(ids: &[&str]) -> BTreeSet<Address> {
+    ids.iter().map(|id| at(id)).collect()
+}
+
+fn electorate(term: u64, number: u64, ids: &[&str]) -> Electorate {
+    Electorate { version: ElectorateVersion { term: Term(term), number }, voters: voters(ids), target: None }
+}
+
+fn written(rig: &Rig, active: &'static [&'static str]) -> Electorate {
+    match rig.election.next_electorate_step(&Active(active)) {
+        ElectorateStep::Write(electorate) => electorate,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn in_term(rig: &mut Rig, term: u64) {
+    rig.election.learn(Term(term));
+    rig.effects();
+}
+
+/// The master acts by this electorate, and the voters that are named have confirmed that.
+fn install(rig: &mut Rig, next: Electorate, by: &[&str]) {
+    let version = next.version;
+    rig.election.write_electorate(next);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version, version, "it is durable");
+    let heartbeat = rig.election.next_heartbeat().unwrap();
+    for id in by {
+        confirm(rig, id, heartbeat, version);
+    }
+}
+
+fn confirm(rig: &mut Rig, id: &str, heartbeat: Heartbeat, electorate: ElectorateVersion) {
+    let (term, number, view_id) = (heartbeat.term, heartbeat.number, ViewId::default());
+    rig.election.heartbeat_ack(&at(id), &HeartbeatAck { term, number, view_id, confirms: true, electorate });
+}
+
+/// The master a of the voters a, b and c is asked for these voters, and has written down that it is.
+fn asked_for(ids: &[&str]) -> Rig {
+    let mut rig = master();
+    rig.election.want_voters(voters(ids));
+    let record = written(&rig, &["b", "c", "d"]);
+    assert_eq!((&record.voters, &record.target), (&voters(&["a", "b", "c"]), &Some(voters(ids))));
+    assert_eq!(record.version, ElectorateVersion { term: rig.election.term(), number: 1 }, "in its own term");
+    install(&mut rig, record, &["b", "c"]);
+    rig
+}
+
+#[test]
+fn e10_a_master_adds_a_voter_before_it_removes_one() {
+    let mut rig = asked_for(&["a", "b", "d"]);
+    let added = written(&rig, &["b", "c", "d"]);
+    assert_eq!(added.voters, voters(&["a", "b", "c", "d"]));
+    install(&mut rig, added, &["b", "c"]);
+    let removed = written(&rig, &["b", "c", "d"]);
+    assert_eq!((&removed.voters, &removed.target), (&voters(&["a", "b", "d"]), &None));
+    install(&mut rig, removed, &["b"]);
+    assert_eq!(rig.election.next_electorate_step(&Active(&["b", "c", "d"])), ElectorateStep::None);
+}
+
+#[test]
+fn e10_the_next_step_waits_until_a_quorum_has_the_present_electorate() {
+    let mut rig = asked_for(&["a", "b", "d"]);
+    let added = written(&rig, &["b", "c", "d"]);
+    let before = rig.election.electorate().version;
+    let earlier = rig.election.next_heartbeat().unwrap();
+    install(&mut rig, added.clone(), &["b"]);
+    let wait = |rig: &Rig| rig.election.next_electorate_step(&Active(&["b", "c", "d"]));
+    let missing = |ids: &[&str]| ElectorateStep::Wait(Waiting::Voters(voters(ids)));
+    assert_eq!(wait(&rig), missing(&["c", "d"]));
+    confirm(&mut rig, "c", earlier, added.version);
+    assert_eq!(wait(&rig), missing(&["c", "d"]), "the heartbeat was sent before");
+    let heartbeat = rig.election.next_heartbeat().unwrap();
+    confirm(&mut rig, "c", heartbeat, before);
+    assert_eq!(wait(&rig), missing(&["c", "d"]), "the electorate is an older one");
+    confirm(&mut rig, "c", heartbeat, added.version);
+    assert_eq!(written(&rig, &["b", "c", "d"]).voters, voters(&["a", "b", "d"]));
+}
+
+#[test]
+fn e10_a_step_that_leaves_no_quorum_of_active_voters_waits() {
+    let rig = asked_for(&["a", "b"]);
+    assert_eq!(written(&rig, &["b"]).voters, voters(&["a", "b"]), "c is away");
+    let waits = rig.election.next_electorate_step(&Active(&["c"]));
+    assert_eq!(waits, ElectorateStep::Wait(Waiting::Quorum(voters(&["b"]))));
+    let rig = asked_for(&["a", "b", "d"]);
+    let waits = rig.election.next_electorate_step(&Active(&["b", "c"]));
+    assert_eq!(waits, ElectorateStep::Wait(Waiting::Members(voters(&["d"]))));
+}
+
+#[test]
+fn e10_a_master_that_is_to_be_removed_hands_over_last() {
+    let mut rig = asked_for(&["b"]);
+    let first = written(&rig, &["b", "c"]);
+    assert_eq!(first.voters, voters(&["a", "b"]));
+    install(&mut rig, first, &["b"]);
+    assert_eq!(rig.election.next_electorate_step(&Active(&["b"])), ElectorateStep::Resign);
+    rig.election.hand_over();
+    assert_eq!(rig.election.next_electorate_step(&Active(&["b"])), ElectorateStep::Wait(Waiting::NextMaster));
+}
+
+#[test]
+fn e10_a_vote_for_an_older_electorate_is_refused_and_changes_no_term() {
+    let mut rig = Rig::past_bootstrap("c");
+    in_term(&mut rig, 3);
+    rig.election.electorate_received(&at("a"), electorate(3, 1, &["a", "b", "c", "d"]), false);
+    rig.effects();
+    assert_eq!(answer(&rig.request("b", 9)), Some(false));
+    assert_eq!(rig.election.term(), Term(3));
+    let newer = VoteRequest { electorate: ElectorateVersion { term: Term(3), number: 1 }, ..vote_request(9) };
+    rig.election.vote_request(&node("a"), newer);
+    assert_eq!(answer(&rig.effects()), Some(true));
+}
+
+#[test]
+fn e10_only_a_voter_passes_an_electorate_on_and_only_of_a_known_term() {
+    let mut rig = Rig::past_bootstrap("c");
+    in_term(&mut rig, 3);
+    let held = |rig: &mut Rig| {
+        rig.effects();
+        rig.election.electorate().version.number
+    };
+    rig.election.electorate_received(&at("d"), electorate(3, 1, &["d"]), false);
+    assert_eq!(held(&mut rig), 0, "d is no voter");
+    rig.election.electorate_received(&at("a"), electorate(4, 1, &["a", "c"]), false);
+    assert_eq!(held(&mut rig), 0, "of a term that this node does not know");
+    rig.election.electorate_received(&at("a"), electorate(3, 2, &["a", "c"]), false);
+    assert_eq!(held(&mut rig), 2);
+    rig.election.electorate_received(&at("a"), electorate(3, 1, &["a", "b", "c"]), false);
+    assert_eq!(held(&mut rig), 2, "it is older");
+}
+
+#[test]
+fn e10_a_voter_takes_no_electorate_without_the_node_that_it_has_promised() {
+    let mut rig = Rig::past_bootstrap("c");
+    assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
+    rig.election.electorate_received(&at("b"), electorate(1, 1, &["b", "c"]), false);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, 0);
+    rig.election.electorate_received(&at("b"), electorate(1, 1, &["a", "c"]), false);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, 1);
+}
+
+#[test]
+fn e10_a_master_writes_its_electorate_anew_where_another_one_holds_a_newer_one() {
+    let mut rig = master();
+    let newer = ElectorateVersion { term: rig.election.term(), number: 7 };
+    let status = StatusReport { term: rig.election.term(), electorate: newer, ..status(follows("a")) };
+    rig.election.status_received(&node("d"), &at("d"), &status);
+    let record = written(&rig, &["b", "c"]);
+    assert_eq!((record.voters, record.target), (voters(&["a", "b", "c"]), None));
+}
+
+#[test]
+fn e10_a_node_without_its_voters_takes_what_a_configured_node_offers() {
+    let mut rig = Rig::past_bootstrap("c");
+    rig.election.link_down(&at("a"));
+    rig.election.link_down(&at("b"));
+    rig.effects();
+    rig.election.electorate_received(&at("x"), electorate(9, 4, &["x", "y"]), true);
+    assert_eq!(rig.election.electorate().version.number, 0, "a voter may only be slow");
+    let wait = rig.election.next_deadline().unwrap().since(rig.election.now);
+    assert!(wait <= rig.election.timing.bootstrap_wait);
+    rig.wait(wait.as_millis() as u64);
+    assert_eq!(rig.election.electorate(), &electorate(9, 4, &["x", "y"]));
+    assert_eq!((rig.election.term(), rig.election.is_voter), (Term(9), false));
+}
+
+#[test]
+fn e10_a_removed_voter_that_votes_again_votes_in_no_term_twice() {
+    let mut rig = Rig::past_bootstrap("c");
+    in_term(&mut rig, 5);
+    rig.election.electorate_received(&at("a"), electorate(5, 1, &["a", "b"]), false);
+    rig.effects();
+    assert_eq!(rig.election.hard.spent, Term(5));
+    // It has gone back, and is a voter again.
+    let gone_back = HardState { electorate: None, term: Term(2), ..rig.election.hard.clone() };
+    let config = Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).build().unwrap();
+    let start = Start { hard_state: gone_back, ..Start::new(Incarnation(2), 1) };
+    let election = Election::new(&config, &start, Rng::new(1), Timestamp::ZERO);
+    assert!(!election.can_vote(), "its term is lower than the last one in which it may have voted");
+}
