@@ -288,7 +288,9 @@ impl Election {
     /// When to call [`advance`](Self::advance) at the latest. At any time before that it would change nothing.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let own = match &self.state {
-            State::Master(mastership) if self.needs_confirmations() && !mastership.solo => {
+            State::Master(mastership)
+                if (self.needs_confirmations() && !mastership.solo) || mastership.ends_at.is_some() =>
+            {
                 Some(self.lease_until(mastership, self.now))
             }
             State::Candidate(candidacy) => Some(candidacy.deadline),
@@ -333,7 +335,10 @@ impl Election {
         if let State::Master(mastership) = &self.state
             && self.lease_until(mastership, now) <= now
         {
-            self.end_mastership(LossReason::LeaseExpired);
+            match mastership.ends_at {
+                Some(_) => _ = self.resign(),
+                None => self.end_mastership(LossReason::LeaseExpired),
+            }
         }
         self.settle();
     }

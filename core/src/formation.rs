@@ -4,6 +4,7 @@
 //! `dispatch` hands what it means to the part concerned, `effects` does what that part concludes, and a flush of the peer table ends it.
 
 mod admission;
+mod check;
 mod claims;
 mod dispatch;
 mod effects;
@@ -25,14 +26,14 @@ use crate::{
     api::electorate::ElectorateVersion,
     api::error::{CloseReason, DialProblem, Misuse},
     api::event::{Event, StopReason},
-    api::input::{Command, Input, Origin, Start},
+    api::input::{Command, Input, Start},
     api::output::Output,
     api::status::Leadership,
     api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
-    id::{Address, ConnId, DialId, Incarnation, Node},
+    id::{Address, ConnId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
@@ -247,69 +248,6 @@ impl Formation {
     /// such a dial leads to is as little worth as what a stranger sends.
     pub fn is_configured(&self, address: &Address) -> bool {
         self.discovery.is_configured(address)
-    }
-
-    /// Whether the embedder may report this now.
-    fn check_input(&self, input: &Input) -> Result<(), Misuse> {
-        let limits = self.env.limits();
-        match input {
-            Input::Opened { conn, origin, remote: _ } => {
-                if let Some(newest) = self.peers.newest_conn().filter(|newest| conn <= newest) {
-                    return Err(Misuse::ReusedConn { conn: *conn, newest });
-                }
-                match origin {
-                    Origin::Dialed(dial) => self.check_dial(*dial),
-                    Origin::Accepted => Ok(()),
-                }
-            }
-            Input::DialFailed { dial, .. } => self.check_dial(*dial),
-            Input::Certified { conn, .. }
-            | Input::Received { conn, .. }
-            | Input::Closed { conn }
-            | Input::TlsFailed { conn, .. } => self.check_conn(*conn),
-            Input::Flushed { conn } => {
-                self.check_conn(*conn)?;
-                match self.peers.in_flight(*conn) {
-                    Some(false) => Err(Misuse::NotInFlight(*conn)),
-                    Some(true) | None => Ok(()),
-                }
-            }
-            Input::Persisted { seq } | Input::PersistFailed { seq } | Input::PersistDelayed { seq } => {
-                match self.election.persisting() {
-                    Some(in_flight) if in_flight == *seq => Ok(()),
-                    in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
-                }
-            }
-            Input::Command(Command::SetMetadata(metadata)) => match metadata.len() > limits.metadata {
-                true => Err(Misuse::MetadataTooLong { len: metadata.len(), limit: limits.metadata }),
-                false => Ok(()),
-            },
-            Input::Command(Command::AddContacts(contacts)) => {
-                let count = self.discovery.contacts_with(contacts.iter());
-                match count > limits.contacts {
-                    true => Err(Misuse::TooManyContacts { count, limit: limits.contacts }),
-                    false => Ok(()),
-                }
-            }
-            Input::Command(Command::SetDiscovered(found)) => {
-                let count = self.discovery.count_discovered(&self.env, &found.iter().collect());
-                match count > limits.discovered {
-                    true => Err(Misuse::TooManyDiscovered { count, limit: limits.discovered }),
-                    false => Ok(()),
-                }
-            }
-            Input::Command(Command::SetVoters(voters)) => self.check_voters(voters),
-            Input::Tick | Input::Command(Command::Leave | Command::Resign) => Ok(()),
-        }
-    }
-
-    fn check_conn(&self, conn: ConnId) -> Result<(), Misuse> {
-        let is_known = self.peers.newest_conn().is_some_and(|newest| conn <= newest);
-        if is_known { Ok(()) } else { Err(Misuse::UnknownConn(conn)) }
-    }
-
-    fn check_dial(&self, dial: DialId) -> Result<(), Misuse> {
-        if self.discovery.knows(dial) { Ok(()) } else { Err(Misuse::UnknownDial(dial)) }
     }
 
     fn handle(&mut self, input: Input) -> Follows {
@@ -573,7 +511,6 @@ impl Formation {
         self.election.leave();
         self.apply_effects();
         self.sink.set_timer(Timer::Leave, self.env.now + self.env.timing().down_after);
-        self.post_resignations();
         // A node that has no link loses none, and would not look for others.
         self.discovery.invalidate();
     }
@@ -582,11 +519,10 @@ impl Formation {
     fn resign(&mut self) {
         if self.lifecycle.is_running() && self.election.resign() {
             self.apply_effects();
-            self.post_resignations();
         }
     }
 
-    fn post_resignations(&mut self) {
+    pub(in crate::formation) fn post_resignations(&mut self) {
         for key in self.peers.keys() {
             self.post_resignation(key);
         }

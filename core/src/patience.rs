@@ -1,6 +1,6 @@
 //! Reporting that the voters that were asked for are not all voters yet, and why (PROTOCOL.md, E10).
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 use crate::{
@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Patience {
     is_waiting: bool,
     reported: Option<((BTreeSet<Address>, Waiting), Timestamp)>,
+    /// When it was last looked whether the node that is to become a voter is at its address. There are not more of them than voters.
+    checked: BTreeMap<Address, Timestamp>,
 }
 
 impl Patience {
@@ -31,13 +33,26 @@ impl Patience {
         self.is_waiting = is_waiting;
         match is_waiting {
             true => sink.set_timer(Timer::VotersWait, env.now + env.timing().down_after),
-            false => sink.clear_timer(&Timer::VotersWait),
+            false => {
+                self.checked.clear();
+                sink.clear_timer(&Timer::VotersWait);
+            }
         }
+    }
+
+    /// Whether it may be looked now which node is at this address. A node that cannot be dialed must not lose its link again and again.
+    pub(crate) fn may_check(&mut self, env: &Env, address: &Address) -> bool {
+        let is_new = !self.checked.contains_key(address);
+        if is_new {
+            self.checked.insert(address.clone(), env.now);
+        }
+        is_new
     }
 
     /// The timer is due. Reports the reason, if it is new, or was reported long ago.
     pub(crate) fn report(&mut self, env: &Env, sink: &mut Sink, why: (BTreeSet<Address>, Waiting)) {
         sink.set_timer(Timer::VotersWait, env.now + env.timing().down_after);
+        self.checked.retain(|_, at| env.now.since(*at) < AGAIN);
         let is_known =
             |(known, at): &((BTreeSet<Address>, Waiting), Timestamp)| *known == why && env.now.since(*at) < AGAIN;
         if !self.reported.as_ref().is_some_and(is_known) {

@@ -9,7 +9,7 @@ use crate::{
     api::electorate::{Electorate, ElectorateVersion},
     api::event::LossReason,
     api::explain::Waiting,
-    id::{Address, Node},
+    id::{Address, Node, Term},
     time::Timestamp,
     wire::message::{Heartbeat, StatusReport},
     wire::voting::Voting,
@@ -54,6 +54,10 @@ impl Election {
         let is_voter = self.others.contains_key(from);
         let is_newer = electorate.version > self.newest_version();
         let is_known_term = electorate.version.term <= self.hard.term;
+        if electorate.version.term == Term::default() {
+            // No master has written it.
+            return;
+        }
         if is_voter && is_newer && is_known_term && self.keeps_promise_by(&electorate) {
             self.take_electorate(electorate);
         } else if !is_voter && is_configured && electorate.voters.contains(from) {
@@ -244,7 +248,8 @@ impl Election {
         };
         let target = self.target();
         let is_own = self.electorate.version.term == self.hard.term;
-        if target.is_none() && !(mastership.is_outdated && !is_own) {
+        let must_write_anew = mastership.is_outdated && !is_own;
+        if target.is_none() && !must_write_anew {
             return ElectorateStep::None;
         }
         if self.persistence.failed {
@@ -289,6 +294,9 @@ impl Election {
         if missing().next().is_some() {
             return ElectorateStep::Wait(Waiting::Quorum(away()));
         }
+        if mastership.ends_at.is_some() {
+            return ElectorateStep::None;
+        }
         let is_surplus = |address: &&Address| **address != self.address && !target.contains(*address);
         let mut surplus: Vec<&Address> = voters.iter().filter(is_surplus).collect();
         if surplus.is_empty() {
@@ -296,7 +304,7 @@ impl Election {
             let has_waited = self.hands_over_at().is_none_or(|at| at <= self.now);
             let has_successor = target.iter().any(is_alive);
             return match has_waited && has_successor {
-                true => ElectorateStep::Resign,
+                true => ElectorateStep::HandOver,
                 false => ElectorateStep::Wait(Waiting::NextMaster),
             };
         }
@@ -321,9 +329,14 @@ impl Election {
         self.handed_over.map(|at| at + AGAIN * self.timing.down_after)
     }
 
-    /// This master is to be removed. It hands over, and the next master removes it.
+    /// This master is to be removed. It reports no lease that ends later than the present one. When that ends, it resigns, and the next master
+    /// removes it.
     pub(crate) fn hand_over(&mut self) {
-        self.handed_over = Some(self.now);
+        let ends_at = self.state.mastership().map(|mastership| self.lease_until(mastership, self.now));
+        if let State::Master(mastership) = &mut self.state {
+            mastership.ends_at = ends_at;
+            self.handed_over = Some(self.now);
+        }
     }
 
     /// This master writes the next electorate. It acts by it once it is durable.
@@ -347,14 +360,14 @@ pub(crate) enum ElectorateStep {
     /// It waits.
     Wait(Waiting),
     /// It is to be removed itself, and all else is done: it hands over.
-    Resign,
+    HandOver,
 }
 
 impl ElectorateStep {
     pub(crate) fn waits_for(&self) -> Option<&Waiting> {
         match self {
             Self::Wait(waits_for) => Some(waits_for),
-            Self::None | Self::Write(_) | Self::Resign => None,
+            Self::None | Self::Write(_) | Self::HandOver => None,
         }
     }
 }

@@ -462,7 +462,7 @@ const TARGETS: [&[&[usize]]; 4] = [
 
 #[test]
 fn e10_g1_g2_hold_on_long_random_walks() {
-    let (walks, steps) = far((300, 400), (3_000, 2_000), (60_000, 2_000));
+    let (walks, steps) = far((500, 600), (3_000, 2_000), (60_000, 2_000));
     let mut seen = BTreeMap::new();
     for seed in 0..walks {
         let world = walk(seed, steps);

@@ -255,6 +255,7 @@ impl Election {
             changed_at: self.number,
             installed: BTreeSet::new(),
             wanted: None,
+            ends_at: None,
             is_outdated: false,
         });
         if candidacy.solo {
@@ -395,10 +396,11 @@ impl Election {
     /// E6: the end of the lease. It runs from the newest sending time that a quorum, this node included, has confirmed. The
     /// lease of a solo master and of a single voter runs from `now`, because nobody has to confirm it.
     pub(super) fn lease_until(&self, mastership: &Mastership, now: Timestamp) -> Timestamp {
-        if mastership.solo || !self.needs_confirmations() {
-            return now + self.timing.safe_lease();
-        }
-        self.lease_by(mastership, &self.electorate)
+        let until = match mastership.solo || !self.needs_confirmations() {
+            true => now + self.timing.safe_lease(),
+            false => self.lease_by(mastership, &self.electorate),
+        };
+        mastership.ends_at.map_or(until, |ends_at| ends_at.min(until))
     }
 
     /// Whether the lease of this master runs only while others confirm it.

@@ -105,6 +105,8 @@ pub(super) struct Mastership {
     pub(super) installed: BTreeSet<Address>,
     /// E10: the voters that were asked for, until the electorate says so.
     pub(super) wanted: Option<BTreeSet<Address>>,
+    /// E10: it is to be removed, and reports no lease that ends later than this.
+    pub(super) ends_at: Option<Timestamp>,
     /// E10: another node holds a newer electorate than this master.
     pub(super) is_outdated: bool,
 }

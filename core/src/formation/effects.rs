@@ -76,6 +76,7 @@ impl Formation {
     fn master_lost(&mut self, term: Term, master: Node, reason: LossReason) {
         if master == self.env.me {
             self.membership.end_term(context!(self));
+            self.post_resignations();
         }
         // The view shows for a while who lives: as long as it would keep the id of a dead member otherwise.
         self.view_counts_until = self.env.now + 2 * self.env.timing().down_after;

@@ -1,6 +1,6 @@
 //! Rule E10 in a whole node: what changes with the electorate, and what a change of it needs.
 
-use alloc::{collections::BTreeSet, sync::Arc};
+use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 
 use super::Formation;
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     api::electorate::{Electorate, ElectorateVersion},
     api::error::Misuse,
     api::event::Event,
+    api::explain::Waiting,
     election::{ElectorateStep, Roster},
     env::never,
     id::{Address, ConnId},
@@ -72,16 +73,32 @@ impl Formation {
     pub(super) fn change_voters(&mut self) -> bool {
         let step = self.electorate_step();
         self.patience.update(&self.env, &mut self.sink, step.waits_for().is_some());
+        self.prove(step.waits_for());
         match step {
             ElectorateStep::None | ElectorateStep::Wait(_) => false,
             ElectorateStep::Write(electorate) => {
                 self.election.write_electorate(electorate);
                 true
             }
-            ElectorateStep::Resign => {
+            ElectorateStep::HandOver => {
                 self.election.hand_over();
-                self.resign();
                 true
+            }
+        }
+    }
+
+    /// A voter has to be proven to be at its address (H11). The link of a member that is to become one, and is not, becomes a claim.
+    fn prove(&mut self, waits_for: Option<&Waiting>) {
+        let Some(Waiting::Members(members)) = waits_for else { return };
+        let is_unproven = |address: &&Address| self.peers.at(address).is_some_and(|peer| !peer.is_verified());
+        let unproven: Vec<Address> = members.iter().filter(is_unproven).cloned().collect();
+        for address in unproven {
+            if self.patience.may_check(&self.env, &address)
+                && let Some(key) = self.peers.at(&address).map(Peer::key)
+            {
+                for conn in self.peers.links(key) {
+                    self.withdraw(conn);
+                }
             }
         }
     }
@@ -144,7 +161,7 @@ impl Formation {
     pub(super) fn owe_electorate(&mut self, key: PeerKey, held: ElectorateVersion) {
         let own = self.election.electorate().version;
         // The message may have ended the link.
-        if held < own && self.peers.peer(key).is_some() && (self.env.votes() || self.election.is_master()) {
+        if held < own && self.peers.peer(key).is_some() {
             self.peers.post_electorate(&self.env, key, own);
         }
     }

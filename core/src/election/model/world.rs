@@ -534,16 +534,7 @@ impl World {
     fn resign(&mut self, ix: usize, how: impl Fn(&mut Election)) {
         // Its embedder no longer acts as the master.
         self.voters[ix].claim = None;
-        let mut resigned = None;
-        self.with(ix, |election| {
-            how(election);
-            resigned = election.resignation();
-        });
-        for to in 0..self.voters.len() {
-            if let Some(Resign { term }) = resigned {
-                self.send(ix, to, Frame::Resign(term));
-            }
-        }
+        self.with(ix, how);
     }
 
     /// The frames in transit are lost, and each end learns that the link is down.

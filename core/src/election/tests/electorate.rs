@@ -114,8 +114,25 @@ fn e10_a_master_that_is_to_be_removed_hands_over_last() {
     let first = written(&rig, &["b", "c"]);
     assert_eq!(first.voters, voters(&["a", "b"]));
     install(&mut rig, first, &["b"]);
-    assert_eq!(rig.election.next_electorate_step(&Active(&["b"])), ElectorateStep::Resign);
+    assert_eq!(rig.election.next_electorate_step(&Active(&["b"])), ElectorateStep::HandOver);
+    let reported = rig.election.leadership(rig.election.now).unwrap();
     rig.election.hand_over();
+    rig.wait(100);
+    let heartbeat = rig.election.next_heartbeat().unwrap();
+    let version = rig.election.electorate().version;
+    confirm(&mut rig, "b", heartbeat, version);
+    assert_eq!(rig.election.leadership(rig.election.now), Some(reported), "its lease is not extended");
+    let lost = rig.wait(reported.valid_until.since(rig.election.now).as_millis() as u64);
+    assert!(lost.iter().any(|effect| matches!(effect, Effect::Lost { reason: LossReason::Resigned, .. })), "{lost:?}");
+    assert!(rig.election.resignation().is_some() && !rig.election.is_master());
+}
+
+#[test]
+fn e10_a_master_that_has_handed_over_in_vain_waits() {
+    let mut rig = asked_for(&["b"]);
+    let first = written(&rig, &["b", "c"]);
+    install(&mut rig, first, &["b"]);
+    rig.election.handed_over = Some(rig.election.now);
     assert_eq!(rig.election.next_electorate_step(&Active(&["b"])), ElectorateStep::Wait(Waiting::NextMaster));
 }
 

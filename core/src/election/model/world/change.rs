@@ -50,16 +50,9 @@ impl World {
                 self.voters[ix].election.write_electorate(electorate);
                 true
             }
-            ElectorateStep::Resign => {
+            ElectorateStep::HandOver => {
                 self.seen.removed_itself = true;
-                self.voters[ix].claim = None;
                 self.voters[ix].election.hand_over();
-                _ = self.voters[ix].election.resign();
-                for to in 0..self.voters.len() {
-                    if let Some(Resign { term }) = self.voters[ix].election.resignation() {
-                        self.send(ix, to, Frame::Resign(term));
-                    }
-                }
                 true
             }
         }

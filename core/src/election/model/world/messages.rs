@@ -154,6 +154,12 @@ impl World {
                     assert!(!self.voters[ix].election.is_voter, "a voter never goes back");
                 }
                 Effect::LeaseTooLong { .. } => panic!("all voters have the same times"),
+                Effect::Lost { reason: LossReason::Resigned, .. } => {
+                    let resigned = self.voters[ix].election.resignation().into_iter();
+                    let all = resigned
+                        .flat_map(|Resign { term }| (0..self.voters.len()).map(move |to| (to, Frame::Resign(term))));
+                    frames.extend(all);
+                }
                 Effect::Lost { .. } => {}
             }
         }
