@@ -216,8 +216,9 @@ impl Election {
     /// The end of the lease by this electorate.
     pub(super) fn lease_by(&self, mastership: &Mastership, electorate: &Electorate) -> Timestamp {
         let own = usize::from(electorate.voters.contains(&self.address));
-        let voters = mastership.confirmed.iter().filter(|(address, _)| electorate.voters.contains(*address));
-        let confirmed = voters.map(|(_, at)| *at);
+        // Without a target, only voters confirm.
+        let is_voter = |address: &Address| self.electorate.target.is_none() || electorate.voters.contains(address);
+        let confirmed = mastership.confirmed.iter().filter(|(address, _)| is_voter(address)).map(|(_, at)| *at);
         let start = match electorate.quorum() - own {
             0 => self.now,
             others => confirmed
