@@ -10,8 +10,10 @@ mod effects;
 mod explain;
 mod flush;
 mod invariants;
+mod misuse;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod streams;
 
 use core::time::Duration;
 
@@ -23,14 +25,14 @@ use crate::{
     api::config::Config,
     api::error::{CloseReason, DialProblem, Misuse},
     api::event::{Event, StopReason},
-    api::input::{Command, Input, Origin, Start},
+    api::input::{Command, Input, Start},
     api::output::Output,
     api::status::Leadership,
     api::status::{Counters, Phase, Status},
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
-    id::{Address, ConnId, DialId, Incarnation, Node},
+    id::{Address, ConnId, Incarnation, Node},
     lifecycle::Lifecycle,
     membership::view::MembersView,
     membership::{Judged, MemberKey, Membership},
@@ -40,6 +42,7 @@ use crate::{
     replacements::Replacements,
     rng::Rng,
     stranded::Stranded,
+    streams::Streams,
     time::Timestamp,
     timers::Timer,
 };
@@ -89,6 +92,8 @@ pub struct Formation {
     preference: Preference,
     /// Which runs have replaced others, and keep their places.
     replacements: Replacements,
+    /// The streams of the services.
+    streams: Streams,
     /// Outputs and deadlines.
     sink: Sink,
     /// The election's deadline, as of the last conclusions: no time before it changes anything.
@@ -125,6 +130,7 @@ impl Formation {
             stranded: Stranded::default(),
             preference: Preference::default(),
             replacements: Replacements::default(),
+            streams: Streams::default(),
             sink: Sink::default(),
             election_due: None,
             env: Env::new(config, me, now),
@@ -152,6 +158,10 @@ impl Formation {
                 Follows::Writes => self.conclude_writes(),
                 Follows::Anything => self.conclude(),
             },
+        }
+        if self.hand_off() {
+            // What has waited for room may be sent now.
+            self.conclude_writes();
         }
         if cfg!(debug_assertions) {
             self.check_invariants();
@@ -241,68 +251,6 @@ impl Formation {
         self.discovery.is_configured(address)
     }
 
-    /// Whether the embedder may report this now.
-    fn check_input(&self, input: &Input) -> Result<(), Misuse> {
-        let limits = self.env.limits();
-        match input {
-            Input::Opened { conn, origin, remote: _ } => {
-                if let Some(newest) = self.peers.newest_conn().filter(|newest| conn <= newest) {
-                    return Err(Misuse::ReusedConn { conn: *conn, newest });
-                }
-                match origin {
-                    Origin::Dialed(dial) => self.check_dial(*dial),
-                    Origin::Accepted => Ok(()),
-                }
-            }
-            Input::DialFailed { dial, .. } => self.check_dial(*dial),
-            Input::Certified { conn, .. }
-            | Input::Received { conn, .. }
-            | Input::Closed { conn }
-            | Input::TlsFailed { conn, .. } => self.check_conn(*conn),
-            Input::Flushed { conn } => {
-                self.check_conn(*conn)?;
-                match self.peers.in_flight(*conn) {
-                    Some(false) => Err(Misuse::NotInFlight(*conn)),
-                    Some(true) | None => Ok(()),
-                }
-            }
-            Input::Persisted { seq } | Input::PersistFailed { seq } | Input::PersistDelayed { seq } => {
-                match self.election.persisting() {
-                    Some(in_flight) if in_flight == *seq => Ok(()),
-                    in_flight => Err(Misuse::NotPersisting { seq: *seq, in_flight }),
-                }
-            }
-            Input::Command(Command::SetMetadata(metadata)) => match metadata.len() > limits.metadata {
-                true => Err(Misuse::MetadataTooLong { len: metadata.len(), limit: limits.metadata }),
-                false => Ok(()),
-            },
-            Input::Command(Command::AddContacts(contacts)) => {
-                let count = self.discovery.contacts_with(contacts.iter());
-                match count > limits.contacts {
-                    true => Err(Misuse::TooManyContacts { count, limit: limits.contacts }),
-                    false => Ok(()),
-                }
-            }
-            Input::Command(Command::SetDiscovered(found)) => {
-                let count = self.discovery.count_discovered(&self.env, &found.iter().collect());
-                match count > limits.discovered {
-                    true => Err(Misuse::TooManyDiscovered { count, limit: limits.discovered }),
-                    false => Ok(()),
-                }
-            }
-            Input::Tick | Input::Command(Command::Leave | Command::Resign) => Ok(()),
-        }
-    }
-
-    fn check_conn(&self, conn: ConnId) -> Result<(), Misuse> {
-        let is_known = self.peers.newest_conn().is_some_and(|newest| conn <= newest);
-        if is_known { Ok(()) } else { Err(Misuse::UnknownConn(conn)) }
-    }
-
-    fn check_dial(&self, dial: DialId) -> Result<(), Misuse> {
-        if self.discovery.knows(dial) { Ok(()) } else { Err(Misuse::UnknownDial(dial)) }
-    }
-
     fn handle(&mut self, input: Input) -> Follows {
         match input {
             // Everything that is due was done before.
@@ -341,6 +289,9 @@ impl Formation {
                 let has_master = self.election.master().is_some();
                 self.discovery.set_discovered(&self.env, &found.iter().collect(), has_master);
             }
+            Input::Command(Command::OpenStream { stream, to, name }) => self.open_stream(stream, to, name),
+            Input::Command(Command::ServeStreams(names)) => self.streams.serve(names),
+            Input::StreamEnded { conn } => self.streams.ended(conn),
         }
         Follows::Anything
     }
@@ -356,6 +307,7 @@ impl Formation {
                 Received::Voucher(voucher) => self.voucher_received(conn, voucher),
                 Received::RejectedByPeer(rejected) => self.rejected_by_peer(conn, rejected),
                 Received::Message { peer, confirms, message } => self.message_received(conn, peer, confirms, message),
+                Received::StreamAccepted => self.peers.stream_accepted(conn),
                 Received::Ignored => {}
                 Received::Fault(reason) => self.end(conn, End::Closed(reason)),
             }
@@ -389,6 +341,7 @@ impl Formation {
             | Input::PersistFailed { .. }
             | Input::PersistDelayed { .. }
             | Input::Command(_) => {}
+            Input::StreamEnded { conn } => self.streams.ended(conn),
         }
     }
 
@@ -460,7 +413,7 @@ impl Formation {
             Timer::Stranded => self.stranded.look(&self.env, &mut self.sink, &self.election, &self.peers),
             Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
             Timer::Leave => self.stop(StopReason::Left),
-            Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
+            Timer::Dial(dial) | Timer::StreamDial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Members => {
                 let due = self.membership.due(context!(self));
                 if due.is_empty() {

@@ -32,6 +32,7 @@ impl fmt::Display for Input {
             Self::Persisted { seq } => write!(f, "persist {seq} is durable"),
             Self::PersistFailed { seq } => write!(f, "persist {seq} failed"),
             Self::Command(command) => write!(f, "command: {command}"),
+            Self::StreamEnded { conn } => write!(f, "the stream on conn {conn} has ended"),
             Self::PersistDelayed { seq } => write!(f, "persist {seq} is delayed"),
         }
     }
@@ -50,6 +51,11 @@ impl fmt::Display for Command {
                 f.write_str("discovered are")?;
                 found.iter().try_for_each(|address| write!(f, " {address}"))
             }
+            Self::OpenStream { stream, to, name } => write!(f, "open stream {stream}: {name:?} to {to}"),
+            Self::ServeStreams(names) => {
+                f.write_str("take the streams")?;
+                names.iter().try_for_each(|name| write!(f, " {name:?}"))
+            }
             Self::SetMetadata(metadata) => write!(f, "set metadata of {} bytes", metadata.len()),
         }
     }
@@ -67,6 +73,12 @@ impl fmt::Display for Output {
                 state.voted_for.iter().try_for_each(|node| write!(f, ", vote for {node}"))
             }
             Self::Event(event) => write!(f, "event: {event}"),
+            Self::Handoff { conn, stream, peer, name, unread } => {
+                write!(f, "hand off conn {conn}")?;
+                stream.iter().try_for_each(|stream| write!(f, " as stream {stream}"))?;
+                write!(f, ": {name:?} with {peer}, {} bytes unread", unread.len())
+            }
+            Self::StreamFailed { stream, failure } => write!(f, "stream {stream} failed: {failure}"),
         }
     }
 }

@@ -50,6 +50,8 @@ pub enum Message {
     Resign(Resign),
     Proof(Proof),
     Voucher(Voucher),
+    /// The sender takes the stream that the receiver opens: the bytes that follow are those of the services (S3).
+    StreamAccepted,
 }
 
 /// A range of protocol versions, both ends included.
@@ -102,6 +104,10 @@ pub(crate) enum Extension {
     Voting = 2,
     /// The priority of the sender, where it is not 0.
     Priority = 3,
+    /// The name of the stream that the sender opens.
+    Stream = 4,
+    /// What shows that the sender of a stream has a link to the receiver (S4).
+    LinkTag = 5,
 }
 
 impl Hello {

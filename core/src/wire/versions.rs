@@ -34,7 +34,8 @@ impl Message {
             | Self::LeaveAck
             | Self::Resign(_)
             | Self::Proof(_)
-            | Self::Voucher(_) => FIRST,
+            | Self::Voucher(_)
+            | Self::StreamAccepted => FIRST,
             Self::Rejected(Rejected { reason, holder: _ }) => reason.since(),
             Self::Status(StatusReport { role, .. }) => role.since(),
             Self::JoinResponse(JoinResponse::Accepted { term: _ }) => FIRST,
@@ -73,7 +74,10 @@ impl RejectReason {
             | Self::KeyMismatch
             | Self::Unproven
             | Self::Unresponsive
-            | Self::IdInView => FIRST,
+            | Self::IdInView
+            | Self::NotAMember
+            | Self::UnknownStream
+            | Self::TooManyStreams => FIRST,
             Self::BadProof => NEWEST,
         }
     }
