@@ -2,8 +2,10 @@
 
 use std::ops::Deref;
 
-use formation_core::{Config, Timestamp};
-use formation_host::{ClusterHandle, Environment, Runtime, StartError, Transport, start_node};
+use formation_core::{Config, Node, Timestamp};
+use formation_host::{
+    ClusterHandle, Environment, Incoming, IncomingError, OpenError, Runtime, StartError, Streams, Transport, start_node,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -11,6 +13,7 @@ use tokio::{
 
 use crate::{
     runtime::{Stream, Task, Tokio},
+    stream::PeerStream,
     tcp::Tcp,
 };
 
@@ -24,6 +27,7 @@ use crate::{
 #[must_use = "dropping it ends the node"]
 pub struct Cluster {
     handle: ClusterHandle,
+    streams: Streams<PeerStream>,
     /// Owns everything else of the node. Dropping it cancels it.
     _driver: Task,
 }
@@ -63,7 +67,54 @@ impl Cluster {
         T: Transport<Stream: AsyncRead + AsyncWrite + Unpin>,
     {
         let (handle, driver) = start_node::<Tokio, _, _>(config, transport, environment, Stream)?;
-        Ok(Self { handle, _driver: Tokio::spawn(driver) })
+        let streams = Streams::new(handle.clone(), PeerStream::of::<T::Stream>);
+        Ok(Self { handle, streams, _driver: Tokio::spawn(driver) })
+    }
+
+    /// The streams of this node, for other tasks.
+    ///
+    /// ```no_run
+    /// use formation_tokio::{Cluster, PeerStream, Streams};
+    ///
+    /// async fn example(cluster: &Cluster) {
+    ///     let streams: Streams<PeerStream> = cluster.streams();
+    ///     let member = cluster.view().iter().next().map(|member| member.node.clone());
+    ///     let task = async move { streams.open(&member?, "kv").await.ok() };
+    ///     drop(task.await);
+    /// }
+    /// ```
+    pub fn streams(&self) -> Streams<PeerStream> {
+        self.streams.clone()
+    }
+
+    /// Opens a stream to a member: see [`Streams::open`].
+    ///
+    /// Cancel safe: a stream that is opened meanwhile is closed.
+    ///
+    /// # Errors
+    /// As `Streams::open`.
+    pub async fn open(&self, to: &Node, name: &str) -> Result<PeerStream, OpenError> {
+        self.streams.open(to, name).await
+    }
+
+    /// Takes the streams of this name: see [`Streams::incoming`].
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: &formation_tokio::Cluster) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut incoming = cluster.incoming("kv").await?;
+    /// while let Ok(stream) = incoming.accept().await {
+    ///     println!("{} has opened {}", stream.peer(), incoming.name());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cancel safe: if the future is dropped, the name is not served.
+    ///
+    /// # Errors
+    /// As `Streams::incoming`.
+    pub async fn incoming(&self, name: &str) -> Result<Incoming<PeerStream>, IncomingError> {
+        self.streams.incoming(name).await
     }
 }
 

@@ -102,6 +102,7 @@
 //! # Map of the source
 //!
 //! - `cluster`: a running node.
+//! - `stream`: a stream between the services of members.
 //! - `tcp`, and `tls` on any other transport: what carries the bytes.
 //! - `runtime`: tokio's tasks, timers and streams, for the driver.
 //!
@@ -111,6 +112,7 @@
 
 mod cluster;
 mod runtime;
+mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -124,8 +126,9 @@ pub use formation_core::{
     ConnId, Counters, Detector, DialId, DialProblem, DurableState, ElectorateDigest, Event, Explanation, Fence,
     HardState, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberReport, MemberState, Members,
     MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem,
-    RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status, StopReason, Storage, Tags,
-    Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId, ViewLimit, VoterReport,
+    RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status, StopReason, Storage,
+    StreamFailure, StreamId, StreamName, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId,
+    ViewLimit, VoterReport,
 };
 #[cfg(feature = "dns-srv")]
 #[doc(inline)]
@@ -138,12 +141,14 @@ pub use formation_host::Recorder;
 pub use formation_host::tls::{Credentials, Part, TlsConfig, TlsError, rustls};
 #[doc(inline)]
 pub use formation_host::{
-    ClusterHandle, CommandError, Discovery, EVENT_BUFFER, Environment, Events, Guard, Histogram, LeadershipChange,
-    LeadershipWatch, Lease, LeaseTooShort, LeaveError, MAX_SOURCES, METRICS, Master, MemoryStore, Metric, MetricKind,
-    MetricValue, Opening, PastEvent, RecvError, Runtime, Sample, Snapshot, Source, SourceError, SourceReport,
-    StartError, Stopped, Store, StoreError, Transport, Unfinished, Watch, describe,
+    ClusterHandle, CommandError, Discovery, EVENT_BUFFER, Environment, Events, Guard, Handoff, Histogram, Incoming,
+    IncomingError, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort, LeaveError, MAX_SOURCES, METRICS, Master,
+    MemoryStore, Metric, MetricKind, MetricValue, OpenError, Opening, PastEvent, RecvError, Runtime, Sample, Snapshot,
+    Source, SourceError, SourceReport, StartError, Stopped, Store, StoreError, StreamEnd, StreamPeer, Streams,
+    Transport, Unfinished, Watch, describe,
 };
 pub use runtime::Tokio;
+pub use stream::PeerStream;
 pub use tcp::Tcp;
 #[cfg(feature = "tls")]
 pub use tls::Tls;

@@ -111,6 +111,8 @@ impl Driver {
                 }
                 // For durable votes, write the state to a file, and answer when it is synced.
                 Output::Persist { seq, .. } => self.input(Input::Persisted { seq }),
+                // Its service opens and takes no streams.
+                Output::Handoff { .. } | Output::StreamFailed { .. } => {}
                 Output::Event(_) => {
                     let formation = &self.formation;
                     let _ = self.reports.send((formation.node().clone(), formation.status(), formation.view().clone()));

@@ -7,6 +7,7 @@
 //! - `fence`: refuses the writes of earlier masters.
 //! - `config`: what a node is configured with.
 //! - `status`: a snapshot of a node's state, and its mastership.
+//! - `stream`: why a stream was not opened.
 //! - `member`: a member as a text, and one for tests.
 //! - `error`: what can go wrong, by who is to blame.
 //! - `durable`: what a node keeps over a restart.
@@ -23,3 +24,4 @@ pub(crate) mod input;
 mod member;
 pub(crate) mod output;
 pub(crate) mod status;
+pub(crate) mod stream;

@@ -72,7 +72,10 @@ pub(crate) fn consequence(reason: RejectReason) -> Consequence {
         | RejectReason::Unproven
         | RejectReason::Unresponsive
         // No link shows that the other node lives.
-        | RejectReason::IdInView => Consequence::None,
+        | RejectReason::IdInView
+        | RejectReason::NotAMember
+        | RejectReason::UnknownStream
+        | RejectReason::TooManyStreams => Consequence::None,
     }
 }
 
@@ -135,6 +138,11 @@ impl Discovery {
     /// Whether this dial was ever asked for.
     pub(crate) fn knows(&self, dial: DialId) -> bool {
         self.dialer.knows(dial)
+    }
+
+    /// A number for a dial that is not one of a discovery.
+    pub(crate) fn next_dial(&mut self) -> DialId {
+        self.dialer.next_dial()
     }
 
     /// Dials the addresses that are wanted and due, and sets the timer for the next one.

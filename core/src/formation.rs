@@ -4,7 +4,6 @@
 //! `dispatch` hands what it means to the part concerned, `effects` does what that part concludes, and a flush of the peer table ends it.
 
 mod admission;
-mod check;
 mod claims;
 mod dispatch;
 mod effects;
@@ -12,8 +11,10 @@ mod electorate;
 mod explain;
 mod flush;
 mod invariants;
+mod misuse;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod streams;
 
 use core::time::Duration;
 
@@ -44,6 +45,7 @@ use crate::{
     replacements::Replacements,
     rng::Rng,
     stranded::Stranded,
+    streams::Streams,
     time::Timestamp,
     timers::Timer,
 };
@@ -94,6 +96,8 @@ pub struct Formation {
     patience: Patience,
     /// Which runs have replaced others, and keep their places.
     replacements: Replacements,
+    /// The streams of the services.
+    streams: Streams,
     /// Outputs and deadlines.
     sink: Sink,
     /// The election's deadline, as of the last conclusions: no time before it changes anything.
@@ -131,6 +135,7 @@ impl Formation {
             preference: Preference::default(),
             patience: Patience::default(),
             replacements: Replacements::default(),
+            streams: Streams::default(),
             sink: Sink::default(),
             election_due: None,
             env: Env::new(config, me, now),
@@ -161,6 +166,10 @@ impl Formation {
                 Follows::Writes => self.conclude_writes(),
                 Follows::Anything => self.conclude(),
             },
+        }
+        if self.hand_off() {
+            // What has waited for room may be sent now.
+            self.conclude_writes();
         }
         if cfg!(debug_assertions) {
             self.check_invariants();
@@ -289,6 +298,9 @@ impl Formation {
                 let has_master = self.election.master().is_some();
                 self.discovery.set_discovered(&self.env, &found.iter().collect(), has_master);
             }
+            Input::Command(Command::OpenStream { stream, to, name }) => self.open_stream(stream, to, name),
+            Input::Command(Command::ServeStreams(names)) => self.streams.serve(names),
+            Input::StreamEnded { conn } => self.streams.ended(conn),
         }
         Follows::Anything
     }
@@ -304,6 +316,7 @@ impl Formation {
                 Received::Voucher(voucher) => self.voucher_received(conn, voucher),
                 Received::RejectedByPeer(rejected) => self.rejected_by_peer(conn, rejected),
                 Received::Message { peer, confirms, message } => self.message_received(conn, peer, confirms, message),
+                Received::StreamAccepted => self.peers.stream_accepted(conn),
                 Received::Ignored => {}
                 Received::Fault(reason) => self.end(conn, End::Closed(reason)),
             }
@@ -337,6 +350,7 @@ impl Formation {
             | Input::PersistFailed { .. }
             | Input::PersistDelayed { .. }
             | Input::Command(_) => {}
+            Input::StreamEnded { conn } => self.streams.ended(conn),
         }
     }
 
@@ -409,7 +423,7 @@ impl Formation {
             Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
             Timer::VotersWait => self.report_wait(),
             Timer::Leave => self.stop(StopReason::Left),
-            Timer::Dial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
+            Timer::Dial(dial) | Timer::StreamDial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Members => {
                 let due = self.membership.due(context!(self));
                 if due.is_empty() {

@@ -1,4 +1,4 @@
-//! Names: of nodes, addresses, clusters, terms, views, connections and dials.
+//! Names: of nodes, addresses, clusters, terms, views, connections, dials and streams.
 
 use alloc::{
     borrow::{Cow, ToOwned},
@@ -24,6 +24,14 @@ pub enum IdError {
     /// A text is no cluster name.
     #[error("{name:?} is not a cluster name: {problem}; choose 1 to 64 bytes of visible text")]
     Cluster {
+        /// The text.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A text is no name of a stream.
+    #[error("{name:?} is not the name of a stream: {problem}; choose 1 to 64 bytes of visible text")]
+    Stream {
         /// The text.
         name: String,
         /// What is wrong with it.
@@ -186,6 +194,30 @@ text! {
     }
 }
 
+text! {
+    /// The name under which a node takes streams: 1 to 64 bytes. It has no control characters, no invisible ones, and no white space at
+    /// its ends.
+    ///
+    /// ```
+    /// use formation_core::StreamName;
+    ///
+    /// assert_eq!(StreamName::new("kv")?.as_str(), "kv");
+    /// assert!(StreamName::new("").is_err());
+    /// # Ok::<(), formation_core::IdError>(())
+    /// ```
+    StreamName, is_plain_name, |text| match name_problem(text) {
+        None => Ok(text.into()),
+        Some(problem) => Err(IdError::Stream { name: text.to_owned(), problem }),
+    }
+}
+
+impl StreamName {
+    /// The name that these bytes on the wire are.
+    pub(crate) fn from_wire(name: &[u8]) -> Option<Self> {
+        Self::new(core::str::from_utf8(name).ok()?).ok()
+    }
+}
+
 impl NodeId {
     /// The id as it is on the wire.
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -209,7 +241,7 @@ fn is_plain_name(name: &[u8]) -> bool {
     (1..=64).contains(&name.len()) && each_is(GRAPHIC, name)
 }
 
-/// What is wrong with the name of a node or a cluster. People read names, and programs write them into logs.
+/// What is wrong with the name of a node, a cluster or a stream. People read names, and programs write them into logs.
 fn name_problem(name: &str) -> Option<&'static str> {
     match name.len() {
         0 => return Some("it is empty"),
@@ -367,6 +399,23 @@ impl fmt::Display for ConnId {
 pub struct DialId(pub u64);
 
 impl fmt::Display for DialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a stream that this node opens. The embedder chooses it: each one is larger than all before.
+///
+/// ```
+/// use formation_core::StreamId;
+///
+/// assert!(StreamId(2) > StreamId(1));
+/// assert_eq!(StreamId(2).to_string(), "2");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamId(pub u64);
+
+impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -20,6 +20,7 @@
 //!             Output::Close { conn, reason } => println!("close {conn}: {reason}"),
 //!             Output::Persist { seq, .. } => node.handle_input(now, Input::Persisted { seq })?,
 //!             Output::Event(event) => println!("node-a {event}"),
+//!             Output::Handoff { .. } | Output::StreamFailed { .. } => {} // answers to Command::OpenStream and ServeStreams
 //!         }
 //!     }
 //!     // ... then wait for the next input: an accepted connection, bytes, or the deadline.
@@ -53,6 +54,7 @@
 //! | `election` | terms, votes, promises and leases (E1 to E8) |
 //! | `membership` | the view, and on a master everything about its members |
 //! | `metadata` | what the metadata of a member may mean: a value of a type, or tags |
+//! | `streams` | which streams of the services there are, and which are served |
 //! | `own_status`, `lifecycle` | what this node reports about itself; whether it runs, leaves or has stopped |
 //! | `wire` | frames and messages |
 //! | `api` | what the embedder sees: inputs, outputs, events, configuration, errors |
@@ -79,6 +81,7 @@ mod preference;
 mod replacements;
 mod rng;
 mod stranded;
+mod streams;
 mod time;
 mod timers;
 #[cfg(test)]
@@ -96,14 +99,15 @@ pub use api::{
     input::{Command, Input, Origin, Remote, Start},
     output::Output,
     status::{Counters, Leadership, Phase, Status},
+    stream::StreamFailure,
 };
 pub use bytes::Bytes;
 pub use formation::Formation;
 #[cfg(feature = "snapshot")]
 pub use formation::SnapshotError;
 pub use id::{
-    Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, Term, ViewDigest,
-    ViewId,
+    Address, ClusterName, ConnId, DialId, ElectorateDigest, IdError, Incarnation, Node, NodeId, StreamId, StreamName,
+    Term, ViewDigest, ViewId,
 };
 pub use membership::view::{Change, Member, MemberState, Members, MembersView, RemovalReason};
 pub use metadata::{MetadataError, Tags};

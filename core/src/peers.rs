@@ -10,6 +10,7 @@
 //! - `limits`: who has to go when a limit is reached.
 //! - `budget`: how many messages a peer may send in a time.
 //! - `claims`: identities that are claimed and not proven.
+//! - `streams`: connections that become streams of the services.
 //! - `duplicates`: which of several links to one peer is used and kept.
 //! - `send`: what is written when.
 //! - `check`: the invariants of the table.
@@ -26,13 +27,16 @@ mod outbox;
 mod peer;
 pub(crate) mod proof;
 mod send;
+mod streams;
 mod table;
 
 pub(crate) use self::{
+    budget::Budget,
     connection::{Claim, Connection, Proving, Received},
     outbox::Post,
     peer::Peer,
     send::Content,
+    streams::HandedOff,
     table::{LinkEnd, NewLink, PeerTable},
 };
 

@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     Burst,
     /// A dial has taken too long.
     Dial(DialId),
+    /// The dial of a stream has taken too long.
+    StreamDial(DialId),
     /// A handshake has taken too long.
     Handshake(ConnId),
     /// A link has carried nothing from this node.
@@ -46,6 +48,7 @@ enum Subject {
     Node,
     Connection(ConnId),
     Dial(DialId),
+    Stream,
 }
 
 impl Timer {
@@ -62,6 +65,7 @@ impl Timer {
             | Self::Members
             | Self::Burst => Subject::Node,
             Self::Dial(dial) => Subject::Dial(*dial),
+            Self::StreamDial(_) => Subject::Stream,
             Self::Handshake(conn) | Self::Ping(conn) | Self::Silence(conn) => Subject::Connection(*conn),
         }
     }
@@ -103,7 +107,7 @@ impl Timers {
     pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
         self.at.keys().filter_map(|timer| match timer.subject() {
             Subject::Connection(conn) => Some(conn),
-            Subject::Node | Subject::Dial(_) => None,
+            Subject::Node | Subject::Dial(_) | Subject::Stream => None,
         })
     }
 
@@ -111,7 +115,7 @@ impl Timers {
     pub(crate) fn dials(&self) -> impl Iterator<Item = DialId> {
         self.at.keys().filter_map(|timer| match timer.subject() {
             Subject::Dial(dial) => Some(dial),
-            Subject::Node | Subject::Connection(_) => None,
+            Subject::Node | Subject::Connection(_) | Subject::Stream => None,
         })
     }
 

@@ -4,6 +4,7 @@
 //! - [`message`]: what a frame contains.
 //! - `versions`: which protocol version each part of a message came with.
 //! - `voting`: how a node votes, as its `Hello` says.
+//! - `stream`: which stream a node opens, as its `Hello` says.
 //! - `entries`: members and changes, of which a message has many.
 //! - `frame`: a message that goes to many peers, encoded once.
 
@@ -11,5 +12,6 @@ pub(crate) mod decoder;
 pub(crate) mod entries;
 pub(crate) mod frame;
 pub mod message;
+pub(crate) mod stream;
 mod versions;
 pub(crate) mod voting;

@@ -310,7 +310,11 @@ fn every_limit_has_a_minimum_and_a_frame_also_a_maximum() {
         .with_discovered(0)
         .with_pinned_views(1)
         .with_event_history(1)
-        .with_event_history_bytes(0);
+        .with_event_history_bytes(0)
+        .with_streams(0)
+        .with_streams_per_member(0)
+        .with_stream_openings(0)
+        .with_stream_names(0);
     builder().limits(smallest).build().unwrap();
     let frame = |max_frame| builder().limits(Limits::new().with_max_frame(max_frame).with_partial_bytes(2 << 30));
     expect_error(frame((1 << 30) + 1), "max_frame is 1073741825, but has to be from 640 to 1073741824; choose");

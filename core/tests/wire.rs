@@ -205,10 +205,11 @@ fn fixtures() -> Vec<(Message, &'static str)> {
             Message::Voucher(Voucher { nonce: std::array::from_fn(|n| 0xd0 + n as u8) }),
             "0e d0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
         ),
-        (Message::Electorate(electorate(&["a:1", "b:1"], None)), "0f 0307 02 03 613a31 03 623a31 00"),
+        (Message::StreamAccepted, "0f"),
+        (Message::Electorate(electorate(&["a:1", "b:1"], None)), "10 0307 02 03 613a31 03 623a31 00"),
         (
             Message::Electorate(electorate(&["a:1"], Some(&["a:1", "c:1"]))),
-            "0f 0307 01 03 613a31 01 02 03 613a31 03 633a31",
+            "10 0307 01 03 613a31 01 02 03 613a31 03 633a31",
         ),
     ];
     let reasons = [
@@ -225,6 +226,9 @@ fn fixtures() -> Vec<(Message, &'static str)> {
         (RejectReason::Unproven, "01 0a 00"),
         (RejectReason::Unresponsive, "01 0b 00"),
         (RejectReason::IdInView, "01 0c 00"),
+        (RejectReason::NotAMember, "01 0d 00"),
+        (RejectReason::UnknownStream, "01 0e 00"),
+        (RejectReason::TooManyStreams, "01 0f 00"),
     ];
     all.extend(reasons.map(|(reason, body)| (Message::Rejected(Rejected { reason, holder: None }), body)));
     let holder = Some(Holder { node: node("b", 9), address: address("b:1") });
@@ -253,7 +257,8 @@ fn variant(message: &Message) -> usize {
         Message::Resign(_) => 12,
         Message::Proof(_) => 13,
         Message::Voucher(_) => 14,
-        Message::Electorate(_) => 15,
+        Message::StreamAccepted => 15,
+        Message::Electorate(_) => 16,
     }
 }
 
@@ -275,12 +280,12 @@ fn every_message_encodes_to_its_fixture() {
 
 #[test]
 fn every_fixture_decodes_to_its_message() {
-    let mut seen = [false; 15];
+    let mut seen = [false; 16];
     for (message, body) in fixtures() {
         seen[variant(&message)] = true;
         assert_eq!(Message::decode(&hex(body)), Ok(message), "{body}");
     }
-    assert_eq!(seen, [true; 15], "a variant has no fixture");
+    assert_eq!(seen, [true; 16], "a variant has no fixture");
 }
 
 #[test]
@@ -307,13 +312,13 @@ fn malformed(bodies: &[&str]) {
 #[test]
 fn h1_h4_an_unknown_variant_is_malformed() {
     malformed(&[
-        "0f",                                           // message
+        "10",                                           // message
         "ff",                                           // the start of a variant index
         "ffffffff0f",                                   // the largest variant index
-        "01 0d",                                        // reject reason
+        "01 10",                                        // reject reason
         "02 01 00 05 01 00 0000 00",                    // role
         "03 02 05",                                     // join response
-        "03 01 05 0d",                                  // reject reason in a join response
+        "03 01 05 10",                                  // reject reason in a join response
         "04 02 0502 00 01 00",                          // members update
         "04 00 0502 00 01 01 01 61 01 03 683a31 02 00", // member state
         "04 01 0502 0503 01 02 01 62 00",               // change

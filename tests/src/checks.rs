@@ -67,7 +67,12 @@ pub(crate) fn check_stop(stopped: &mut bool, output: &Output) -> Result<(), Stri
             *stopped = true;
             Ok(())
         }
-        Output::Event(_) | Output::Dial { .. } | Output::Send { .. } | Output::Persist { .. } => Ok(()),
+        Output::Event(_)
+        | Output::Dial { .. }
+        | Output::Send { .. }
+        | Output::Persist { .. }
+        | Output::Handoff { .. }
+        | Output::StreamFailed { .. } => Ok(()),
     }
 }
 

@@ -270,7 +270,7 @@ impl engine::Watch for Monitor {
             Output::Dial { addr, .. } => self.dials(world, ix, addr),
             Output::Send { conn, bytes } => self.sends(world, ix, *conn, bytes)?,
             Output::Close { conn, reason } => self.closes(world, ix, *conn, *reason)?,
-            Output::Persist { .. } => {}
+            Output::Persist { .. } | Output::Handoff { .. } | Output::StreamFailed { .. } => {}
             Output::Event(event) => self.reports(world, ix, event)?,
         }
         Ok(())

@@ -34,6 +34,8 @@ pub struct Peer {
     pub last_hello: Bytes,
     /// The metadata in its status reports.
     pub metadata: Bytes,
+    /// Further extensions of its `Hello`.
+    pub extensions: Bytes,
     nonce: u8,
     number: u64,
 }
@@ -54,6 +56,7 @@ impl Peer {
             keys: Vec::new(),
             last_hello: Bytes::new(),
             metadata: Bytes::new(),
+            extensions: Bytes::new(),
             nonce: 0,
             number: 0,
         }
@@ -73,6 +76,7 @@ impl Peer {
             extensions.put_slice(&[1, 8 * self.keys.len() as u8]);
             self.keys.iter().for_each(|key| extensions.put_slice(&hmac_of(key, &[b"formation key id"])[..8]));
         }
+        extensions.extend_from_slice(&self.extensions);
         self.last_hello = Message::Hello(Hello {
             magic: self.magic,
             protocol: self.protocol,
@@ -86,6 +90,21 @@ impl Peer {
         })
         .to_frame();
         self.last_hello.clone()
+    }
+
+    /// The `Hello` with which it opens a stream. `link`: the nonce of the accepting node's `Hello` on a link.
+    pub fn stream_hello(&mut self, name: &[u8], link: Option<[u8; 16]>) -> Bytes {
+        let mut extensions = BytesMut::new();
+        extensions.put_slice(&[4, name.len() as u8]);
+        extensions.put_slice(name);
+        if let Some(link) = link {
+            extensions.put_slice(&[5, 16]);
+            extensions.put_slice(&hmac_of(&link, &[b"formation link tag", &[self.nonce + 1; 16]])[..16]);
+        }
+        self.extensions = extensions.freeze();
+        let hello = self.hello();
+        self.extensions = Bytes::new();
+        hello
     }
 
     /// The proof for its first key, on a connection that it dialed. `other` is the `Hello` of the accepting node.

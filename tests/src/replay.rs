@@ -1,7 +1,7 @@
 //! Recorded runs, and replays with the bytes cut in a different way (G4).
 
 use bytes::{Bytes, BytesMut};
-use formation_core::{Config, Formation, Input, Output, Start, Timestamp};
+use formation_core::{Config, Formation, Input, Misuse, Output, Start, Timestamp};
 
 use crate::Rng;
 
@@ -30,8 +30,10 @@ pub fn replay(run: &Run, inputs: &[(Timestamp, Input)]) -> (Vec<Output>, Formati
     let mut outputs = Vec::new();
     outputs.extend(std::iter::from_fn(|| formation.poll_output()));
     for (number, (at, input)) in inputs.iter().enumerate() {
-        if let Err(misuse) = formation.handle_input(*at, input.clone()) {
-            panic!("{misuse} at {at:?} by {input:?}");
+        match formation.handle_input(*at, input.clone()) {
+            Ok(()) => {}
+            Err(Misuse::HandedOff(_)) => read_by_the_service(&mut outputs, input),
+            Err(misuse) => panic!("{misuse} at {at:?} by {input:?}"),
         }
         if number % SNAPSHOT_EVERY == 0 {
             formation = restored(&formation);
@@ -39,6 +41,17 @@ pub fn replay(run: &Run, inputs: &[(Timestamp, Input)]) -> (Vec<Output>, Formati
         outputs.extend(std::iter::from_fn(|| formation.poll_output()));
     }
     (outputs, restored(&formation))
+}
+
+/// Bytes have come on a connection that was handed off: the service reads them behind those of the handoff.
+pub(crate) fn read_by_the_service(outputs: &mut [Output], input: &Input) {
+    let Input::Received { conn: of, chunk } = input else { panic!("{input:?} brings no bytes") };
+    let handoff = outputs.iter_mut().find_map(|output| match output {
+        Output::Handoff { conn, unread, .. } if conn == of => Some(unread),
+        _ => None,
+    });
+    let unread = handoff.expect("the connection was handed off");
+    *unread = [&unread[..], chunk].concat().into();
 }
 
 /// The node, from its snapshot.

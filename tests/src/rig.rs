@@ -105,7 +105,11 @@ impl Rig {
                     }
                 }
                 Output::Persist { seq, .. } if !self.hold_answers => answers.push(Input::Persisted { seq: *seq }),
-                Output::Persist { .. } | Output::Close { .. } | Output::Event(_) => {}
+                Output::Persist { .. }
+                | Output::Close { .. }
+                | Output::Event(_)
+                | Output::Handoff { .. }
+                | Output::StreamFailed { .. } => {}
             }
             self.outputs.push(output);
         }
@@ -137,6 +141,11 @@ impl Rig {
         let conn = self.accept();
         self.receive(conn, peer.hello());
         conn
+    }
+
+    /// The nonce of the node's `Hello` on a connection.
+    pub fn nonce(&self, conn: ConnId) -> Option<[u8; 16]> {
+        self.nonces.get(&conn).copied()
     }
 
     /// A peer opens one more connection. It shows that it is the node that this other connection leads to.

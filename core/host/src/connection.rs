@@ -1,5 +1,7 @@
 //! The task of one connection: it secures, reads and writes the stream.
 
+mod halves;
+
 use std::{collections::BTreeSet, convert::Infallible, io, pin::pin, time::Duration};
 
 use async_channel::{self as channel, Receiver, Sender, TrySendError};
@@ -7,9 +9,10 @@ use bytes::Bytes;
 use formation_core::{Address, ConnId};
 use futures_lite::{
     future,
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
 };
 
+use self::halves::Half;
 use crate::{
     accept::AcceptPlace,
     driver::{self, Report, SecondSend},
@@ -39,9 +42,12 @@ pub(crate) struct Connection<R: Runtime> {
 
 struct Open {
     outbox: Sender<Bytes>,
-    /// Nothing is sent here: dropping it notifies the reader.
-    _closing: Sender<Infallible>,
+    /// Dropping it notifies the reader that the driver has closed the connection.
+    closing: Sender<HandOff>,
 }
+
+/// The connection is a stream of the service: its task gives it back.
+struct HandOff;
 
 impl<R: Runtime> Connection<R> {
     /// Starts the task of a connection. `into_io` makes of the transport's stream what is read and written, and `certified`
@@ -59,32 +65,28 @@ impl<R: Runtime> Connection<R> {
         D: ByteStream,
     {
         let (outbox, to_write) = channel::bounded(1);
-        let (_closing, closing) = channel::bounded(1);
+        let (closing_in, closing) = channel::bounded(1);
         let reports = spawner.reports().clone();
         let (silent, heard) = channel::bounded(1);
         // Boxed, or the task below would be as large as two of it.
         let mut carrying = Box::pin(async move {
-            let opened = future::or(until_closed(&closing), async { Some(opening.await) });
-            let end = match opened.await {
-                Some(Ok(stream)) => {
+            let opened = future::or(async { Err(told(&closing).await) }, async { Ok(opening.await) });
+            match opened.await {
+                Ok(Ok(stream)) => {
                     let seeds = certified(&stream);
                     if !seeds.is_empty() {
                         // It fails if the driver is gone.
                         let _ = reports.send(Report::Certified { conn, seeds }).await;
                     }
-                    carry::<R, _, _>(conn, into_io(stream), (&closing, silent), to_write, &reports).await
+                    carry::<R, _, _>(conn, into_io(stream), (&closing, silent), to_write, &reports).await;
                 }
-                Some(Err(error)) => End::Failed(error),
+                Ok(Err(error)) => {
+                    // It fails if the driver is gone.
+                    let _ = reports.send(Report::Closed { conn, error: Some(error) }).await;
+                }
                 // The driver has sent nothing yet that would have to arrive.
-                None => End::ByDriver,
-            };
-            let error = match end {
-                End::ByDriver => return,
-                End::ByPeer => None,
-                End::Failed(error) => Some(error),
-            };
-            // It fails if the driver is gone.
-            let _ = reports.send(Report::Closed { conn, error }).await;
+                Err(_) => {}
+            }
         });
         let serving = async move {
             if let Some(place) = place {
@@ -104,7 +106,7 @@ impl<R: Runtime> Connection<R> {
         };
         let panicked = move |error| Report::Closed { conn, error: Some(error) };
         let task = spawner.spawn_for_peer::<R>(serving, panicked);
-        Self { open: Some(Open { outbox, _closing }), task }
+        Self { open: Some(Open { outbox, closing: closing_in }), task }
     }
 
     /// Cuts the connection, and returns once its socket is closed.
@@ -139,6 +141,13 @@ impl<R: Runtime> driver::Connection for Connection<R> {
         }
     }
 
+    fn hand_off(&self) {
+        if let Some(open) = &self.open {
+            // It fails if the task has ended.
+            let _ = open.closing.try_send(HandOff);
+        }
+    }
+
     fn close(&mut self) {
         self.open = None;
     }
@@ -151,23 +160,59 @@ impl<R: Runtime> driver::Connection for Connection<R> {
 /// How a connection has ended.
 enum End {
     ByDriver,
+    /// The driver wants the stream back.
+    HandedOff,
     ByPeer,
     Failed(io::Error),
 }
 
-/// Resolves once the driver has closed the connection.
-async fn until_closed<T>(closing: &Receiver<Infallible>) -> Option<T> {
+/// Resolves once the driver has closed the connection, or wants the stream back.
+async fn told(closing: &Receiver<HandOff>) -> End {
     match closing.recv().await {
-        Ok(never) => match never {},
-        Err(_) => None,
+        Ok(HandOff) => End::HandedOff,
+        Err(_) => End::ByDriver,
     }
 }
 
-/// Reads and writes until either end closes.
+/// Reads and writes until either end closes, and reports that. Gives the stream back if it is one of the service: also if the peer has
+/// closed its end already, since its last bytes may not be read, and it may read still.
 async fn carry<R, D, S>(
     conn: ConnId,
     stream: D,
-    (closing, silent): (&Receiver<Infallible>, Sender<Infallible>),
+    (closing, silent): (&Receiver<HandOff>, Sender<Infallible>),
+    to_write: Receiver<Bytes>,
+    reports: &Sender<Report<S>>,
+) where
+    R: Runtime,
+    D: ByteStream,
+{
+    let stream = Half::new(stream);
+    let end = read_and_write::<R, _, _>(conn, &stream, (closing, silent), to_write, reports).await;
+    let error = match end {
+        End::ByDriver => return,
+        End::HandedOff => return give_back(conn, stream, reports).await,
+        End::ByPeer => None,
+        End::Failed(error) => Some(error),
+    };
+    // It fails if the driver is gone.
+    let _ = reports.send(Report::Closed { conn, error }).await;
+    // The driver may have asked for the stream before it learns of the end.
+    if let End::HandedOff = told(closing).await {
+        give_back(conn, stream, reports).await;
+    }
+}
+
+async fn give_back<D: ByteStream, S>(conn: ConnId, stream: Half<D>, reports: &Sender<Report<S>>) {
+    if let Some(stream) = stream.into_whole() {
+        // It fails if the driver is gone.
+        let _ = reports.send(Report::HandedOff { conn, io: Box::new(stream) }).await;
+    }
+}
+
+async fn read_and_write<R, D, S>(
+    conn: ConnId,
+    stream: &Half<D>,
+    (closing, silent): (&Receiver<HandOff>, Sender<Infallible>),
     to_write: Receiver<Bytes>,
     reports: &Sender<Report<S>>,
 ) -> End
@@ -175,9 +220,8 @@ where
     R: Runtime,
     D: ByteStream,
 {
-    let (reader, writer) = split(stream);
-    let mut reading = pin!(read::<R, _>(conn, reader, (closing, silent), reports));
-    let writing = write(conn, writer, &to_write, reports);
+    let mut reading = pin!(read::<R, _>(conn, stream.clone(), (closing, silent), reports));
+    let writing = write(conn, stream.clone(), &to_write, reports);
     let written = future::or(async { Err(reading.as_mut().await) }, async { Ok(writing.await) }).await;
     match written {
         Err(end) => end,
@@ -193,7 +237,7 @@ where
 async fn read<R: Runtime, S>(
     conn: ConnId,
     mut stream: impl AsyncRead + Unpin,
-    (closing, silent): (&Receiver<Infallible>, Sender<Infallible>),
+    (closing, silent): (&Receiver<HandOff>, Sender<Infallible>),
     reports: &Sender<Report<S>>,
 ) -> End {
     let mut buffer = ReadBuffer::new();
@@ -203,13 +247,15 @@ async fn read<R: Runtime, S>(
         let read = async {
             let permit = permits.take().await;
             silent.take_if(|_| has_read);
-            Some((stream.read(buffer.room()).await, permit))
+            Ok((stream.read(buffer.room()).await, permit))
         };
-        let (length, permit) = match future::or(until_closed(closing), read).await {
-            None => break,
-            Some((Ok(0), _)) => return End::ByPeer,
-            Some((Ok(length), permit)) => (length, permit),
-            Some((Err(error), _)) => return End::Failed(error),
+        // What the driver wants comes first: nothing may be read that belongs to the service.
+        let (length, permit) = match future::or(async { Err(told(closing).await) }, read).await {
+            Err(End::ByDriver) => break,
+            Err(end) => return end,
+            Ok((Ok(0), _)) => return End::ByPeer,
+            Ok((Ok(length), permit)) => (length, permit),
+            Ok((Err(error), _)) => return End::Failed(error),
         };
         let chunk = buffer.take(length);
         has_read = true;

@@ -6,6 +6,9 @@ use formation_core::{Config, ConfigBuilder};
 /// attempts for each of 64, H11), connections that are still closing, and the files and sockets of the application.
 const RESERVE: u64 = 320;
 
+/// The share of all files that the streams of the services may be: one of so many.
+const STREAMS: u64 = 8;
+
 /// A limit of connections that was lowered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lowered {
@@ -17,22 +20,34 @@ pub(crate) struct Lowered {
     pub(crate) open_files: u64,
 }
 
-/// Lowers the limit of connections to what the process may open. Otherwise a peer with many connections could use up what
-/// a vote, a dial or the application needs.
+/// Lowers the limits of connections and of streams to what the process may open. Otherwise a peer with many connections could use up
+/// what a vote, a dial or the application needs.
 pub(crate) fn fit(config: Config, open_files: Option<u64>) -> (Config, Option<Lowered>) {
-    let Some(lowered) = open_files.and_then(|open_files| lowered(&config, open_files)) else { return (config, None) };
-    let limits = config.limits().clone().with_connections(lowered.connections);
+    let Some(open_files) = open_files else { return (config, None) };
+    let streams = streams(&config, open_files);
+    let lowered = lowered(&config, open_files, streams);
+    let limits = config.limits().clone().with_streams(streams);
+    let limits = match &lowered {
+        Some(lowered) => limits.with_connections(lowered.connections),
+        None => limits,
+    };
     match ConfigBuilder::from(config.clone()).limits(limits).build() {
-        Ok(fitting) => (fitting, Some(lowered)),
+        Ok(fitting) => (fitting, lowered),
         // The limit is not below its minimum, and nothing else has changed.
         Err(_) => (config, None),
     }
 }
 
-fn lowered(config: &Config, open_files: u64) -> Option<Lowered> {
+/// How many streams there may be.
+fn streams(config: &Config, open_files: u64) -> usize {
+    config.limits().streams.min(usize::try_from(open_files / STREAMS).unwrap_or(usize::MAX))
+}
+
+fn lowered(config: &Config, open_files: u64, streams: usize) -> Option<Lowered> {
     let configured = config.limits().connections;
     // Half of it, if the reserve is more than that.
-    let fitting = usize::try_from(open_files - RESERVE.min(open_files / 2)).unwrap_or(usize::MAX);
+    let fitting =
+        usize::try_from(open_files - RESERVE.min(open_files / 2)).unwrap_or(usize::MAX).saturating_sub(streams);
     // The limit has to be larger than the number of seeds.
     let connections = fitting.max(config.seeds().len() + 1);
     (connections < configured).then_some(Lowered { configured, connections, open_files })
@@ -65,6 +80,8 @@ mod tests {
         let expected = Lowered { configured, connections, open_files };
         assert_eq!(lowered, (connections < configured).then_some(expected));
         // Nothing else has changed.
+        let streams = usize::try_from(open_files / STREAMS).unwrap().min(config.limits().streams);
+        assert_eq!(fitting.limits().streams, streams);
         let limits = config.limits().clone();
         assert_eq!(ConfigBuilder::from(fitting).limits(limits).build(), Ok(config));
         connections
@@ -72,10 +89,10 @@ mod tests {
 
     #[test]
     fn connections_are_lowered_to_what_may_be_opened() {
-        assert_eq!(fitted(16_384, 1_024), 704);
+        assert_eq!(fitted(16_384, 1_024), 576);
         assert_eq!(fitted(16_384, 65_536), 16_384);
-        assert_eq!(fitted(704, 1_024), 704);
-        assert_eq!(fitted(16_384, 256), 128);
+        assert_eq!(fitted(576, 1_024), 576);
+        assert_eq!(fitted(16_384, 256), 96);
         assert_eq!(fitted(16_384, 4), 3);
     }
 

@@ -4,7 +4,10 @@
 //! Data goes one way through it: a [`Report`] becomes an [`Input`], the new state is published, and each [`Output`] is
 //! performed in order.
 
+mod streams;
+
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -34,6 +37,7 @@ use crate::{
     resolve::dial_problem,
     shared::{Publisher, Shared},
     store::Store,
+    streams::{Notice, Notifier, Registry},
     tasks::TransportPanicked,
 };
 
@@ -56,6 +60,10 @@ pub(crate) enum Report<S> {
     Flushed { conn: ConnId },
     /// The peer or an error has ended the connection.
     Closed { conn: ConnId, error: Option<io::Error> },
+    /// The task of a connection gives it back, for the service.
+    HandedOff { conn: ConnId, io: Box<dyn Any + Send> },
+    /// The application has dropped something.
+    Noticed(Notice),
     /// A source of addresses has answered.
     Discovered { number: usize, answer: Answer },
     /// The last `Persist` is durable.
@@ -80,6 +88,8 @@ pub(crate) trait Io {
     /// Starts to ask a source of addresses again and again.
     fn discover(&mut self, number: usize, source: Box<dyn AnyDiscovery>);
     fn persist(&mut self, store: &SharedStore, seq: u64, state: HardState);
+    /// How the application reports to the driver that it has dropped something.
+    fn notifier(&self) -> Notifier;
     /// Whether one end of a connection does not trust the other.
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure>;
 }
@@ -87,6 +97,8 @@ pub(crate) trait Io {
 /// The driver's end of a connection. Dropping it cuts the connection.
 pub(crate) trait Connection {
     fn send(&self, bytes: Bytes) -> Result<(), SecondSend>;
+    /// Wants the stream back, of which nothing is read or written any more. It comes as a [`Report`].
+    fn hand_off(&self);
     /// Closes the connection behind what was sent last. This takes a moment.
     fn close(&mut self);
     /// Whether nothing is left to be done.
@@ -124,6 +136,8 @@ pub(crate) struct Driver<I: Io> {
     /// A better master was reported, and the node has not begun to hand over to it (L8).
     better_master: bool,
     open: BTreeMap<ConnId, Known<I::Connection>>,
+    /// The streams of the application.
+    streams: Registry<I::Connection>,
     /// Closed by this node and not finished yet, the oldest first.
     closing: VecDeque<(ConnId, Known<I::Connection>)>,
     /// The last field: it announces the end, and by then the transport must have closed its port.
@@ -161,6 +175,7 @@ impl<I: Io> Driver<I> {
             persisting: None,
             better_master: false,
             open: BTreeMap::new(),
+            streams: Registry::default(),
             closing: VecDeque::new(),
             publisher,
         }
@@ -219,8 +234,8 @@ impl<I: Io> Driver<I> {
 
     /// Takes the driver apart once the node does nothing any more.
     pub(crate) fn end(self) -> Remains<I> {
-        let Self { io, store, recording, log, open, closing, publisher, .. } = self;
-        let open = open.into_values().map(|known| known.connection).collect();
+        let Self { io, store, recording, log, open, streams, closing, publisher, .. } = self;
+        let open = open.into_values().map(|known| known.connection).chain(streams.into_connections()).collect();
         let closing = closing.into_iter().map(|(_, known)| known.connection).collect();
         Remains { io, open, closing, store, recording, log, publisher }
     }
@@ -264,6 +279,8 @@ impl<I: Io> Driver<I> {
             Report::Received { conn, chunk, permit } => {
                 if self.open.contains_key(&conn) {
                     self.handle_own(now, Input::Received { conn, chunk });
+                } else {
+                    self.streams.read(conn, chunk);
                 }
                 drop(permit);
             }
@@ -272,7 +289,12 @@ impl<I: Io> Driver<I> {
                     self.handle_own(now, Input::Flushed { conn });
                 }
             }
+            Report::Closed { conn, error } if self.streams.is_handing(conn) => {
+                self.stream_closed(now, conn, error.as_ref());
+            }
             Report::Closed { conn, error } => self.closed(now, conn, error.as_ref()),
+            Report::HandedOff { conn, io } => self.handed_off(conn, io),
+            Report::Noticed(notice) => self.noticed(now, notice),
             Report::Discovered { number, answer } => self.discovered(now, number, answer),
         }
     }
@@ -399,6 +421,8 @@ impl<I: Io> Driver<I> {
             Output::Close { conn, reason } => self.close(conn, reason),
             Output::Persist { seq, state } => self.persist(now, seq, state),
             Output::Event(event) => self.event(now, event),
+            Output::Handoff { conn, stream, peer, name, unread } => self.hand_off(conn, (stream, peer, name, unread)),
+            Output::StreamFailed { stream, failure } => self.streams.fail(stream, failure.into()),
         }
     }
 

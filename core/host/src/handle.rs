@@ -12,7 +12,7 @@ use async_broadcast as broadcast;
 use async_channel::{self as channel, Receiver, Sender};
 use formation_core::{
     Address, Command, Config, Event, Explanation, Formation, Leadership, MembersView, MetadataError, Misuse, Node,
-    Status, StopReason, Term, Timestamp,
+    Status, StopReason, StreamName, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,7 @@ use crate::{
     history::PastEvent,
     mastership::{self, LeadershipWatch, Lease},
     shared::Shared,
+    streams::{IncomingError, OpenReply, Served},
     watch::Watch,
 };
 
@@ -105,6 +106,10 @@ pub(crate) enum Request {
     Explain(Sender<Explanation>),
     /// Ask one more source of addresses, which has this name, and say whether there was room for it.
     Discover(String, Box<dyn AnyDiscovery>, Sender<bool>),
+    /// Open a stream of this name to a member, and the channel for it.
+    OpenStream(Node, StreamName, OpenReply),
+    /// Take the streams of a name, and the channel for them.
+    ServeStreams(StreamName, Sender<Result<Served, IncomingError>>),
     /// End the node without leaving.
     ShutDown,
 }

@@ -61,6 +61,7 @@
 //! - `metrics`: what is counted, and the names of it.
 //! - `describe`: a line for people about an event.
 //! - `mastership`: the lease of a master, and the work that depends on it.
+//! - `streams`: streams between the services of members.
 //! - `handover`: a node that resigns or leaves waits for that work.
 //! - `shared`: the state that the driver publishes and that all handles read.
 //! - `ending`: the end of a node, and how long it may take.
@@ -128,6 +129,7 @@ mod shared;
 mod slot;
 mod start;
 mod store;
+mod streams;
 mod tasks;
 mod tcp;
 #[cfg(test)]
@@ -161,6 +163,7 @@ pub use resolve::resolve;
 pub use runtime::{ByteStream, Runtime};
 pub use start::{StartError, begin};
 pub use store::{MemoryStore, Store, StoreError};
+pub use streams::{Handoff, Incoming, IncomingError, OpenError, StreamEnd, StreamPeer, Streams};
 pub use tcp::{check_not_self_connected, connect_any};
 pub use transport::Transport;
 pub use watch::Watch;

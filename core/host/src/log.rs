@@ -11,7 +11,8 @@ use std::{
 };
 
 use formation_core::{
-    Address, CloseReason, Config, ConnId, DialId, Event, Misuse, Node, Origin, RejectReason, Severity, StopReason, Term,
+    Address, CloseReason, Config, ConnId, DialId, Event, Misuse, Node, Origin, RejectReason, Severity, StopReason,
+    StreamName, Term,
 };
 use tracing::{Span, field::display};
 
@@ -313,6 +314,11 @@ impl Log {
     /// This node closes a connection.
     pub(crate) fn closing(&self, conn: ConnId, peer_addr: Option<&str>, reason: CloseReason) {
         tracing::debug!(target: TARGET, node = %self.node, %conn, peer_addr, %reason, "closing connection");
+    }
+
+    /// A connection is a stream of the application now.
+    pub(crate) fn handed_off(&self, conn: ConnId, peer: &Node, stream: &StreamName) {
+        tracing::debug!(target: TARGET, node = %self.node, %conn, %peer, ?stream, "connection handed off as a stream");
     }
 
     pub(crate) fn persist_failed(&self, error: &StoreError) {

@@ -42,7 +42,7 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 ///
 /// The driver is not cancel safe: to drop it is to end the node.
 ///
-/// The limit of connections is lowered to what the process may open, and the log says so.
+/// The limits of connections and of streams are lowered to what the process may open, and the log says so about the connections.
 ///
 /// With a [`state_dir`](formation_core::ConfigBuilder::state_dir) it waits for the disk: it returns once the votes of the
 /// last run are read and the new run is recorded.
@@ -234,6 +234,12 @@ where
                 Next::Request(Request::Discover(name, source, reply)) => {
                     // It fails if the caller has stopped waiting.
                     let _ = reply.try_send(self.driver.discover(name, source));
+                }
+                Next::Request(Request::OpenStream(to, name, reply)) => {
+                    self.driver.open_stream(self.clock.now(), (to, name), reply);
+                }
+                Next::Request(Request::ServeStreams(name, reply)) => {
+                    self.driver.serve_streams(self.clock.now(), name, &reply);
                 }
                 Next::Request(Request::ShutDown) => self.driver.stop(StopReason::ShutDown),
                 Next::Request(Request::Command(command, reply)) if Handover::is_begun_by(&command) => {

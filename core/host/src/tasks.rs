@@ -28,6 +28,7 @@ use crate::{
     persist::Persist,
     resolve::configured,
     runtime::{ByteStream, Runtime, timeout},
+    streams::Notifier,
     transport::Transport,
 };
 
@@ -232,6 +233,12 @@ where
         let persist = Persist::new(seq, self.slow_storage, self.stopping.clone(), reports, log);
         let is_paused = persist.is_paused();
         self.write = Write { task: Some(self.spawner.spawn::<R>(persist.run::<R>(keep))), is_paused };
+    }
+
+    fn notifier(&self) -> Notifier {
+        let reports = self.spawner.reports().clone();
+        // It fails if the driver is gone.
+        Arc::new(move |notice| drop(reports.try_send(Report::Noticed(notice))))
     }
 
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {

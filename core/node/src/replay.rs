@@ -248,7 +248,12 @@ fn found<'a>(step: &'a Step, text: &str) -> Vec<&'a Output> {
         Output::Event(event) => {
             event.to_string().to_lowercase().contains(&text) || format!("{event:?}").to_lowercase().starts_with(&text)
         }
-        Output::Dial { .. } | Output::Send { .. } | Output::Close { .. } | Output::Persist { .. } => false,
+        Output::Dial { .. }
+        | Output::Send { .. }
+        | Output::Close { .. }
+        | Output::Persist { .. }
+        | Output::Handoff { .. }
+        | Output::StreamFailed { .. } => false,
     };
     step.outputs.iter().filter(is_wanted).collect()
 }

@@ -33,6 +33,7 @@ impl fmt::Display for Input {
             Self::Persisted { seq } => write!(f, "persist {seq} is durable"),
             Self::PersistFailed { seq } => write!(f, "persist {seq} failed"),
             Self::Command(command) => write!(f, "command: {command}"),
+            Self::StreamEnded { conn } => write!(f, "the stream on conn {conn} has ended"),
             Self::PersistDelayed { seq } => write!(f, "persist {seq} is delayed"),
         }
     }
@@ -52,6 +53,11 @@ impl fmt::Display for Command {
                 found.iter().try_for_each(|address| write!(f, " {address}"))
             }
             Self::SetVoters(voters) => write!(f, "set voters {}", List(voters)),
+            Self::OpenStream { stream, to, name } => write!(f, "open stream {stream}: {name:?} to {to}"),
+            Self::ServeStreams(names) => {
+                f.write_str("take the streams")?;
+                names.iter().try_for_each(|name| write!(f, " {name:?}"))
+            }
             Self::SetMetadata(metadata) => write!(f, "set metadata of {} bytes", metadata.len()),
         }
     }
@@ -70,6 +76,12 @@ impl fmt::Display for Output {
                 state.electorate.iter().try_for_each(|electorate| write!(f, ", electorate {electorate}"))
             }
             Self::Event(event) => write!(f, "event: {event}"),
+            Self::Handoff { conn, stream, peer, name, unread } => {
+                write!(f, "hand off conn {conn}")?;
+                stream.iter().try_for_each(|stream| write!(f, " as stream {stream}"))?;
+                write!(f, ": {name:?} with {peer}, {} bytes unread", unread.len())
+            }
+            Self::StreamFailed { stream, failure } => write!(f, "stream {stream} failed: {failure}"),
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::{borrow::ToOwned, format, string::String};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Address, ConnId, DialId, Node};
+use crate::id::{Address, ConnId, DialId, Node, NodeId, StreamId};
 
 /// A fault of the embedder. The input was ignored: the state has not changed, and there are no new outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -84,6 +84,37 @@ pub enum Misuse {
         /// The limit.
         limit: usize,
     },
+    /// A stream is to be opened to a node that the view does not have in this run, or to this node itself.
+    #[error("{0} is not another member; open streams to the nodes of the newest view")]
+    NotAMember(Node),
+    /// A stream was opened with a number that is not larger than all before.
+    #[error("stream {stream} was opened after {newest}; give each stream a larger number than any before")]
+    ReusedStream {
+        /// The number of the new stream.
+        stream: StreamId,
+        /// The largest number before.
+        newest: StreamId,
+    },
+    /// There are as many streams as [`Limits::streams`](crate::Limits::streams) allows, or, with this node, as
+    /// [`streams_per_member`](crate::Limits::streams_per_member).
+    #[error("there are {limit} streams already{}; close some or raise Limits::{}", of_text(with.as_ref()), limit_text(with.is_some()))]
+    TooManyStreams {
+        /// The node, if the limit is that of one node.
+        with: Option<NodeId>,
+        /// The limit.
+        limit: usize,
+    },
+    /// More names of streams are served than [`Limits::stream_names`](crate::Limits::stream_names).
+    #[error("{count} names of streams exceed the limit of {limit}; serve fewer or raise Limits::stream_names")]
+    TooManyStreamNames {
+        /// How many names there would be.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Bytes were reported of a connection that an [`Output::Handoff`](crate::Output::Handoff) has given to the services.
+    #[error("connection {0} was handed off; its bytes belong to the service, behind those of Output::Handoff")]
+    HandedOff(ConnId),
 }
 
 /// Whom to ask.
@@ -117,6 +148,14 @@ pub enum DialProblem {
 
 fn in_flight_text(in_flight: Option<u64>) -> String {
     in_flight.map_or_else(|| "and no other is".into(), |seq| format!("but Persist {seq} is"))
+}
+
+fn of_text(with: Option<&NodeId>) -> String {
+    with.map_or_else(String::new, |id| format!(" with {id}"))
+}
+
+fn limit_text(is_of_one: bool) -> &'static str {
+    if is_of_one { "streams_per_member" } else { "streams" }
 }
 
 /// Why the core closed a connection (PROTOCOL.md, "Why a connection closes"). Nothing else is affected.
@@ -348,6 +387,15 @@ pub enum RejectReason {
     /// stops the rejected node, which joins once the entry is gone.
     #[error("the view has another node under its id")]
     IdInView,
+    /// The view does not have this run of the node at this address, so it opens no stream (S4).
+    #[error("it is not a member, as far as the other node knows")]
+    NotAMember,
+    /// Nothing on the node takes streams of this name (S5).
+    #[error("nothing there takes streams of this name")]
+    UnknownStream,
+    /// The node has as many streams as it may have, or as it may have with this peer, or the peer opens them too fast (S6).
+    #[error("it has too many streams there, or opens them too fast")]
+    TooManyStreams,
 }
 
 impl RejectReason {
@@ -371,7 +419,13 @@ impl RejectReason {
             | Self::KeyMismatch
             | Self::BadProof
             | Self::IdInView => true,
-            Self::ElectorateMismatch | Self::ClusterFull | Self::Unproven | Self::Unresponsive => false,
+            Self::ElectorateMismatch
+            | Self::ClusterFull
+            | Self::Unproven
+            | Self::Unresponsive
+            | Self::NotAMember
+            | Self::UnknownStream
+            | Self::TooManyStreams => false,
         }
     }
 
@@ -389,7 +443,10 @@ impl RejectReason {
             | Self::KeyMismatch
             | Self::BadProof
             | Self::Unproven
-            | Self::IdInView => false,
+            | Self::IdInView
+            | Self::NotAMember
+            | Self::UnknownStream
+            | Self::TooManyStreams => false,
         }
     }
 
@@ -408,7 +465,10 @@ impl RejectReason {
             | Self::MetadataTooLong
             | Self::Unproven
             | Self::Unresponsive
-            | Self::IdInView => false,
+            | Self::IdInView
+            | Self::NotAMember
+            | Self::UnknownStream
+            | Self::TooManyStreams => false,
         }
     }
 }

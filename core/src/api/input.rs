@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::durable::HardState,
     api::error::{DialProblem, TlsFailure},
-    id::{Address, ConnId, DialId, Incarnation},
+    id::{Address, ConnId, DialId, Incarnation, Node, StreamId, StreamName},
     metadata::{self, MetadataError},
 };
 
@@ -117,6 +117,11 @@ pub enum Input {
         /// The number of the `Persist`.
         seq: u64,
     },
+    /// The service has dropped a stream that an [`Output::Handoff`](crate::Output::Handoff) has given to it. It counts no more.
+    StreamEnded {
+        /// The connection.
+        conn: ConnId,
+    },
 }
 
 /// Which end opened a connection.
@@ -193,6 +198,18 @@ pub enum Command {
     /// Change the voters to these. Only the master takes it: it changes the electorate one voter at a time, and the next master goes on where
     /// this one ends. [`Event::ElectorateChanged`](crate::Event::ElectorateChanged) reports each step (PROTOCOL.md, E10).
     SetVoters(BTreeSet<Address>),
+    /// Open a stream to a member (PROTOCOL.md, section 9). One output answers it, unless the node stops before:
+    /// [`Output::Handoff`](crate::Output::Handoff) or [`Output::StreamFailed`](crate::Output::StreamFailed).
+    OpenStream {
+        /// The number of the stream: larger than that of any stream before.
+        stream: StreamId,
+        /// The member, in the run that the view has.
+        to: Node,
+        /// The name under which the member takes it.
+        name: StreamName,
+    },
+    /// Take streams of exactly these names. They replace those of the last such command. Streams that are open stay.
+    ServeStreams(BTreeSet<StreamName>),
 }
 
 impl Command {

@@ -9,7 +9,8 @@ use crate::{
     api::durable::HardState,
     api::error::CloseReason,
     api::event::Event,
-    id::{Address, ConnId, DialId},
+    api::stream::StreamFailure,
+    id::{Address, ConnId, DialId, Node, StreamId, StreamName},
 };
 
 /// What the embedder has to do. Outputs have to be carried out in the order in which they are returned.
@@ -55,4 +56,28 @@ pub enum Output {
     },
     /// Report this event to the service.
     Event(Event),
+    /// Give the connection to the service, as a stream. Everything that was sent on it is flushed. The core knows it no more: report
+    /// neither its bytes nor its end, and only [`Input::StreamEnded`](crate::Input::StreamEnded) once the service has dropped it.
+    ///
+    /// The service reads `unread` first. Behind these come the bytes that arrive later, also those that the embedder has read already and
+    /// not reported yet.
+    Handoff {
+        /// The connection.
+        conn: ConnId,
+        /// The stream, if this node has opened it.
+        stream: Option<StreamId>,
+        /// The other end.
+        peer: Node,
+        /// The name under which the accepting node takes it.
+        name: StreamName,
+        /// What has arrived behind the handshake.
+        unread: Bytes,
+    },
+    /// A stream was not opened. Nothing is left of it.
+    StreamFailed {
+        /// The stream.
+        stream: StreamId,
+        /// Why.
+        failure: StreamFailure,
+    },
 }

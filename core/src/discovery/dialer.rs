@@ -387,6 +387,12 @@ impl Dialer {
         }
     }
 
+    /// A number for a dial of a stream, which has nothing to do with the addresses here.
+    pub(crate) fn next_dial(&mut self) -> DialId {
+        self.last_dial += 1;
+        DialId(self.last_dial)
+    }
+
     /// Whether this dial was ever asked for.
     pub(crate) fn knows(&self, dial: DialId) -> bool {
         (1..=self.last_dial).contains(&dial.0)

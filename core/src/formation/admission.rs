@@ -19,6 +19,7 @@ use crate::{
         handshake::{self, Claimant, Rejection, Standing, ViewState},
     },
     wire::message::{Hello, Holder, PROTOCOL, Proof, Rejected},
+    wire::stream::StreamRequest,
 };
 
 impl Formation {
@@ -26,6 +27,7 @@ impl Formation {
         self.peers.note_conn(conn);
         let dialed = match origin {
             Origin::Accepted => None,
+            Origin::Dialed(dial) if self.streams.is_dialing(dial) => return self.stream_opened(conn, dial, remote),
             Origin::Dialed(dial) => match self.discovery.opened(&self.env, &mut self.sink, dial, conn) {
                 Some(address) => Some(address),
                 None => return self.close_unused(conn, None, remote.addr, CloseReason::DialGivenUp),
@@ -71,6 +73,9 @@ impl Formation {
     }
 
     pub(super) fn dial_failed(&mut self, dial: DialId, problem: DialProblem) {
+        if self.streams.is_dialing(dial) {
+            return self.stream_not_reached(dial, problem);
+        }
         if let Some(address) = self.discovery.failed(&self.env, &mut self.sink, (dial, problem)) {
             self.discovery.not_reached(&mut self.sink, &self.peers, &self.election, &address);
         }
@@ -80,6 +85,7 @@ impl Formation {
     pub(super) fn hello_received(&mut self, conn: ConnId, hello: Hello, body: &[u8]) {
         let Some(connection) = self.peers.connection(conn) else { return never!("a hello comes on a connection") };
         match handshake::judge_cluster(&self.env, connection, &hello, &self.election) {
+            Err(rejection) if self.peers.is_dialed_stream(conn) => self.judge_stream_peer(conn, Err(rejection)),
             Err(rejection) => self.reject_hello(conn, hello, rejection, Bytes::new()),
             Ok(Some(key)) => {
                 let proving = handshake::proving(&self.env, connection, key, (hello, body));
@@ -107,6 +113,9 @@ impl Formation {
             }
             Err(rejection) => {
                 self.peers.distrust(&self.env, conn);
+                if self.peers.is_dialed_stream(conn) {
+                    return self.judge_stream_peer(conn, Err(rejection));
+                }
                 self.reject_hello(conn, hello, rejection, Bytes::new());
             }
         }
@@ -114,6 +123,16 @@ impl Formation {
 
     /// `first` is what comes first on the link, `before_rejection` what comes before the reason of a rejection.
     fn admit_peer(&mut self, conn: ConnId, hello: Hello, first: Bytes, before_rejection: Bytes) {
+        if self.peers.is_dialed_stream(conn) {
+            return self.judge_stream_peer(conn, Ok((hello, first)));
+        }
+        if self.peers.dialed(conn).is_none() {
+            match hello.stream() {
+                StreamRequest::None => {}
+                StreamRequest::Named(name) => return self.admit_stream(conn, hello, name, first),
+                StreamRequest::Invalid => return self.end(conn, End::Closed(CloseReason::Malformed)),
+            }
+        }
         let is_wanted = self.peers.dialed(conn).is_some_and(|dialed| self.discovery.is_configured(dialed));
         let is_reserved = is_wanted || self.env.is_voter(&hello.address);
         if !is_reserved && self.peers.is_full_for_others(&self.env) {
@@ -184,6 +203,9 @@ impl Formation {
     /// The peer has rejected this node.
     pub(super) fn rejected_by_peer(&mut self, conn: ConnId, rejected: Rejected) {
         let Rejected { reason, holder } = rejected;
+        if self.peers.is_dialed_stream(conn) {
+            return self.end(conn, End::Closed(CloseReason::RejectedByPeer(reason)));
+        }
         let dialed = self.peers.dialed(conn).cloned();
         let stop = self.must_stop(conn, reason, holder.as_ref());
         if let Some(address) = dialed {

@@ -26,7 +26,7 @@ enum Sender {
 /// Who may send this message on a link.
 fn sender_of(message: &Message) -> Sender {
     match message {
-        Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => Sender::Nobody,
+        Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) | Message::StreamAccepted => Sender::Nobody,
         Message::HeartbeatAck(_) | Message::Ping | Message::Voucher(_) | Message::Electorate(_) => Sender::Anyone,
         Message::Status(status) => match status.role {
             Role::Joining | Role::Follower { .. } | Role::Leaving => Sender::Anyone,
@@ -151,7 +151,7 @@ impl Formation {
             Message::Voucher(voucher) => self.vouched(conn, key, voucher),
             Message::Electorate(electorate) => self.electorate_received(conn, key, electorate),
             Message::Ping => {}
-            Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) => {
+            Message::Hello(_) | Message::Rejected(_) | Message::Proof(_) | Message::StreamAccepted => {
                 never!("a message of the handshake is judged before");
             }
         }

@@ -167,6 +167,9 @@ impl Formation {
             LinkEnd::None => false,
             LinkEnd::Relinked(_) | LinkEnd::Lost(_) => true,
         };
+        if ended.is_dialed_stream {
+            return self.stream_ended(ended.opening, reason);
+        }
         if let Some(reason) = reason.filter(|reason| !was_link && !reason.has_own_event(ended.dialed.is_some())) {
             let (dialed, peer_addr) = (ended.dialed.clone(), ended.addr);
             self.sink.event(Event::ConnClosed { conn, dialed, peer_addr, reason });
@@ -248,6 +251,7 @@ impl Formation {
         for conn in self.peers.conns() {
             self.end(conn, End::Closed(close));
         }
+        self.fail_dials(close);
         self.apply_effects();
         self.sink.clear_timers();
         self.lifecycle.stop();

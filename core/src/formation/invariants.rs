@@ -23,6 +23,7 @@ impl Formation {
         let (newest_status, _) = self.own_status.frame();
         self.peers.check(timers, newest_status, self.election.is_master());
         self.rejections.check();
+        self.streams.check(&self.env, |dial| timers.is_set(&Timer::StreamDial(dial)));
         self.membership.check(&self.env, &self.election, &self.peers, timers);
         if self.lifecycle.is_stopped() {
             assert_eq!(self.peers.len(), 0, "a node that has stopped has no connection");

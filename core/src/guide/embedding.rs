@@ -53,6 +53,8 @@
 //! | `Close` | finish writing what was sent, then close. Continue to read for a moment and discard what arrives: a reset could otherwise destroy the last bytes | nothing |
 //! | `Persist` | make it durable, outside of this task | `Persisted`, or `PersistFailed` if nobody knows what is durable. There is no second `Persist` before that. If the storage does not answer, or fails without changing what is durable, report `PersistDelayed`, and try again |
 //! | `Event` | pass it on to whoever wants it | nothing |
+//! | `Handoff` | give the connection to the service that has opened or takes the stream: first `unread`, then what was read and not reported yet, then what arrives. Nothing is in flight on it. Read no further chunk while the core handles one, so that there is little of that | `StreamEnded` once the service has dropped it, and neither its bytes nor its end |
+//! | `StreamFailed` | tell the service that has opened the stream | nothing |
 //!
 //! Report these inputs on your own initiative:
 //!

@@ -7,18 +7,18 @@ use crate::{env::Env, time::Timestamp};
 /// Everything is counted in microseconds × messages, so nothing is rounded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     spent: u128,
     at: Timestamp,
 }
 
 impl Budget {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self { spent: 0, at: now }
     }
 
     /// One more message. Returns false if it is one too many. Then it does not count.
-    pub(super) fn spend(&mut self, env: &Env, limit: usize) -> bool {
+    pub(crate) fn spend(&mut self, env: &Env, limit: usize) -> bool {
         let (limit, interval) = (limit as u128, env.timing().heartbeat_interval.as_micros());
         let regained = env.now.since(self.at).as_micros() * limit;
         self.at = env.now;

@@ -41,6 +41,12 @@ impl PeerTable {
             assert!(connection.has_frame_deadline(), "an unfinished frame on {conn} has a deadline");
             unsent += connection.unsent();
             assert_eq!(connection.unsent() > 0, connection.in_flight(), "{conn} counts what is in flight");
+            assert_eq!(
+                self.streams.contains(conn),
+                connection.stream().is_some(),
+                "{conn} is among the streams iff it is one"
+            );
+            assert!(!connection.is_ready(), "{conn} is handed off when it is ready");
             if let Some(link) = connection.link() {
                 established += 1;
                 let peer = self.peers.get(&link.peer()).expect("a link names a peer in the table");
@@ -53,6 +59,8 @@ impl PeerTable {
                 assert_eq!(timers.is_set(&timer), is_link, "{timer:?} is set iff {conn} is established");
             }
         }
+        assert!(self.streams.iter().all(|conn| self.connections.contains_key(conn)), "each stream is in the table");
+        assert!(self.ready.is_empty(), "no stream waits to be handed off");
         assert_eq!(self.nonces.len(), self.connections.len(), "each nonce is that of a connection");
         assert_eq!(self.established, established, "the established connections are counted");
         assert_eq!(self.partial_bytes, buffered, "the bytes of unfinished frames are summed up");
@@ -174,7 +182,36 @@ mod tests {
         Peer::new(PeerKey(9), node("x"), Address::new("x:1").unwrap(), false, false)
     }
 
-    const CONNECTIONS: [Violation<Table>; 23] = [
+    /// The pending connection becomes a stream, and is to be handed off.
+    fn ready(table: &mut Table) {
+        let name = crate::id::StreamName::new("kv").unwrap();
+        table.peers.accept_stream(PENDING, (node("c"), name), Bytes::new());
+        table.peers.stream_accepted(PENDING);
+    }
+
+    const CONNECTIONS: [Violation<Table>; 27] = [
+        (
+            table,
+            |t| {
+                t.peers.streams.insert(PENDING);
+            },
+            "2 is among the streams iff it is one",
+        ),
+        (table, ready, "2 is handed off when it is ready"),
+        (
+            table,
+            |t| {
+                t.peers.streams.insert(UNKNOWN);
+            },
+            "each stream is in the table",
+        ),
+        (
+            table,
+            |t| {
+                t.peers.ready.insert(UNKNOWN);
+            },
+            "no stream waits to be handed off",
+        ),
         (table, |t| t.peers.nonces.clear(), "1 is found by its nonce"),
         (
             table,

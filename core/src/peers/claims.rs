@@ -14,6 +14,7 @@ use crate::{
     id::{Address, ConnId, Node, NodeId},
     timers::Timer,
     wire::message::Hello,
+    wire::stream::StreamRequest,
 };
 
 impl Connection {
@@ -26,8 +27,12 @@ impl Connection {
                 peers.linked_peer(self).is_some_and(|peer| peer.node() == node && peer.address() == address)
             }
             // A voucher goes to the address itself. It does no harm if somebody else has only claimed to be there.
-            ConnectionState::Proving(proving) => is_named(&proving.hello),
-            ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
+            ConnectionState::Proving(proving) => {
+                proving.hello.stream() == StreamRequest::None && is_named(&proving.hello)
+            }
+            ConnectionState::AwaitingHello { .. } | ConnectionState::Stream(_) | ConnectionState::Rejecting { .. } => {
+                false
+            }
         }
     }
 }
@@ -93,10 +98,13 @@ impl PeerTable {
         };
         let is_dialed = |connection: &Connection| {
             connection.dialed() == Some(address)
+                && connection.stream().is_none()
                 && match connection.state() {
                     ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) => true,
                     ConnectionState::Established(_) => connection.names(self, node, address),
-                    ConnectionState::Claimed(_) | ConnectionState::Rejecting { .. } => false,
+                    ConnectionState::Claimed(_) | ConnectionState::Stream(_) | ConnectionState::Rejecting { .. } => {
+                        false
+                    }
                 }
         };
         self.with_nonce(nonce).any(|(_, connection)| is_linked(connection) || is_dialed(connection))

@@ -20,6 +20,7 @@ use crate::{
     id::{Address, Node},
     peers::link::{Link, VOUCHERS},
     peers::proof::Side,
+    peers::streams::{StreamOf, StreamState},
     time::Timestamp,
     wire::decoder::Decoder,
     wire::frame::SharedFrame,
@@ -58,7 +59,9 @@ pub(crate) struct Connection {
     is_apart: bool,
     /// The nonce of the peer's `Hello`, once it has come.
     peer_nonce: Option<[u8; 16]>,
-    state: ConnectionState,
+    pub(super) state: ConnectionState,
+    /// The stream that it becomes.
+    pub(super) stream: Option<Box<StreamOf>>,
     /// When the unfinished frame has to be complete.
     frame_due: Option<Timestamp>,
     /// What the peer may send.
@@ -95,6 +98,8 @@ pub(super) enum ConnectionState {
     /// The peer claims a seed's address, or the identity of a node that is linked, and has not proven it (H11).
     Claimed(Box<Claim>),
     Established(Link),
+    /// The peer is a member, and the connection becomes a stream of the services.
+    Stream(StreamState),
     /// The peer is rejected. The connection closes once the reason is written.
     Rejecting {
         rejected: Rejected,
@@ -178,6 +183,7 @@ impl Connection {
             is_apart: false,
             peer_nonce: None,
             state: ConnectionState::AwaitingHello { hello_due },
+            stream: None,
             frame_due: None,
             budget: Budget::new(now),
             wrong_vouchers: Budget::new(now),
@@ -241,7 +247,7 @@ impl Connection {
 
     /// Whether what counts as buffered is what the decoder holds.
     pub(super) fn counts_its_buffer(&self) -> bool {
-        self.buffered == self.decoder.buffered()
+        self.buffered == self.decoder.buffered() + self.unread()
     }
 
     pub(super) fn in_flight(&self) -> bool {
@@ -259,6 +265,7 @@ impl Connection {
             ConnectionState::AwaitingHello { .. }
             | ConnectionState::Claimed(_)
             | ConnectionState::Established(_)
+            | ConnectionState::Stream(_)
             | ConnectionState::Rejecting { .. } => None,
         }
     }
@@ -270,6 +277,7 @@ impl Connection {
             ConnectionState::AwaitingHello { .. }
             | ConnectionState::Proving(_)
             | ConnectionState::Established(_)
+            | ConnectionState::Stream(_)
             | ConnectionState::Rejecting { .. } => None,
         }
     }
@@ -291,6 +299,7 @@ impl Connection {
             ConnectionState::AwaitingHello { .. }
             | ConnectionState::Proving(_)
             | ConnectionState::Claimed(_)
+            | ConnectionState::Stream(_)
             | ConnectionState::Rejecting { .. } => None,
         }
     }
@@ -301,6 +310,7 @@ impl Connection {
             ConnectionState::AwaitingHello { .. }
             | ConnectionState::Proving(_)
             | ConnectionState::Claimed(_)
+            | ConnectionState::Stream(_)
             | ConnectionState::Rejecting { .. } => None,
         }
     }
@@ -334,13 +344,17 @@ impl Connection {
 
     /// Takes the next frame's body out of the chunk; `None` once the chunk is used up.
     pub(super) fn next_body(&mut self, env: &Env, chunk: &mut Bytes) -> Result<Option<Bytes>, CloseReason> {
+        if self.keep_unread(chunk)? {
+            return Ok(None);
+        }
         let limits = env.limits();
         // The peer takes the connection for a link as soon as it has this node's `Hello`, which a claim is answered with.
         let limit = match &self.state {
             ConnectionState::Claimed(_) | ConnectionState::Established(_) => limits.max_frame,
-            ConnectionState::AwaitingHello { .. } | ConnectionState::Proving(_) | ConnectionState::Rejecting { .. } => {
-                limits.frame_before_handshake
-            }
+            ConnectionState::AwaitingHello { .. }
+            | ConnectionState::Proving(_)
+            | ConnectionState::Stream(_)
+            | ConnectionState::Rejecting { .. } => limits.frame_before_handshake,
         };
         let body = self.decoder.next(chunk, limit).map_err(|reason| self.other_protocol().unwrap_or(reason))?;
         if body.is_some() {
@@ -358,7 +372,8 @@ impl Connection {
             ConnectionState::AwaitingHello { .. }
             | ConnectionState::Proving(_)
             | ConnectionState::Claimed(_)
-            | ConnectionState::Established(_) => CloseReason::HandshakeTimeout,
+            | ConnectionState::Established(_)
+            | ConnectionState::Stream(_) => CloseReason::HandshakeTimeout,
         }
     }
 
@@ -370,7 +385,8 @@ impl Connection {
             | ConnectionState::AwaitingHello { .. }
             | ConnectionState::Proving(_)
             | ConnectionState::Claimed(_)
-            | ConnectionState::Established(_) => None,
+            | ConnectionState::Established(_)
+            | ConnectionState::Stream(_) => None,
         }
     }
 }
@@ -413,6 +429,11 @@ impl Connection {
         self.stands_at.take_if(|at| *at <= now).is_some()
     }
 
+    /// It takes the place of no other connection from now on.
+    pub(super) fn set_apart(&mut self) {
+        self.is_apart = true;
+    }
+
     /// The peer's certificate covers the hosts of these seeds.
     pub(super) fn certify(&mut self, seeds: BTreeSet<Address>) {
         self.certified.extend(seeds);
@@ -426,7 +447,7 @@ impl Connection {
 
     /// Returns how much of the chunk is buffered.
     pub(super) fn end_chunk(&mut self, env: &Env) -> usize {
-        self.buffered = self.decoder.buffered();
+        self.buffered = self.decoder.buffered() + self.unread();
         if self.buffered > 0 && self.frame_due.is_none() {
             self.frame_due = Some(env.now + env.timing().down_after.saturating_mul(STALLS));
         }
@@ -441,11 +462,12 @@ impl Connection {
 
     /// What the handshake needs now.
     pub(super) fn compose_handshake(&mut self, env: &Env, status: &SharedFrame) -> Bytes {
+        if let ConnectionState::AwaitingHello { hello_due: hello_due @ true } = &mut self.state {
+            *hello_due = false;
+            return Message::Hello(self.own_hello(env)).to_frame();
+        }
         match &mut self.state {
-            ConnectionState::AwaitingHello { hello_due: hello_due @ true } => {
-                *hello_due = false;
-                Message::Hello(env.own_hello(self.nonce, &self.voting)).to_frame()
-            }
+            ConnectionState::Stream(state) => Self::compose_stream(state),
             ConnectionState::Proving(proving) => core::mem::take(&mut proving.answer),
             ConnectionState::Claimed(claim) if !claim.is_greeted => {
                 claim.is_greeted = true;
@@ -460,7 +482,7 @@ impl Connection {
                 Message::Rejected(rejected.clone()).encode_for(*version, &mut out);
                 out.freeze()
             }
-            ConnectionState::AwaitingHello { hello_due: false }
+            ConnectionState::AwaitingHello { .. }
             | ConnectionState::Claimed(_)
             | ConnectionState::Rejecting { sent: true, .. } => Bytes::new(),
             ConnectionState::Established(_) => never!("the handshake of a link is over", Bytes::new()),
@@ -514,6 +536,9 @@ impl Connection {
             ConnectionState::AwaitingHello { hello_due } => !hello_due,
             ConnectionState::Proving(proving) => proving.answer.is_empty(),
             ConnectionState::Claimed(claim) => claim.is_answered(),
+            ConnectionState::Stream(StreamState::Awaiting { first }) => first.is_empty(),
+            ConnectionState::Stream(StreamState::Accepting { .. }) => false,
+            ConnectionState::Stream(StreamState::Ready) => true,
             ConnectionState::Established(link) => link.has_sent_all() && !self.ping_due,
             ConnectionState::Rejecting { sent, .. } => *sent,
         }
@@ -547,43 +572,4 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        api::config::Config,
-        id::{DialId, Incarnation, Node, NodeId},
-    };
-    use alloc::vec::Vec;
-
-    fn env() -> Env {
-        let config = Config::single("test", "a", "a:1").build().unwrap();
-        let me = Node { id: NodeId::new("a").unwrap(), incarnation: Incarnation(1) };
-        Env::new(config, me, Timestamp::ZERO)
-    }
-
-    fn classified(state: ConnectionState, message: &Message) -> Received {
-        let voting = Voting::of(&env().config);
-        let opened = (Origin::Dialed(DialId(1)), None, Remote::default());
-        let mut connection = Connection::new(opened, ([0; 16], voting), Timestamp::ZERO);
-        connection.state = state;
-        let body = message.to_frame().slice(4..);
-        connection.classify(&env(), body)
-    }
-
-    #[test]
-    fn h4_a_message_newer_than_its_link_is_malformed() {
-        for (version, is_malformed) in [(0, true), (1, false)] {
-            let link = Link::new(PeerKey(1), version, Bytes::new(), Vec::new());
-            let is = classified(ConnectionState::Established(link), &Message::Ping)
-                == Received::Fault(CloseReason::Malformed);
-            assert_eq!(is, is_malformed, "on a link of version {version}");
-        }
-    }
-
-    #[test]
-    fn the_first_message_on_a_link_confirms_it() {
-        let link = Link::new(PeerKey(1), 1, Bytes::new(), Vec::new());
-        let received = classified(ConnectionState::Established(link), &Message::Ping);
-        assert_eq!(received, Received::Message { peer: PeerKey(1), confirms: true, message: Message::Ping });
-    }
-}
+mod tests;

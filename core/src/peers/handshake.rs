@@ -176,7 +176,7 @@ fn judge_own_identity(env: &Env, hello: &Hello, is_dialed: bool) -> Result<Stand
 
 /// This node's `Hello` on the connection, as a frame.
 pub(crate) fn own_hello(env: &Env, connection: &Connection) -> Bytes {
-    Message::Hello(env.own_hello(connection.nonce(), connection.voting())).to_frame()
+    Message::Hello(connection.own_hello(env)).to_frame()
 }
 
 /// What the connection is to be proven with, and over: both `Hello`s as they were on the wire.

@@ -37,7 +37,10 @@ impl Connection {
     /// The peer has sent a `Hello` that fits.
     fn has_greeted(&self) -> bool {
         match self.state() {
-            ConnectionState::Proving(_) | ConnectionState::Claimed(_) | ConnectionState::Established(_) => true,
+            ConnectionState::Proving(_)
+            | ConnectionState::Claimed(_)
+            | ConnectionState::Established(_)
+            | ConnectionState::Stream(_) => true,
             ConnectionState::AwaitingHello { .. } | ConnectionState::Rejecting { .. } => false,
         }
     }
@@ -162,6 +165,6 @@ impl PeerTable {
     pub(crate) fn is_full_for_others(&self, env: &Env) -> bool {
         let is_missing = |seed: &&Address| *seed != env.config.address() && self.at(seed).is_none();
         let missing = env.voters.iter().filter(is_missing).count();
-        self.connections.len() + missing + 1 > env.limits().connections
+        self.len() + missing + 1 > env.limits().connections
     }
 }

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::{
     api::input::Origin,
     wire::message::{Extension, Hello, Proof},
+    wire::stream::LinkTag,
 };
 
 /// The most keys of a node: the key in use, and the key that is to replace it.
@@ -25,6 +26,7 @@ pub(crate) const ID_LEN: usize = 8;
 // No label is a prefix of another one, so a code for one purpose is useless for another purpose.
 const ID: &[u8] = b"formation key id";
 const NONCE: &[u8] = b"formation nonce";
+const LINK_TAG: &[u8] = b"formation link tag";
 
 /// A secret that all nodes of a cluster share: 16 to 1024 bytes. 32 random bytes are best. An attacker who has recorded one
 /// handshake can test guesses of the key, as many as they like.
@@ -153,6 +155,17 @@ pub(crate) fn announcement(keys: &[ClusterKey]) -> BytesMut {
         keys.iter().for_each(|key| out.put_slice(&key.id()));
     }
     out
+}
+
+/// What shows that the node which opens a stream has a link to this node (S4). `link_nonce`: the nonce of the accepting node's `Hello` on
+/// that link, which nobody else knows. `nonce`: that of the `Hello` that opens the stream. The tag is of no use for another stream, and
+/// whoever sees it does not learn the nonce of the link, which could prove an identity (H11).
+pub(crate) fn link_tag(link_nonce: &[u8; 16], nonce: &[u8; 16]) -> LinkTag {
+    let mut mac = Hmac::<Sha256>::new_from_slice(link_nonce).expect("HMAC takes a key of any length");
+    mac.update(LINK_TAG);
+    mac.update(nonce);
+    let tag: [u8; 32] = mac.finalize().into_bytes().into();
+    core::array::from_fn(|at| tag[at])
 }
 
 /// An end of a connection.

@@ -22,7 +22,7 @@ use crate::{
     api::input::{Origin, Remote},
     api::status::Counters,
     env::{Env, Sink, never},
-    id::{Address, ConnId, Node, NodeId},
+    id::{Address, ConnId, Node, NodeId, StreamId},
     rng::Rng,
     time::Timestamp,
     timers::Timer,
@@ -51,6 +51,10 @@ pub(crate) struct PeerTable {
     pub(super) pending: BTreeSet<ConnId>,
     /// The connections whose peers claim an identity. There are few for each identity.
     pub(super) claimed: BTreeSet<ConnId>,
+    /// The connections that become streams. They take no place of others.
+    pub(super) streams: BTreeSet<ConnId>,
+    /// Those of them that are to be handed off. Empty after each input.
+    pub(super) ready: BTreeSet<ConnId>,
     /// How many connections are established.
     pub(super) established: usize,
     /// The sum of what the connections have buffered.
@@ -93,6 +97,10 @@ pub(crate) struct Ended {
     pub(crate) dialed: Option<Address>,
     /// The socket address of the other end, if the transport knows it.
     pub(crate) addr: Option<SocketAddr>,
+    /// It was dialed for a stream.
+    pub(crate) is_dialed_stream: bool,
+    /// The stream that this node opened on it, and that has not failed yet.
+    pub(crate) opening: Option<StreamId>,
     pub(crate) link: LinkEnd,
 }
 
@@ -120,6 +128,8 @@ impl PeerTable {
             dialed: BTreeSet::new(),
             pending: BTreeSet::new(),
             claimed: BTreeSet::new(),
+            streams: BTreeSet::new(),
+            ready: BTreeSet::new(),
             established: 0,
             partial_bytes: 0,
             unsent_bytes: 0,
@@ -146,9 +156,9 @@ impl PeerTable {
         self.newest_conn
     }
 
-    /// How many connections there are, in any state.
+    /// How many connections there are, in any state, without those that become streams.
     pub(crate) fn len(&self) -> usize {
-        self.connections.len()
+        self.connections.len() - self.streams.len()
     }
 
     pub(crate) fn established(&self) -> usize {
@@ -310,7 +320,11 @@ impl PeerTable {
     /// What the next frame of the chunk is; `None` once the chunk is used up, which ends it, or the connection is over.
     pub(crate) fn next_frame(&mut self, env: &Env, conn: ConnId, chunk: &mut Bytes) -> Option<Received> {
         let connection = self.connections.get_mut(&conn)?;
-        match connection.next_body(env, chunk) {
+        let kept = connection.unread();
+        let next = connection.next_body(env, chunk);
+        // The bytes of the services do not count: how many come before the handoff depends on the chunks.
+        self.counters.bytes_received -= (connection.unread() - kept) as u64;
+        match next {
             Ok(Some(body)) => {
                 self.counters.frames_received += 1;
                 Some(connection.classify(env, body))
@@ -330,6 +344,7 @@ impl PeerTable {
         self.unsent_bytes -= length;
         if reason.is_none() {
             self.awake.insert(conn);
+            self.note_ready(conn);
         }
         self.release_withheld();
         reason
@@ -344,6 +359,8 @@ impl PeerTable {
         self.unsent_bytes -= connection.unsent();
         self.pending.remove(&conn);
         self.claimed.remove(&conn);
+        self.streams.remove(&conn);
+        self.ready.remove(&conn);
         self.awake.remove(&conn);
         self.withheld.remove(&conn);
         self.release_withheld();
@@ -354,7 +371,9 @@ impl PeerTable {
             None => LinkEnd::None,
             Some(link) => self.unlink(conn, link.peer()),
         };
-        Some(Ended { dialed: connection.dialed().cloned(), addr: connection.addr(), link })
+        let is_dialed_stream = connection.stream().is_some() && connection.dialed().is_some();
+        let opening = connection.stream().and_then(|of| of.stream);
+        Some(Ended { dialed: connection.dialed().cloned(), addr: connection.addr(), is_dialed_stream, opening, link })
     }
 
     fn unlink(&mut self, conn: ConnId, key: PeerKey) -> LinkEnd {
@@ -386,7 +405,7 @@ impl PeerTable {
         self.change_state(conn, ConnectionState::Rejecting { rejected, first, version, sent: false });
     }
 
-    fn change_state(&mut self, conn: ConnId, state: ConnectionState) {
+    pub(super) fn change_state(&mut self, conn: ConnId, state: ConnectionState) {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return never!("a hello comes on a connection");
         };

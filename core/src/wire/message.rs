@@ -51,6 +51,8 @@ pub enum Message {
     Resign(Resign),
     Proof(Proof),
     Voucher(Voucher),
+    /// The sender takes the stream that the receiver opens: the bytes that follow are those of the services (S3).
+    StreamAccepted,
     /// The electorate that the sender holds, to a node that holds an older one (E10).
     Electorate(Electorate),
 }
@@ -105,8 +107,12 @@ pub(crate) enum Extension {
     Voting = 2,
     /// The priority of the sender, where it is not 0.
     Priority = 3,
+    /// The name of the stream that the sender opens.
+    Stream = 4,
+    /// What shows that the sender of a stream has a link to the receiver (S4).
+    LinkTag = 5,
     /// The sender stores its votes (E10).
-    Durable = 5,
+    Durable = 6,
 }
 
 impl Hello {

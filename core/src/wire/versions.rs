@@ -35,6 +35,7 @@ impl Message {
             | Self::Resign(_)
             | Self::Proof(_)
             | Self::Voucher(_)
+            | Self::StreamAccepted
             | Self::Electorate(_) => FIRST,
             Self::Rejected(Rejected { reason, holder: _ }) => reason.since(),
             Self::Status(StatusReport { role, .. }) => role.since(),
@@ -74,7 +75,10 @@ impl RejectReason {
             | Self::KeyMismatch
             | Self::Unproven
             | Self::Unresponsive
-            | Self::IdInView => FIRST,
+            | Self::IdInView
+            | Self::NotAMember
+            | Self::UnknownStream
+            | Self::TooManyStreams => FIRST,
             Self::BadProof => NEWEST,
         }
     }

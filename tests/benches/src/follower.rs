@@ -95,7 +95,12 @@ impl Follower {
                 Output::Event(Event::ViewChanged { .. }) if self.holds.is_some() => {
                     self.holds = Some(self.formation.view().clone());
                 }
-                Output::Persist { .. } | Output::Dial { .. } | Output::Close { .. } | Output::Event(_) => {}
+                Output::Persist { .. }
+                | Output::Dial { .. }
+                | Output::Close { .. }
+                | Output::Event(_)
+                | Output::Handoff { .. }
+                | Output::StreamFailed { .. } => {}
             }
         }
     }

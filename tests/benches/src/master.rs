@@ -160,7 +160,7 @@ impl Master {
                     self.holds = Some(self.formation.view().clone());
                 }
                 Output::Close { conn, reason } => panic!("{conn} is closed: {reason}"),
-                Output::Dial { .. } | Output::Event(_) => {}
+                Output::Dial { .. } | Output::Event(_) | Output::Handoff { .. } | Output::StreamFailed { .. } => {}
             }
         }
         if let Some(seq) = persists {

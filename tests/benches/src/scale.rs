@@ -205,7 +205,7 @@ impl Cluster {
                     self.at(self.now + DISK, ix, Some(What::Input(Input::Persisted { seq })))
                 }
                 Output::Event(Event::ViewChanged { .. }) => self.view_changed(ix),
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Handoff { .. } | Output::StreamFailed { .. } => {}
             }
         }
         let due = self.nodes[ix].formation.next_deadline();

@@ -16,7 +16,7 @@ use formation_core::{
 type Source<'a, 'b> = &'a mut Unstructured<'b>;
 
 pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
-    Ok(match from.int_in_range(0..=13)? {
+    Ok(match from.int_in_range(0..=14)? {
         0 => Message::Hello(Hello {
             magic: from.arbitrary()?,
             protocol: ProtocolRange { min: from.arbitrary()?, max: from.arbitrary()? },
@@ -75,6 +75,7 @@ pub(super) fn message(from: Source<'_, '_>) -> Result<Message> {
         10 => Message::Ping,
         11 => Message::LeaveAck,
         12 => Message::Resign(Resign { term: term(from)? }),
+        13 => Message::StreamAccepted,
         _ => Message::Proof(Proof { mac: from.arbitrary()? }),
     })
 }
@@ -164,6 +165,9 @@ fn reason(from: Source<'_, '_>) -> Result<RejectReason> {
         RejectReason::MetadataTooLong,
         RejectReason::KeyMismatch,
         RejectReason::BadProof,
+        RejectReason::NotAMember,
+        RejectReason::UnknownStream,
+        RejectReason::TooManyStreams,
     ])
     .copied()
 }

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use formation_core::{
-    ConnId, DialId, DialProblem, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, Remote, StopReason,
-    Term, Timestamp, TlsFailure, TlsProblem, ViewId,
+    Command, ConnId, DialId, DialProblem, Event, Formation, HardState, Input, Misuse, Origin, Output, Phase, Remote,
+    StopReason, StreamId, StreamName, Term, Timestamp, TlsFailure, TlsProblem, ViewId,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     scene::{ROOMY, Scene, TIGHT},
     transcript::{Transcript, votes},
 };
-use crate::{Run, checks::check_stop, digest};
+use crate::{Run, checks::check_stop, digest, replay::read_by_the_service};
 
 /// How long the node runs after a script, in virtual time: longer than every default timeout.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -45,6 +45,8 @@ pub(super) struct Embedder {
     conns: BTreeMap<ConnId, Conn>,
     /// The connections that the node has closed.
     closed: Vec<ConnId>,
+    /// The connections that were handed off.
+    streams: Vec<ConnId>,
     /// The transcript of the connection whose input the node handles now, if there is a key.
     sender: Option<Transcript>,
     /// The connection whose opening or end the node handles now.
@@ -58,6 +60,7 @@ pub(super) struct Embedder {
     /// All phases of the node so far.
     phases: BTreeSet<Phase>,
     newest_conn: u64,
+    newest_stream: u64,
     stopped: bool,
     view_id: ViewId,
     led_term: Term,
@@ -84,6 +87,7 @@ impl Embedder {
             latest: BEGIN,
             conns: BTreeMap::new(),
             closed: Vec::new(),
+            streams: Vec::new(),
             changing_conn: None,
             dials: Vec::new(),
             persist: None,
@@ -92,6 +96,7 @@ impl Embedder {
             candidacies_at_failure: None,
             phases: BTreeSet::new(),
             newest_conn: 0,
+            newest_stream: 0,
             stopped: false,
             view_id: ViewId::default(),
             led_term: Term::default(),
@@ -213,6 +218,20 @@ impl Embedder {
         conn
     }
 
+    /// The service takes so many names, and opens a stream to this one of the other members.
+    pub(super) fn use_streams(&mut self, names: u8, which: u8) {
+        let name = |number: u8| StreamName::new(["kv", "log", "x"][usize::from(number)]).expect("a valid name");
+        // More names than the limit are misuse, and so are too many streams.
+        let _ = self.try_input(Input::Command(Command::ServeStreams((0..names % 4).map(name).collect())));
+        let others = self.node.view().iter().map(|member| member.node.clone());
+        let others: Vec<_> = others.filter(|node| node != self.node.node()).collect();
+        if let Some(to) = usize::from(which).checked_rem(others.len()).map(|at| others[at].clone()) {
+            self.newest_stream += 1;
+            let stream = StreamId(self.newest_stream);
+            let _ = self.try_input(Input::Command(Command::OpenStream { stream, to, name: name(0) }));
+        }
+    }
+
     /// The node receives a payload in one chunk.
     pub(super) fn receive_payload(&mut self, conn: ConnId, payload: &Payload) {
         let bytes = self.payload_bytes(conn, slice::from_ref(payload));
@@ -224,7 +243,15 @@ impl Embedder {
             open.transcript.received(&chunk);
             self.sender = (!self.scene.keys.is_empty()).then(|| open.transcript.clone());
         }
-        self.input(Input::Received { conn, chunk });
+        let input = Input::Received { conn, chunk };
+        if self.streams.contains(&conn) {
+            // A correct embedder gives it to the service. A wrong one learns that.
+            assert_eq!(self.try_input(input.clone()), Err(Misuse::HandedOff(conn)));
+            read_by_the_service(&mut self.run.outputs, &input);
+            self.run.inputs.push((self.now, input));
+        } else {
+            self.input(input);
+        }
         self.sender = None;
     }
 
@@ -266,6 +293,9 @@ impl Embedder {
             self.flush(conn);
         }
         self.persisted();
+        while let Some(conn) = self.streams.pop() {
+            self.input(Input::StreamEnded { conn });
+        }
         while let Some(dial) = self.dials.pop() {
             self.input(Input::DialFailed { dial, problem: DialProblem::Refused });
         }
@@ -376,7 +406,12 @@ impl Embedder {
                     let mut open = self.conns.keys().filter(|conn| Some(**conn) != self.changing_conn);
                     assert_eq!(open.next(), None, "stopped with open connections");
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::StreamFailed { .. } => {}
+                Output::Handoff { conn, .. } => {
+                    let open = self.conns.remove(&conn).unwrap_or_else(|| panic!("{conn} was already closed"));
+                    assert!(!open.in_flight, "{conn} is handed off with a Send in flight");
+                    self.streams.push(conn);
+                }
             }
         }
         let status = self.node.status();

@@ -162,7 +162,7 @@ pub(super) enum HelloFlaw {
     Cluster,
     /// Another seed list. It is the right one for a node that is its own only seed.
     Electorate,
-    /// Unknown extensions of this length, which are not an error.
+    /// Unknown extensions of this length, which are not an error. The longest ones stand for a `Hello` that opens a stream.
     Extensions(u8),
     /// This nonce, which may be one of the node under test.
     Nonce([u8; 16]),
@@ -350,6 +350,16 @@ fn with_flaw(mut hello: message::Hello, flaw: HelloFlaw) -> message::Hello {
         HelloFlaw::Cluster => hello.cluster = ClusterName::new("another").expect("a valid name"),
         HelloFlaw::Electorate => {
             hello.electorate = Scene { place: Place::Single, ..Scene::of(0) }.config().electorate();
+        }
+        // A stream, with or without a tag, and with a name that is valid or not.
+        HelloFlaw::Extensions(len @ 224..) => {
+            let name: &[u8] = [&b"kv"[..], b"log", b"", b" x"][usize::from(len % 4)];
+            let tag: &[u8] = if len.is_multiple_of(8) {
+                &[5, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+            } else {
+                &[]
+            };
+            hello.extensions = [&[4, name.len() as u8], name, tag].concat().into();
         }
         HelloFlaw::Extensions(len) => hello.extensions = bytes(len),
         HelloFlaw::Nonce(nonce) => hello.nonce = nonce,

@@ -108,7 +108,11 @@ impl Scene {
             .with_suspicions(1)
             .with_contacts(4)
             .with_discovered(4)
-            .with_pinned_views(1);
+            .with_pinned_views(1)
+            .with_streams(3)
+            .with_streams_per_member(2)
+            .with_stream_openings(4)
+            .with_stream_names(2);
         let builder = match self.place {
             Place::Voter | Place::Follower | Place::Master | Place::Resumed => Net::builder(OWN, 3),
             Place::NonVoter => Net::builder(3, 3).contacts([Net::address(4)]),

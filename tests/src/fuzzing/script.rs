@@ -51,7 +51,8 @@ pub(super) enum Step {
     Leave,
     /// The embedder changes the metadata.
     Metadata(Vec<u8>),
-    /// The embedder adds the first half of these as contacts, and has discovered the others.
+    /// The embedder adds the first half of these as contacts, and has discovered the others. As many names of streams are served, and the
+    /// last one says to whom a stream is opened.
     Contacts(Vec<u8>),
     /// An input that may be misuse by the embedder.
     Mistake(Mistake, u8),
@@ -283,11 +284,15 @@ fn run(embedder: &mut Embedder, step: &Step) {
             // Metadata over the limit is misuse.
             let _ = embedder.try_input(Input::Command(Command::SetMetadata(metadata)));
         }
-        Step::Contacts(ref addresses) => {
-            let (contacts, found) = addresses.split_at(addresses.len().div_ceil(2));
+        Step::Contacts(ref places) => {
+            let (contacts, found) = places.split_at(places.len().div_ceil(2));
             let addresses = |places: &[u8]| places.iter().copied().map(contact).collect();
             let _ = embedder.try_input(Input::Command(Command::AddContacts(addresses(contacts))));
             let _ = embedder.try_input(Input::Command(Command::SetDiscovered(addresses(found))));
+            // A step of its own would give another meaning to every script that is kept.
+            if let [.., which] = places[..] {
+                embedder.use_streams(places.len() as u8, which);
+            }
         }
         Step::Mistake(mistake, number) => {
             let number = u64::from(number);
@@ -328,6 +333,30 @@ mod tests {
             let count = decode_steps(&noise[1..]).len();
             assert!(count > 50, "a script of {count} steps is too short");
             script(&noise);
+        }
+    }
+
+    /// A member with a certificate opens a stream, and its service writes at once. In a script, the same bytes are cut in several ways.
+    #[test]
+    fn g4_s7_a_script_hands_off_a_stream_in_any_cut() {
+        let member = payload::Identity { who: 0, elsewhere: None, incarnation: 1 };
+        let hello = Payload::FlawedHello(member, payload::HelloFlaw::Extensions(224));
+        let script = [
+            Step::Contacts(vec![0, 1]),
+            Step::Accept,
+            Step::Burst(1, vec![hello, Payload::Raw(vec![7; 40])]),
+            Step::Flush(1),
+            Step::Settle,
+        ];
+        let bytes = encode_script(4, &script);
+        let mut embedder = Embedder::new(Scene::of(4));
+        play(&mut embedder, &bytes[1..]);
+        let handoffs = embedder.run().outputs.iter().filter(|output| matches!(output, Output::Handoff { .. }));
+        assert_eq!(handoffs.count(), 1);
+        let opened = embedder.run().outputs.iter().filter(|output| matches!(output, Output::StreamFailed { .. }));
+        assert_eq!(opened.count(), 1, "the stream to another member is dialed");
+        for lengths in [&[0_u8][..], &[1, 1], &[2, 0, 50]] {
+            chunking(&[&[lengths.len() as u8], lengths, &bytes].concat());
         }
     }
 

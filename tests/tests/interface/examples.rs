@@ -26,14 +26,14 @@ const WITHOUT: [(&str, &str); 4] = [
     (
         "a service neither sends nor reads messages",
         "Heartbeat HeartbeatAck Holder JoinResponse KNOWN_PROTOCOL MAGIC MembersUpdate Message::decode Message::encode Message::since \
-         Message::to_frame PROTOCOL Proof ProtocolRange::common Rejected Release Role StatusReport Vote VoteRequest Voting Voucher",
+         Message::to_frame Proof ProtocolRange::common Release Role StatusReport Vote VoteRequest Voting Voucher",
     ),
     (
         "the adapters are the example: it is a part of which they are made",
         "ByteStream Credentials::current Formation::is_configured Opening::of_tcp Opening::secured Runtime::cancel Runtime::check \
          Secure Secure::accept Secure::bytes Secure::certificates Secure::connect Transport::certified Transport::check \
          Transport::is_plain Transport::tls_failure certified check_not_self_connected close_gracefully connect_any server_name \
-         start_node tls_failure",
+         start_node tls_failure Streams::new",
     ),
     (
         "the node programs are the example",

@@ -14,7 +14,7 @@ const COMPLETE: [(&str, &str); 3] = [
     ),
     (
         "a value is what its parts are, and services write it down",
-        "Incarnation Node Term ViewId ConnId DialId ElectorateDigest ViewDigest",
+        "Incarnation Node Term ViewId ConnId DialId StreamId ElectorateDigest ViewDigest",
     ),
     (
         "who matches it has to handle everything: code that passes over a new variant would be wrong, and must not compile",
@@ -26,13 +26,13 @@ const COMPLETE: [(&str, &str); 3] = [
 const NOT_SERIALIZED: [(&str, &str); 3] = [
     (
         "an error is shown as its text",
-        "ConfigError IdError MetadataError Misuse ResumeError CommandError LeaveError Part RecvError ReplayError SnapshotError SourceError \
+        "ConfigError IdError IncomingError MetadataError Misuse OpenError ResumeError CommandError LeaveError Part RecvError ReplayError SnapshotError SourceError \
          StartError Stopped StoreError TlsError",
     ),
     (
         "it is a part of a running program",
-        "Formation Members Clock ClusterHandle Credentials Environment Events Guard LeadershipChange LeadershipWatch Lease \
-         MemoryStore NameServers Opening Recorder Replay Source Store Tls TlsConfig Watch",
+        "Formation Members Clock ClusterHandle Credentials Environment Events Guard Handoff Incoming LeadershipChange LeadershipWatch Lease \
+         MemoryStore NameServers Opening Recorder Replay Source Store StreamPeer Streams Tls TlsConfig Watch",
     ),
     ("it is a secret", "ClusterKey"),
 ];

@@ -1,10 +1,13 @@
 //! Both adapters behind one trait.
 
-use std::{net::TcpListener, time::Duration};
+use std::{io, net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use formation_core::{Address, Config, Event, Explanation, Leadership, MembersView, Node, Status, Term, Timestamp};
-use formation_tokio::{ClusterHandle, Credentials, Environment, LeaveError, StartError, Transport, Unfinished};
+use formation_tokio::{
+    ClusterHandle, Credentials, Environment, IncomingError, LeaveError, OpenError, StartError, StreamEnd, Transport,
+    Unfinished,
+};
 
 /// Far longer than any test takes. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -19,6 +22,9 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
     type Events;
     type Watch;
     type Secured: Transport;
+    /// A stream between services.
+    type Stream: Send + 'static;
+    type Incoming: Send + 'static;
 
     /// The number of tasks of the runtime, if the runtime counts them.
     fn tasks() -> usize;
@@ -86,6 +92,17 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
         self.try_set_metadata(metadata).await.unwrap();
     }
 
+    fn open(&self, to: &Node, name: &str) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
+    async fn incoming(&self, name: &str) -> Result<Self::Incoming, IncomingError>;
+    /// The next stream. `None` once the node has stopped.
+    fn accept(incoming: &mut Self::Incoming) -> impl Future<Output = Option<Self::Stream>> + Send;
+    fn peer(stream: &Self::Stream) -> Node;
+    fn ended(stream: &Self::Stream) -> impl Future<Output = StreamEnd> + Send;
+    fn read(stream: &mut Self::Stream, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+    fn write(stream: &mut Self::Stream, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+    /// Closes this end.
+    fn close(stream: &mut Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
+
     async fn leave(self) {
         self.try_leave().await.unwrap();
     }
@@ -93,7 +110,7 @@ pub(crate) trait Adapter: Sized + Send + Sync + 'static {
 
 /// Implements the trait. The adapters have the same interface, but no common trait.
 macro_rules! adapter {
-    ($name:ident, $crate_name:ident, $listener:expr, $tasks:expr) => {
+    ($name:ident, $crate_name:ident, $close:ident, $listener:expr, $tasks:expr) => {
         pub(crate) struct $name($crate_name::Cluster);
 
         impl Adapter for $name {
@@ -101,6 +118,8 @@ macro_rules! adapter {
             type Events = $crate_name::Events;
             type Watch = $crate_name::Watch;
             type Secured = $crate_name::Tls<$crate_name::Tcp>;
+            type Stream = $crate_name::PeerStream;
+            type Incoming = $crate_name::Incoming<$crate_name::PeerStream>;
 
             fn tasks() -> usize {
                 $tasks
@@ -216,17 +235,64 @@ macro_rules! adapter {
             async fn explain(&self) -> Result<Explanation, String> {
                 self.0.explain().await.map_err(|error| error.to_string())
             }
+
+            async fn open(&self, to: &Node, name: &str) -> Result<Self::Stream, OpenError> {
+                self.0.open(to, name).await
+            }
+
+            async fn incoming(&self, name: &str) -> Result<Self::Incoming, IncomingError> {
+                self.0.incoming(name).await
+            }
+
+            async fn accept(incoming: &mut Self::Incoming) -> Option<Self::Stream> {
+                incoming.accept().await.ok()
+            }
+
+            fn peer(stream: &Self::Stream) -> Node {
+                stream.peer().clone()
+            }
+
+            fn ended(stream: &Self::Stream) -> impl Future<Output = StreamEnd> + Send {
+                stream.ended()
+            }
+
+            async fn read(stream: &mut Self::Stream, buffer: &mut [u8]) -> io::Result<usize> {
+                stream.read(buffer).await
+            }
+
+            async fn write(stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<()> {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+
+            async fn close(stream: &mut Self::Stream) -> io::Result<()> {
+                stream.$close().await
+            }
         }
     };
 }
 
-adapter!(
-    Tokio,
-    formation_tokio,
-    tokio::net::TcpListener::from_std,
-    tokio::runtime::Handle::current().metrics().num_alive_tasks()
-);
-adapter!(Smol, formation_smol, smol::net::TcpListener::try_from, 0);
+mod on_tokio {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    adapter!(
+        Tokio,
+        formation_tokio,
+        shutdown,
+        tokio::net::TcpListener::from_std,
+        tokio::runtime::Handle::current().metrics().num_alive_tasks()
+    );
+}
+
+mod on_smol {
+    use super::*;
+    use smol::io::{AsyncReadExt, AsyncWriteExt};
+
+    adapter!(Smol, formation_smol, close, smol::net::TcpListener::try_from, 0);
+}
+
+pub(crate) use self::{on_smol::Smol, on_tokio::Tokio};
 
 /// Runs a test on tokio. This includes tests of smol, whose nodes run on smol's own threads: a handle works on any
 /// runtime.

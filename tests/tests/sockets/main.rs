@@ -66,6 +66,7 @@ mod shim;
 #[cfg(target_os = "linux")]
 mod silent_resolver;
 mod slow_reader;
+mod streams;
 mod support;
 #[path = "../processes/times.rs"]
 mod times;

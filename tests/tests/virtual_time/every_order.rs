@@ -113,6 +113,7 @@ impl World {
                 }
                 Output::Persist { seq, .. } => self.give(node, Input::Persisted { seq }),
                 Output::Event(_) => {}
+                Output::Handoff { .. } | Output::StreamFailed { .. } => unreachable!("there are no streams here"),
             }
         }
     }

@@ -41,5 +41,6 @@ mod resigning;
 mod seed_lists;
 mod simulator;
 mod solo;
+mod streams;
 mod tls_failure;
 mod upgrade;

@@ -277,14 +277,76 @@ fn what_is_sent_after_the_end_of_a_connection_is_dropped() {
         let (mut connection, peer, reports) = open(64);
         drop(peer);
         assert!(matches!(reports.recv().await, Ok(Report::Closed { error: None, .. })));
-        while !connection.is_finished() {
-            future::yield_now().await;
-        }
         for _ in 0..2 {
             connection.send(Bytes::from_static(b"late")).unwrap();
         }
         connection.close();
         connection.send(Bytes::from_static(b"later")).unwrap();
         assert!(reports.try_recv().is_err(), "neither a flush nor another end is reported");
+    });
+}
+
+/// The stream that the task gives back.
+async fn given_back(reports: &Receiver<Report<Pipes>>) -> Pipes {
+    match reports.recv().await {
+        Ok(Report::HandedOff { conn: CONN, io }) => *io.downcast().unwrap(),
+        _ => panic!("something else is reported"),
+    }
+}
+
+#[test]
+fn s7_a_stream_is_given_back_with_what_nobody_has_read() {
+    smol::block_on(async {
+        let (connection, mut peer, reports) = open(64);
+        peer.write_all(b"handshake").await.unwrap();
+        let handshake = reports.recv().await;
+        peer.write_all(b"first").await.unwrap();
+        // The driver hands it off while it handles the chunk.
+        connection.hand_off();
+        drop(handshake);
+        let mut stream = given_back(&reports).await;
+        stream.write_all(b"answer").await.unwrap();
+        let mut bytes = [0; 6];
+        stream.read_exact(&mut bytes[..5]).await.unwrap();
+        assert_eq!(&bytes[..5], b"first");
+        peer.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"answer");
+        assert!(connection.is_finished() || reports.is_empty(), "nothing else is reported");
+    });
+}
+
+/// The last write is flushed, and the service at the other end has written already when the driver learns of that.
+#[test]
+fn s7_what_was_read_before_the_handoff_is_reported() {
+    smol::block_on(async {
+        let (connection, mut peer, reports) = open(64);
+        peer.write_all(b"first").await.unwrap();
+        let first = reports.recv().await;
+        assert!(matches!(&first, Ok(Report::Received { chunk, .. }) if chunk == "first"));
+        connection.hand_off();
+        drop(first);
+        peer.write_all(b"second").await.unwrap();
+        let mut stream = given_back(&reports).await;
+        drop(peer);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"second");
+    });
+}
+
+/// The peer has closed its end before the driver asks for the stream. It may read still.
+#[test]
+fn s7_a_stream_is_given_back_whose_peer_has_closed_its_end() {
+    smol::block_on(async {
+        let (connection, mut peer, reports) = open(64);
+        peer.close().await.unwrap();
+        assert!(matches!(reports.recv().await, Ok(Report::Closed { error: None, .. })));
+        connection.hand_off();
+        let mut stream = given_back(&reports).await;
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        stream.write_all(b"answer").await.unwrap();
+        let mut answer = [0; 6];
+        peer.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
     });
 }

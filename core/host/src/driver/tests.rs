@@ -26,6 +26,7 @@ enum Call {
     Dial(Address),
     Open(ConnId),
     Send(ConnId, Bytes),
+    HandOff(ConnId),
     Close(ConnId),
     Cut(ConnId),
     Persist(u64),
@@ -69,6 +70,10 @@ impl Connection for Recorded {
         Ok(())
     }
 
+    fn hand_off(&self) {
+        self.record.add(Call::HandOff(self.conn));
+    }
+
     fn close(&mut self) {
         self.record.add(Call::Close(self.conn));
     }
@@ -107,6 +112,10 @@ impl Io for Recorder {
 
     fn persist(&mut self, _: &SharedStore, seq: u64, _: HardState) {
         self.record.add(Call::Persist(seq));
+    }
+
+    fn notifier(&self) -> Notifier {
+        Arc::new(|_| {})
     }
 
     fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {

@@ -239,6 +239,11 @@ impl ClusterHandle {
         }
     }
 
+    /// Sends a request to the driver.
+    pub(crate) async fn send(&self, request: Request) -> Result<(), Stopped> {
+        self.0.requests.send(request).await.map_err(|_| Stopped)
+    }
+
     async fn command(&self, command: Command) -> Result<(), CommandError> {
         Ok(self.answered(command).await??)
     }

@@ -112,6 +112,14 @@ overrides! {
         limit_event_history: usize => event_history,
         /// The most bytes that these events may take, about
         limit_event_history_bytes: usize => event_history_bytes,
+        /// The most streams between services, open and being opened
+        limit_streams: usize => streams,
+        /// The most streams with one member
+        limit_streams_per_member: usize => streams_per_member,
+        /// The most streams that one member opens to this node within a heartbeat interval
+        limit_stream_openings: usize => stream_openings,
+        /// The most names under which this node takes streams
+        limit_stream_names: usize => stream_names,
     }
 }
 

@@ -91,6 +91,10 @@ fn every_option_of_the_library_has_a_flag() {
         limit_pinned_views = 5
         limit_event_history = 57
         limit_event_history_bytes = 58000
+        limit_streams = 59
+        limit_streams_per_member = 60
+        limit_stream_openings = 61
+        limit_stream_names = 62
     "#;
     let plain = values(&read_flags(&format!("{NEEDED} --detector phi")).unwrap().config().unwrap());
     let changed = format!("seed = ['b:1', 'e:1']\nkey_file = {key_file:?}\n{all}");

@@ -80,6 +80,16 @@ pub struct Limits {
     pub event_history: usize,
     /// The most bytes that these events may take, about. The newest event is kept in any case.
     pub event_history_bytes: usize,
+    /// The most streams, open and being opened. One more from a peer is refused (`TooManyStreams`), one more to a peer is
+    /// [`Misuse`](crate::Misuse). With 0, there are none. Each is an open file beside the `connections`.
+    pub streams: usize,
+    /// The most streams with one member, as `streams`.
+    pub streams_per_member: usize,
+    /// The most streams that one member may open to this node within a [`heartbeat_interval`](crate::Timing::heartbeat_interval). As
+    /// many may come at once after a pause. One more is refused (`TooManyStreams`).
+    pub stream_openings: usize,
+    /// The most names under which this node takes streams. More of them are [`Misuse`](crate::Misuse).
+    pub stream_names: usize,
 }
 
 setters! {
@@ -102,6 +112,10 @@ setters! {
         with_pinned_views: pinned_views: usize,
         with_event_history: event_history: usize,
         with_event_history_bytes: event_history_bytes: usize,
+        with_streams: streams: usize,
+        with_streams_per_member: streams_per_member: usize,
+        with_stream_openings: stream_openings: usize,
+        with_stream_names: stream_names: usize,
     }
 }
 
@@ -133,6 +147,10 @@ impl Limits {
             pinned_views: 4,
             event_history: 256,
             event_history_bytes: 1 << 20,
+            streams: 1_024,
+            streams_per_member: 128,
+            stream_openings: 64,
+            stream_names: 64,
         }
     }
 

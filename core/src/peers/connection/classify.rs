@@ -7,6 +7,7 @@ use crate::{
     api::error::CloseReason,
     env::Env,
     peers::PeerKey,
+    peers::streams::StreamState,
     wire::message::{Hello, Message, Proof, Rejected, Voucher},
 };
 
@@ -23,6 +24,8 @@ pub(crate) enum Received {
     RejectedByPeer(Rejected),
     /// A message on a link. `confirms`: it is the first one, and shows that the peer has established the link too.
     Message { peer: PeerKey, confirms: bool, message: Message },
+    /// The peer accepts the stream that this node opens.
+    StreamAccepted,
     /// The connection is about to close: what still comes does not count.
     Ignored,
     /// The frame is no message, or has no place here.
@@ -34,6 +37,7 @@ enum Place {
     Greeting(Hello),
     Proof(Proof),
     Rejection(Rejected),
+    StreamAccepted,
     /// On an established link only.
     Link(Message),
 }
@@ -43,6 +47,7 @@ fn place(message: Message) -> Place {
         Message::Hello(hello) => Place::Greeting(hello),
         Message::Proof(proof) => Place::Proof(proof),
         Message::Rejected(rejected) => Place::Rejection(rejected),
+        Message::StreamAccepted => Place::StreamAccepted,
         Message::Status(_)
         | Message::JoinResponse(_)
         | Message::MembersUpdate(_)
@@ -78,6 +83,7 @@ fn is_limited(message: &Message, is_link: bool) -> bool {
         | Message::Resign(_)
         | Message::Proof(_)
         | Message::Voucher(_)
+        | Message::StreamAccepted
         | Message::Electorate(_) => true,
     }
 }
@@ -111,18 +117,32 @@ impl Connection {
                     false => unexpected,
                 }
             }
-            (ConnectionState::AwaitingHello { .. }, Place::Proof(_) | Place::Link(_)) => unexpected,
+            (ConnectionState::AwaitingHello { .. }, Place::Proof(_) | Place::StreamAccepted | Place::Link(_)) => {
+                unexpected
+            }
             (ConnectionState::Proving(_), Place::Proof(proof)) => Received::Proof(proof),
             (ConnectionState::Proving(_), Place::Rejection(rejected)) if rejected.reason.may_precede_proof() => {
                 Received::RejectedByPeer(rejected)
             }
-            (ConnectionState::Proving(_), Place::Greeting(_) | Place::Rejection(_) | Place::Link(_)) => unexpected,
+            (
+                ConnectionState::Proving(_),
+                Place::Greeting(_) | Place::Rejection(_) | Place::StreamAccepted | Place::Link(_),
+            ) => unexpected,
             (ConnectionState::Claimed(_), Place::Link(Message::Voucher(voucher))) => Received::Voucher(voucher),
             (ConnectionState::Claimed(_), Place::Rejection(rejected)) => Received::RejectedByPeer(rejected),
-            (ConnectionState::Claimed(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
+            (ConnectionState::Claimed(_), Place::Greeting(_) | Place::Proof(_) | Place::StreamAccepted) => unexpected,
             // Nobody knows yet who says it. The peer sends what matters again behind a voucher.
             (ConnectionState::Claimed(_), Place::Link(_)) => Received::Ignored,
-            (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_)) => unexpected,
+            (ConnectionState::Stream(StreamState::Awaiting { .. }), Place::Rejection(rejected)) => {
+                Received::RejectedByPeer(rejected)
+            }
+            (ConnectionState::Stream(StreamState::Awaiting { first }), Place::StreamAccepted) if first.is_empty() => {
+                Received::StreamAccepted
+            }
+            (ConnectionState::Stream(_), _) => unexpected,
+            (ConnectionState::Established(_), Place::Greeting(_) | Place::Proof(_) | Place::StreamAccepted) => {
+                unexpected
+            }
             // A peer that speaks an older version cannot have sent it.
             (ConnectionState::Established(link), Place::Rejection(_) | Place::Link(_)) if since > link.version() => {
                 Received::Fault(CloseReason::Malformed)

@@ -16,7 +16,7 @@ mod wire;
 
 pub use clock::Clock;
 pub use fault::Fault;
-pub use host::{Crash, Host, NodeIx, RunId};
+pub use host::{Crash, Host, NodeIx, RunId, Stream};
 pub use net::{Cut, Net, Target, World};
 pub use rng::Rng;
 pub use seeds::{number, seeds};

@@ -5,7 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use formation_core::{CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Timestamp};
+use bytes::BytesMut;
+use formation_core::{
+    CloseReason, Config, ConnId, DialId, Event, Formation, HardState, Node, StreamFailure, StreamId, StreamName,
+    Timestamp,
+};
 
 use super::{clock::Clock, wire::WireId};
 
@@ -36,6 +40,21 @@ pub enum Crash {
     Machine,
 }
 
+/// A stream that a node has given to its service.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The number of the stream, if this node has opened it.
+    pub stream: Option<StreamId>,
+    /// The other end.
+    pub peer: Node,
+    /// The name of the stream.
+    pub name: StreamName,
+    /// Everything that the service has read.
+    pub read: BytesMut,
+    /// The peer has closed its end.
+    pub ended: bool,
+}
+
 /// A simulated machine with one node.
 pub struct Host {
     /// The configuration of the node.
@@ -62,6 +81,10 @@ pub struct Host {
     pub(super) vanished: bool,
     /// The open connections, with the side of the node: 0 if it has dialed.
     pub conns: BTreeMap<ConnId, (WireId, usize)>,
+    /// The connections among them that are streams of the service.
+    pub streams: BTreeMap<ConnId, Stream>,
+    /// The streams of this run that were not opened.
+    pub failed_streams: Vec<(StreamId, StreamFailure)>,
     pub(super) next_conn: u64,
     pub(super) in_flight: BTreeSet<ConnId>,
     pub(super) dials: BTreeMap<DialId, WireId>,
@@ -88,6 +111,8 @@ impl Host {
             generation: 0,
             vanished: false,
             conns: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            failed_streams: Vec::new(),
             next_conn: 1,
             in_flight: BTreeSet::new(),
             dials: BTreeMap::new(),
@@ -104,6 +129,8 @@ impl Host {
         self.formation = None;
         self.closes.clear();
         self.conns.clear();
+        self.streams.clear();
+        self.failed_streams.clear();
         self.in_flight.clear();
         self.dials.clear();
         self.persisting = None;

@@ -4,6 +4,7 @@
 mod faults;
 mod flow;
 mod look;
+mod streams;
 
 use std::{
     collections::BTreeMap,

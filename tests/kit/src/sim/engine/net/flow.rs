@@ -9,7 +9,7 @@ use formation_core::{
 
 use super::{Cut, Net, SimEvent, Target};
 use crate::sim::engine::{
-    host::{self, NodeIx, RunId},
+    host::{self, NodeIx, RunId, Stream},
     watch::Watch,
     wire::{Owner, Phase, Piece, WireId},
 };
@@ -280,6 +280,12 @@ impl<W: Watch> Net<W> {
             return;
         };
         let Some(conn) = end.conn else { return };
+        if let Some(stream) = self.world.hosts[run.host].streams.get_mut(&conn) {
+            stream.read.extend_from_slice(&bytes);
+            stream.ended |= ended;
+            self.world.activity += 1;
+            return;
+        }
         // After a close, bytes that were read earlier sometimes still reach the node through its embedder.
         let late = end.phase == Phase::Closed;
         if !bytes.is_empty() && (!late || self.world.rng.one_in(2)) {
@@ -339,6 +345,15 @@ impl<W: Watch> Net<W> {
                 Output::Dial { dial, addr, timeout } => self.dials(ix, dial, &addr, timeout),
                 Output::Send { conn, bytes } => self.sends(ix, conn, bytes),
                 Output::Close { conn, reason } => self.closes(ix, conn, reason),
+                Output::Handoff { conn, stream, peer, name, unread } => {
+                    let read = BytesMut::from(&unread[..]);
+                    let stream = Stream { stream, peer, name, read, ended: false };
+                    self.hands_off(ix, conn, stream);
+                }
+                Output::StreamFailed { stream, failure } => {
+                    self.world.activity += 1;
+                    self.world.hosts[ix].failed_streams.push((stream, failure));
+                }
                 Output::Persist { seq, state } => self.persists(ix, seq, state),
                 Output::Event(event) => {
                     self.world.activity += 1;

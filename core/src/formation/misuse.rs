@@ -1,4 +1,4 @@
-//! Whether the embedder may report an input at the moment.
+//! Which inputs are faults of the embedder.
 
 use super::Formation;
 use crate::{
@@ -22,9 +22,11 @@ impl Formation {
                 }
             }
             Input::DialFailed { dial, .. } => self.check_dial(*dial),
+            Input::Received { conn, .. } if self.streams.is_open(*conn) => Err(Misuse::HandedOff(*conn)),
             Input::Certified { conn, .. }
             | Input::Received { conn, .. }
             | Input::Closed { conn }
+            | Input::StreamEnded { conn }
             | Input::TlsFailed { conn, .. } => self.check_conn(*conn),
             Input::Flushed { conn } => {
                 self.check_conn(*conn)?;
@@ -57,6 +59,8 @@ impl Formation {
                     false => Ok(()),
                 }
             }
+            Input::Command(Command::OpenStream { stream, to, name: _ }) => self.check_open_stream(*stream, to),
+            Input::Command(Command::ServeStreams(names)) => self.check_serve_streams(names),
             Input::Command(Command::SetVoters(voters)) => self.check_voters(voters),
             Input::Tick | Input::Command(Command::Leave | Command::Resign) => Ok(()),
         }
