@@ -101,12 +101,12 @@ pub use formation_core::message::{Holder, ProtocolRange, Role};
 #[doc(no_inline)]
 pub use formation_core::{
     Address, Bootstrap, Bytes, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError,
-    ConnId, Counters, Detector, DialId, DialProblem, DurableState, ElectorateDigest, Event, Explanation, Fence,
-    HardState, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberReport, MemberState, Members,
-    MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem,
-    RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status, StopReason, Storage,
-    StreamFailure, StreamId, StreamName, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId,
-    ViewLimit, VoterReport,
+    ConnId, Counters, Detector, DialId, DialProblem, DurableState, Electorate, ElectorateDigest, ElectorateVersion,
+    Event, Explanation, Fence, HardState, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberReport,
+    MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase,
+    PhiAccrual, Problem, RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status,
+    StopReason, Storage, StreamFailure, StreamId, StreamName, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem,
+    ViewDigest, ViewId, ViewLimit, VoterReport, Waiting,
 };
 #[cfg(feature = "dns-srv")]
 #[doc(inline)]
@@ -123,7 +123,7 @@ pub use formation_host::{
     IncomingError, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort, LeaveError, MAX_SOURCES, METRICS, Master,
     MemoryStore, Metric, MetricKind, MetricValue, OpenError, Opening, PastEvent, RecvError, Runtime, Sample, Snapshot,
     Source, SourceError, SourceReport, StartError, Stopped, Store, StoreError, StreamEnd, StreamPeer, Streams,
-    Transport, Unfinished, Watch, describe,
+    Transport, Unfinished, VotersError, Watch, describe,
 };
 pub use runtime::Smol;
 pub use stream::PeerStream;

@@ -24,6 +24,7 @@ use crate::{
     accept::AcceptPlace,
     dial_failures::DialFailures,
     discovery::{Answer, AnyDiscovery, Found, Outcome},
+    handle::Taken,
     limiter::{Kind, Limiter},
     log::{About, Log, Members},
     metrics::{
@@ -297,6 +298,15 @@ impl<I: Io> Driver<I> {
             Report::Noticed(notice) => self.noticed(now, notice),
             Report::Discovered { number, answer } => self.discovered(now, number, answer),
         }
+    }
+
+    /// The application asks for these voters.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the core rejects them.
+    pub(crate) fn set_voters(&mut self, now: Timestamp, voters: BTreeSet<Address>) -> Result<Taken, Misuse> {
+        let taken = Taken { term: self.formation.status().term, before: self.formation.electorate().version };
+        self.handle(now, Input::Command(Command::SetVoters(voters))).map(|()| taken)
     }
 
     /// Asks one more source of addresses. Returns false if there are too many.

@@ -79,8 +79,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_bytes_of_a_state_file_do_not_change() {
-        let mut expected = b"FRMNKEPT\0\x01\0\0\0\x19".to_vec();
-        expected.extend_from_slice(b"\x04test\x01a\x02\x03a:1\x03b:1\x07\x05\x01\x01b\x09\x00\x01\x00");
+        let mut expected = b"FRMNKEPT\0\x01\0\0\0\x1b".to_vec();
+        expected.extend_from_slice(b"\x04test\x01a\x02\x03a:1\x03b:1\x07\x05\x01\x01b\x09\x00\x01\x00\x00\x00");
         expected.extend_from_slice(&crc32fast::hash(&expected.clone()).to_be_bytes());
         assert_eq!(encode(&state(5)), expected);
         assert_eq!(decode(&expected), Ok(state(5)));

@@ -2,8 +2,10 @@
 
 mod commands;
 mod snapshot;
+mod voters;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -16,7 +18,8 @@ use formation_core::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::snapshot::Snapshot;
+pub(crate) use self::voters::Taken;
+pub use self::{snapshot::Snapshot, voters::VotersError};
 use crate::{
     discovery::{AnyDiscovery, MAX_SOURCES},
     ending::End,
@@ -102,6 +105,8 @@ impl fmt::Display for Master {
 pub(crate) enum Request {
     /// A command for the core, and the channel for its result.
     Command(Command, Sender<Result<(), Misuse>>),
+    /// Change the voters to these, and the channel for the result.
+    SetVoters(BTreeSet<Address>, Sender<Result<Taken, Misuse>>),
     /// What the node is doing, and the channel for the answer.
     Explain(Sender<Explanation>),
     /// Ask one more source of addresses, which has this name, and say whether there was room for it.

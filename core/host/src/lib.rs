@@ -149,7 +149,7 @@ pub use discovery::{Discovery, MAX_SOURCES, Source, SourceError, SourceReport};
 pub use ending::{LeaveError, Unfinished};
 pub use environment::Environment;
 pub use events::{EVENT_BUFFER, Events, RecvError};
-pub use handle::{ClusterHandle, CommandError, Master, Snapshot, Stopped};
+pub use handle::{ClusterHandle, CommandError, Master, Snapshot, Stopped, VotersError};
 pub use history::PastEvent;
 pub use mastership::{Guard, LeadershipChange, LeadershipWatch, Lease, LeaseTooShort};
 pub use metrics::{Histogram, METRICS, Metric, MetricKind, MetricValue, Sample};

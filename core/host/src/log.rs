@@ -11,8 +11,8 @@ use std::{
 };
 
 use formation_core::{
-    Address, CloseReason, Config, ConnId, DialId, Event, Misuse, Node, Origin, RejectReason, Severity, StopReason,
-    StreamName, Term,
+    Address, CloseReason, Config, ConnId, DialId, Electorate, Event, Misuse, Node, Origin, RejectReason, Severity,
+    StopReason, StreamName, Term,
 };
 use tracing::{Span, field::display};
 
@@ -94,6 +94,11 @@ impl Log {
             Event::ViewChanged { view_id, changes } => {
                 tracing::info!(target: EVENT, %node, %term, %view_id, "view changed: {}", Summary(changes, before));
             }
+            Event::ElectorateChanged { electorate } => {
+                let (version, voters) = (electorate.version, First(SEEDS, electorate.voters.iter()));
+                let changing_to = electorate.target.as_ref().map(|target| display(First(SEEDS, target.iter())));
+                tracing::info!(target: EVENT, %node, %term, %version, changing_to, "the voters are: {voters}");
+            }
             Event::BetterMaster { node: better, address } => tracing::info!(
                 target: EVENT, %node, %term, %better, %address,
                 "a voter with a higher priority is ready, and this master hands over to it"
@@ -138,6 +143,13 @@ impl Log {
                 target: EVENT, %node, %term, %master, %address, peers, %peer, %peer_address,
                 "peers stay without the master that this node follows; check that they reach the address that it advertises"
             ),
+            Event::VotersWait { target, waits_for } => {
+                let changing_to = First(SEEDS, target.iter());
+                tracing::warn!(
+                    target: EVENT, %node, %term, %changing_to,
+                    "the change of the voters waits for {waits_for}; to give it up, ask for the voters that there are"
+                );
+            }
             Event::RejectedByPeer { .. } | Event::PeerRejected { .. } => self.rejection(event, about),
             Event::SelfDial { address, own } => tracing::warn!(
                 target: EVENT, %node, %term, %address, %own,
@@ -285,6 +297,14 @@ impl Log {
             ),
             Outcome::Nothing => {}
         }
+    }
+
+    /// The node goes by the voters that it has stored.
+    pub(crate) fn voters_are_not_the_seeds(&self, electorate: &Electorate, config: &Config) {
+        tracing::info!(
+            target: TARGET, node = %self.node, version = %electorate.version, seeds = %First(SEEDS, config.seeds().iter()),
+            "the voters have changed since the seeds were configured, and are: {}", First(SEEDS, electorate.voters.iter())
+        );
     }
 
     pub(crate) fn votes_in_memory(&self) {

@@ -74,13 +74,13 @@ where
     {
         log.state_dir_is_empty(&dir.to_path_buf());
     }
-    warn_about(formation.config(), store.is_some(), &transport, &log);
+    warn_about(&formation, store.is_some(), &transport, &log);
     let (publisher, shared, events) = Publisher::new(&formation, clock.clone());
     let (handle, requests) = ClusterHandle::new(&formation, shared, events);
     // Each connection has a few reports on the way at most, so the limit of connections is the limit of these, too.
     let (to_driver, reports) = channel::unbounded();
     let places = AcceptPlaces::new(formation.config().limits(), formation.config().timing());
-    let settings = (formation.config().seeds().clone(), formation.config().timing());
+    let settings = (publisher.shared(), formation.config().timing());
     let tasks = Tasks::<R, T, D>::new(Arc::new(transport), settings, into_io, to_driver, log.clone());
     let recording = Recording::begin(environment, &formation, &log);
     let driver = Driver::new(formation, tasks, store, log.clone(), publisher).recorded(recording);
@@ -90,8 +90,12 @@ where
 }
 
 /// Warns about a configuration that works, and may not be what somebody wants.
-fn warn_about(config: &Config, is_durable: bool, transport: &impl Transport, log: &Log) {
-    if config.is_voter() && !is_durable {
+fn warn_about(formation: &Formation, is_durable: bool, transport: &impl Transport, log: &Log) {
+    let (config, electorate) = (formation.config(), formation.electorate());
+    if electorate.voters != *config.seeds() {
+        log.voters_are_not_the_seeds(electorate, config);
+    }
+    if electorate.voters.contains(config.address()) && !is_durable {
         log.votes_in_memory();
     }
     if config.keys().is_empty() && transport.is_plain() && !is_on_this_machine(config.address()) {
@@ -226,6 +230,10 @@ where
                 Next::Report(report) => {
                     spent.received(&report);
                     self.driver.report(self.clock.now(), report);
+                }
+                Next::Request(Request::SetVoters(voters, reply)) => {
+                    // It fails if the caller has stopped waiting.
+                    let _ = reply.try_send(self.driver.set_voters(self.clock.now(), voters));
                 }
                 Next::Request(Request::Explain(reply)) => {
                     // It fails if the caller has stopped waiting.

@@ -13,7 +13,8 @@ use std::{
 use async_broadcast as broadcast;
 use event_listener::{Event as Changed, EventListener};
 use formation_core::{
-    Config, Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term, Timestamp,
+    Config, Electorate, Event, Formation, Leadership, LossReason, MembersView, Phase, Status, StopReason, Term,
+    Timestamp,
 };
 
 use crate::{
@@ -37,6 +38,8 @@ const UNPROVEN_EVENTS: usize = 64;
 pub(crate) struct State {
     pub(crate) view: MembersView,
     pub(crate) status: Status,
+    /// The voters, as far as the node knows.
+    pub(crate) electorate: Electorate,
     pub(crate) leadership: Option<Leadership>,
     /// The lease that was last announced to those who wait for a change.
     announced: Option<Leadership>,
@@ -159,7 +162,7 @@ impl State {
 pub(crate) struct Shared {
     clock: Clock,
     state: Mutex<State>,
-    /// The view, the master or `stopped` has changed.
+    /// The view, the master, the electorate or `stopped` has changed.
     changed: Changed,
     /// The lease has begun, was renewed, or has ended.
     lease_changed: Changed,
@@ -181,7 +184,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `ready` finds in the state what it looks for: the view or the master. Ends when the node does nothing any more.
+    /// Waits until `ready` finds in the state what it looks for: the view, the master or the electorate. Ends when the node does nothing any more.
     pub(crate) async fn wait<T>(&self, ready: impl FnMut(&State) -> Option<T>) -> Result<T, Stopped> {
         self.wait_on(&self.changed, ready).await
     }
@@ -196,7 +199,7 @@ impl Shared {
         self.wait_on(&self.reported, ready).await
     }
 
-    /// Resolves with the next change of the view or the master, or the end of the node.
+    /// Resolves with the next change of the view, the master or the electorate, or the end of the node.
     pub(crate) fn changed(&self) -> EventListener {
         self.changed.listen()
     }
@@ -320,6 +323,7 @@ impl Publisher {
         let state = State {
             view: formation.view().clone(),
             status: formation.status(),
+            electorate: formation.electorate().clone(),
             leadership: formation.leadership(now),
             announced: None,
             margin: formation.config().lease_margin(),
@@ -365,7 +369,11 @@ impl Publisher {
         let status = formation.status();
         let master = |status: &Status| (status.master.clone(), status.master_term);
         let is_other_view = state.view.id() != formation.view().id();
-        let is_news = is_other_view || master(&state.status) != master(&status);
+        let is_other_electorate = state.electorate.version != formation.electorate().version;
+        if is_other_electorate {
+            state.electorate = formation.electorate().clone();
+        }
+        let is_news = is_other_view || is_other_electorate || master(&state.status) != master(&status);
         if is_other_view {
             state.tallies.count(&VIEWS, "", 1);
         }

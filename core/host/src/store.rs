@@ -218,7 +218,7 @@ impl MemoryStore {
             return Err(StoreError::Locked { path: path() });
         }
         let start = match memory.kept.clone() {
-            None => Start::new(incarnation, rng_seed),
+            None => first_start(incarnation, rng_seed),
             Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
                 .map_err(|reason| StoreError::Resume { path: path(), reason })?,
         };
@@ -263,7 +263,7 @@ impl<F: Files> Keeper<F> {
         let kept = slot.load()?;
         let is_new = kept.is_none();
         let start = match kept {
-            None => Start::new(incarnation, rng_seed),
+            None => first_start(incarnation, rng_seed),
             Some(kept) => Start::resume(config, kept, incarnation, rng_seed)
                 .map_err(|reason| StoreError::Resume { path: dir.into(), reason })?,
         };
@@ -276,6 +276,13 @@ impl<F: Files> Keeper<F> {
         self.state.hard_state = state;
         self.slot.replace(&self.state)
     }
+}
+
+/// A start of a node that has stored nothing so far, and stores its votes from now on.
+fn first_start(incarnation: Incarnation, rng_seed: u64) -> Start {
+    let mut start = Start::new(incarnation, rng_seed);
+    start.is_durable = true;
+    start
 }
 
 /// Creates the directory durably, with its missing parents.

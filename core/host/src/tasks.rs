@@ -28,6 +28,7 @@ use crate::{
     persist::Persist,
     resolve::configured,
     runtime::{ByteStream, Runtime, timeout},
+    shared::Shared,
     streams::Notifier,
     transport::Transport,
 };
@@ -109,9 +110,15 @@ impl<S: Send + 'static> Spawner<S> {
     }
 }
 
+/// The voters, and those that are about to become voters. The certificates of their hosts prove them.
+fn voters(shared: &Shared) -> BTreeSet<Address> {
+    let electorate = shared.lock().electorate.clone();
+    electorate.voters.into_iter().chain(electorate.target.into_iter().flatten()).collect()
+}
+
 pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
     transport: Arc<T>,
-    seeds: Arc<BTreeSet<Address>>,
+    shared: Arc<Shared>,
     into_io: fn(T::Stream) -> D,
     spawner: Spawner<T::Stream>,
     log: Log,
@@ -129,7 +136,7 @@ pub(crate) struct Tasks<R: Runtime, T: Transport, D> {
 impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
     pub(crate) fn new(
         transport: Arc<T>,
-        (seeds, timing): (BTreeSet<Address>, &Timing),
+        (shared, timing): (Arc<Shared>, &Timing),
         into_io: fn(T::Stream) -> D,
         reports: Sender<Report<T::Stream>>,
         log: Log,
@@ -137,7 +144,7 @@ impl<R: Runtime, T: Transport, D> Tasks<R, T, D> {
         let (_running, stopping) = channel::bounded(1);
         Self {
             transport,
-            seeds: Arc::new(seeds),
+            shared,
             into_io,
             spawner: Spawner::new(reports, log.clone()),
             log,
@@ -215,8 +222,8 @@ where
     }
 
     fn open(&mut self, conn: ConnId, opening: Opening<T::Stream>, place: Option<AcceptPlace>) -> Connection<R> {
-        let (transport, seeds) = (self.transport.clone(), self.seeds.clone());
-        let certified = move |stream: &T::Stream| transport.certified(stream, &seeds);
+        let (transport, shared) = (self.transport.clone(), self.shared.clone());
+        let certified = move |stream: &T::Stream| transport.certified(stream, &voters(&shared));
         Connection::open(conn, opening, self.into_io, certified, place, &self.spawner)
     }
 

@@ -5,7 +5,7 @@
 //! - The package `formation-http` serves them at `/metrics`, in the text format of Prometheus. It needs nothing else.
 //! - The feature `metrics` of the adapters sends them to the facade of the crate [`metrics`](https://docs.rs/metrics), so that any exporter
 //!   works. Install the recorder before the node starts: a node that has started without one sends nothing. Gauges are sent when the view,
-//!   the master or the phase changes, and otherwise at most every 100 ms. An explanation costs time, so what only that knows is not sent.
+//!   the voters, the master or the phase change, and otherwise at most every 100 ms. An explanation costs time, so what only that knows is not sent.
 //! - `ClusterHandle::metrics` returns them, for an exporter of your own.
 //!
 //! All three use one list, `METRICS`. Each sample has the labels `cluster` and `node`. Each node knows only itself: watch all of them.
@@ -32,7 +32,7 @@
 //! | `formation_info` | gauge |  | This node, with its incarnation and its address as labels. The value is always 1. |
 //! | `formation_is_master` | gauge |  | Whether this node is the master and has a valid lease. |
 //! | `formation_has_master` | gauge |  | Whether this node has a master, or is the master. |
-//! | `formation_is_voter` | gauge |  | Whether the address of this node is one of the seeds. |
+//! | `formation_is_voter` | gauge |  | Whether the address of this node is that of a voter. |
 //! | `formation_can_vote` | gauge |  | Whether this node takes part in elections. |
 //! | `formation_lease_remaining_seconds` | gauge |  | The rest of the lease of this node; 0 if it has none. |
 //! | `formation_without_master_seconds` | gauge |  | How long this node has had no master; 0 if it has one. |
@@ -44,6 +44,7 @@
 //! | `formation_members` | gauge | `state` | Members in the view of this node, by their state. |
 //! | `formation_quorum` | gauge |  | How many voters elect a master. |
 //! | `formation_voters` | gauge |  | How many voters there are. |
+//! | `formation_electorate_changing` | gauge |  | Whether the voters are being changed. |
 //! | `formation_connections` | gauge | `state` | Connections: established ones, and accepted ones that are not established. |
 //! | `formation_partial_bytes` | gauge |  | Bytes of unfinished frames. |
 //! | `formation_voters_linked` | gauge |  | Voters that this node is linked to, itself included. Not sent to the facade. |

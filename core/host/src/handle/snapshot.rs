@@ -1,6 +1,6 @@
 //! All that a handle shows, at one moment.
 
-use formation_core::{Explanation, Leadership, MembersView, Status, Timestamp};
+use formation_core::{Electorate, Explanation, Leadership, MembersView, Status, Timestamp};
 use serde::Serialize;
 
 use super::{ClusterHandle, Master};
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub status: Status,
     /// The members.
     pub view: MembersView,
+    /// The voters.
+    pub electorate: Electorate,
     /// The mastership of this node, if its lease is valid at this moment. It is there to be shown. To act on the mastership, use
     /// [`ClusterHandle::lease`] or [`ClusterHandle::run_while_master`], whose lease is renewed and ends with the mastership.
     pub leadership: Option<Leadership>,
@@ -70,6 +72,7 @@ impl ClusterHandle {
             at,
             status: state.status.clone(),
             view: state.view.clone(),
+            electorate: state.electorate.clone(),
             leadership: state.leadership.filter(|leadership| at < leadership.valid_until),
             without_master_since: state.without_master_since,
             suppressed_events: state.suppressed,

@@ -8,7 +8,7 @@ use std::{
 
 use formation_core::{
     ClusterName, Config, Formation, Incarnation, LossReason, NodeId, RejectReason, Start, StopReason, Timestamp,
-    TlsFailure, TlsProblem, ViewId, ViewLimit, message::Holder,
+    TlsFailure, TlsProblem, ViewId, ViewLimit, Waiting, message::Holder,
 };
 use tracing::{
     Level, Metadata, Subscriber,
@@ -116,6 +116,11 @@ fn no_master() -> Event {
     Event::NoMaster { since: Duration::from_secs(4), why: formation.explain().no_master.unwrap() }
 }
 
+/// The first electorate.
+fn electorate() -> Electorate {
+    Formation::new(config(), Start::new(Incarnation(1), 1), Timestamp::ZERO).electorate().clone()
+}
+
 fn events() -> Vec<Event> {
     let (node, address, reason) = (node("b"), address(), RejectReason::IdInUse);
     let holder = Some(Holder { node: node.clone(), address: address.clone() });
@@ -158,6 +163,8 @@ fn events() -> Vec<Event> {
             bootstrap_wait: Duration::from_secs(3),
         },
         Event::SoloMasterIgnored { node: node.clone(), address: address.clone() },
+        Event::VotersWait { target: electorate().voters, waits_for: Waiting::Storage },
+        Event::ElectorateChanged { electorate: electorate() },
         Event::BetterMaster { node: node.clone(), address },
         Event::ViewTooLarge { master: node, limit: ViewLimit::Metadata },
         Event::PersistDelayed,
@@ -182,6 +189,7 @@ fn every_line_names_its_node_and_events_have_their_own_target() {
         log.dial_failed(DialId(1), &address(), &error, true);
         log.dial_failed(DialId(1), &address(), &error, false);
         log.votes_in_memory();
+        log.voters_are_not_the_seeds(&electorate(), &config());
         log.peers_prove_nothing(&address());
         log.opened(CONN, Origin::Accepted, None);
         log.ended(CONN, None, Some(&error));
@@ -198,7 +206,7 @@ fn every_line_names_its_node_and_events_have_their_own_target() {
         log.send_not_open(CONN);
         log.second_send(CONN);
     });
-    assert_eq!(lines.len(), events.len() + 23);
+    assert_eq!(lines.len(), events.len() + 24);
     for (number, Line(target, _, fields)) in lines.iter().enumerate() {
         let expected = if number < events.len() { "formation::event" } else { "formation" };
         assert_eq!((*target, fields["node"].as_str()), (expected, "a#1"), "{fields:?}");
@@ -294,6 +302,22 @@ fn a_lowered_limit_is_logged_with_all_numbers_and_the_remedy() {
     assert_eq!(*level, Level::INFO);
     assert_eq!(["configured", "connections", "open_files"].map(|name| fields[name].as_str()), ["16384", "704", "1024"]);
     assert!(fields["message"].contains("ulimit -n"));
+}
+
+#[test]
+fn voters_are_logged_with_the_ones_they_change_to() {
+    let mut electorate = electorate();
+    electorate.target = Some((10..40).map(|number| Address::new(format!("c{number}:1")).unwrap()).collect());
+    let waits = Event::VotersWait { target: electorate.voters.clone(), waits_for: Waiting::NextMaster };
+    let changed = Event::ElectorateChanged { electorate };
+    let lines = logged(|| {
+        [changed, waits].iter().for_each(|event| Log::new(&node("a")).event(event, &about(&config(), None)));
+    });
+    let [Line(_, Level::INFO, changed), Line(_, Level::WARN, waits)] = &lines[..] else { panic!("two lines") };
+    assert_eq!((changed["message"].as_str(), changed["version"].as_str()), ("the voters are: a:1, b:1", "0.0"));
+    assert!(changed["changing_to"].starts_with("c10:1, ") && changed["changing_to"].ends_with(" and 14 more"));
+    assert_eq!(waits["changing_to"], "a:1, b:1");
+    assert!(waits["message"].contains("waits for another master"), "{waits:?}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ type Gauge = (Metric, String, f64);
 
 /// The gauges that the state of a node shows.
 fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
-    let (status, view) = (&state.status, &state.view);
+    let State { status, view, electorate, .. } = state;
     let leadership = state.leadership.filter(|leadership| now < leadership.valid_until);
     let lease = leadership.map_or(0.0, |leadership| leadership.valid_until.since(now).as_secs_f64());
     let without = state.without_master_since.map_or(0.0, |since| now.since(since).as_secs_f64());
@@ -79,7 +79,7 @@ fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
     let plain = [
         (table::IS_MASTER, is(leadership.is_some())),
         (table::HAS_MASTER, is(status.master.is_some())),
-        (table::IS_VOTER, is(config.is_voter())),
+        (table::IS_VOTER, is(electorate.voters.contains(config.address()))),
         (table::CAN_VOTE, is(status.can_vote)),
         (table::LEASE_REMAINING, lease),
         (table::WITHOUT_MASTER, without),
@@ -87,8 +87,9 @@ fn gauges(state: &State, config: &Config, now: Timestamp) -> Vec<Gauge> {
         (table::MASTER_TERM, status.master_term.map_or(0.0, |term| term.0 as f64)),
         (table::VIEW_TERM, view.id().term.0 as f64),
         (table::VIEW_VERSION, view.id().version as f64),
-        (table::QUORUM, config.quorum() as f64),
-        (table::VOTERS, config.seeds().len() as f64),
+        (table::QUORUM, electorate.quorum() as f64),
+        (table::VOTERS, electorate.voters.len() as f64),
+        (table::ELECTORATE_CHANGING, is(electorate.target.is_some())),
         (table::PARTIAL_BYTES, status.partial_bytes as f64),
     ];
     let mut all: Vec<Gauge> = plain.into_iter().map(|(metric, value)| (metric, String::new(), value)).collect();

@@ -58,7 +58,7 @@ table! {
     Gauge INFO "formation_info" "This node, with its incarnation and its address as labels. The value is always 1.";
     Gauge IS_MASTER "formation_is_master" "Whether this node is the master and has a valid lease.";
     Gauge HAS_MASTER "formation_has_master" "Whether this node has a master, or is the master.";
-    Gauge IS_VOTER "formation_is_voter" "Whether the address of this node is one of the seeds.";
+    Gauge IS_VOTER "formation_is_voter" "Whether the address of this node is that of a voter.";
     Gauge CAN_VOTE "formation_can_vote" "Whether this node takes part in elections.";
     Gauge LEASE_REMAINING "formation_lease_remaining_seconds" "The rest of the lease of this node; 0 if it has none.";
     Gauge WITHOUT_MASTER "formation_without_master_seconds" "How long this node has had no master; 0 if it has one.";
@@ -70,6 +70,7 @@ table! {
     Gauge MEMBERS "formation_members" ["state"] "Members in the view of this node, by their state.";
     Gauge QUORUM "formation_quorum" "How many voters elect a master.";
     Gauge VOTERS "formation_voters" "How many voters there are.";
+    Gauge ELECTORATE_CHANGING "formation_electorate_changing" "Whether the voters are being changed.";
     Gauge CONNECTIONS "formation_connections" ["state"] "Connections: established ones, and accepted ones that are not established.";
     Gauge PARTIAL_BYTES "formation_partial_bytes" "Bytes of unfinished frames.";
     Gauge VOTERS_LINKED "formation_voters_linked" "Voters that this node is linked to, itself included. Not sent to the facade.";

@@ -213,3 +213,17 @@ mod facade {
         });
     }
 }
+
+/// E10: the voters of the metrics are those of now, and not the seeds.
+#[test]
+fn metrics_count_the_voters_of_now() {
+    let (formation, publisher) = single();
+    let shared = publisher.shared();
+    let mut electorate = formation.electorate().clone();
+    electorate.voters = (10..15).map(|number| formation_core::Address::new(format!("c{number}:1")).unwrap()).collect();
+    electorate.target = Some(electorate.voters.clone());
+    shared.lock().electorate = electorate;
+    let samples = samples_of(&formation, &publisher, Timestamp::ZERO);
+    let values = ["voters", "quorum", "is_voter", "electorate_changing"];
+    assert_eq!(values.map(|name| number(&samples, &format!("formation_{name}"), "")), [5.0, 3.0, 0.0, 1.0]);
+}

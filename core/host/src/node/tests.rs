@@ -1,4 +1,5 @@
 mod handing_over;
+mod voters;
 
 use std::{convert::identity, sync::Mutex, time::Duration};
 
@@ -51,7 +52,11 @@ struct Ends {
 
 /// Its clock counts from the boot, and the timers of the node from `now`.
 fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
-    let formation = Formation::new(config, Start::new(Incarnation(1), 1), now);
+    node_with(config, (Start::new(Incarnation(1), 1), None), now)
+}
+
+fn node_with(config: Config, (start, store): (Start, Option<Store>), now: Timestamp) -> (TestNode, Ends) {
+    let formation = Formation::new(config, start, now);
     let log = Log::new(formation.node());
     let clock = Clock::start();
     let (publisher, shared, events) = Publisher::new(&formation, clock.clone());
@@ -59,9 +64,9 @@ fn node(config: Config, now: Timestamp) -> (TestNode, Ends) {
     let (calls, called) = channel::unbounded();
     let (to_driver, reports) = channel::unbounded();
     let places = AcceptPlaces::new(formation.config().limits(), formation.config().timing());
-    let settings = (formation.config().seeds().clone(), formation.config().timing());
+    let settings = (publisher.shared(), formation.config().timing());
     let tasks = Tasks::new(Arc::new(Switchboard(called)), settings, identity, to_driver.clone(), log.clone());
-    let driver = Driver::new(formation, tasks, None, log, publisher);
+    let driver = Driver::new(formation, tasks, store, log, publisher);
     let sources = Sources { turns: Turns::new(), requests: Inbox(requests), reports: Inbox(reports.clone()) };
     let node = Node { clock, places, sources, handover: None, keeper: None, driver };
     (node, Ends { handle, calls, reports, to_driver })

@@ -24,7 +24,8 @@ fn e4_the_next_run_starts_with_the_stored_state() {
     let dir = dir.path().join("made").join("for it");
     let (mut store, start) = open(&dir, 5).unwrap();
     assert!(store.is_new);
-    assert_eq!(start, Start::new(Incarnation(5), 1));
+    assert!(start.is_durable);
+    assert_eq!(start, first_start(Incarnation(5), 1));
     let voted_for = Some(Node { id: config("b").id().clone(), incarnation: Incarnation(3) });
     let mut hard_state = in_term(9);
     (hard_state.voted_for, hard_state.joined) = (voted_for, true);
@@ -32,7 +33,7 @@ fn e4_the_next_run_starts_with_the_stored_state() {
     drop(store);
     let (store, start) = open(&dir, 6).unwrap();
     assert!(!store.is_new);
-    let mut expected = Start::new(Incarnation(6), 1);
+    let mut expected = first_start(Incarnation(6), 1);
     expected.hard_state = hard_state;
     assert_eq!(start, expected);
 }
