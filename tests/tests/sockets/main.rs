@@ -71,4 +71,5 @@ mod support;
 #[path = "../processes/times.rs"]
 mod times;
 mod tls;
+mod voters;
 mod wire_peer;
