@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, Uri},
     response::{Html, IntoResponse, Response},
 };
-use formation_core::{Address, ClusterName, MembersView, Node, Phase, Status};
+use formation_core::{Address, ClusterName, Electorate, MembersView, Node, Phase, Status};
 use formation_host::{ClusterHandle, Master, Snapshot, SourceReport};
 use serde::Serialize;
 
@@ -61,6 +61,8 @@ struct Overview<'a> {
     node: &'a Node,
     address: &'a Address,
     is_voter: bool,
+    /// The voters, and the ones that the cluster changes to.
+    electorate: Electorate,
     is_ready: bool,
     master: Option<Shown>,
     /// How long this node is the master, if its lease is not renewed again. `None`: it is not the master.
@@ -103,12 +105,23 @@ pub(crate) async fn cluster(State(app): State<App>, uri: Uri) -> Response {
     };
     let members = format!("{}-{}", snapshot.view.id(), snapshot.view.digest());
     let is_known = parameter(&uri, "have") == Some(&members);
-    let Snapshot { at, status, view, leadership, without_master_since, suppressed_events, newest_event, .. } = snapshot;
+    let Snapshot {
+        at,
+        status,
+        view,
+        electorate,
+        leadership,
+        without_master_since,
+        suppressed_events,
+        newest_event,
+        ..
+    } = snapshot;
     let overview = Overview {
         cluster: config.cluster(),
         node: handle.node(),
         address: config.address(),
-        is_voter: config.is_voter(),
+        is_voter: electorate.voters.contains(config.address()),
+        electorate,
         is_ready,
         master: master.map(|master| Shown { is_this_node: master.node == *handle.node(), master }),
         lease_ms: leadership.map(|leadership| millis(leadership.valid_until.since(at))),

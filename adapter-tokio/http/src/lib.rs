@@ -29,6 +29,7 @@
 //! | `/explain` | [`Explanation`](formation_core::Explanation) as JSON; 503 once the node has stopped, and while its driver does not answer within 2 seconds |
 //! | `/events` | the events as server-sent events, from the oldest that is kept, or after the one with the id of `?after=` |
 //! | `POST /leave`, `POST /resign` | only with [`Settings::control`]: the node leaves, or hands its mastership over |
+//! | `POST /voters` | only with [`Settings::control`], and only on the master: the voters change. The body is JSON: `{"add": "10.0.0.4:7000"}`, `{"remove": "10.0.0.3:7000"}`, or `{"set": [...]}` with all of them. 200 once they have changed; 202 with what the change waits for if that takes longer than 30 seconds: it goes on; 409 with the master to ask on another node; 422 for voters that cannot be |
 //!
 //! Mount it with `nest_service`: behind `nest`, `axum` does not find the page at a path that ends with `/`.
 //!
@@ -73,7 +74,7 @@
 //! # Who may change something
 //!
 //! Nobody, unless you call [`Settings::control`] with a token. Then a request with `Authorization: Bearer` and the token may make the node
-//! leave or resign. The comparison takes the same time wherever the two differ. Other requests get 401, and change nothing. Serve these
+//! leave or resign, and change the voters of the cluster. The comparison takes the same time wherever the two differ. Other requests get 401, and change nothing. Serve these
 //! routes on TLS, or on an address that only the machine itself reaches: who reads the token can use it.
 //!
 //! Another web site cannot use the browser of an operator for that. The token is no cookie, so the browser adds it to no request. A form

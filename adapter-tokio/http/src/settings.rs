@@ -94,6 +94,7 @@ impl Settings {
             .route("/events", get(events::stream));
         if self.token.is_some() {
             routes = routes.route("/leave", post(control::leave)).route("/resign", post(control::resign));
+            routes = routes.route("/voters", post(control::voters));
         }
         let places = events::StreamPlaces::new(self.event_streams);
         let explanations = Arc::new(Explanations::new(handle.clone()));

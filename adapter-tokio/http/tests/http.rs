@@ -426,12 +426,56 @@ fn only_the_token_lets_a_node_resign_or_leave() {
             assert_eq!(get(&router, path).await.0, StatusCode::METHOD_NOT_ALLOWED);
         }
         assert_eq!(node.master().as_ref(), Some(&master), "nothing has changed");
+        assert_eq!(post(&router, "/voters", wrong[1]).await, StatusCode::UNAUTHORIZED);
 
         assert_eq!(post(&router, "/resign", Some(&right)).await, StatusCode::OK);
         assert_ne!(cluster.wait_for_new_master(master.term).await.node, master.node);
         assert_eq!(post(&router, "/leave", Some(&right)).await, StatusCode::OK);
         assert_eq!(readiness(&router).await, (503, "this node is stopped\n".to_owned()));
         assert_eq!(post(&router, "/leave", Some(&right)).await, StatusCode::SERVICE_UNAVAILABLE);
+    });
+}
+
+/// Asks a node to change the voters.
+async fn change(handle: ClusterHandle, body: &str) -> (u16, String) {
+    const SECRET: &str = "9f2c7d1e5a804b6c";
+    let router = Settings::new().control(Token::new(SECRET).unwrap()).router(handle);
+    let request = Request::post("/voters").header("authorization", format!("Bearer {SECRET}"));
+    let request = request.header("content-type", "application/json").body(Body::from(body.to_owned()));
+    let answer = router.oneshot(request.unwrap()).await.unwrap();
+    let (status, body) = (answer.status().as_u16(), answer.into_body());
+    let bytes = axum::body::to_bytes(body, 1 << 16).await.unwrap();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[test]
+fn the_voters_change_on_the_master_and_others_name_it() {
+    Network::new(1).run(async |network| {
+        let cluster = network.cluster(3).await;
+        let master = cluster.assert_one_master();
+        let ids = ["node-a", "node-b", "node-c"];
+        let handle = |id: &str| ClusterHandle::clone(&cluster.node(id));
+        let other = ids.into_iter().find(|id| *id != master.node.id.as_str()).unwrap();
+        let removed = handle(other).config().address().to_string();
+        let remove = format!(r#"{{"remove":"{removed}"}}"#);
+        let (status, why) = change(handle(other), &remove).await;
+        assert_eq!(
+            (status, why.contains(&format!("ask {} at {}", master.node.id, master.address))),
+            (409, true),
+            "{why}"
+        );
+        let on_master = || handle(master.node.id.as_str());
+        let (status, why) = change(on_master(), r#"{"set":[]}"#).await;
+        assert_eq!((status, why.starts_with("0 voters were asked for")), (422, true), "{why}");
+        assert_eq!(change(on_master(), "{}").await.0, 422, "no change");
+        let (status, done) = change(on_master(), &remove).await;
+        assert_eq!((status, done.starts_with("the voters have changed, version ")), (200, true), "{done}");
+        assert_eq!((on_master().voters().voters.len(), done.contains(&removed)), (2, false), "{done}");
+        let (status, _) = change(on_master(), &format!(r#"{{"add":"{removed}"}}"#)).await;
+        assert_eq!((status, on_master().voters().voters.len()), (200, 3));
+        // Nobody is there.
+        let (status, why) = change(on_master(), r#"{"add":"10.9.9.9:1"}"#).await;
+        assert_eq!((status, why.contains("waits for the members 10.9.9.9:1")), (202, true), "{why}");
     });
 }
 

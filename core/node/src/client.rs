@@ -14,11 +14,11 @@ use std::{
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
-use formation_core::{Explanation, VoterReport};
+use formation_core::{Address, Explanation, VoterReport};
 use formation_host::SourceReport;
 use serde::Deserialize;
-use serde_json::Value;
-use ureq::{Agent, http::Response};
+use serde_json::{Value, json};
+use ureq::{Agent, RequestBuilder, http::Response, typestate::WithBody};
 
 #[cfg(feature = "top")]
 use crate::top::Top;
@@ -88,8 +88,14 @@ enum Verb {
     },
     /// What the node is doing, and why it is not doing more
     Explain(Target),
-    /// The voters, and what the node finds at the address of each
-    Voters(Target),
+    /// The voters, and what the node finds at the address of each. With a subcommand, the voters change: ask the master
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Voters {
+        #[command(flatten)]
+        target: Option<Target>,
+        #[command(subcommand)]
+        change: Option<VotersChange>,
+    },
     /// Show the cluster in this terminal, as the node sees it, until q is pressed
     #[cfg(feature = "top")]
     Top(Top),
@@ -111,6 +117,49 @@ enum Verb {
         /// The subcommand that the page is about
         subcommand: Option<String>,
     },
+}
+
+/// A change of the voters while the cluster runs. Only the master takes it, and another node names the master.
+#[derive(Debug, Subcommand)]
+enum VotersChange {
+    /// Make the member at this address a voter. It has to store its votes (--state-dir)
+    Add {
+        /// The address that the member advertises, host:port
+        address: Address,
+        #[command(flatten)]
+        control: Control,
+    },
+    /// Make the node at this address no voter any more. It stays a member, if it runs
+    Remove {
+        /// The address of the voter, host:port
+        address: Address,
+        #[command(flatten)]
+        control: Control,
+    },
+    /// Make exactly these addresses the voters. The present voters give up a change that waits
+    Set {
+        /// The addresses, host:port
+        #[arg(required = true)]
+        addresses: Vec<Address>,
+        #[command(flatten)]
+        control: Control,
+    },
+}
+
+impl VotersChange {
+    fn run(self) -> Fallible<()> {
+        let (control, asked) = match self {
+            Self::Add { address, control } => (control, json!({ "add": address })),
+            Self::Remove { address, control } => (control, json!({ "remove": address })),
+            Self::Set { addresses, control } => (control, json!({ "set": addresses })),
+        };
+        let request = control.request("voters")?.header("Content-Type", "application/json");
+        let answer = text(request.send(&asked.to_string()).map_err(|error| control.target.failed(&error))?)?;
+        match control.target.json {
+            true => print(&json!({ "asked": asked, "answer": answer.trim_end() }).to_string()),
+            false => print(answer.trim_end()),
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -189,14 +238,24 @@ impl Verb {
                     Err(_) => print(&text),
                 }
             }
-            Self::Voters(target) => {
-                let voters = target.value("explain")?["voters"].take();
+            Self::Voters { change: Some(change), .. } => change.run(),
+            Self::Voters { target, change: None } => {
+                let target = target.ok_or("--http is missing")?;
+                let mut explanation = target.value("explain")?;
+                let voters = explanation["voters"].take();
                 if target.json {
                     return print(&voters.to_string());
                 }
                 let voters: Vec<VoterReport> = serde_json::from_value(voters)
                     .map_err(|error| format!("{error}; is the node of another version? --json shows its answer"))?;
-                voters.iter().try_for_each(|voter| print(&voter.to_string()))
+                voters.iter().try_for_each(|voter| print(&voter.to_string()))?;
+                match explanation["target"].as_array() {
+                    Some(target) => {
+                        let target: Vec<_> = target.iter().map(word).collect();
+                        print(&format!("changing to: {}", target.join(", ")))
+                    }
+                    None => Ok(()),
+                }
             }
             Self::Events { target, follow } => events(&target, follow),
             Self::Leave(control) => control.post("leave"),
@@ -269,17 +328,17 @@ impl Target {
 }
 
 impl Control {
-    fn post(self, path: &str) -> Fallible<()> {
+    fn request(&self, path: &str) -> Fallible<RequestBuilder<WithBody>> {
         let secret = fs::read_to_string(&self.http_token_file)
             .map_err(|error| format!("cannot read {}: {error}", self.http_token_file.display()))?;
         let request = agent(Some(LEAVE_PATIENCE)).post(self.target.url(path));
-        let request = request.header("Authorization", format!("Bearer {}", secret.trim()));
+        Ok(request.header("Authorization", format!("Bearer {}", secret.trim())))
+    }
+
+    fn post(self, path: &str) -> Fallible<()> {
+        let request = self.request(path)?;
         let answer = text(request.send_empty().map_err(|error| self.target.failed(&error))?)?;
-        if self.target.json {
-            print(&serde_json::json!({ "done": path }).to_string())
-        } else {
-            print(answer.trim_end())
-        }
+        if self.target.json { print(&json!({ "done": path }).to_string()) } else { print(answer.trim_end()) }
     }
 }
 

@@ -1,11 +1,11 @@
 //! What is on the screen: the last answers of the node, and how they are drawn.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use formation_core::{Explanation, VoterReport};
+use formation_core::{Address, Explanation, VoterReport};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -174,7 +174,9 @@ impl Screen {
         };
         let rows = voters.iter().map(|voter| Row::new([voter.address.to_string(), state_of(voter)]));
         let header = Row::new(["SEED", "VOTER"]);
-        let title = format!("{} voters, {quorum} elect a master", voters.len());
+        let target = self.explanation.as_ref().and_then(|explanation| explanation.target.as_ref());
+        let changing = target.map_or_else(String::new, |target| format!(", changing to {}", list(target)));
+        let title = format!("{} voters, {quorum} elect a master{changing}", voters.len());
         let table = Table::new(rows, [Constraint::Fill(1), Constraint::Fill(2)]).header(header);
         frame.render_widget(table.block(Block::bordered().title(title)), area);
     }
@@ -185,6 +187,10 @@ impl Screen {
         let lines: Vec<Line<'_>> = newest.collect();
         frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("events, the newest first")), area);
     }
+}
+
+fn list(addresses: &BTreeSet<Address>) -> String {
+    addresses.iter().map(Address::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What is known of a voter.
