@@ -9,7 +9,7 @@
 //! | rule | why |
 //! | --- | --- |
 //! | three or five voters, each on a machine of its own | the cluster needs more than half of them. Two voters are worse than one: the loss of either one ends the mastership |
-//! | an address that stays with the node, not with the machine or the run | the seed list is fixed while any voter runs |
+//! | an address that stays with the node, not with the machine or the run | the seeds and the voters are addresses |
 //! | more time to stop than `down_after` | a node that reaches no master takes that long to leave. With SIGKILL it crashes instead, and its lease has to end |
 //! | no health check that follows the master | a restart brings no quorum back, and makes one missing |
 //! | a `state_dir` that stays with the node | [without it](super::promises), terms begin again when all voters were down at once |
@@ -161,8 +161,8 @@
 //! ```
 //!
 //! Further pods have the same seeds, and are not in that list: they join, and do not vote. Three voters stay three. They need no election
-//! to come or to go. More voters are [another seed list](super::operating#changing-things), and for that all voters have to stop. Never
-//! scale below the number of the voters: with two of three, no further loss is allowed, and one of three has no master.
+//! to come or to go. To have more voters, [add them](super::upkeep#grow-and-shrink). Never
+//! scale below the pods of the voters: with two of three, no further loss is allowed, and one of three has no master.
 //!
 //! ## Resources
 //!

@@ -4,7 +4,7 @@
 //!
 //! | | who they are | who names them |
 //! | --- | --- | --- |
-//! | seeds | the voters. Every node has the same list, and it changes only while all voters are stopped | the configuration |
+//! | seeds | the first voters. Every node has the same list, and it stays when [the voters change](super::upkeep#grow-and-shrink) | the configuration |
 //! | contacts | further addresses to dial while there is no master | the configuration, and `add_contacts` |
 //! | discovered addresses | the same, but they come and go | the sources of `discover` |
 //!

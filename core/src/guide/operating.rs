@@ -25,6 +25,8 @@
 //! | `ViewTooLarge` | the view of the master exceeds a limit of this node, which keeps the view that it has. Reported once, until a view is taken | give all nodes the same `Limits::members` and `Limits::metadata` |
 //! | `BetterMaster` | this node is the master, and a voter with a higher priority has been a sound member for 10 × `down_after` (L8). The adapters hand the mastership over now. It is reported again only after a wait that doubles each time, until that voter has stayed the master | if it repeats: find out why that voter does not stay the master, or give it a lower priority |
 //! | `PersistDelayed` | the storage does not store a vote: it does not answer, the disk is full, or the process has no file left to open. The node tries again. Until it succeeds, this node is no candidate and does not vote | look at the disk, and at the log for the error. There is nothing to restart |
+//! | `ElectorateChanged` | this node has other voters now, or knows to which ones the cluster changes (E10) | |
+//! | `VotersWait` | this node is the master, and a change of the voters waits: the event says for whom. It is reported again every minute | start these nodes, with a `state_dir`; or give the change up by asking for the voters that there are |
 //! | `PersistRecovered` | the storage works again, and this node votes again | |
 //! | `PersistFailed` | storage has failed in a way after which nobody knows what it holds. This node is no longer a candidate and no longer votes | repair the storage, then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |
@@ -126,7 +128,10 @@
 //! - **An upgrade to a program with a newer protocol.** Upgrade node by node, as in a restart. Two nodes speak the
 //!   newest version that both know. If you may have to go back, let the new program speak only the old version at
 //!   first ([`protocol`](crate::ConfigBuilder::protocol)). Remove that setting once all nodes have the new program.
-//! - **Another seed list.** Stop all voters. Start every node with the new list as seeds, and the old one as
+//! - **Other voters.** The master changes them while the cluster runs: [grow and shrink](super::upkeep#grow-and-shrink),
+//!   [replace a machine](super::upkeep#replace-a-machine). The seeds of the configuration stay.
+//! - **Another seed list.** It is needed only when [a quorum is lost for good](super::upkeep#a-quorum-is-lost-for-good), or without a
+//!   `state_dir`. Stop all voters. Start every node with the new list as seeds, and the old one as
 //!   [`former_seeds`](crate::ConfigBuilder::former_seeds). Without a `state_dir`, `former_seeds` is not needed, and
 //!   terms start again.
 //! - **Another cluster key.** Restart every node with the new key beside the old one. Then restart every node with the

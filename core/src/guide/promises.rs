@@ -108,6 +108,6 @@
 //! # What is assumed
 //!
 //! - There is one live process per seed address. A newer run of a node starts only after the earlier one has ended.
-//! - The seed list is the same on every node, and changes only while all voters are stopped (see
+//! - The seed list is the same on every node, and stays when the voters change (E10). Another list needs all voters stopped (see
 //!   [`former_seeds`](crate::ConfigBuilder::former_seeds)).
 //! - The file system keeps what it has acknowledged.

@@ -68,5 +68,5 @@
 //! # HTTP
 //!
 //! Everybody who reaches the port of `--http` can read the page, the metrics and the members. Serve it on `127.0.0.1`, or let a firewall or
-//! a NetworkPolicy decide. With `--http-token-file`, everybody who has the token can also make the node leave or resign, and the token goes
+//! a NetworkPolicy decide. With `--http-token-file`, everybody who has the token can also make the node leave or resign, and change the voters, and the token goes
 //! over the network in clear text: use it on `127.0.0.1` only, or behind a proxy with TLS.

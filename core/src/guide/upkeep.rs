@@ -1,4 +1,4 @@
-//! Upgrading a cluster, backing it up, and moving its nodes.
+//! Upgrading a cluster, backing it up, moving its nodes, and changing its voters.
 //!
 //! # Upgrade
 //!
@@ -21,12 +21,12 @@
 //!   version in common reject each other as `NoCommonProtocol`, and nothing else happens.
 //! - **Back again.** Install the old program in the same way. If the new one has written a state that the old one cannot read, the old one
 //!   says so at its start, and changes nothing: see below how a voter starts without its votes. `CHANGELOG.md` names such a version.
-//! - **What stays.** The seed list stays. Another list is no upgrade: all voters [have to stop](super::operating#changing-things) for it.
+//! - **What stays.** The seed list stays. [Other voters](#grow-and-shrink) do not need another one.
 //!
 //! # Backup
 //!
 //! There is nothing in a cluster that a backup could bring back: no data, only who has voted for whom. The `state_dir` holds the name of
-//! the cluster, the id of the node, the seed list, the number of the node's last run, the newest term that it has known, its vote in that
+//! the cluster, the id of the node, the seed list, the present voters, the number of the node's last run, the newest term that it has known, its vote in that
 //! term, and the longest lease that it may have promised. With three voters this is less than 1 KiB.
 //!
 //! **Do not restore an old copy.** A voter from an old copy has forgotten its votes since then, and may vote a second time in a term. It is
@@ -36,8 +36,8 @@
 //!
 //! # Moving a node
 //!
-//! A voter moves to another machine with its state, and its address has to move, too. Otherwise it is [another
-//! voter](super::operating#changing-things). Never start it on the old machine again.
+//! A voter moves to another machine with its state, and its address has to move, too. Otherwise it is another
+//! voter: [replace the old one](#replace-a-machine). Never start it on the old machine again.
 //!
 //! ## On the old machine
 //!
@@ -56,11 +56,55 @@
 //! systemctl enable --now formation-node
 //! ```
 //!
+//! # Grow and shrink
+//!
+//! The seeds are the first voters only. After that the master changes the voters, one at a time and without a stop (E10): `set_voters` of
+//! its handle, or the node program. Another node refuses, and names the master. A cluster of one node grows in this way, too.
+//!
+//! ```text
+//! formation-tokio-node voters --http 127.0.0.1:8000
+//! formation-tokio-node voters add 10.0.0.4:7000 --http 127.0.0.1:8000 --http-token-file token
+//! formation-tokio-node voters remove 10.0.0.3:7000 --http 127.0.0.1:8000 --http-token-file token
+//! formation-tokio-node voters set 10.0.0.1:7000 10.0.0.2:7000 10.0.0.4:7000 --http 127.0.0.1:8000 --http-token-file token
+//! ```
+//!
+//! - **A new voter.** Start the node first, with a `state_dir` and with the seeds that the cluster began with. It joins as a member. Then
+//!   add its address. All voters, and all that are to become voters, need a `state_dir`: otherwise the command is refused.
+//! - **Several at once.** Ask for all voters that there are to be. Those that are missing are added first, then the others are removed. If
+//!   the master ends in between, the next one goes on.
+//! - **A change that waits** is reported (`VotersWait`), and [`explain`](crate::Formation::explain) says for whom. It goes on by itself. To
+//!   give it up, ask for the voters that there are.
+//! - **A voter that is removed** stays a member. If it is to go, let it leave after that. A master that is to be removed hands over first.
+//! - **The configuration stays.** A node with a `state_dir` goes by the voters that it has stored, and says at its start that they are not
+//!   its seeds. All nodes, also new ones, keep the seeds that the cluster began with, even if none of them exists any more: give a new node
+//!   the addresses of present voters as [contacts](crate::ConfigBuilder::contacts).
+//! - **How many.** An odd number: four voters survive the loss of one, as three do.
+//! - With [`solo_after`](crate::ConfigBuilder::solo_after), the voters cannot change.
+//!
+//! # Replace a machine
+//!
+//! For a voter that is lost with its disk, start a node at another address, and wait until it is an active member. Then, on the master,
+//! add its address and remove the old one, or ask for all voters in one command. There has to be a master: a quorum of the present voters
+//! must run.
+//!
+//! **A voter that has lost its disk must not come back under the same address while it is a voter**: it has forgotten its votes, and
+//! which voters there are. Remove it first, start it again with an empty directory, and add it once it is a member. Or start it with
+//! [`Bootstrap::JoinOnly`](crate::Bootstrap::JoinOnly): it does not vote until it has had a master.
+//!
+//! # A quorum is lost for good
+//!
+//! Without a quorum there is no master, and nothing changes the voters. If the machines do not come back:
+//!
+//! 1. Stop all nodes. Be sure that no lost voter still runs where you do not see it: it could have a master of its own.
+//! 2. Start each remaining node with the new voters as seeds, and the seeds that it has stored as
+//!    [`former_seeds`](crate::ConfigBuilder::former_seeds). It keeps its term, and forgets the voters that it has stored.
+//! 3. Remove `former_seeds` once all of them have started.
+//!
 //! # When the state may be thrown away
 //!
 //! | what happened | what to do |
 //! | --- | --- |
-//! | one voter has lost its directory | start it with an empty one while there is a master. It waits until it can break no promise that it may have forgotten (E1), and learns the term from the master. If it starts in the middle of an election, it may vote twice in that term (G1) |
+//! | one voter has lost its directory | remove it from the voters, start it with an empty one, and [add it again](#replace-a-machine). If the voters have never changed, it may also be started with an empty one while there is a master. It waits until it can break no promise that it may have forgotten (E1), and learns the term from the master. If it starts in the middle of an election, it may vote twice in that term (G1) |
 //! | a voter says at its start that its state is damaged | the same: move the directory away, and start it while there is a master |
 //! | a quorum of voters has lost it at once | start the voters that still have theirs first: they bring the higher terms back. If there is none, terms begin again, and a store that compares fencing tokens refuses every write: reset what it remembers |
 //! | the cluster is to begin anew | stop all nodes, remove all directories, and reset the stores that compare terms |
