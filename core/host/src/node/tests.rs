@@ -141,24 +141,6 @@ async fn ends(by_leaving: bool) {
     }
 }
 
-/// A peer that sends faster than the node reads can cause this at any moment.
-#[test]
-fn a_node_whose_peer_floods_it_can_leave() {
-    let leaves = async {
-        let (mut node, ends) = node(single(), Clock::start().now());
-        let (stream, mut peer) = pipes(64 * 1024);
-        node.driver.opened(node.clock.now(), Opening::ready(stream), Origin::Accepted, None);
-        // More than one read takes, so the reader waits until the driver has handled the first chunk.
-        peer.write_all(&[0; 64 * 1024]).await.unwrap();
-        while ends.reports.is_empty() {
-            yield_now().await;
-        }
-        leave(&ends.handle);
-        node.run().await;
-    };
-    smol::block_on(future::or(leaves, too_long("the driver waits for a reader that waits for the driver")));
-}
-
 /// Before it takes a new connection, the driver handles what the older ones have reported.
 #[test]
 fn a_node_that_a_panic_has_ended_stays_stopped() {

@@ -1,4 +1,4 @@
-//! L8: a master hands over to a better one once the application has ended its work.
+//! A node that leaves, and L8: a master hands over to a better one once the application has ended its work.
 
 use formation_core::{Node as Peer, NodeId};
 
@@ -78,4 +78,22 @@ fn a_report_of_a_better_master_counts_once() {
     node.hand_over();
     assert!(node.handover.is_none(), "it is no master, so nothing waits");
     assert!(!node.driver.take_better_master());
+}
+
+/// A peer that sends faster than the node reads can cause this at any moment.
+#[test]
+fn a_node_whose_peer_floods_it_can_leave() {
+    let leaves = async {
+        let (mut node, ends) = node(single(), Clock::start().now());
+        let (stream, mut peer) = pipes(64 * 1024);
+        node.driver.opened(node.clock.now(), Opening::ready(stream), Origin::Accepted, None);
+        // More than one read takes, so the reader waits until the driver has handled the first chunk.
+        peer.write_all(&[0; 64 * 1024]).await.unwrap();
+        while ends.reports.is_empty() {
+            yield_now().await;
+        }
+        leave(&ends.handle);
+        node.run().await;
+    };
+    smol::block_on(future::or(leaves, too_long("the driver waits for a reader that waits for the driver")));
 }
