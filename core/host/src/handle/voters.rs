@@ -6,6 +6,7 @@ use async_channel as channel;
 use formation_core::{Address, Electorate, ElectorateVersion, Misuse, Term};
 
 use super::{ClusterHandle, Master, Request, Stopped};
+use crate::shared::State;
 
 /// Why the voters are not the ones that were asked for.
 ///
@@ -138,7 +139,12 @@ impl ClusterHandle {
         self.0.requests.send(Request::SetVoters(voters.clone(), reply)).await.map_err(|_| Stopped)?;
         let taken = result.recv().await.map_err(|_| Stopped)??;
         let mut change = Change { voters, taken, recorded: None };
-        self.0.shared.wait(|state| change.outcome(&state.electorate, Master::of(&state.status))).await?
+        // A node that has stopped has no master, and has not lost one.
+        let outcome = |state: &State| match state.has_stopped() {
+            true => None,
+            false => change.outcome(&state.electorate, Master::of(&state.status)),
+        };
+        self.0.shared.wait(outcome).await?
     }
 }
 

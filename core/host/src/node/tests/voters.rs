@@ -98,7 +98,7 @@ fn voters_that_cannot_be_are_an_error_with_the_reason() {
         assert_eq!(ends.handle.set_voters(set(&["a:1"])).await, Err(VotersError::Stopped(Stopped)));
     };
     let both = future::zip(node.run(), test);
-    smol::block_on(future::or(async { drop(both.await) }, too_long("it hangs")));
+    smol::block_on(future::or(async { _ = both.await }, too_long("it hangs")));
     let joining = Config::builder("test", "c", "c:1").seeds(["a:1"]).local().build().unwrap();
     let (mut node, _ends) = self::node(joining, Clock::start().now());
     let refused = node.driver.set_voters(node.clock.now(), set(&["c:1"]));
