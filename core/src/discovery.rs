@@ -156,7 +156,11 @@ impl Discovery {
             !is_linked && is_useful
         };
         let needs_check = |address: &Address| {
-            *address == *env.config.address() || peers.is_claimed(address) || peers.is_contested(address)
+            *address == *env.config.address()
+                || peers.is_claimed(address)
+                || peers.is_contested(address)
+                // E10: it may be about to become a voter.
+                || election.electorate().may_become_voter(address) && peers.at(address).is_some_and(|peer| !peer.is_verified())
         };
         if master.is_none() {
             // Only voters are believed about masters.
@@ -411,6 +415,12 @@ impl Discovery {
     /// Dials this node's own address, to see which run of the node is there.
     pub(crate) fn check_own_address(&mut self, env: &Env) {
         self.dialer.check_address(env.config.address(), Reason::Own, env.now, |_| true);
+        self.invalidate();
+    }
+
+    /// E10: dials a member that is to become a voter, to see whether it is at its address.
+    pub(crate) fn check_voter(&mut self, env: &Env, address: &Address) {
+        self.dialer.check_address(address, Reason::Claim(None), env.now, |_| true);
         self.invalidate();
     }
 

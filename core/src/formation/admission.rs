@@ -300,7 +300,7 @@ impl Formation {
     }
 
     /// A link to a peer is not proven, and a newer one is. The older one has to show now that it leads to the same node.
-    pub(super) fn withdraw(&mut self, conn: ConnId) {
+    fn withdraw(&mut self, conn: ConnId) {
         // A connection that was dialed at another address than the peer's own is not asked for proof.
         match self.peers.dialed(conn) {
             Some(_) => self.end(conn, End::Closed(CloseReason::Duplicate)),

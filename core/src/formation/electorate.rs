@@ -1,12 +1,12 @@
 //! Rule E10 in a whole node: what changes with the electorate, and what a change of it needs.
 
-use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, sync::Arc};
 
 use super::Formation;
 use crate::{
     api::config::MAX_VOTERS,
     api::electorate::{Electorate, ElectorateVersion},
-    api::error::Misuse,
+    api::error::{CloseReason, Misuse, RejectReason},
     api::event::Event,
     api::explain::Waiting,
     election::{ElectorateStep, Roster},
@@ -87,18 +87,13 @@ impl Formation {
         }
     }
 
-    /// A voter has to be proven to be at its address (H11). The link of a member that is to become one, and is not, becomes a claim.
+    /// A voter has to be proven to be at its address (H11). This node dials a member that is to become one and is not proven.
     fn prove(&mut self, waits_for: Option<&Waiting>) {
         let Some(Waiting::Members(members)) = waits_for else { return };
         let is_unproven = |address: &&Address| self.peers.at(address).is_some_and(|peer| !peer.is_verified());
-        let unproven: Vec<Address> = members.iter().filter(is_unproven).cloned().collect();
-        for address in unproven {
-            if self.patience.may_check(&self.env, &address)
-                && let Some(key) = self.peers.at(&address).map(Peer::key)
-            {
-                for conn in self.peers.links(key) {
-                    self.withdraw(conn);
-                }
+        for address in members.iter().filter(is_unproven) {
+            if self.patience.may_check(&self.env, address) {
+                self.discovery.check_voter(&self.env, address);
             }
         }
     }
@@ -120,10 +115,9 @@ impl Formation {
         let electorate = self.election.electorate().clone();
         self.env.voters = Arc::new(electorate.voters.clone());
         self.discovery.set_voters(&self.env);
+        // It connects again, and has to prove that it is the voter (H11).
         for key in self.peers.set_voters(&self.env) {
-            for conn in self.peers.links(key) {
-                self.withdraw(conn);
-            }
+            self.drop_peer(key, CloseReason::Rejected(RejectReason::Unproven));
         }
         for key in self.peers.keys() {
             let Some(peer) = self.peers.peer(key) else { continue };
