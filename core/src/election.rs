@@ -157,10 +157,7 @@ impl Election {
         let first = || Electorate::first(config.seeds());
         let electorate = start.hard_state.electorate.clone().unwrap_or_else(first);
         let others = electorate.voters.iter().filter(|voter| *voter != config.address());
-        let mut hard = start.hard_state.clone().promising(config.timing().lease);
-        if !electorate.voters.contains(config.address()) && hard.electorate.is_some() {
-            hard.spent = hard.spent.max(hard.term);
-        }
+        let hard = start.hard_state.clone().promising(config.timing().lease);
         let mut election = Self {
             me,
             address: config.address().clone(),

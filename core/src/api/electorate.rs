@@ -15,14 +15,16 @@ use crate::{
 pub struct ElectorateVersion {
     /// The term of the master that wrote it. 0 for the first electorate, which is the seed list.
     pub term: Term,
-    /// It grows with every change.
+    /// It grows with every change in this term.
     pub number: u64,
 }
 
 impl ElectorateVersion {
     /// The version that a master of this term writes after this one.
     pub(crate) fn next(self, term: Term) -> Self {
-        Self { term, number: self.number.saturating_add(1) }
+        // Numbers begin again in each term, so nobody uses them up.
+        let number = if self.term == term { self.number.saturating_add(1) } else { 1 };
+        Self { term, number }
     }
 }
 
@@ -171,6 +173,7 @@ mod tests {
     fn versions_are_ordered_by_term_then_number() {
         let version = |term, number| ElectorateVersion { term: Term(term), number };
         assert!(version(2, 1) > version(1, 9) && version(1, 2) > version(1, 1));
-        assert_eq!(version(1, 9).next(Term(2)), version(2, 10));
+        assert_eq!(version(1, 9).next(Term(2)), version(2, 1));
+        assert_eq!(version(1, 9).next(Term(1)), version(1, 10));
     }
 }

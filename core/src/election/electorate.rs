@@ -58,9 +58,15 @@ impl Election {
             // No master has written it.
             return;
         }
-        if is_voter && is_newer && is_known_term && self.keeps_promise_by(&electorate) {
-            self.take_electorate(electorate);
-        } else if !is_voter && is_configured && electorate.voters.contains(from) {
+        if is_voter && is_newer && (is_known_term || self.is_near(electorate.version.term)) {
+            if let Some(voter) = self.others.get_mut(from) {
+                voter.offered = Some(electorate);
+            }
+        } else if !is_voter
+            && is_configured
+            && electorate.voters.contains(from)
+            && self.is_near(electorate.version.term)
+        {
             let known = self.offer.electorate.as_ref().map(|known| known.version);
             if known < Some(electorate.version) {
                 self.offer.electorate = Some(electorate);
@@ -72,6 +78,11 @@ impl Election {
     /// E1: a voter that starts again asks the voters of its electorate whether it may have promised them something. So a promise always binds
     /// it to one of them.
     fn keeps_promise_by(&self, electorate: &Electorate) -> bool {
+        let may_have_forgotten = !self.bootstrap_over() && self.electorate.may_become_voter(&self.address);
+        let is_missing = |address: &Address| !electorate.voters.contains(address);
+        if may_have_forgotten && self.others.iter().any(|(address, voter)| !voter.cleared && is_missing(address)) {
+            return false;
+        }
         let Some(promise) = self.live_promise().filter(|promise| promise.to != self.me) else { return true };
         let is_promised = |voter: &Voter| {
             let reported = voter.last_report.as_ref().map(|report| &report.node);
@@ -86,12 +97,39 @@ impl Election {
         self.hard.electorate.as_ref().is_none_or(|newest| newest.voters.contains(address))
     }
 
+    /// Takes what voters have offered, as soon as the term of this node and its promises allow it.
+    pub(super) fn take_offered(&mut self) {
+        if self.is_master() || self.others.values().all(|voter| voter.offered.is_none()) {
+            return;
+        }
+        let (newest, term) = (self.newest_version(), self.hard.term);
+        for voter in self.others.values_mut() {
+            voter.offered.take_if(|offered| offered.version <= newest);
+        }
+        let offers = self.others.values().filter_map(|voter| voter.offered.as_ref());
+        let may_be_taken = |offer: &&Electorate| offer.version.term <= term && self.keeps_promise_by(offer);
+        if let Some(offer) = offers.filter(may_be_taken).max_by_key(|offer| offer.version).cloned() {
+            self.take_electorate(offer);
+        }
+    }
+
+    /// Whether the node is no voter any more in the newest electorate, which may not be durable yet.
+    pub(super) fn is_removed(&self, node: &Node) -> bool {
+        let is_it =
+            |(address, voter): (&Address, &Voter)| voter.linked.as_ref() == Some(node) && !self.stays_voter(address);
+        self.others.iter().any(is_it)
+    }
+
     /// A master keeps the electorate that it writes.
     fn take_electorate(&mut self, electorate: Electorate) {
         if !self.is_master() {
             if self.state.candidacy().is_some() {
                 // It has asked for votes by another electorate, and must not win with them.
                 self.give_up();
+            }
+            if self.is_voter && !electorate.voters.contains(&self.address) {
+                // E7: it may go back to a lower term, and must not vote twice in one when it is a voter again. From now on it votes no more.
+                self.hard.spent = self.hard.term;
             }
             self.hard.electorate = Some(electorate);
             self.persist();
@@ -104,8 +142,10 @@ impl Election {
         let is_alone = !self.is_master() && self.following.is_none() && !self.others.values().any(Voter::is_linked);
         self.offer.alone_since = is_alone.then(|| self.offer.alone_since.unwrap_or(self.now));
         if self.offer_due().is_some_and(|at| at <= self.now)
+            && self.live_promise().is_none()
             && let Some(offer) = self.offer.electorate.take()
             && offer.version > self.newest_version()
+            && self.is_near(offer.version.term)
         {
             if offer.version.term > self.hard.term {
                 self.step_down(LossReason::NewerTerm);
@@ -118,7 +158,7 @@ impl Election {
     /// When this node takes the electorate that it was offered.
     pub(super) fn offer_due(&self) -> Option<Timestamp> {
         let since = self.offer.alone_since.filter(|_| self.offer.electorate.is_some())?;
-        Some(since + self.timing.bootstrap_wait)
+        Some((since + self.timing.bootstrap_wait).max(self.bootstrap_end()))
     }
 
     /// A linked node holds this electorate. A master that holds an older one writes its own anew in its term. A candidate asks a voter again
@@ -151,9 +191,9 @@ impl Election {
         if self.state.candidacy().is_some() {
             self.give_up();
         }
-        if self.is_voter && !electorate.voters.contains(&self.address) {
-            // E7: it may go back to a lower term now, and must not vote twice in one when it is a voter again.
-            self.hard.spent = self.hard.term;
+        if let State::Master(mastership) = &self.state {
+            // E6: a lease that was reported by the last electorate stays valid.
+            self.lease_end = self.lease_end.max(self.lease_until(mastership, self.now));
         }
         self.quorum = electorate.quorum();
         self.is_voter = electorate.voters.contains(&self.address);
@@ -200,15 +240,19 @@ impl Election {
 
     /// The newest heartbeat of the master that this node follows. It is acknowledged again when the electorate has become durable: the master
     /// waits for that.
-    pub(crate) fn newest_heartbeat(&self) -> Option<(&Address, Heartbeat)> {
+    pub(crate) fn newest_heartbeat(&self) -> Option<(&Node, Heartbeat)> {
         let following = self.following.as_ref()?;
-        Some((&following.address, following.heartbeat?))
+        Some((&following.master, following.heartbeat?))
     }
 
     /// The voters that this master is asked to change to.
     pub(crate) fn want_voters(&mut self, voters: BTreeSet<Address>) {
+        let is_reached = self.electorate.target.is_none() && self.electorate.voters == voters;
         if let State::Master(mastership) = &mut self.state {
-            mastership.wanted = Some(voters);
+            if voters.contains(&self.address) {
+                mastership.ends_at = None;
+            }
+            mastership.wanted = Some(voters).filter(|_| !is_reached);
         }
         self.settle();
     }
@@ -341,13 +385,18 @@ impl Election {
     }
 
     /// This master writes the next electorate. It acts by it once it is durable.
-    pub(crate) fn write_electorate(&mut self, electorate: Electorate) {
+    /// Returns whether it is a newer one.
+    pub(crate) fn write_electorate(&mut self, electorate: Electorate) -> bool {
+        if electorate.version <= self.newest_version() {
+            return false;
+        }
         if let State::Master(mastership) = &mut self.state {
             mastership.wanted.take_if(|wanted| electorate.target.as_ref().is_none_or(|target| target == wanted));
         }
         self.hard.electorate = Some(electorate);
         self.persist();
         self.settle();
+        true
     }
 }
 

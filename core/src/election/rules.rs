@@ -37,6 +37,7 @@ impl Election {
             self.lose_master(LossReason::Silent);
         }
         self.drop_ended_promise();
+        self.take_offered();
         self.take_offer();
         self.climb();
         self.go_back();
@@ -78,8 +79,8 @@ impl Election {
     /// durable (E4), and is not held (E9).
     pub(crate) fn can_vote(&self) -> bool {
         let has_storage = !self.persistence.failed && !self.persistence.delayed;
-        let has_voted_later = self.hard.term < self.hard.spent;
-        self.is_voter && self.may_form() && has_storage && !self.is_held() && !has_voted_later
+        let stays_voter = self.is_voter && self.stays_voter(&self.address);
+        stays_voter && self.may_form() && has_storage && !self.is_held()
     }
 
     /// D7: whether this node may form a cluster, or has joined one before.
@@ -210,7 +211,7 @@ impl Election {
 
     /// E2: starts a candidacy in the next term. With `solo`, it asks nobody (E8).
     pub(super) fn become_candidate(&mut self, solo: bool) {
-        self.enter(self.hard.term.next(), Some(self.me.clone()));
+        self.enter(self.hard.term.max(self.hard.spent).next(), Some(self.me.clone()));
         self.resigned = None;
         let until = (self.now + self.timing.lease).max(self.lease_end);
         let (to, term) = (self.me.clone(), self.hard.term);
@@ -349,6 +350,8 @@ impl Election {
             || !self.state.may_grant()
             || request.lease > self.timing.bootstrap_wait
             || request.electorate < self.newest_version()
+            || (self.hard.term < self.hard.spent && request.term <= self.hard.spent)
+            || self.is_removed(candidate)
             || !self.is_within_reach(request.term);
         if never {
             return Verdict::Refuse;
@@ -441,7 +444,7 @@ impl Election {
         if let State::Master(mastership) = &self.state {
             // The lease of a solo master binds nobody (E8).
             if !mastership.solo {
-                self.lease_end = self.lease_until(mastership, self.now);
+                self.lease_end = self.lease_end.max(self.lease_until(mastership, self.now));
             }
             self.promise_to_self();
             self.state = State::Idle;

@@ -3,7 +3,7 @@
 use core::{cmp::Reverse, time::Duration};
 
 use crate::{
-    api::electorate::ElectorateVersion,
+    api::electorate::{Electorate, ElectorateVersion},
     id::{Node, NodeId, Term},
     time::Timestamp,
     wire::message::{Role, StatusReport},
@@ -41,6 +41,8 @@ pub(super) struct Voter {
     pub(super) resigned: bool,
     /// Its lease and its `bootstrap_wait` that were compared with this node's.
     pub(super) compared: Option<(Duration, Duration)>,
+    /// E10: the newest electorate that it has sent, until this node may take it.
+    pub(super) offered: Option<Electorate>,
     /// E9: the node there has another seed list, and this master. It counts until then.
     pub(super) other_master: Option<(Node, Timestamp)>,
 }

@@ -61,10 +61,9 @@ fn term_of(update: &MembersUpdate) -> Term {
 impl Formation {
     /// `confirms`: the message is the first one on its link, and shows that the peer has established the link too.
     pub(super) fn message_received(&mut self, conn: ConnId, peer: PeerKey, confirms: bool, message: Message) {
-        match self.may_send(peer, &message) {
-            MaySend::Yes => {}
-            MaySend::WithAnotherElectorate => return self.note_status(peer, message),
-            MaySend::No => return self.end(conn, End::Closed(CloseReason::UnexpectedMessage)),
+        let may_send = self.may_send(peer, &message);
+        if may_send == MaySend::No {
+            return self.end(conn, End::Closed(CloseReason::UnexpectedMessage));
         }
         if confirms {
             if let Some(dialed) = self.peers.dialed(conn) {
@@ -72,6 +71,9 @@ impl Formation {
             }
             self.close_duplicates(peer);
             self.judge_master(peer);
+        }
+        if may_send == MaySend::WithAnotherElectorate {
+            return self.note_status(peer, message);
         }
         self.dispatch(conn, peer, message);
         // Not if the message has closed the link.

@@ -76,10 +76,7 @@ impl Formation {
         self.prove(step.waits_for());
         match step {
             ElectorateStep::None | ElectorateStep::Wait(_) => false,
-            ElectorateStep::Write(electorate) => {
-                self.election.write_electorate(electorate);
-                true
-            }
+            ElectorateStep::Write(electorate) => self.election.write_electorate(electorate),
             ElectorateStep::HandOver => {
                 self.election.hand_over();
                 true
@@ -135,8 +132,8 @@ impl Formation {
         if self.election.is_master() {
             self.offer_electorate();
             self.beat();
-        } else if let Some((address, heartbeat)) = self.election.newest_heartbeat()
-            && let Some(key) = self.peers.at(address).map(Peer::key)
+        } else if let Some((master, heartbeat)) = self.election.newest_heartbeat()
+            && let Some(key) = self.peers.with_node(master).map(Peer::key)
         {
             self.heartbeat_received(key, heartbeat);
         }

@@ -212,9 +212,70 @@ fn e10_a_removed_voter_that_votes_again_votes_in_no_term_twice() {
     rig.effects();
     assert_eq!(rig.election.hard.spent, Term(5));
     // It has gone back, and is a voter again.
-    let gone_back = HardState { electorate: None, term: Term(2), ..rig.election.hard.clone() };
+    let gone_back = HardState { electorate: None, term: Term(2), voted_for: None, ..rig.election.hard.clone() };
     let config = Config::builder("test", "c", "c:1").seeds(["a:1", "b:1", "c:1"]).build().unwrap();
     let start = Start { hard_state: gone_back, ..Start::new(Incarnation(2), 1) };
-    let election = Election::new(&config, &start, Rng::new(1), Timestamp::ZERO);
-    assert!(!election.can_vote(), "its term is lower than the last one in which it may have voted");
+    let mut rig = Rig { election: Election::new(&config, &start, Rng::new(1), Timestamp::ZERO), now: 0 };
+    rig.wait(3_000);
+    for (term, granted) in [(4, false), (5, false), (6, true)] {
+        rig.election.link_up(&at("a"), &node("a"), None);
+        assert_eq!(answer(&rig.request("a", term)), Some(granted), "{term}");
+    }
+}
+
+#[test]
+fn e10_a_restarted_voter_takes_no_electorate_without_a_voter_that_it_may_have_promised() {
+    let mut rig = Rig::new("c");
+    rig.election.link_up(&at("b"), &node("b"), None);
+    rig.report_in(3, "b", Role::Joining, None);
+    rig.election.electorate_received(&at("b"), electorate(3, 2, &["b", "c"]), false);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, 0, "it may have promised a something");
+    rig.wait(3_000);
+    assert_eq!(rig.election.electorate().version.number, 2, "no promise of an earlier run is left");
+}
+
+#[test]
+fn e10_an_electorate_that_is_refused_for_a_promise_is_taken_when_it_ends() {
+    let mut rig = Rig::past_bootstrap("c");
+    assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
+    rig.election.electorate_received(&at("b"), electorate(1, 1, &["b", "c"]), false);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, 0);
+    rig.wait(3_000);
+    assert_eq!(rig.election.electorate().version.number, 1);
+}
+
+#[test]
+fn e10_a_lease_that_was_reported_outlasts_a_step_that_shortens_it() {
+    let mut rig = asked_for(&["a", "b"]);
+    rig.wait(300);
+    let heartbeat = rig.election.next_heartbeat().unwrap();
+    let version = rig.election.electorate().version;
+    confirm(&mut rig, "c", heartbeat, version);
+    let reported = rig.election.leadership(rig.election.now).unwrap().valid_until;
+    let next = written(&rig, &["b", "c"]);
+    rig.election.write_electorate(next);
+    rig.effects();
+    let shorter = rig.election.leadership(rig.election.now).unwrap().valid_until;
+    assert!(shorter < reported, "b has confirmed an earlier heartbeat");
+    rig.wait(shorter.since(rig.election.now).as_millis() as u64);
+    assert!(!rig.election.is_master());
+    assert_eq!((rig.election.lease_end, rig.election.promised_to()), (reported, Some(&node("a"))));
+}
+
+#[test]
+fn g8_no_number_of_an_electorate_keeps_a_master_busy() {
+    let mut rig = Rig::past_bootstrap("a");
+    in_term(&mut rig, 3);
+    let target = Some(voters(&["a", "b"]));
+    rig.election.electorate_received(
+        &at("b"),
+        Electorate { target, ..electorate(3, u64::MAX, &["a", "b", "c"]) },
+        false,
+    );
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, u64::MAX);
+    let next = rig.election.electorate().version.next(Term(4));
+    assert_eq!(next, ElectorateVersion { term: Term(4), number: 1 });
 }

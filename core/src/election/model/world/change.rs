@@ -47,8 +47,7 @@ impl World {
                         self.seen.by.push(ix);
                     }
                 }
-                self.voters[ix].election.write_electorate(electorate);
-                true
+                self.voters[ix].election.write_electorate(electorate)
             }
             ElectorateStep::HandOver => {
                 self.seen.removed_itself = true;
@@ -80,8 +79,9 @@ impl World {
             voter.last_heartbeat = None;
             return None;
         }
-        let (address, heartbeat) = voter.election.newest_heartbeat()?;
-        let (to, address) = (place(address), address.clone());
+        let (master, heartbeat) = voter.election.newest_heartbeat()?;
+        let to = index(&master.id);
+        let address = name(to);
         Some((to, Frame::Ack(self.acknowledge(ix, &nodes[to], &address, heartbeat))))
     }
 
