@@ -20,8 +20,9 @@ pub(crate) struct Electorates {
     wanted: BTreeSet<BTreeSet<Address>>,
     /// The term in which a target was first recorded.
     begun: BTreeMap<BTreeSet<Address>, Term>,
-    /// The electorate of each request for votes, by its term, its number and its candidate.
-    requests: BTreeMap<(Term, u64, NodeIx), ElectorateVersion>,
+    /// The electorate of each request for a vote, and that of the voter when it was sent. By its term, its number, its candidate and
+    /// the voter.
+    requests: BTreeMap<(Term, u64, (NodeIx, NodeIx)), (ElectorateVersion, ElectorateVersion)>,
 }
 
 /// The electorate of a node that has this state.
@@ -41,29 +42,35 @@ impl Electorates {
         self.wanted.insert(voters.clone());
     }
 
-    /// A candidate has asked for a vote.
-    pub(crate) fn asks(&mut self, candidate: NodeIx, (term, number): (Term, u64), electorate: ElectorateVersion) {
-        self.requests.insert((term, number, candidate), electorate);
+    /// A candidate asks this voter for the first time. `electorates`: that of the request, and the one that is durable on the voter.
+    pub(crate) fn asks(
+        &mut self,
+        (candidate, voter): (NodeIx, NodeIx),
+        (term, number): (Term, u64),
+        electorates: (ElectorateVersion, ElectorateVersion),
+    ) {
+        self.requests.entry((term, number, (candidate, voter))).or_insert(electorates);
         if self.requests.len() > KEPT {
             self.requests.pop_first();
         }
     }
 
-    /// A node has answered a request for a vote. `own`: the electorate that is durable on it.
+    /// A voter answers a request for its vote. The vote may wait for its connection while the voter takes a newer electorate. So what
+    /// counts is the electorate that it held when it was asked. `own`: the one that is durable on it now, which a lost disk sets back.
     pub(crate) fn answers(
         &self,
-        candidate: NodeIx,
+        (candidate, voter): (NodeIx, NodeIx),
         (term, number): (Term, u64),
         (granted, own): (bool, ElectorateVersion),
         tally: &mut Tally,
     ) -> Result<(), String> {
-        let Some(asked) = self.requests.get(&(term, number, candidate)).filter(|asked| **asked < own) else {
-            return Ok(());
-        };
-        if granted {
+        let Some((asked, held)) = self.requests.get(&(term, number, (candidate, voter))) else { return Ok(()) };
+        if granted && *asked < own.min(*held) {
             return Err(format!("E10: a vote is granted to the electorate {asked}, although the voter holds {own}"));
         }
-        tally.count("vote refused for an older electorate");
+        if !granted && *asked < own {
+            tally.count("vote refused for an older electorate");
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use formation_core::{
     Address, Bootstrap, Change, CloseReason, Command, ConnId, ElectorateDigest, ElectorateVersion, Event, Formation,
-    HardState, Input, LossReason, Output, Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
+    HardState, Input, Output, Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
     message::{Message, Role, StatusReport},
 };
 use formation_testing::sim::engine::{self, NodeIx, RunId, Target, WireId, World};
@@ -136,9 +136,12 @@ impl Monitor {
         let electorates = &mut self.checks.entry(host.config.electorate()).or_default().electorates;
         for message in &messages {
             match (message, peer) {
-                (Message::VoteRequest(it), _) => electorates.asks(ix, (it.term, it.number), it.electorate),
+                (Message::VoteRequest(it), Some((_, to))) => {
+                    let held = electorates::version(&world.host(to).disk);
+                    electorates.asks((ix, to), (it.term, it.number), (it.electorate, held));
+                }
                 (Message::Vote(it), Some((_, to))) => {
-                    electorates.answers(to, (it.term, it.number), (it.granted, own), &mut self.tally)?;
+                    electorates.answers((to, ix), (it.term, it.number), (it.granted, own), &mut self.tally)?;
                 }
                 _ => {}
             }
@@ -185,11 +188,6 @@ impl Monitor {
                 if !had_joined && host.config.bootstrap() == Bootstrap::JoinOnly {
                     self.tally.count("join-only node has joined");
                 }
-            }
-            Event::MasterLost { master, reason: LossReason::Resigned, .. }
-                if master.id == *host.config.id() && self.settings.hands_over_by_itself =>
-            {
-                self.checks_of(host.config.electorate()).ended(world.run_id(ix));
             }
             Event::Linked { .. } => known.run.new_links += 1,
             Event::SelfDial { address, .. } => {

@@ -15,9 +15,6 @@ pub struct Settings {
     pub votes_last: bool,
     /// Check that no two nodes have a lease at the same time. Off when two quorums may share a hostile voter alone (G2).
     pub leases_never_overlap: bool,
-    /// A master that is to be removed from the voters hands over without its embedder (E10). With this, its lease counts as ended. Without,
-    /// G2 finds it: by the letter, only the embedder ends a lease early.
-    pub hands_over_by_itself: bool,
     /// A hostile voter may be a master and write views. One view id then stands for one member list only among the nodes
     /// that have it from an honest master.
     pub views_of_others: bool,
@@ -40,7 +37,6 @@ impl From<NetSettings> for Settings {
             eavesdrop: false,
             votes_last: true,
             leases_never_overlap: true,
-            hands_over_by_itself: false,
             views_of_others: false,
             compare_views: true,
         }
