@@ -155,7 +155,12 @@ impl Electorates {
 
 /// Whether this node is no voter and is to become none, whatever is lost: neither by what a disk holds, nor by what a node knows.
 pub(crate) fn is_only_a_member(world: &World, ix: NodeIx) -> bool {
-    let address = world.host(ix).config.address();
+    let config = &world.host(ix).config;
+    let address = config.address();
+    // With an empty disk, the only seed begins a cluster of its own.
+    if config.seeds().iter().eq([address]) {
+        return false;
+    }
     let counts = |electorate: &Electorate| {
         let target = electorate.target.as_ref();
         electorate.voters.contains(address) || target.is_some_and(|target| target.contains(address))
