@@ -10,6 +10,8 @@ use formation_core::{
 
 use formation_testing::sim::engine::{Clock, RunId};
 
+use crate::electorates::Electorates;
+
 /// Everything that the nodes of one cluster have claimed so far.
 #[derive(Default)]
 pub(crate) struct Checks {
@@ -18,6 +20,8 @@ pub(crate) struct Checks {
     /// kept until a newer run of the node starts (G2).
     leases: BTreeMap<RunId, u64>,
     views: BTreeMap<ViewId, MembersView>,
+    /// The voters that change (E10).
+    pub(crate) electorates: Electorates,
     /// The number of candidacies and the number of links of each run at the last check.
     candidacies: BTreeMap<RunId, (u64, usize)>,
 }
@@ -136,7 +140,7 @@ impl Checks {
     pub(crate) fn stands(
         &mut self,
         run: RunId,
-        (config, formation): (&Config, &Formation),
+        formation: &Formation,
         (persist_failed, new_links): (bool, usize),
     ) -> Result<(), String> {
         let status = formation.status();
@@ -149,7 +153,7 @@ impl Checks {
         // A master that learned a newer term becomes a candidate without the count of E2 (E7).
         // A link may open and close within one input.
         let links = status.links.max(links_before + new_links);
-        if is_new_candidate && links + 1 < config.quorum() && !self.leases.contains_key(&run) {
+        if is_new_candidate && links + 1 < formation.electorate().quorum() && !self.leases.contains_key(&run) {
             return Err(format!("E2: {} is a candidate with only {} links", formation.node(), status.links));
         }
         Ok(())

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use formation_core::{Command, Timing};
+use formation_core::{Command, Phase, Timing};
 use formation_testing::sim::engine::Fault as Of;
 
-use crate::{Crash, Cut, NodeIx, Rng, Target, keys::Intrusion, net::Net};
+use crate::{Crash, Cut, NodeIx, Rng, Target, electorates::is_only_a_member, keys::Intrusion, net::Net};
 
 /// A fault, or the repair of one. A fault that is not possible, such as the crash of a node that does not run, has no
 /// effect.
@@ -32,6 +32,10 @@ pub enum Fault {
     Times(NodeIx, Pace),
     /// One more node gets the keys of the next stage of a rolling change.
     ChangeKey,
+    /// The master is asked for other voters (E10). Bit 0 stands for node 0, and so on.
+    Voters(u16),
+    /// The machine of a node that is no voter, and is to become none, is replaced: another one with an empty disk has its address.
+    Replaced(NodeIx),
 }
 
 /// Times for the nodes of a cluster.
@@ -141,6 +145,22 @@ impl Fault {
         Self::Times(rng.below(voters), [Pace::Usual, Pace::Fast, Pace::Slow][rng.below(3)])
     }
 
+    /// A random change of the voters of a network of `nodes`, or what may happen meanwhile.
+    pub fn draw_voters(rng: &mut Rng, nodes: usize) -> Self {
+        let crash = if rng.one_in(2) { Crash::Process } else { Crash::Machine };
+        match rng.below(12) {
+            0..=5 => {
+                let most = 1 + rng.below(nodes.min(5));
+                Self::Voters((0..most).fold(0, |voters, _| voters | 1 << rng.below(nodes)))
+            }
+            6..=7 => Self::Replaced(rng.below(nodes)),
+            8 => Self::Of(Of::CrashMaster(crash)),
+            9 => Self::Of(Of::ResignMaster),
+            10 => Self::Of(Of::IsolateMaster(if rng.one_in(2) { Cut::Hold } else { Cut::Lose })),
+            _ => Self::Of(Of::Start(rng.below(nodes))),
+        }
+    }
+
     /// A random fault for a network with a cluster key.
     pub fn draw_keyed(rng: &mut Rng, nodes: usize) -> Self {
         match rng.below(2) {
@@ -171,6 +191,19 @@ impl Fault {
                 net.start(ix);
             }
             Self::ChangeKey if net.change_next_key() => {}
+            Self::Voters(nodes) => match net.master() {
+                Some(master) if net.listens(master) && net.status(master).phase == Phase::Master => {
+                    let wanted = (0..net.len()).filter(|ix| nodes >> ix & 1 == 1);
+                    let wanted = wanted.map(|ix| net.host(ix).config.address().clone()).collect();
+                    net.command(master, Command::SetVoters(wanted));
+                }
+                _ => return,
+            },
+            Self::Replaced(ix) if is_only_a_member(net, ix) => {
+                net.crash_if(ix, |_, _| true, Crash::Machine);
+                net.forget(ix);
+                net.start(ix);
+            }
             _ => return,
         }
         net.watch.tally.count(self.name());
@@ -196,6 +229,8 @@ impl Fault {
             Self::Times(_, Pace::Fast) => "fault: fast times",
             Self::Times(_, Pace::Slow) => "fault: slow times",
             Self::ChangeKey => "fault: change of key",
+            Self::Voters(_) => "fault: change of voters",
+            Self::Replaced(_) => "fault: machine replaced",
         }
     }
 }

@@ -10,8 +10,10 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 mod checks;
 mod digest;
+mod electorates;
 mod fault;
 pub mod fuzzing;
 mod hostile;

@@ -7,15 +7,15 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use formation_core::{
-    Address, Bootstrap, Change, CloseReason, Command, ConnId, ElectorateDigest, Event, Formation, HardState, Input,
-    Output, Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
+    Address, Bootstrap, Change, CloseReason, Command, ConnId, ElectorateDigest, ElectorateVersion, Event, Formation,
+    HardState, Input, Output, Phase, RejectReason, RemovalReason, Start, Term, Timestamp,
     message::{Message, Role, StatusReport},
 };
 use formation_testing::sim::engine::{self, NodeIx, RunId, Target, WireId, World};
 
 use crate::{
     checks::{Checks, Mirror, check_join_only, check_limits, check_stop, forms_cluster, vote_not_durable},
-    digest, peer,
+    digest, electorates, peer,
     replay::Run,
     settings::Settings,
     tally::Tally,
@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) runs: Vec<Run>,
     /// The stage of a rolling change of key on this node; `None` without a key.
     pub(crate) key_stage: Option<u64>,
+    /// The electorate by which the node has acted last.
+    electorate: ElectorateVersion,
     /// The node has joined a master, in this run or, according to its disk, in an earlier one.
     has_joined: bool,
     pub(crate) run: KnownRun,
@@ -130,6 +132,20 @@ impl Monitor {
         }
         let newest = messages.iter().map(Message::since).max();
         let peer = host.conns.get(&conn).and_then(|(wire, side)| world.towards(*wire, 1 - side));
+        let own = electorates::version(&host.disk);
+        let electorates = &mut self.checks.entry(host.config.electorate()).or_default().electorates;
+        for message in &messages {
+            match (message, peer) {
+                (Message::VoteRequest(it), Some((_, to))) => {
+                    let held = electorates::version(&world.host(to).disk);
+                    electorates.asks((ix, to), (it.term, it.number), (it.electorate, held));
+                }
+                (Message::Vote(it), Some((_, to))) => {
+                    electorates.answers((to, ix), (it.term, it.number), (it.granted, own), &mut self.tally)?;
+                }
+                _ => {}
+            }
+        }
         if let Some((_, to)) = peer
             && newest > Some(world.host(to).config.protocol().max)
         {
@@ -218,6 +234,7 @@ impl engine::Watch for Monitor {
         let host = world.host(ix);
         let known = self.nodes.entry(ix).or_default();
         known.has_joined &= host.disk.joined;
+        known.electorate = electorates::version(&host.disk);
         known.run = KnownRun { durable: host.disk.clone(), ..KnownRun::default() };
         if self.settings.record {
             let (config, start) = (host.config.clone(), start.clone());
@@ -294,7 +311,12 @@ impl engine::Watch for Monitor {
             let wanted = (self.settings.votes_last, self.settings.leases_never_overlap);
             checks.leads(micros(world), who, leadership, wanted)?;
         }
-        checks.stands(run, (&host.config, formation), (known.run.persist_failed, new_links))?;
+        checks.stands(run, formation, (known.run.persist_failed, new_links))?;
+        let electorate = formation.electorate().version;
+        let last = std::mem::replace(&mut known.electorate, electorate);
+        if last != electorate {
+            checks.electorates.acts(world, (&host.config, formation), last, &mut self.tally)?;
+        }
         check_join_only(&host.config, formation, known.has_joined)?;
         check_limits(&host.config, formation, host.conns.len())?;
         let late = world.now().saturating_sub(world.settings.tick_late.1);
@@ -324,6 +346,9 @@ impl engine::Watch for Monitor {
         if *command == Command::Leave {
             let by = now(world, ix) + host.config.timing().down_after;
             self.node(ix).run.left_by.get_or_insert(by);
+        }
+        if let Command::SetVoters(voters) = command {
+            self.checks_of(world.host(ix).config.electorate()).electorates.wants(voters);
         }
         let leads = |formation: &Formation| formation.leadership(now(world, ix)).is_some();
         if ends_mastership && host.formation.as_ref().is_some_and(|formation| !leads(formation)) {

@@ -9,7 +9,9 @@ use formation_core::{
 use formation_testing::sim::engine::smallest;
 
 use crate::{
-    Crash, NetSettings, NodeIx, Rng, digest,
+    Crash, NetSettings, NodeIx, Rng,
+    changes::has_one_electorate,
+    digest,
     fault::{Fault, Pace},
     hostile::Attack,
     net::Net,
@@ -51,6 +53,8 @@ pub struct Scenario {
     pub faults: Vec<(Duration, Fault)>,
     /// The hostile peer, if there is one.
     pub attack: Option<Attack>,
+    /// The voters change (E10). In the end, these are the voters: bit 0 stands for node 0, and so on. All others die for good.
+    pub last_voters: Option<u16>,
 }
 
 /// The failure of a scenario.
@@ -74,10 +78,15 @@ impl Scenario {
     /// The scenario of a seed. With `forget`, voters that die lose their votes. `FORMATION_SIM_NODES` sets the number
     /// of voters.
     pub fn draw(seed: u64, forget: bool) -> Self {
+        Self::draw_with(seed, forget, 0)
+    }
+
+    /// The same with so many more nodes that are no voters.
+    pub(crate) fn draw_with(seed: u64, forget: bool, more_others: usize) -> Self {
         let mut rng = Rng::new(seed);
         let voters = [3, 5, 2, 4, 3, 7, 1, 3][rng.below(8)];
         let voters = number("FORMATION_SIM_NODES").map_or(voters, |nodes| (nodes as usize).max(1));
-        let others = rng.below(3);
+        let others = rng.below(3) + more_others;
         let nodes = voters + others;
         let settings = Settings { votes_last: !forget, ..draw_settings(&mut rng) };
         let spread = [Duration::ZERO, ms(50), SECOND, 5 * SECOND][rng.below(4)];
@@ -129,7 +138,22 @@ impl Scenario {
         let joins_only = draw_joins_only(seed, voters, others);
         let priorities = draw_priorities(seed, voters);
         let attack = None;
-        Self { seed, voters, others, settings, keyed, joins_only, priorities, starts, solo, absent, faults, attack }
+        let last_voters = None;
+        Self {
+            seed,
+            voters,
+            others,
+            settings,
+            keyed,
+            joins_only,
+            priorities,
+            starts,
+            solo,
+            absent,
+            faults,
+            attack,
+            last_voters,
+        }
     }
 
     /// The scenario of a seed in which voters continue without a quorum (E8). It has long partitions. In every other
@@ -227,6 +251,9 @@ impl Scenario {
         if self.faults.is_empty() {
             self.check_undisturbed(net);
         }
+        if let Some(last) = self.last_voters {
+            self.check_last_voters(net, last);
+        }
     }
 
     /// In one scenario of four, all nodes use the φ accrual detector. In one of five, every other node also supports
@@ -274,7 +301,7 @@ impl Scenario {
     }
 
     /// G5: once the network is quiet, the nodes agree, and the agreement lasts.
-    fn check_convergence(&self, net: &mut Net) {
+    pub(crate) fn check_convergence(&self, net: &mut Net) {
         net.heal_all();
         net.resume_all_reading();
         let all = self.voters + self.others;
@@ -310,6 +337,9 @@ impl Scenario {
         let patience = 16 * SECOND + 2 * self.solo.unwrap_or_default();
         if !net.run_until(patience, |net| net.converged() && self.is_led_by_quorum(net) != Some(false)) {
             net.fail("G5: the living nodes do not agree");
+        }
+        if !net.run_until(patience, |net| net.converged() && has_one_electorate(net)) {
+            net.fail("E10: the living nodes do not agree on the voters");
         }
         if !self.priorities.is_empty() {
             self.check_preference(net);

@@ -7,8 +7,8 @@
 //! ```
 //! `--hostile-member` and `--hostile-voter` have a hostile peer. With `--count` behind them, all scenarios run, and the findings are
 //! counted.
-//! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With
-//! `--digest`, it prints a hash of all outputs of the nodes, for scenarios of every kind and for the kept fuzz corpora:
+//! With `--forget`, voters that die lose their votes. With `--solo`, voters continue without a quorum (E8). With `--voters`, the voters
+//! change (E10). With `--digest`, it prints a hash of all outputs of the nodes, for scenarios of every kind and for the kept fuzz corpora:
 //! equal hashes mean equal behaviour. `FORMATION_SIM_NODES` sets the number of voters.
 
 use std::{
@@ -26,10 +26,11 @@ use formation_tests::{
 
 type Draw = fn(u64) -> Scenario;
 
-const KINDS: [(&str, Draw); 3] = [
+const KINDS: [(&str, Draw); 4] = [
     ("", |seed| Scenario::draw(seed, false)),
     ("--forget", |seed| Scenario::draw(seed, true)),
     ("--solo", Scenario::draw_solo),
+    ("--voters", Scenario::draw_voters),
 ];
 
 const HOSTILE: [(&str, Draw); 2] = [
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     }
     let Some((_, draw)) = KINDS.iter().chain(&HOSTILE).find(|(name, _)| *name == argument) else {
         eprintln!(
-            "'{argument}': the only argument is --forget, --solo, --hostile-member, --hostile-voter (each of these two with or without --count) or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
+            "'{argument}': the only argument is --forget, --solo, --voters, --hostile-member, --hostile-voter (each of these two with or without --count) or --digest; the seeds come from FORMATION_SIM_SEEDS or FORMATION_SIM_SEED"
         );
         return ExitCode::FAILURE;
     };

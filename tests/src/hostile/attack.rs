@@ -154,6 +154,7 @@ impl Scenario {
             absent: BTreeSet::new(),
             faults,
             attack: Some(attack),
+            last_voters: None,
         }
     }
 

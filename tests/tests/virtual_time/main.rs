@@ -44,3 +44,4 @@ mod solo;
 mod streams;
 mod tls_failure;
 mod upgrade;
+mod voters;

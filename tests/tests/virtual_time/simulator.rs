@@ -149,6 +149,25 @@ fn e8_g2_g5_hold_for_clusters_that_split_and_meet() {
     explore(1_000, Scenario::draw_solo, &expected);
 }
 
+/// The voters change under all faults. In the end there is one electorate that somebody has asked for.
+#[test]
+fn e10_g1_g2_g3_g5_hold_while_the_voters_change() {
+    let expected = [
+        "fault: change of voters",
+        "fault: machine replaced",
+        "electorate changed",
+        "electorate written anew",
+        "electorate rolled back",
+        "voter added",
+        "voter removed",
+        "target reached",
+        "target reached by another master",
+        "vote refused for an older electorate",
+        "restarted with the last voters alone",
+    ];
+    explore(1_000, Scenario::draw_voters, &expected);
+}
+
 fn recorded(scenario: &Scenario) -> Vec<String> {
     let mut net = scenario.net();
     scenario.run(&mut net);

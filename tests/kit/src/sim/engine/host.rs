@@ -67,6 +67,8 @@ pub struct Host {
     pub closes: Vec<(ConnId, CloseReason)>,
     /// The content of the disk. The next run starts with it.
     pub disk: HardState,
+    /// The node says that its votes are durable (E10).
+    pub is_durable: bool,
     /// Every write from now on fails.
     pub disk_fails: bool,
     /// The clock of the node.
@@ -104,6 +106,7 @@ impl Host {
             events: Vec::new(),
             closes: Vec::new(),
             disk: HardState::default(),
+            is_durable: true,
             disk_fails: false,
             clock,
             bytes_sent: 0,

@@ -145,6 +145,7 @@ impl<W: Watch> Net<W> {
         let incarnation = Incarnation(wall.max(1) * 1_000 + ix as u64);
         let mut start = Start::new(incarnation, self.world.rng.draw());
         start.hard_state = host.disk.clone();
+        start.is_durable = host.is_durable;
         let at = host.clock.local(self.world.now);
         self.note(ix, format_args!("starts as incarnation {}", incarnation.0));
         self.watch.starts(&self.world, ix, last, &start, at);
