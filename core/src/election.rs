@@ -197,6 +197,7 @@ impl Election {
             handed_over: None,
             effects: VecDeque::new(),
         };
+        election.note_surplus();
         election.settle();
         election
     }

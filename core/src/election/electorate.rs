@@ -219,6 +219,7 @@ impl Election {
             self.deferred.clear();
         }
         self.electorate = electorate;
+        self.note_surplus();
         self.effects.push_back(Effect::ElectorateChanged);
     }
 
@@ -235,6 +236,13 @@ impl Election {
                 self.record_report(node, address, status);
                 self.settle();
             }
+        }
+    }
+
+    /// E2: the voters that are to be removed have their turns last.
+    pub(super) fn note_surplus(&mut self) {
+        for (address, voter) in &mut self.others {
+            voter.is_surplus = self.electorate.target.as_ref().is_some_and(|target| !target.contains(address));
         }
     }
 

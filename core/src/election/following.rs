@@ -55,6 +55,7 @@ impl Election {
         self.known_master = Some((term, master.clone()));
         self.persist();
         self.end_resignations();
+        self.handed_over = None;
         if self.following.as_ref().is_some_and(|f| f.master != *master) {
             self.lose_master(LossReason::Ended);
         }

@@ -138,14 +138,16 @@ impl Election {
 
     /// E2: the rank of this voter.
     pub(super) fn own_rank(&self) -> Rank<'_> {
-        Rank::new(self.priority, &self.me.id)
+        let is_surplus = self.electorate.target.as_ref().is_some_and(|target| !target.contains(&self.address));
+        Rank::new(is_surplus, self.priority, &self.me.id)
     }
 
     /// E2: the rank of the linked voter with this id.
     pub(super) fn rank_of<'a>(&self, id: &'a NodeId) -> Rank<'a> {
         let is_linked = |voter: &&Voter| voter.linked.as_ref().is_some_and(|node| node.id == *id);
-        let priority = self.others.values().filter(is_linked).map(Voter::priority).max();
-        Rank::new(priority.unwrap_or_default(), id)
+        let linked = || self.others.values().filter(is_linked);
+        let priority = linked().map(Voter::priority).max();
+        Rank::new(linked().any(|voter| voter.is_surplus), priority.unwrap_or_default(), id)
     }
 
     /// E2: how long a voter of this rank has to wait after it has become free, by this voter's links: its place times the

@@ -10,16 +10,18 @@ use crate::{
     wire::voting::Voting,
 };
 
-/// E2: the place of a voter among others. The smaller one has its turn first: a higher priority, then a lower id.
+/// E2: the place of a voter among others. The smaller one has its turn first: a voter that is not to be removed (E10), then a higher
+/// priority, then a lower id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank<'a> {
+    is_surplus: bool,
     priority: Reverse<u8>,
     id: &'a NodeId,
 }
 
 impl<'a> Rank<'a> {
-    pub(super) fn new(priority: u8, id: &'a NodeId) -> Self {
-        Self { priority: Reverse(priority), id }
+    pub(super) fn new(is_surplus: bool, priority: u8, id: &'a NodeId) -> Self {
+        Self { is_surplus, priority: Reverse(priority), id }
     }
 }
 
@@ -33,6 +35,8 @@ pub(super) struct Voter {
     pub(super) last_report: Option<LastReport>,
     /// E1: since the start of this node, this voter has shown a status after which no forgotten vote of this node can matter.
     pub(super) cleared: bool,
+    /// E10: it is to be removed.
+    pub(super) is_surplus: bool,
     /// It may only join, and has had a master since (D7).
     pub(super) has_joined: bool,
     /// How it votes, as its newest run has reported it.
@@ -60,7 +64,7 @@ impl Voter {
 
     /// E2: its rank, while it is linked. Until it has reported a priority, this is the default.
     pub(super) fn rank(&self) -> Option<Rank<'_>> {
-        self.linked.as_ref().map(|node| Rank::new(self.priority(), &node.id))
+        self.linked.as_ref().map(|node| Rank::new(self.is_surplus, self.priority(), &node.id))
     }
 
     pub(super) fn priority(&self) -> u8 {

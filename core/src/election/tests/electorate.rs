@@ -279,3 +279,15 @@ fn g8_no_number_of_an_electorate_keeps_a_master_busy() {
     let next = rig.election.electorate().version.next(Term(4));
     assert_eq!(next, ElectorateVersion { term: Term(4), number: 1 });
 }
+
+#[test]
+fn e10_a_voter_that_is_to_be_removed_has_its_turn_last() {
+    let mut rig = Rig::past_bootstrap("b");
+    assert!(rig.election.rank_of(&node("a").id) < rig.election.own_rank());
+    in_term(&mut rig, 3);
+    let target = Some(voters(&["b", "c"]));
+    rig.election.electorate_received(&at("c"), Electorate { target, ..electorate(3, 1, &["a", "b", "c"]) }, false);
+    rig.effects();
+    assert!(rig.election.own_rank() < rig.election.rank_of(&node("a").id));
+    assert!(rig.election.rank_of(&node("c").id) < rig.election.rank_of(&node("a").id));
+}

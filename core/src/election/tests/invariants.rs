@@ -222,7 +222,12 @@ const VOTES: [Violation; 10] = [
     ),
 ];
 
-const ELECTORATE: [Violation; 7] = [
+const ELECTORATE: [Violation; 8] = [
+    (
+        started,
+        |e| e.others.get_mut(&at("a")).expect("a voter").is_surplus = true,
+        "E10: a voter that is to be removed is known",
+    ),
     (elected, |e| mastership(e).changed_at = 99, "E10: an electorate is no newer than the newest heartbeat"),
     (follower, |e| e.quorum = 3, "E10: the quorum is that of the electorate"),
     (
