@@ -87,9 +87,9 @@
 //! add its address and remove the old one, or ask for all voters in one command. There has to be a master: a quorum of the present voters
 //! must run.
 //!
-//! **A voter that has lost its disk must not come back under the same address while it is a voter**: it has forgotten its votes, and
-//! which voters there are. Remove it first, start it again with an empty directory, and add it once it is a member. Or start it with
-//! [`Bootstrap::JoinOnly`](crate::Bootstrap::JoinOnly): it does not vote until it has had a master.
+//! **A voter that has lost its disk must not come back as a voter**: it has forgotten its votes, and which voters there are. At the
+//! address of a seed, it would begin with the first voters again. Remove it from the voters, start it with an empty directory and
+//! [`Bootstrap::JoinOnly`](crate::Bootstrap::JoinOnly), and add it once it is a member: it does not vote until it has had a master.
 //!
 //! # A quorum is lost for good
 //!
@@ -104,7 +104,7 @@
 //!
 //! | what happened | what to do |
 //! | --- | --- |
-//! | one voter has lost its directory | remove it from the voters, start it with an empty one, and [add it again](#replace-a-machine). If the voters have never changed, it may also be started with an empty one while there is a master. It waits until it can break no promise that it may have forgotten (E1), and learns the term from the master. If it starts in the middle of an election, it may vote twice in that term (G1) |
+//! | one voter has lost its directory | remove it from the voters, start it with an empty one and `Bootstrap::JoinOnly`, and [add it again](#replace-a-machine). If the voters have never changed, it may also be started with an empty one while there is a master. It waits until it can break no promise that it may have forgotten (E1), and learns the term from the master. If it starts in the middle of an election, it may vote twice in that term (G1) |
 //! | a voter says at its start that its state is damaged | the same: move the directory away, and start it while there is a master |
 //! | a quorum of voters has lost it at once | start the voters that still have theirs first: they bring the higher terms back. If there is none, terms begin again, and a store that compares fencing tokens refuses every write: reset what it remembers |
 //! | the cluster is to begin anew | stop all nodes, remove all directories, and reset the stores that compare terms |
