@@ -339,7 +339,12 @@ impl Scenario {
             net.fail("G5: the living nodes do not agree");
         }
         if !net.run_until(patience, |net| net.converged() && has_one_electorate(net)) {
-            net.fail("E10: the living nodes do not agree on the voters");
+            let held = net.living().into_iter().filter_map(|ix| {
+                let formation = net.host(ix).formation.as_ref()?;
+                Some(format!("{ix}: {}, {:?}", formation.electorate(), formation.explain().waits_for))
+            });
+            let held: Vec<String> = held.collect();
+            net.fail(&format!("E10: the living nodes do not agree on the voters: {}", held.join("; ")));
         }
         if !self.priorities.is_empty() {
             self.check_preference(net);

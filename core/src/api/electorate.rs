@@ -38,11 +38,12 @@ impl fmt::Display for ElectorateVersion {
 /// The voters of a cluster. The first electorate is the seed list. Only a master changes it, one voter at a time (PROTOCOL.md, E10).
 ///
 /// ```
-/// use formation_core::{Config, Formation, Incarnation, Start, Timestamp};
+/// use formation_core::{Config, Electorate, ElectorateVersion, Formation, Incarnation, Start, Timestamp};
 ///
 /// let config = Config::single("orders", "node-a", "127.0.0.1:7000").build()?;
 /// let node = Formation::new(config, Start::new(Incarnation(1), 1), Timestamp::ZERO);
-/// let electorate = node.electorate();
+/// let electorate: &Electorate = node.electorate();
+/// assert_eq!(electorate.version, ElectorateVersion::default(), "these are the seeds");
 /// assert_eq!((electorate.voters.len(), electorate.quorum()), (1, 1));
 /// assert_eq!(electorate.target, None, "nobody has asked for other voters");
 /// # Ok::<(), formation_core::ConfigError>(())

@@ -75,6 +75,18 @@ pub struct Explanation {
 }
 
 /// What a change of the voters waits for (PROTOCOL.md, E10).
+///
+/// ```
+/// use formation_core::{Explanation, Waiting};
+///
+/// fn advice(explanation: &Explanation) -> String {
+///     match &explanation.waits_for {
+///         Some(Waiting::Members(missing)) => format!("start {} new voters with a state directory", missing.len()),
+///         Some(waits_for) => format!("it waits for {waits_for}"),
+///         None => "nothing is waited for".to_owned(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Waiting {

@@ -255,12 +255,11 @@ impl Election {
 
     /// The voters that this master is asked to change to.
     pub(crate) fn want_voters(&mut self, voters: BTreeSet<Address>) {
-        let is_reached = self.electorate.target.is_none() && self.electorate.voters == voters;
         if let State::Master(mastership) = &mut self.state {
             if voters.contains(&self.address) {
                 mastership.ends_at = None;
             }
-            mastership.wanted = Some(voters).filter(|_| !is_reached);
+            mastership.wanted = Some(voters);
         }
         self.settle();
     }

@@ -20,10 +20,8 @@ pub struct Voting {
     /// Whether the node may form a cluster, or has joined one before (D7).
     pub may_form: bool,
     /// A voter with a higher priority comes before the others in the order of turns (E2). It is a part of its own of the extensions.
-    #[serde(skip)]
     pub priority: u8,
     /// Whether the node stores its votes (E10). It is a part of its own of the extensions.
-    #[serde(skip)]
     pub is_durable: bool,
 }
 
@@ -39,7 +37,9 @@ impl Voting {
     /// Appends the extensions.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         // A serialization into memory cannot fail. Without the extension, the receiver assumes its own times.
-        let body: Vec<u8> = postcard::to_allocvec(self).unwrap_or_default();
+        let Self { lease, bootstrap_wait, longest_lease, may_form, priority: _, is_durable: _ } = self;
+        let body: Vec<u8> =
+            postcard::to_allocvec(&(lease, bootstrap_wait, longest_lease, may_form)).unwrap_or_default();
         if let Ok(length) = u8::try_from(body.len()) {
             out.put_u8(Extension::Voting as u8);
             out.put_u8(length);
@@ -57,10 +57,11 @@ impl Voting {
 impl Hello {
     /// How the sender votes. `None` if it does not say so in a form that this node knows.
     pub(crate) fn voting(&self) -> Option<Voting> {
-        let voting: Voting = postcard::from_bytes(self.extension(Extension::Voting)?).ok()?;
-        let priority = self.extension(Extension::Priority).and_then(|body| body.first().copied());
+        let (lease, bootstrap_wait, longest_lease, may_form) =
+            postcard::from_bytes(self.extension(Extension::Voting)?).ok()?;
+        let priority = self.extension(Extension::Priority).and_then(|body| body.first().copied()).unwrap_or_default();
         let is_durable = self.extension(Extension::Durable).is_some();
-        Some(Voting { priority: priority.unwrap_or_default(), is_durable, ..voting })
+        Some(Voting { lease, bootstrap_wait, longest_lease, may_form, priority, is_durable })
     }
 }
 

@@ -14,7 +14,7 @@ const COMPLETE: [(&str, &str); 3] = [
     ),
     (
         "a value is what its parts are, and services write it down",
-        "Incarnation Node Term ViewId ConnId DialId StreamId ElectorateDigest ViewDigest",
+        "ElectorateVersion Incarnation Node Term ViewId ConnId DialId StreamId ElectorateDigest ViewDigest",
     ),
     (
         "who matches it has to handle everything: code that passes over a new variant would be wrong, and must not compile",
@@ -26,8 +26,8 @@ const COMPLETE: [(&str, &str); 3] = [
 const NOT_SERIALIZED: [(&str, &str); 3] = [
     (
         "an error is shown as its text",
-        "ConfigError IdError IncomingError MetadataError Misuse OpenError ResumeError CommandError LeaveError Part RecvError ReplayError SnapshotError SourceError \
-         StartError Stopped StoreError TlsError",
+        "ConfigError IdError IncomingError MetadataError Misuse OpenError ResumeError CommandError LeaveError Part RecvError ReplayError \
+         SnapshotError SourceError StartError Stopped StoreError TlsError VotersError",
     ),
     (
         "it is a part of a running program",

@@ -120,7 +120,7 @@ impl ClusterHandle {
     /// # async fn example(cluster: &formation_host::ClusterHandle) -> Result<(), Box<dyn std::error::Error>> {
     /// // The machine of one voter is lost. A new node has joined, and takes its place.
     /// let mut voters = cluster.voters().voters;
-    /// voters.remove(&"10.0.0.3:7000".parse()?);
+    /// voters.remove("10.0.0.3:7000");
     /// voters.insert("10.0.0.4:7000".parse()?);
     /// let electorate = cluster.set_voters(voters).await?;
     /// println!("the voters are {electorate}");
