@@ -354,7 +354,10 @@ impl Election {
         if surplus.is_empty() {
             // The next master removes this one.
             let has_waited = self.hands_over_at().is_none_or(|at| at <= self.now);
-            let has_successor = target.iter().any(is_alive);
+            // A successor with an older electorate would not be elected.
+            let successors = || target.iter().filter(|address| **address != self.address && is_alive(address));
+            let has_successor =
+                successors().next().is_some() && successors().all(|address| mastership.installed.contains(address));
             return match has_waited && has_successor {
                 true => ElectorateStep::HandOver,
                 false => ElectorateStep::Wait(Waiting::NextMaster),
