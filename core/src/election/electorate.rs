@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many times `down_after` a master that is to be removed waits before it hands over again.
-const AGAIN: u32 = 10;
+const AGAIN: u32 = 3;
 
 /// What a node may take that can reach no voter of its electorate: all of them may have been replaced while it was down.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
