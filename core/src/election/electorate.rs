@@ -99,17 +99,23 @@ impl Election {
 
     /// Takes what voters have offered, as soon as the term of this node and its promises allow it.
     pub(super) fn take_offered(&mut self) {
-        if self.is_master() || self.others.values().all(|voter| voter.offered.is_none()) {
+        if self.others.values().all(|voter| voter.offered.is_none()) {
             return;
         }
-        let (newest, term) = (self.newest_version(), self.hard.term);
-        for voter in self.others.values_mut() {
-            voter.offered.take_if(|offered| offered.version <= newest);
-        }
+        self.drop_old_offers();
         let offers = self.others.values().filter_map(|voter| voter.offered.as_ref());
-        let may_be_taken = |offer: &&Electorate| offer.version.term <= term && self.keeps_promise_by(offer);
+        let may_be_taken = |offer: &&Electorate| offer.version.term <= self.hard.term && self.keeps_promise_by(offer);
         if let Some(offer) = offers.filter(may_be_taken).max_by_key(|offer| offer.version).cloned() {
             self.take_electorate(offer);
+            self.drop_old_offers();
+        }
+    }
+
+    /// A master takes none. It is offered them again later.
+    fn drop_old_offers(&mut self) {
+        let (newest, is_master) = (self.newest_version(), self.is_master());
+        for voter in self.others.values_mut() {
+            voter.offered.take_if(|offered| is_master || offered.version <= newest);
         }
     }
 

@@ -55,6 +55,7 @@ impl Election {
             self.become_solo();
             self.judge_requests();
         }
+        self.take_offered();
         self.drop_ended_promise();
     }
 
