@@ -1,6 +1,6 @@
 //! Reporting that the voters that were asked for are not all voters yet, and why (PROTOCOL.md, E10).
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use crate::{
@@ -21,8 +21,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Patience {
     is_waiting: bool,
     reported: Option<((BTreeSet<Address>, Waiting), Timestamp)>,
-    /// When it was last looked whether the node that is to become a voter is at its address. There are not more of them than voters.
-    checked: BTreeMap<Address, Timestamp>,
+    /// The members that are to become voters and were dialed since the last time that the timer was due, to see whether they are at their
+    /// addresses. There are not more of them than voters.
+    checked: BTreeSet<Address>,
 }
 
 impl Patience {
@@ -40,19 +41,15 @@ impl Patience {
         }
     }
 
-    /// Whether it may be looked now which node is at this address. A node that cannot be dialed must not lose its link again and again.
-    pub(crate) fn may_check(&mut self, env: &Env, address: &Address) -> bool {
-        let is_new = !self.checked.contains_key(address);
-        if is_new {
-            self.checked.insert(address.clone(), env.now);
-        }
-        is_new
+    /// Whether the node at this address is to be dialed now.
+    pub(crate) fn may_check(&mut self, address: &Address) -> bool {
+        self.checked.insert(address.clone())
     }
 
     /// The timer is due. Reports the reason, if it is new, or was reported long ago.
     pub(crate) fn report(&mut self, env: &Env, sink: &mut Sink, why: (BTreeSet<Address>, Waiting)) {
         sink.set_timer(Timer::VotersWait, env.now + env.timing().down_after);
-        self.checked.retain(|_, at| env.now.since(*at) < AGAIN);
+        self.checked.clear();
         let is_known =
             |(known, at): &((BTreeSet<Address>, Waiting), Timestamp)| *known == why && env.now.since(*at) < AGAIN;
         if !self.reported.as_ref().is_some_and(is_known) {

@@ -89,7 +89,7 @@ impl Formation {
         let Some(Waiting::Members(members)) = waits_for else { return };
         let is_unproven = |address: &&Address| self.peers.at(address).is_some_and(|peer| !peer.is_verified());
         for address in members.iter().filter(is_unproven) {
-            if self.patience.may_check(&self.env, address) {
+            if self.patience.may_check(address) {
                 self.discovery.check_voter(&self.env, address);
             }
         }
