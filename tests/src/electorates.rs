@@ -11,6 +11,9 @@ use crate::tally::Tally;
 /// How many electorates, and how many requests for votes, are remembered.
 const KEPT: usize = 4_096;
 
+/// A request for a vote: its term and number, and the nodes that ask and are asked.
+type Request = (Term, u64, (NodeIx, NodeIx));
+
 /// What the nodes of one cluster have shown of its electorates.
 #[derive(Default)]
 pub(crate) struct Electorates {
@@ -22,7 +25,7 @@ pub(crate) struct Electorates {
     begun: BTreeMap<BTreeSet<Address>, Term>,
     /// The electorate of each request for a vote, and that of the voter when it was sent. By its term, its number, its candidate and
     /// the voter.
-    requests: BTreeMap<(Term, u64, (NodeIx, NodeIx)), (ElectorateVersion, ElectorateVersion)>,
+    requests: BTreeMap<Request, (ElectorateVersion, ElectorateVersion)>,
 }
 
 /// The electorate of a node that has this state.
