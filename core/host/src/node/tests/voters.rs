@@ -15,7 +15,7 @@ fn set(addresses: &[&str]) -> BTreeSet<Address> {
 fn run<T>(store: &MemoryStore, incarnation: u64, test: impl AsyncFnOnce(ClusterHandle) -> T) -> T {
     let environment = Environment::system().store(store.clone()).incarnation(Incarnation(incarnation));
     let (node, ends) = node_with(single(), environment.begin(&single()).unwrap(), Clock::start().now());
-    let handle = ends.handle.clone();
+    let handle = ends.handle;
     let both = async {
         let test = async { Some(test(handle).await) };
         future::or(test, async {
