@@ -1,25 +1,21 @@
 //! Reporting that this node has no master, and why.
 
-use core::time::Duration;
-
 use crate::{
     api::event::Event,
     api::explain::{NoMaster, NoMasterReason},
     env::{Env, Sink},
     id::{Incarnation, Node},
+    reported::Reported,
     time::Timestamp,
     timers::Timer,
 };
-
-/// How often the same reason is reported again.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// Since when this node has had no master, and what it has reported about that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Absence {
     since: Option<Timestamp>,
-    reported: Option<(NoMaster, Timestamp)>,
+    reported: Reported<NoMaster>,
 }
 
 impl Absence {
@@ -44,9 +40,7 @@ impl Absence {
     pub(crate) fn report(&mut self, env: &Env, sink: &mut Sink, why: NoMaster) {
         let Some(since) = self.since else { return };
         sink.set_timer(Timer::NoMaster, env.now + env.timing().down_after);
-        let is_known = |(known, at): &(NoMaster, Timestamp)| is_same(known, &why) && env.now.since(*at) < AGAIN;
-        if !self.reported.as_ref().is_some_and(is_known) {
-            self.reported = Some((why.clone(), env.now));
+        if self.reported.is_due(env.now, &why, is_same) {
             sink.event(Event::NoMaster { since: env.now.since(since), why });
         }
     }

@@ -7,6 +7,7 @@ use alloc::{
 
 use crate::{
     api::config::{Config, Limits, Timing},
+    api::electorate::majority,
     api::event::Event,
     api::output::Output,
     id::{Address, Node},
@@ -58,7 +59,7 @@ impl Env {
 
     /// How many voters elect a master.
     pub(crate) fn quorum(&self) -> usize {
-        self.voters.len() / 2 + 1
+        majority(&self.voters)
     }
 
     /// The `Hello` with this nonce and this report of how this node votes.

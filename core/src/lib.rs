@@ -79,6 +79,7 @@ mod patience;
 mod peers;
 mod preference;
 mod replacements;
+mod reported;
 mod rng;
 mod stranded;
 mod streams;

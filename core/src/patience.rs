@@ -1,26 +1,22 @@
 //! Reporting that the voters that were asked for are not all voters yet, and why (PROTOCOL.md, E10).
 
 use alloc::collections::BTreeSet;
-use core::time::Duration;
 
 use crate::{
     api::event::Event,
     api::explain::Waiting,
     env::{Env, Sink},
     id::Address,
-    time::Timestamp,
+    reported::Reported,
     timers::{Timer, Timers},
 };
-
-/// How often the same reason is reported again.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// Since when a change of the voters waits, and what was reported about that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Patience {
     is_waiting: bool,
-    reported: Option<((BTreeSet<Address>, Waiting), Timestamp)>,
+    reported: Reported<(BTreeSet<Address>, Waiting)>,
     /// The members that are to become voters and were dialed since the last time that the timer was due, to see whether they are at their
     /// addresses. There are not more of them than voters.
     checked: BTreeSet<Address>,
@@ -50,10 +46,7 @@ impl Patience {
     pub(crate) fn report(&mut self, env: &Env, sink: &mut Sink, why: (BTreeSet<Address>, Waiting)) {
         sink.set_timer(Timer::VotersWait, env.now + env.timing().down_after);
         self.checked.clear();
-        let is_known =
-            |(known, at): &((BTreeSet<Address>, Waiting), Timestamp)| *known == why && env.now.since(*at) < AGAIN;
-        if !self.reported.as_ref().is_some_and(is_known) {
-            self.reported = Some((why.clone(), env.now));
+        if self.reported.is_due(env.now, &why, PartialEq::eq) {
             let (target, waits_for) = why;
             sink.event(Event::VotersWait { target, waits_for });
         }

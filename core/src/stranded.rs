@@ -9,13 +9,10 @@ use crate::{
     env::{Env, Sink},
     id::{Address, Node},
     peers::PeerTable,
-    time::Timestamp,
+    reported::Reported,
     timers::Timer,
     wire::message::Role,
 };
-
-/// How often the same is reported again.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// Which linked peers lacked a master when this voter last looked, and when that was last reported. The peers are linked, so there are
 /// not more of them than links.
@@ -24,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Stranded {
     follows: Option<Node>,
     seen: BTreeSet<Node>,
-    reported: Option<Timestamp>,
+    reported: Reported<()>,
 }
 
 impl Stranded {
@@ -49,9 +46,9 @@ impl Stranded {
         sink.set_timer(Timer::Stranded, env.now + Self::patience(env));
         let lacking = without_master(peers);
         let mut lasting = lacking.iter().filter(|(node, _)| self.seen.contains(node));
-        let is_known = self.reported.is_some_and(|at| env.now.since(at) < AGAIN);
-        if let Some((peer, peer_address)) = lasting.next().filter(|_| !is_known) {
-            self.reported = Some(env.now);
+        if let Some((peer, peer_address)) = lasting.next()
+            && self.reported.is_due(env.now, &(), PartialEq::eq)
+        {
             sink.event(Event::PeersWithoutMaster {
                 master: master.clone(),
                 address: address.clone(),

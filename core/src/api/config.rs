@@ -29,6 +29,7 @@ pub use self::{
     timing::Timing,
 };
 use crate::{
+    api::electorate::majority,
     id::{Address, ClusterName, ElectorateDigest, NodeId},
     metadata::readable,
     peers::proof::ClusterKey,
@@ -237,7 +238,7 @@ impl Config {
 
     /// The number of voters that elect a master: more than half of the seeds.
     pub fn quorum(&self) -> usize {
-        self.seeds.len() / 2 + 1
+        majority(&self.seeds)
     }
 }
 

@@ -68,13 +68,23 @@ impl Electorate {
 
     /// How many voters elect a master: more than half of them.
     pub fn quorum(&self) -> usize {
-        self.voters.len() / 2 + 1
+        majority(&self.voters)
+    }
+
+    /// Whether the voter at this address is to be removed.
+    pub(crate) fn is_surplus(&self, voter: &Address) -> bool {
+        self.target.as_ref().is_some_and(|target| !target.contains(voter))
     }
 
     /// Whether the node at this address is a voter, or is to become one.
     pub(crate) fn may_become_voter(&self, address: &Address) -> bool {
         self.voters.contains(address) || self.target.as_ref().is_some_and(|target| target.contains(address))
     }
+}
+
+/// More than half of these voters.
+pub(crate) fn majority(voters: &BTreeSet<Address>) -> usize {
+    voters.len() / 2 + 1
 }
 
 /// `version 3.7: a:1, b:1 (changing to a:1, c:1)`

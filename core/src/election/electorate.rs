@@ -51,24 +51,18 @@ impl Election {
     /// Receives the electorate that another node holds. Only a voter of this node's own electorate is believed. `is_configured`: the node was
     /// reached at an address of this node's configuration.
     pub(crate) fn electorate_received(&mut self, from: &Address, electorate: Electorate, is_configured: bool) {
-        let is_voter = self.others.contains_key(from);
-        let is_newer = electorate.version > self.newest_version();
-        let is_known_term = electorate.version.term <= self.hard.term;
-        if electorate.version.term == Term::default() {
-            // No master has written it.
+        let (version, newest) = (electorate.version, self.newest_version());
+        // In the term 0, no master has written it.
+        if version.term == Term::default() || !self.is_near(version.term) {
             return;
         }
-        if is_voter && is_newer && (is_known_term || self.is_near(electorate.version.term)) {
-            if let Some(voter) = self.others.get_mut(from) {
+        if let Some(voter) = self.others.get_mut(from) {
+            if version > newest {
                 voter.offered = Some(electorate);
             }
-        } else if !is_voter
-            && is_configured
-            && electorate.voters.contains(from)
-            && self.is_near(electorate.version.term)
-        {
+        } else if is_configured && electorate.voters.contains(from) {
             let known = self.offer.electorate.as_ref().map(|known| known.version);
-            if known < Some(electorate.version) {
+            if known < Some(version) {
                 self.offer.electorate = Some(electorate);
             }
         }
@@ -248,7 +242,7 @@ impl Election {
     /// E2: the voters that are to be removed have their turns last.
     pub(super) fn note_surplus(&mut self) {
         for (address, voter) in &mut self.others {
-            voter.is_surplus = self.electorate.target.as_ref().is_some_and(|target| !target.contains(address));
+            voter.is_surplus = self.electorate.is_surplus(address);
         }
     }
 
@@ -310,10 +304,7 @@ impl Election {
         if target.is_none() && !must_write_anew {
             return ElectorateStep::None;
         }
-        if self.persistence.failed {
-            return ElectorateStep::Wait(Waiting::Storage);
-        }
-        if self.newest_version() > self.electorate.version {
+        if self.persistence.failed || self.newest_version() > self.electorate.version {
             return ElectorateStep::Wait(Waiting::Storage);
         }
         let is_recorded = mastership.wanted.is_none() || mastership.wanted == self.electorate.target;
@@ -338,13 +329,13 @@ impl Election {
             alive >= next.quorum() && self.lease_by(mastership, next) > self.now
         };
         let missing = || target.iter().filter(|address| !voters.contains(*address));
-        let mut added = missing().filter(|address| roster.is_active(address) && roster.is_durable(address));
+        let is_fit = |address: &Address| roster.is_active(address) && roster.is_durable(address);
+        let mut added = missing().filter(|address| is_fit(address));
         let with = |address: &Address| self.written(voters.iter().chain([address]).cloned().collect(), Some(target));
         if let Some(next) = added.find_map(|address| Some(with(address)).filter(keeps_a_quorum)) {
             return ElectorateStep::Write(next);
         }
-        let unfit: BTreeSet<Address> =
-            missing().filter(|address| !(roster.is_active(address) && roster.is_durable(address))).cloned().collect();
+        let unfit: BTreeSet<Address> = missing().filter(|address| !is_fit(address)).cloned().collect();
         if !unfit.is_empty() {
             return ElectorateStep::Wait(Waiting::Members(unfit));
         }
@@ -355,7 +346,7 @@ impl Election {
         if mastership.ends_at.is_some() {
             return ElectorateStep::None;
         }
-        let is_surplus = |address: &&Address| **address != self.address && !target.contains(*address);
+        let is_surplus = |address: &&Address| **address != self.address && self.electorate.is_surplus(address);
         let mut surplus: Vec<&Address> = voters.iter().filter(is_surplus).collect();
         if surplus.is_empty() {
             // The next master removes this one.
@@ -400,8 +391,7 @@ impl Election {
         }
     }
 
-    /// This master writes the next electorate. It acts by it once it is durable.
-    /// Returns whether it is a newer one.
+    /// This master writes the next electorate, and acts by it once it is durable. Returns whether it is a newer one.
     pub(crate) fn write_electorate(&mut self, electorate: Electorate) -> bool {
         if electorate.version <= self.newest_version() {
             return false;

@@ -138,9 +138,7 @@ impl Election {
         assert_eq!(self.is_voter, electorate.voters.contains(address), "E10: a voter is in the electorate");
         let others = electorate.voters.iter().filter(|voter| *voter != address);
         assert!(self.others.keys().eq(others), "E10: the other voters are those of the electorate");
-        let target = electorate.target.as_ref();
-        let is_surplus = |address: &Address| target.is_some_and(|target| !target.contains(address));
-        let is_right = self.others.iter().all(|(address, voter)| voter.is_surplus == is_surplus(address));
+        let is_right = self.others.iter().all(|(address, voter)| voter.is_surplus == electorate.is_surplus(address));
         assert!(is_right, "E10: a voter that is to be removed is known");
         let durable = self.persistence.durable.electorate.as_ref().map(|durable| durable.version);
         assert_eq!(durable.unwrap_or_default(), electorate.version, "E10: a node acts by a durable electorate");

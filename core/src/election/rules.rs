@@ -139,8 +139,7 @@ impl Election {
 
     /// E2: the rank of this voter.
     pub(super) fn own_rank(&self) -> Rank<'_> {
-        let is_surplus = self.electorate.target.as_ref().is_some_and(|target| !target.contains(&self.address));
-        Rank::new(is_surplus, self.priority, &self.me.id)
+        Rank::new(self.electorate.is_surplus(&self.address), self.priority, &self.me.id)
     }
 
     /// E2: the rank of the linked voter with this id.

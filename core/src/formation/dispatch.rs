@@ -88,15 +88,15 @@ impl Formation {
         match sender_of(message) {
             Sender::Anyone => MaySend::Yes,
             Sender::Voter if peer.is_voter() => MaySend::Yes,
-            Sender::Voter => match message {
-                // It may be the first one.
-                Message::Status(status) if status.electorate != self.election.electorate().version => {
-                    MaySend::WithAnotherElectorate
-                }
-                _ => self.unless_electorates_differ(peer),
-            },
+            // A status may be the first one.
+            Sender::Voter if self.shows_another_electorate(message) => MaySend::WithAnotherElectorate,
+            Sender::Voter => self.unless_electorates_differ(peer),
             Sender::Nobody => MaySend::No,
         }
+    }
+
+    fn shows_another_electorate(&self, message: &Message) -> bool {
+        matches!(message, Message::Status(status) if status.electorate != self.election.electorate().version)
     }
 
     /// E10: one of two nodes with different electorates may take itself, or the other one, for a voter without a fault.

@@ -151,8 +151,7 @@ impl Formation {
     /// A linked node holds this electorate. If it is older than this node's own, it is sent that one.
     pub(super) fn owe_electorate(&mut self, key: PeerKey, held: ElectorateVersion) {
         let own = self.election.electorate().version;
-        // The message may have ended the link.
-        if held < own && self.peers.peer(key).is_some() {
+        if held < own {
             self.peers.post_electorate(&self.env, key, own);
         }
     }
