@@ -21,7 +21,17 @@ pub struct ElectorateVersion {
 
 impl ElectorateVersion {
     /// The version that a master of this term writes after this one.
-    pub(crate) fn next(self, term: Term) -> Self {
+    ///
+    /// ```
+    /// use formation_core::{ElectorateVersion, Term};
+    ///
+    /// let first = ElectorateVersion::default().next(Term(3));
+    /// assert_eq!(first.to_string(), "3.1");
+    /// assert_eq!(first.next(Term(3)).to_string(), "3.2");
+    /// assert_eq!(first.next(Term(4)).to_string(), "4.1");
+    /// ```
+    #[must_use = "it returns the next version"]
+    pub fn next(self, term: Term) -> Self {
         // Numbers begin again in each term, so nobody uses them up.
         let number = if self.term == term { self.number.saturating_add(1) } else { 1 };
         Self { term, number }

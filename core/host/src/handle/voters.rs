@@ -83,7 +83,7 @@ impl Change {
         let is_other = match *recorded {
             Some(recorded) => version > recorded,
             // The first electorate after the command may have been on its way to the disk. The second one has the new target.
-            None => version.term > *term || version.number > before.number + 1,
+            None => version > before.next(*term),
         };
         if is_other {
             return Some(Err(VotersError::Superseded { electorate: electorate.clone() }));
@@ -236,6 +236,13 @@ mod tests {
         assert_eq!(change().outcome(&other((3, 8)), master(3)), None, "it may be from before");
         assert_eq!(change().outcome(&other((3, 9)), master(3)), superseded((3, 9)));
         assert_eq!(change().outcome(&other((4, 8)), master(4)), superseded((4, 8)), "another master has written it");
+        // Numbers begin again in the term of the master, whatever the last electorate of an earlier one has.
+        for number in [2, u64::MAX] {
+            let taken = Taken { term: Term(3), before: version(2, number) };
+            let mut change = Change { taken, ..change() };
+            assert_eq!(change.outcome(&other((3, 1)), master(3)), None, "it may be from before");
+            assert_eq!(change.outcome(&other((3, 2)), master(3)), superseded((3, 2)));
+        }
         let mut recorded = change();
         assert_eq!(recorded.outcome(&electorate((3, 8), &["a"], Some(&["a", "b"])), master(3)), None);
         assert_eq!(recorded.outcome(&other((3, 9)), master(3)), superseded((3, 9)));
