@@ -52,16 +52,6 @@ impl PeerStream {
         let io = *io.downcast::<S>().expect("the streams of a node are those of its transport");
         Self { unread, io: Box::new(io), peer }
     }
-
-    /// At most so many of the bytes that come first.
-    fn take_unread(&mut self, limit: usize) -> Bytes {
-        let taken = self.unread.split_to(limit.min(self.unread.len()));
-        if self.unread.is_empty() {
-            // Nothing keeps the memory any more.
-            self.unread = Bytes::new();
-        }
-        taken
-    }
 }
 
 impl Deref for PeerStream {
@@ -83,9 +73,10 @@ impl AsyncRead for PeerStream {
         if self.unread.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buffer);
         }
-        let unread = self.take_unread(buffer.len());
-        buffer[..unread.len()].copy_from_slice(&unread);
-        Poll::Ready(Ok(unread.len()))
+        let len = buffer.len().min(self.unread.len());
+        // The last bytes take the memory along.
+        buffer[..len].copy_from_slice(&self.unread.split_to(len));
+        Poll::Ready(Ok(len))
     }
 }
 

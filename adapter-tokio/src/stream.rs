@@ -54,16 +54,6 @@ impl PeerStream {
         let io = io.downcast::<Stream<S>>().expect("the streams of a node are those of its transport").0;
         Self { unread, io: Box::new(io), peer }
     }
-
-    /// At most so many of the bytes that come first.
-    fn take_unread(&mut self, limit: usize) -> Bytes {
-        let taken = self.unread.split_to(limit.min(self.unread.len()));
-        if self.unread.is_empty() {
-            // Nothing keeps the memory any more.
-            self.unread = Bytes::new();
-        }
-        taken
-    }
 }
 
 impl Deref for PeerStream {
@@ -85,8 +75,9 @@ impl AsyncRead for PeerStream {
         if self.unread.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buffer);
         }
-        let unread = self.take_unread(buffer.remaining());
-        buffer.put_slice(&unread);
+        let len = buffer.remaining().min(self.unread.len());
+        // The last bytes take the memory along.
+        buffer.put_slice(&self.unread.split_to(len));
         Poll::Ready(Ok(()))
     }
 }

@@ -249,7 +249,7 @@ async fn read<R: Runtime, S>(
             silent.take_if(|_| has_read);
             Ok((stream.read(buffer.room()).await, permit))
         };
-        // What the driver wants comes first: nothing may be read that belongs to the service.
+        // Requests of the driver come first: nothing may be read that belongs to the service.
         let (length, permit) = match future::or(async { Err(told(closing).await) }, read).await {
             Err(End::ByDriver) => break,
             Err(end) => return end,

@@ -7,7 +7,7 @@ use futures_lite::{
 use super::*;
 use crate::{clock::Clock, shared::Publisher};
 
-/// What is dropped is reported here.
+/// It receives the notices of drops.
 fn notifier() -> (Notifier, Receiver<Notice>) {
     let (sender, notices) = channel::unbounded();
     (Arc::new(move |notice| drop(sender.try_send(notice))), notices)

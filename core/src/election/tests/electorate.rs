@@ -79,7 +79,7 @@ fn e10_a_master_adds_a_voter_before_it_removes_one() {
 }
 
 #[test]
-fn e10_the_next_step_waits_until_a_quorum_has_the_present_electorate() {
+fn e10_the_next_step_waits_until_a_quorum_has_the_electorate() {
     let mut rig = asked_for(&["a", "b", "d"]);
     let added = written(&rig, &["b", "c", "d"]);
     let before = rig.election.electorate().version;
@@ -137,7 +137,7 @@ fn e10_a_master_that_has_handed_over_in_vain_waits() {
 }
 
 #[test]
-fn e10_a_vote_for_an_older_electorate_is_refused_and_changes_no_term() {
+fn e10_a_request_with_an_older_electorate_is_refused() {
     let mut rig = Rig::past_bootstrap("c");
     in_term(&mut rig, 3);
     rig.election.electorate_received(&at("a"), electorate(3, 1, &["a", "b", "c", "d"]), false);
@@ -150,7 +150,7 @@ fn e10_a_vote_for_an_older_electorate_is_refused_and_changes_no_term() {
 }
 
 #[test]
-fn e10_only_a_voter_passes_an_electorate_on_and_only_of_a_known_term() {
+fn e10_only_a_voter_passes_on_an_electorate_of_a_known_term() {
     let mut rig = Rig::past_bootstrap("c");
     in_term(&mut rig, 3);
     let held = |rig: &mut Rig| {
@@ -168,7 +168,7 @@ fn e10_only_a_voter_passes_an_electorate_on_and_only_of_a_known_term() {
 }
 
 #[test]
-fn e10_a_voter_takes_no_electorate_without_the_node_that_it_has_promised() {
+fn e10_a_voter_takes_no_electorate_without_its_master() {
     let mut rig = Rig::past_bootstrap("c");
     assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
     rig.election.electorate_received(&at("b"), electorate(1, 1, &["b", "c"]), false);
@@ -180,7 +180,7 @@ fn e10_a_voter_takes_no_electorate_without_the_node_that_it_has_promised() {
 }
 
 #[test]
-fn e10_a_master_writes_its_electorate_anew_where_another_one_holds_a_newer_one() {
+fn e10_a_master_with_an_older_electorate_writes_it_anew() {
     let mut rig = master();
     let newer = ElectorateVersion { term: rig.election.term(), number: 7 };
     let status = StatusReport { term: rig.election.term(), electorate: newer, ..status(follows("a")) };
@@ -190,7 +190,7 @@ fn e10_a_master_writes_its_electorate_anew_where_another_one_holds_a_newer_one()
 }
 
 #[test]
-fn e10_a_node_without_its_voters_takes_what_a_configured_node_offers() {
+fn e10_a_node_without_its_voters_takes_a_configured_offer() {
     let mut rig = Rig::past_bootstrap("c");
     rig.election.link_down(&at("a"));
     rig.election.link_down(&at("b"));
@@ -224,7 +224,7 @@ fn e10_a_removed_voter_that_votes_again_votes_in_no_term_twice() {
 }
 
 #[test]
-fn e10_a_restarted_voter_takes_no_electorate_without_a_voter_that_it_may_have_promised() {
+fn e10_a_restarted_voter_keeps_promises_that_it_has_forgotten() {
     let mut rig = Rig::new("c");
     rig.election.link_up(&at("b"), &node("b"), None);
     rig.report_in(3, "b", Role::Joining, None);
@@ -236,7 +236,7 @@ fn e10_a_restarted_voter_takes_no_electorate_without_a_voter_that_it_may_have_pr
 }
 
 #[test]
-fn e10_an_electorate_that_is_refused_for_a_promise_is_taken_when_it_ends() {
+fn e10_an_electorate_is_taken_when_the_promise_ends() {
     let mut rig = Rig::past_bootstrap("c");
     assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
     rig.election.electorate_received(&at("b"), electorate(1, 1, &["b", "c"]), false);
@@ -247,7 +247,7 @@ fn e10_an_electorate_that_is_refused_for_a_promise_is_taken_when_it_ends() {
 }
 
 #[test]
-fn e10_a_lease_that_was_reported_outlasts_a_step_that_shortens_it() {
+fn e10_a_reported_lease_outlasts_a_step_that_shortens_it() {
     let mut rig = asked_for(&["a", "b"]);
     rig.wait(300);
     let heartbeat = rig.election.next_heartbeat().unwrap();

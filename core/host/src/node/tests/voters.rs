@@ -70,7 +70,7 @@ fn a_dropped_future_does_not_undo_a_change() {
 }
 
 #[test]
-fn a_change_that_waits_is_given_up_by_asking_for_the_present_voters() {
+fn asking_for_the_present_voters_gives_up_a_change_that_waits() {
     run(&MemoryStore::new(), 1, async |cluster| {
         cluster.wait_for_master().await.unwrap();
         let other = cluster.clone();
