@@ -295,7 +295,7 @@ impl Election {
             State::Idle | State::Master(_) | State::Leaving => None,
         };
         let following = self.following.as_ref().map(|following| following.deadline);
-        let bootstrap = self.is_voter.then(|| self.bootstrap_end());
+        let bootstrap = self.electorate.may_become_voter(&self.address).then(|| self.bootstrap_end());
         let promise = self.promise.as_ref().map(|promise| promise.until);
         let (solo, held) = (self.solo_at(), self.held_until());
         let mut next = None;

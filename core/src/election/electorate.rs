@@ -97,6 +97,10 @@ impl Election {
             return;
         }
         self.drop_old_offers();
+        if self.is_master() {
+            // It takes none. It may when it is no master any more.
+            return;
+        }
         let offers = self.others.values().filter_map(|voter| voter.offered.as_ref());
         let may_be_taken = |offer: &&Electorate| offer.version.term <= self.hard.term && self.keeps_promise_by(offer);
         if let Some(offer) = offers.filter(may_be_taken).max_by_key(|offer| offer.version).cloned() {
@@ -105,11 +109,10 @@ impl Election {
         }
     }
 
-    /// A master takes none. It is offered them again later.
     fn drop_old_offers(&mut self) {
-        let (newest, is_master) = (self.newest_version(), self.is_master());
+        let newest = self.newest_version();
         for voter in self.others.values_mut() {
-            voter.offered.take_if(|offered| is_master || offered.version <= newest);
+            voter.offered.take_if(|offered| offered.version <= newest);
         }
     }
 

@@ -210,6 +210,7 @@ impl Formation {
         self.post_resignation(key);
         self.election.relinked(&address);
         self.membership.relinked(&id, self.env.now);
+        self.owe_electorate_again(key);
         self.peers.wake(key);
     }
 

@@ -129,8 +129,8 @@ impl Formation {
             self.sink.event(Event::ElectorateChanged { electorate });
         }
         self.refresh_status();
+        self.offer_electorate();
         if self.election.is_master() {
-            self.offer_electorate();
             self.beat();
         } else if let Some((master, heartbeat)) = self.election.newest_heartbeat()
             && let Some(key) = self.peers.with_node(master).map(Peer::key)
@@ -139,10 +139,13 @@ impl Formation {
         }
     }
 
-    /// A master sends its electorate to all that hold an older one.
+    /// A master sends its electorate to all that hold an older one. Another node sends it to those that have no master to do so.
     fn offer_electorate(&mut self) {
+        let is_master = self.election.is_master();
         for key in self.peers.keys() {
-            if let Some(held) = self.peers.peer(key).and_then(Peer::status).map(|status| status.electorate) {
+            let Some(peer) = self.peers.peer(key) else { continue };
+            let has_master = peer.leads() || peer.follows().is_some();
+            if let Some(held) = peer.status().filter(|_| is_master || !has_master).map(|status| status.electorate) {
                 self.owe_electorate(key, held);
             }
         }
@@ -152,7 +155,15 @@ impl Formation {
     pub(super) fn owe_electorate(&mut self, key: PeerKey, held: ElectorateVersion) {
         let own = self.election.electorate().version;
         if held < own {
-            self.peers.post_electorate(&self.env, key, own);
+            self.peers.post_electorate(&self.env, key, (own, held));
+        }
+    }
+
+    /// The last link to the peer may not have delivered the electorate.
+    pub(super) fn owe_electorate_again(&mut self, key: PeerKey) {
+        self.peers.forget_electorate_sent(key);
+        if let Some(held) = self.peers.peer(key).and_then(Peer::status).map(|status| status.electorate) {
+            self.owe_electorate(key, held);
         }
     }
 

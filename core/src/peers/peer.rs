@@ -29,13 +29,23 @@ pub(crate) struct Peer {
     has_higher_id: bool,
     /// How it votes, as its first `Hello` reports it.
     pub(super) voting: Option<Voting>,
-    /// E10: when this node has last sent it its electorate, and which one.
-    pub(super) electorate_sent: Option<(ElectorateVersion, Timestamp)>,
+    /// E10: the electorate that this node has sent it last.
+    pub(super) electorate_sent: Option<ElectorateSent>,
     /// Its established connections, in the order in which they were established; never empty.
     pub(super) links: Vec<ConnId>,
     status: Option<StatusReport>,
     metadata_too_long: bool,
     pub(super) outbox: Outbox,
+}
+
+/// E10: an electorate that was sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct ElectorateSent {
+    version: ElectorateVersion,
+    /// The one that the peer held.
+    held: ElectorateVersion,
+    at: Timestamp,
 }
 
 impl Peer {
@@ -55,6 +65,21 @@ impl Peer {
             metadata_too_long: false,
             outbox: Outbox::default(),
         }
+    }
+
+    /// E10: whether this electorate is sent now to this peer, which holds an older one. It counts as sent then.
+    pub(super) fn electorate_is_due(
+        &mut self,
+        env: &Env,
+        (version, held): (ElectorateVersion, ElectorateVersion),
+    ) -> bool {
+        let is_this = |sent: &ElectorateSent| (sent.version, sent.held) == (version, held);
+        let is_recent = |sent: &ElectorateSent| env.now.since(sent.at) < env.timing().down_after;
+        let is_due = !self.electorate_sent.as_ref().is_some_and(|sent| is_this(sent) && is_recent(sent));
+        if is_due {
+            self.electorate_sent = Some(ElectorateSent { version, held, at: env.now });
+        }
+        is_due
     }
 
     pub(crate) fn key(&self) -> PeerKey {

@@ -515,14 +515,21 @@ impl PeerTable {
     }
 
     /// E10: sends this node's electorate to a peer that holds an older one, but not again within `down_after`: its storage may be slow.
-    pub(crate) fn post_electorate(&mut self, env: &Env, key: PeerKey, version: ElectorateVersion) {
-        let Some(peer) = self.peer_mut(key) else { return never!("the peer is linked") };
-        let was_sent = |(sent, at): &(ElectorateVersion, Timestamp)| {
-            *sent == version && env.now.since(*at) < env.timing().down_after
-        };
-        if !peer.electorate_sent.as_ref().is_some_and(was_sent) {
-            peer.electorate_sent = Some((version, env.now));
+    pub(crate) fn post_electorate(
+        &mut self,
+        env: &Env,
+        key: PeerKey,
+        versions: (ElectorateVersion, ElectorateVersion),
+    ) {
+        if self.peer_mut(key).is_some_and(|peer| peer.electorate_is_due(env, versions)) {
             self.post(key, Post::Electorate);
+        }
+    }
+
+    /// E10: the electorate that was sent last may be lost.
+    pub(crate) fn forget_electorate_sent(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peer_mut(key) {
+            peer.electorate_sent = None;
         }
     }
 

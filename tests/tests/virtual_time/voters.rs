@@ -162,6 +162,47 @@ fn e10_the_next_master_finishes_what_a_dead_one_has_begun() {
     }
 }
 
+/// The electorate that a node has begun to store, and does not act by yet.
+fn being_stored(net: &Net, ix: NodeIx) -> Option<u64> {
+    let (_, state) = net.host(ix).persisting.as_ref()?;
+    state.electorate.as_ref().map(|electorate| electorate.version.number)
+}
+
+/// The voters were told a step that the new voter was not told. Then the master dies, and only after the new voter has reported that it
+/// has no master, the step is durable on the others.
+#[test]
+fn e10_a_voter_without_a_master_is_told_what_is_durable_late() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::formed(seed, (3, 2), settings(seed));
+        net.run_for(4 * SECOND);
+        let first = net.master().unwrap();
+        let others: Vec<NodeIx> = (0..3).filter(|ix| *ix != first).collect();
+        net.cut(first, 3, Cut::Lose);
+        net.run_for(4 * SECOND);
+        set_voters(&mut net, &[others[0], 3]);
+        let record = electorate(&net, first).version.number + 1;
+        let hold = |net: &mut Net| others.iter().all(|ix| electorate(net, *ix).version.number == record);
+        let recorded = net.run_until(PATIENCE, hold);
+        net.expect(recorded, "the voters do not learn the target");
+        let quick = net.settings.persist;
+        net.settings.persist = (SECOND / 5, SECOND / 5);
+        net.heal_all();
+        let step = record + 1;
+        let begun = net.run_until(PATIENCE, |net| being_stored(net, first) == Some(step));
+        net.expect(begun, "the master adds no voter");
+        net.settings.persist = (3 * SECOND, 3 * SECOND);
+        net.cut(first, 3, Cut::Lose);
+        let told = net.run_until(PATIENCE, |net| others.iter().all(|ix| being_stored(net, *ix) == Some(step)));
+        net.expect(told, "the voters are not told");
+        net.crash(first, Crash::Machine);
+        net.settings.persist = quick;
+        net.run_for(2 * SECOND);
+        let is_late = |ix: &NodeIx| electorate(&net, *ix).version.number < step;
+        net.expect(others.iter().chain(&[3]).all(is_late) && net.status(3).master.is_none(), "a voter was told before");
+        await_voters(&mut net, &[others[0], 3]);
+    });
+}
+
 #[test]
 fn e10_a_change_on_the_minority_side_is_rolled_back() {
     for_each_seed(20, |seed| {

@@ -236,6 +236,37 @@ fn e10_a_restarted_voter_keeps_promises_that_it_has_forgotten() {
 }
 
 #[test]
+fn e10_one_that_is_to_be_a_voter_takes_an_electorate_when_its_wait_ends() {
+    let mut rig = Rig::new("d");
+    rig.election.link_up(&at("b"), &node("b"), None);
+    rig.report_in(3, "b", Role::Joining, None);
+    let target = Some(voters(&["b", "c", "d"]));
+    let first = Electorate { target, ..electorate(3, 1, &["a", "b", "c"]) };
+    rig.election.electorate_received(&at("b"), first, false);
+    rig.effects();
+    rig.election.electorate_received(&at("b"), electorate(3, 2, &["b", "c", "d"]), false);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, 1, "it may have promised a something");
+    let due = rig.election.next_deadline().unwrap();
+    assert!(due <= rig.election.bootstrap_end());
+    rig.wait(3_000);
+    assert_eq!(rig.election.electorate().version.number, 2, "no promise of an earlier run is left");
+}
+
+#[test]
+fn e10_a_former_master_takes_what_it_was_offered() {
+    let mut rig = master();
+    let term = rig.election.term().0;
+    rig.election.electorate_received(&at("b"), electorate(term, 1, &["a", "b"]), false);
+    rig.effects();
+    assert_eq!(rig.election.electorate().version.number, 0, "a master writes its own");
+    rig.wait(1_000);
+    assert!(!rig.election.is_master());
+    rig.wait(3_000);
+    assert_eq!(rig.election.electorate().version.number, 1);
+}
+
+#[test]
 fn e10_an_electorate_is_taken_when_the_promise_ends() {
     let mut rig = Rig::past_bootstrap("c");
     assert_eq!(rig.election.heartbeat(&node("a"), &at("a"), heartbeat(1)), (true, true));
