@@ -14,7 +14,7 @@ impl Scenario {
         let mut scenario = Self::draw_with(seed, false, 1 + rng.below(3));
         let nodes = scenario.voters + scenario.others;
         // A master adds only nodes that are known to be at their addresses: by their certificates, or because it reached them there.
-        scenario.settings.network.certified = true;
+        scenario.settings.network.certified = rng.one_in(2);
         // A preferred voter may be no voter in the end, and a liar at the address of a node may not become one.
         scenario.priorities.clear();
         scenario.faults.retain(|(_, fault)| !matches!(fault, Fault::Liar(_)));

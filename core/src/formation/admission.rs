@@ -133,8 +133,10 @@ impl Formation {
                 StreamRequest::Invalid => return self.end(conn, End::Closed(CloseReason::Malformed)),
             }
         }
-        let is_wanted = self.peers.dialed(conn).is_some_and(|dialed| self.discovery.is_configured(dialed));
-        let is_reserved = is_wanted || self.env.is_voter(&hello.address);
+        // E10: a member that is to become a voter has to be proven. Of its two links only one stays.
+        let is_to_vote = |dialed: &Address| self.election.electorate().may_become_voter(dialed);
+        let is_wanted = |dialed: &Address| self.discovery.is_configured(dialed) || is_to_vote(dialed);
+        let is_reserved = self.peers.dialed(conn).is_some_and(is_wanted) || self.env.is_voter(&hello.address);
         if !is_reserved && self.peers.is_full_for_others(&self.env) {
             return self.end(conn, End::Closed(CloseReason::TooManyConnections));
         }

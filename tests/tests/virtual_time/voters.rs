@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use formation_core::{
-    Address, Command, Electorate, Event, Input, LossReason, Misuse, Term,
+    Address, Command, Electorate, Event, Input, Limits, LossReason, Misuse, Term,
     message::{Message, Role},
 };
 use formation_tests::{Crash, Cut, Net, NetSettings, NodeIx, Peer, Rig, for_each_seed};
@@ -160,6 +160,22 @@ fn e10_the_next_master_finishes_what_a_dead_one_has_begun() {
             await_voters(&mut net, &[stays, 3, 4]);
         });
     }
+}
+
+/// The master dials it to see whether it is at its address, while it has a link already.
+#[test]
+fn e10_h11_a_member_is_proven_although_all_places_are_taken() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::new(seed, NetSettings { certified: false, ..settings(seed) });
+        for ix in 0..5 {
+            let limits = Limits::new().with_connections(5);
+            net.add(Net::builder(ix, 3).limits(limits).key(*b"as secret as it can be in a test").build().unwrap());
+        }
+        net.start_all();
+        net.converge(PATIENCE);
+        let first = net.master().unwrap();
+        change(&mut net, &[first, 3, 4]);
+    });
 }
 
 /// The electorate that a node has begun to store, and does not act by yet.
