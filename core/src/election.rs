@@ -334,7 +334,7 @@ impl Election {
             && self.lease_until(mastership, now) <= now
         {
             match mastership.ends_at {
-                Some(_) => _ = self.resign(),
+                Some(_) => self.resign_to_be_removed(),
                 None => self.end_mastership(LossReason::LeaseExpired),
             }
         }

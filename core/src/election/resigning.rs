@@ -1,5 +1,7 @@
 //! Rules L3 and L7: a master resigns, because it leaves or to let another voter be the master.
 
+use core::time::Duration;
+
 use super::{Election, RoleKind, State};
 use crate::{
     api::event::LossReason,
@@ -19,9 +21,19 @@ impl Election {
 
     /// L7: hands the mastership over, and stays a voter. Returns false and does nothing if this node is no master.
     pub(crate) fn resign(&mut self) -> bool {
+        self.resign_for(self.turns_of_others())
+    }
+
+    /// E10: this master is to be removed. The others have several turns, because it would only hand over again.
+    pub(super) fn resign_to_be_removed(&mut self) {
+        self.resign_for(self.timing.down_after.max(self.turns_of_others()));
+    }
+
+    /// Afterwards this node is no candidate for this time.
+    fn resign_for(&mut self, time: Duration) -> bool {
         let was_master = self.end_own_mastership();
         if was_master {
-            self.not_before = self.now + self.turns_of_others();
+            self.not_before = self.now + time;
             self.settle();
         }
         was_master

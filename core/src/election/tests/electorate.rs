@@ -125,6 +125,8 @@ fn e10_a_master_that_is_to_be_removed_hands_over_last() {
     let lost = rig.wait(reported.valid_until.since(rig.election.now).as_millis() as u64);
     assert!(lost.iter().any(|effect| matches!(effect, Effect::Lost { reason: LossReason::Resigned, .. })), "{lost:?}");
     assert!(rig.election.resignation().is_some() && !rig.election.is_master());
+    let waits = rig.election.not_before.since(rig.election.now);
+    assert_eq!(waits, rig.election.timing.down_after, "the others have several turns");
 }
 
 #[test]
