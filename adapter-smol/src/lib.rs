@@ -100,13 +100,13 @@ pub use cluster::Cluster;
 pub use formation_core::message::{Holder, ProtocolRange, Role};
 #[doc(no_inline)]
 pub use formation_core::{
-    Address, Bootstrap, Bytes, Change, CloseReason, ClusterKey, ClusterName, Config, ConfigBuilder, ConfigError,
-    ConnId, Counters, Detector, DialId, DialProblem, DurableState, Electorate, ElectorateDigest, ElectorateVersion,
-    Event, Explanation, Fence, HardState, IdError, Incarnation, Leadership, Limits, LossReason, Member, MemberReport,
-    MemberState, Members, MembersView, MetadataError, Misuse, NoMaster, NoMasterReason, Node, NodeId, Phase,
-    PhiAccrual, Problem, RejectReason, RemovalReason, ResumeError, Severity, StaleToken, Start, StateDir, Status,
-    StopReason, Storage, StreamFailure, StreamId, StreamName, Tags, Term, Timestamp, Timing, TlsFailure, TlsProblem,
-    ViewDigest, ViewId, ViewLimit, VoterReport, Waiting,
+    Address, Autopilot, AutopilotReport, Bootstrap, Bytes, Change, CloseReason, ClusterKey, ClusterName, Config,
+    ConfigBuilder, ConfigError, ConnId, Counters, Detector, DialId, DialProblem, DurableState, Electorate,
+    ElectorateDigest, ElectorateVersion, Event, Explanation, Fence, HardState, IdError, Incarnation, Leadership,
+    Limits, LossReason, Member, MemberReport, MemberState, Members, MembersView, MetadataError, Misuse, NoMaster,
+    NoMasterReason, Node, NodeId, Phase, PhiAccrual, Problem, RejectReason, RemovalReason, ResumeError, Severity,
+    StaleToken, Start, StateDir, Status, StopReason, Storage, StreamFailure, StreamId, StreamName, Tags, Term,
+    Timestamp, Timing, TlsFailure, TlsProblem, ViewDigest, ViewId, ViewLimit, VoterReport, Waiting,
 };
 #[cfg(feature = "dns-srv")]
 #[doc(inline)]

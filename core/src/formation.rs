@@ -31,6 +31,7 @@ use crate::{
     api::output::Output,
     api::status::Leadership,
     api::status::{Counters, Phase, Status},
+    autopilot::Autopilot,
     discovery::{Discovery, Rejections},
     election::Election,
     env::{Env, Sink},
@@ -94,6 +95,7 @@ pub struct Formation {
     stranded: Stranded,
     preference: Preference,
     patience: Patience,
+    autopilot: Autopilot,
     /// Which runs have replaced others, and keep their places.
     replacements: Replacements,
     /// The streams of the services.
@@ -134,6 +136,7 @@ impl Formation {
             stranded: Stranded::default(),
             preference: Preference::default(),
             patience: Patience::default(),
+            autopilot: Autopilot::default(),
             replacements: Replacements::default(),
             streams: Streams::default(),
             sink: Sink::default(),
@@ -422,6 +425,7 @@ impl Formation {
             Timer::Stranded => self.stranded.look(&self.env, &mut self.sink, &self.election, &self.peers),
             Timer::BetterMaster => self.preference.report(&self.env, &mut self.sink, &self.election),
             Timer::VotersWait => self.report_wait(),
+            Timer::Autopilot => self.keep_voters(),
             Timer::Leave => self.stop(StopReason::Left),
             Timer::Dial(dial) | Timer::StreamDial(dial) => self.dial_failed(dial, DialProblem::TimedOut),
             Timer::Members => {
@@ -472,6 +476,8 @@ impl Formation {
             self.stranded.update(&self.env, &mut self.sink, &self.election, self.lifecycle.is_running());
             let parts = (&self.election, &self.membership);
             self.preference.update(&self.env, &mut self.sink, parts, self.lifecycle.is_running());
+            let kept = self.kept_voters();
+            self.autopilot.update(&self.env, &mut self.sink, kept);
             if !self.refresh_status() && !self.settle_dials() && !self.flush() {
                 break;
             }

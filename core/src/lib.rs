@@ -65,6 +65,7 @@ extern crate alloc;
 
 mod absence;
 mod api;
+mod autopilot;
 mod discovery;
 mod election;
 mod env;
@@ -90,12 +91,16 @@ mod violations;
 mod wire;
 
 pub use api::{
-    config::{Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, StateDir, Timing},
+    config::{
+        Autopilot, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, StateDir, Timing,
+    },
     durable::{DurableState, HardState, ResumeError},
     electorate::{Electorate, ElectorateVersion},
     error::{CloseReason, DialProblem, Misuse, RejectReason, TlsFailure, TlsProblem},
     event::{Event, LossReason, Severity, StopReason, ViewLimit},
-    explain::{Explanation, MemberReport, NoMaster, NoMasterReason, Problem, Storage, VoterReport, Waiting},
+    explain::{
+        AutopilotReport, Explanation, MemberReport, NoMaster, NoMasterReason, Problem, Storage, VoterReport, Waiting,
+    },
     fence::{Fence, StaleToken},
     input::{Command, Input, Origin, Remote, Start},
     output::Output,

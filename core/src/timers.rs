@@ -22,6 +22,8 @@ pub(crate) enum Timer {
     BetterMaster,
     /// A change of the voters has waited for a while (E10).
     VotersWait,
+    /// A master looks whether there are as many voters as it keeps (E10).
+    Autopilot,
     /// A leaving node stops waiting.
     Leave,
     /// New metadata may be reported.
@@ -60,6 +62,7 @@ impl Timer {
             | Self::Stranded
             | Self::BetterMaster
             | Self::VotersWait
+            | Self::Autopilot
             | Self::Leave
             | Self::Metadata
             | Self::Members

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use formation_core::{
-    Address, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing,
+    Address, Autopilot, Bootstrap, Config, ConfigBuilder, ConfigError, Detector, Limits, PhiAccrual, Timing,
     message::ProtocolRange,
 };
 
@@ -118,6 +118,23 @@ fn a_detector_with_an_invalid_value_is_an_error() {
         expect_error(builder().detector(Detector::PhiAccrual(phi)), expected);
     }
     builder().detector(Detector::PhiAccrual(phi())).build().unwrap();
+}
+
+#[test]
+fn a_number_of_voters_that_is_kept_is_checked() {
+    let config = builder().autopilot(Autopilot::keep(3)).build().unwrap();
+    assert_eq!(config.autopilot().unwrap().replace_after, MS(300_000));
+    assert_eq!(builder().build().unwrap().autopilot(), None, "off by default");
+    for (voters, fits) in [(0, false), (1, true), (64, true), (65, false)] {
+        assert_eq!(builder().autopilot(Autopilot::keep(voters)).build().is_ok(), fits, "{voters}");
+    }
+    let after = |time| builder().autopilot(Autopilot::keep(3).with_replace_after(time));
+    expect_error(after(MS(2_999)), "autopilot.replace_after is 2.999s, but has to be from 3s to 2592000s");
+    assert!(after(MS(3_000)).build().is_ok());
+    expect_error(
+        after(MS(3_000)).solo_after(MS(3_000)),
+        "autopilot and solo_after exclude each other: a cluster with solo masters cannot change its voters; leave one of them out",
+    );
 }
 
 #[test]

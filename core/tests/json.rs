@@ -64,7 +64,7 @@ fn the_state_of_a_node_is_json() {
             r#"{"node":{"id":"a","incarnation":7},"address":"a:1","phase":"Master","term":1,"master":[{"id":"a","#,
             r#""incarnation":7},"a:1"],"no_master":null,"voters":[{"address":"a:1","node":{"id":"a","incarnation":7},"#,
             r#""role":"Master","abstains":false,"problem":null,"dialed_again_in":null}],"quorum":1,"#,
-            r#""electorate":{"term":0,"number":0},"target":null,"waits_for":null,"promise":[{"id":"a","#,
+            r#""electorate":{"term":0,"number":0},"target":null,"waits_for":null,"autopilot":null,"promise":[{"id":"a","#,
             r#""incarnation":7},{"secs":1,"nanos":0}],"storage":"Idle","without_master":[],"view_id":{"term":1,"#,
             r#""version":1},"members":[]}"#
         ),

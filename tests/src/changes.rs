@@ -30,6 +30,14 @@ impl Scenario {
         if rng.one_in(2) {
             let most = 1 + rng.below(nodes.min(5));
             scenario.last_voters = Some((0..most).fold(0, |voters, _| voters | 1 << rng.below(nodes)));
+        } else if rng.one_in(6) {
+            scenario.kept_voters = Some(1 + rng.below(5));
+            // A master acts only when the voters have not changed for a while.
+            for _ in 0..2 + rng.below(4) {
+                let wait = rng.within((Duration::ZERO, 60 * SECOND));
+                let at = rng.below(scenario.faults.len());
+                scenario.faults[at].0 += wait;
+            }
         }
         scenario
     }

@@ -190,6 +190,15 @@ impl Monitor {
                 }
             }
             Event::Linked { .. } => known.run.new_links += 1,
+            Event::VotersChosen { voters, away } => {
+                let formation = host.formation.as_ref().expect("it runs");
+                let mut removed = formation.electorate().voters.difference(voters);
+                if let Some(voter) = removed.find(|voter| !away.contains(*voter)) {
+                    return Err(format!("E10: node {ix} removes the voter {voter} by itself, which is not lost"));
+                }
+                self.tally.count("voters chosen by a master");
+                self.checks_of(host.config.electorate()).electorates.wants(voters);
+            }
             Event::SelfDial { address, .. } => {
                 known.run.found_itself.insert(address.clone());
             }

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet, panic, time::Duration};
 
 use formation_core::{
-    Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, Timing, message::ProtocolRange,
+    Autopilot, Bootstrap, Config, Detector, Event, Limits, NodeId, Phase, PhiAccrual, Timing, message::ProtocolRange,
 };
 
 use formation_testing::sim::engine::smallest;
@@ -47,6 +47,8 @@ pub struct Scenario {
     pub starts: Vec<Duration>,
     /// `solo_after` of all nodes (E8), if configured.
     pub solo: Option<Duration>,
+    /// How many voters the nodes keep by themselves (E10), if they do.
+    pub kept_voters: Option<usize>,
     /// The nodes that stay down at the end.
     pub absent: BTreeSet<NodeIx>,
     /// The faults, each with the time to wait before it.
@@ -134,7 +136,7 @@ impl Scenario {
             }
         }
         let settings = Settings { eavesdrop: keyed, ..settings };
-        let (solo, absent) = (None, BTreeSet::new());
+        let (solo, kept_voters, absent) = (None, None, BTreeSet::new());
         let joins_only = draw_joins_only(seed, voters, others);
         let priorities = draw_priorities(seed, voters);
         let attack = None;
@@ -149,6 +151,7 @@ impl Scenario {
             priorities,
             starts,
             solo,
+            kept_voters,
             absent,
             faults,
             attack,
@@ -273,6 +276,10 @@ impl Scenario {
         let builder = builder.priority(self.priorities.get(ix).copied().unwrap_or_default());
         let builder = match self.solo {
             Some(after) => builder.solo_after(after),
+            None => builder,
+        };
+        let builder = match self.kept_voters {
+            Some(voters) => builder.autopilot(Autopilot::keep(voters).with_replace_after(5 * SECOND)),
             None => builder,
         };
         let builder = match &self.attack {

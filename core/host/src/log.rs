@@ -150,6 +150,24 @@ impl Log {
                     "the change of the voters waits for {waits_for}; to give it up, ask for the voters that there are"
                 );
             }
+            Event::VotersChosen { voters, away } => {
+                let (changing_to, away) = (First(SEEDS, voters.iter()), First(SEEDS, away.iter()));
+                tracing::info!(
+                    target: EVENT, %node, %term, %changing_to, %away,
+                    "the cluster keeps its number of voters, and changes them"
+                );
+            }
+            Event::VotersLacking { living, wanted, away, in_memory: None } => {
+                let away = First(SEEDS, away.iter());
+                tracing::warn!(
+                    target: EVENT, %node, %term, living, wanted, %away,
+                    "there are fewer voters than the cluster keeps; start more nodes that have a state_dir"
+                );
+            }
+            Event::VotersLacking { living, wanted, in_memory: Some(voter), .. } => tracing::warn!(
+                target: EVENT, %node, %term, living, wanted, %voter,
+                "the cluster cannot change its voters, because this one does not store its votes; give it a state_dir"
+            ),
             Event::RejectedByPeer { .. } | Event::PeerRejected { .. } => self.rejection(event, about),
             Event::SelfDial { address, own } => tracing::warn!(
                 target: EVENT, %node, %term, %address, %own,

@@ -22,7 +22,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
     error::ErrorKind,
 };
-use formation_core::{Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
+use formation_core::{Autopilot, Bootstrap, ClusterKey, Config, ConfigBuilder, Detector, PhiAccrual, Timing};
 use formation_host::{
     Environment, Recorder, Source,
     tls::{Credentials, TlsConfig},
@@ -113,6 +113,12 @@ pub(crate) struct Settings {
     /// Continue without a quorum after this time, at the price of two masters in a partition (E8)
     #[arg(long, value_name = "TIME")]
     solo_after: Option<humantime::Duration>,
+    /// Keep so many voters: the master replaces lost ones by members. Give all voters the same number
+    #[arg(long, value_name = "NUMBER")]
+    keep_voters: Option<usize>,
+    /// How long a voter has been away when it is replaced; the default is 5 minutes
+    #[arg(long, value_name = "TIME")]
+    replace_voter_after: Option<humantime::Duration>,
     /// How long it may take to leave. After that the node ends without leaving, and does not wait for its disk
     #[arg(long, value_name = "TIME")]
     leave_within: Option<humantime::Duration>,
@@ -344,6 +350,9 @@ impl Settings {
         if let Some(time) = self.solo_after {
             config = config.solo_after(time.into());
         }
+        if let Some(autopilot) = self.autopilot()? {
+            config = config.autopilot(autopilot);
+        }
         if let Some(metadata) = &self.metadata {
             config = config.metadata(metadata.clone());
         }
@@ -394,6 +403,14 @@ impl Settings {
             Some(DetectorKind::Deadlines) | None => {
                 Err("a flag --phi-… has no effect without --detector phi; give both")
             }
+        }
+    }
+
+    fn autopilot(&self) -> Result<Option<Autopilot>, &'static str> {
+        match (self.keep_voters.map(Autopilot::keep), self.replace_voter_after) {
+            (Some(autopilot), Some(time)) => Ok(Some(autopilot.with_replace_after(time.into()))),
+            (None, Some(_)) => Err("--replace-voter-after has no effect without --keep-voters; give both"),
+            (autopilot, None) => Ok(autopilot),
         }
     }
 

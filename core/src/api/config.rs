@@ -1,6 +1,7 @@
 //! The configuration of a node. A [`Config`] is always valid: [`ConfigBuilder::build`] is the only way to create one, and
 //! deserializing uses it too.
 
+mod autopilot;
 mod bootstrap;
 mod builder;
 mod detector;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    autopilot::Autopilot,
     bootstrap::Bootstrap,
     detector::{Detector, PhiAccrual},
     error::ConfigError,
@@ -68,6 +70,7 @@ pub struct Config {
     timing: Timing,
     detector: Detector,
     solo_after: Option<Duration>,
+    autopilot: Option<Autopilot>,
     lease_margin: Option<Duration>,
     limits: Limits,
     protocol: ProtocolRange,
@@ -108,6 +111,7 @@ impl Config {
             timing: Timing::default(),
             detector: Detector::default(),
             solo_after: None,
+            autopilot: None,
             lease_margin: None,
             limits: Limits::default(),
             protocol: PROTOCOL,
@@ -190,6 +194,11 @@ impl Config {
         self.solo_after
     }
 
+    /// How many voters the cluster keeps by itself, if it does.
+    pub fn autopilot(&self) -> Option<&Autopilot> {
+        self.autopilot.as_ref()
+    }
+
     /// How long before the end of its lease a master stops its work ([`ConfigBuilder::lease_margin`]).
     pub fn lease_margin(&self) -> Duration {
         self.lease_margin.unwrap_or(self.timing.safe_lease() / 10)
@@ -268,6 +277,7 @@ impl From<Config> for ConfigBuilder {
             timing: config.timing,
             detector: config.detector,
             solo_after: config.solo_after,
+            autopilot: config.autopilot,
             lease_margin: config.lease_margin,
             limits: config.limits,
             protocol: config.protocol,
@@ -326,6 +336,8 @@ pub struct ConfigBuilder {
     detector: Detector,
     #[serde(default)]
     solo_after: Option<Duration>,
+    #[serde(default)]
+    autopilot: Option<Autopilot>,
     #[serde(default)]
     lease_margin: Option<Duration>,
     #[serde(default)]

@@ -108,6 +108,25 @@ pub enum Event {
         /// What it waits for.
         waits_for: Waiting,
     },
+    /// This master has chosen other voters by itself ([`Autopilot`](crate::Autopilot)), and the cluster changes to them.
+    VotersChosen {
+        /// The voters.
+        voters: BTreeSet<Address>,
+        /// The voters before that have been away for long.
+        away: BTreeSet<Address>,
+    },
+    /// This master keeps a number of voters ([`Autopilot`](crate::Autopilot)), there are fewer, and no member can take their place. It is
+    /// reported again every minute.
+    VotersLacking {
+        /// How many voters there are without those that have been away for long.
+        living: usize,
+        /// How many it keeps.
+        wanted: usize,
+        /// The voters that have been away for long.
+        away: BTreeSet<Address>,
+        /// A voter that does not store its votes. As long as there is one, the voters cannot change.
+        in_memory: Option<Address>,
+    },
     /// Peers follow a master that this node cannot reach. It is reported once per master, until this node has a master.
     MasterUnreachable {
         /// The master that they follow.
@@ -286,6 +305,8 @@ impl Event {
             | Self::MasterUnreachable { .. }
             | Self::PeersWithoutMaster { .. }
             | Self::VotersWait { .. }
+            | Self::VotersChosen { .. }
+            | Self::VotersLacking { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }
             | Self::SelfDial { .. }
@@ -319,6 +340,8 @@ impl Event {
             | Self::PeersWithoutMaster { .. }
             | Self::ElectorateChanged { .. }
             | Self::VotersWait { .. }
+            | Self::VotersChosen { .. }
+            | Self::VotersLacking { .. }
             | Self::ViewChanged { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }
@@ -357,6 +380,8 @@ impl Event {
             | Self::PeersWithoutMaster { .. }
             | Self::ElectorateChanged { .. }
             | Self::VotersWait { .. }
+            | Self::VotersChosen { .. }
+            | Self::VotersLacking { .. }
             | Self::ViewChanged { .. }
             | Self::RejectedByPeer { .. }
             | Self::PeerRejected { .. }

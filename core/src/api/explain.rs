@@ -61,6 +61,8 @@ pub struct Explanation {
     pub target: Option<BTreeSet<Address>>,
     /// On a master: what the change waits for.
     pub waits_for: Option<Waiting>,
+    /// On a master that keeps a number of voters by itself: what it sees.
+    pub autopilot: Option<AutopilotReport>,
     /// The node to which a promise binds this voter, and for how long (E5).
     pub promise: Option<(Node, Duration)>,
     /// What is known of its storage.
@@ -72,6 +74,44 @@ pub struct Explanation {
     pub view_id: ViewId,
     /// On a master: its members without itself, in the order of the ids.
     pub members: Vec<MemberReport>,
+}
+
+/// What a master sees that keeps a number of voters by itself ([`Autopilot`](crate::Autopilot)).
+///
+/// ```
+/// use formation_core::{AutopilotReport, Explanation};
+///
+/// fn needs_machines(master: &Explanation) -> bool {
+///     matches!(&master.autopilot, Some(AutopilotReport { away, spares: 0, .. }) if !away.is_empty())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AutopilotReport {
+    /// How many voters it keeps.
+    pub voters: usize,
+    /// How long a voter has been away when it is replaced.
+    pub replace_after: Duration,
+    /// The voters that are no active members, and for how long.
+    pub away: Vec<(Address, Duration)>,
+    /// How many members could become voters.
+    pub spares: usize,
+}
+
+/// `keeps 3 voters; members that could become one: 2; away: b:1 for 20s (replaced after 300s)`
+impl fmt::Display for AutopilotReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { voters, replace_after, away, spares } = self;
+        write!(f, "keeps {voters} voters; members that could become one: {spares}")?;
+        for (ix, (address, time)) in away.iter().enumerate() {
+            let separator = if ix == 0 { "; away: " } else { ", " };
+            write!(f, "{separator}{address} for {time:?}")?;
+        }
+        match away.is_empty() {
+            true => Ok(()),
+            false => write!(f, " (replaced after {replace_after:?})"),
+        }
+    }
 }
 
 /// What a change of the voters waits for (PROTOCOL.md, E10).
@@ -460,6 +500,14 @@ impl fmt::Display for Explanation {
         writeln!(f, "voters, of which {quorum} elect a master:")?;
         for voter in &self.voters {
             writeln!(f, "  {voter}")?;
+        }
+        match (&self.target, &self.waits_for) {
+            (Some(target), Some(waits_for)) => writeln!(f, "changing to {}: waits for {waits_for}", List(target))?,
+            (Some(target), None) => writeln!(f, "changing to {}", List(target))?,
+            (None, _) => {}
+        }
+        if let Some(autopilot) = &self.autopilot {
+            writeln!(f, "autopilot: {autopilot}")?;
         }
         for (peer, at) in self.without_master.iter().take(SHOWN) {
             writeln!(f, "  linked, without a master: {peer} at {at}")?;

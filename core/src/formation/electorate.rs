@@ -1,6 +1,6 @@
 //! Rule E10 in a whole node: what changes with the electorate, and what a change of it needs.
 
-use alloc::{collections::BTreeSet, sync::Arc};
+use alloc::{borrow::ToOwned, collections::BTreeSet, string::String, sync::Arc};
 
 use super::Formation;
 use crate::{
@@ -8,10 +8,11 @@ use crate::{
     api::electorate::{Electorate, ElectorateVersion},
     api::error::{CloseReason, Misuse, RejectReason},
     api::event::Event,
-    api::explain::Waiting,
+    api::explain::{AutopilotReport, Waiting},
+    autopilot::{Sight, Spare, Voter},
     election::{ElectorateStep, Roster},
     env::never,
-    id::{Address, ConnId},
+    id::{Address, ConnId, Node},
     membership::Membership,
     peers::{Peer, PeerKey, PeerTable},
 };
@@ -23,10 +24,26 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
+    fn zone_at(&self, address: &Address) -> Option<String> {
+        self.peers.at(address).and_then(|peer| zone_of(self.membership, peer.node()))
+    }
+
+    /// The members that could become voters.
+    fn spares(&self) -> impl Iterator<Item = &Peer> {
+        let may_vote = |peer: &&Peer| !peer.is_voter() && peer.is_durable();
+        self.peers.iter().filter(may_vote).filter(|peer| self.membership.is_sound_member(peer.node()))
+    }
+
     fn active_at(&self, address: &Address) -> Option<&Peer> {
         let peer = self.peers.at(address).filter(|peer| peer.is_verified())?;
         self.membership.is_sound_member(peer.node()).then_some(peer)
     }
+}
+
+/// The value of the node's tag `zone`, as far as it is in the view.
+fn zone_of(membership: &Membership, node: &Node) -> Option<String> {
+    let member = membership.view().get(&node.id).filter(|member| member.node == *node)?;
+    member.tags().ok()?.get("zone").map(ToOwned::to_owned)
 }
 
 impl Roster for Members<'_> {
@@ -57,16 +74,21 @@ impl Formation {
             let master = self.election.master().map(|(node, address)| (node.clone(), address.clone()));
             return Err(Misuse::NotMaster { master });
         }
-        // A voter that forgets its votes forgets the electorate, too.
+        match self.votes_in_memory(self.env.voters.iter().chain(voters)) {
+            Some(address) => Err(Misuse::VotesInMemory { address }),
+            None => Ok(()),
+        }
+    }
+
+    /// One of these nodes that does not store its votes, as far as this node knows. A voter that forgets its votes forgets the electorate,
+    /// too.
+    fn votes_in_memory<'a>(&self, mut voters: impl Iterator<Item = &'a Address>) -> Option<Address> {
         let own = self.env.config.address();
         let in_memory = |address: &&Address| match *address == own {
             true => !self.election.voting().is_durable,
             false => self.peers.at(address).is_some_and(|peer| !peer.is_durable()),
         };
-        match self.env.voters.iter().chain(voters).find(in_memory) {
-            Some(address) => Err(Misuse::VotesInMemory { address: address.clone() }),
-            None => Ok(()),
-        }
+        voters.find(in_memory).cloned()
     }
 
     /// A master takes the next step to the voters that were asked for. Returns whether anything follows.
@@ -100,6 +122,51 @@ impl Formation {
         if let (ElectorateStep::Wait(waits_for), Some(target)) = (self.electorate_step(), self.election.target()) {
             self.patience.report(&self.env, &mut self.sink, (target.clone(), waits_for));
         }
+    }
+
+    /// The electorate in which this master keeps a number of voters. `None` if it keeps none.
+    pub(super) fn kept_voters(&self) -> Option<ElectorateVersion> {
+        let is_on = self.env.config.autopilot().is_some() && self.election.is_master() && self.lifecycle.is_running();
+        is_on.then(|| self.electorate().version)
+    }
+
+    /// A master looks whether there are as many voters as it keeps.
+    pub(super) fn keep_voters(&mut self) {
+        let Some(settings) = self.env.config.autopilot().copied() else { return never!("only the autopilot looks") };
+        let members = Members { membership: &self.membership, peers: &self.peers };
+        let own = self.env.config.address();
+        let voters = self.env.voters.iter().map(|address| Voter {
+            address: address.clone(),
+            zone: if address == own { zone_of(&self.membership, &self.env.me) } else { members.zone_at(address) },
+            is_active: address == own || members.is_active(address),
+        });
+        let sight = Sight {
+            version: self.electorate().version,
+            voters: voters.collect(),
+            target: self.election.target().cloned(),
+            waits_for: self.electorate_step().waits_for().cloned(),
+            in_memory: self.votes_in_memory(self.env.voters.iter()),
+        };
+        let spare = |peer: &Peer| Spare {
+            address: peer.address().clone(),
+            node: peer.node().clone(),
+            zone: zone_of(&self.membership, peer.node()),
+        };
+        let spares = || members.spares().map(spare).collect();
+        if let Some(voters) = self.autopilot.look(&self.env, &mut self.sink, &settings, &sight, spares) {
+            self.election.want_voters(voters);
+        }
+    }
+
+    pub(super) fn autopilot_report(&self) -> Option<AutopilotReport> {
+        let settings = self.env.config.autopilot().filter(|_| self.kept_voters().is_some())?;
+        let members = Members { membership: &self.membership, peers: &self.peers };
+        Some(AutopilotReport {
+            voters: settings.voters,
+            replace_after: settings.replace_after,
+            away: self.autopilot.away(self.env.now),
+            spares: members.spares().count(),
+        })
     }
 
     pub(super) fn electorate_step(&self) -> ElectorateStep {

@@ -26,6 +26,7 @@ impl Formation {
             electorate: self.electorate().version,
             target: self.election.target().cloned(),
             waits_for,
+            autopilot: self.autopilot_report(),
             promise: self.election.promise(),
             storage: self.election.storage(),
             without_master: self.election.master().map(|_| without_master(&self.peers)).unwrap_or_default(),

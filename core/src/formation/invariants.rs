@@ -33,6 +33,7 @@ impl Formation {
         self.election.check_node(|address| self.peers.at(address).map(Peer::node));
         self.preference.check(&self.election, timers);
         self.patience.check(timers);
+        self.autopilot.check(timers);
         let voters = &self.election.electorate().voters;
         assert_eq!(*self.env.voters, *voters, "E10: every part knows the voters of the election");
         let is_right = |peer: &Peer| peer.is_voter() == voters.contains(peer.address());

@@ -106,6 +106,7 @@ impl Formation {
             stranded,
             preference,
             patience,
+            autopilot,
             replacements,
             streams,
             sink,
@@ -114,7 +115,8 @@ impl Formation {
         let config: &Config = config;
         let head: Head<&Config> = (config, config.keys().iter().map(ClusterKey::id).collect(), me.clone(), *now);
         let about_others = (peers, discovery, rejections, election, membership, view_counts_until);
-        let about_itself = (own_status, lifecycle, absence, stranded, (preference, patience), (replacements, streams));
+        let about_itself =
+            (own_status, lifecycle, absence, stranded, (preference, patience, autopilot), (replacements, streams));
         let state = (head, about_others, about_itself, sink, election_due);
         let state = postcard::to_allocvec(&state).expect("plain data always encodes");
         let version_len = u8::try_from(VERSION.len()).expect("a version is short");
@@ -139,7 +141,8 @@ impl Formation {
         let (head, about_others, about_itself, sink, election_due) = from_bytes(state)?;
         let (config, key_ids, me, now): Head<ConfigBuilder> = head;
         let (peers, discovery, rejections, election, membership, view_counts_until) = about_others;
-        let (own_status, lifecycle, absence, stranded, (preference, patience), (replacements, streams)) = about_itself;
+        let (own_status, lifecycle, absence, stranded, (preference, patience, autopilot), (replacements, streams)) =
+            about_itself;
         let find = |id: &[u8; ID_LEN]| {
             let key = keys.iter().find(|key| key.id() == *id);
             key.cloned().ok_or_else(|| SnapshotError::Key { id: Hex(id).to_string() })
@@ -163,6 +166,7 @@ impl Formation {
             stranded,
             preference,
             patience,
+            autopilot,
             replacements,
             streams,
             sink,

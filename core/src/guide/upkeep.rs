@@ -91,6 +91,20 @@
 //! address of a seed, it would begin with the first voters again. Remove it from the voters, start it with an empty directory and
 //! [`Bootstrap::JoinOnly`](crate::Bootstrap::JoinOnly), and add it once it is a member: it does not vote until it has had a master.
 //!
+//! ## By itself
+//!
+//! With `--keep-voters 3` on all voters ([`ConfigBuilder::autopilot`](crate::ConfigBuilder::autopilot)), the master does all of this by
+//! itself: it makes members voters until there are three, and replaces a voter that has been away for `--replace-voter-after`. Have at
+//! least one member more than voters, and give all of them a `state_dir`. Members with the [tag](crate::Tags) `zone` become voters in
+//! such an order that the zones have about as many voters each.
+//!
+//! - **Nothing happens at once.** After a change, and at the beginning of a mastership, the voters stay as they are for 10 ×
+//!   `down_after`. A voter that comes back in time stays one, and one that comes back later is a member.
+//! - **It says what it does** (`VotersChosen`), and what it cannot do (`VotersLacking`). [`explain`](crate::Formation::explain) of the
+//!   master says who is away, for how long, and how many members could become voters.
+//! - **It never removes a living voter.** To have fewer, ask for fewer.
+//! - **You may still ask for voters.** A change that waits for a member for as long as a voter that is replaced is given up.
+//!
 //! # A quorum is lost for good
 //!
 //! Without a quorum there is no master, and nothing changes the voters. If the machines do not come back:

@@ -151,6 +151,7 @@ impl Scenario {
             priorities: Vec::new(),
             starts,
             solo: None,
+            kept_voters: None,
             absent: BTreeSet::new(),
             faults,
             attack: Some(attack),

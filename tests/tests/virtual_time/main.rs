@@ -1,6 +1,7 @@
 //! All tests in virtual time, in one program, so that it is linked only once.
 
 mod addresses;
+mod autopilot;
 mod bad_bytes;
 mod blackouts;
 mod bootstrap;

@@ -164,6 +164,7 @@ fn e10_g1_g2_g3_g5_hold_while_the_voters_change() {
         "target reached by another master",
         "vote refused for an older electorate",
         "restarted with the last voters alone",
+        "voters chosen by a master",
     ];
     explore(1_000, Scenario::draw_voters, &expected);
 }

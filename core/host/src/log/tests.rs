@@ -164,6 +164,8 @@ fn events() -> Vec<Event> {
         },
         Event::SoloMasterIgnored { node: node.clone(), address: address.clone() },
         Event::VotersWait { target: electorate().voters, waits_for: Waiting::Storage },
+        Event::VotersChosen { voters: electorate().voters, away: electorate().voters },
+        Event::VotersLacking { living: 2, wanted: 3, away: electorate().voters, in_memory: None },
         Event::ElectorateChanged { electorate: electorate() },
         Event::BetterMaster { node: node.clone(), address },
         Event::ViewTooLarge { master: node, limit: ViewLimit::Metadata },

@@ -69,6 +69,10 @@ pub(super) fn describe(error: &ConfigError) -> String {
                 "{flag} is {value}, but has to be {relation} {other}, which is {than}; raise {flag} or lower {other}"
             )
         }
+        ConfigError::AutopilotOfSoloMasters => {
+            "--keep-voters and --solo-after exclude each other: a cluster with solo masters cannot change its voters; leave one of them out"
+                .into()
+        }
         other => other.to_string(),
     }
 }
@@ -92,6 +96,8 @@ pub(super) fn flag(field: &str) -> String {
     let name = match of_structs.iter().find(|(_, of)| *of == field) {
         Some((flag, _)) => flag,
         None if field == "solo_after" => field,
+        None if field == "autopilot.voters" => "keep_voters",
+        None if field == "autopilot.replace_after" => "replace_voter_after",
         None => return field.into(),
     };
     format!("--{}", name.replace('_', "-"))

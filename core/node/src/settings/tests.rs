@@ -96,10 +96,12 @@ fn every_option_of_the_library_has_a_flag() {
         limit_stream_openings = 61
         limit_stream_names = 62
     "#;
-    let plain = values(&read_flags(&format!("{NEEDED} --detector phi")).unwrap().config().unwrap());
+    let plain = values(&read_flags(&format!("{NEEDED} --detector phi --keep-voters 5")).unwrap().config().unwrap());
     let changed = format!("seed = ['b:1', 'e:1']\nkey_file = {key_file:?}\n{all}");
     let changed = values(&read_file("", &changed).unwrap().config().unwrap());
-    let single = values(&read_file("--single", all).unwrap().config().unwrap());
+    // These two exclude each other.
+    let kept = all.replace(r#"solo_after = "1m 30s""#, "keep_voters = 3\nreplace_voter_after = '1m'");
+    let single = values(&read_file("--single", &kept).unwrap().config().unwrap());
     // There is one protocol version, and nothing else to choose.
     let is_same = |path: &&String| {
         let value = &plain[*path];
@@ -124,6 +126,22 @@ fn certificates_are_read_again_with_tls_only() {
     let settings = read_flags("--cluster c --id a --listen a:1 --single --tls-reload-every 1m").unwrap();
     let error = settings.credentials().unwrap_err().to_string();
     assert!(error.contains("--tls-reload-every has no effect"), "{error}");
+}
+
+#[test]
+fn voters_are_replaced_only_where_their_number_is_kept() {
+    let settings = read_flags(&format!("{NEEDED} --keep-voters 3 --replace-voter-after 2m")).unwrap();
+    let autopilot = Autopilot::keep(3).with_replace_after(Duration::from_secs(120));
+    assert_eq!(settings.config().unwrap().autopilot(), Some(&autopilot));
+    for (flags, problem) in [
+        ("--replace-voter-after 2m", "--replace-voter-after has no effect without --keep-voters"),
+        ("--keep-voters 99", "--keep-voters is 99, but has to be from 1 to 64"),
+        ("--keep-voters 3 --replace-voter-after 1s", "--replace-voter-after is 1s, but has to be from 3s to 30days"),
+        ("--keep-voters 3 --solo-after 1m", "--keep-voters and --solo-after exclude each other"),
+    ] {
+        let error = read_flags(&format!("{NEEDED} {flags}")).unwrap().config().unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{
     Config, ConfigBuilder, MAX_VOTERS,
+    autopilot::Autopilot,
     bootstrap::Bootstrap,
     detector::Detector,
     error::{ConfigError, size, sizes, time, times},
@@ -173,6 +174,21 @@ impl ConfigBuilder {
         self
     }
 
+    /// Lets the cluster keep a number of voters by itself (PROTOCOL.md, E10). Without it, only
+    /// [`Command::SetVoters`](crate::Command::SetVoters) changes the voters. It excludes [`solo_after`](Self::solo_after).
+    ///
+    /// ```
+    /// use formation_core::{Autopilot, Config};
+    ///
+    /// // One node, which becomes three voters as soon as two others have joined.
+    /// let config = Config::single("orders", "node-a", "127.0.0.1:7000").autopilot(Autopilot::keep(3)).build()?;
+    /// # Ok::<(), formation_core::ConfigError>(())
+    /// ```
+    pub fn autopilot(mut self, autopilot: Autopilot) -> Self {
+        self.autopilot = Some(autopilot);
+        self
+    }
+
     /// How long before the end of its lease a master stops its work: a lease of the adapters ends this much earlier than
     /// [`Leadership::valid_until`](crate::Leadership::valid_until). It covers the time between the last check of the lease and the
     /// end of the step that follows, for example a pause of the runtime. The core does not use it. The default is a tenth of the
@@ -268,6 +284,9 @@ impl ConfigBuilder {
             // By then the grace of E1 is over, and so is every promise from before.
             times(("solo_after", after), "at least", wait, after >= wait.1)?;
         }
+        if let Some(autopilot) = &self.autopilot {
+            autopilot.check(&self.timing, self.solo_after)?;
+        }
         if let Some(margin) = self.lease_margin {
             let most = self.timing.safe_lease() / 2;
             if margin > most {
@@ -297,6 +316,7 @@ impl ConfigBuilder {
             timing: self.timing,
             detector: self.detector,
             solo_after: self.solo_after,
+            autopilot: self.autopilot,
             lease_margin: self.lease_margin,
             limits: self.limits,
             protocol: self.protocol,

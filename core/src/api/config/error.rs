@@ -38,6 +38,11 @@ pub enum ConfigError {
         /// The address.
         address: Address,
     },
+    /// The cluster is to keep a number of voters, and to have solo masters.
+    #[error(
+        "autopilot and solo_after exclude each other: a cluster with solo masters cannot change its voters; leave one of them out"
+    )]
+    AutopilotOfSoloMasters,
     /// The configuration was deserialized, and had a cluster key before. Keys are never serialized.
     #[error("the configuration is keyed, and keys are never serialized; supply the key again with key()")]
     NoKey,

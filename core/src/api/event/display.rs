@@ -62,6 +62,19 @@ impl fmt::Display for Event {
             Self::VotersWait { target, waits_for } => {
                 write!(f, "has not changed the voters to {} yet: it waits for {waits_for}", List(target))
             }
+            Self::VotersChosen { voters, away } => {
+                write!(f, "changes the voters to {}, by itself", List(voters))?;
+                match away.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ": {} is away for long", List(away)),
+                }
+            }
+            Self::VotersLacking { living, wanted, in_memory: Some(address), .. } => {
+                write!(f, "has {living} of {wanted} voters, and cannot change them: {address} does not store its votes")
+            }
+            Self::VotersLacking { living, wanted, .. } => {
+                write!(f, "has {living} of {wanted} voters, and no member can become one")
+            }
             Self::MasterElected { term, master, address } => {
                 write!(f, "has the master {} at {address}, of term {term}", master.id)
             }
