@@ -103,6 +103,7 @@
 //! - **It says what it does** (`VotersChosen`), and what it cannot do (`VotersLacking`). [`explain`](crate::Formation::explain) of the
 //!   master says who is away, for how long, and how many members could become voters.
 //! - **It never removes a living voter.** To have fewer, ask for fewer.
+//! - **Any member may become a voter.** Use this only where each node that has the key or a certificate may be trusted with a vote.
 //! - **You may still ask for voters.** A change that waits for a member for as long as a voter that is replaced is given up.
 //!
 //! # A quorum is lost for good

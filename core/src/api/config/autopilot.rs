@@ -18,6 +18,9 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// that has been away for long. Give all voters the same, because each may become the master. A member becomes a voter only if it stores
 /// its votes ([`state_dir`](super::ConfigBuilder::state_dir)).
 ///
+/// **Any member may become a voter.** Use it only where each node that has the key or a certificate may be trusted with a vote: a hostile
+/// member that is chosen may become the master.
+///
 /// With fewer members than that, the cluster keeps an odd number of voters, because an even number survives no more than the odd one
 /// below it. A living voter is never removed. Voters are chosen from zones that have the fewest of them, if the members have the
 /// [tag](crate::Tags) `zone`, and of these the one that has been running for longest.
