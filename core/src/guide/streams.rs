@@ -46,6 +46,13 @@
 //! [`Limits`](crate::Limits) has `streams`, `streams_per_member`, `stream_openings` and `stream_names`. A stream over a limit is refused by its
 //! name (`TooManyStreams`), and takes no place of a link. A process may open so many files: the adapters lower `streams` to an eighth of that.
 //!
+//! # What it costs
+//!
+//! To open one takes a TCP connection and one round trip more, or two with a key. After that it is the connection itself. On two processors that others used
+//! too, with `cargo run --release -p formation-tokio --example stream_cost`: 1 GiB took 0.92 times, and a round trip 1.003 times as long
+//! as on a bare socket. While 100 streams from a master sent at full speed for 20 s, with the times of `lan()`, the master was lost 0 times,
+//! members became suspect 0 times, and the slowest heartbeat took 130 ms.
+//!
 //! # In the core
 //!
 //! An embedder of the core does the same with commands and outputs:
