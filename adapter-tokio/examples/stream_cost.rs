@@ -155,10 +155,7 @@ async fn main() -> Result<()> {
     }
     let leader = nodes[0].wait_for_master().await?.node;
     for node in &nodes {
-        let mut watch = node.watch();
-        while node.view().len() < nodes.len() {
-            watch.changed().await?;
-        }
+        node.wait_for_members(nodes.len()).await?;
     }
     let is_leader = |node: &Cluster| *node.node() == leader;
     let (master, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_leader);
