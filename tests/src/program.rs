@@ -3,6 +3,7 @@
 mod commands;
 mod recording;
 mod supervised;
+mod voters;
 
 use std::{
     fs,
@@ -79,6 +80,11 @@ macro_rules! program_tests {
         #[test]
         fn a_closed_output_makes_it_exit_with_6() {
             PROGRAM.leaves_when_its_output_is_closed();
+        }
+
+        #[test]
+        fn e10_voters_are_replaced_over_http() {
+            PROGRAM.replaces_its_voters();
         }
 
         #[test]
