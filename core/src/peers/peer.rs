@@ -38,6 +38,9 @@ pub(crate) struct Peer {
     pub(super) outbox: Outbox,
 }
 
+/// How many times within `down_after` an electorate is sent again to a peer that names a different one each time.
+const MOST_REPEATS: u8 = 8;
+
 /// E10: an electorate that was sent to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
@@ -45,7 +48,10 @@ pub(super) struct ElectorateSent {
     version: ElectorateVersion,
     /// The one that the peer held.
     held: ElectorateVersion,
+    /// When it was first sent.
     at: Timestamp,
+    /// How many times it was sent again, because the peer held another one.
+    repeats: u8,
 }
 
 impl Peer {
@@ -73,13 +79,19 @@ impl Peer {
         env: &Env,
         (version, held): (ElectorateVersion, ElectorateVersion),
     ) -> bool {
-        let is_this = |sent: &ElectorateSent| (sent.version, sent.held) == (version, held);
         let is_recent = |sent: &ElectorateSent| env.now.since(sent.at) < env.timing().down_after;
-        let is_due = !self.electorate_sent.as_ref().is_some_and(|sent| is_this(sent) && is_recent(sent));
-        if is_due {
-            self.electorate_sent = Some(ElectorateSent { version, held, at: env.now });
+        match self.electorate_sent.as_mut().filter(|sent| sent.version == version && is_recent(sent)) {
+            // Its storage may be slow.
+            Some(sent) if sent.held == held || sent.repeats == MOST_REPEATS => false,
+            Some(sent) => {
+                (sent.held, sent.repeats) = (held, sent.repeats + 1);
+                true
+            }
+            None => {
+                self.electorate_sent = Some(ElectorateSent { version, held, at: env.now, repeats: 0 });
+                true
+            }
         }
-        is_due
     }
 
     pub(crate) fn key(&self) -> PeerKey {
@@ -214,5 +226,27 @@ impl Peer {
     /// than any that the solo master knows of.
     pub(crate) fn takes_views_of(&self, solo: &Node) -> bool {
         self.status.is_some() && !self.is_elsewhere(solo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::config::Config, id::Incarnation, id::Term, time::Timestamp};
+
+    #[test]
+    fn g7_e10_a_peer_that_names_many_electorates_is_sent_few() {
+        let config = Config::builder("test", "a", "a:1").seeds(["a:1", "b:1"]).build().unwrap();
+        let node = Node { id: "b".parse().unwrap(), incarnation: Incarnation(1) };
+        let mut env = Env::new(config, node.clone(), Timestamp::ZERO);
+        let mut peer = Peer::new(PeerKey::default(), node, "b:1".parse().unwrap(), true, true);
+        let version = |number| ElectorateVersion { term: Term(1), number };
+        let mut sent = |env: &Env, own, held: core::ops::Range<u64>| {
+            held.filter(|held| peer.electorate_is_due(env, (version(own), version(*held)))).count()
+        };
+        assert_eq!(sent(&env, 1_000, 0..500), 9);
+        assert_eq!(sent(&env, 1_001, 0..1), 1, "this node has another one");
+        env.now = Timestamp::ZERO + env.timing().down_after;
+        assert_eq!(sent(&env, 1_001, 0..500), 9);
     }
 }
