@@ -314,6 +314,48 @@ fn g8_no_number_of_an_electorate_keeps_a_master_busy() {
 }
 
 #[test]
+fn e10_a_node_acts_by_an_electorate_once_it_is_durable() {
+    let mut rig = asked_for(&["a", "b"]);
+    let held = rig.election.electorate().clone();
+    let next = written(&rig, &["b", "c"]);
+    assert!(rig.election.write_electorate(next.clone()));
+    assert_eq!(rig.election.electorate(), &held, "the next one is not durable yet");
+    rig.effects();
+    assert_eq!(rig.election.electorate(), &next);
+}
+
+#[test]
+fn e10_a_removed_voter_votes_no_more_before_that_is_durable() {
+    for (left, granted) in [(&["a", "b", "c"][..], true), (&["a", "b"][..], false)] {
+        let mut rig = Rig::past_bootstrap("c");
+        in_term(&mut rig, 3);
+        let taken = electorate(3, 1, left);
+        let request = VoteRequest { electorate: taken.version, ..vote_request(4) };
+        rig.election.electorate_received(&at("a"), taken, false);
+        assert_eq!(rig.election.electorate().version.number, 0, "it is not durable yet");
+        rig.election.vote_request(&node("a"), request);
+        assert_eq!(answer(&rig.effects()), Some(granted), "{left:?}");
+    }
+}
+
+#[test]
+fn e10_a_step_needs_the_lease_by_the_next_electorate() {
+    let mut rig = asked_for(&["a", "b"]);
+    let version = rig.election.electorate().version;
+    for _ in 0..5 {
+        rig.wait(200);
+        let heartbeat = rig.election.next_heartbeat().unwrap();
+        confirm(&mut rig, "c", heartbeat, version);
+    }
+    assert!(rig.election.is_master(), "c confirms its lease");
+    let waits = rig.election.next_electorate_step(&Active(&["b", "c"]));
+    assert_eq!(waits, ElectorateStep::Wait(Waiting::Quorum(voters(&[]))), "without c, b has to confirm it");
+    let heartbeat = rig.election.next_heartbeat().unwrap();
+    confirm(&mut rig, "b", heartbeat, version);
+    assert_eq!(written(&rig, &["b", "c"]).voters, voters(&["a", "b"]));
+}
+
+#[test]
 fn e10_a_voter_that_is_to_be_removed_has_its_turn_last() {
     let mut rig = Rig::past_bootstrap("b");
     assert!(rig.election.rank_of(&node("a").id) < rig.election.own_rank());
