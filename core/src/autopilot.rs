@@ -22,14 +22,21 @@ use crate::{
 /// For so many times `down_after` after a change, and at the beginning of a mastership, the voters stay as they are.
 const SETTLES: u32 = 10;
 
+/// How many members are dialed at a time, to see whether they are at their addresses.
+const CHECKS: usize = 8;
+
 /// Since when a master knows what it judges by. There are not more addresses than voters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "snapshot", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Autopilot {
     /// The electorate, and since when it is that one. `None` if this node is no master, or keeps no number of voters.
     seen: Option<(ElectorateVersion, Timestamp)>,
-    /// The voters that are no active members, and since when.
+    /// The voters that had no link whenever this master has looked, and since when.
     away: BTreeMap<Address, Timestamp>,
+    /// The zones of the voters, as far as they have been known.
+    zones: BTreeMap<Address, String>,
+    /// The last member that was dialed to see whether it is at its address.
+    checked: Option<Address>,
     lacks: Reported<(usize, BTreeSet<Address>, Option<Address>)>,
 }
 
@@ -38,7 +45,7 @@ pub(crate) struct Autopilot {
 pub(crate) struct Voter {
     pub(crate) address: Address,
     pub(crate) zone: Option<String>,
-    /// It is an active member, or the master itself.
+    /// It has a proven link, or is the master itself.
     pub(crate) is_active: bool,
 }
 
@@ -98,6 +105,12 @@ impl Autopilot {
         for voter in sight.voters.iter().filter(|voter| !voter.is_active) {
             self.away.entry(voter.address.clone()).or_insert(env.now);
         }
+        self.zones.retain(|address, _| sight.voters.iter().any(|voter| voter.address == *address));
+        for voter in &sight.voters {
+            if let Some(zone) = &voter.zone {
+                self.zones.insert(voter.address.clone(), zone.clone());
+            }
+        }
         let settles = SETTLES * env.timing().down_after;
         let (patience, missing) = match (&sight.target, &sight.waits_for) {
             (None, _) => (settles, BTreeSet::new()),
@@ -111,13 +124,17 @@ impl Autopilot {
         if env.now.since(since) < patience || !(is_short || sight.target.is_some()) {
             return None;
         }
-        let mut spares = spares();
-        spares.retain(|spare| !missing.contains(&spare.address));
-        let chosen = choose(settings.voters, &sight.voters, &lost, spares);
         let present: BTreeSet<Address> = sight.voters.iter().map(|voter| voter.address.clone()).collect();
-        if chosen != *sight.target.as_ref().unwrap_or(&present) && sight.in_memory.is_none() {
-            sink.event(Event::VotersChosen { voters: chosen.clone(), away: lost });
-            return Some(chosen);
+        if sight.in_memory.is_none() {
+            let mut spares = spares();
+            spares.retain(|spare| !missing.contains(&spare.address));
+            let zone_of = |voter: &Voter| Voter { zone: self.zones.get(&voter.address).cloned(), ..voter.clone() };
+            let voters: Vec<Voter> = sight.voters.iter().map(zone_of).collect();
+            let chosen = choose(settings.voters, &voters, &lost, spares);
+            if chosen != *sight.target.as_ref().unwrap_or(&present) {
+                sink.event(Event::VotersChosen { voters: chosen.clone(), away: lost });
+                return Some(chosen);
+            }
         }
         let lacking = (present.difference(&lost).count(), lost, sight.in_memory.clone());
         if lacking.0 < settings.voters && self.lacks.is_due(env.now, &lacking, PartialEq::eq) {
@@ -127,7 +144,19 @@ impl Autopilot {
         None
     }
 
-    /// The voters that are no active members, and for how long.
+    /// Which of these members are to be dialed now, to see whether they are at their addresses. All of them have their turns.
+    pub(crate) fn next_checks(&mut self, unproven: BTreeSet<Address>) -> Vec<Address> {
+        let is_later = |address: &&Address| self.checked.as_ref().is_none_or(|last| *address > last);
+        let later = unproven.iter().filter(is_later);
+        let checks: Vec<Address> =
+            later.chain(unproven.iter().filter(|it| !is_later(it))).take(CHECKS).cloned().collect();
+        if let Some(last) = checks.last() {
+            self.checked = Some(last.clone());
+        }
+        checks
+    }
+
+    /// The voters that had no link when this master has looked last, and for how long.
     pub(crate) fn away(&self, now: Timestamp) -> Vec<(Address, Duration)> {
         self.away.iter().map(|(address, since)| (address.clone(), now.since(*since))).collect()
     }
@@ -219,6 +248,18 @@ mod tests {
         let chosen = choose(wanted, &voters, &lost, spares.collect());
         let names: Vec<_> = chosen.iter().map(|address| address.as_str().replace(":1", "")).collect();
         names.join(" ")
+    }
+
+    #[test]
+    fn e10_all_unproven_members_have_their_turns() {
+        let mut autopilot = Autopilot::default();
+        let unproven: BTreeSet<Address> = (10..30).map(|number| at(&format!("{number}"))).collect();
+        let mut seen: Vec<Address> = (0..2).flat_map(|_| autopilot.next_checks(unproven.clone())).collect();
+        assert_eq!(seen.len(), 2 * CHECKS);
+        seen.extend(autopilot.next_checks(unproven.clone()));
+        let seen: BTreeSet<Address> = seen.into_iter().collect();
+        assert_eq!(seen, unproven);
+        assert_eq!(autopilot.next_checks(BTreeSet::new()), []);
     }
 
     #[test]

@@ -159,8 +159,9 @@ impl Discovery {
             *address == *env.config.address()
                 || peers.is_claimed(address)
                 || peers.is_contested(address)
-                // E10: it may be about to become a voter.
-                || election.electorate().may_become_voter(address) && peers.at(address).is_some_and(|peer| !peer.is_verified())
+                // E10: it is to become a voter, or a master looks for one.
+                || (env.keeps_voters() && election.is_master() || election.electorate().may_become_voter(address))
+                    && peers.at(address).is_some_and(|peer| !peer.is_verified())
         };
         if master.is_none() {
             // Only voters are believed about masters.

@@ -57,6 +57,11 @@ impl Env {
         self.is_voter(self.config.address())
     }
 
+    /// Whether a master keeps a number of voters by itself (E10).
+    pub(crate) fn keeps_voters(&self) -> bool {
+        self.config.autopilot().is_some()
+    }
+
     /// How many voters elect a master.
     pub(crate) fn quorum(&self) -> usize {
         majority(&self.voters)

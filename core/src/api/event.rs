@@ -115,7 +115,7 @@ pub enum Event {
         /// The voters before that have been away for long.
         away: BTreeSet<Address>,
     },
-    /// This master keeps a number of voters ([`Autopilot`](crate::Autopilot)), there are fewer, and no member can take their place. It is
+    /// This master keeps a number of voters ([`Autopilot`](crate::Autopilot)), there are fewer, and not enough members can become voters. It is
     /// reported again every minute.
     VotersLacking {
         /// How many voters there are without those that have been away for long.

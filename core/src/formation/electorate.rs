@@ -28,10 +28,20 @@ impl Members<'_> {
         self.peers.at(address).and_then(|peer| zone_of(self.membership, peer.node()))
     }
 
+    /// The active members that are no voters and store their votes: those that are proven to be at their addresses, or those that are not.
+    fn durable(&self, is_proven: bool) -> impl Iterator<Item = &Peer> {
+        let may_vote = move |peer: &&Peer| !peer.is_voter() && peer.is_durable() && peer.is_verified() == is_proven;
+        self.peers.iter().filter(may_vote).filter(|peer| self.membership.is_sound_member(peer.node()))
+    }
+
     /// The members that could become voters.
     fn spares(&self) -> impl Iterator<Item = &Peer> {
-        let may_vote = |peer: &&Peer| !peer.is_voter() && peer.is_durable();
-        self.peers.iter().filter(may_vote).filter(|peer| self.membership.is_sound_member(peer.node()))
+        self.durable(true)
+    }
+
+    /// A voter with a proven link may be no member of the view, which may be full. It is not away.
+    fn is_linked(&self, address: &Address) -> bool {
+        self.peers.at(address).is_some_and(Peer::is_verified)
     }
 
     fn active_at(&self, address: &Address) -> Option<&Peer> {
@@ -138,7 +148,7 @@ impl Formation {
         let voters = self.env.voters.iter().map(|address| Voter {
             address: address.clone(),
             zone: if address == own { zone_of(&self.membership, &self.env.me) } else { members.zone_at(address) },
-            is_active: address == own || members.is_active(address),
+            is_active: address == own || members.is_linked(address),
         });
         let sight = Sight {
             version: self.electorate().version,
@@ -153,6 +163,12 @@ impl Formation {
             zone: zone_of(&self.membership, peer.node()),
         };
         let spares = || members.spares().map(spare).collect();
+        if sight.voters.len() < settings.voters || sight.voters.iter().any(|voter| !voter.is_active) {
+            let unproven = members.durable(false).map(|peer| peer.address().clone());
+            for address in self.autopilot.next_checks(unproven.collect()) {
+                self.discovery.check_voter(&self.env, &address);
+            }
+        }
         if let Some(voters) = self.autopilot.look(&self.env, &mut self.sink, &settings, &sight, spares) {
             self.election.want_voters(voters);
         }

@@ -28,7 +28,7 @@
 //! | `ElectorateChanged` | this node has other voters now, or knows to which ones the cluster changes (E10) | |
 //! | `VotersWait` | this node is the master, and a change of the voters waits: the event says for whom. It is reported again every minute | start these nodes, with a `state_dir`; or give the change up by asking for the voters that there are |
 //! | `VotersChosen` | this node is the master and [keeps a number of voters](crate::Autopilot). It has chosen other ones, and the cluster changes to them | look at the voters that were `away`, if there are any |
-//! | `VotersLacking` | this node is the master and [keeps a number of voters](crate::Autopilot), there are fewer, and no member can become one. It is reported again every minute | start more nodes, with a `state_dir`. If the event names a voter `in_memory`, give that one a `state_dir` first |
+//! | `VotersLacking` | this node is the master and [keeps a number of voters](crate::Autopilot), there are fewer, and not enough members can become voters. It is reported again every minute | start more nodes, with a `state_dir`. If the event names a voter `in_memory`, give that one a `state_dir` first |
 //! | `PersistRecovered` | the storage works again, and this node votes again | |
 //! | `PersistFailed` | storage has failed in a way after which nobody knows what it holds. This node is no longer a candidate and no longer votes | repair the storage, then restart the node. Until then, one voter fewer can elect a master |
 //! | `Stopped` | the node has stopped. See its reason below | |

@@ -102,9 +102,12 @@
 //!   `down_after`. A voter that comes back in time stays one, and one that comes back later is a member.
 //! - **It says what it does** (`VotersChosen`), and what it cannot do (`VotersLacking`). [`explain`](crate::Formation::explain) of the
 //!   master says who is away, for how long, and how many members could become voters.
-//! - **It never removes a living voter.** To have fewer, ask for fewer.
+//! - **It never removes a living voter.** If you ask for fewer than it keeps, it adds others again, perhaps the same ones: to have fewer,
+//!   configure a lower number on all voters first. To replace one, ask for the voters with the new one in its place.
 //! - **Any member may become a voter.** Use this only where each node that has the key or a certificate may be trusted with a vote.
-//! - **You may still ask for voters.** A change that waits for a member for as long as a voter that is replaced is given up.
+//! - **You may still ask for voters.** A change that waits for a member is given up after `--replace-voter-after`, or after 10 ×
+//!   `down_after` if that is longer.
+//! - **Each master counts anew.** Where the master changes more often than `--replace-voter-after`, nothing is replaced.
 //!
 //! # A quorum is lost for good
 //!

@@ -76,6 +76,14 @@ impl Program {
         let said = change(&b, &wanted).or_else(|_| change(&c, &wanted)).expect("the master replaces it");
         assert!(said.contains(&d.address) && !said.contains(&a.address), "{said}");
 
+        let removed = ["remove", &c.address];
+        let said =
+            [&b, &c, &d].iter().find_map(|machine| change(machine, &removed).ok()).expect("the master removes it");
+        assert!(!said.contains(&c.address), "{said}");
+        let added = ["add", &c.address];
+        let said = [&b, &d].iter().find_map(|machine| change(machine, &added).ok()).expect("the master adds it again");
+        assert!(said.contains(&c.address), "{said}");
+
         drop((others, fourth));
         let mut nodes = [&b, &c, &d].map(|machine| start(machine, &by_contacts));
         nodes.iter_mut().for_each(await_master);

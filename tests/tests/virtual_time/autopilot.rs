@@ -185,6 +185,31 @@ fn e10_a_change_that_waits_for_a_dead_member_is_given_up() {
     });
 }
 
+/// They dial the master, and nobody can dial them.
+#[test]
+fn t2_e10_members_that_are_not_at_their_addresses_keep_nobody_out() {
+    for_each_seed(10, |seed| {
+        let mut net = Net::new(seed, NetSettings { certified: false, ..settings(seed) });
+        for ix in 0..6 {
+            let autopilot = Autopilot::keep(3).with_replace_after(REPLACED);
+            let builder = Net::builder(ix, 3).autopilot(autopilot).key(*b"as secret as it can be in a test");
+            net.add(builder.build().unwrap());
+        }
+        for ix in [3, 4] {
+            net.redirect(&Net::address(ix), None);
+        }
+        (0..5).for_each(|ix| net.start(ix));
+        net.run_for(SECOND);
+        // It is the youngest one.
+        net.start(5);
+        net.converge(PATIENCE);
+        let lost = (net.master().unwrap() + 1) % 3;
+        net.crash(lost, Crash::Machine);
+        let after: Vec<NodeIx> = (0..6).filter(|ix| ![lost, 3, 4].contains(ix)).collect();
+        await_voters(&mut net, &after, 2 * SETTLED);
+    });
+}
+
 #[test]
 fn e10_votes_in_memory_keep_the_voters() {
     for_each_seed(10, |seed| {

@@ -18,11 +18,11 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// that has been away for long. Give all voters the same, because each may become the master. A member becomes a voter only if it stores
 /// its votes ([`state_dir`](super::ConfigBuilder::state_dir)).
 ///
-/// **Any member may become a voter.** Use it only where each node that has the key or a certificate may be trusted with a vote: a hostile
-/// member that is chosen may become the master.
+/// **Any member may become a voter.** Use it only where each node that has the key or a certificate may be trusted with a vote. A member says
+/// itself how long it has been running and in which zone it is, so hostile ones can be the first to be chosen, until they are a quorum.
 ///
 /// With fewer members than that, the cluster keeps an odd number of voters, because an even number survives no more than the odd one
-/// below it. A living voter is never removed. Voters are chosen from zones that have the fewest of them, if the members have the
+/// below it; only if a member is lost during a change, it may stay an even one. A living voter is never removed. Voters are chosen from zones that have the fewest of them, if the members have the
 /// [tag](crate::Tags) `zone`, and of these the one that has been running for longest.
 ///
 /// ```
@@ -49,7 +49,8 @@ pub struct Autopilot {
     /// How many voters the cluster keeps, from 1 to 64.
     pub voters: usize,
     /// How long a voter has been away when it is replaced: at least [`down_after`](Timing::down_after), at most 30 days. The default is 5
-    /// minutes. A change that waits for a member for longer than this is given up, too.
+    /// minutes. A change that waits for a member is given up after this time, too, or after 10 × `down_after` if that is longer. Each master
+    /// begins to count anew.
     #[serde(default = "replace_after")]
     pub replace_after: Duration,
 }

@@ -73,7 +73,7 @@ impl fmt::Display for Event {
                 write!(f, "has {living} of {wanted} voters, and cannot change them: {address} does not store its votes")
             }
             Self::VotersLacking { living, wanted, .. } => {
-                write!(f, "has {living} of {wanted} voters, and no member can become one")
+                write!(f, "has {living} of {wanted} voters, and not enough members can become voters")
             }
             Self::MasterElected { term, master, address } => {
                 write!(f, "has the master {} at {address}, of term {term}", master.id)
