@@ -47,6 +47,10 @@ pub(crate) fn under(id: &str, config: &Config, address: &str, stage: Option<u64>
         .protocol(config.protocol());
     let held = stage.map(keys).unwrap_or_default();
     let builder = held.into_iter().fold(builder, |builder, key| builder.key(ClusterKey::new(key)));
+    let builder = match config.autopilot() {
+        Some(autopilot) => builder.autopilot(*autopilot),
+        None => builder,
+    };
     match config.solo_after() {
         Some(after) => builder.solo_after(after),
         None => builder,
