@@ -68,10 +68,20 @@ async fn start(site: &Shared) -> Result<()> {
 }
 
 /// The machine is gone, with its disk.
-async fn destroy(site: &Shared, ix: usize) {
+fn destroy(site: &Shared, ix: usize) {
     let machine = with(site, |site| site.machines.remove(ix));
     println!("  {} is destroyed", machine.node.node().id);
     drop(machine);
+}
+
+/// Looks again and again: this is about several nodes, and no node tells of the others.
+async fn wait_until(site: &Shared, what: &str, mut is_done: impl FnMut(&mut Site) -> bool) -> Result<()> {
+    let done = async {
+        while !with(site, &mut is_done) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(STEP_LIMIT, done).await.map_err(|_| format!("{what}: not within {STEP_LIMIT:?}").into())
 }
 
 /// Waits until every node knows these many voters, all of which run.
@@ -84,12 +94,7 @@ async fn await_voters(site: &Shared, count: usize, what: &str) -> Result<()> {
             held.target.is_none() && held.voters.len() == count && held.voters.iter().all(|voter| own.contains(&voter))
         })
     };
-    let done = async {
-        while !with(site, is_done) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(STEP_LIMIT, done).await.map_err(|_| format!("{what}: not within {STEP_LIMIT:?}"))?;
+    wait_until(site, what, is_done).await?;
     println!("{what}: after {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
 }
@@ -128,22 +133,17 @@ async fn story(site: &Shared) -> Result<()> {
     }
     let count = with(site, |site| site.machines.len());
     let is_whole = |site: &mut Site| site.machines.iter().all(|machine| machine.node.view().len() == count);
-    let joined = async {
-        while !with(site, is_whole) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(STEP_LIMIT, joined).await.map_err(|_| "two more nodes do not become members")?;
+    wait_until(site, "two more nodes are members", is_whole).await?;
     println!("two more nodes are members");
     // Not the master.
     let other = with(site, |site| site.machines.iter().position(|machine| machine.node.leadership().is_none()));
-    destroy(site, other.unwrap_or(1).max(1)).await;
+    destroy(site, other.unwrap_or(1).max(1));
     await_voters(site, VOTERS, "another node has its place").await?;
     if !with(site, |site| site.without_master.is_zero()) {
         return Err("there was no master for a while, although the master was not lost".into());
     }
     println!("  the master all the time");
-    destroy(site, 0).await;
+    destroy(site, 0);
     await_voters(site, VOTERS, "the only seed is gone, and there are five voters").await
 }
 

@@ -41,38 +41,36 @@ pub(crate) struct Autopilot {
 }
 
 /// A voter, as its master sees it.
-#[derive(Clone, Debug)]
 pub(crate) struct Voter {
     pub(crate) address: Address,
     pub(crate) zone: Option<String>,
     /// It has a proven link, or is the master itself.
-    pub(crate) is_active: bool,
+    pub(crate) is_linked: bool,
 }
 
 /// A member that could become a voter.
-#[derive(Clone, Debug)]
 pub(crate) struct Spare {
     pub(crate) address: Address,
     pub(crate) node: Node,
     pub(crate) zone: Option<String>,
 }
 
-/// What a master sees when it looks.
+/// The voters, as their master sees them when it looks.
 pub(crate) struct Sight {
     pub(crate) version: ElectorateVersion,
     pub(crate) voters: Vec<Voter>,
     /// The voters that were asked for last, if they are not all voters yet.
     pub(crate) target: Option<BTreeSet<Address>>,
-    /// What that waits for.
+    /// The reason why that waits, if it does.
     pub(crate) waits_for: Option<Waiting>,
     /// A voter that does not store its votes.
     pub(crate) in_memory: Option<Address>,
 }
 
 impl Autopilot {
-    /// `is_on`: this node is a master that keeps a number of voters.
-    pub(crate) fn update(&mut self, env: &Env, sink: &mut Sink, is_on: Option<ElectorateVersion>) {
-        match (is_on, &self.seen) {
+    /// `kept`: the electorate, if this node is a master that keeps a number of voters.
+    pub(crate) fn update(&mut self, env: &Env, sink: &mut Sink, kept: Option<ElectorateVersion>) {
+        match (kept, &self.seen) {
             (Some(version), None) => {
                 self.seen = Some((version, env.now));
                 sink.set_timer(Timer::Autopilot, env.now + env.timing().down_after);
@@ -100,9 +98,9 @@ impl Autopilot {
             Some(_) | None => env.now,
         };
         self.seen = Some((sight.version, since));
-        let is_away = |address: &Address| sight.voters.iter().any(|it| it.address == *address && !it.is_active);
+        let is_away = |address: &Address| sight.voters.iter().any(|it| it.address == *address && !it.is_linked);
         self.away.retain(|address, _| is_away(address));
-        for voter in sight.voters.iter().filter(|voter| !voter.is_active) {
+        for voter in sight.voters.iter().filter(|voter| !voter.is_linked) {
             self.away.entry(voter.address.clone()).or_insert(env.now);
         }
         self.zones.retain(|address, _| sight.voters.iter().any(|voter| voter.address == *address));
@@ -128,9 +126,7 @@ impl Autopilot {
         if sight.in_memory.is_none() {
             let mut spares = spares();
             spares.retain(|spare| !missing.contains(&spare.address));
-            let zone_of = |voter: &Voter| Voter { zone: self.zones.get(&voter.address).cloned(), ..voter.clone() };
-            let voters: Vec<Voter> = sight.voters.iter().map(zone_of).collect();
-            let chosen = choose(settings.voters, &voters, &lost, spares);
+            let chosen = choose(settings.voters, (&present, &lost), &self.zones, spares);
             if chosen != *sight.target.as_ref().unwrap_or(&present) {
                 sink.event(Event::VotersChosen { voters: chosen.clone(), away: lost });
                 return Some(chosen);
@@ -170,10 +166,15 @@ impl Autopilot {
     }
 }
 
-/// The best voters of those that there are. `lost`: the voters that have been away for long. The others stay.
-fn choose(wanted: usize, voters: &[Voter], lost: &BTreeSet<Address>, mut spares: Vec<Spare>) -> BTreeSet<Address> {
-    let (mut chosen, mut lost): (Vec<&Voter>, Vec<&Voter>) =
-        voters.iter().partition(|voter| !lost.contains(&voter.address));
+/// The best voters of those that there are. `lost`: the voters that have been away for long. The others stay. `zones`: those of the voters,
+/// as far as they are known.
+fn choose(
+    wanted: usize,
+    (voters, lost): (&BTreeSet<Address>, &BTreeSet<Address>),
+    zones: &BTreeMap<Address, String>,
+    mut spares: Vec<Spare>,
+) -> BTreeSet<Address> {
+    let mut chosen: BTreeSet<Address> = voters.difference(lost).cloned().collect();
     let mut size = wanted.min(chosen.len() + spares.len()).max(chosen.len());
     let is_even = size.is_multiple_of(2) && size != wanted;
     if is_even && !lost.is_empty() {
@@ -182,21 +183,23 @@ fn choose(wanted: usize, voters: &[Voter], lost: &BTreeSet<Address>, mut spares:
     } else if is_even && size > chosen.len() {
         size -= 1;
     }
-    let mut new: Vec<Voter> = Vec::new();
-    while chosen.len() + new.len() < size.min(wanted) && !spares.is_empty() {
-        let in_zone =
-            |zone: &Option<String>| chosen.iter().copied().chain(&new).filter(|voter| voter.zone == *zone).count();
-        let rank = |spare: &Spare| (in_zone(&spare.zone), spare.node.incarnation, spare.node.id.clone());
-        let Some(best) = (0..spares.len()).min_by_key(|ix| rank(&spares[*ix])) else { break };
+    let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    for voter in &chosen {
+        *counts.entry(zones.get(voter).cloned()).or_insert(0) += 1;
+    }
+    while chosen.len() < size.min(wanted) {
+        let in_zone = |spare: &Spare| counts.get(&spare.zone).copied().unwrap_or(0);
+        let order = |a: &Spare, b: &Spare| {
+            (in_zone(a), a.node.incarnation, &a.node.id).cmp(&(in_zone(b), b.node.incarnation, &b.node.id))
+        };
+        let Some(best) = (0..spares.len()).min_by(|a, b| order(&spares[*a], &spares[*b])) else { break };
         let Spare { address, zone, .. } = spares.swap_remove(best);
-        new.push(Voter { address, zone, is_active: true });
+        *counts.entry(zone).or_insert(0) += 1;
+        chosen.insert(address);
     }
-    while chosen.len() + new.len() < size
-        && let Some(voter) = lost.pop()
-    {
-        chosen.push(voter);
-    }
-    chosen.into_iter().chain(&new).map(|voter| voter.address.clone()).collect()
+    let left = size.saturating_sub(chosen.len());
+    chosen.extend(lost.iter().rev().take(left).cloned());
+    chosen
 }
 
 #[cfg(test)]
@@ -233,11 +236,9 @@ mod tests {
 
     /// `voters`, of which `lost` have been away for long, and `spares` in the order of their ages, the oldest one first.
     fn chosen(wanted: usize, voters: &str, lost: &str, spares: &str) -> String {
-        let voters: Vec<Voter> = voters
-            .split_whitespace()
-            .map(named)
-            .map(|(address, zone)| Voter { address, zone, is_active: true })
-            .collect();
+        let voters: Vec<(Address, Option<String>)> = voters.split_whitespace().map(named).collect();
+        let zones = voters.iter().filter_map(|(address, zone)| Some((address.clone(), zone.clone()?))).collect();
+        let voters = voters.into_iter().map(|(address, _)| address).collect();
         let lost = lost.split_whitespace().map(at).collect();
         let spares = spares.split_whitespace().enumerate().map(|(age, text)| {
             let (address, zone) = named(text);
@@ -245,7 +246,7 @@ mod tests {
             let id = NodeId::new(format!("{}", 9 - age)).unwrap();
             Spare { address, zone, node: Node { id, incarnation: Incarnation(age as u64) } }
         });
-        let chosen = choose(wanted, &voters, &lost, spares.collect());
+        let chosen = choose(wanted, (&voters, &lost), &zones, spares.collect());
         let names: Vec<_> = chosen.iter().map(|address| address.as_str().replace(":1", "")).collect();
         names.join(" ")
     }

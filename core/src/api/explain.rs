@@ -76,7 +76,7 @@ pub struct Explanation {
     pub members: Vec<MemberReport>,
 }
 
-/// What a master sees that keeps a number of voters by itself ([`Autopilot`](crate::Autopilot)).
+/// The view of a master that keeps a number of voters by itself ([`Autopilot`](crate::Autopilot)).
 ///
 /// ```
 /// use formation_core::{AutopilotReport, Explanation};
@@ -92,7 +92,7 @@ pub struct AutopilotReport {
     pub voters: usize,
     /// How long a voter has been away when it is replaced.
     pub replace_after: Duration,
-    /// The voters that are no active members, and for how long.
+    /// The voters that had no link when the master has looked last, and for how long. It looks every `down_after`.
     pub away: Vec<(Address, Duration)>,
     /// How many members could become voters.
     pub spares: usize,

@@ -136,7 +136,7 @@ impl Formation {
 
     /// The electorate in which this master keeps a number of voters. `None` if it keeps none.
     pub(super) fn kept_voters(&self) -> Option<ElectorateVersion> {
-        let is_on = self.env.config.autopilot().is_some() && self.election.is_master() && self.lifecycle.is_running();
+        let is_on = self.env.keeps_voters() && self.election.is_master() && self.lifecycle.is_running();
         is_on.then(|| self.electorate().version)
     }
 
@@ -148,7 +148,7 @@ impl Formation {
         let voters = self.env.voters.iter().map(|address| Voter {
             address: address.clone(),
             zone: if address == own { zone_of(&self.membership, &self.env.me) } else { members.zone_at(address) },
-            is_active: address == own || members.is_linked(address),
+            is_linked: address == own || members.is_linked(address),
         });
         let sight = Sight {
             version: self.electorate().version,
@@ -163,7 +163,7 @@ impl Formation {
             zone: zone_of(&self.membership, peer.node()),
         };
         let spares = || members.spares().map(spare).collect();
-        if sight.voters.len() < settings.voters || sight.voters.iter().any(|voter| !voter.is_active) {
+        if sight.voters.len() < settings.voters || sight.voters.iter().any(|voter| !voter.is_linked) {
             let unproven = members.durable(false).map(|peer| peer.address().clone());
             for address in self.autopilot.next_checks(unproven.collect()) {
                 self.discovery.check_voter(&self.env, &address);

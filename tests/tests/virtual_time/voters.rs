@@ -15,11 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A new voter has to be known to be at its address: by its certificate with every other seed, and otherwise because the master has
 /// reached it there.
-fn settings(seed: u64) -> NetSettings {
+pub(crate) fn settings(seed: u64) -> NetSettings {
     NetSettings { certified: seed.is_multiple_of(2), ..NetSettings::default() }
 }
 
-fn addresses(nodes: &[NodeIx]) -> BTreeSet<Address> {
+pub(crate) fn addresses(nodes: &[NodeIx]) -> BTreeSet<Address> {
     nodes.iter().map(|ix| Address::new(Net::address(*ix)).unwrap()).collect()
 }
 

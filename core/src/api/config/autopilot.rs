@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     MAX_VOTERS,
-    error::{ConfigError, size},
+    error::{ConfigError, size, time_within},
     setters::setters,
     timing::Timing,
 };
@@ -77,10 +77,7 @@ impl Autopilot {
         if solo_after.is_some() {
             return Err(ConfigError::AutopilotOfSoloMasters);
         }
-        let (value, min, max) = (self.replace_after, timing.down_after, LONGEST);
-        let fits = (min..=max).contains(&value);
-        let field = "autopilot.replace_after";
-        fits.then_some(()).ok_or(ConfigError::TimeOutOfRange { field, value, min, max })
+        time_within("autopilot.replace_after", self.replace_after, (timing.down_after, LONGEST))
     }
 }
 

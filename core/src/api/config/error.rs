@@ -161,8 +161,16 @@ pub(super) fn size(field: &'static str, value: usize, min: usize, max: usize) ->
 }
 
 pub(super) fn time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
-    let fits = (min..=LONGEST).contains(&value);
-    fits.then_some(()).ok_or(ConfigError::TimeOutOfRange { field, value, min, max: LONGEST })
+    time_within(field, value, (min, LONGEST))
+}
+
+pub(super) fn time_within(
+    field: &'static str,
+    value: Duration,
+    (min, max): (Duration, Duration),
+) -> Result<(), ConfigError> {
+    let fits = (min..=max).contains(&value);
+    fits.then_some(()).ok_or(ConfigError::TimeOutOfRange { field, value, min, max })
 }
 
 pub(super) type Named<T> = (&'static str, T);

@@ -238,7 +238,7 @@ fn e10_a_restarted_voter_keeps_promises_that_it_has_forgotten() {
 }
 
 #[test]
-fn e10_one_that_is_to_be_a_voter_takes_an_electorate_when_its_wait_ends() {
+fn e10_a_new_voter_takes_an_electorate_when_its_wait_ends() {
     let mut rig = Rig::new("d");
     rig.election.link_up(&at("b"), &node("b"), None);
     rig.report_in(3, "b", Role::Joining, None);
